@@ -1,0 +1,93 @@
+"""The rows of ``relevance.jsonl``, ``selections.jsonl`` and ``answers.jsonl``: what one stage hands to the next.
+
+One JSON object a line, one line a question. ``schema`` names the form and its version; a reader refuses a version that
+it does not know. A row is complete in itself: ``selections.jsonl`` alone is enough to answer from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from pipeline.domain import Answer, Question, Relevance, Selection, Video
+from pipeline.errors import InputError
+
+
+@dataclass(frozen=True)
+class RelevanceRow:
+    """What the sampler said of one question."""
+
+    key: str
+    """Digest of all that decided the scores: video content, query, sampler identity."""
+    sampler: str
+    question: Question
+    video: Video | None
+    """None where the video could not be read, so that nothing is known of it."""
+    relevance: Relevance
+    schema: Literal["gens/relevance/1"] = "gens/relevance/1"
+
+
+@dataclass(frozen=True)
+class SelectionRow:
+    """The contract between the stages: the frames of one question."""
+
+    key: str
+    """Digest of the relevance key and the policy's identity."""
+    sampler: str
+    question: Question
+    video: Video | None
+    selection: Selection
+    schema: Literal["gens/selection/1"] = "gens/selection/1"
+
+
+@dataclass(frozen=True)
+class AnswerRow:
+    """What the answerer said of one question."""
+
+    key: str
+    """Digest of the question, the selected times and the answerer's identity."""
+    sampler: str
+    answerer: str
+    question: Question
+    answer: Answer
+    schema: Literal["gens/answer/1"] = "gens/answer/1"
+
+    @property
+    def correct(self) -> bool | None:
+        """Whether the option read is the right one; none where the question has no known answer."""
+        if self.question.correct is None:
+            return None
+        return self.answer.option == self.question.correct
+
+
+Row = TypeVar("Row", RelevanceRow, SelectionRow, AnswerRow)
+
+
+@cache
+def _adapter(kind: type[Row]) -> TypeAdapter[Row]:
+    return TypeAdapter(kind)
+
+
+def to_line(row: RelevanceRow | SelectionRow | AnswerRow) -> bytes:
+    """The row as one line of JSON, its newline included."""
+    return _adapter(type(row)).dump_json(row) + b"\n"
+
+
+def from_line(kind: type[Row], line: bytes | str, where: str) -> Row:
+    """Read one line. ``where`` names file and line for the error.
+
+    Raises:
+        InputError: the line is not a row of this kind and version.
+    """
+    try:
+        return _adapter(kind).validate_json(line)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the row"
+        raise InputError(
+            f"{where}: {place}: {first['msg']}",
+            f"the file must hold rows of the form {kind.__dataclass_fields__['schema'].default}; see the README on artefacts",
+        ) from error

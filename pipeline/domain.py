@@ -1,0 +1,231 @@
+"""The words that every room speaks. Frozen, without torch, importing none of the rooms.
+
+Seconds since the first frame are the only unit of time that crosses a wall; frame numbers inside a window, native
+indices and fractions stay in the room that uses them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+OPTION_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+class Status(StrEnum):
+    """``ok`` or the name of a failure. A failure is recorded as itself, never as an answer or a guess."""
+
+    OK = "ok"
+    # of a question or its video
+    INVALID_QUESTION = "invalid_question"
+    MISSING_VIDEO = "missing_video"
+    UNREADABLE_VIDEO = "unreadable_video"
+    # of the sampler
+    NOTHING_RELEVANT = "nothing_relevant"  # every window was understood and none named a frame
+    NO_SCORES = "no_scores"  # the output holds nothing that can be read as scores
+    TRUNCATED_OUTPUT = "truncated_output"  # the output was cut by the token limit
+    PARTIAL_SCORES = "partial_scores"  # scores are there, and at least one window failed
+    # of the selection
+    NO_FRAMES = "no_frames"  # nothing was selected, so there is nothing to answer from
+    # of the answerer
+    UNPARSED = "unparsed"  # text came back, and no option can be read from it
+    EMPTY_ANSWER = "empty_answer"
+    REFUSED = "refused"
+    CONTEXT_EXCEEDED = "context_exceeded"  # frames and question do not fit the model's context
+    # of a model call in either stage
+    OUT_OF_MEMORY = "out_of_memory"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the same inputs give the same status again, so that a resumed run need not repeat the work."""
+        return self not in _WORTH_RETRYING
+
+    @property
+    def has_scores(self) -> bool:
+        """Whether a relevance with this status carries scores that a selection may use."""
+        return self in (Status.OK, Status.PARTIAL_SCORES)
+
+
+_WORTH_RETRYING = frozenset({Status.MISSING_VIDEO, Status.UNREADABLE_VIDEO, Status.OUT_OF_MEMORY})
+
+
+@dataclass(frozen=True)
+class Span:
+    """A stretch of time in seconds, ends included; ``start == end`` is one moment."""
+
+    start: float
+    end: float
+
+
+@dataclass(frozen=True)
+class Video:
+    """What is known of a video before any of its frames is used."""
+
+    path: str
+    fingerprint: str
+    """Digest of the content: two files with the same bytes have the same one."""
+    duration: float
+    """Seconds."""
+    fps: float
+    """Average frames a second; frames of a variable-rate file have their own timestamps."""
+    frame_count: int
+    width: int
+    """Pixels, as shown (after the rotation that phones record as metadata)."""
+    height: int
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question about one video."""
+
+    id: str
+    """Unique in its benchmark."""
+    video: str
+    """Path of the video file or frame folder."""
+    text: str
+    options: tuple[str, ...] | None = None
+    correct: int | None = None
+    """Index into ``options``."""
+    groups: Mapping[str, str] = field(default_factory=dict)
+    """Labels that a benchmark reports by, such as ``{"duration_group": "600"}``."""
+    evidence: tuple[Span, ...] | None = None
+    """Where the benchmark says the answer is to be seen."""
+    subtitles: str | None = None
+    """Path of a subtitle file."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One decoded picture."""
+
+    time: float
+    """Presentation timestamp of this very picture in seconds, which may lie before the second asked for."""
+    index: int
+    """Native index in its video."""
+    pixels: npt.NDArray[np.uint8]
+    """RGB, ``[height, width, 3]``."""
+
+
+class FrameSource(Protocol):
+    """An open video that gives the frames shown at given seconds."""
+
+    @property
+    def video(self) -> Video: ...
+
+    def frames_at(self, seconds: Sequence[float]) -> Iterator[Frame]:
+        """Yield, for each of the ascending ``seconds``, the frame on screen then: the last with ``time <= second``.
+
+        A stream: memory is bounded by a few frames, whatever the number of seconds.
+
+        Raises:
+            VideoError: a frame cannot be decoded.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a result took. Work shared by several questions is divided evenly among them."""
+
+    seconds: float = 0.0
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class WindowOutput:
+    """What a windowed sampler said of one window, word for word."""
+
+    start: float
+    """Second of the window's first candidate frame."""
+    end: float
+    """Second of its last candidate frame."""
+    raw: str
+    status: Status
+
+
+@dataclass(frozen=True)
+class Relevance:
+    """How much each candidate frame of a video matters to one question."""
+
+    question_id: str
+    times: tuple[float, ...]
+    """Candidate frames in seconds, ascending."""
+    scores: tuple[float, ...]
+    """Parallel to ``times``. GenS: 1..5, and 0 for a frame that was not named; embeddings: cosine."""
+    spread: str | None = None
+    """Set by samplers that score nothing: the named uniform variant in which the budget is to be spread."""
+    status: Status = Status.OK
+    detail: str = ""
+    """For a failure, what happened and what to do."""
+    windows: tuple[WindowOutput, ...] = ()
+    cost: Cost = Cost()
+
+
+class FrameOrigin(StrEnum):
+    """Why a frame is in a selection."""
+
+    SAMPLER = "sampler"
+    FILL = "fill"
+    UNIFORM = "uniform"
+
+
+@dataclass(frozen=True)
+class SelectedFrame:
+    """One moment for the answerer to see."""
+
+    time: float
+    """Seconds."""
+    index: int
+    """Native frame index."""
+    score: float | None
+    """The sampler's; none where the frame was not chosen for its score."""
+    source: FrameOrigin
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The frames of one question: at most ``budget``, in order of time."""
+
+    question_id: str
+    frames: tuple[SelectedFrame, ...]
+    policy: str
+    """The policy and the settings that made it, in one line."""
+    budget: int
+    status: Status = Status.OK
+    """The relevance's failure is kept here, also where a declared fallback supplied frames."""
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What an answerer said."""
+
+    question_id: str
+    text: str
+    """The model's output as it came."""
+    option: int | None = None
+    """The option read from ``text``; none for free-text questions and failures."""
+    status: Status = Status.OK
+    detail: str = ""
+    form: str = ""
+    """How frames and their times were put to the model, in one line."""
+    frame_times: tuple[float, ...] = ()
+    """Real timestamps of the frames that the model saw, in seconds."""
+    cost: Cost = Cost()
+
+
+def option_letter(option: int) -> str:
+    """``0`` is ``"A"``."""
+    return OPTION_LETTERS[option]
+
+
+def video_path(question: Question) -> Path:
+    """The question's video as a path."""
+    return Path(question.video).expanduser()

@@ -1,0 +1,72 @@
+"""Errors that end a command. Each says what is wrong and what to do about it.
+
+A failure of one question is not an error: it is a :class:`pipeline.domain.Status` in that question's record.
+"""
+
+from __future__ import annotations
+
+from pipeline.domain import Status
+
+
+class PipelineError(Exception):
+    """Something the user can mend. ``remedy`` names the action, with the exact override where there is one."""
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.problem}\n  what to do: {self.remedy}"
+
+
+class ConfigError(PipelineError):
+    """A key, a value or a combination in the configuration that cannot be used."""
+
+
+class InputError(PipelineError):
+    """A question, a benchmark file or an artefact that cannot be used."""
+
+
+class CheckpointError(PipelineError):
+    """A model that cannot be found, fetched, or loaded exactly."""
+
+
+class MissingExtraError(PipelineError):
+    """An optional package that the chosen configuration needs is not installed."""
+
+
+class StorageError(PipelineError):
+    """A cache or run folder that cannot be written, or is in use by another process."""
+
+
+class VideoError(PipelineError):
+    """A video that cannot be read. The orchestrator turns it into ``status`` on each of the video's questions."""
+
+    status = Status.UNREADABLE_VIDEO
+
+
+class MissingVideoError(VideoError):
+    """There is no file at the path."""
+
+    status = Status.MISSING_VIDEO
+
+
+class EmptyVideoError(VideoError):
+    """The file has no bytes, or no frame can be decoded from it."""
+
+
+class NoVideoStreamError(VideoError):
+    """The file holds no video, for instance only sound."""
+
+
+class TruncatedVideoError(VideoError):
+    """The file ends, or is damaged, before a frame that was asked for."""
+
+
+class UnsupportedVideoError(VideoError):
+    """No installed backend decodes this codec or container."""
+
+
+class OutOfMemoryError(PipelineError):
+    """A model call did not fit. The rooms that call models turn it into ``Status.OUT_OF_MEMORY`` with its remedy."""

@@ -1,0 +1,43 @@
+"""Stage 1: which moments of a video matter for a question."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+from pipeline.domain import FrameSource, Question, Relevance, Video
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """Scores the candidate frames of a video for all of its questions at once.
+
+    Construction is cheap and imports no torch; the model loads at the first ``score`` and goes with ``close``.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    def identity(self) -> Mapping[str, Any]:
+        """All that decides the scores, as JSON values: settings, prompt, checkpoint revision. Loads no model.
+
+        Part of the cache key: what only decides speed (device, batch size) stays out.
+        """
+        ...
+
+    def query(self, question: Question) -> str:
+        """The question as the sampler is given it, with or without its options. Part of the cache key."""
+        ...
+
+    def score(self, video: Video, frames: FrameSource, questions: Sequence[Question]) -> list[Relevance]:
+        """One relevance a question, in their order. Frames are decoded and encoded once for all of them.
+
+        Raises:
+            VideoError: the video cannot be read.
+            CheckpointError: the model cannot be loaded.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free the model and its device memory."""
+        ...
