@@ -1,0 +1,167 @@
+"""How answers and selections are counted.
+
+The denominator is the questions that were asked, not the rows that came back: a missing, failed or unparsed answer is a
+wrong one. (The released scripts of Video-MME and LVBench leave unparsable answers out, and LongVideoBench's draws a
+random option for them; each of these makes a model that fails often look better.)
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from pipeline.artefacts.rows import AnswerRow
+from pipeline.domain import Question, Selection, Span, Status
+from pipeline.errors import InputError
+
+T = TypeVar("T")
+
+MISSING = "missing"
+"""Counted beside the statuses: the question was asked and there is no row for it."""
+
+_ROUNDING = 1e-9
+"""Seconds. Keeps a frame that lies exactly at the tolerance inside it, whatever the last bit of the subtraction."""
+
+
+@dataclass(frozen=True)
+class Tally:
+    """So many right out of so many."""
+
+    correct: int
+    total: int
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share in 0..1; none where nothing was counted."""
+        return self.correct / self.total if self.total else None
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """The answers of one sampler and answerer, counted."""
+
+    overall: Tally
+    groups: Mapping[str, Mapping[str, Tally]]
+    """Label (``duration_group``), then its value (``600``); both in the order in which the questions bring them."""
+    statuses: Mapping[str, int]
+    """How many of all questions ended in each status, ``missing`` included; the most frequent first."""
+    not_counted: int
+    """Questions without a known right option, which no accuracy can count."""
+
+
+@dataclass(frozen=True)
+class MeanRecall:
+    """A mean over questions."""
+
+    recall: float | None
+    """Share in 0..1; none where there is no question to count."""
+    questions: int
+
+
+@dataclass(frozen=True)
+class EvidenceRecall:
+    """How much of the evidence the selected frames show."""
+
+    tolerance: float
+    """Seconds."""
+    overall: MeanRecall
+    groups: Mapping[str, Mapping[str, MeanRecall]]
+    """As in :class:`Accuracy`."""
+
+
+def accuracy(rows: Iterable[AnswerRow], questions: Sequence[Question]) -> Accuracy:
+    """Count the answers to ``questions``: right is the right option read from an answer with status ``ok``.
+
+    Of several rows for one question the last counts, as in a journal whose failed questions were asked again.
+
+    Raises:
+        InputError: the rows are not of these questions, or of more than one sampler and answerer.
+    """
+    answers = _answers_by_question(rows, questions)
+    overall: list[bool] = []
+    groups: dict[str, dict[str, list[bool]]] = {}
+    statuses: Counter[str] = Counter()
+    for question in questions:
+        row = answers.get(question.id)
+        statuses[row.answer.status.value if row else MISSING] += 1
+        if question.correct is None:
+            continue
+        right = row is not None and row.answer.status is Status.OK and row.answer.option == question.correct
+        overall.append(right)
+        _add_to_groups(groups, question, right)
+    return Accuracy(
+        overall=_tally(overall),
+        groups={label: {value: _tally(seen) for value, seen in values.items()} for label, values in groups.items()},
+        statuses=dict(statuses.most_common()),
+        not_counted=len(questions) - len(overall),
+    )
+
+
+def span_recall(times: Sequence[float], spans: Sequence[Span], tolerance: float) -> float:
+    """Share of ``spans`` with one of ``times`` inside them or within ``tolerance`` of an end; all in seconds.
+
+    Span by span, so that eight frames in one of two spans are worth half: the second one stays unseen.
+    """
+    margin = tolerance + _ROUNDING
+    seen = sum(any(span.start - margin <= time <= span.end + margin for time in times) for span in spans)
+    return seen / len(spans)
+
+
+def evidence_recall(
+    selections: Iterable[Selection], questions: Sequence[Question], tolerance: float = 2.0
+) -> EvidenceRecall:
+    """Mean of :func:`span_recall` over the ``questions`` that have evidence; no selection counts as no frame.
+
+    Recall rises with the number of frames, so compare it at equal budgets only. Frames of every source count: the
+    question is what the answerer could see. Of several selections for one question the last counts.
+    """
+    frames = {selection.question_id: tuple(frame.time for frame in selection.frames) for selection in selections}
+    overall: list[float] = []
+    groups: dict[str, dict[str, list[float]]] = {}
+    for question in questions:
+        if not question.evidence:
+            continue
+        recall = span_recall(frames.get(question.id, ()), question.evidence, tolerance)
+        overall.append(recall)
+        _add_to_groups(groups, question, recall)
+    return EvidenceRecall(
+        tolerance=tolerance,
+        overall=_mean(overall),
+        groups={label: {value: _mean(seen) for value, seen in values.items()} for label, values in groups.items()},
+    )
+
+
+def _answers_by_question(rows: Iterable[AnswerRow], questions: Sequence[Question]) -> dict[str, AnswerRow]:
+    asked = {question.id: question for question in questions}
+    answers: dict[str, AnswerRow] = {}
+    makers: set[tuple[str, str]] = set()
+    for row in rows:
+        question = asked.get(row.question.id)
+        if question is None or (question.text, question.options) != (row.question.text, row.question.options):
+            # Joined by id alone, an answer "B" to other options would be counted without a word.
+            what = "is not among the questions" if question is None else "has another text or other options"
+            raise InputError(
+                f"the answer to question {row.question.id!r} cannot be counted: the question {what} of this benchmark",
+                "count the answers with the benchmark they were made for, or run the command again",
+            )
+        answers[row.question.id] = row
+        makers.add((row.sampler, row.answerer))
+    if len(makers) > 1:
+        pairs = ", ".join(f"{sampler} + {answerer}" for sampler, answerer in sorted(makers))
+        raise InputError(f"answers of several pipelines are mixed: {pairs}", "count each run folder by itself")
+    return answers
+
+
+def _add_to_groups(groups: dict[str, dict[str, list[T]]], question: Question, result: T) -> None:
+    for label, value in question.groups.items():
+        groups.setdefault(label, {}).setdefault(value, []).append(result)
+
+
+def _tally(results: Sequence[bool]) -> Tally:
+    return Tally(sum(results), len(results))
+
+
+def _mean(recalls: Sequence[float]) -> MeanRecall:
+    return MeanRecall(sum(recalls) / len(recalls) if recalls else None, len(recalls))

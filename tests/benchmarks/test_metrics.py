@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import pytest
+
+from pipeline.artefacts.rows import AnswerRow
+from pipeline.benchmarks.metrics import MISSING, Tally, accuracy, evidence_recall, span_recall
+from pipeline.domain import Answer, FrameOrigin, Question, SelectedFrame, Selection, Span, Status
+from pipeline.errors import InputError
+
+
+def question(id: str, correct: int | None = 0, evidence: tuple[Span, ...] | None = None, **groups: str) -> Question:
+    return Question(id, "v.mp4", f"What of {id}?", ("red", "blue"), correct, groups, evidence)
+
+
+def row(of: Question, option: int | None, status: Status = Status.OK, sampler: str = "gens") -> AnswerRow:
+    return AnswerRow("key", sampler, "qwen", of, Answer(of.id, "text", option, status))
+
+
+def selection(of: Question, *times: float) -> Selection:
+    frames = tuple(SelectedFrame(time, round(time), 5.0, FrameOrigin.SAMPLER) for time in times)
+    return Selection(of.id, frames, "topk", 8)
+
+
+def test_missing_failed_and_unparsed_answers_are_wrong() -> None:
+    asked = [question(f"q{i}") for i in range(5)]
+    rows = [row(asked[0], 0), row(asked[1], 1), row(asked[2], None, Status.UNPARSED), row(asked[3], 0, Status.REFUSED)]
+    counted = accuracy(rows, asked)
+    assert counted.overall == Tally(1, 5)
+    assert counted.overall.accuracy == 0.2
+    assert counted.statuses == {"ok": 2, "unparsed": 1, "refused": 1, MISSING: 1}
+    assert next(iter(counted.statuses)) == "ok"
+
+
+def test_groups_are_counted_by_label_and_value() -> None:
+    asked = [
+        question("a", duration="15", task="count"),
+        question("b", duration="600", task="count"),
+        question("c", duration="600", task="order"),
+    ]
+    counted = accuracy([row(asked[0], 0), row(asked[1], 0), row(asked[2], 1)], asked)
+    assert counted.groups == {
+        "duration": {"15": Tally(1, 1), "600": Tally(1, 2)},
+        "task": {"count": Tally(2, 2), "order": Tally(0, 1)},
+    }
+
+
+def test_a_question_without_a_known_answer_is_not_counted_but_its_status_is() -> None:
+    open_question = Question("open", "v.mp4", "Why?")
+    counted = accuracy([row(open_question, None)], [open_question, question("a")])
+    assert counted.overall == Tally(0, 1)
+    assert counted.not_counted == 1
+    assert counted.statuses == {"ok": 1, MISSING: 1}
+    assert accuracy([], [open_question]).overall.accuracy is None
+
+
+def test_of_a_question_asked_again_the_last_answer_counts() -> None:
+    asked = question("a")
+    counted = accuracy([row(asked, None, Status.OUT_OF_MEMORY), row(asked, 0)], [asked])
+    assert counted.overall == Tally(1, 1)
+    assert counted.statuses == {"ok": 1}
+
+
+def test_the_benchmark_decides_what_is_right_also_where_the_row_holds_an_older_key() -> None:
+    assert accuracy([row(question("a", correct=1), 0)], [question("a", correct=0)]).overall == Tally(1, 1)
+
+
+def test_answers_to_other_questions_are_refused() -> None:
+    asked = question("a")
+    with pytest.raises(InputError, match="'b' cannot be counted: the question is not among"):
+        accuracy([row(question("b"), 0)], [asked])
+    other_options = Question("a", "v.mp4", asked.text, ("blue", "red"), 0)
+    with pytest.raises(InputError, match="other options"):
+        accuracy([row(other_options, 0)], [asked])
+
+
+def test_answers_of_two_pipelines_are_refused() -> None:
+    asked = [question("a"), question("b")]
+    with pytest.raises(InputError, match="gens \\+ qwen, uniform \\+ qwen"):
+        accuracy([row(asked[0], 0), row(asked[1], 0, sampler="uniform")], asked)
+
+
+def test_a_span_is_seen_from_inside_and_up_to_the_tolerance() -> None:
+    spans = (Span(10, 12), Span(40, 40))
+    assert span_recall([11], spans, 0) == 0.5
+    assert span_recall([8, 42], spans, 2) == 1.0  # both exactly at the edge
+    assert span_recall([7.9, 42.1], spans, 2) == 0.0
+    assert span_recall([10.1 + 0.2], (Span(10.5, 11),), 0.2) == 1.0  # 10.5 - 0.2 is above 10.3 in floating point
+    assert span_recall([10, 11, 12], spans, 2) == 0.5  # many frames in one span do not stand for the other
+    assert span_recall([], spans, 2) == 0.0
+
+
+def test_evidence_recall_is_the_mean_over_questions_with_evidence() -> None:
+    both = question("both", evidence=(Span(10, 12), Span(50, 51)), hops="2")
+    one = question("one", evidence=(Span(5, 5),), hops="1")
+    unselected = question("unselected", evidence=(Span(5, 5),), hops="1")
+    without = question("without", hops="0")
+    found = evidence_recall(
+        [selection(both, 11, 30), selection(one, 6), selection(without, 1)], [both, one, unselected, without], 1.0
+    )
+    assert found.overall.questions == 3
+    assert found.overall.recall == pytest.approx((0.5 + 1 + 0) / 3)
+    assert found.groups["hops"]["1"].recall == 0.5
+    assert found.groups["hops"]["2"].recall == 0.5
+    assert "0" not in found.groups["hops"]
+    assert evidence_recall([], [without]).overall.recall is None
