@@ -1,0 +1,57 @@
+"""Typed content to prompt text, through the checkpoint's own chat template."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipeline.errors import CheckpointError
+
+Content = Sequence[Mapping[str, Any]]
+"""What one user turn holds, in order: ``{"type": "text", "text": ...}``, ``{"type": "image"}``, ``{"type": "video"}``."""
+
+
+def text(words: str) -> dict[str, Any]:
+    """A piece of text."""
+    return {"type": "text", "text": words}
+
+
+IMAGE: Mapping[str, Any] = {"type": "image"}
+VIDEO: Mapping[str, Any] = {"type": "video"}
+
+
+def render_chat(tokenizer: Any, content: Content, system: str | None = None) -> str:
+    """The prompt of one user turn, up to the point where the model's answer begins.
+
+    Args:
+        tokenizer: the checkpoint's tokenizer or processor, with its chat template.
+        content: the turn. Each picture becomes the template's placeholder.
+        system: the system turn; none leaves it to the template.
+
+    Raises:
+        CheckpointError: the checkpoint has no chat template.
+    """
+    turns: list[dict[str, Any]] = []
+    if system is not None:
+        turns.append({"role": "system", "content": [text(system)]})
+    turns.append({"role": "user", "content": [dict(part) for part in content]})
+    if not getattr(tokenizer, "chat_template", None):
+        raise CheckpointError(
+            "The checkpoint has no chat template, so there is no knowing how it wants to be asked.",
+            "Take an instruction-tuned checkpoint (its name ends in -Instruct or -Chat), or add chat_template.jinja "
+            "to its folder.",
+        )
+    prompt = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    assert isinstance(prompt, str)
+    return prompt
+
+
+def special_tokens_in(tokenizer: Any, words: str) -> tuple[str, ...]:
+    """The model's control tokens that stand literally in a user's text.
+
+    The tokenizer would read them as control tokens: ``<|image_pad|>`` in a question would ask for a picture that is
+    not there, ``<|im_end|>`` would end the turn.
+    """
+    special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+    special.update(tokenizer.all_special_tokens)
+    return tuple(sorted(token for token in special if token and token in words))

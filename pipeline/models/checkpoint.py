@@ -1,0 +1,286 @@
+"""Where a checkpoint lies, what it is, and loading it exactly or not at all.
+
+No code that comes with a checkpoint is ever run: the model class is the caller's.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from pipeline.errors import CheckpointError, ConfigError
+from pipeline.models import weights
+from pipeline.models.placement import check_fits, free_bytes, pick_attention, pick_device, pick_dtype
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Model = TypeVar("Model")
+
+_SMALL_FILES = ["*.json", "*.jinja", "*.txt", "*.model"]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model's files and how they are to be held."""
+
+    source: str
+    """Hub id such as ``Qwen/Qwen2-VL-7B-Instruct``, or a local folder."""
+    revision: str | None
+    """Branch, tag or commit on the hub; none is the main branch."""
+    dtype: Literal["auto", "bfloat16", "float16", "float32"]
+    """``auto``: as stored, and float32 on a CPU."""
+    attention: Literal["auto", "sdpa", "eager", "flash_attention_2"]
+    """``auto``: flash attention where it is installed and the model is on a GPU, else sdpa."""
+    device: str
+    """``auto`` (the first GPU, or the CPU), ``cpu``, ``cuda``, ``cuda:1``, or ``spread``: over all GPUs."""
+
+    def __post_init__(self) -> None:
+        if not self.source.strip():
+            raise ConfigError(
+                "The checkpoint has no source.",
+                "Name a hub id or a folder: answerer.checkpoint.source=Qwen/Qwen2-VL-7B-Instruct "
+                "(sampler.checkpoint.source=... for the sampler).",
+            )
+
+    @property
+    def folder(self) -> Path | None:
+        """The local folder that the source names; none for a hub id."""
+        path = Path(self.source).expanduser()
+        if path.is_dir():
+            return path
+        looks_like_a_path = self.source.startswith(("/", ".", "~")) or self.source.count("/") != 1
+        if looks_like_a_path:
+            raise CheckpointError(
+                f"There is no checkpoint folder {self.source}.", f"Correct the path: {_override('source')}."
+            )
+        return None
+
+
+def resolve(checkpoint: Checkpoint) -> Path:
+    """The folder with all files of the checkpoint, fetched from the hub if need be.
+
+    Raises:
+        CheckpointError: there is no such checkpoint, no network, or the folder is incomplete.
+    """
+    folder = checkpoint.folder
+    if folder is None:
+        folder = _snapshot(checkpoint.source, _config_file(checkpoint).parent.name)
+    else:
+        _config_file(checkpoint)
+    weights.check_complete(folder, _refetch(checkpoint))
+    return folder
+
+
+def raw_config(checkpoint: Checkpoint) -> dict[str, Any]:
+    """``config.json`` as it stands. Fetches that file alone.
+
+    Raises:
+        CheckpointError: as :func:`resolve`, or the file is not JSON.
+    """
+    path = _config_file(checkpoint)
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{path} cannot be read as JSON: {error}.", _refetch(checkpoint)) from error
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{path} holds no JSON object.", _refetch(checkpoint))
+    return config
+
+
+def fingerprint(checkpoint: Checkpoint) -> str:
+    """What tells this checkpoint's content from any other: the commit on the hub, or a digest of the local files.
+
+    Fetches ``config.json`` at most, and reads no more than the headers of large weight files.
+    """
+    folder = checkpoint.folder
+    path = _config_file(checkpoint)
+    return f"commit:{path.parent.name}" if folder is None else f"sha256:{weights.digest(folder)}"
+
+
+def load(model_class: type[Model], checkpoint: Checkpoint, config: Any = None) -> Model:
+    """The checkpoint's weights in a ``model_class``, ready for inference.
+
+    Args:
+        model_class: a transformers model class, ours or stock.
+        checkpoint: what to load.
+        config: the class's configuration where the checkpoint's own ``config.json`` cannot be used as it is.
+
+    Raises:
+        CheckpointError: the files do not match the class tensor for tensor, or do not fit the device.
+        MissingExtraError: flash attention was asked for and is not installed.
+    """
+    import torch
+
+    folder = resolve(checkpoint)
+    device = pick_device(checkpoint.device)
+    dtype = pick_dtype(checkpoint.dtype, weights.stored_dtype(folder, raw_config(checkpoint)), device)
+    attention = pick_attention(checkpoint.attention, device, dtype)
+    options: dict[str, Any] = {"device_map": device}
+    if device != "cpu":
+        free = free_bytes(device)
+        check_fits(weights.bytes_in(folder, dtype), free, checkpoint.source, device)
+        if device == "spread":
+            # Room for the vision tower's activations and the inputs, which live on the first device.
+            reserve = {index: 0.85 if index else 0.7 for index in free}
+            options = {"device_map": "auto", "max_memory": {i: int(n * reserve[i]) for i, n in free.items()}}
+    if config is not None:
+        options["config"] = config
+    try:
+        model, info = model_class.from_pretrained(  # type: ignore[attr-defined]
+            str(folder),
+            dtype=dtype,
+            attn_implementation=attention,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+            **options,
+        )
+    except torch.OutOfMemoryError as error:
+        raise CheckpointError(
+            f"{checkpoint.source} does not fit the memory of {device}.",
+            "Take a smaller checkpoint, or answerer.checkpoint.device=spread or =cpu (sampler.checkpoint.device "
+            "for the sampler).",
+        ) from error
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{checkpoint.source} cannot be loaded as {model_class.__name__}: {error}", _refetch(checkpoint)
+        ) from error
+    _check_clean(info, checkpoint, model_class)
+    model.eval()
+    model.requires_grad_(False)
+    return model  # type: ignore[no-any-return]
+
+
+def release(model: nn.Module) -> None:
+    """Free the memory of a model's tensors, whoever else still holds the model. It is of no use afterwards."""
+    import torch
+
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.data = torch.empty(0, dtype=tensor.dtype, device="cpu")
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _check_clean(info: dict[str, Any], checkpoint: Checkpoint, model_class: type) -> None:
+    """Transformers only logs tensors that it did not find and leaves them random; here that is the end."""
+    kinds = {
+        "missing": sorted(info["missing_keys"]),
+        "unexpected": sorted(info["unexpected_keys"]),
+        "of another shape": sorted(str(key[0]) for key in info["mismatched_keys"]),
+        "unreadable": [str(message) for message in info.get("error_msgs") or ()],
+    }
+    wrong = [
+        f"{len(names)} {kind} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+        for kind, names in kinds.items()
+        if names
+    ]
+    if wrong:
+        raise CheckpointError(
+            f"The tensors of {checkpoint.source} are not those of {model_class.__name__}: {'; '.join(wrong)}.",
+            "The folder is damaged or holds another model. " + _refetch(checkpoint),
+        )
+
+
+def _override(field: str) -> str:
+    return f"answerer.checkpoint.{field}=... (sampler.checkpoint.{field}=... for the sampler)"
+
+
+def _refetch(checkpoint: Checkpoint) -> str:
+    if checkpoint.folder is not None:
+        return f"Restore the folder, or name another one: {_override('source')}."
+    revision = f" --revision {checkpoint.revision}" if checkpoint.revision else ""
+    return (
+        f"Fetch it on a machine with network: `hf download {checkpoint.source}{revision} --local-dir FOLDER` (older: "
+        f"`huggingface-cli download`), then answerer.checkpoint.source=FOLDER (sampler.checkpoint.source=FOLDER for "
+        "the sampler)."
+    )
+
+
+def _config_file(checkpoint: Checkpoint) -> Path:
+    folder = checkpoint.folder
+    if folder is None:
+        return _hub_config(checkpoint.source, checkpoint.revision)
+    path = folder / "config.json"
+    if not path.is_file():
+        raise CheckpointError(
+            f"{folder} is no checkpoint: it has no config.json.",
+            f"Name the folder that holds config.json and the weights: {_override('source')}.",
+        )
+    return path
+
+
+# Cached so that one process sees one commit, even when the branch moves while it runs.
+@lru_cache(maxsize=64)
+def _hub_config(source: str, revision: str | None) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    return Path(_from_hub(source, revision, lambda: hf_hub_download(source, "config.json", revision=revision)))
+
+
+@lru_cache(maxsize=64)
+def _snapshot(source: str, commit: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    def fetch(weight_pattern: str) -> Path:
+        patterns = [*_SMALL_FILES, weight_pattern]
+        return Path(
+            _from_hub(source, commit, lambda: snapshot_download(source, revision=commit, allow_patterns=patterns))
+        )
+
+    cached = _cached(source, commit)
+    if cached is not None:
+        return cached
+    folder = fetch("*.safetensors")
+    return folder if weights.files(folder) else fetch("*.bin")
+
+
+def _cached(source: str, commit: str) -> Path | None:
+    """The whole snapshot in the local cache, if it is whole: a commit never changes, so the hub need not be asked."""
+    from huggingface_hub import errors, snapshot_download
+
+    try:
+        folder = Path(snapshot_download(source, revision=commit, local_files_only=True))
+        weights.check_complete(folder, "")
+    except (errors.LocalEntryNotFoundError, CheckpointError):
+        return None
+    return folder if any(folder.glob("tokenizer*")) else None
+
+
+def _from_hub(source: str, revision: str | None, fetch: Any) -> str:
+    from huggingface_hub import errors
+
+    here = Checkpoint(source, revision, "auto", "auto", "auto")
+    try:
+        return str(fetch())
+    except errors.GatedRepoError as error:
+        raise CheckpointError(
+            f"{source} is on the hub and its owners ask for consent first.",
+            f"Agree on https://huggingface.co/{source}, then `hf auth login`.",
+        ) from error
+    except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
+        raise CheckpointError(
+            f"There is no checkpoint {source!r}: neither a folder here nor a public repository on the hub.",
+            f"Correct the name: {_override('source')}; a private one needs `hf auth login`.",
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise CheckpointError(
+            f"{source} has no revision {revision!r} on the hub.", f"Correct it: {_override('revision')}."
+        ) from error
+    except errors.LocalEntryNotFoundError as error:  # before EntryNotFoundError, which it is one of
+        raise CheckpointError(
+            f"{source} is not in the local cache, and the hub cannot be reached (no network, or HF_HUB_OFFLINE=1).",
+            _refetch(here),
+        ) from error
+    except errors.EntryNotFoundError as error:
+        raise CheckpointError(
+            f"The hub repository {source} has no config.json: it is no checkpoint of a transformers model.",
+            f"Name another one: {_override('source')}.",
+        ) from error
+    except (OSError, errors.OfflineModeIsEnabled, errors.HfHubHTTPError) as error:
+        raise CheckpointError(f"{source} cannot be fetched from the hub: {error}.", _refetch(here)) from error

@@ -1,0 +1,106 @@
+"""Which device, number format and attention a model gets, and whether it fits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipeline.errors import CheckpointError, ConfigError, MissingExtraError
+
+if TYPE_CHECKING:
+    import torch
+
+_GIB = 2**30
+_ACTIVATIONS = 1.1  # weights alone leave no room for one forward pass
+
+
+def pick_device(asked: str) -> str:
+    """``cpu``, ``cuda:N`` or ``spread``.
+
+    Raises:
+        ConfigError: no such device here.
+    """
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if asked == "auto":
+        return "cuda:0" if count else "cpu"
+    if asked == "cpu":
+        return asked
+    if asked == "spread" and count:
+        return asked
+    if asked == "cuda" and count:
+        return "cuda:0"
+    if asked.startswith("cuda:") and asked[5:].isdigit() and int(asked[5:]) < count:
+        return asked
+    here = ", ".join(["auto", "cpu", *(["cuda", "spread"] if count else []), *(f"cuda:{i}" for i in range(count))])
+    raise ConfigError(
+        f"There is no device {asked!r} here.",
+        f"Take one of {here}: answerer.checkpoint.device=auto (sampler.checkpoint.device=auto for the sampler).",
+    )
+
+
+def pick_dtype(asked: str, stored: str, device: str) -> torch.dtype:
+    """The number format; ``auto`` is the stored one, and float32 on a CPU, where half precision is slower."""
+    import torch
+
+    name = asked if asked != "auto" else ("float32" if device == "cpu" else stored)
+    dtype = getattr(torch, name)
+    assert isinstance(dtype, torch.dtype)
+    return dtype
+
+
+def pick_attention(asked: str, device: str, dtype: torch.dtype) -> str:
+    """The attention implementation.
+
+    Raises:
+        MissingExtraError: flash attention was asked for and is not installed.
+        ConfigError: it was asked for where it cannot run.
+    """
+    import torch
+    from transformers.utils import is_flash_attn_2_available
+
+    can_run = device != "cpu" and dtype in (torch.float16, torch.bfloat16)
+    if asked == "auto":
+        return "flash_attention_2" if can_run and is_flash_attn_2_available() else "sdpa"
+    if asked != "flash_attention_2":
+        return asked
+    import importlib.util
+
+    sdpa = "answerer.checkpoint.attention=sdpa (sampler.checkpoint.attention=sdpa for the sampler)"
+    if importlib.util.find_spec("flash_attn") is None:
+        raise MissingExtraError(
+            "attention=flash_attention_2 was asked for, and flash-attn is not installed.",
+            f"`pip install '.[flash]'` (needs a CUDA compiler), or {sdpa}.",
+        )
+    if not can_run or not is_flash_attn_2_available():
+        raise ConfigError(
+            f"flash attention runs on a GPU in float16 or bfloat16; this is {device} in {str(dtype)[6:]}.",
+            f"Set {sdpa}.",
+        )
+    return asked
+
+
+def free_bytes(device: str) -> dict[int, int]:
+    """Free memory of the GPU, or of all GPUs for ``spread``."""
+    import torch
+
+    indices = range(torch.cuda.device_count()) if device == "spread" else [torch.device(device).index or 0]
+    return {index: torch.cuda.mem_get_info(index)[0] for index in indices}
+
+
+def check_fits(needed: int, free: dict[int, int], source: str, device: str) -> None:
+    """Compare before loading, so that a model too large fails in a second and says what to do.
+
+    Raises:
+        CheckpointError: the weights and a tenth on top exceed the free memory.
+    """
+    room = sum(free.values())
+    if needed * _ACTIVATIONS <= room:
+        return
+    where = f"{len(free)} GPUs have" if len(free) > 1 else f"{device} has"
+    raise CheckpointError(
+        f"{source} takes {needed / _GIB:.1f} GiB, and {where} {room / _GIB:.1f} GiB free.",
+        "Override one of these under answerer.checkpoint (sampler.checkpoint for the sampler): source=A_SMALLER_ONE, "
+        "dtype=bfloat16 (if it is float32 now), device=spread (several GPUs), device=cpu (slow). Or end what else "
+        "holds the GPU.",
+    )

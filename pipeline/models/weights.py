@@ -1,0 +1,119 @@
+"""Weight files on disk: whether they are all there, how large they are, and a digest; no tensor is read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import struct
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import CheckpointError
+
+if TYPE_CHECKING:
+    import torch
+
+_LARGE = 64 * 2**20
+_DIGESTED = {".json", ".jinja", ".txt", ".model", ".safetensors", ".bin"}
+_ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "I64": 8, "I32": 4, "I16": 2}
+_FLOATING = {"F64", "F32", "F16", "BF16"}
+_STORED = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+
+
+def files(folder: Path) -> list[Path]:
+    """The weight files, safetensors where there are any."""
+    return sorted(folder.rglob("*.safetensors")) or sorted(folder.rglob("pytorch_model*.bin"))
+
+
+def check_complete(folder: Path, remedy: str) -> None:
+    """Every shard that an index names is there, and every safetensors file is as long as its header says.
+
+    Raises:
+        CheckpointError: with ``remedy``.
+    """
+    found = files(folder)
+    suffix = found[0].suffix if found else ""
+    for index in sorted(folder.rglob("*.index.json")):
+        if suffix and suffix not in index.name:
+            continue  # the index of a second copy in the other format, which is not loaded
+        names = set(json.loads(index.read_text(encoding="utf-8")).get("weight_map", {}).values())
+        absent = sorted(name for name in names if not (index.parent / name).is_file())
+        if absent:
+            raise CheckpointError(
+                f"{folder} is incomplete: {index.name} names {len(names)} weight files, and {len(absent)} "
+                f"are not there ({', '.join(absent[:3])}{', ...' if len(absent) > 3 else ''}).",
+                remedy,
+            )
+    if not found:
+        raise CheckpointError(f"{folder} is incomplete: there is no *.safetensors or pytorch_model*.bin in it.", remedy)
+    for path in found:
+        if path.suffix != ".safetensors":
+            continue
+        try:
+            start, header = _header(path)
+        except (OSError, ValueError, struct.error) as error:
+            raise CheckpointError(f"{path} is no readable safetensors file: {error}.", remedy) from error
+        expected = start + max((entry["data_offsets"][1] for entry in header.values()), default=0)
+        if path.stat().st_size < expected:
+            raise CheckpointError(
+                f"{path} is incomplete: {path.stat().st_size} bytes where its header announces {expected}.", remedy
+            )
+
+
+def bytes_in(folder: Path, dtype: torch.dtype) -> int:
+    """Bytes that the weights take once held in ``dtype``."""
+    total = 0
+    for path in files(folder):
+        if path.suffix != ".safetensors":
+            total += path.stat().st_size
+            continue
+        for entry in _header(path)[1].values():
+            stored = entry["dtype"]
+            item = dtype.itemsize if stored in _FLOATING else _ITEM_BYTES.get(stored, 1)
+            total += math.prod(entry["shape"]) * item
+    return total
+
+
+def stored_dtype(folder: Path, config: dict[str, Any]) -> str:
+    """``bfloat16``, ``float16`` or ``float32``: what the config says, else what most of the weights are."""
+    named = config.get("dtype") or config.get("torch_dtype")
+    if named in _STORED.values():
+        return str(named)
+    count: dict[str, int] = {}
+    for path in files(folder):
+        if path.suffix == ".safetensors":
+            for entry in _header(path)[1].values():
+                count[entry["dtype"]] = count.get(entry["dtype"], 0) + math.prod(entry["shape"])
+    return _STORED.get(max(count, key=count.__getitem__, default="F32"), "float32")
+
+
+def digest(folder: Path) -> str:
+    """SHA-256 over names and contents of the checkpoint's files.
+
+    A weight file above 64 MiB counts by its size, modification time and header, so that this takes no minutes.
+    """
+    total = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.suffix not in _DIGESTED or not path.is_file():
+            continue
+        status = path.stat()
+        total.update(f"{path.relative_to(folder).as_posix()}\0{status.st_size}\0".encode())
+        if status.st_size <= _LARGE:
+            total.update(path.read_bytes())
+        else:
+            total.update(str(status.st_mtime_ns).encode())
+            if path.suffix == ".safetensors":
+                total.update(json.dumps(_header(path)[1], sort_keys=True).encode())
+    return total.hexdigest()
+
+
+def _header(path: Path) -> tuple[int, dict[str, Any]]:
+    """Where the data begin, and name to ``{dtype, shape, data_offsets}``. Layout: the safetensors format page."""
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        if length > 100_000_000:
+            raise ValueError("its header is longer than the format allows")
+        header = json.loads(file.read(length))
+    header.pop("__metadata__", None)
+    return 8 + length, header
