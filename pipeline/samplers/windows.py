@@ -1,0 +1,63 @@
+"""Cutting a stream of candidate frames into the windows that a model sees one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from pipeline.errors import ConfigError
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Windowing:
+    """How long windows are, in candidate frames."""
+
+    frames: int
+    """The most that one window holds."""
+    overlap: int
+    """How many of them are the last ones of the window before."""
+
+    def __post_init__(self) -> None:
+        if self.frames < 1:
+            raise ConfigError(
+                f"A window of {self.frames} frames shows nothing.",
+                "Set sampler.window.frames=256, or any number above 0.",
+            )
+        if not 0 <= self.overlap < self.frames:
+            raise ConfigError(
+                f"Windows of {self.frames} frames cannot overlap by {self.overlap}.",
+                f"Set sampler.window.overlap to a number from 0 to {self.frames - 1}.",
+            )
+
+
+@dataclass(frozen=True)
+class Window(Generic[Item]):
+    """Consecutive candidates."""
+
+    first: int
+    """Position of the first candidate in the whole stream, from 0."""
+    items: tuple[Item, ...]
+
+
+def windows(stream: Iterable[Item], windowing: Windowing) -> Iterator[Window[Item]]:
+    """Cut ``stream`` while it runs: no more than one window is held.
+
+    The last window is shorter where the stream ends. An end that falls on the end of a window makes no further one out
+    of the overlap alone, so that every window but the first brings at least one new candidate.
+    """
+    held: list[Item] = []
+    first = 0
+    fresh = 0
+    for item in stream:
+        if len(held) == windowing.frames:
+            yield Window(first, tuple(held))
+            first += windowing.frames - windowing.overlap
+            held = held[windowing.frames - windowing.overlap :]
+            fresh = 0
+        held.append(item)
+        fresh += 1
+    if fresh:
+        yield Window(first, tuple(held))
