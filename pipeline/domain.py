@@ -116,7 +116,9 @@ class FrameSource(Protocol):
     """An open video that gives the frames shown at given seconds."""
 
     @property
-    def video(self) -> Video: ...
+    def video(self) -> Video:
+        """What is known of the video."""
+        ...
 
     def frames_at(self, seconds: Sequence[float]) -> Iterator[Frame]:
         """Yield, for each of the ascending ``seconds``, the frame on screen then: the last with ``time <= second``.
@@ -161,6 +163,9 @@ class Relevance:
     """Parallel to ``times``. GenS: 1..5, and 0 for a frame that was not named; embeddings: cosine."""
     spread: str | None = None
     """Set by samplers that score nothing: the named uniform variant in which the budget is to be spread."""
+    named_above: float | None = 0.0
+    """A candidate is named, and may be chosen for its score, if the score is above this; none: every candidate is
+    (similarities, of which the highest may be negative)."""
     status: Status = Status.OK
     detail: str = ""
     """For a failure, what happened and what to do."""
