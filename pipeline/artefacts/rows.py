@@ -7,8 +7,7 @@ it does not know. A row is complete in itself: ``selections.jsonl`` alone is eno
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -66,14 +65,12 @@ class AnswerRow:
 Row = TypeVar("Row", RelevanceRow, SelectionRow, AnswerRow)
 
 
-@cache
-def _adapter(kind: type[Row]) -> TypeAdapter[Row]:
-    return TypeAdapter(kind)
+_ADAPTERS: dict[type, TypeAdapter[Any]] = {kind: TypeAdapter(kind) for kind in (RelevanceRow, SelectionRow, AnswerRow)}
 
 
 def to_line(row: RelevanceRow | SelectionRow | AnswerRow) -> bytes:
     """The row as one line of JSON, its newline included."""
-    return _adapter(type(row)).dump_json(row) + b"\n"
+    return _ADAPTERS[type(row)].dump_json(row) + b"\n"
 
 
 def from_line(kind: type[Row], line: bytes | str, where: str) -> Row:
@@ -83,11 +80,12 @@ def from_line(kind: type[Row], line: bytes | str, where: str) -> Row:
         InputError: the line is not a row of this kind and version.
     """
     try:
-        return _adapter(kind).validate_json(line)
+        row: Row = _ADAPTERS[kind].validate_json(line)
+        return row
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "the row"
         raise InputError(
             f"{where}: {place}: {first['msg']}",
-            f"the file must hold rows of the form {kind.__dataclass_fields__['schema'].default}; see the README on artefacts",
+            f"the file must hold rows of the form {kind.schema}; the README says what they are",
         ) from error

@@ -1,0 +1,111 @@
+"""``gens VERB overrides...``: each verb is a Hydra app with a primary config of its own, conf/VERB.yaml."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from pipeline.config import conf_dir, nearest, register_resolvers
+from pipeline.errors import PipelineError
+
+VERBS = {
+    "demo": "both stages on the embedded models over made videos: no GPU, no network",
+    "ask": "one question about one video: gens ask video=clip.mp4 question='...' options='[...]'",
+    "sample": "stage 1 alone: which moments matter, as a selection file",
+    "answer": "stage 2 alone: answers from a selection file",
+    "evaluate": "both stages over a benchmark; -m sweeps over samplers, budgets, answerers",
+    "report": "one HTML page over finished and half-finished runs",
+    "list": "samplers, policies, answerers, benchmarks: what each is and needs",
+}
+FINE, SOME_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+def main() -> int:
+    """Run the verb named on the command line.
+
+    Returns:
+        0 when all is well, 1 when some questions failed, 2 for a command that cannot run as it stands.
+    """
+    words = sys.argv[1:]
+    if "-sc" in words or "--shell_completion" in words:
+        return _complete(words)
+    if not words or words[0] in ("-h", "--help"):
+        print(_usage())
+        return FINE if words else USAGE
+    verb, overrides = words[0], words[1:]
+    if verb not in VERBS:
+        return _refuse(f"gens {verb}: no such command.{nearest(verb, VERBS)}", f"one of {', '.join(VERBS)}")
+    if verb == "list" and overrides and "=" not in overrides[0] and not overrides[0].startswith("-"):
+        overrides = [f"what={overrides[0]}", *overrides[1:]]
+    return _run(verb, overrides)
+
+
+def _run(verb: str, overrides: Sequence[str]) -> int:
+    import hydra
+    from omegaconf import DictConfig
+
+    codes: list[int] = []
+
+    def task(config: DictConfig) -> None:
+        command = importlib.import_module(f"pipeline.commands.{verb}")
+        codes.append(command.run(config))
+
+    register_resolvers()
+    # Hydra then hands its exceptions to us, who know the nearest valid word.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    sys.argv = [sys.argv[0], *overrides]
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=verb)(task)()
+    except KeyboardInterrupt:
+        print("\ninterrupted: finished questions are kept, the same command goes on from here", file=sys.stderr)
+        return INTERRUPTED
+    except PipelineError as error:
+        return _refuse(error.problem, error.remedy)
+    except Exception as error:
+        from pipeline.explain import explain
+
+        explained = explain(error, verb, overrides)
+        if explained is None:
+            raise
+        return _refuse(explained.problem, explained.remedy)
+    return max(codes, default=FINE)
+
+
+def _complete(words: Sequence[str]) -> int:
+    """Hydra's shell completion, with the verb taken out of the line that it completes."""
+    line = os.environ.get("COMP_LINE", "").split(" ")
+    if any(word.startswith("query=") for word in words):
+        if len(line) < 3 or line[1] not in VERBS:
+            print(" ".join(VERBS))
+            return FINE
+        verb = line[1]
+        os.environ["COMP_LINE"] = " ".join([line[0], *line[2:]])
+    else:
+        verb = "evaluate"
+    return _run(verb, list(words))
+
+
+def _usage() -> str:
+    verbs = "\n".join(f"  {verb:<9} {what}" for verb, what in VERBS.items())
+    return (
+        f"gens VERB [key=value ...]\n\n{verbs}\n\n"
+        "gens VERB --help shows the verb's configuration, --cfg job the composed one; -m sweeps; --config-dir adds your\n"
+        'own YAML files. Completion: eval "$(gens -sc install=bash)"'
+    )
+
+
+def _refuse(problem: str, remedy: str) -> int:
+    print(f"error: {problem}\n  what to do: {remedy}", file=sys.stderr)
+    return USAGE
+
+
+def config_of(verb: str, overrides: Sequence[str]) -> Any:
+    """The composed config of a verb, for scripts and notebooks."""
+    from hydra import compose, initialize_config_dir
+
+    register_resolvers()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return compose(verb, list(overrides))

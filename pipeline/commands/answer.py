@@ -1,0 +1,29 @@
+"""``gens answer selections=FILE``: stage 2 alone, from a selection file and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from pipeline.artefacts.journal import read_rows
+from pipeline.artefacts.rows import SelectionRow
+from pipeline.commands.run import exit_code, run_folder, second_stage, surroundings
+from pipeline.config import build
+from pipeline.orchestrator import ANSWER_FILE, SELECTION_FILE
+from pipeline.reports.page import report_on
+
+
+def run(config: DictConfig) -> int:
+    """Answer the questions of the selection file."""
+    around = surroundings(config)
+    answerer = build(config.answerer, "answerer", config.plugins)
+    rows = read_rows(SelectionRow, Path(config.selections).expanduser())[: config.limit]
+    with run_folder(config) as folder:
+        # The run folder is complete in itself: the report and a later reader need no second path.
+        copy_of_selections(rows, folder)
+        answers = second_stage(rows, answerer, around, folder)
+        code = exit_code([row.answer.status for row in answers])
+        print(f"answers to {len(answers)} questions: {folder / ANSWER_FILE}")
+        report_on([folder], around.reader, folder)
+    return code

@@ -1,0 +1,25 @@
+"""``gens evaluate``: both stages over a benchmark, a table and a page to look at."""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig
+
+from pipeline.commands.questions import asked
+from pipeline.commands.run import exit_code, first_stage, run_folder, second_stage, surroundings
+from pipeline.config import build
+
+
+def run(config: DictConfig) -> int:
+    """Answer the benchmark's questions from the frames that the sampler chooses."""
+    around = surroundings(config)
+    sampler = build(config.sampler, "sampler", config.plugins)
+    policy = build(config.selection, "selection", config.plugins)
+    answerer = build(config.answerer, "answerer", config.plugins)
+    # A missing checkpoint of stage 2 is found before stage 1 has run for hours.
+    answerer.identity()
+    questions = asked(config)
+    with run_folder(config) as folder:
+        selections = first_stage(questions, sampler, policy, around, folder)
+        answers = second_stage(selections, answerer, around, folder)
+        code = exit_code([row.answer.status for row in answers])
+    return code

@@ -1,0 +1,104 @@
+"""What the verbs that compute have in common: their run folder, and the two stages over it."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from pipeline.answerers import Answerer
+from pipeline.artefacts.cache import RelevanceCache
+from pipeline.artefacts.journal import sole_writer
+from pipeline.artefacts.rows import AnswerRow, SelectionRow
+from pipeline.config import build
+from pipeline.domain import Question, Status
+from pipeline.errors import ConfigError
+from pipeline.orchestrator import answer, sample, select
+from pipeline.samplers import Sampler
+from pipeline.selection import SelectionPolicy
+from pipeline.video import Reader
+
+CONFIG_FILE = "config.yaml"
+RUN_FILE = "run.json"
+RECORDED_PACKAGES = ("gens-videoqa", "torch", "transformers", "numpy", "pillow", "av")
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What both stages need beside their models."""
+
+    reader: Reader
+    cache: RelevanceCache
+    answer_batch: int
+
+
+def surroundings(config: DictConfig) -> Surroundings:
+    """Build the reader and open the cache.
+
+    Raises:
+        ConfigError, StorageError: before any model is touched.
+    """
+    batch = config.execution.answer_batch
+    if not isinstance(batch, int) or batch < 1:
+        raise ConfigError(
+            f"execution.answer_batch={batch}: at least one question", "set execution.answer_batch=1 or more"
+        )
+    cache = RelevanceCache(Path(config.paths.cache))
+    cache.check_writable()
+    return Surroundings(build(config.reader, "reader", config.plugins), cache, batch)
+
+
+@contextmanager
+def run_folder(config: DictConfig) -> Iterator[Path]:
+    """Hold the run folder that Hydra named, with the resolved config and the versions written into it."""
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    with sole_writer(folder):
+        record(config, folder)
+        yield folder
+
+
+def record(config: DictConfig, folder: Path) -> None:
+    """Write down what runs in ``folder``: the resolved config, the command and the versions."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CONFIG_FILE).write_text(OmegaConf.to_yaml(config, resolve=True))
+    facts = {
+        "command": " ".join(["gens", HydraConfig.get().job.config_name or "", *HydraConfig.get().overrides.task]),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in RECORDED_PACKAGES},
+        "machine": f"{platform.system()} {platform.machine()}",
+    }
+    (folder / RUN_FILE).write_text(json.dumps(facts, indent=2) + "\n")
+
+
+def first_stage(
+    questions: Sequence[Question], sampler: Sampler, policy: SelectionPolicy, around: Surroundings, folder: Path
+) -> list[SelectionRow]:
+    """Relevance and selection of all questions; the sampler's model is gone when this returns."""
+    with closing(sampler):
+        relevances = sample(questions, sampler, around.reader, around.cache, folder)
+    return select(relevances, policy, folder)
+
+
+def second_stage(
+    selections: Sequence[SelectionRow], answerer: Answerer, around: Surroundings, folder: Path
+) -> list[AnswerRow]:
+    """Answers to all questions; the answerer's model is gone when this returns."""
+    with closing(answerer):
+        return answer(selections, answerer, around.reader, around.answer_batch, folder)
+
+
+def exit_code(statuses: Sequence[Status]) -> int:
+    """0 when all is well, 1 when some question failed."""
+    failed = [status for status in statuses if status is not Status.OK]
+    if failed:
+        names = ", ".join(f"{failed.count(status)} {status}" for status in sorted(set(failed)))
+        print(f"{len(failed)} of {len(statuses)} questions failed: {names}", file=sys.stderr)
+    return 1 if failed else 0

@@ -1,0 +1,23 @@
+"""``gens sample``: stage 1 alone. Writes relevance.jsonl and selections.jsonl, which any answerer takes."""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig
+
+from pipeline.commands.questions import asked
+from pipeline.commands.run import exit_code, first_stage, run_folder, surroundings
+from pipeline.config import build
+from pipeline.orchestrator import SELECTION_FILE
+
+
+def run(config: DictConfig) -> int:
+    """Select frames for the benchmark's questions."""
+    around = surroundings(config)
+    sampler = build(config.sampler, "sampler", config.plugins)
+    policy = build(config.selection, "selection", config.plugins)
+    questions = asked(config)
+    with run_folder(config) as folder:
+        rows = first_stage(questions, sampler, policy, around, folder)
+        code = exit_code([row.selection.status for row in rows])
+        print(f"selections of {len(rows)} questions: {folder / SELECTION_FILE}")
+    return code

@@ -1,0 +1,150 @@
+"""From YAML to objects. The configuration is the only registry: ``_target_`` names the class, its fields the keys.
+
+A configurable class is a frozen dataclass without defaults, so a value stands in its YAML and nowhere else. Types,
+unknown keys and missing keys are checked here, once, with the full override in the message.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import importlib
+import json
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from pipeline.errors import ConfigError
+
+PACKAGE = Path(__file__).resolve().parent
+NOT_CONTENT = frozenset({"hydra", "paths", "execution", "plugins", "about", "device"})
+"""Keys that say where and how fast, not what is computed: they don't name a run folder."""
+
+
+def conf_dir() -> Path:
+    """The folder of our YAML files: inside the package when installed, beside it in a checkout."""
+    packaged = PACKAGE / "conf"
+    return packaged if packaged.is_dir() else PACKAGE.parent / "conf"
+
+
+def nearest(word: str, valid: Iterable[str]) -> str:
+    """``" Did you mean 'x'?"`` for the closest valid word, or nothing."""
+    close = difflib.get_close_matches(word, list(valid), n=1, cutoff=0.5)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def digest(content: Any) -> str:
+    """A short name for JSON content: equal content, equal name, whatever the order of keys."""
+    text = json.dumps(content, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def build(node: DictConfig, key: str, plugins: Sequence[str] = ()) -> Any:
+    """Make the object that ``node`` describes.
+
+    Args:
+        node: a config with ``_target_``, and ``about`` where ``gens list`` shows it.
+        key: where the node stands in the whole config, for messages (``sampler``).
+        plugins: package prefixes beside ours whose classes may be made.
+
+    Raises:
+        ConfigError: a target that may not be made, or a key or value that does not fit it.
+    """
+    try:
+        container = OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        missing = getattr(error, "full_key", None) or key
+        raise ConfigError(f"{missing} has no usable value: {error}", f"give one: {missing}=...") from error
+    assert isinstance(container, dict)
+    settings = {str(name): value for name, value in container.items() if name != "about"}
+    target = _target(settings.pop("_target_", None), key, plugins)
+    if not dataclasses.is_dataclass(target):
+        return target(**settings)
+    _check_keys(target, settings, key)
+    return _validated(target, settings, key)
+
+
+def _target(path: Any, key: str, plugins: Sequence[str]) -> Any:
+    if not isinstance(path, str):
+        raise ConfigError(f"{key} names no class", f"its YAML needs a line like {key}._target_: pipeline.room.Class")
+    module, _, name = path.rpartition(".")
+    allowed = ("pipeline", *plugins)
+    if not any(module == prefix or module.startswith(prefix + ".") for prefix in allowed):
+        raise ConfigError(
+            f"{key}._target_={path} is outside {', '.join(allowed)}",
+            f"if you trust that package, declare it: plugins=[{path.split('.')[0]}]",
+        )
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"{key}._target_={path} cannot be imported: {error}", "check the name in its YAML") from error
+
+
+def _check_keys(kind: Any, settings: Mapping[str, Any], key: str) -> None:
+    hints = typing.get_type_hints(kind)
+    fields = {field.name: field for field in dataclasses.fields(kind) if field.init}
+    for name, value in settings.items():
+        if name not in fields:
+            raise ConfigError(
+                f"{key}.{name} is not a setting.{nearest(name, fields)}", f"valid under {key}: {', '.join(fields)}"
+            )
+        for inner in (hints[name], *typing.get_args(hints[name])):
+            if dataclasses.is_dataclass(inner) and isinstance(value, Mapping):
+                _check_keys(inner, value, f"{key}.{name}")
+    for name, field in fields.items():
+        has_default = field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+        if name not in settings and not has_default:
+            raise ConfigError(
+                f"{key}.{name} is missing", f"add it to the YAML, or on the command line: +{key}.{name}=..."
+            )
+
+
+def _validated(kind: Any, settings: Mapping[str, Any], key: str) -> Any:
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(kind).validate_python(settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join([key, *(str(part) for part in first["loc"])])
+        raise ConfigError(f"{place}={first['input']!r}: {first['msg']}", f"set it: {place}=...") from error
+
+
+def content(config: DictConfig) -> dict[str, Any]:
+    """The resolved config without what only says where and how fast it runs."""
+    resolved = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(resolved, dict)
+    kept = _without(resolved, NOT_CONTENT)
+    assert isinstance(kept, dict)
+    return kept
+
+
+def _without(value: Any, names: frozenset[str]) -> Any:
+    if isinstance(value, dict):
+        return {str(name): _without(inner, names) for name, inner in value.items() if name not in names}
+    return value
+
+
+def run_folder(config: DictConfig) -> str:
+    """A folder name that says what is computed: the parts' names and a digest of the whole content."""
+    bare = OmegaConf.masked_copy(config, [str(name) for name in config if name != "hydra"])
+    kept = content(bare)
+    parts = [
+        kept[group].get("name") for group in ("benchmark", "sampler", "answerer") if isinstance(kept.get(group), dict)
+    ]
+    selection = kept.get("selection")
+    if isinstance(selection, dict) and "budget" in selection:
+        parts.append(f"k{selection['budget']}")
+    verb = config.hydra.job.config_name
+    return "-".join([str(verb), *(str(part) for part in parts if part), digest(kept)[:8]])
+
+
+def register_resolvers() -> None:
+    """Give YAML files ``${package_file:...}`` and ``${run_folder:}``."""
+    OmegaConf.register_new_resolver("package_file", lambda path: str(PACKAGE / path), replace=True)
+    OmegaConf.register_new_resolver("run_folder", lambda *, _root_: run_folder(_root_), replace=True)

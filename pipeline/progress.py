@@ -1,0 +1,71 @@
+"""How far long work has come: a bar with the time left on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+SECONDS_BETWEEN_LINES = 15.0
+
+Advance = Callable[[int], None]
+
+
+@contextmanager
+def track(what: str, total: int) -> Iterator[Advance]:
+    """Show progress on standard error; call what is yielded with the number of things just done."""
+    if sys.stderr.isatty():
+        with _bar(what, total) as advance:
+            yield advance
+    else:
+        yield _lines(what, total)
+
+
+@contextmanager
+def _bar(what: str, total: int) -> Iterator[Advance]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda count: progress.advance(task, count)
+
+
+def _lines(what: str, total: int) -> Advance:
+    began = last = time.monotonic()
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done, last
+        done += count
+        now = time.monotonic()
+        if count and (done >= total or now - last >= SECONDS_BETWEEN_LINES):
+            last = now
+            gone = now - began
+            left = gone / done * max(total - done, 0)
+            print(f"{what}: {done}/{total}, {clock(gone)} gone, about {clock(left)} left", file=sys.stderr, flush=True)
+
+    return advance
+
+
+def clock(seconds: float) -> str:
+    """``75.2`` is ``"1:15"``, ``3675`` is ``"1:01:15"``."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,0 +1,24 @@
+"""What all tests share: marks that skip themselves with a reason, and tiny checkpoints made once a session."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("gpu") and not _has_gpu():
+            item.add_marker(pytest.mark.skip(reason="no CUDA device on this host"))
+        if item.get_closest_marker("network") and os.environ["HF_HUB_OFFLINE"] != "0":
+            item.add_marker(pytest.mark.skip(reason="needs the hub: set HF_HUB_OFFLINE=0 to run"))
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
