@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from pipeline.errors import CheckpointError
 
 Content = Sequence[Mapping[str, Any]]
-"""What one user turn holds, in order: ``{"type": "text", "text": ...}``, ``{"type": "image"}``, ``{"type": "video"}``."""
+"""What one user turn holds, in order: ``{"type": "text", "text": ...}``, ``{"type": "image"}`` or ``"video"``."""
 
 
 def text(words: str) -> dict[str, Any]:
@@ -18,6 +20,31 @@ def text(words: str) -> dict[str, Any]:
 
 IMAGE: Mapping[str, Any] = {"type": "image"}
 VIDEO: Mapping[str, Any] = {"type": "video"}
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The checkpoint's tokenizer, padding on the left, with the template that its processor would use.
+
+    Some repositories keep a text-only template in the tokenizer and the one that knows pictures in
+    ``chat_template.json``; the latter is what the authors' processor takes.
+
+    Raises:
+        CheckpointError: there is no tokenizer in the folder, or it cannot be read.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
+        template = folder / "chat_template.json"
+        if template.is_file():
+            tokenizer.chat_template = json.loads(template.read_text(encoding="utf-8"))["chat_template"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"The tokenizer in {folder} cannot be read: {error}",
+            "Restore the tokenizer files of the checkpoint, or name another one with ...checkpoint.source=.",
+        ) from error
+    tokenizer.padding_side = "left"
+    return tokenizer
 
 
 def render_chat(tokenizer: Any, content: Content, system: str | None = None) -> str:

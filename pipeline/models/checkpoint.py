@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import json
+import sys
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -115,6 +116,7 @@ def load(model_class: type[Model], checkpoint: Checkpoint, config: Any = None) -
         MissingExtraError: flash attention was asked for and is not installed.
     """
     import torch
+    import transformers
 
     folder = resolve(checkpoint)
     device = pick_device(checkpoint.device)
@@ -130,6 +132,8 @@ def load(model_class: type[Model], checkpoint: Checkpoint, config: Any = None) -
             options = {"device_map": "auto", "max_memory": {i: int(n * reserve[i]) for i, n in free.items()}}
     if config is not None:
         options["config"] = config
+    if not sys.stderr.isatty():
+        transformers.utils.logging.disable_progress_bar()  # a bar in a log file is noise
     try:
         model, info = model_class.from_pretrained(  # type: ignore[attr-defined]
             str(folder),
