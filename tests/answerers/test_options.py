@@ -1,0 +1,234 @@
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from pipeline.answerers.options import conclude, read_option
+from pipeline.domain import Cost, Question, Status
+
+COLOURS = ("blue", "red", "green", "dark red")
+THREE = ("a red circle", "a blue square", "nothing")
+FIVE = ("one", "two", "three", "four", "five")
+
+READ = [
+    # the letter alone, in the forms in which models give it
+    ("B", COLOURS, 1),
+    ("b", COLOURS, 1),
+    (" B\n", COLOURS, 1),
+    ("(B)", COLOURS, 1),
+    ("(b)", COLOURS, 1),
+    ("B.", COLOURS, 1),
+    ("B)", COLOURS, 1),
+    ("[C]", COLOURS, 2),
+    ("**B**", COLOURS, 1),
+    ("**B.**", COLOURS, 1),
+    ("`D`", COLOURS, 3),
+    ('"C"', COLOURS, 2),
+    ("$\\boxed{B}$", COLOURS, 1),
+    ("\\boxed{\\text{D}}", COLOURS, 3),
+    ("Option B", COLOURS, 1),
+    ("option c.", COLOURS, 2),
+    ("（Ｂ）", COLOURS, 1),  # noqa: RUF001
+    ("A", COLOURS, 0),
+    ("E", FIVE, 4),
+    ("C", THREE, 2),
+    # with the option's text or a reason
+    ("B. red", COLOURS, 1),
+    ("(B) red", COLOURS, 1),
+    ("B) red", COLOURS, 1),
+    ("B: red", COLOURS, 1),
+    ("B - red", COLOURS, 1),
+    ("B red", COLOURS, 1),
+    ("A blue", COLOURS, 0),
+    ("B, because it is hot", COLOURS, 1),
+    ("B because it is hot", COLOURS, 1),
+    ("A is correct.", COLOURS, 0),
+    ("B\nThe circle is shown at 12 s. A square follows.", COLOURS, 1),
+    ("- B. red", COLOURS, 1),
+    ("**B. red**\n\nExplanation: the blue one comes later.", COLOURS, 1),
+    # said in a sentence
+    ("The answer is B", COLOURS, 1),
+    ("The answer is B.", COLOURS, 1),
+    ("The answer is b.", COLOURS, 1),
+    ("The best answer is: (C) green", COLOURS, 2),
+    ("Answer: (b)", COLOURS, 1),
+    ("Answer: B", COLOURS, 1),
+    ("answer: b", COLOURS, 1),
+    ("Answer B", COLOURS, 1),
+    ("**Answer:** B", COLOURS, 1),
+    ("The correct option is **D**.", COLOURS, 3),
+    ("Best option: (B", COLOURS, 1),
+    ("The answer to the question is C.", COLOURS, 2),
+    ("Based on the video, the answer is C.", COLOURS, 2),
+    ("The answer is A because it comes first.", COLOURS, 0),
+    ("I would choose B.", COLOURS, 1),
+    ("It is C", COLOURS, 2),
+    ("It's (C).", COLOURS, 2),
+    ("Therefore, D.", COLOURS, 3),
+    ("I think (B) fits.", COLOURS, 1),
+    ("The frames at 3.0s fit option B best.", COLOURS, 1),
+    ("<answer>B</answer>", COLOURS, 1),
+    ("答案是B", COLOURS, 1),
+    ("答案：C", COLOURS, 2),  # noqa: RUF001
+    # a decision between several letters
+    ("A. blue is wrong. The answer is B.", COLOURS, 1),
+    ("A. blue\nB. red\nC. green\nD. dark red\nThe answer is C.", COLOURS, 2),
+    ("Option A is wrong, option B is right.", COLOURS, 1),
+    ("It is not (A) but (B).", COLOURS, 1),
+    ("The answer is A. Wait. Final answer: B", COLOURS, 1),
+    # the option's own words
+    ("red", COLOURS, 1),
+    ("Red.", COLOURS, 1),
+    ('"dark red"', COLOURS, 3),
+    ("Dark  red", COLOURS, 3),
+    ("The answer is red.", COLOURS, 1),
+    ("The answer is dark red.", COLOURS, 3),
+    ("Answer: dark red, since it is night", COLOURS, 3),
+    ("The circle is red.", COLOURS, 1),
+    ("The circle is dark red.", COLOURS, 3),
+    ("A red circle", THREE, 0),
+    ("red circle", ("red circle", "blue square"), 0),
+    ("a red circle", ("blue square", "red circle"), 1),
+    ("It is a blue square.", THREE, 1),
+    ("The answer is a blue square.", THREE, 1),
+    ("There are three of them", FIVE, 2),
+    ("3", ("2", "3", "4"), 1),
+    ("There are 3 circles", ("2", "3", "13"), 1),
+    ("None of the above", ("red", "blue", "None of the above"), 2),
+    ("It cannot be determined.", ("yes", "no", "cannot be determined"), 2),
+    ("red", ("A. blue", "B. red"), 1),
+    ("B. red", ("A. blue", "B. red"), 1),
+    ("I'm not sure, but the answer is B.", COLOURS, 1),
+    ("C", ("B", "C", "A"), 2),  # the prompt asks for a letter
+    ("H", ("E", "F", "G", "H"), 3),
+    ("U-turn", ("stop", "U-turn"), 1),
+    ("What (is) [this]?", ("x", "What (is) [this]"), 1),
+    # JSON
+    ('{"answer":"B"}', COLOURS, 1),
+    ('{"Answer": "(b)", "reason": "A is wrong"}', COLOURS, 1),
+    ('```json\n{"answer": "red"}\n```', COLOURS, 1),
+    ('{"YOUR_ANSWER": "C. green", "JUSTIFICATION": "Option A ..."}', COLOURS, 2),
+    ('{"answer": "B", "reason": "it was cu', COLOURS, 1),
+    ('{"answer": 3}', ("2", "3", "4"), 1),
+]
+
+NOT_READ = [
+    ("", COLOURS),
+    ("   \n", COLOURS),
+    ("I cannot determine", COLOURS),
+    ("I cannot determine the answer from these frames.", COLOURS),
+    ("I cannot tell whether it is red.", COLOURS),
+    ("None of the options is right.", COLOURS),
+    # two letters without a decision
+    ("A or B", COLOURS),
+    ("A and C", COLOURS),
+    ("A, B", COLOURS),
+    ("A/B", COLOURS),
+    ("(A) or (B)", COLOURS),
+    ("Both A and C are correct.", COLOURS),
+    ("The answer is A or B.", COLOURS),
+    ("The answer is either red or blue.", COLOURS),
+    ("The answer is red or blue.", COLOURS),
+    ("The answer is A. The answer is B.", COLOURS),
+    ("A. blue\nB. red", COLOURS),
+    ("Could be (A), could be (B).", COLOURS),
+    ("ABCD", COLOURS),
+    # letters that are no labels
+    ("Based on the video, one sees nothing.", COLOURS),
+    ("Clearly", COLOURS),
+    ("Because", COLOURS),
+    ("A person walks in.", COLOURS),
+    ("A red circle", ("blue", "green")),
+    ("A red circle is not shown.", COLOURS),
+    ("The answer is a circle.", COLOURS),
+    ("A-frame houses", COLOURS),
+    ("B+", COLOURS),
+    ("He wears a T-shirt.", COLOURS),
+    ("D.C. is shown.", COLOURS),
+    ("The man takes vitamin B.", COLOURS),
+    ("I think so", tuple("abcdefghij")),
+    ("I'm happy", tuple(str(i) for i in range(12))),
+    # letters beyond the options
+    ("E", COLOURS),
+    ("The answer is E.", COLOURS),
+    ("(F)", COLOURS),
+    ("D", THREE),
+    ("Z. red", COLOURS),
+    # denial
+    ("The answer is not B.", COLOURS),
+    ("Option A is wrong.", COLOURS),
+    ("It is not red.", COLOURS),
+    ("It isn't (B).", COLOURS),
+    # several options' words
+    ("First red, then blue.", COLOURS),
+    ("red, blue", COLOURS),
+    ("It starts red. It ends blue.", COLOURS),
+    ("same", ("same", "same")),
+    # JSON that does not say
+    ('{"answer": "unknown", "reason": "(A) is dark"}', COLOURS),
+    ('{"answer": null}', COLOURS),
+    ('{"answer": ["A", "B"]}', COLOURS),
+    ('{"thought": "B"}', COLOURS),
+    ('{"answer": 2}', COLOURS),
+    ("\ufffd\x00", COLOURS),
+]
+
+
+@pytest.mark.parametrize(("text", "options", "expected"), READ)
+def test_reads(text: str, options: tuple[str, ...], expected: int) -> None:
+    assert read_option(text, options) == expected
+
+
+@pytest.mark.parametrize(("text", "options"), NOT_READ)
+def test_reads_nothing(text: str, options: tuple[str, ...]) -> None:
+    assert read_option(text, options) is None
+
+
+def test_a_long_ramble_takes_no_time() -> None:
+    start = time.process_time()
+    for text in ("the answer to " * 5000, "(A " * 5000, "A, " * 5000, " " * 50_000, "sorry " * 9000, "so\n" * 9000):
+        read_option(text, COLOURS)
+    assert time.process_time() - start < 5
+
+
+MANY = Question("q", "v.mp4", "Which colour?", COLOURS)
+FREE = Question("q", "v.mp4", "Which colour?")
+
+CONCLUSIONS = [
+    (MANY, "B", False, Status.OK, 1),
+    (MANY, "B. The circle at the le", True, Status.OK, 1),
+    (MANY, "Based on the frames", True, Status.UNPARSED, None),
+    (MANY, "purple", False, Status.UNPARSED, None),
+    (MANY, "I cannot determine the answer.", False, Status.UNPARSED, None),
+    (MANY, " \n", False, Status.EMPTY_ANSWER, None),
+    (MANY, "I'm sorry, but I can't assist with that.", False, Status.REFUSED, None),
+    (MANY, "I’m sorry, but I can’t help with identifying people.", False, Status.REFUSED, None),  # noqa: RUF001
+    (MANY, "Sorry, I cannot answer this.", False, Status.REFUSED, None),
+    (MANY, "I am unable to provide that.", False, Status.REFUSED, None),
+    (MANY, "I'm sorry if this is unclear. The answer is C.", False, Status.OK, 2),
+    (FREE, "red", False, Status.OK, None),
+    (FREE, "A dog that can't swim", False, Status.OK, None),
+    (FREE, "He says that he can't help her", False, Status.OK, None),
+    (FREE, "", False, Status.EMPTY_ANSWER, None),
+    (FREE, "I'm sorry, but I can't help with that.", False, Status.REFUSED, None),
+    (FREE, "As an AI, I cannot identify people.", False, Status.REFUSED, None),
+]
+
+
+@pytest.mark.parametrize(("question", "text", "truncated", "status", "option"), CONCLUSIONS)
+def test_concludes(question: Question, text: str, truncated: bool, status: Status, option: int | None) -> None:
+    cost = Cost(1.5, 20, 3)
+    answer = conclude(question, text, truncated=truncated, form="images", frame_times=(1.0, 2.5), cost=cost)
+    assert (answer.status, answer.option) == (status, option)
+    assert (answer.question_id, answer.text, answer.form) == ("q", text, "images")
+    assert (answer.frame_times, answer.cost) == ((1.0, 2.5), cost)
+    assert bool(answer.detail) == (status is not Status.OK)
+    if truncated and status is not Status.OK:
+        assert "answerer.max_new_tokens" in answer.detail
+
+
+def test_a_cut_free_answer_says_so() -> None:
+    answer = conclude(FREE, "The man first", truncated=True, form="", frame_times=(), cost=Cost())
+    assert answer.status is Status.OK
+    assert "answerer.max_new_tokens" in answer.detail
