@@ -6,10 +6,8 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 from pipeline.config import conf_dir, nearest, register_resolvers
-from pipeline.errors import PipelineError
 
 VERBS = {
     "demo": "both stages on the embedded models over made videos: no GPU, no network",
@@ -50,8 +48,12 @@ def _run(verb: str, overrides: Sequence[str]) -> int:
     codes: list[int] = []
 
     def task(config: DictConfig) -> None:
-        command = importlib.import_module(f"pipeline.commands.{verb}")
-        codes.append(command.run(config))
+        # Caught inside the job, so that a job that fails leaves the other jobs of a sweep alone.
+        try:
+            command = importlib.import_module(f"pipeline.commands.{verb}")
+            codes.append(command.run(config))
+        except Exception as error:
+            codes.append(_explained(error, verb, overrides))
 
     register_resolvers()
     # Hydra then hands its exceptions to us, who know the nearest valid word.
@@ -62,16 +64,18 @@ def _run(verb: str, overrides: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("\ninterrupted: finished questions are kept, the same command goes on from here", file=sys.stderr)
         return INTERRUPTED
-    except PipelineError as error:
-        return _refuse(error.problem, error.remedy)
     except Exception as error:
-        from pipeline.explain import explain
-
-        explained = explain(error, verb, overrides)
-        if explained is None:
-            raise
-        return _refuse(explained.problem, explained.remedy)
+        return _explained(error, verb, overrides)
     return max(codes, default=FINE)
+
+
+def _explained(error: Exception, verb: str, overrides: Sequence[str]) -> int:
+    from pipeline.explain import explain
+
+    explained = explain(error, verb, overrides)
+    if explained is None:
+        raise error
+    return _refuse(explained.problem, explained.remedy)
 
 
 def _complete(words: Sequence[str]) -> int:
@@ -92,20 +96,11 @@ def _usage() -> str:
     verbs = "\n".join(f"  {verb:<9} {what}" for verb, what in VERBS.items())
     return (
         f"gens VERB [key=value ...]\n\n{verbs}\n\n"
-        "gens VERB --help shows the verb's configuration, --cfg job the composed one; -m sweeps; --config-dir adds your\n"
-        'own YAML files. Completion: eval "$(gens -sc install=bash)"'
+        "gens VERB --help shows the verb's configuration, --cfg job the composed one; -m sweeps; --config-dir adds\n"
+        'your own YAML files. Completion: eval "$(gens -sc install=bash)"'
     )
 
 
 def _refuse(problem: str, remedy: str) -> int:
     print(f"error: {problem}\n  what to do: {remedy}", file=sys.stderr)
     return USAGE
-
-
-def config_of(verb: str, overrides: Sequence[str]) -> Any:
-    """The composed config of a verb, for scripts and notebooks."""
-    from hydra import compose, initialize_config_dir
-
-    register_resolvers()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return compose(verb, list(overrides))

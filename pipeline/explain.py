@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
@@ -17,21 +17,25 @@ from pipeline.errors import ConfigError, PipelineError, StorageError
 
 def explain(error: Exception, verb: str, overrides: Sequence[str]) -> PipelineError | None:
     """The error as one that says what to do; none if it is not one of configuration or storage."""
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file is not None:
-        return _missing_option(error)
-    if isinstance(error, OverrideParseException):
-        return ConfigError(str(error).split("\n")[0], "quote values with spaces or commas: question='\"what, then?\"'")
-    if isinstance(error, MissingMandatoryValue):
-        key = str(error.full_key or "a value")
-        return ConfigError(f"{key} is missing", f"give it: gens {verb} {key}=...")
-    if isinstance(error, ConfigCompositionException | HydraException | OmegaConfBaseException):
-        return _unknown_key(error, verb, overrides)
-    if isinstance(error, OSError) and error.filename is not None:
-        return StorageError(
-            f"{error.filename}: {error.strerror}",
-            "check the path; run folders go to paths.runs=..., the cache to paths.cache=...",
-        )
-    return None
+    match error:
+        case PipelineError():
+            explained: PipelineError | None = error
+        case MissingConfigException(missing_cfg_file=str()):
+            explained = _missing_option(error)
+        case OverrideParseException():
+            first = str(error).split("\n")[0]
+            explained = ConfigError(first, "quote values with spaces or commas: question='\"what, then?\"'")
+        case MissingMandatoryValue():
+            key = str(error.full_key or "a value")
+            explained = ConfigError(f"{key} is missing", f"give it: gens {verb} {key}=...")
+        case HydraException() | OmegaConfBaseException():
+            explained = _unknown_key(error, verb, overrides)
+        case OSError(filename=str() as name):
+            remedy = "check the path; run folders go to paths.runs=..., the cache to paths.cache=..."
+            explained = StorageError(f"{name}: {error.strerror}", remedy)
+        case _:
+            explained = None
+    return explained
 
 
 def _missing_option(error: MissingConfigException) -> ConfigError:
@@ -70,7 +74,7 @@ def _keys_of(verb: str, overrides: Sequence[str]) -> Iterator[str]:
 
 def _flat(config: DictConfig, prefix: str) -> Iterator[str]:
     for name in config:
-        key = f"{prefix}{name}"
+        key = f"{prefix}{name!s}"
         yield key
         inner = OmegaConf.to_container(config, resolve=False)
         if isinstance(inner, dict) and isinstance(inner.get(str(name)), dict):

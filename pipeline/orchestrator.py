@@ -78,6 +78,14 @@ def select(relevances: Sequence[RelevanceRow], policy: SelectionPolicy, folder: 
     return rows
 
 
+def take(selections: Sequence[SelectionRow], folder: Path) -> None:
+    """Copy the selections of another run into this one's folder, which is thereby complete in itself."""
+    with Journal(SelectionRow, folder / SELECTION_FILE) as journal:
+        for row in selections:
+            if journal.find(row.question.id, row.key) != row:
+                journal.append(row)
+
+
 def answer(
     selections: Sequence[SelectionRow], answerer: Answerer, reader: Reader, batch: int, folder: Path
 ) -> list[AnswerRow]:

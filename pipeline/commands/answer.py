@@ -10,7 +10,7 @@ from pipeline.artefacts.journal import read_rows
 from pipeline.artefacts.rows import SelectionRow
 from pipeline.commands.run import exit_code, run_folder, second_stage, surroundings
 from pipeline.config import build
-from pipeline.orchestrator import ANSWER_FILE, SELECTION_FILE
+from pipeline.orchestrator import ANSWER_FILE, take
 from pipeline.reports.page import report_on
 
 
@@ -20,8 +20,7 @@ def run(config: DictConfig) -> int:
     answerer = build(config.answerer, "answerer", config.plugins)
     rows = read_rows(SelectionRow, Path(config.selections).expanduser())[: config.limit]
     with run_folder(config) as folder:
-        # The run folder is complete in itself: the report and a later reader need no second path.
-        copy_of_selections(rows, folder)
+        take(rows, folder)
         answers = second_stage(rows, answerer, around, folder)
         code = exit_code([row.answer.status for row in answers])
         print(f"answers to {len(answers)} questions: {folder / ANSWER_FILE}")

@@ -21,5 +21,4 @@ def run(config: DictConfig) -> int:
     with run_folder(config) as folder:
         selections = first_stage(questions, sampler, policy, around, folder)
         answers = second_stage(selections, answerer, around, folder)
-        code = exit_code([row.answer.status for row in answers])
-    return code
+        return exit_code([row.answer.status for row in answers])

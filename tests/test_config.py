@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import pytest
+from omegaconf import OmegaConf
+
+from pipeline.config import build, content, digest
+from pipeline.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Window:
+    frames: int
+    overlap: int
+
+
+@dataclass(frozen=True)
+class Part:
+    name: str
+    window: Window
+    ties: Literal["earliest", "spread"]
+    limit: int | None
+
+
+HERE = f"{__name__}.Part"
+GOOD = {
+    "_target_": HERE,
+    "about": {"what": "a part"},
+    "name": "p",
+    "window": {"frames": 8, "overlap": 0},
+    "ties": "spread",
+    "limit": None,
+}
+
+
+def built(**changes: object) -> Part:
+    part = build(OmegaConf.create(GOOD | changes), "sampler", plugins=[__name__])
+    assert isinstance(part, Part)
+    return part
+
+
+def test_nested_settings_become_typed_objects() -> None:
+    assert built() == Part("p", Window(8, 0), "spread", None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tise": "spread"}, r"sampler\.tise.*Did you mean 'ties'"),
+        ({"window": {"frames": 8, "overlap": 0, "frame": 1}}, r"sampler\.window\.frame is not.*'frames'"),
+        ({"window": {"frames": 8}}, r"sampler\.window\.overlap is missing"),
+        ({"window": {"frames": "many", "overlap": 0}}, r"sampler\.window\.frames='many'.*integer"),
+        ({"ties": "latest"}, r"sampler\.ties='latest'.*'earliest' or 'spread'"),
+        ({"_target_": "os.system"}, r"outside pipeline.*\n.*plugins=\[os\]"),
+        ({"_target_": "pipeline.domain.Nothing"}, "cannot be imported"),
+        ({"name": "???"}, r"name has no usable value"),
+    ],
+)
+def test_a_wrong_setting_names_the_key_and_the_way_out(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=f"(?s){message}"):
+        built(**changes)
+
+
+def test_classes_of_undeclared_packages_are_not_made() -> None:
+    with pytest.raises(ConfigError, match=r"plugins=\["):
+        build(OmegaConf.create(GOOD), "sampler")
+
+
+def test_content_leaves_out_where_and_how_fast() -> None:
+    one = OmegaConf.create(
+        {"paths": {"runs": "a"}, "sampler": {"name": "x", "about": 1, "checkpoint": {"device": "cpu"}}}
+    )
+    two = OmegaConf.create(
+        {"sampler": {"name": "x", "checkpoint": {"device": "cuda"}}, "execution": {"answer_batch": 2}}
+    )
+    assert digest(content(one)) == digest(content(two))
