@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import ConfigError
+from pipeline.models.chat import IMAGE, text
 
 _NUMBER = "{number}"
 _QUESTION = "{question}"
@@ -41,17 +42,9 @@ class FramePrompt:
                 f"Put it in, for instance sampler.prompt.question='\"Question: {_QUESTION}\"'.",
             )
 
-    def messages(self, frames: int, question: str) -> list[dict[str, Any]]:
-        """One user turn in the typed content of chat templates, ``frames`` images long."""
-        content: list[dict[str, str]] = []
+    def content(self, frames: int, question: str) -> list[dict[str, Any]]:
+        """One user turn of ``frames`` images, in the typed content of chat templates."""
+        turn: list[dict[str, Any]] = []
         for number in range(self.first_number, self.first_number + frames):
-            content.append(_text(self.label.replace(_NUMBER, str(number))))
-            content.append({"type": "image"})
-            content.append(_text(self.after_image))
-        content.append(_text(self.question.replace(_QUESTION, question)))
-        content.append(_text(self.instruction))
-        return [{"role": "user", "content": content}]
-
-
-def _text(text: str) -> dict[str, str]:
-    return {"type": "text", "text": text}
+            turn += [text(self.label.replace(_NUMBER, str(number))), dict(IMAGE), text(self.after_image)]
+        return [*turn, text(self.question.replace(_QUESTION, question)), text(self.instruction)]

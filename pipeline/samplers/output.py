@@ -1,0 +1,177 @@
+"""Reading the scores out of what GenS wrote: ``{"11-12": 5, "16-21": 4, "33": 2}`` and all that models make of it.
+
+Keys are frame numbers of the window, single or as spans with both ends included; values are scores from 1 to 5; a frame
+that is not named is not relevant (released inference code of GenS, arXiv 2503.09146). Models also write fences, prose,
+units, lists of pairs, records, and stop in the middle. Everything that can be read for certain is read, the rest is
+counted, and nothing is guessed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.domain import Status
+
+LOWEST, HIGHEST = 1.0, 5.0
+
+
+@dataclass
+class Reading:
+    """What one window's output says."""
+
+    scores: dict[int, float] = field(default_factory=dict)
+    """By position in the window, from 0. The highest where a frame is named more than once."""
+    says_nothing_relevant: bool = False
+    """It is in the asked form, and names no frame: ``{}``, or scores of 0 only."""
+    ignored: int = 0
+    """Entries without a frame number or score that can be read, or wholly outside the window."""
+    clamped: int = 0
+    """Entries of which a part lay outside the window, or whose score lay outside 1 to 5."""
+
+    @property
+    def status(self) -> Status:
+        """``ok``, ``nothing_relevant`` or ``no_scores``."""
+        if self.scores:
+            return Status.OK
+        return Status.NOTHING_RELEVANT if self.says_nothing_relevant and not self.ignored else Status.NO_SCORES
+
+
+def read_scores(text: str, frames: int, first_number: int) -> Reading:
+    """The scores in ``text``, the output for a window of ``frames`` frames numbered from ``first_number``."""
+    reading = Reading()
+    for key, value in _entries(text, reading):
+        score = _score(value)
+        spans = _spans(key)
+        if score is None or not spans:
+            reading.ignored += 1
+        elif score <= 0:  # outside the scale, and clear all the same
+            reading.says_nothing_relevant = True
+        else:
+            _add(reading, spans, score, frames, first_number)
+    return reading
+
+
+def _add(reading: Reading, spans: list[tuple[int, int]], score: float, frames: int, first_number: int) -> None:
+    bounded = min(max(score, LOWEST), HIGHEST)
+    outside = bounded != score
+    named = False
+    for start, end in spans:
+        low, high = sorted((start - first_number, end - first_number))
+        inside = range(max(low, 0), min(high, frames - 1) + 1)
+        outside = outside or len(inside) < high - low + 1
+        named = named or bool(inside)
+        for position in inside:
+            reading.scores[position] = max(bounded, reading.scores.get(position, 0.0))
+    if not named:
+        reading.ignored += 1
+    elif outside:
+        reading.clamped += 1
+
+
+# --- finding the entries -------------------------------------------------------------------------------------------
+
+
+class _Object(tuple[tuple[str, Any], ...]):
+    """A JSON object as its pairs, since a plain dict would drop a key that is written twice."""
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_Object)
+_OPENING = re.compile(r"[{\[]")
+_FRAME_KEYS = {"timestamp", "timestamps", "time", "frame", "frames", "span", "second", "seconds", "number", "index"}
+_SCORE_KEYS = {"score", "relevance", "relevance_score", "relevance score"}
+# For what is no valid JSON: bare keys, single quotes, a missing comma, an end in the middle.
+_LOOSE_ENTRY = re.compile(r"""(?P<key>[^"'{}:]*\d[^"'{}:]*?)["']?\s*:\s*["']?(?P<score>-?\d+(?:\.\d+)?)(?![\d:])""")
+_LOOSE_PAIR = re.compile(
+    r"""\[\s*["']?(?P<key>[^"'\[\]]*?\d[^"'\[\]]*?)["']?\s*,\s*["']?(?P<score>\d+(?:\.\d+)?)["']?\s*\]"""
+)
+
+
+def _entries(text: str, reading: Reading) -> Iterator[tuple[Any, Any]]:
+    position = 0
+    while opening := _OPENING.search(text, position):
+        try:
+            value, position = _DECODER.raw_decode(text, opening.start())
+        except (ValueError, RecursionError):
+            rest = text[opening.start() :]
+            if re.match(r"\[\s*\[", rest):
+                yield from ((pair["key"], pair["score"]) for pair in _LOOSE_PAIR.finditer(rest))
+                return
+            if opening[0] == "{":
+                yield from ((entry["key"], entry["score"]) for entry in _LOOSE_ENTRY.finditer(rest))
+                return
+            position = opening.end()
+        else:
+            # An empty object is the asked form; an empty list counts only where it is all there is.
+            if not value and (isinstance(value, _Object) or _unfenced(text) == "[]"):
+                reading.says_nothing_relevant = True
+            yield from _walk(value)
+
+
+def _walk(value: Any) -> Iterator[tuple[Any, Any]]:
+    if isinstance(value, _Object):
+        frame = next((item for key, item in value if key.strip().lower() in _FRAME_KEYS), None)
+        score = _named_score(value)
+        if score is not None and frame is not None:
+            yield frame, score
+            return
+        for key, item in value:
+            if not isinstance(item, _Object | list):
+                yield key, item
+            elif isinstance(item, _Object) and (inner := _named_score(item)) is not None and _spans(key):
+                yield key, inner
+            else:
+                yield from _walk(item)
+    elif isinstance(value, list):
+        for item in value:
+            if isinstance(item, list) and len(item) == 2 and not any(isinstance(part, _Object | list) for part in item):
+                yield item[0], item[1]
+            else:
+                yield from _walk(item)
+
+
+def _named_score(value: _Object) -> Any:
+    return next((item for key, item in value if key.strip().lower() in _SCORE_KEYS), None)
+
+
+def _unfenced(text: str) -> str:
+    return re.sub(r"```\w*", "", text).strip()
+
+
+# --- reading one entry ---------------------------------------------------------------------------------------------
+
+_WORDS = re.compile(
+    r"\b(?:frames?|images?|timestamps?|seconds?|secs?|number|no\.)(?![a-z])|(?<=\d)\s*s(?:ec(?:ond)?s?)?\b|[\[\]()#\"']"
+)
+_SPAN = re.compile(r"\s*(\d{1,9})(?:\.\d*)?\s*(?:(?:-|–|—|−|~|to|\.\.+)\s*(\d{1,9})(?:\.\d*)?\s*)?")  # noqa: RUF001
+_NUMBER = re.compile(r"-?\d{1,9}(?:\.\d+)?")
+
+
+def _spans(key: Any) -> list[tuple[int, int]]:
+    """Frame numbers as (first, last), or nothing where any part of the key cannot be read."""
+    if isinstance(key, bool) or not isinstance(key, str | int | float):
+        return []
+    words = _WORDS.sub(" ", str(key).lower())
+    spans = []
+    for part in re.split(r"[,;&]|\band\b", words):
+        match = _SPAN.fullmatch(part)
+        if match:
+            spans.append((int(match[1]), int(match[2] or match[1])))
+        elif part.strip():
+            return []
+    return spans
+
+
+def _score(value: Any) -> float | None:
+    if isinstance(value, bool) or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, str):
+        number = _NUMBER.search(value)
+        return float(number[0]) if number else None
+    if isinstance(value, int | float):
+        return float(min(max(value, -1), 10))  # an integer of hundreds of digits would not fit a float
+    return None
