@@ -1,0 +1,34 @@
+"""No sampler: the frames are spread evenly over the video, whatever the question. The baseline of every comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.domain import FrameSource, Question, Relevance, Video
+from pipeline.selection.uniform import UniformVariant
+
+
+@dataclass(frozen=True)
+class UniformSampler:
+    """Scores nothing, decodes nothing, loads nothing: says only in which variant the budget is to be spread."""
+
+    name: str
+    spread: UniformVariant
+    """One of the four variants in use; :mod:`pipeline.selection.uniform` has formulas and who uses which."""
+
+    def identity(self) -> Mapping[str, Any]:
+        """The variant."""
+        return {"sampler": "uniform", "spread": self.spread}
+
+    def query(self, question: Question) -> str:
+        """The question's text, though nothing depends on it: each question keeps a row of its own."""
+        return question.text
+
+    def score(self, video: Video, frames: FrameSource, questions: Sequence[Question]) -> list[Relevance]:
+        """One relevance a question, without candidates. ``frames`` is not touched."""
+        return [Relevance(question.id, (), (), spread=self.spread) for question in questions]
+
+    def close(self) -> None:
+        """Nothing to free."""
