@@ -73,12 +73,11 @@ def render_chat(tokenizer: Any, content: Content, system: str | None = None) -> 
     return prompt
 
 
-def special_tokens_in(tokenizer: Any, words: str) -> tuple[str, ...]:
-    """The model's control tokens that stand literally in a user's text.
+def special_tokens(tokenizer: Any) -> tuple[str, ...]:
+    """The strings that the tokenizer reads as control tokens wherever they stand.
 
-    The tokenizer would read them as control tokens: ``<|image_pad|>`` in a question would ask for a picture that is
-    not there, ``<|im_end|>`` would end the turn.
+    In a user's text ``<|image_pad|>`` would ask for a picture that is not there, and ``<|im_end|>`` would end the turn.
     """
     special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
     special.update(tokenizer.all_special_tokens)
-    return tuple(sorted(token for token in special if token and token in words))
+    return tuple(sorted(filter(None, special)))

@@ -1,0 +1,116 @@
+"""Greedy answers of a batch through transformers' own ``generate``."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from pipeline.errors import OutOfMemoryError
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What a model wrote for one item of a batch."""
+
+    text: str
+    tokens: tuple[int, ...]
+    """New tokens, without the one that ended them."""
+    ended: bool
+    """Whether the model ended by itself; otherwise the limit cut it."""
+
+
+def generate_greedily(
+    model: Any, tokenizer: Any, inputs: Mapping[str, torch.Tensor], max_new_tokens: int
+) -> list[Generated]:
+    """The most probable token, again and again, for each item of the batch.
+
+    Of the checkpoint's generation settings only the end and padding tokens are used: its sampling values do not apply,
+    and its repetition penalty would count the padding, which depends on who else is in the batch.
+
+    Args:
+        model: a loaded transformers model with ``generate``.
+        tokenizer: its tokenizer.
+        inputs: ``input_ids`` and ``attention_mask`` ``[B, L]``, padded on the left, and whatever else the model takes.
+        max_new_tokens: a limit for each item.
+
+    Raises:
+        OutOfMemoryError: the batch does not fit the device.
+    """
+    device = model.get_input_embeddings().weight.device
+    ends, pad = end_tokens(model, tokenizer), pad_token(model, tokenizer)
+    with mapped_out_of_memory(), _only(model, ends, pad), torch.inference_mode():
+        output = model.generate(
+            **{name: tensor.to(device) for name, tensor in inputs.items()},
+            do_sample=False,
+            num_beams=1,
+            max_new_tokens=max_new_tokens,
+        )
+        written = output[:, inputs["input_ids"].shape[1] :].tolist()
+    return [_finished(row, ends, tokenizer) for row in written]
+
+
+def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
+    """All tokens that end an answer: the checkpoint's, and its tokenizer's end of turn."""
+    named = model.generation_config.eos_token_id
+    listed = named if isinstance(named, list) else [named]
+    return frozenset(token for token in (*listed, tokenizer.eos_token_id) if token is not None)
+
+
+def pad_token(model: Any, tokenizer: Any) -> int:
+    """The token to pad with."""
+    for token in (tokenizer.pad_token_id, model.generation_config.pad_token_id, *end_tokens(model, tokenizer)):
+        if isinstance(token, int):
+            return token
+    return 0
+
+
+@contextmanager
+def mapped_out_of_memory() -> Iterator[None]:
+    """Turn any of torch's ways to say so into our own error, once what it held is free again.
+
+    Raises:
+        OutOfMemoryError: torch found no memory.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError
+        if not _is_out_of_memory(error):
+            raise
+        problem = f"The model call does not fit the device's memory: {str(error).splitlines()[0]}"
+    else:
+        return
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    raise OutOfMemoryError(problem, "Give the model fewer or smaller frames, or fewer requests at once.")
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    words = str(error)
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(
+        sign in words for sign in ("can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
+    )
+
+
+@contextmanager
+def _only(model: Any, ends: frozenset[int], pad: int) -> Iterator[None]:
+    """``generate`` fills whatever a call leaves open from the model's own settings, so these are put aside."""
+    from transformers import GenerationConfig
+
+    before = model.generation_config
+    model.generation_config = GenerationConfig(eos_token_id=sorted(ends), pad_token_id=pad)
+    try:
+        yield
+    finally:
+        model.generation_config = before
+
+
+def _finished(row: list[int], ends: frozenset[int], tokenizer: Any) -> Generated:
+    length = next((place for place, token in enumerate(row) if token in ends), len(row))
+    tokens = tuple(row[:length])
+    return Generated(tokenizer.decode(tokens, skip_special_tokens=True), tokens, ended=length < len(row))

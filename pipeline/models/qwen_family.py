@@ -1,0 +1,58 @@
+"""Which Qwen checkpoint is before us: its model class and its limits, from ``config.json`` alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.errors import CheckpointError
+from pipeline.models.checkpoint import Checkpoint, load, raw_config
+
+QWEN2_VL = "qwen2_vl"
+QWEN2_5_VL = "qwen2_5_vl"
+
+
+def family(checkpoint: Checkpoint) -> str:
+    """``qwen2_vl`` or ``qwen2_5_vl``.
+
+    Raises:
+        CheckpointError: it is another model, and which.
+    """
+    config = raw_config(checkpoint)
+    found = config.get("model_type")
+    if found in (QWEN2_VL, QWEN2_5_VL):
+        return str(found)
+    architecture = ", ".join(config.get("architectures") or ()) or "no architecture named"
+    raise CheckpointError(
+        f"{checkpoint.source} is neither Qwen2-VL nor Qwen2.5-VL: its model_type is {found} ({architecture}).",
+        "Name a Qwen2-VL or Qwen2.5-VL checkpoint with ...checkpoint.source=, or take the answerer or sampler for this "
+        "model: `gens list answerers`, `gens list samplers`.",
+    )
+
+
+def context_tokens(checkpoint: Checkpoint) -> int:
+    """Tokens that prompt and answer may have together.
+
+    Raises:
+        CheckpointError: the config does not say.
+    """
+    config = raw_config(checkpoint)
+    # Flat on the hub, nested when saved by transformers 5.
+    found = config.get("max_position_embeddings") or (config.get("text_config") or {}).get("max_position_embeddings")
+    if not isinstance(found, int):
+        raise CheckpointError(
+            f"config.json of {checkpoint.source} has no max_position_embeddings.",
+            "Restore config.json of the checkpoint, or name another one with ...checkpoint.source=.",
+        )
+    return found
+
+
+def load_qwen(checkpoint: Checkpoint) -> Any:
+    """The model, with right positions for text after a video."""
+    from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2VLForConditionalGeneration
+
+    from pipeline.models.qwen_positions import correct_positions
+
+    classes = {QWEN2_VL: Qwen2VLForConditionalGeneration, QWEN2_5_VL: Qwen2_5_VLForConditionalGeneration}
+    model: Any = load(classes[family(checkpoint)], checkpoint)
+    correct_positions(model)
+    return model

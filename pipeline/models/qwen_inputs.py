@@ -1,0 +1,98 @@
+"""Prompt and patches to model inputs for Qwen2-VL and Qwen2.5-VL, one request at a time and as a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from pipeline.errors import ConfigError
+from pipeline.models.qwen_pixels import Patches
+
+IMAGE_PAD = "<|image_pad|>"
+VIDEO_PAD = "<|video_pad|>"
+
+
+@dataclass(frozen=True)
+class QwenInputs:
+    """One request, not padded."""
+
+    input_ids: torch.Tensor
+    """``[L]``; each picture's placeholder stands as often as the picture has tokens."""
+    mm_token_type_ids: torch.Tensor
+    """``[L]``: 0 text, 1 image, 2 video."""
+    images: Patches | None
+    video: Patches | None
+    grid_times: tuple[float, ...] = ()
+    """The video's temporal grids in seconds."""
+
+    @property
+    def tokens(self) -> int:
+        """Length of the prompt."""
+        return len(self.input_ids)
+
+
+def encode(
+    tokenizer: Any,
+    prompt: str,
+    images: Patches | None = None,
+    video: Patches | None = None,
+    grid_times: Sequence[float] = (),
+) -> QwenInputs:
+    """Tokens of a rendered prompt, with its placeholders expanded to the pictures' tokens.
+
+    Args:
+        tokenizer: the checkpoint's.
+        prompt: what :func:`pipeline.models.chat.render_chat` gave: one placeholder a picture.
+        images: the prompt's images.
+        video: the prompt's video, if it has one.
+        grid_times: seconds of the video's temporal grids.
+
+    Raises:
+        ConfigError: the prompt does not have one placeholder a picture.
+    """
+    image_id, video_id = tokenizer.convert_tokens_to_ids([IMAGE_PAD, VIDEO_PAD])
+    compact = torch.tensor(tokenizer(prompt, add_special_tokens=False).input_ids)
+    repeats = torch.ones_like(compact)
+    for token, name, patches in ((image_id, IMAGE_PAD, images), (video_id, VIDEO_PAD, video)):
+        lengths = [] if patches is None else patches.tokens
+        places = (compact == token).nonzero().flatten()
+        if len(places) != len(lengths):
+            raise ConfigError(
+                f"The prompt holds {name} {len(places)} times for {len(lengths)} pictures.",
+                f"Take {name} out of the prompt texts in the YAML: the chat template writes it.",
+            )
+        repeats[places] = torch.tensor(lengths, dtype=repeats.dtype)
+    input_ids = compact.repeat_interleave(repeats)
+    kinds = (input_ids == image_id).int() + 2 * (input_ids == video_id).int()
+    return QwenInputs(input_ids, kinds, images, video, tuple(grid_times))
+
+
+def collate(requests: Sequence[QwenInputs], pad: int) -> dict[str, torch.Tensor]:
+    """A batch, padded on the left, as the model classes and ``generate`` take it.
+
+    Args:
+        requests: at least one.
+        pad: the padding token's id.
+    """
+    longest = max(request.tokens for request in requests)
+
+    def padded(rows: Sequence[torch.Tensor], value: int) -> torch.Tensor:
+        return torch.stack([torch.nn.functional.pad(row, (longest - len(row), 0), value=value) for row in rows])
+
+    batch = {
+        "input_ids": padded([request.input_ids for request in requests], pad),
+        "attention_mask": padded([torch.ones_like(request.input_ids) for request in requests], 0),
+        "mm_token_type_ids": padded([request.mm_token_type_ids for request in requests], 0),
+    }
+    images = [request.images for request in requests if request.images is not None]
+    videos = [request.video for request in requests if request.video is not None]
+    if images:
+        batch["pixel_values"] = torch.cat([patches.values for patches in images])
+        batch["image_grid_thw"] = torch.cat([patches.grids for patches in images])
+    if videos:
+        batch["pixel_values_videos"] = torch.cat([patches.values for patches in videos])
+        batch["video_grid_thw"] = torch.cat([patches.grids for patches in videos])
+    return batch

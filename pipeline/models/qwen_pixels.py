@@ -1,0 +1,167 @@
+"""Pixels of Qwen2-VL and Qwen2.5-VL: sizes by the family's resize rule, patches by the PIL image processor alone.
+
+The PIL processor reproduces the authors' pixels bit for bit, and needs no torchvision. The rule is ``smart_resize``:
+both sides a multiple of 28, the area within limits, the aspect kept. It is qwen-vl-utils' function of this name;
+importing that needs torchvision, so the equal one beside the PIL processor is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.errors import CheckpointError, ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+PATCH = 14
+MERGE = 2
+UNIT = PATCH * MERGE
+"""Pixels along one side of the square that becomes one token."""
+_MOST_UNEQUAL = 200
+
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class FrameScale:
+    """To which size frames are brought."""
+
+    min_pixels: int
+    """Smaller frames are enlarged to at least this area."""
+    max_pixels: int
+    """Larger frames are reduced to at most this area: 28 x 28 = 784 pixels are one token."""
+    fixed: tuple[int, int] | None
+    """Height and width for every frame, whatever its shape; then the limits above do not apply."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.min_pixels <= self.max_pixels:
+            raise ConfigError(
+                f"min_pixels={self.min_pixels} and max_pixels={self.max_pixels} leave no size for a frame.",
+                f"Take 0 < min_pixels <= max_pixels, say answerer.min_pixels={4 * UNIT**2} "
+                f"answerer.max_pixels={256 * UNIT**2}.",
+            )
+        if self.max_pixels < UNIT**2:
+            raise ConfigError(
+                f"max_pixels={self.max_pixels} is less than one token.",
+                f"A token is {UNIT} x {UNIT} pixels: answerer.max_pixels={256 * UNIT**2} gives up to 256 a frame.",
+            )
+        if self.fixed is not None and any(side < UNIT or side % UNIT for side in self.fixed):
+            raise ConfigError(
+                f"A frame of {self.fixed[0]} x {self.fixed[1]} pixels cannot be cut into tokens.",
+                f"Both sides must be multiples of {UNIT}, say answerer.frame_size=[252,448].",
+            )
+
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width that a frame of this shape gets.
+
+        Raises:
+            ValueError: one side is more than 200 times the other.
+        """
+        from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
+
+        if self.fixed is not None:
+            return self.fixed
+        if max(height, width) > _MOST_UNEQUAL * min(height, width):
+            raise ValueError(f"A frame of {height} x {width} pixels is too long a strip for this model.")
+        sized: tuple[int, int] = smart_resize(height, width, UNIT, self.min_pixels, self.max_pixels)
+        return sized
+
+    def tokens(self, height: int, width: int) -> int:
+        """Tokens that a frame of this shape becomes."""
+        sized = self.size(height, width)
+        return sized[0] * sized[1] // UNIT**2
+
+
+@dataclass(frozen=True)
+class Patches:
+    """Frames as the vision tower takes them."""
+
+    values: torch.Tensor
+    """``[patches, 3 * 2 * 14 * 14]`` float32, all frames after one another."""
+    grids: torch.Tensor
+    """``[pictures, 3]``: temporal grids, rows and columns of patches of each image, or of one video."""
+
+    @property
+    def tokens(self) -> list[int]:
+        """Tokens of each picture."""
+        return [int(grid.prod()) // MERGE**2 for grid in self.grids]
+
+
+def load_image_processor(folder: Path) -> Any:
+    """The checkpoint's image processor in its PIL form.
+
+    Raises:
+        CheckpointError: ``preprocessor_config.json`` is absent, or cuts other patches than this family does.
+    """
+    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+    try:
+        processor = Qwen2VLImageProcessorPil.from_pretrained(str(folder), local_files_only=True)
+    except (OSError, ValueError, TypeError) as error:
+        raise CheckpointError(
+            f"The image processor in {folder} cannot be read: {error}",
+            "Restore preprocessor_config.json of the checkpoint, or name another one with ...checkpoint.source=.",
+        ) from error
+    found = (processor.patch_size, processor.merge_size, processor.temporal_patch_size)
+    if found != (PATCH, MERGE, 2):
+        raise CheckpointError(
+            f"The image processor in {folder} has patch, merge and temporal sizes {found}; the Qwen2-VL family has "
+            f"{(PATCH, MERGE, 2)}.",
+            "Name a Qwen2-VL or Qwen2.5-VL checkpoint with ...checkpoint.source=.",
+        )
+    return processor
+
+
+def image_patches(processor: Any, frames: Sequence[Pixels], scale: FrameScale) -> Patches:
+    """Every frame an image of its own.
+
+    Args:
+        processor: from :func:`load_image_processor`.
+        frames: RGB ``[height, width, 3]`` each.
+        scale: the size they get.
+
+    Raises:
+        ValueError: a frame is too long a strip.
+    """
+    from PIL import Image
+
+    resized = []
+    for frame in frames:
+        height, width = scale.size(*frame.shape[:2])
+        resized.append(np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BICUBIC)))
+    made = processor(
+        images=resized, do_resize=False, return_tensors="pt", input_data_format="channels_last", do_convert_rgb=False
+    )
+    return Patches(made["pixel_values"], made["image_grid_thw"])
+
+
+def video_patches(images: Patches, pairs: Sequence[tuple[int, int]]) -> Patches:
+    """One video whose temporal grids are made of two images each.
+
+    An image fills both halves of a patch in time with the same pixels. A video's patch takes its first half from one
+    frame and its second from another; a pair ``(i, i)`` is image ``i`` unchanged.
+
+    Args:
+        images: frames of one size, from :func:`image_patches`.
+        pairs: the indices of the frames of each temporal grid.
+
+    Raises:
+        ValueError: the frames differ in size.
+    """
+    import torch
+
+    rows, columns = (int(side) for side in images.grids[0, 1:])
+    if any((int(h), int(w)) != (rows, columns) for _, h, w in images.grids):
+        raise ValueError("The frames differ in size, so they cannot be one video.")
+    halves = images.values.view(len(images.grids), rows * columns, 3, 2, PATCH, PATCH)
+    first = halves[[pair[0] for pair in pairs], :, :, 0]
+    second = halves[[pair[1] for pair in pairs], :, :, 1]
+    values = torch.stack((first, second), dim=3).reshape(len(pairs) * rows * columns, -1)
+    return Patches(values, torch.tensor([[len(pairs), rows, columns]]))

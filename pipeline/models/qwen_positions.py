@@ -1,0 +1,137 @@
+"""Positions of Qwen2-VL and Qwen2.5-VL (M-RoPE): text after a video stands after all of the video.
+
+Source: "Qwen2-VL", arXiv 2409.12191, section 2.1: a text token's three positions are equal, a vision token's are its
+time, row and column, and each modality begins one above the greatest position before it. transformers 4.57 does so; 5.x
+moves on by the larger side of the picture only, so that text after a long video stands inside it.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+_TEXT, _VIDEO = 0, 2
+
+
+def rope_index(
+    model: Any,
+    input_ids: torch.Tensor,
+    mm_token_type_ids: torch.Tensor,
+    image_grid_thw: torch.Tensor | None = None,
+    video_grid_thw: torch.Tensor | None = None,
+    second_per_grid_ts: torch.Tensor | None = None,
+    attention_mask: torch.Tensor | None = None,
+    grid_times: Sequence[Sequence[float]] | None = None,
+    **_: Any,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Positions of a batch; takes the place of ``get_rope_index`` of the stock model classes.
+
+    Args:
+        model: the inner model (``Qwen2VLModel`` or ``Qwen2_5_VLModel``); its config alone is used.
+        input_ids: ``[B, L]``.
+        mm_token_type_ids: ``[B, L]``, 0 text, 1 image, 2 video.
+        image_grid_thw: ``[images, 3]`` in patches, over the whole batch in order.
+        video_grid_thw: ``[videos, 3]``, likewise.
+        second_per_grid_ts: ``[videos]``, seconds from one temporal grid to the next.
+        attention_mask: ``[B, L]``, 0 where padded.
+        grid_times: for each video the second of each of its temporal grids, which need not be evenly spaced. Only
+            models that encode seconds (Qwen2.5-VL) heed it; it goes before ``second_per_grid_ts``.
+
+    Returns:
+        Positions ``[3, B, L]`` (0 where padded), and ``[B, 1]``: the next position minus the tokens so far.
+    """
+    vision = model.config.vision_config
+    tokens_per_second = getattr(vision, "tokens_per_second", None)
+    images = iter(() if image_grid_thw is None else image_grid_thw.tolist())
+    videos = iter(() if video_grid_thw is None else video_grid_thw.tolist())
+    video_number = 0
+    positions = torch.zeros(3, *input_ids.shape, dtype=input_ids.dtype, device=input_ids.device)
+    deltas: list[int] = []
+    for row in range(input_ids.shape[0]):
+        kept = torch.ones_like(input_ids[row], dtype=torch.bool) if attention_mask is None else attention_mask[row] > 0
+        parts: list[torch.Tensor] = []
+        start = 0
+        for kind, length in _runs(mm_token_type_ids[row][kept].tolist()):
+            if kind == _TEXT:
+                part = torch.arange(start, start + length).expand(3, -1)
+            elif kind == _VIDEO:
+                grid = next(videos)
+                times = _grid_positions(grid[0], video_number, tokens_per_second, second_per_grid_ts, grid_times)
+                video_number += 1
+                part = _vision_positions(start, times, grid, vision.spatial_merge_size)
+            else:
+                grid = next(images)
+                part = _vision_positions(start, range(grid[0]), grid, vision.spatial_merge_size)
+            parts.append(part)
+            start = int(part.max()) + 1
+        positions[:, row, kept] = torch.cat(parts, dim=1).to(positions)
+        deltas.append(start - int(kept.sum()))
+    return positions, torch.tensor(deltas, device=input_ids.device).unsqueeze(1)
+
+
+def _grid_positions(
+    count: int,
+    video: int,
+    tokens_per_second: int | None,
+    second_per_grid_ts: torch.Tensor | None,
+    grid_times: Sequence[Sequence[float]] | None,
+) -> Sequence[int]:
+    if tokens_per_second is None:
+        return range(count)
+    if grid_times is not None:
+        first = grid_times[video][0]
+        # 1.2 - 0.7 is a little less than 0.5 in binary, and must not fall a position short.
+        return [int(round((time - first) * tokens_per_second, 6)) for time in grid_times[video]]
+    seconds = 1.0 if second_per_grid_ts is None else float(second_per_grid_ts[video])
+    return [int(index * seconds * tokens_per_second) for index in range(count)]
+
+
+def _vision_positions(start: int, times: Sequence[int], grid: Sequence[int], merge: int) -> torch.Tensor:
+    axes = (torch.tensor(list(times)), torch.arange(grid[1] // merge), torch.arange(grid[2] // merge))
+    return torch.stack(torch.meshgrid(*axes, indexing="ij")).reshape(3, -1) + start
+
+
+def _runs(kinds: list[int]) -> Iterator[tuple[int, int]]:
+    begin = 0
+    for end in range(1, len(kinds) + 1):
+        if end == len(kinds) or kinds[end] != kinds[begin]:
+            yield kinds[begin], end - begin
+            begin = end
+
+
+def stock_is_right(model: Any) -> bool:
+    """Whether the installed transformers puts text after a long, small video behind all of it."""
+    merge = model.config.vision_config.spatial_merge_size
+    kinds = torch.tensor([[_TEXT, *[_VIDEO] * 32, _TEXT]])
+    grid = torch.tensor([[32, merge, merge]])
+    positions, _ = type(model).get_rope_index(model, torch.zeros_like(kinds), kinds, video_grid_thw=grid)
+    return bool(positions[0, 0, -1] == positions[:, 0, :-1].max() + 1)
+
+
+def correct_positions(model: Any) -> None:
+    """Give a loaded ``Qwen2VL...`` or ``Qwen2_5_VLForConditionalGeneration`` right positions if its own are not."""
+    if not stock_is_right(model.model):
+        model.model.get_rope_index = types.MethodType(rope_index, model.model)
+
+
+@contextmanager
+def true_times(model: Any, grid_times: Sequence[Sequence[float]]) -> Iterator[None]:
+    """Within this context the model's videos stand at the seconds of ``grid_times``, one sequence a video."""
+    inner = model.model
+    before = inner.__dict__.get("get_rope_index")
+
+    def timed(model: Any, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        return rope_index(model, *args, **{**kwargs, "grid_times": grid_times})
+
+    inner.get_rope_index = types.MethodType(timed, inner)
+    try:
+        yield
+    finally:
+        if before is None:
+            del inner.get_rope_index
+        else:
+            inner.get_rope_index = before
