@@ -1,0 +1,273 @@
+"""Questions of the user's own, from a JSON Lines file or from the command line.
+
+One JSON object a line::
+
+    {"video": "kitchen.mp4", "question": "What is put on the table?", "options": ["a cup", "a plate"], "answer": "B"}
+    {"video": "walk.mp4", "question": "What does the man do after he sits down?"}
+
+``video`` and ``question`` are needed. The others:
+
+* ``options``: a list of two or more texts. Letters of their own (``"A. a cup"``) are taken off.
+* ``answer``: the right option as its text, its letter, or its index from 0. With options it may not be left out, lest
+  an accuracy skip rows that somebody forgot; ``null`` says that it isn't known, and then it is not counted. Where
+  readings differ (options ``["1", "2"]`` and the answer ``1``) the row is refused.
+* ``id``: unique in the file; the line number if there is none.
+* ``evidence``: where the answer is to be seen, a list of ``[start, end]`` in seconds.
+* ``groups``: labels to report by, ``{"task": "counting"}``.
+
+A row that cannot be used ends the command before a model is loaded: a typing mistake is the user's to mend, and a
+question without text has no answer. A missing video does not; it becomes the status of its questions.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from pipeline.domain import OPTION_LETTERS, Question, Span, option_letter
+from pipeline.errors import InputError
+
+NEEDED = ("video", "question")
+OPTIONAL = ("options", "answer", "id", "evidence", "groups")
+
+
+@dataclass(frozen=True)
+class JsonlBenchmark:
+    """A file of questions in the form above."""
+
+    name: str
+    path: str
+    video_root: str | None
+    """Folder that relative ``video`` paths start from; the file's own folder if there is none."""
+
+    def questions(self) -> Sequence[Question]:
+        """All rows, in the order of the file; empty lines are passed over.
+
+        Raises:
+            InputError: there is no such file, no question in it, or a row cannot be used; the message names the line.
+        """
+        file = Path(self.path).expanduser()
+        root = Path(self.video_root).expanduser() if self.video_root is not None else file.parent
+        questions: list[Question] = []
+        lines: dict[str, int] = {}
+        for number, line in _lines(file):
+            try:
+                question = _question(line, number, root)
+                if question.id in lines:
+                    raise InputError(
+                        f"the id {question.id!r} is that of line {lines[question.id]} already",
+                        "give each row its own id",
+                    )
+            except InputError as error:
+                raise InputError(f"{file}:{number}: {error.problem}", error.remedy) from error
+            lines[question.id] = number
+            questions.append(question)
+        if not questions:
+            raise InputError(f"{file} holds no question", "it needs one JSON object a line, with video and question")
+        return questions
+
+
+def question_from_fields(
+    *,
+    id: str,
+    video: str,
+    text: object,
+    options: object = None,
+    answer: object = None,
+    evidence: object = None,
+    groups: object = None,
+) -> Question:
+    """A question from values as a user wrote them, in a file or on the command line; ``video`` as it is to be opened.
+
+    ``answer`` none: not known.
+
+    Raises:
+        InputError: a value cannot be used.
+    """
+    if not isinstance(text, str) or not text.strip():
+        raise InputError(f"the question has no text: question={text!r}", 'write what is to be asked: question="..."')
+    choices = None if options is None else _options(options)
+    if choices is None and answer is not None:
+        raise InputError(
+            f"there is an answer ({answer!r}) but no options, and free text is not marked right or wrong",
+            "give the options, or leave the answer out",
+        )
+    return Question(
+        id=id,
+        video=video,
+        text=text.strip(),
+        options=choices,
+        correct=None if choices is None or answer is None else _correct(answer, choices),
+        groups=_groups(groups),
+        evidence=None if evidence is None else _evidence(evidence),
+    )
+
+
+def _lines(file: Path) -> Iterator[tuple[int, str]]:
+    try:
+        # A byte order mark, as some editors write it, is not part of the first row.
+        text = file.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise InputError(
+            f"there is no file {file}", "name one with a JSON object a line: benchmark.path=..."
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{file} cannot be read: {error}", "it must be a file of UTF-8 text: benchmark.path=..."
+        ) from error
+    # Not splitlines: that also cuts at separators which JSON allows inside a string.
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            yield number, line
+
+
+def _question(line: str, number: int, root: Path) -> Question:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"not JSON: {error.msg} at column {error.colno}",
+            "each line must be one whole JSON object; a JSON list becomes such lines with: jq -c '.[]' list.json",
+        ) from error
+    if not isinstance(row, dict):
+        raise InputError(
+            f"not a JSON object: {_shortened(row)}", 'each line must look like {"video": "...", "question": "..."}'
+        )
+    _check_fields(row)
+    if row.get("options") is not None and "answer" not in row:
+        raise InputError(
+            "options without the answer",
+            'add "answer": its text, letter or index; or "answer": null if it is not known',
+        )
+    return question_from_fields(
+        id=_id(row.get("id"), number),
+        video=_video(row["video"], root),
+        text=row["question"],
+        options=row.get("options"),
+        answer=row.get("answer"),
+        evidence=row.get("evidence"),
+        groups=row.get("groups"),
+    )
+
+
+def _check_fields(row: Mapping[str, Any]) -> None:
+    known = (*NEEDED, *OPTIONAL)
+    for field in row:
+        if field not in known:
+            # Passed over in silence, "choices" for "options" would turn the question into one of free text.
+            close = get_close_matches(field, known, n=1)
+            meant = f", perhaps meant as {close[0]!r}" if close else ""
+            raise InputError(
+                f"unknown field {field!r}{meant}", f"the fields are {', '.join(known)}; labels go in groups"
+            )
+    for field in NEEDED:
+        if row.get(field) is None:
+            raise InputError(f"the field {field!r} is missing", f'add "{field}": "..."')
+
+
+def _id(value: object, number: int) -> str:
+    if value is None:
+        return str(number)
+    if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
+        raise InputError(
+            f"{value!r} is not an id", "an id is text or a whole number; without one it is the line number"
+        )
+    return str(value)
+
+
+def _video(value: object, root: Path) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise InputError(f"{value!r} is not the path of a video", 'write it as text: "video": "clip.mp4"')
+    # Absolute, so that the rows can be answered from another folder later.
+    return str((root / Path(value).expanduser()).absolute())
+
+
+def _options(value: object) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise InputError(f"the options are not a list: {_shortened(value)}", 'write options=["a cup", "a plate"]')
+    if not 2 <= len(value) <= len(OPTION_LETTERS):
+        raise InputError(
+            f"there are {len(value)} options", f"give 2 to {len(OPTION_LETTERS)}, or none for an answer in free text"
+        )
+    options = [_text(option) for option in value]
+    lettered = [
+        re.match(rf"\(?{option_letter(i)}[.):]\s+(.*\S)", option, re.DOTALL) for i, option in enumerate(options)
+    ]
+    bare = [match.group(1) for match in lettered if match]
+    if len(bare) == len(options):
+        options = bare
+    for option in options:
+        if options.count(option) > 1:
+            raise InputError(f"the option {option!r} stands twice", "options must differ from each other")
+    return tuple(options)
+
+
+def _text(option: object) -> str:
+    if isinstance(option, bool) or not isinstance(option, str | int | float) or not str(option).strip():
+        raise InputError(f"{option!r} is not an option", "an option is a text or a number; put it in quotation marks")
+    return str(option).strip()
+
+
+def _correct(answer: object, options: Sequence[str]) -> int:
+    """The option that the answer means: its text, its letter or its index from 0, if these agree."""
+    listed = ", ".join(f"{option_letter(i)}. {option}" for i, option in enumerate(options))
+    letters = f"write its letter: answer={option_letter(0)} to {option_letter(len(options) - 1)}"
+    meant: set[int] = set()
+    if isinstance(answer, str | int | float) and not isinstance(answer, bool):
+        text = str(answer).strip()
+        meant = {i for i, option in enumerate(options) if option == text}
+        meant = meant or {i for i, option in enumerate(options) if _alike(option, text)}
+        meant |= {i for i, option in enumerate(options) if _letters(i, option).fullmatch(text)}
+        if re.fullmatch(r"\d+", text) and int(text) < len(options):
+            meant.add(int(text))
+    if not meant:
+        raise InputError(f"the answer {answer!r} is none of the options ({listed})", f"correct it, or {letters}")
+    if len(meant) > 1:
+        raise InputError(f"the answer {answer!r} can mean several of the options ({listed})", letters)
+    return meant.pop()
+
+
+def _letters(position: int, option: str) -> re.Pattern[str]:
+    """``B``, ``b``, ``(B)``, ``B.`` or ``B. a plate``."""
+    letter = option_letter(position)
+    return re.compile(rf"\(?{letter}(?:[.):](?:\s+{re.escape(option)})?)?", re.IGNORECASE)
+
+
+def _alike(one: str, other: str) -> bool:
+    try:
+        return float(one) == float(other)
+    except ValueError:
+        return one.casefold() == other.casefold()
+
+
+def _evidence(value: object) -> tuple[Span, ...]:
+    mend = "write it in seconds, as a list of [start, end]: [[12, 15.5], [40, 40]]"
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise InputError(f"the evidence is not a list: {_shortened(value)}", mend)
+    spans = []
+    for pair in value:
+        numbers = pair if isinstance(pair, Sequence) and not isinstance(pair, str) else ()
+        bad = [n for n in numbers if isinstance(n, bool) or not isinstance(n, int | float)]
+        if len(numbers) != 2 or bad or not 0 <= numbers[0] <= numbers[1] < math.inf:
+            raise InputError(f"{_shortened(pair)} is not a stretch of time", mend)
+        spans.append(Span(float(numbers[0]), float(numbers[1])))
+    return tuple(spans)
+
+
+def _groups(value: object) -> dict[str, str]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping) or any(isinstance(label, Mapping | list) for label in value.values()):
+        raise InputError(f"the groups are not labels: {_shortened(value)}", 'write "groups": {"task": "counting"}')
+    return {str(name): str(label) for name, label in value.items()}
+
+
+def _shortened(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 80 else text[:77] + "..."
