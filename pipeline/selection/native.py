@@ -11,7 +11,8 @@ import math
 from pipeline.domain import Video
 
 _ROUNDING = 1e-3
-"""Frames. ``(i / fps) * fps`` may come out below i, and times that went through a file may have lost some digits."""
+"""Seconds. ``(i / fps) * fps`` may come out below i, containers count in milliseconds, and times that went through a
+file may have lost some digits. The video room allows as much."""
 
 
 def native_index(time: float, video: Video) -> int:
@@ -19,7 +20,7 @@ def native_index(time: float, video: Video) -> int:
 
     Floor and not round, as in ``FrameSource.frames_at``: two seconds that show one picture then have one index.
     """
-    return min(max(math.floor(time * video.fps + _ROUNDING), 0), video.frame_count - 1)
+    return min(max(math.floor((time + _ROUNDING) * video.fps), 0), video.frame_count - 1)
 
 
 def native_time(index: int, video: Video) -> float:
