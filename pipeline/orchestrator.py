@@ -19,7 +19,7 @@ from pipeline.errors import VideoError
 from pipeline.progress import track
 from pipeline.samplers import Sampler
 from pipeline.selection import SelectionPolicy
-from pipeline.video import Reader, probe
+from pipeline.video import Reader
 
 RELEVANCE_FILE = "relevance.jsonl"
 SELECTION_FILE = "selections.jsonl"
@@ -39,7 +39,7 @@ def sample(
     with Journal(RelevanceRow, folder / RELEVANCE_FILE) as journal, track("sampling", len(questions)) as advance:
         for path, asked in videos.items():
             try:
-                video = probe(path)
+                video = reader.probe(path)
             except VideoError as error:
                 found = [_unread(question, sampler, error) for question in asked]
             else:

@@ -1,0 +1,57 @@
+"""``gens ask``: one question about one video, answered with the moments that the answer rests on."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from pipeline.artefacts.rows import AnswerRow, SelectionRow
+from pipeline.benchmarks.jsonl import question_from_fields
+from pipeline.commands.page import write_page
+from pipeline.commands.run import first_stage, run_folder, second_stage, surroundings
+from pipeline.config import build
+from pipeline.domain import Question, Status, option_letter
+from pipeline.progress import clock
+
+
+def run(config: DictConfig) -> int:
+    """Print the answer and the moments it rests on."""
+    question = _question(config)
+    around = surroundings(config)
+    sampler = build(config.sampler, "sampler", config.plugins)
+    policy = build(config.selection, "selection", config.plugins)
+    answerer = build(config.answerer, "answerer", config.plugins)
+    answerer.identity()
+    with run_folder(config) as folder:
+        (selection,) = first_stage([question], sampler, policy, around, folder)
+        (answer,) = second_stage([selection], answerer, around, folder)
+        write_page(config, around.reader, folder)
+        _show(selection, answer, folder)
+    return 0 if answer.answer.status is Status.OK else 1
+
+
+def _question(config: DictConfig) -> Question:
+    options = None if config.options is None else OmegaConf.to_container(config.options)
+    return question_from_fields(
+        id="ask", video=str(Path(config.video).expanduser()), text=str(config.question), options=options, answer=config.answer
+    )
+
+
+def _show(selected: SelectionRow, answered: AnswerRow, folder: Path) -> None:
+    answer, question = answered.answer, answered.question
+    if answer.status is not Status.OK:
+        print(f"no answer: {answer.status}\n{answer.detail}", file=sys.stderr)
+        if answer.text:
+            print(f"the model said: {answer.text}")
+    elif question.options is not None and answer.option is not None:
+        print(f"answer: {option_letter(answer.option)}. {question.options[answer.option]}")
+    else:
+        print(f"answer: {answer.text.strip()}")
+    if selected.selection.frames:
+        print("it rests on these moments:")
+    for frame in selected.selection.frames:
+        score = "" if frame.score is None else f"  score {frame.score:g}"
+        print(f"  {clock(frame.time):>8}  ({frame.time:.2f} s){score}  {frame.source}")
+    print(f"everything about it: {folder}")

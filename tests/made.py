@@ -1,0 +1,27 @@
+"""Small real videos for tests that need one and don't test decoding."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+
+def write_video(path: Path, seconds: int = 12, fps: int = 4, size: int = 64, seed: int = 0) -> Path:
+    """An h264 file whose picture changes every second."""
+    import av
+
+    random = np.random.default_rng(seed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=fps)
+        stream.width = stream.height = size
+        stream.pix_fmt = "yuv420p"
+        for _ in range(seconds):
+            picture = np.kron(
+                random.integers(0, 255, (4, 4, 3), dtype=np.uint8), np.ones((size // 4, size // 4, 1), np.uint8)
+            )
+            for _ in range(fps):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    return path

@@ -1,0 +1,47 @@
+"""Every YAML composes and makes an object that fits its seam, without a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+
+from pipeline.answerers import Answerer
+from pipeline.benchmarks import Benchmark
+from pipeline.cli import VERBS
+from pipeline.config import build, conf_dir, register_resolvers
+from pipeline.samplers import Sampler
+from pipeline.selection import SelectionPolicy
+
+SEAMS = {"sampler": Sampler, "selection": SelectionPolicy, "answerer": Answerer, "benchmark": Benchmark}
+OPTIONS = [(group, path.stem) for group in SEAMS for path in sorted((conf_dir() / group).glob("*.yaml"))]
+GIVEN = {"jsonl": ["benchmark.path=questions.jsonl"]}
+
+
+@pytest.fixture(autouse=True)
+def _resolvers() -> None:
+    register_resolvers()
+
+
+@pytest.mark.parametrize(("group", "name"), OPTIONS)
+def test_every_option_composes_and_fits_its_seam(group: str, name: str, tmp_path: Path) -> None:
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        config = compose("evaluate", [f"{group}={name}", f"paths.cache={tmp_path}", *GIVEN.get(name, [])])
+    made = build(config[group], group)
+    assert isinstance(made, SEAMS[group])
+    assert made.name == name
+
+
+@pytest.mark.parametrize(("group", "name"), OPTIONS)
+def test_every_option_says_what_it_is(group: str, name: str) -> None:
+    about = yaml.safe_load((conf_dir() / group / f"{name}.yaml").read_text())["about"]
+    assert set(about) == {"what", "checkpoint", "memory", "extra"}
+    assert about["what"]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_a_primary_config(verb: str) -> None:
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        assert compose(verb) is not None
