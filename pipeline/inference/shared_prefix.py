@@ -1,0 +1,203 @@
+"""Many continuations of one prompt: the shared beginning is computed once, the rest is decoded together.
+
+GenS's prompt has the frames first and the question last. So the frames, which are nearly all of the prompt, are read
+once for all questions about a window, their keys and values stay where they are, and a step of the decoder makes the
+next token of every question that is not finished. The tokens are those of a greedy ``generate`` on each whole prompt.
+
+For any transformers model with a text decoder of plain attention layers. Not thread-safe: while it decodes, the model's
+attention is exchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from pipeline.errors import CheckpointError
+from pipeline.inference import prefix_attention
+from pipeline.inference.prefix_attention import PrefixStates
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """The beginning that prompts share, as the model has read it."""
+
+    states: PrefixStates
+    next_position: int
+    """Of the token that follows. With images this is less than the number of tokens: M-RoPE counts an image's longer
+    side, not its tokens (Qwen2-VL, arXiv 2409.12191)."""
+
+    @property
+    def length(self) -> int:
+        """Tokens."""
+        return self.states.length
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """What greedy decoding appended to one prompt."""
+
+    tokens: tuple[int, ...]
+    """Without the token that ended it."""
+    finished: bool
+    """It ended by itself; false if the token limit cut it."""
+
+
+IsComplete = Callable[[Sequence[int]], bool]
+"""Whether tokens written so far are all that is wanted, though the model did not end."""
+
+
+@torch.inference_mode()
+def prefill(model: PreTrainedModel, embeddings: torch.Tensor, positions: torch.Tensor) -> Prefix:
+    """Read the shared beginning of prompts.
+
+    Args:
+        model: with a text decoder and output embeddings.
+        embeddings: ``[1, tokens, hidden size]``, images already in place.
+        positions: as the model's decoder takes them: ``[1, tokens]``, or ``[3, 1, tokens]`` for M-RoPE.
+
+    Raises:
+        CheckpointError: some layer keeps less than all of the past.
+    """
+    from transformers import DynamicCache
+    from transformers.cache_utils import DynamicLayer
+
+    decoder = model.get_decoder()
+    cache = DynamicCache(config=decoder.config)
+    decoder(inputs_embeds=embeddings, position_ids=positions, past_key_values=cache, use_cache=True)
+    layers: list[Any] = cache.layers
+    if any(type(layer) is not DynamicLayer for layer in layers):
+        raise CheckpointError(
+            f"{type(model).__name__} with sliding or linear attention layers cannot share a prefix among questions.",
+            "Take a checkpoint whose config.json has use_sliding_window: false: sampler.checkpoint.source=...",
+        )
+    states = PrefixStates(tuple(layer.keys[0] for layer in layers), tuple(layer.values[0] for layer in layers))
+    return Prefix(states, int(positions.max()) + 1)
+
+
+@torch.inference_mode()
+def continue_greedily(
+    model: PreTrainedModel,
+    prefix: Prefix,
+    suffixes: Sequence[Sequence[int]],
+    *,
+    end_tokens: frozenset[int],
+    is_complete: IsComplete,
+    max_new_tokens: int,
+) -> list[Continuation]:
+    """Append to ``prefix`` each suffix, and to each of these the most likely tokens.
+
+    All suffixes are decoded together, and those that are finished leave the batch. Memory beyond the prefix grows with
+    the number of suffixes times the length of what is appended.
+
+    Args:
+        model: the one that read ``prefix``.
+        prefix: what all prompts begin with.
+        suffixes: token ids of text, not empty; they need not be equally long.
+        end_tokens: each ends a continuation.
+        is_complete: asked after every other token, with the tokens of one continuation.
+        max_new_tokens: above 0.
+
+    Returns:
+        One continuation a suffix, in their order.
+    """
+    written: list[list[int]] = [[] for _ in suffixes]
+    finished = [False] * len(suffixes)
+    with _attention_over_prefix(model):
+        batch = _Batch(model, prefix, suffixes)
+        for still_allowed in range(max_new_tokens - 1, -1, -1):
+            tokens = batch.most_likely()
+            staying = []
+            for row, (sequence, token) in enumerate(zip(batch.sequences, tokens, strict=True)):
+                if token not in end_tokens:
+                    written[sequence].append(token)
+                finished[sequence] = token in end_tokens or is_complete(written[sequence])
+                if not finished[sequence]:
+                    staying.append(row)
+            if not staying or not still_allowed:
+                break
+            batch.keep(staying)
+            batch.append([tokens[row] for row in staying])
+    return [Continuation(tuple(ids), done) for ids, done in zip(written, finished, strict=True)]
+
+
+class _Batch:
+    """The unfinished sequences: what each adds to the prefix, as keys and values, and the state of its last token."""
+
+    def __init__(self, model: PreTrainedModel, prefix: Prefix, suffixes: Sequence[Sequence[int]]) -> None:
+        from transformers import DynamicCache
+
+        self.sequences = list(range(len(suffixes)))
+        self._decoder = model.get_decoder()
+        self._embed = model.get_input_embeddings()
+        self._head = model.get_output_embeddings()
+        self._prefix = prefix
+        self._cache = DynamicCache()
+        self._device = self._embed.weight.device
+
+        # Padding stands between prefix and suffix, so that all suffixes end, and go on, in the same column.
+        width = max(len(suffix) for suffix in suffixes)
+        padding = [width - len(suffix) for suffix in suffixes]
+        ids = [[suffix[0]] * pad + list(suffix) for suffix, pad in zip(suffixes, padding, strict=True)]
+        self._seen = torch.arange(width, device=self._device) >= torch.tensor(padding, device=self._device)[:, None]
+        causal = torch.ones(width, width, dtype=torch.bool, device=self._device).tril()
+        positions = prefix.next_position + (self._seen.cumsum(1) - 1).clamp(min=0)
+        self._next_positions = positions[:, -1:] + 1
+        self._last = self._read(
+            torch.tensor(ids, device=self._device), causal & self._seen[:, None, None, :], positions
+        )
+
+    def most_likely(self) -> list[int]:
+        """The next token of each sequence."""
+        logits = self._head(self._last)
+        tokens: list[int] = logits.float().argmax(-1).tolist()
+        return tokens
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Let all other sequences go."""
+        if len(rows) == len(self.sequences):
+            return
+        chosen = torch.tensor(rows, device=self._device)
+        self.sequences = [self.sequences[row] for row in rows]
+        self._seen = self._seen[chosen]
+        self._next_positions = self._next_positions[chosen]
+        for layer in self._cache.layers:
+            layer.batch_select_indices(chosen.to(layer.keys.device))
+
+    def append(self, tokens: Sequence[int]) -> None:
+        """Read one token a sequence."""
+        self._seen = torch.nn.functional.pad(self._seen, (0, 1), value=True)
+        ids = torch.tensor(tokens, device=self._device)[:, None]
+        self._last = self._read(ids, self._seen[:, None, None, :], self._next_positions)
+        self._next_positions = self._next_positions + 1
+
+    def _read(self, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        output = self._decoder(
+            inputs_embeds=self._embed(ids),
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=self._cache,
+            use_cache=True,
+            prefix=self._prefix.states,
+        )
+        last: torch.Tensor = output.last_hidden_state[:, -1]
+        return last
+
+
+@contextmanager
+def _attention_over_prefix(model: PreTrainedModel) -> Iterator[None]:
+    prefix_attention.register()
+    config = model.get_decoder().config
+    stock = config._attn_implementation
+    config._attn_implementation = prefix_attention.NAME
+    try:
+        yield
+    finally:
+        config._attn_implementation = stock

@@ -1,0 +1,228 @@
+"""Decoding over a shared prefix against stock ``generate`` on each whole prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny import write_llava_onevision, write_qwen2_5_vl, write_qwen2_vl
+
+from pipeline.errors import CheckpointError
+from pipeline.inference.prefix_attention import attend
+from pipeline.inference.shared_prefix import Continuation, Prefix, continue_greedily, prefill
+
+FRAMES, SIDE = 6, 4  # an image of 4 x 4 patches is 4 tokens
+NEW = 24
+
+
+class Reference:
+    """A tiny checkpoint, a prompt beginning with images, and what stock ``generate`` appends to it."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model.eval()
+        generator = torch.Generator().manual_seed(1)
+        text = lambda count: torch.randint(20, 200, (count,), generator=generator).tolist()  # noqa: E731
+        config = model.config
+        image = [config.vision_start_token_id, *[config.image_token_id] * 4, config.vision_end_token_id]
+        self.start = text(7) + [token for _ in range(FRAMES) for token in text(3) + image]
+        self.suffixes = [text(count) for count in (9, 1, 30, 4, 17)]
+        patches = 3 * 2 * 14 * 14
+        self.pixels = torch.randn(FRAMES * SIDE * SIDE, patches, generator=generator)
+        self.grids = torch.tensor([[1, SIDE, SIDE]] * FRAMES)
+
+    def _inputs(self, ids: list[int]) -> dict[str, torch.Tensor]:
+        tokens = torch.tensor([ids])
+        kinds = (tokens == self.model.config.image_token_id).int()
+        return {"input_ids": tokens, "mm_token_type_ids": kinds, "image_grid_thw": self.grids}
+
+    def stock(self, suffix: list[int], ends: list[int], new: int = NEW) -> list[int]:
+        from transformers import GenerationConfig
+
+        prompt = self.start + suffix
+        self.model.generation_config = GenerationConfig(eos_token_id=ends, pad_token_id=0, do_sample=False)
+        written = self.model.generate(**self._inputs(prompt), pixel_values=self.pixels, max_new_tokens=new)
+        return written[0, len(prompt) :].tolist()
+
+    @torch.inference_mode()
+    def prefix(self) -> Prefix:
+        inner, inputs = self.model.model, self._inputs(self.start)
+        embeddings = self.model.get_input_embeddings()(inputs["input_ids"])
+        features = torch.cat(inner.get_image_features(self.pixels, self.grids).pooler_output)
+        embeddings[inputs["mm_token_type_ids"].bool()] = features
+        positions, _ = inner.get_rope_index(**inputs)
+        return prefill(self.model, embeddings, positions)
+
+    def together(
+        self,
+        suffixes: list[list[int]],
+        ends: list[int],
+        new: int = NEW,
+        prefix: Prefix | None = None,
+        is_complete: Callable[[Any], bool] = lambda tokens: False,
+    ) -> list[Continuation]:
+        return continue_greedily(
+            self.model,
+            prefix or self.prefix(),
+            suffixes,
+            end_tokens=frozenset(ends),
+            is_complete=is_complete,
+            max_new_tokens=new,
+        )
+
+
+@pytest.fixture(scope="module", params=[write_qwen2_5_vl, write_qwen2_vl])
+def reference(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Reference:
+    from transformers import AutoModelForImageTextToText
+
+    folder = request.param(tmp_path_factory.mktemp("checkpoint"), seed=3)
+    return Reference(AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32))
+
+
+def test_token_for_token_what_generate_gives(reference: Reference) -> None:
+    stock = [reference.stock(suffix, ends=[0]) for suffix in reference.suffixes]
+    assert len({tuple(tokens) for tokens in stock}) > 1  # the suffix matters to this model
+    together = reference.together(reference.suffixes, ends=[0])
+    assert [list(given.tokens) for given in together] == stock
+    assert not any(given.finished for given in together)
+
+
+def test_alone_or_in_company_makes_no_difference(reference: Reference) -> None:
+    together = reference.together(reference.suffixes, ends=[0])
+    alone = [reference.together([suffix], ends=[0])[0] for suffix in reference.suffixes]
+    assert alone == together
+    assert reference.together(reference.suffixes[::-1], ends=[0]) == together[::-1]
+
+
+def test_each_ends_at_its_own_end_token(reference: Reference) -> None:
+    free = [reference.stock(suffix, ends=[0]) for suffix in reference.suffixes]
+    ends = sorted({free[0][4], free[2][9]})  # so that they leave at different steps
+    together = reference.together(reference.suffixes, ends=ends)
+    for suffix, given in zip(reference.suffixes, together, strict=True):
+        stock = reference.stock(suffix, ends=ends)
+        assert given.finished == (stock[-1] in ends)
+        assert list(given.tokens) == (stock[:-1] if given.finished else stock)
+    assert len({len(given.tokens) for given in together}) > 1
+
+
+def test_leaves_when_it_is_complete(reference: Reference) -> None:
+    free = [reference.stock(suffix, ends=[0]) for suffix in reference.suffixes]
+    together = reference.together(reference.suffixes, ends=[0], is_complete=lambda tokens: tokens[-1] % 7 == 3)
+    for tokens, given in zip(free, together, strict=True):
+        until = next((place for place, token in enumerate(tokens) if token % 7 == 3), None)
+        assert given.finished == (until is not None)
+        assert list(given.tokens) == (tokens if until is None else tokens[: until + 1])
+
+
+@pytest.mark.parametrize("new", [1, 2])
+def test_the_limit_is_kept(reference: Reference, new: int) -> None:
+    together = reference.together(reference.suffixes, ends=[0], new=new)
+    assert [list(given.tokens) for given in together] == [reference.stock(s, [0], new) for s in reference.suffixes]
+
+
+def test_the_prefix_is_read_once_and_never_copied(reference: Reference) -> None:
+    """Tokens that pass through the decoder: the prefix once, then each suffix and each new token."""
+    read: list[torch.Size] = []
+    decoder = reference.model.get_decoder()
+    hook = decoder.register_forward_pre_hook(
+        lambda module, args, kwargs: read.append(kwargs["inputs_embeds"].shape[:2]), with_kwargs=True
+    )
+    prefix = reference.prefix()
+    before = [(keys.data_ptr(), keys.clone()) for keys in prefix.states.keys]
+    reference.together(reference.suffixes, ends=[0], new=5, prefix=prefix)
+    reference.together(reference.suffixes[:2], ends=[0], new=5, prefix=prefix)
+    hook.remove()
+    assert read == [(1, len(reference.start)), (5, 30), *[(5, 1)] * 4, (2, 9), *[(2, 1)] * 4]
+    for (place, content), keys in zip(before, prefix.states.keys, strict=True):
+        assert keys.data_ptr() == place
+        assert torch.equal(keys, content)
+
+
+def test_the_models_own_attention_is_back_afterwards(reference: Reference) -> None:
+    def fails(tokens: Any) -> bool:
+        raise KeyboardInterrupt
+
+    before = reference.stock(reference.suffixes[0], ends=[0])
+    with pytest.raises(KeyboardInterrupt):
+        reference.together(reference.suffixes, ends=[0], is_complete=fails)
+    assert reference.model.get_decoder().config._attn_implementation == "sdpa"
+    assert reference.stock(reference.suffixes[0], ends=[0]) == before
+
+
+def test_a_decoder_without_m_rope(tmp_path: Path) -> None:
+    """LLaVA-OneVision's Qwen2 counts positions in one dimension."""
+    from transformers import AutoModelForImageTextToText, GenerationConfig
+
+    model: Any = AutoModelForImageTextToText.from_pretrained(write_llava_onevision(tmp_path), dtype=torch.float32)
+    start = torch.randint(20, 200, (1, 40), generator=torch.Generator().manual_seed(2))
+    suffixes = [[30, 31, 32], [40, 41, 42, 43, 44, 45]]
+    prefix = prefill(model, model.get_input_embeddings()(start), torch.arange(40)[None])
+    together = continue_greedily(
+        model, prefix, suffixes, end_tokens=frozenset(), is_complete=lambda tokens: False, max_new_tokens=NEW
+    )
+    model.generation_config = GenerationConfig(eos_token_id=None, pad_token_id=0, do_sample=False)
+    for suffix, given in zip(suffixes, together, strict=True):
+        prompt = torch.cat([start, torch.tensor([suffix])], dim=1)
+        assert list(given.tokens) == model.generate(prompt, max_new_tokens=NEW)[0, prompt.shape[1] :].tolist()
+
+
+def test_sliding_attention_is_refused() -> None:
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    config = Qwen2Config(
+        vocab_size=32, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, use_sliding_window=True, sliding_window=4, max_window_layers=1,
+    )  # fmt: skip
+    with pytest.raises(CheckpointError, match="sliding"):
+        prefill(Qwen2ForCausalLM(config), torch.randn(1, 9, 16), torch.arange(9)[None])
+
+
+# --- the attention alone ---------------------------------------------------------------------------------------------
+
+BATCH, HEADS, GROUPS, SHARED, OWN, SIZE = 5, 6, 2, 33, 9, 8
+
+
+def _attention_inputs(tokens: int, dtype: torch.dtype) -> Callable[[], tuple[torch.Tensor, ...]]:
+    generator = torch.Generator().manual_seed(tokens)
+    normal = lambda *shape: (3 * torch.randn(*shape, generator=generator)).to(dtype)  # noqa: E731
+    mask = torch.ones(BATCH, 1, tokens, OWN, dtype=torch.bool).tril(OWN - tokens)
+    for row in range(BATCH):
+        mask[row, ..., :row] = False  # padding of different lengths
+    shared = normal(GROUPS, SHARED, SIZE), normal(GROUPS, SHARED, SIZE)
+    own = normal(BATCH, GROUPS, OWN, SIZE), normal(BATCH, GROUPS, OWN, SIZE)
+    return lambda: (normal(BATCH, HEADS, tokens, SIZE), *shared, *own, mask)
+
+
+def _plain(query: torch.Tensor, *inputs: torch.Tensor) -> torch.Tensor:
+    shared_key, shared_value, key, value, mask = inputs
+    keys = torch.cat([shared_key.expand(BATCH, -1, -1, -1), key], dim=2).repeat_interleave(HEADS // GROUPS, 1)
+    values = torch.cat([shared_value.expand(BATCH, -1, -1, -1), value], dim=2).repeat_interleave(HEADS // GROUPS, 1)
+    seen = torch.cat([torch.ones(*mask.shape[:3], SHARED, dtype=torch.bool), mask], dim=3)
+    return torch.nn.functional.scaled_dot_product_attention(query, keys, values, seen, scale=0.3)
+
+
+@pytest.mark.parametrize("tokens", [1, 4])
+@pytest.mark.parametrize("rows", [1, 2, 100])
+def test_attention_is_that_over_the_joined_keys(tokens: int, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = _attention_inputs(tokens, torch.float32)()
+    monkeypatch.setattr("pipeline.inference.prefix_attention._SCORE_BYTES", rows * 4 * HEADS * tokens * (SHARED + OWN))
+    torch.testing.assert_close(attend(*inputs, 0.3), _plain(*inputs), rtol=1e-5, atol=1e-5)
+
+
+def test_attention_in_bfloat16_is_as_near_the_truth_as_stock() -> None:
+    inputs = _attention_inputs(4, torch.bfloat16)()
+    truth = _plain(*(tensor if tensor.dtype is torch.bool else tensor.float() for tensor in inputs))
+    ours = (attend(*inputs, 0.3).float() - truth).abs().mean()
+    stock = (_plain(*inputs).float() - truth).abs().mean()
+    assert ours <= 1.1 * stock
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_attention_on_the_gpu(dtype: torch.dtype) -> None:
+    inputs = _attention_inputs(4, dtype)()
+    truth = _plain(*(tensor if tensor.dtype is torch.bool else tensor.float() for tensor in inputs))
+    ours = attend(*(tensor.cuda() for tensor in inputs), 0.3).float().cpu()
+    torch.testing.assert_close(ours, truth, rtol=0.02, atol=0.05 if dtype is torch.bfloat16 else 0.02)
