@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from pipeline.errors import OutOfMemoryError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -114,3 +120,32 @@ def _finished(row: list[int], ends: frozenset[int], tokenizer: Any) -> Generated
     length = next((place for place, token in enumerate(row) if token in ends), len(row))
     tokens = tuple(row[:length])
     return Generated(tokenizer.decode(tokens, skip_special_tokens=True), tokens, ended=length < len(row))
+
+
+def halving(
+    run: Callable[[Sequence[Item]], Sequence[Result]], items: Sequence[Item]
+) -> list[Result | OutOfMemoryError]:
+    """Run a batch; where it does not fit, its halves, down to single items.
+
+    Args:
+        run: one result an item, or :class:`OutOfMemoryError`; results must not depend on who is in the batch.
+        items: the batch.
+
+    Returns:
+        In order, each item's result, or the error if even alone it does not fit.
+    """
+    if not items:
+        return []
+    try:
+        return list(run(items))
+    except OutOfMemoryError as error:
+        if len(items) == 1:
+            return [error]
+    middle = len(items) // 2
+    _LOG.warning(
+        "%d requests at once do not fit the memory; going on with %d. execution.answer_batch=%d saves the attempt.",
+        len(items),
+        middle,
+        middle,
+    )
+    return halving(run, items[:middle]) + halving(run, items[middle:])
