@@ -1,0 +1,31 @@
+"""Ways of turning native frame indices into pictures. Each imports its library only when it opens a video."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+
+class Decoder(Protocol):
+    """An open video. Which frame belongs to which second is not its business."""
+
+    @property
+    def name(self) -> str:
+        """As in the reader's setting."""
+        ...
+
+    def pictures(self, indices: Sequence[int]) -> Iterator[npt.NDArray[np.uint8]]:
+        """RGB as shown, ``[height, width, 3]``, of each of the strictly ascending native indices, as a stream.
+
+        Raises:
+            TruncatedVideoError: the file is damaged before or at a picture; those before it have been given.
+            UnsupportedVideoError: the backend cannot give these pictures.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free the decoder. Calling twice is fine."""
+        ...

@@ -1,0 +1,130 @@
+"""decord, in short batches.
+
+Left alone between two reads, decord's reader goes on decoding the packets that it has queued and keeps every picture
+(1 GB of 1280x720 in three seconds). So pictures are read a batch at a time, and a seek empties its queues before the
+consumer gets to see them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.errors import MissingExtraError, UnsupportedVideoError
+from pipeline.video.orientation import UPRIGHT
+from pipeline.video.scan import Scan
+
+# Seen wrong elsewhere: MPEG-4 part 2 with B-frames, h264 and MPEG-2 in transport and program streams, AVI.
+_CODECS = frozenset({"h264", "hevc", "vp9"})
+_CONTAINERS = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"})
+_BATCH_BYTES = 64 << 20
+_BATCH_FRAMES = 32
+
+
+def decord_objection(scan: Scan) -> str | None:
+    """Why decord 0.6 must not read this file: it would be wrong, hang or fail; none where it is proved right."""
+    objections = {
+        f"its pictures are only proved right for {', '.join(sorted(_CODECS))}, this is {scan.codec}": (
+            scan.codec not in _CODECS
+        ),
+        f"its pictures are only proved right in MP4 and Matroska, this is {scan.container}": (
+            scan.container not in _CONTAINERS
+        ),
+        "the video is to be shown turned": scan.orientation != UPRIGHT,
+        "the file is cut short": scan.timeline.is_truncated,
+        # dmlc/decord issue 373: it waits for the missing frames for ever, holding Python's lock.
+        f"the container declares {scan.declared_frames} frames and holds {scan.frame_count}": (
+            scan.declared_frames not in (0, scan.frame_count)
+        ),
+        "it chooses among several video tracks by itself": scan.video_streams > 1,
+    }
+    return next((reason for reason, holds in objections.items() if holds), None)
+
+
+def has_decord() -> bool:
+    """Whether decord is installed."""
+    try:
+        import decord  # noqa: F401
+    except (ImportError, OSError):  # its shared library may not fit the machine
+        return False
+    return True
+
+
+class DecordDecoder:
+    """One open decord reader."""
+
+    name = "decord"
+
+    def __init__(self, scan: Scan, threads: int) -> None:
+        """``threads`` for decord to decode with; 0 for one a core."""
+        objection = decord_objection(scan)
+        if objection:
+            raise UnsupportedVideoError(
+                f"decord cannot be trusted with {scan.path}: {objection}",
+                "set reader.backend=auto or reader.backend=pyav",
+            )
+        if not has_decord():
+            raise MissingExtraError(
+                "decord is not installed", "pip install decord (Linux on x86-64), or set reader.backend=pyav"
+            )
+        import decord
+
+        self._scan = scan
+        try:
+            self._reader: Any = decord.VideoReader(str(scan.path), ctx=decord.cpu(0), num_threads=threads)
+        except decord.DECORDError as error:
+            raise self._failure(error) from error
+        self._check_index()
+        self._keys = np.asarray(self._reader.get_key_indices())
+
+    def close(self) -> None:
+        """Free the decoder."""
+        self._reader = None
+
+    def pictures(self, indices: Sequence[int]) -> Iterator[npt.NDArray[np.uint8]]:
+        """As every decoder; a batch of pictures is in memory at a time."""
+        size = max(min(_BATCH_BYTES // (self._scan.width * self._scan.height * 3), _BATCH_FRAMES), 1)
+        for start in range(0, len(indices), size):
+            batch = [self._picture(index) for index in indices[start : start + size]]
+            following = indices[min(start + size, len(indices) - 1)]
+            self._rest_before(following)
+            yield from batch
+
+    def _picture(self, index: int) -> npt.NDArray[np.uint8]:
+        import decord
+
+        try:
+            pixels: npt.NDArray[np.uint8] = self._reader[index].asnumpy()
+        except decord.DECORDError as error:
+            raise self._failure(error) from error
+        return pixels
+
+    def _rest_before(self, index: int) -> None:
+        """Empty the queues, and stand at the key frame from which ``index`` is decoded."""
+        import decord
+
+        try:
+            self._reader.seek(int(self._keys[np.searchsorted(self._keys, index, side="right") - 1]))
+        except decord.DECORDError as error:
+            raise self._failure(error) from error
+
+    def _check_index(self) -> None:
+        """Its numbers follow its own list of timestamps: it must be the same as the scan's."""
+        times = self._scan.timeline.times
+        count = len(self._reader)
+        stamps = np.asarray(self._reader.get_frame_timestamp(range(count)))[:, 0] if count == len(times) else None
+        if stamps is None or np.abs(stamps - stamps[0] - times).max() > 2e-3:
+            self.close()
+            raise UnsupportedVideoError(
+                f"decord numbers the frames of {self._scan.path} in its own way",
+                "set reader.backend=auto or reader.backend=pyav",
+            )
+
+    def _failure(self, error: Exception) -> UnsupportedVideoError:
+        reason = str(error).strip().splitlines()[0].rpartition(": ")[2] if str(error).strip() else "no reason given"
+        return UnsupportedVideoError(
+            f"decord fails on {self._scan.path}: {reason}", "set reader.backend=auto or reader.backend=pyav"
+        )

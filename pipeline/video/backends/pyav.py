@@ -1,0 +1,237 @@
+"""FFmpeg through PyAV: decodes only the packets that the wanted pictures depend on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.errors import TruncatedVideoError, UnsupportedVideoError
+from pipeline.video.packets import decoding_time, open_container, packet_time
+from pipeline.video.scan import Scan
+
+# Codecs whose FFmpeg decoder can leave out, packet by packet, pictures that no other one refers to.
+_CAN_SKIP = frozenset({"h264", "hevc"})
+# Decoding so few unneeded packets costs less than emptying the decoder's threads and filling them again.
+_WORTH_A_BREAK = 16
+# Reading and dropping so many packets costs less than a seek.
+_WORTH_A_SEEK = 300
+
+
+@dataclass
+class _Run:
+    """Packets ``first`` to ``last`` in decoding order, and the timestamps wanted of them, ascending."""
+
+    first: int
+    last: int
+    wanted: list[int]
+
+
+class _OutOfStepError(Exception):
+    """The packets that come are not those of the scan."""
+
+
+class PyAVDecoder:
+    """One open file. Packets are found by their place in the scan, pictures by their timestamp."""
+
+    name = "pyav"
+
+    def __init__(self, scan: Scan, threads: int) -> None:
+        """``threads`` for FFmpeg to decode with; 0 for one a core."""
+        self._scan = scan
+        self._threads = threads
+        self._container: Any = None
+        self._stream: Any = None
+        self._packets: Iterator[Any] = iter(())
+        self._next = 0  # position of the packet that comes next
+
+    def close(self) -> None:
+        """Free the decoder."""
+        if self._container is not None:
+            self._container.close()
+        self._container = self._stream = None
+        self._packets = iter(())
+
+    def pictures(self, indices: Sequence[int]) -> Iterator[npt.NDArray[np.uint8]]:
+        """As every decoder; the few pictures that the codec needs are in memory at a time."""
+        for run in self._runs(indices):
+            given = 0
+            for picture in self._fast(run):
+                given += 1
+                yield picture
+            if given < len(run.wanted):
+                yield from self._careful(_Run(run.first, run.last, run.wanted[given:]))
+
+    def _runs(self, indices: Sequence[int]) -> list[_Run]:
+        """From the last key packet before each picture to the picture; runs that nearly touch are one."""
+        scan = self._scan
+        runs: list[_Run] = []
+        for index in indices:
+            position = int(scan.positions[index])
+            stamp = int(scan.packets.pts[position])
+            key = int(np.searchsorted(scan.keys, position, side="right")) - 1
+            while (
+                key > 0 and scan.packets.pts[scan.keys[key]] > stamp
+            ):  # a leading picture needs what came before the key
+                key -= 1
+            first = int(scan.keys[key])
+            if runs and first <= runs[-1].last + _WORTH_A_BREAK:
+                runs[-1].last = max(runs[-1].last, position)
+                runs[-1].wanted.append(stamp)
+            else:
+                runs.append(_Run(first, position, [stamp]))
+        return runs
+
+    def _fast(self, run: _Run) -> Iterator[npt.NDArray[np.uint8]]:
+        """The wanted pictures in order; ends early, and quietly, at the first sign of trouble."""
+        import av
+
+        if self._container is None:
+            self._open(self._threads)
+        picked = _Picked(run.wanted)
+        try:
+            for frame in self._decoded(run, frozenset(run.wanted)):
+                if frame.is_corrupt:
+                    return
+                for ready in picked.with_frame(frame):
+                    yield self._shown(ready)
+        except (av.FFmpegError, _OutOfStepError):
+            self.close()
+
+    def _decoded(self, run: _Run, wanted: frozenset[int]) -> Iterator[Any]:
+        codec = self._stream.codec_context
+        codec.flush_buffers()
+        can_skip = self._scan.codec in _CAN_SKIP
+        skips = False
+        codec.skip_frame = "DEFAULT"
+        for packet in self._read(run.first, run.last):
+            if can_skip and skips != (packet_time(packet) not in wanted):
+                skips = not skips
+                codec.skip_frame = "NONREF" if skips else "DEFAULT"
+            yield from codec.decode(packet)
+        yield from codec.decode(None)
+
+    def _careful(self, run: _Run) -> Iterator[npt.NDArray[np.uint8]]:
+        """As ``_fast`` on one thread and without seeks, so that it is known which packet is damaged.
+
+        Gives the pictures before it, then raises.
+        """
+        import av
+
+        self._open(threads=1)
+        codec = self._stream.codec_context
+        picked = _Picked(run.wanted)
+        position = run.first
+        sound = None  # timestamp from which on pictures may show the damage
+        try:
+            for packet in chain(self._read(run.first, run.last), (None,)):
+                for frame in codec.decode(packet):
+                    if frame.is_corrupt:
+                        raise _OutOfStepError
+                    for ready in picked.with_frame(frame):
+                        yield self._shown(ready)
+                position += 1
+        except (av.FFmpegError, _OutOfStepError):
+            sound = int(self._scan.packets.pts[position : run.last + 1].min(initial=np.iinfo(np.int64).max))
+        if sound is not None:
+            for frame in self._left_in_decoder():
+                if frame.pts < sound:
+                    for ready in picked.with_frame(frame):
+                        yield self._shown(ready)
+        self.close()
+        if picked.is_complete:
+            return
+        second = self._scan.second_of(picked.next_stamp)
+        if sound is None:
+            raise UnsupportedVideoError(
+                f"{self._scan.path}: the decoder gives no picture for second {second:.3f}, though the file lists one",
+                "convert it: ffmpeg -i INPUT -c:v libx264 OUTPUT.mp4",
+            )
+        raise TruncatedVideoError(
+            f"{self._scan.path} is damaged: the picture at second {second:.3f} cannot be decoded",
+            "fetch or copy the file again, or ask only for seconds before the damage",
+        )
+
+    def _left_in_decoder(self) -> list[Any]:
+        import av
+
+        try:
+            return list(self._stream.codec_context.decode(None))
+        except av.FFmpegError:
+            return []
+
+    def _open(self, threads: int) -> None:
+        self.close()
+        self._container = open_container(self._scan.path)
+        self._stream = self._container.streams[self._scan.stream_index]
+        self._stream.thread_type = "AUTO"
+        self._stream.codec_context.thread_count = threads
+        self._packets = self._container.demux(self._stream)
+        self._next = 0
+
+    def _read(self, first: int, last: int) -> Iterator[Any]:
+        """Packets ``first`` to ``last``, each checked against the scan."""
+        if first < self._next or first - self._next > _WORTH_A_SEEK:
+            self._seek(first)
+        for packet in self._packets:
+            if packet.size == 0:
+                continue
+            if packet_time(packet) != self._scan.packets.pts[self._next]:
+                raise _OutOfStepError
+            position = self._next
+            self._next += 1
+            if position >= first:
+                yield packet
+            if position == last:
+                return
+        raise _OutOfStepError
+
+    def _seek(self, position: int) -> None:
+        """Come to stand at or before a packet; from the beginning where the container's own index misleads."""
+        scan = self._scan
+        by_pts = "matroska" in scan.container
+        target = int((scan.packets.pts if by_pts else scan.packets.dts)[position])
+        self._container.seek(target, stream=self._stream, backward=True, any_frame=False)
+        packets = self._container.demux(self._stream)
+        first = next((packet for packet in packets if packet.size), None)
+        if first is not None:
+            here = np.flatnonzero((scan.packets.pts == packet_time(first)) & (scan.packets.dts == decoding_time(first)))
+            if len(here) == 1 and here[0] <= position:
+                self._packets = chain((first,), packets)
+                self._next = int(here[0])
+                return
+        self._open(self._threads)
+
+    def _shown(self, frame: Any) -> npt.NDArray[np.uint8]:
+        pixels: npt.NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
+        return self._scan.orientation.show(pixels)
+
+
+class _Picked:
+    """Puts wanted frames into order of time, should a decoder hand them out of it."""
+
+    def __init__(self, wanted: Sequence[int]) -> None:
+        self._waiting = list(reversed(wanted))
+        self._wanted = frozenset(wanted)
+        self._held: dict[int, Any] = {}
+
+    @property
+    def is_complete(self) -> bool:
+        return not self._waiting
+
+    @property
+    def next_stamp(self) -> int:
+        return self._waiting[-1]
+
+    def with_frame(self, frame: Any) -> list[Any]:
+        """The frames that are due now that this one is here."""
+        if frame.pts in self._wanted:
+            self._held[frame.pts] = frame
+        due = []
+        while self._waiting and self._waiting[-1] in self._held:
+            due.append(self._held.pop(self._waiting.pop()))
+        return due

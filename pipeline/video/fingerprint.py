@@ -1,0 +1,33 @@
+"""Digest of a video's whole content: the same bytes give the same one, wherever they lie."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+
+_BLOCK = 1 << 20
+
+
+def file_fingerprint(path: Path) -> str:
+    """BLAKE2b of the bytes as 32 hex digits. Remembered while size and modification time stay the same."""
+    stat = path.stat()
+    return _file_digest(str(path.resolve()), stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=4096)
+def _file_digest(path: str, size: int, modified: int) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    with open(path, "rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def files_fingerprint(paths: Iterable[Path]) -> str:
+    """The same over the names and bytes of several files, in the given order."""
+    digest = hashlib.blake2b(digest_size=16)
+    for path in paths:
+        digest.update(f"{path.name}\0{file_fingerprint(path)}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,55 @@
+"""What is known of a video before its frames are used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.domain import Video
+from pipeline.video.backends.images import ImageFolder, read_image_folder
+from pipeline.video.fingerprint import file_fingerprint, files_fingerprint
+from pipeline.video.scan import Scan, scan
+
+
+def probe(path: str | Path, image_fps: float = 1.0) -> Video:
+    """Length, rate, size and fingerprint of a video file or a folder of images.
+
+    Every packet is looked at, so the figures are those of the frames that are there, not of a header. A file that was
+    cut short keeps the duration that it promises: the frames before the cut can be had, asking for later ones is an
+    error.
+    ``image_fps`` is the rate of folders whose images are numbered and not named after their second.
+
+    Raises:
+        MissingVideoError, EmptyVideoError, NoVideoStreamError, TruncatedVideoError, UnsupportedVideoError
+    """
+    path = Path(path).expanduser()
+    if path.is_dir():
+        return folder_video(read_image_folder(path, image_fps))
+    return file_video(scan(path))
+
+
+def file_video(facts: Scan) -> Video:
+    """The facts of a scanned file."""
+    timeline = facts.timeline
+    return Video(
+        path=str(facts.path),
+        fingerprint=file_fingerprint(facts.path),
+        duration=timeline.declared_end,
+        fps=len(timeline.times) / timeline.end,
+        frame_count=max(facts.frame_count, facts.declared_frames) if timeline.is_truncated else facts.frame_count,
+        width=facts.width,
+        height=facts.height,
+    )
+
+
+def folder_video(folder: ImageFolder) -> Video:
+    """The facts of a folder of images."""
+    timeline = folder.timeline
+    return Video(
+        path=str(folder.path),
+        fingerprint=files_fingerprint(folder.files),
+        duration=timeline.end,
+        fps=len(timeline.times) / (timeline.end - float(timeline.times[0])),
+        frame_count=len(timeline.times),
+        width=folder.width,
+        height=folder.height,
+    )

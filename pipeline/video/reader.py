@@ -1,0 +1,77 @@
+"""Opens videos with the backend that is right for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pipeline.domain import Video
+from pipeline.errors import ConfigError
+from pipeline.video.backends import Decoder
+from pipeline.video.backends.decord import DecordDecoder, decord_objection, has_decord
+from pipeline.video.backends.images import ImageDecoder, read_image_folder
+from pipeline.video.backends.pyav import PyAVDecoder
+from pipeline.video.backends.pyav_counting import CountingDecoder
+from pipeline.video.backends.torchcodec import TorchCodecDecoder
+from pipeline.video.probing import file_video, folder_video, probe
+from pipeline.video.scan import Scan, scan
+from pipeline.video.source import OpenVideo
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How video files and folders of images are read."""
+
+    name: str
+    backend: Literal["auto", "decord", "pyav", "torchcodec"]
+    """``auto``: decord, and PyAV for files that decord is known to get wrong and where decord fails or is missing.
+    A folder of images needs none of them."""
+    threads: int
+    """Threads that decode one video; 0 for one a core."""
+    image_fps: float
+    """Images a second in folders whose images are numbered and not named after their second (``sec012.png``)."""
+
+    def __post_init__(self) -> None:
+        if self.threads < 0:
+            raise ConfigError(f"reader.threads={self.threads} is negative", "set reader.threads=0 for one a core")
+        if not self.image_fps > 0:
+            raise ConfigError(f"reader.image_fps={self.image_fps} is not a rate", "set reader.image_fps=1")
+
+    def probe(self, path: str | Path) -> Video:
+        """As :func:`pipeline.video.probe`, with this reader's rate for folders of images."""
+        return probe(path, self.image_fps)
+
+    def open(self, path: str | Path) -> OpenVideo:
+        """Open a file or a folder; close the result, or use it in a ``with``.
+
+        Raises:
+            MissingVideoError, EmptyVideoError, NoVideoStreamError, TruncatedVideoError: as in ``probe``.
+            UnsupportedVideoError: the chosen backend cannot read the file, or is known to read it wrongly.
+            MissingExtraError: the chosen backend is not installed.
+        """
+        path = Path(path).expanduser()
+        if path.is_dir():
+            folder = read_image_folder(path, self.image_fps)
+            return OpenVideo(folder_video(folder), folder.timeline, [lambda: ImageDecoder(folder)])
+        facts = scan(path)
+        return OpenVideo(file_video(facts), facts.timeline, self._decoders(facts))
+
+    def _decoders(self, facts: Scan) -> list[Callable[[], Decoder]]:
+        makers: dict[str, Callable[[], Decoder]] = {
+            "decord": lambda: DecordDecoder(facts, self.threads),
+            "pyav": lambda: _pyav(facts, self.threads),
+            "torchcodec": lambda: TorchCodecDecoder(facts, self.threads),
+        }
+        if self.backend != "auto":
+            return [makers[self.backend]]
+        if has_decord() and decord_objection(facts) is None:
+            return [makers["decord"], makers["pyav"]]
+        return [makers["pyav"]]
+
+
+def _pyav(facts: Scan, threads: int) -> Decoder:
+    if facts.has_b_frames and not facts.stores_order:
+        return CountingDecoder(facts, threads)
+    return PyAVDecoder(facts, threads)

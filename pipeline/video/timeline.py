@@ -1,0 +1,66 @@
+"""Which frame is on screen at a given second."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.domain import Video
+from pipeline.errors import ConfigError, TruncatedVideoError, VideoError
+
+# Seconds by which a request may miss a timestamp: rounding of k / fps, and of containers that count in milliseconds.
+TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """The presentation times of a video's frames, known without decoding them."""
+
+    times: npt.NDArray[np.float64]
+    """Seconds since the first frame, ``[frames]``, ascending: element ``i`` is when native frame ``i`` appears."""
+    end: float
+    """Second at which the last readable frame leaves the screen."""
+    declared_end: float
+    """The same as the container declares it: later than ``end`` where the file was cut short."""
+
+    @property
+    def is_truncated(self) -> bool:
+        """Whether frames are missing at the end."""
+        return self.declared_end > self.end + TOLERANCE
+
+    def index_at(self, second: float) -> int:
+        """Native index of the frame on screen at ``second``; the first one for a second before it.
+
+        Raises:
+            TruncatedVideoError: the frame belongs to the part of the file that is missing.
+            VideoError: the second lies behind the end of the video.
+        """
+        if second < self.end + TOLERANCE:
+            return max(int(np.searchsorted(self.times, second + TOLERANCE, side="right")) - 1, 0)
+        if self.is_truncated:
+            raise TruncatedVideoError(
+                f"the video ends at {self.end:.2f} s, before the {second:.2f} s asked for; "
+                f"its header promises {self.declared_end:.2f} s",
+                "fetch or copy the file again, or ask only for seconds before the cut",
+            )
+        raise VideoError(
+            f"second {second:.3f} lies behind the end of the video at {self.end:.3f} s",
+            "check that the times belong to this video: seconds since its first frame",
+        )
+
+
+def candidate_times(video: Video, fps: float) -> tuple[float, ...]:
+    """``0, 1/fps, 2/fps, ...`` in seconds, all before the end of the video; a video of any length has at least one.
+
+    Raises:
+        ConfigError: ``fps`` is not a positive number.
+    """
+    if not (math.isfinite(fps) and fps > 0):
+        raise ConfigError(
+            f"{fps} candidate frames a second is not a rate", "set a positive rate, such as sampler.fps=1"
+        )
+    count = max(math.ceil((video.duration - TOLERANCE) * fps), 1)
+    return tuple(k / fps for k in range(count))
