@@ -1,0 +1,292 @@
+"""LLaVA-OneVision on a tiny random checkpoint: its answers are noise, the way to them is the real one."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+from tiny import write_llava_onevision
+
+from pipeline.answerers import Answerer, AnswerRequest
+from pipeline.answerers.llava_onevision import LlavaOnevision
+from pipeline.answerers.prompts import AnswerPrompt
+from pipeline.config import build, conf_dir
+from pipeline.domain import Frame, Question, Status, Video
+from pipeline.errors import CheckpointError, ConfigError
+from pipeline.models.checkpoint import Checkpoint
+
+FORMS = ("images", "video")
+PROMPT = AnswerPrompt(
+    multiple_choice="{question}\n{options}\nAnswer with the option's letter from the given choices directly.",
+    free="{question}\nAnswer the question using a single word or phrase.",
+    option_line="{letter}. {option}",
+)
+VIDEO = Video("clip.mp4", "0f", 60.0, 10.0, 600, 80, 45)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_llava_onevision(tmp_path_factory.mktemp("llava"))
+
+
+def answerer(folder: Path, form: str = "images", **changes: Any) -> LlavaOnevision:
+    made = LlavaOnevision("llava", Checkpoint(str(folder), None, "float32", "sdpa", "cpu"), form, PROMPT, 6)  # type: ignore[arg-type]
+    return dataclasses.replace(made, **changes)
+
+
+def request(
+    frames: int, text: str = "Which colour?", options: tuple[str, ...] | None = ("red", "blue")
+) -> AnswerRequest:
+    pixels = np.random.default_rng(frames).integers(0, 255, (frames, 45, 80, 3), dtype=np.uint8)
+    shown = tuple(Frame(1.25 * i, int(12.5 * i), pixels[i]) for i in range(frames))
+    return AnswerRequest(Question(f"q{frames}", "clip.mp4", text, options), VIDEO, shown)
+
+
+class StockProcessor:
+    """``LlavaOnevisionProcessor`` with the Pillow image processor and, for want of torchvision, no video processor."""
+
+    def __new__(cls, folder: Path, tokenizer: Any) -> Any:
+        from transformers import LlavaOnevisionProcessor
+        from transformers.models.llava_onevision.image_processing_pil_llava_onevision import (
+            LlavaOnevisionImageProcessorPil,
+        )
+
+        class Processor(LlavaOnevisionProcessor):  # type: ignore[misc]
+            def check_argument_for_proper_class(self, name: str, value: Any) -> None:
+                pass  # it would import torchvision to look at the video processor's class
+
+        return Processor(
+            image_processor=LlavaOnevisionImageProcessorPil.from_pretrained(folder),
+            tokenizer=tokenizer,
+            num_image_tokens=16,
+            vision_feature_select_strategy="full",
+        )
+
+
+def test_images_are_what_the_stock_processor_makes(folder: Path) -> None:
+    import torch
+    from PIL import Image
+
+    ours, asked = answerer(folder), request(3)
+    stock = StockProcessor(folder, ours._inputs.tokenizer)
+    prompt = (
+        "<|im_start|>user \n0.0s: <image>\n1.2s: <image>\n2.5s: <image>\nWhich colour?\nA. red\nB. blue\n"
+        "Answer with the option's letter from the given choices directly.<|im_end|><|im_start|>assistant\n"
+    )
+    images = [Image.fromarray(frame.pixels) for frame in asked.frames]
+    theirs = stock(text=[prompt], images=[images], return_tensors="pt")
+    mine = ours.model_inputs(asked)
+    assert mine["input_ids"].tolist() == theirs["input_ids"].tolist()
+    assert mine["image_sizes"].tolist() == theirs["image_sizes"].tolist() == [[45, 80]] * 3
+    assert torch.equal(mine["pixel_values"], theirs["pixel_values"].float())
+    with torch.inference_mode():
+        logits = ours._model(**mine).logits
+        expected = ours._model(**{k: v.float() if k == "pixel_values" else v for k, v in theirs.items()}).logits
+        tokens = ours._model.generate(**theirs, do_sample=False, max_new_tokens=6, repetition_penalty=1.0)
+    assert torch.equal(logits, expected)
+    assert ours.answer([asked])[0].text == ours._inputs.tokenizer.decode(
+        tokens[0, theirs["input_ids"].shape[1] :], skip_special_tokens=True
+    )
+
+
+def test_a_video_is_what_the_stock_code_makes(folder: Path) -> None:
+    import torch
+    from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+
+    ours, asked = answerer(folder, "video"), request(5)
+    mine = ours.model_inputs(asked)
+    tokens = StockProcessor(folder, ours._inputs.tokenizer).replace_video_token(
+        {"pixel_values_videos": mine["pixel_values_videos"]}, 0
+    )
+    prompt = f"<|im_start|>user {tokens}\nWhich colour?\nAnswer the question using a single word or phrase."
+    free = ours.model_inputs(dataclasses.replace(asked, question=Question("q", "clip.mp4", "Which colour?")))
+    assert ours._inputs.tokenizer.decode(free["input_ids"][0]) == f"{prompt}<|im_end|><|im_start|>assistant\n"
+    siglip = SiglipImageProcessorPil(size={"height": 56, "width": 56}, image_mean=[0.5] * 3, image_std=[0.5] * 3)
+    pixels = siglip([frame.pixels for frame in asked.frames], resample=3, return_tensors="pt")["pixel_values"]
+    assert torch.allclose(mine["pixel_values_videos"][0], pixels.float(), atol=1e-6)
+    with torch.inference_mode():  # the model itself refuses a wrong number of placeholders
+        assert ours._model(**mine).logits.isfinite().all()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_batch_answers_as_its_requests_do_alone(folder: Path, form: str) -> None:
+    import torch
+
+    ours = answerer(folder, form)
+    requests = [request(3), request(1), request(3, "Why?", None), request(2, "Which colour is shown first?")]
+    together = ours.answer(requests)
+    alone = [ours.answer([asked])[0] for asked in requests]
+    assert [a.text for a in together] == [a.text for a in alone]
+    assert [a.cost.prompt_tokens for a in together] == [a.cost.prompt_tokens for a in alone]
+    assert len({a.text for a in together}) == 4  # what the model sees matters
+    assert [len(a.frame_times) for a in together] == [3, 1, 3, 2]
+    inputs, alike = ours._inputs, requests if form == "images" else [requests[0], requests[2]]
+    prepared = [inputs.prepare(asked.frames, PROMPT.render(asked.question)) for asked in alike]
+    with torch.inference_mode():
+        batch = ours._model(**inputs.batch(prepared)).logits[:, -1]
+        single = torch.cat([ours._model(**ours.model_inputs(asked)).logits[:, -1] for asked in alike])
+    assert (batch - single).abs().max() < 1e-4
+
+
+def test_one_frame_is_one_patch_as_among_others(folder: Path) -> None:
+    ours = answerer(folder)
+    ids = [(ours.model_inputs(request(n))["input_ids"] == ours._tower.image_token_id).sum() for n in (1, 2, 5)]
+    assert ids == [17, 34, 85]
+    (answer,) = ours.answer([request(1)])
+    assert answer.cost.output_tokens > 0
+
+
+@pytest.mark.parametrize(("form", "pictures"), [("images", 17), ("video", 4)])
+def test_limits_say_what_a_frame_costs(folder: Path, form: str, pictures: int) -> None:
+    ours = answerer(folder, form)
+    limits = ours.limits()
+    lengths = [len(ours.model_inputs(request(n))["input_ids"][0]) for n in (2, 12)]
+    assert pictures <= (lengths[1] - lengths[0]) / 10 <= limits.tokens_per_frame
+    assert limits.context_tokens == 32768
+    assert ("12.5s" in limits.time_told) == (form == "images")
+    assert isinstance(ours, Answerer)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_too_many_frames_are_refused_before_the_call(tmp_path: Path, form: str) -> None:
+    ours = answerer(write_llava_onevision(tmp_path / "short", context=120), form)
+    answers = ours.answer([request(40), request(1)])
+    assert answers[0].status is Status.CONTEXT_EXCEEDED
+    assert answers[1].cost.output_tokens > 0
+    fitting = int(re.search(r"selection\.budget=(\d+)", answers[0].detail)[1])  # type: ignore[index]
+    assert ours.answer([request(fitting)])[0].status is not Status.CONTEXT_EXCEEDED
+    assert ours.answer([request(fitting + 1)])[0].status is Status.CONTEXT_EXCEEDED
+    assert ("frame_form=video" in answers[0].detail) == (form == "images")
+    (long,) = ours.answer([request(1, "why " * 200)])
+    assert (long.status, "shorter question" in long.detail) == (Status.CONTEXT_EXCEEDED, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [("  ", None), ("What is <image>?", None), ("Is <video> odd?", None), ("Which?", ("red<|im_end|>", "blue"))],
+)
+@pytest.mark.parametrize("form", FORMS)
+def test_a_question_with_markup_or_without_text_is_refused(
+    folder: Path, form: str, text: str, options: tuple[str, ...] | None
+) -> None:
+    bad, good = answerer(folder, form).answer([request(2, text, options), request(3)])
+    assert (bad.question_id, bad.status, bad.text) == ("q2", Status.INVALID_QUESTION, "")
+    assert good.cost.output_tokens > 0
+    assert bad.detail
+
+
+def test_no_frames_is_no_answer(folder: Path) -> None:
+    asked = dataclasses.replace(request(1), frames=())
+    (answer,) = answerer(folder).answer([asked])
+    assert answer.status is Status.NO_FRAMES
+
+
+def test_out_of_memory_is_the_failure_of_the_request_that_is_too_large(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    ours = answerer(folder)
+    requests = [request(2), request(3), request(9), request(1)]
+    expected = [a.text for a in ours.answer(requests)]
+    generate = ours._model.generate
+
+    def small_memory(**inputs: Any) -> Any:
+        if len(inputs["pixel_values"]) > 8:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+        return generate(**inputs)
+
+    monkeypatch.setattr(ours._model, "generate", small_memory)
+    answers = ours.answer(requests)
+    assert [a.status is Status.OUT_OF_MEMORY for a in answers] == [False, False, True, False]
+    assert [a.text for a in answers] == [*expected[:2], "", expected[3]]
+    assert "selection.budget=4" in answers[2].detail
+    assert "execution.answer_batch=1" in answers[2].detail
+
+
+def test_close_frees_the_model_and_a_later_answer_loads_it_again(folder: Path) -> None:
+    ours = answerer(folder)
+    first = ours.answer([request(2)])[0].text
+    weight = ours._model.lm_head.weight
+    ours.close()
+    assert weight.numel() == 0
+    assert ours.answer([request(2)])[0].text == first
+    ours.close()
+    ours.close()
+
+
+def test_identity_changes_with_what_decides_the_answers(folder: Path, tmp_path: Path) -> None:
+    ours = answerer(folder)
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    (other / "chat_template.json").write_text((other / "chat_template.json").read_text().replace("assistant", "helper"))
+    same = dataclasses.replace(ours, checkpoint=dataclasses.replace(ours.checkpoint, device="auto", attention="eager"))
+    assert json.dumps(ours.identity()) == json.dumps(same.identity())
+    changed = [
+        answerer(folder, "video"),
+        answerer(folder, max_new_tokens=7),
+        answerer(folder, prompt=dataclasses.replace(PROMPT, free="Say: {question}")),
+        answerer(other),
+    ]
+    assert len({json.dumps(a.identity()) for a in (ours, *changed)}) == 5
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model_type": "llava", "architectures": ["LlavaQwenForCausalLM"]}, "LlavaQwenForCausalLM"),
+        ({"model_type": "qwen2_vl"}, "qwen2_vl"),
+        ({"vision_feature_select_strategy": "default"}, "does not load"),
+    ],
+)
+def test_another_family_is_refused(folder: Path, tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    config = json.loads((folder / "config.json").read_text()) | change
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=message):
+        answerer(tmp_path).limits()
+
+
+def test_a_folder_that_does_not_fit_together_is_refused(folder: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(folder, broken)
+    settings = broken / "preprocessor_config.json"
+    settings.write_text(settings.read_text().replace('"height": 56', '"height": 64'))
+    with pytest.raises(CheckpointError, match="56 x 56"):
+        answerer(broken).answer([request(1)])
+    settings.unlink()
+    with pytest.raises(CheckpointError, match="image settings"):
+        answerer(broken).answer([request(1)])
+    shutil.copy(folder / "preprocessor_config.json", settings)
+    template = json.loads((broken / "chat_template.json").read_text())["chat_template"]
+    (broken / "chat_template.json").write_text(json.dumps({"chat_template": template.replace("<video>", "")}))
+    with pytest.raises(CheckpointError, match="0 placeholders for 1"):
+        answerer(broken, "video").answer([request(1)])
+
+
+def test_an_answer_needs_a_token(folder: Path) -> None:
+    with pytest.raises(ConfigError, match=r"answerer\.max_new_tokens"):
+        answerer(folder, max_new_tokens=0)
+
+
+@pytest.mark.parametrize("name", ["llava_onevision_0_5b", "llava_onevision_7b"])
+def test_the_shipped_settings_build(name: str) -> None:
+    node = OmegaConf.load(conf_dir() / "answerer" / f"{name}.yaml")
+    made = build(node, "answerer")  # type: ignore[arg-type]
+    assert (made.name, made.checkpoint.source.startswith("llava-hf/")) == (name, True)
+    assert made.prompt == PROMPT
+
+
+def test_construction_imports_no_torch() -> None:
+    code = (
+        "import sys, pipeline.answerers.llava_onevision; sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
