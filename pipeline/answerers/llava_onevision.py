@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.answerers import AnswererLimits, AnswerRequest
-from pipeline.answerers.llava_onevision_frames import FORMS, FrameForm, Tower
+from pipeline.answerers.llava_onevision_frames import ImagesForm, Tower, VideoForm
 from pipeline.answerers.options import conclude
 from pipeline.answerers.prompts import AnswerPrompt, question_fault
 from pipeline.domain import Answer, Cost, Status
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import torch
 
     from pipeline.answerers.llava_onevision_inputs import LlavaInputs
+    from pipeline.inference.greedy import Generated
 
 _FAMILY = "llava_onevision"
 
@@ -31,8 +32,10 @@ class LlavaOnevision:
 
     name: str
     checkpoint: Checkpoint
-    frame_form: Literal["images", "video"]
+    form: Literal["images", "video"]
     """``images``: each frame with its second before it; ``video``: a quarter of the tokens, and no times."""
+    images: ImagesForm
+    """Used by the form of that name."""
     prompt: AnswerPrompt
     max_new_tokens: int
 
@@ -48,25 +51,25 @@ class LlavaOnevision:
         form, tower = self._form, self._tower
         return AnswererLimits(
             context_tokens=self._context,
-            tokens_per_frame=sum(form.counts(tower, 2)) - sum(form.counts(tower, 1)) + form.text_tokens,
+            tokens_per_frame=sum(form.counts(tower, 2)) - sum(form.counts(tower, 1)) + form.text_tokens(),
             max_frames=None,
-            time_told=form.told,
+            time_told=form.time_told(),
         )
 
     def identity(self) -> Mapping[str, Any]:
         """All that decides the answers."""
         return {
-            "family": _FAMILY,
+            "answerer": _FAMILY,
             "checkpoint": fingerprint(self.checkpoint),
             "dtype": self.checkpoint.dtype,
-            "frame_form": self.frame_form,
-            "form": self._form.described,
+            "form": self.form,
+            self.form: asdict(self._form),
             "prompt": asdict(self.prompt),
             "max_new_tokens": self.max_new_tokens,
         }
 
-    def model_inputs(self, request: AnswerRequest) -> Mapping[str, torch.Tensor]:
-        """What the model is called with for this request alone: ``forward(**inputs)``. Loads no weights."""
+    def encode(self, request: AnswerRequest) -> Mapping[str, torch.Tensor]:
+        """The very arguments of ``forward`` for this request alone. Loads the tokenizer and no weights."""
         inputs = self._inputs
         return inputs.batch([inputs.prepare(request.frames, self.prompt.render(request.question))])
 
@@ -88,6 +91,7 @@ class LlavaOnevision:
     def close(self) -> None:
         """Free the model; a later ``answer`` loads it again."""
         model = self.__dict__.pop("_model", None)
+        self.__dict__.pop("_inputs", None)
         if model is not None:
             release(model)
 
@@ -116,42 +120,48 @@ class LlavaOnevision:
 
     def _answered(self, requests: Sequence[AnswerRequest]) -> list[Answer]:
         """Answers of one batch. What does not fit the memory is tried in halves: the answers are the same."""
-        from pipeline.inference.greedy import generate_greedily
+        from pipeline.inference.greedy import halving
 
-        model, inputs = self._model, self._inputs
-        start = time.perf_counter()
-        try:
-            prepared = [inputs.prepare(r.frames, self.prompt.render(r.question)) for r in requests]
-            written = generate_greedily(model, inputs.tokenizer, inputs.batch(prepared), self.max_new_tokens)
-        except (OutOfMemoryError, MemoryError) as error:
-            if len(requests) > 1:
-                half = len(requests) // 2
-                return [*self._answered(requests[:half]), *self._answered(requests[half:])]
-            return [self._failed(requests[0], Status.OUT_OF_MEMORY, self._smaller(requests[0], error))]
-        seconds = (time.perf_counter() - start) / len(requests)
-        return [
-            conclude(
-                request.question,
-                said.text,
-                truncated=not said.ended,
-                form=self._form.described,
-                frame_times=tuple(frame.time for frame in request.frames),
-                cost=Cost(seconds, len(asked.ids), len(said.tokens)),
+        _ = self._model  # loading is no part of an answer's time
+        begin = time.perf_counter()
+        results = halving(self._generate, requests)
+        seconds = (time.perf_counter() - begin) / len(requests)
+        return [self._answer(*pair, seconds) for pair in zip(requests, results, strict=True)]
+
+    def _generate(self, requests: Sequence[AnswerRequest]) -> list[tuple[int, Generated]]:
+        """Of each request, the tokens of its prompt and what the model wrote."""
+        from pipeline.inference.greedy import generate_greedily, mapped_out_of_memory
+
+        inputs = self._inputs
+        with mapped_out_of_memory():
+            prepared = [inputs.prepare(asked.frames, self.prompt.render(asked.question)) for asked in requests]
+            batch = inputs.batch(prepared)
+        written = generate_greedily(self._model, inputs.tokenizer, batch, self.max_new_tokens)
+        return [(len(asked.ids), said) for asked, said in zip(prepared, written, strict=True)]
+
+    def _answer(
+        self, request: AnswerRequest, result: tuple[int, Generated] | OutOfMemoryError, seconds: float
+    ) -> Answer:
+        if isinstance(result, OutOfMemoryError):
+            detail = (
+                f"{result.problem} It was tried alone, as with execution.answer_batch=1. Try selection.budget="
+                f"{max(1, len(request.frames) // 2)}, answerer.checkpoint.device=spread over more GPUs, or a smaller "
+                f"answerer=NAME{self._or_as_video}"
             )
-            for request, asked, said in zip(requests, prepared, written, strict=True)
-        ]
-
-    def _smaller(self, request: AnswerRequest, error: Exception) -> str:
-        fewer = max(1, len(request.frames) // 2)
-        return (
-            f"{len(request.frames)} frames do not fit the memory even with execution.answer_batch=1 ({error}). Try "
-            f"selection.budget={fewer}, answerer.checkpoint.device=spread with more GPUs, or a smaller answerer=NAME"
-            + self._or_as_video
+            return self._failed(request, Status.OUT_OF_MEMORY, detail)
+        prompt, said = result
+        return conclude(
+            request.question,
+            said.text,
+            truncated=not said.ended,
+            form=self._described,
+            frame_times=tuple(frame.time for frame in request.frames),
+            cost=Cost(seconds, prompt, len(said.tokens)),
         )
 
     @property
     def _or_as_video(self) -> str:
-        return ", or answerer.frame_form=video" if self.frame_form == "images" else ""
+        return ", or answerer.form=video" if self.form == "images" else ""
 
     def _failed(self, request: AnswerRequest, status: Status, detail: str) -> Answer:
         return Answer(
@@ -159,13 +169,18 @@ class LlavaOnevision:
             text="",
             status=status,
             detail=detail,
-            form=self._form.described,
+            form=self._described,
             frame_times=tuple(frame.time for frame in request.frames),
         )
 
     @property
-    def _form(self) -> FrameForm:
-        return FORMS[self.frame_form]
+    def _form(self) -> ImagesForm | VideoForm:
+        return self.images if self.form == "images" else VideoForm()
+
+    @property
+    def _described(self) -> str:
+        side = self._tower.image_size
+        return f"{self.form} of {side} x {side} pixels; time {self._form.time_told()}"
 
     @cached_property
     def _config(self) -> Mapping[str, Any]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pipeline.domain import Frame
+from pipeline.errors import ConfigError
 from pipeline.models.chat import VIDEO, Content, text
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     Pixels = npt.NDArray[np.float32]
 
-_LABEL = "{time:.1f}s: "
+_LATE = 99999.9  # seconds; the longest label counts in the limits
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,13 @@ class Tower:
 class FrameForm(Protocol):
     """How frames become content, placeholders and pixels."""
 
-    told: str
-    """How the model learns when a frame was."""
-    described: str
-    """For the record of an answer."""
-    text_tokens: int
-    """At most so many tokens of text go with a frame."""
+    def time_told(self) -> str:
+        """How the model learns when a frame was, in one line."""
+        ...
+
+    def text_tokens(self) -> int:
+        """At most so many tokens of text go with a frame."""
+        ...
 
     def placeholder_id(self, tower: Tower) -> int:
         """The token that stands for a picture."""
@@ -76,8 +78,9 @@ class FrameForm(Protocol):
         ...
 
 
-class ImageForm:
-    """Each frame is an image of its own with its second before it, as in the model's multi-image training.
+@dataclass(frozen=True)
+class ImagesForm:
+    """Each frame is an image of its own with its second in text before it, as in the model's multi-image training.
 
     An image of a multi-image prompt is one patch of base resolution: padded to a square with the mean colour, scaled to
     ``image_size``, ``grid**2`` tokens and one newline token. Transformers cuts a *lone* image into up to ten tiles
@@ -88,9 +91,29 @@ class ImageForm:
     ``LlavaOnevisionModel.pack_image_features`` of transformers.
     """
 
-    told = "text before each frame, such as '12.5s: '"
-    described = "images: one base-resolution patch a frame, its second as text before it"
-    text_tokens = len("10000.0s: \n")  # a byte-level tokenizer makes at most one token of a character
+    label: str
+    """Text before an image; ``{time}`` is its second, as in ``{time:.1f}s: ``. Empty: no time is told."""
+    after: str
+    """Text after an image."""
+
+    def __post_init__(self) -> None:
+        try:
+            self._label(0.0)
+        except (LookupError, ValueError, AttributeError, TypeError) as error:
+            raise ConfigError(
+                f"answerer.images.label={self.label!r} cannot be filled in: {error}",
+                "its only slot is {time}: answerer.images.label='{time:.1f}s: '",
+            ) from error
+
+    def time_told(self) -> str:
+        """Text, or nothing."""
+        if self._label(0.0) == self._label(_LATE):
+            return "not told: images in their order"
+        return f"text before each image: {self._label(12.5)!r}"
+
+    def text_tokens(self) -> int:
+        """A byte-level tokenizer makes at most one token of a byte."""
+        return len((self._label(_LATE) + self.after).encode())
 
     def placeholder_id(self, tower: Tower) -> int:
         """``<image>``."""
@@ -102,7 +125,8 @@ class ImageForm:
         The chat template of these checkpoints moves pictures that are pieces of their own to the front, away from
         their labels.
         """
-        return [text("".join(f"{_LABEL.format(time=frame.time)}{placeholder}\n" for frame in frames) + words)]
+        shown = "".join(f"{self._label(frame.time)}{placeholder}{self.after}" for frame in frames)
+        return [text(shown + words)]
 
     def counts(self, tower: Tower, frames: int) -> list[int]:
         """730 for each frame at 384 pixels."""
@@ -129,20 +153,28 @@ class ImageForm:
         """Any numbers of frames go together."""
         return 0
 
+    def _label(self, time: float) -> str:
+        return self.label.format(time=time)
 
+
+@dataclass(frozen=True)
 class VideoForm:
     """The frames are a video: evenly spaced for all that the model knows, for it is told no times.
 
     Each is scaled to a square whatever its shape, its patches are pooled to ``ceil(grid / 2)**2`` tokens (196 at 384
     pixels), and one newline token ends the video.
 
-    Source: as :class:`ImageForm`; ``LlavaOnevisionVideoProcessor`` and ``LlavaOnevisionModel.apply_pooling``. Scaled by
-    Pillow here, since that processor needs torchvision, whose bicubic differs from Pillow's in single grey levels.
+    Source: as :class:`ImagesForm`; ``LlavaOnevisionVideoProcessor`` and ``LlavaOnevisionModel.apply_pooling``. Scaled
+    by Pillow here, since that processor needs torchvision, whose bicubic differs from Pillow's in single grey levels.
     """
 
-    told = "not at all: the frames are a video in their order"
-    described = "video: pooled frames in their order, no times"
-    text_tokens = 0
+    def time_told(self) -> str:
+        """The model has no means to be told."""
+        return "not told: a video's frames in their order"
+
+    def text_tokens(self) -> int:
+        """None."""
+        return 0
 
     def placeholder_id(self, tower: Tower) -> int:
         """``<video>``."""
@@ -170,9 +202,6 @@ class VideoForm:
     def alike(self, frames: int) -> int:
         """Only equal numbers go together: the model takes the videos of a batch as one tensor."""
         return frames
-
-
-FORMS: Mapping[str, FrameForm] = {"images": ImageForm(), "video": VideoForm()}
 
 
 def _channels_first(frame: Frame) -> npt.NDArray[np.uint8]:

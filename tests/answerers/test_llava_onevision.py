@@ -18,6 +18,7 @@ from tiny import write_llava_onevision
 
 from pipeline.answerers import Answerer, AnswerRequest
 from pipeline.answerers.llava_onevision import LlavaOnevision
+from pipeline.answerers.llava_onevision_frames import ImagesForm
 from pipeline.answerers.prompts import AnswerPrompt
 from pipeline.config import build, conf_dir
 from pipeline.domain import Frame, Question, Status, Video
@@ -39,7 +40,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def answerer(folder: Path, form: str = "images", **changes: Any) -> LlavaOnevision:
-    made = LlavaOnevision("llava", Checkpoint(str(folder), None, "float32", "sdpa", "cpu"), form, PROMPT, 6)  # type: ignore[arg-type]
+    checkpoint = Checkpoint(str(folder), None, "float32", "sdpa", "cpu")
+    made = LlavaOnevision("llava", checkpoint, form, ImagesForm("{time:.1f}s: ", "\n"), PROMPT, 6)  # type: ignore[arg-type]
     return dataclasses.replace(made, **changes)
 
 
@@ -84,7 +86,7 @@ def test_images_are_what_the_stock_processor_makes(folder: Path) -> None:
     )
     images = [Image.fromarray(frame.pixels) for frame in asked.frames]
     theirs = stock(text=[prompt], images=[images], return_tensors="pt")
-    mine = ours.model_inputs(asked)
+    mine = ours.encode(asked)
     assert mine["input_ids"].tolist() == theirs["input_ids"].tolist()
     assert mine["image_sizes"].tolist() == theirs["image_sizes"].tolist() == [[45, 80]] * 3
     assert torch.equal(mine["pixel_values"], theirs["pixel_values"].float())
@@ -103,12 +105,12 @@ def test_a_video_is_what_the_stock_code_makes(folder: Path) -> None:
     from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
     ours, asked = answerer(folder, "video"), request(5)
-    mine = ours.model_inputs(asked)
+    mine = ours.encode(asked)
     tokens = StockProcessor(folder, ours._inputs.tokenizer).replace_video_token(
         {"pixel_values_videos": mine["pixel_values_videos"]}, 0
     )
     prompt = f"<|im_start|>user {tokens}\nWhich colour?\nAnswer the question using a single word or phrase."
-    free = ours.model_inputs(dataclasses.replace(asked, question=Question("q", "clip.mp4", "Which colour?")))
+    free = ours.encode(dataclasses.replace(asked, question=Question("q", "clip.mp4", "Which colour?")))
     assert ours._inputs.tokenizer.decode(free["input_ids"][0]) == f"{prompt}<|im_end|><|im_start|>assistant\n"
     siglip = SiglipImageProcessorPil(size={"height": 56, "width": 56}, image_mean=[0.5] * 3, image_std=[0.5] * 3)
     pixels = siglip([frame.pixels for frame in asked.frames], resample=3, return_tensors="pt")["pixel_values"]
@@ -133,13 +135,13 @@ def test_a_batch_answers_as_its_requests_do_alone(folder: Path, form: str) -> No
     prepared = [inputs.prepare(asked.frames, PROMPT.render(asked.question)) for asked in alike]
     with torch.inference_mode():
         batch = ours._model(**inputs.batch(prepared)).logits[:, -1]
-        single = torch.cat([ours._model(**ours.model_inputs(asked)).logits[:, -1] for asked in alike])
+        single = torch.cat([ours._model(**ours.encode(asked)).logits[:, -1] for asked in alike])
     assert (batch - single).abs().max() < 1e-4
 
 
 def test_one_frame_is_one_patch_as_among_others(folder: Path) -> None:
     ours = answerer(folder)
-    ids = [(ours.model_inputs(request(n))["input_ids"] == ours._tower.image_token_id).sum() for n in (1, 2, 5)]
+    ids = [(ours.encode(request(n))["input_ids"] == ours._tower.image_token_id).sum() for n in (1, 2, 5)]
     assert ids == [17, 34, 85]
     (answer,) = ours.answer([request(1)])
     assert answer.cost.output_tokens > 0
@@ -149,10 +151,9 @@ def test_one_frame_is_one_patch_as_among_others(folder: Path) -> None:
 def test_limits_say_what_a_frame_costs(folder: Path, form: str, pictures: int) -> None:
     ours = answerer(folder, form)
     limits = ours.limits()
-    lengths = [len(ours.model_inputs(request(n))["input_ids"][0]) for n in (2, 12)]
+    lengths = [len(ours.encode(request(n))["input_ids"][0]) for n in (2, 12)]
     assert pictures <= (lengths[1] - lengths[0]) / 10 <= limits.tokens_per_frame
     assert limits.context_tokens == 32768
-    assert ("12.5s" in limits.time_told) == (form == "images")
     assert isinstance(ours, Answerer)
 
 
@@ -165,7 +166,7 @@ def test_too_many_frames_are_refused_before_the_call(tmp_path: Path, form: str) 
     fitting = int(re.search(r"selection\.budget=(\d+)", answers[0].detail)[1])  # type: ignore[index]
     assert ours.answer([request(fitting)])[0].status is not Status.CONTEXT_EXCEEDED
     assert ours.answer([request(fitting + 1)])[0].status is Status.CONTEXT_EXCEEDED
-    assert ("frame_form=video" in answers[0].detail) == (form == "images")
+    assert ("answerer.form=video" in answers[0].detail) == (form == "images")
     (long,) = ours.answer([request(1, "why " * 200)])
     assert (long.status, "shorter question" in long.detail) == (Status.CONTEXT_EXCEEDED, True)
 
@@ -235,9 +236,10 @@ def test_identity_changes_with_what_decides_the_answers(folder: Path, tmp_path: 
         answerer(folder, "video"),
         answerer(folder, max_new_tokens=7),
         answerer(folder, prompt=dataclasses.replace(PROMPT, free="Say: {question}")),
+        answerer(folder, images=ImagesForm("", "\n")),
         answerer(other),
     ]
-    assert len({json.dumps(a.identity()) for a in (ours, *changed)}) == 5
+    assert len({json.dumps(a.identity()) for a in (ours, *changed)}) == 6
 
 
 @pytest.mark.parametrize(
@@ -270,6 +272,22 @@ def test_a_folder_that_does_not_fit_together_is_refused(folder: Path, tmp_path: 
     (broken / "chat_template.json").write_text(json.dumps({"chat_template": template.replace("<video>", "")}))
     with pytest.raises(CheckpointError, match="0 placeholders for 1"):
         answerer(broken, "video").answer([request(1)])
+
+
+def test_times_are_told_or_not(folder: Path) -> None:
+    timed, untimed = answerer(folder), answerer(folder, images=ImagesForm("", " "))
+    assert "'12.5s: '" in timed.limits().time_told
+    assert "not told" in untimed.limits().time_told
+    assert "not told" in answerer(folder, "video").limits().time_told
+    words = timed._inputs.tokenizer.decode(untimed.encode(request(2))["input_ids"][0]).replace("<image>", "")
+    assert words.startswith("<|im_start|>user \n  Which colour?")
+    assert [timed.answer([request(2)])[0].form, untimed.answer([request(2)])[0].form] == [
+        "images of 56 x 56 pixels; time text before each image: '12.5s: '",
+        "images of 56 x 56 pixels; time not told: images in their order",
+    ]
+    for label in ("{t}", "{", "{time:x}", "{0}"):
+        with pytest.raises(ConfigError, match=r"answerer\.images\.label"):
+            ImagesForm(label, "")
 
 
 def test_an_answer_needs_a_token(folder: Path) -> None:
