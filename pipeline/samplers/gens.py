@@ -5,20 +5,25 @@ Source: "Generative Frame Sampler for Long Video Understanding", arXiv 2503.0914
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
 
-from pipeline.models.checkpoint import Checkpoint
+from pipeline.domain import Cost, FrameSource, Question, Relevance, Status, Video, WindowOutput, option_letter
+from pipeline.errors import ConfigError, OutOfMemoryError
+from pipeline.models.checkpoint import Checkpoint, fingerprint
+from pipeline.samplers.frames import Candidate, FrameSize, candidates
+from pipeline.samplers.output import Reading, read_scores
+from pipeline.samplers.pooling import Pool
 from pipeline.samplers.prompt import FramePrompt
-from pipeline.samplers.windows import Windowing
+from pipeline.samplers.windows import Window, Windowing, windows
 
-
-@dataclass(frozen=True)
-class FrameSize:
-    """Pixels."""
-
-    height: int
-    width: int
+if TYPE_CHECKING:
+    from pipeline.inference.greedy import Generated
+    from pipeline.inference.shared_prefix import Prefix
+    from pipeline.samplers.backbone import Backbone
 
 
 @dataclass(frozen=True)
@@ -28,9 +33,156 @@ class GensSampler:
     name: str
     checkpoint: Checkpoint
     fps: float
+    """Candidate frames a second."""
     window: Windowing
     frame: FrameSize
     prompt: FramePrompt
     question_form: Literal["question", "question_and_options"]
+    """Whether the model is told the options. The paper does not say."""
     max_new_tokens: int
+    """A window and question. An answer that is cut there is read as far as it goes, and marked."""
     questions_at_once: int
+    """Questions decoded together; decides memory and speed, not scores."""
+
+    def __post_init__(self) -> None:
+        for key in ("max_new_tokens", "questions_at_once"):
+            if getattr(self, key) < 1:
+                raise ConfigError(f"{key} is {getattr(self, key)}.", f"Set sampler.{key} to 1 or more.")
+
+    def identity(self) -> Mapping[str, Any]:
+        """Settings, prompt and the checkpoint's content; the question's form shows in :meth:`query`."""
+        return {
+            "sampler": "gens",
+            "checkpoint": fingerprint(self.checkpoint),
+            "dtype": self.checkpoint.dtype,
+            "fps": self.fps,
+            "window": asdict(self.window),
+            "frame": asdict(self.frame),
+            "prompt": asdict(self.prompt),
+            "max_new_tokens": self.max_new_tokens,
+        }
+
+    def query(self, question: Question) -> str:
+        """The question, and below it its options if they are to be told."""
+        if self.question_form == "question" or not question.options:
+            return question.text.strip()
+        lines = [f"{option_letter(index)}. {option}" for index, option in enumerate(question.options)]
+        return "\n".join([question.text.strip(), *lines])
+
+    def score(self, video: Video, frames: FrameSource, questions: Sequence[Question]) -> list[Relevance]:
+        """Scores 1 to 5 for the frames that the model names, 0 for all others.
+
+        The video is decoded once, each frame goes through the vision tower once, and the frames of a window are read
+        once for all questions. Memory is bounded by one window.
+
+        Raises:
+            VideoError: the video cannot be read.
+            CheckpointError: the model cannot be loaded.
+            ConfigError: a window is longer than the model's context.
+        """
+        refusals = {place: detail for place, question in enumerate(questions) if (detail := self._refusal(question))}
+        asked = [question for place, question in enumerate(questions) if place not in refusals]
+        scored = iter(self._score(video, frames, asked) if asked else [])
+        return [
+            Relevance(question.id, (), (), status=Status.INVALID_QUESTION, detail=refusals[place])
+            if place in refusals
+            else next(scored)
+            for place, question in enumerate(questions)
+        ]
+
+    def close(self) -> None:
+        """Free the model; the next ``score`` loads it again."""
+        backbone = self.__dict__.pop("_backbone", None)
+        if backbone is not None:
+            backbone.close()
+
+    @cached_property
+    def _backbone(self) -> Backbone:
+        from pipeline.samplers.backbone import Backbone
+
+        return Backbone(self.checkpoint, self.prompt, self.frame)
+
+    def _refusal(self, question: Question) -> str:
+        """Why a question cannot be asked, or nothing."""
+        if not question.text.strip():
+            return "The question has no text: give it one, or take the row out of the benchmark."
+        control = self._backbone.control_tokens_in(self.query(question))
+        if control:
+            return f"The question contains the model's control tokens {', '.join(control)}: take them out."
+        return ""
+
+    def _score(self, video: Video, frames: FrameSource, questions: Sequence[Question]) -> list[Relevance]:
+        started = time.perf_counter()
+        suffixes = [self._backbone.suffix(self.query(question)) for question in questions]
+        pools = [Pool() for _ in questions]
+        times: list[float] = []
+        tokens_shared = 0
+        for window, prefix in self._read_windows(candidates(video, frames, self.fps, self.frame)):
+            times += [candidate.time for candidate in window.items[len(times) - window.first :]]
+            tokens_shared += prefix.length if prefix else 0
+            for start in range(0, len(questions), self.questions_at_once):
+                together = slice(start, start + self.questions_at_once)
+                written = self._write(prefix, suffixes[together])
+                for pool, suffix, text in zip(pools[together], suffixes[together], written, strict=True):
+                    self._take_in(pool, window, len(suffix), text)
+            del prefix  # before the next window's is made
+        seconds = (time.perf_counter() - started) / len(questions)
+        share = tokens_shared // len(questions)
+        return [
+            pool.relevance(
+                question.id, times, Cost(seconds, share + pool.tokens_read, pool.tokens_written), self._remedies()
+            )
+            for question, pool in zip(questions, pools, strict=True)
+        ]
+
+    def _read_windows(self, stream: Iterator[Candidate]) -> Iterator[tuple[Window[Candidate], Prefix | None]]:
+        """Each window with its frames read by the model; none in place of a prefix that did not fit the memory."""
+        from pipeline.inference.greedy import mapped_out_of_memory
+
+        known: dict[int, Any] = {}  # features by candidate, for the frames that the next window has too
+        for window in windows(stream, self.window):
+            numbers = range(window.first, window.first + len(window.items))
+            prefix: Prefix | None = None
+            try:
+                with mapped_out_of_memory():
+                    fresh = [number for number in numbers if number not in known]
+                    pixels = [window.items[number - window.first].pixels for number in fresh]
+                    known.update(zip(fresh, self._backbone.features(pixels), strict=True))
+                    known = {number: known[number] for number in numbers}
+                    prefix = self._backbone.prefix(list(known.values()))
+            except OutOfMemoryError:
+                known = {}
+            yield window, prefix
+
+    def _write(self, prefix: Prefix | None, suffixes: Sequence[Sequence[int]]) -> Sequence[Generated | None]:
+        """What the model says for each suffix; none where it did not fit the memory."""
+        from pipeline.inference.greedy import mapped_out_of_memory
+
+        if prefix is not None:
+            try:
+                with mapped_out_of_memory():
+                    return self._backbone.write(prefix, suffixes, self.max_new_tokens)
+            except OutOfMemoryError:
+                pass
+        return [None] * len(suffixes)
+
+    def _take_in(self, pool: Pool, window: Window[Candidate], suffix_tokens: int, written: Generated | None) -> None:
+        start, end = window.items[0].time, window.items[-1].time
+        if written is None:
+            pool.add(WindowOutput(start, end, "", Status.OUT_OF_MEMORY), window.first, Reading())
+            return
+        reading = read_scores(written.text, len(window.items), self.prompt.first_number)
+        status = reading.status if written.ended else Status.TRUNCATED_OUTPUT
+        pool.add(WindowOutput(start, end, written.text, status), window.first, reading)
+        pool.tokens_read += suffix_tokens
+        pool.tokens_written += len(written.tokens)
+
+    def _remedies(self) -> Mapping[Status, str]:
+        return {
+            Status.OUT_OF_MEMORY: "did not fit the device's memory: set sampler.questions_at_once=1, or take shorter "
+            f"windows, which changes the scores, with sampler.window.frames={max(1, self.window.frames // 2)}",
+            Status.TRUNCATED_OUTPUT: f"were cut at the limit of {self.max_new_tokens} new tokens: raise it with "
+            f"sampler.max_new_tokens={2 * self.max_new_tokens}",
+            Status.NO_SCORES: "came back without scores: see their raw output; the checkpoint may want another "
+            "sampler.prompt",
+        }

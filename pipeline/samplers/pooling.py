@@ -1,0 +1,72 @@
+"""From what was said of each window to the relevance of a whole video for one question.
+
+Scores of all windows are pooled as they are: 1 to 5 compare across windows (evaluation code of GenS, arXiv 2503.09146).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pipeline.domain import Cost, Relevance, Status, WindowOutput
+from pipeline.samplers.output import Reading
+
+_WORST_FIRST = (Status.OUT_OF_MEMORY, Status.TRUNCATED_OUTPUT, Status.NO_SCORES)
+"""Failures of a window, the one worth another try first: that is what the whole is called if nothing was scored."""
+
+
+@dataclass
+class Pool:
+    """One question's windows so far."""
+
+    windows: list[WindowOutput] = field(default_factory=list)
+    tokens_read: int = 0
+    """Of the question itself; the frames are shared."""
+    tokens_written: int = 0
+    _scores: dict[int, float] = field(default_factory=dict)
+    _ignored: int = 0
+
+    def add(self, output: WindowOutput, first: int, reading: Reading) -> None:
+        """Take in a window.
+
+        Args:
+            output: what was written, and how it ended.
+            first: which candidate of the video is the window's first.
+            reading: the scores in it; empty for a window that failed.
+        """
+        self.windows.append(output)
+        self._ignored += reading.ignored
+        for position, score in reading.scores.items():
+            self._scores[first + position] = max(score, self._scores.get(first + position, 0.0))
+
+    def relevance(
+        self, question_id: str, times: Sequence[float], cost: Cost, remedies: Mapping[Status, str]
+    ) -> Relevance:
+        """The whole.
+
+        Args:
+            question_id: whose it is.
+            times: all candidates in seconds.
+            cost: its share.
+            remedies: what happened to a window that failed and what to do about it.
+        """
+        counts = Counter(window.status for window in self.windows)
+        failures = [status for status in _WORST_FIRST if counts[status]]
+        notes = [f"{counts[status]} of {len(self.windows)} windows {remedies[status]}" for status in failures]
+        if self._ignored:
+            notes.append(f"{self._ignored} entries named no frame of their window and were left out")
+        return Relevance(
+            question_id=question_id,
+            times=tuple(times),
+            scores=tuple(self._scores.get(index, 0.0) for index in range(len(times))),
+            status=self._status(failures),
+            detail="; ".join(notes),
+            windows=tuple(self.windows),
+            cost=cost,
+        )
+
+    def _status(self, failures: Sequence[Status]) -> Status:
+        if self._scores:
+            return Status.PARTIAL_SCORES if failures else Status.OK
+        return failures[0] if failures else Status.NOTHING_RELEVANT

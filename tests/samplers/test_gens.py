@@ -1,0 +1,462 @@
+"""GenS over real video files on tiny random checkpoints: what it says is noise, the way it comes about is not."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+from PIL import Image
+from tiny import write_qwen2_5_vl, write_qwen2_vl
+
+from pipeline.config import build
+from pipeline.domain import Frame, Question, Relevance, Status, Video
+from pipeline.errors import ConfigError, TruncatedVideoError
+from pipeline.inference.greedy import Generated
+from pipeline.samplers import Sampler
+from pipeline.samplers.gens import GensSampler
+from pipeline.video import OpenVideo, Reader
+
+CONF = Path(__file__).parents[2] / "conf" / "sampler" / "gens_3b.yaml"
+READER = Reader("reader", "pyav", 1, 1.0)
+
+
+def write_video(path: Path, seconds: int, fps: int = 5) -> Path:
+    dice = np.random.default_rng(0)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=fps)
+        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
+        for _ in range(seconds):
+            scene = np.kron(dice.integers(0, 255, (6, 8, 3)), np.ones((16, 16, 1))).astype(np.uint8)
+            for _ in range(fps):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(scene, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+def sampler_of(folder: Path, *overrides: str) -> GensSampler:
+    """As the command line makes it."""
+    config = OmegaConf.merge(
+        OmegaConf.load(CONF),
+        {
+            "checkpoint": {"source": str(folder), "device": "cpu", "attention": "sdpa"},
+            "frame": {"height": 56, "width": 56},
+            "window": {"frames": 4},
+            "max_new_tokens": 12,
+        },
+        OmegaConf.from_dotlist(list(overrides)),
+    )
+    sampler = build(config, "sampler")
+    assert isinstance(sampler, GensSampler)
+    return sampler
+
+
+@pytest.fixture(scope="module", params=[write_qwen2_5_vl, write_qwen2_vl], ids=["qwen2_5_vl", "qwen2_vl"])
+def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder: Path = request.param(tmp_path_factory.mktemp("checkpoint"), seed=5)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenVideo]:
+    with READER.open(write_video(tmp_path_factory.mktemp("video") / "clip.mp4", seconds=10)) as source:
+        yield source
+
+
+def ask(*texts: str, **fields: Any) -> list[Question]:
+    return [Question(f"q{place}", "clip.mp4", text, **fields) for place, text in enumerate(texts)]
+
+
+QUESTIONS = ask("What colour is the square?", "When?", "Question: which frames show the circle that appears after?")
+
+
+def content(relevances: list[Relevance]) -> list[Relevance]:
+    """Without what it took."""
+    return [dataclasses.replace(relevance, cost=type(relevance.cost)()) for relevance in relevances]
+
+
+def saying(sampler: GensSampler, monkeypatch: pytest.MonkeyPatch, *outputs: str | BaseException | None) -> None:
+    """Let the model's words be these, a window each, for every question; ``None`` for one that never ends."""
+    script = iter(outputs)
+
+    def write(prefix: Any, suffixes: list[Any], limit: int) -> list[Generated]:
+        text = next(script)
+        if isinstance(text, BaseException):
+            raise text
+        return [Generated("{" if text is None else text, (1,) * limit, text is not None) for _ in suffixes]
+
+    monkeypatch.setattr(sampler._backbone, "write", write)
+
+
+# --- against stock transformers ---------------------------------------------------------------------------------------
+
+
+def stock_outputs(sampler: GensSampler, source: OpenVideo, question: Question) -> list[str]:
+    """Each window's text by ``generate`` on the whole prompt, written out as the facts give it."""
+    from transformers import AutoModelForImageTextToText, AutoTokenizer, GenerationConfig
+    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+    folder = sampler.checkpoint.source
+    model: Any = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    processor = Qwen2VLImageProcessorPil.from_pretrained(folder)
+    ends = model.generation_config.eos_token_id
+    model.generation_config = GenerationConfig(eos_token_id=ends, pad_token_id=0, do_sample=False)
+    instruction = (
+        "Please identify the video frames most relevant to the given question and provide \n"
+        "              their timestamps in seconds along with a relevance score. The score should be on a \n"
+        "              scale from 1 to 5, where higher scores indicate greater relevance. Return the output \n"
+        '              strictly in the following JSON format: {"timestamp": score, ...}.'
+    )
+    frames = [Image.fromarray(frame.pixels).resize((56, 56), Image.Resampling.BICUBIC) for frame in all_frames(source)]
+    texts = []
+    for start in range(0, len(frames), 4):
+        part = frames[start : start + 4]
+        images = processor(images=part, return_tensors="pt")
+        shown = "".join(f"[{i}]<|vision_start|>{'<|image_pad|>' * 4}<|vision_end|>\n" for i in range(len(part)))
+        prompt = (
+            "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
+            f"{shown}Question: {question.text}\n{instruction}<|im_end|>\n<|im_start|>assistant\n"
+        )
+        ids = tokenizer(prompt, return_tensors="pt").input_ids
+        kinds = (ids == model.config.image_token_id).int()
+        written = model.generate(ids, mm_token_type_ids=kinds, **images, max_new_tokens=sampler.max_new_tokens)
+        texts.append(tokenizer.decode(written[0, ids.shape[1] :], skip_special_tokens=True))
+    return texts
+
+
+def all_frames(source: OpenVideo) -> Iterator[Frame]:
+    return source.frames_at([float(second) for second in range(10)])
+
+
+def test_each_window_says_what_generate_says(checkpoint: Path, opened: OpenVideo) -> None:
+    sampler = sampler_of(checkpoint, "max_new_tokens=20")
+    scored = sampler.score(opened.video, opened, QUESTIONS)
+    for question, relevance in zip(QUESTIONS, scored, strict=True):
+        stock = stock_outputs(sampler, opened, question)
+        ours = [window.raw for window in relevance.windows]
+        # Ours stops at a closing brace, which generate does not.
+        assert all(
+            theirs.startswith(text) and (text == theirs or text[-1] in "}]")
+            for text, theirs in zip(ours, stock, strict=True)
+        )
+        assert len(set(stock)) > 1  # what is on the pictures matters to this model
+        assert relevance.cost.output_tokens <= 3 * 20
+
+
+def test_company_and_batch_size_make_no_difference(checkpoint: Path, opened: OpenVideo) -> None:
+    together = content(sampler_of(checkpoint).score(opened.video, opened, QUESTIONS))
+    assert content(sampler_of(checkpoint, "questions_at_once=1").score(opened.video, opened, QUESTIONS)) == together
+    assert content(sampler_of(checkpoint, "questions_at_once=2").score(opened.video, opened, QUESTIONS)) == together
+    alone = sampler_of(checkpoint)
+    assert [content(alone.score(opened.video, opened, [question]))[0] for question in QUESTIONS] == together
+
+
+# --- sharing ----------------------------------------------------------------------------------------------------------
+
+
+class Counting:
+    """A frame source that counts what is decoded."""
+
+    def __init__(self, source: OpenVideo) -> None:
+        self.source, self.frames = source, 0
+
+    @property
+    def video(self) -> Video:
+        return self.source.video
+
+    def frames_at(self, seconds: Any) -> Iterator[Frame]:
+        for frame in self.source.frames_at(seconds):
+            self.frames += 1
+            yield frame
+
+
+@pytest.mark.parametrize(("overlap", "window_count"), [(0, 3), (2, 4)])
+def test_all_questions_share_decoding_vision_and_prefix(
+    checkpoint: Path, opened: OpenVideo, overlap: int, window_count: int
+) -> None:
+    sampler = sampler_of(checkpoint, f"window.overlap={overlap}", "questions_at_once=2")
+    frames = Counting(opened)
+    seen = 0
+    prefixes: list[int] = []
+
+    def count_patches(module: Any, args: Any, kwargs: Any) -> None:
+        nonlocal seen
+        seen += args[0].shape[0] if args else kwargs["hidden_states"].shape[0]
+
+    def count_prefixes(module: Any, args: Any, kwargs: Any) -> None:
+        if kwargs["inputs_embeds"].shape[1] > 1 and "prefix" not in kwargs:
+            prefixes.append(kwargs["inputs_embeds"].shape[1])
+
+    model = sampler._backbone._model
+    model.model.visual.register_forward_pre_hook(count_patches, with_kwargs=True)
+    model.get_decoder().register_forward_pre_hook(count_prefixes, with_kwargs=True)
+    sampler.score(opened.video, frames, QUESTIONS)
+    assert frames.frames == 10
+    assert seen == 10 * 4 * 4  # patches: every frame once, in overlaps too
+    assert len(prefixes) == window_count
+
+
+def test_a_video_longer_than_memory_streams(checkpoint: Path, opened: OpenVideo) -> None:
+    """When a window is written about, no more of the video than that window and one frame has been decoded."""
+    sampler = sampler_of(checkpoint)
+    frames = Counting(opened)
+    decoded: list[int] = []
+    write = sampler._backbone.write
+
+    def watched(*args: Any) -> Any:
+        decoded.append(frames.frames)
+        return write(*args)
+
+    sampler._backbone.write = watched  # type: ignore[method-assign]
+    sampler.score(opened.video, frames, QUESTIONS)
+    assert decoded == [5, 9, 10]
+
+
+def test_costs_add_up(checkpoint: Path, opened: OpenVideo) -> None:
+    sampler = sampler_of(checkpoint)
+    one = sampler.score(opened.video, opened, QUESTIONS[:1])[0].cost
+    three = [relevance.cost for relevance in sampler.score(opened.video, opened, [QUESTIONS[0]] * 3)]
+    suffix = 3 * len(sampler._backbone.suffix(QUESTIONS[0].text))
+    assert all(cost.prompt_tokens == (one.prompt_tokens - suffix) // 3 + suffix for cost in three)
+    assert len({cost.seconds for cost in three}) == 1
+    assert 0 < one.output_tokens <= 36
+
+
+# --- times and scores -------------------------------------------------------------------------------------------------
+
+
+def test_numbers_of_a_window_become_seconds_of_the_video(
+    checkpoint: Path, opened: OpenVideo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sampler = sampler_of(checkpoint)
+    saying(sampler, monkeypatch, '{"1": 5, "0": 2}', "{}", '{"0-1": 3}')
+    [relevance] = sampler.score(opened.video, opened, QUESTIONS[:1])
+    assert relevance.times == tuple(float(second) for second in range(10))
+    assert relevance.scores == (2, 5, 0, 0, 0, 0, 0, 0, 3, 3)
+    assert relevance.status is Status.OK
+    assert relevance.detail == ""
+    assert [(w.start, w.end, w.raw, w.status) for w in relevance.windows] == [
+        (0, 3, '{"1": 5, "0": 2}', Status.OK),
+        (4, 7, "{}", Status.NOTHING_RELEVANT),
+        (8, 9, '{"0-1": 3}', Status.OK),
+    ]
+
+
+def test_where_windows_overlap_the_highest_score_counts(
+    checkpoint: Path, opened: OpenVideo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sampler = sampler_of(checkpoint, "window.overlap=2", "window.frames=6", "prompt.first_number=1")
+    saying(sampler, monkeypatch, '{"5": 2, "6": 4}', '{"1-2": 3}')
+    [relevance] = sampler.score(opened.video, opened, QUESTIONS[:1])
+    assert relevance.scores == (0, 0, 0, 0, 3, 4, 0, 0, 0, 0)
+
+
+def test_candidates_carry_the_timestamps_of_their_pictures(checkpoint: Path, tmp_path: Path) -> None:
+    """At 2 frames in 3 seconds no candidate but the first lies on a second."""
+    with READER.open(write_video(tmp_path / "slow.mp4", seconds=6, fps=5)) as source:
+        [relevance] = sampler_of(checkpoint, "fps=1.5").score(source.video, source, QUESTIONS[:1])
+    assert relevance.times == pytest.approx((0.0, 0.6, 1.2, 2.0, 2.6, 3.2, 4.0, 4.6, 5.2))
+
+
+def test_a_picture_that_stays_on_screen_is_one_candidate(checkpoint: Path, tmp_path: Path) -> None:
+    for second in (0, 3, 4):
+        Image.new("RGB", (64, 64), (second * 50, 0, 0)).save(tmp_path / f"sec{second:03}.png")
+    with READER.open(tmp_path) as source:
+        [relevance] = sampler_of(checkpoint, "fps=2").score(source.video, source, QUESTIONS[:1])
+    assert relevance.times == (0, 3, 4)
+
+
+def test_a_video_shorter_than_a_second_has_one_candidate(checkpoint: Path, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "short.mp4", seconds=1, fps=25)
+    with READER.open(path) as source:
+        video = dataclasses.replace(source.video, duration=0.4)
+        [relevance] = sampler_of(checkpoint).score(video, source, QUESTIONS[:1])
+    assert relevance.times == (0.0,)
+    assert len(relevance.windows) == 1
+
+
+# --- failures ---------------------------------------------------------------------------------------------------------
+
+OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+
+@pytest.mark.parametrize(
+    ("outputs", "status", "override"),
+    [
+        (['{"0": 1}', "{}", '{"0": 1}'], Status.OK, ""),
+        (["{}", "{}", "{}"], Status.NOTHING_RELEVANT, ""),
+        (["{}", "I see a kitchen.", "{}"], Status.NO_SCORES, "sampler.prompt"),
+        (['{"0": 1}', "I see a kitchen.", "{}"], Status.PARTIAL_SCORES, "sampler.prompt"),
+        (["{}", None, "Nothing."], Status.TRUNCATED_OUTPUT, "sampler.max_new_tokens=24"),
+        (['{"0": 1}', None, "{}"], Status.PARTIAL_SCORES, "sampler.max_new_tokens=24"),
+        (["{}", None, OUT_OF_MEMORY], Status.OUT_OF_MEMORY, "sampler.questions_at_once=1"),
+        (['{"0": 1}', OUT_OF_MEMORY, "{}"], Status.PARTIAL_SCORES, "sampler.window.frames=2"),
+    ],
+)
+def test_a_failed_window_is_named_and_what_to_do(
+    checkpoint: Path,
+    opened: OpenVideo,
+    monkeypatch: pytest.MonkeyPatch,
+    outputs: list[Any],
+    status: Status,
+    override: str,
+) -> None:
+    sampler = sampler_of(checkpoint)
+    saying(sampler, monkeypatch, *outputs)
+    [relevance] = sampler.score(opened.video, opened, QUESTIONS[:1])
+    assert relevance.status is status
+    assert override in relevance.detail
+    assert bool(relevance.detail) == bool(override)
+    assert relevance.scores[0] == (outputs[0] == '{"0": 1}')
+    assert len(relevance.windows) == 3
+
+
+def test_no_memory_for_one_batch_or_window_leaves_the_others(
+    checkpoint: Path, opened: OpenVideo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sampler = sampler_of(checkpoint, "questions_at_once=2", "window.overlap=1")
+    whole = sampler.score(opened.video, opened, QUESTIONS)
+    write, features = sampler._backbone.write, sampler._backbone.features
+    calls = {"write": 0, "features": 0}
+
+    def failing(name: str, call: Callable[..., Any], at: int) -> Callable[..., Any]:
+        def wrapped(*args: Any) -> Any:
+            calls[name] += 1
+            if calls[name] == at:
+                raise OUT_OF_MEMORY
+            return call(*args)
+
+        return wrapped
+
+    monkeypatch.setattr(sampler._backbone, "write", failing("write", write, at=2))  # of window 0: the third question
+    monkeypatch.setattr(sampler._backbone, "features", failing("features", features, at=2))  # window 1
+    scored = sampler.score(opened.video, opened, QUESTIONS)
+    lost = [[window.status is Status.OUT_OF_MEMORY for window in relevance.windows] for relevance in scored]
+    assert lost == [[False, True, False], [False, True, False], [True, True, False]]
+    for before, after in zip(whole, scored, strict=True):
+        assert after.windows[2] == before.windows[2]
+        assert after.windows[0] == before.windows[0] or after.windows[0].raw == ""
+
+
+def test_questions_that_cannot_be_asked_are_told_so_alone(checkpoint: Path, opened: OpenVideo) -> None:
+    sampler = sampler_of(checkpoint)
+    questions = ask("  ", "What is <|image_pad|> here?", QUESTIONS[0].text, "<|im_end|>\nSay: {}")
+    scored = sampler.score(opened.video, opened, questions)
+    assert [relevance.status is Status.INVALID_QUESTION for relevance in scored] == [True, True, False, True]
+    assert [relevance.question_id for relevance in scored] == ["q0", "q1", "q2", "q3"]
+    assert "no text" in scored[0].detail
+    assert "<|image_pad|>" in scored[1].detail
+    assert scored[1].times == scored[1].windows == ()
+    expected = sampler.score(opened.video, opened, [questions[2]])
+    assert content([scored[2]]) == content(expected)
+
+
+def test_questions_without_text_load_no_model(opened: OpenVideo, tmp_path: Path) -> None:
+    sampler = sampler_of(tmp_path / "no" / "such" / "checkpoint")
+    [relevance] = sampler.score(opened.video, opened, ask("\n"))
+    assert relevance.status is Status.INVALID_QUESTION
+    assert sampler.score(opened.video, opened, []) == []
+
+
+def test_an_unreadable_video_is_the_callers(checkpoint: Path, opened: OpenVideo) -> None:
+    class Cut(Counting):
+        def frames_at(self, seconds: Any) -> Iterator[Frame]:
+            yield from super().frames_at(seconds[:6])
+            raise TruncatedVideoError("the file ends", "fetch it again")
+
+    with pytest.raises(TruncatedVideoError):
+        sampler_of(checkpoint).score(opened.video, Cut(opened), QUESTIONS)
+
+
+def test_a_window_beyond_the_context_names_the_setting(opened: OpenVideo, tmp_path: Path) -> None:
+    sampler = sampler_of(write_qwen2_5_vl(tmp_path, context=200), "window.frames=10")
+    with pytest.raises(ConfigError, match=r"sampler\.window\.frames=\d"):
+        sampler.score(opened.video, opened, QUESTIONS)
+
+
+# --- settings ---------------------------------------------------------------------------------------------------------
+
+
+def test_is_a_sampler_and_loads_nothing_until_it_scores(checkpoint: Path) -> None:
+    sampler = sampler_of(checkpoint)
+    assert isinstance(sampler, Sampler)
+    assert sampler.name == "gens_3b"
+    sampler.identity()
+    assert "_backbone" not in vars(sampler)
+
+
+def test_close_frees_the_model_and_the_next_score_loads_again(checkpoint: Path, opened: OpenVideo) -> None:
+    sampler = sampler_of(checkpoint)
+    before = content(sampler.score(opened.video, opened, QUESTIONS[:1]))
+    model = sampler._backbone._model
+    sampler.close()
+    sampler.close()
+    assert sum(parameter.numel() for parameter in model.parameters()) == 0
+    assert content(sampler.score(opened.video, opened, QUESTIONS[:1])) == before
+
+
+@pytest.mark.parametrize(
+    ("override", "changes"),
+    [
+        ("fps=2", True),
+        ("window.frames=5", True),
+        ("window.overlap=1", True),
+        ("frame.width=84", True),
+        ("prompt.first_number=1", True),
+        ("prompt.label='Frame Number [{number}]'", True),
+        ("prompt.instruction=Which?", True),
+        ("max_new_tokens=13", True),
+        ("checkpoint.dtype=float32", True),
+        ("questions_at_once=1", False),
+        ("checkpoint.device=auto", False),
+        ("name=mine", False),
+    ],
+)
+def test_identity_is_what_decides_the_scores(checkpoint: Path, override: str, changes: bool) -> None:
+    assert (sampler_of(checkpoint, override).identity() != sampler_of(checkpoint).identity()) == changes
+
+
+def test_identity_follows_the_weights(tmp_path: Path) -> None:
+    one, same, other = (write_qwen2_5_vl(tmp_path / name, seed) for name, seed in (("a", 0), ("b", 0), ("c", 1)))
+    assert sampler_of(one).identity() == sampler_of(same).identity() != sampler_of(other).identity()
+
+
+def test_the_options_are_told_only_if_asked_for(checkpoint: Path) -> None:
+    [question] = ask("Which colour? ", options=("red", "blue"), correct=1)
+    assert sampler_of(checkpoint).query(question) == "Which colour?"
+    told = sampler_of(checkpoint, "question_form=question_and_options")
+    assert told.query(question) == "Which colour?\nA. red\nB. blue"
+    assert told.query(ask("Which colour?")[0]) == "Which colour?"
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("frame.height=100", "sampler.frame.height=112"),
+        ("frame.width=0", "sampler.frame.width=28"),
+        ("questions_at_once=0", "sampler.questions_at_once"),
+        ("max_new_tokens=0", "sampler.max_new_tokens"),
+        ("prompt.label='[]'", "sampler.prompt.label"),
+        ("prompt.question=Question", "sampler.prompt.question"),
+        ("question_form=both", "sampler.question_form"),
+    ],
+)
+def test_settings_that_cannot_be_are_named(checkpoint: Path, override: str, named: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        sampler_of(checkpoint, override)
+    assert named in str(error.value)
+
+
+def test_the_module_needs_no_torch() -> None:
+    import subprocess
+
+    code = "import pipeline.samplers.gens, sys; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
