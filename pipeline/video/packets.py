@@ -43,6 +43,11 @@ class Packets:
         positions = np.flatnonzero(gives)
         return positions[np.argsort(self.pts[positions], kind="stable")]
 
+    def has_leading_pictures(self) -> bool:
+        """Whether pictures are stored behind a key packet and shown before it, as in an open group of pictures."""
+        keys = np.flatnonzero(self.is_key)
+        return bool(len(keys)) and bool((np.minimum.reduceat(self.pts, keys) < self.pts[keys]).any())
+
 
 def open_container(path: Path) -> Any:
     """A PyAV container of the file."""

@@ -33,6 +33,9 @@ def decord_objection(scan: Scan) -> str | None:
         f"its pictures are only proved right in MP4 and Matroska, this is {scan.container}": (
             scan.container not in _CONTAINERS
         ),
+        "after a seek it miscounts where pictures before a key frame come after it (open GOP)": (
+            scan.packets.has_leading_pictures()
+        ),
         "the video is to be shown turned": scan.orientation != UPRIGHT,
         "the file is cut short": scan.timeline.is_truncated,
         # dmlc/decord issue 373: it waits for the missing frames for ever, holding Python's lock.
@@ -78,7 +81,6 @@ class DecordDecoder:
         except decord.DECORDError as error:
             raise self._failure(error) from error
         self._check_index()
-        self._keys = np.asarray(self._reader.get_key_indices())
 
     def close(self) -> None:
         """Free the decoder."""
@@ -89,8 +91,7 @@ class DecordDecoder:
         size = max(min(_BATCH_BYTES // (self._scan.width * self._scan.height * 3), _BATCH_FRAMES), 1)
         for start in range(0, len(indices), size):
             batch = [self._picture(index) for index in indices[start : start + size]]
-            following = indices[min(start + size, len(indices) - 1)]
-            self._rest_before(following)
+            self._rest()
             yield from batch
 
     def _picture(self, index: int) -> npt.NDArray[np.uint8]:
@@ -102,12 +103,15 @@ class DecordDecoder:
             raise self._failure(error) from error
         return pixels
 
-    def _rest_before(self, index: int) -> None:
-        """Empty the queues, and stand at the key frame from which ``index`` is decoded."""
+    def _rest(self) -> None:
+        """Empty the queues by going back to the start; the next read seeks to its own key frame.
+
+        ``seek_accurate`` uses the timestamps of the index; ``seek`` goes wrong where the rate varies.
+        """
         import decord
 
         try:
-            self._reader.seek(int(self._keys[np.searchsorted(self._keys, index, side="right") - 1]))
+            self._reader.seek_accurate(0)
         except decord.DECORDError as error:
             raise self._failure(error) from error
 

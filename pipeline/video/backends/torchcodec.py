@@ -12,6 +12,23 @@ from pipeline.errors import MissingExtraError, TruncatedVideoError, UnsupportedV
 from pipeline.video.orientation import UPRIGHT
 from pipeline.video.scan import Scan
 
+# Seen failing elsewhere: transport and program streams, AVI with B-frames, edit lists.
+_CONTAINERS = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "flv"})
+_REMEDY = "set reader.backend=auto or reader.backend=pyav"
+
+
+def torchcodec_objection(scan: Scan) -> str | None:
+    """Why torchcodec 0.13 must not read this file; none where it is proved right."""
+    objections = {
+        f"its pictures are only proved right in MP4, Matroska and FLV, this is {scan.container}": (
+            scan.container not in _CONTAINERS
+        ),
+        "the video is to be shown turned, which its versions do not agree on": scan.orientation != UPRIGHT,
+        "an edit list leaves out some of its pictures": not scan.packets.is_shown.all(),
+        "the file is cut short": scan.timeline.is_truncated,
+    }
+    return next((reason for reason, holds in objections.items() if holds), None)
+
 
 class TorchCodecDecoder:
     """One open torchcodec decoder, reading a picture at a time."""
@@ -27,11 +44,9 @@ class TorchCodecDecoder:
                 f"torchcodec cannot be used ({str(error).splitlines()[0]})",
                 "pip install 'gens-videoqa[torchcodec]' and FFmpeg's shared libraries, or set reader.backend=auto",
             ) from error
-        if scan.orientation != UPRIGHT:
-            raise UnsupportedVideoError(
-                f"{scan.path} is to be shown turned, which versions of torchcodec do not agree on",
-                "set reader.backend=auto or reader.backend=pyav",
-            )
+        objection = torchcodec_objection(scan)
+        if objection:
+            raise UnsupportedVideoError(f"torchcodec cannot be trusted with {scan.path}: {objection}", _REMEDY)
         self._scan = scan
         try:
             self._decoder: Any = VideoDecoder(
@@ -43,13 +58,12 @@ class TorchCodecDecoder:
             )
         except (RuntimeError, ValueError) as error:
             raise UnsupportedVideoError(
-                f"torchcodec cannot open {scan.path} ({str(error).splitlines()[0]})",
-                "set reader.backend=auto or reader.backend=pyav",
+                f"torchcodec cannot open {scan.path} ({str(error).splitlines()[0]})", _REMEDY
             ) from error
         if len(self._decoder) != scan.frame_count:
             raise UnsupportedVideoError(
                 f"torchcodec counts {len(self._decoder)} frames in {scan.path}, its packets give {scan.frame_count}",
-                "set reader.backend=auto or reader.backend=pyav",
+                _REMEDY,
             )
 
     def close(self) -> None:
