@@ -91,6 +91,8 @@ class QwenVL:
                 answers[place] = encoded
             else:
                 ready.append((place, encoded))
+        if ready:
+            _ = self._model  # loading is no question's cost
         begin = time.perf_counter()
         results = halving(self._generate, [encoded for _, encoded in ready])
         seconds = (time.perf_counter() - begin) / max(1, len(ready))
@@ -197,6 +199,4 @@ class QwenVL:
         patches = encoded.images if encoded.images is not None else encoded.video
         assert patches is not None
         _, rows, columns = (int(side) for side in patches.grids[0])
-        return (
-            f"{self.form} of {rows * 14} x {columns * 14} pixels; time {self._form.time_told(family(self.checkpoint))}"
-        )
+        return f"{self.form} of {rows * 14} x {columns * 14} pixels; times: {self._form.time_told(family(self.checkpoint))}"

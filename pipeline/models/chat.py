@@ -12,6 +12,8 @@ from pipeline.errors import CheckpointError
 Content = Sequence[Mapping[str, Any]]
 """What one user turn holds, in order: ``{"type": "text", "text": ...}``, ``{"type": "image"}`` or ``"video"``."""
 
+_RESTORE = "Restore the tokenizer files of the checkpoint, or name another one with ...checkpoint.source=."
+
 
 def text(words: str) -> dict[str, Any]:
     """A piece of text."""
@@ -33,16 +35,16 @@ def load_tokenizer(folder: Path) -> Any:
     """
     from transformers import AutoTokenizer
 
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json", "tokenizer.model")):
+        # Transformers would make an empty tokenizer out of config.json and say nothing.
+        raise CheckpointError(f"{folder} has no tokenizer.json, vocab.json or tokenizer.model.", _RESTORE)
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
         template = folder / "chat_template.json"
         if template.is_file():
             tokenizer.chat_template = json.loads(template.read_text(encoding="utf-8"))["chat_template"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(
-            f"The tokenizer in {folder} cannot be read: {error}",
-            "Restore the tokenizer files of the checkpoint, or name another one with ...checkpoint.source=.",
-        ) from error
+        raise CheckpointError(f"The tokenizer in {folder} cannot be read: {error}", _RESTORE) from error
     tokenizer.padding_side = "left"
     return tokenizer
 

@@ -140,6 +140,7 @@ def load(model_class: type[Model], checkpoint: Checkpoint, config: Any = None) -
             dtype=dtype,
             attn_implementation=attention,
             trust_remote_code=False,
+            ignore_mismatched_sizes=True,  # so that they are reported by name, and end the load below
             local_files_only=True,
             output_loading_info=True,
             **options,
