@@ -67,7 +67,7 @@ class LlavaInputs:
                 remedy,
             )
         tokenizer = load_tokenizer(folder)
-        if tokenizer.convert_ids_to_tokens(form.placeholder_id(tower)) is None:
+        if None in tokenizer.convert_ids_to_tokens([tower.image_token_id, tower.video_token_id]):
             raise CheckpointError(f"the tokenizer in {folder} lacks the token that stands for a picture", remedy)
         return cls(tokenizer, processor, tower, form)
 
@@ -79,7 +79,8 @@ class LlavaInputs:
     @property
     def markup(self) -> tuple[str, ...]:
         """Strings that must not stand in a question."""
-        return (self.placeholder, *special_tokens(self.tokenizer))
+        pictures = [self.tower.image_token_id, self.tower.video_token_id]
+        return (*self.tokenizer.convert_ids_to_tokens(pictures), *special_tokens(self.tokenizer))
 
     def prompt_ids(self, frames: Sequence[Frame], words: str) -> list[int]:
         """The prompt's tokens, each placeholder repeated as often as its picture has tokens.

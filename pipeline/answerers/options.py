@@ -31,6 +31,8 @@ from pipeline.domain import OPTION_LETTERS, Answer, Cost, Question, Status
 
 _Reading = Callable[[str, Sequence[str]], frozenset[int]]
 
+_DECIDING: tuple[_Reading, ...] = (whole, partial(following, FINAL), partial(following, DECIDED), line_heads)
+_SUGGESTING: tuple[_Reading, ...] = (partial(following, LEANING), mentions, statement)
 _UNREADABLE = frozenset({-1})
 _KEYS = ("final_answer", "answer", "option", "choice", "letter", "best_option", "correct_option", "your_answer")
 _WILL_NOT = (
@@ -62,17 +64,10 @@ def read_option(text: str, options: Sequence[str]) -> int | None:
     7. letters in brackets or after "option" anywhere, unless denied ("not (A)", "option A is wrong");
     8. one sentence without denial in which exactly one option's text stands as whole words; "dark red" is not "red".
 
-    Readings 6 to 8 are skipped where the text says that it cannot tell. Small letters count where they cannot be a word
-    (``(b)``, ``b.``, ``answer: b``).
+    Readings 6 to 8 are skipped where the text says that it cannot tell, and by :func:`conclude` where it was cut. Small
+    letters count where they cannot be a word (``(b)``, ``b.``, ``answer: b``).
     """
-    found = _from_json(text, options)
-    if not found:
-        words, choices = plain(text), [bare_option(i, option) for i, option in enumerate(options)]
-        found = next((read for reading in _readings(words, choices) if (read := reading(words, choices))), NOTHING)
-    if len(found) != 1:
-        return None
-    (option,) = found
-    return option if 0 <= option < len(options) else None
+    return _read(text, options, (*_DECIDING, *_SUGGESTING))
 
 
 def conclude(
@@ -94,7 +89,9 @@ def conclude(
         frame_times: seconds of the frames that the model saw.
         cost: what it took.
     """
-    option = None if question.options is None else read_option(text, question.options)
+    # What a cut text would have decided is not known yet where it only hints.
+    readings = _DECIDING if truncated else (*_DECIDING, *_SUGGESTING)
+    option = None if question.options is None else _read(text, question.options, readings)
     cut = " It was cut by the token limit: raise answerer.max_new_tokens." if truncated else ""
     status, detail = Status.OK, ""
     if not text.strip():
@@ -118,6 +115,19 @@ def conclude(
     )
 
 
+def _read(text: str, options: Sequence[str], readings: Sequence[_Reading]) -> int | None:
+    found = _from_json(text, options)
+    if not found:
+        words, choices = plain(text), [bare_option(i, option) for i, option in enumerate(options)]
+        if says_undecided(words, choices):
+            readings = _DECIDING
+        found = next((read for reading in readings if (read := reading(words, choices))), NOTHING)
+    if len(found) != 1:
+        return None
+    (option,) = found
+    return option if 0 <= option < len(options) else None
+
+
 def _from_json(text: str, options: Sequence[str]) -> frozenset[int]:
     body = unfenced(text)
     if not body.startswith("{"):
@@ -134,8 +144,3 @@ def _from_json(text: str, options: Sequence[str]) -> frozenset[int]:
         return _UNREADABLE
     option = read_option(str(value), options)
     return _UNREADABLE if option is None else frozenset({option})
-
-
-def _readings(words: str, choices: Sequence[str]) -> list[_Reading]:
-    decided: list[_Reading] = [whole, partial(following, FINAL), partial(following, DECIDED), line_heads]
-    return decided if says_undecided(words, choices) else [*decided, partial(following, LEANING), mentions, statement]

@@ -16,11 +16,13 @@ from pipeline.domain import OPTION_LETTERS
 NOTHING: frozenset[int] = frozenset()
 
 # A letter standing alone: not part of a word, a contraction, a grade, "U.S." or "T-shirt".
-_BARE = r"(?<![A-Za-z0-9'])(?P<bare>[A-Za-z])(?![A-Za-z0-9'+#&%]|\.[A-Za-z]\.|-\w)"
+_BARE = r"(?<![A-Za-z0-9])(?<!\w')(?P<bare>[A-Za-z])(?![A-Za-z0-9+#&%]|'[A-Za-z]|\.[A-Za-z]\.|-\w)"
 _BRACKETED = r"[\(\[\{<]\s*(?P<bracketed>[A-Za-z])\s*(?:[\)\]\}>]|$)"
 _LABEL = re.compile(rf"\s*[\"']?(?i:(?:the\s+)?(?:option|choice|letter)\s*:?\s*)?(?:{_BRACKETED}|{_BARE})[\"']?")
 _AFTER_LABEL = re.compile(r"\s*(?:$|[.,:;!?)\]}\n\"/]|[-\u2013\u2014]\s|(?i:because|since|as|is|due|or|and)\b)")
-_ALTERNATIVE = re.compile(rf"\s*[.)\]]?\s*(?:,|/|&|\+|(?i:or|and|nor)\b)\s*(?i:option\s+)?(?:{_BRACKETED}|{_BARE})")
+_ALTERNATIVE = re.compile(
+    rf"\s*[.)\]]?\s*(?:,|/|&|\+|(?i:or|and|nor)\b|(?=[(\[]))\s*(?i:option\s+)?(?:{_BRACKETED}|{_BARE})"
+)
 _DENIED_AFTER = re.compile(
     r"[\s\"']*(?i:(?:is|was|are)\s+(?:not|wrong|incorrect|false)|(?:is|does)n't|does not|can(?:no|')t)\b"
 )
@@ -37,7 +39,7 @@ _OF_WHAT = r"(?:\s+(?:to|for)\b[^.\n:]{0,100}?(?=\s+is\b))?"
 _ANSWER = rf"\b(?:answer|(?:best|correct|right|chosen|final)\s+(?:option|choice))\b{_OF_WHAT}{_IS}"
 FINAL = re.compile(rf"(?i:\bfinal\s+{_ANSWER}|\\boxed\s*\{{(?:\\text\s*\{{)?|<answer>)")
 DECIDED = re.compile(
-    rf"(?i:{_ANSWER}|\u7b54\u6848(?:\u662f|\u4e3a|:)?"
+    rf"(?i:{_ANSWER}|\u7b54\u6848(?:\u662f|\u4e3a|:)?|\u9009(?:\u62e9|\u9879)?"
     r"|\bI(?:'d|'ll| would| will)?\s+(?:choose|pick|select|say|go with)\b)"
 )
 LEANING = re.compile(
@@ -102,7 +104,8 @@ def line_heads(words: str, choices: Sequence[str]) -> frozenset[int]:
     """Letters marked as labels at the heads of lines."""
     found = NOTHING
     for line in words.splitlines():
-        found |= _leading_labels(re.sub(r"^\s*[-\u2022>]\s+", "", line), choices, stated=False)
+        if head := _leading_labels(re.sub(r"^\s*[-\u2022>]\s+", "", line), choices, stated=False):
+            found |= head | _listed(line, choices)
     return found
 
 
@@ -125,12 +128,21 @@ def statement(words: str, choices: Sequence[str]) -> frozenset[int]:
         (match.start(), match.end(), i)
         for i, choice in enumerate(choices)
         if _is_phrase(choice)
-        for match in re.finditer(rf"(?<!\w){re.escape(choice)}(?!\w)", text)
+        for match in re.finditer(_standing(choice), text)
     ]
     return frozenset(
         i
         for start, end, i in spans
         if not any(s <= start and end <= e and (e - s) > (end - start) for s, e, _ in spans)
+    )
+
+
+def _listed(line: str, choices: Sequence[str]) -> frozenset[int]:
+    """Options repeated in a line with their labels, as in "A. red B. blue": a list is no decision."""
+    return frozenset(
+        i
+        for i, choice in enumerate(choices)
+        if choice and re.search(rf"(?<![\w']){OPTION_LETTERS[i]}[.):]+\s*{_standing(choice)}", line, re.IGNORECASE)
     )
 
 
@@ -141,11 +153,7 @@ def _leading_options(rest: str, choices: Sequence[str]) -> frozenset[int]:
     best: list[tuple[int, int]] = []
     for lead in {0, _ARTICLE.match(rest).end()}:  # type: ignore[union-attr]
         for i, choice in enumerate(choices):
-            if _is_phrase(choice) and (
-                match := re.match(
-                    rf"[\s\"']*{re.escape(choice).replace(chr(92) + ' ', ' +')}(?!\w)", rest[lead:], re.IGNORECASE
-                )
-            ):
+            if _is_phrase(choice) and (match := re.match(rf"[\s\"']*{_standing(choice)}", rest[lead:], re.IGNORECASE)):
                 best.append((lead + match.end(), i))
     if not best:
         return NOTHING
@@ -187,10 +195,15 @@ def _is_label(letter: str, tail: str, choices: Sequence[str], *, stated: bool) -
     if marked:
         return True
     own = choices[_index(letter)] if _index(letter) < len(choices) else ""
-    if own and re.match(rf"\s*{re.escape(own)}(?!\w)", tail.casefold()):
+    if own and re.match(rf"\s*{_standing(own)}\s*(?:$|[.,:;!?)\n])", tail.casefold()):
         # "A red circle" is option A only if no other option is itself "a red circle".
         return _key(f"{letter} {own}") not in choices
-    return stated and letter not in "AI"
+    return stated and letter not in "AI" and not re.match(r"\s+[A-Z]\b", tail)
+
+
+def _standing(choice: str) -> str:
+    """A pattern for an option's text as whole words: ``12`` is not in "12.5", nor ``red`` in "red-brown"."""
+    return rf"(?<![\w-]){re.escape(choice).replace(chr(92) + ' ', ' +')}(?![\w-]|[.,:]\d)"
 
 
 def _denied(words: str, start: int, end: int) -> bool:
