@@ -1,0 +1,380 @@
+"""One card a question: how each run came to its answer, in the order in which it did."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from pathlib import PurePath
+
+from pipeline.artefacts.rows import AnswerRow, RelevanceRow, SelectionRow
+from pipeline.benchmarks.metrics import span_recall
+from pipeline.domain import Answer, Cost, Question, SelectedFrame, Status, option_letter
+from pipeline.reports.runs import RunArtefacts
+from pipeline.reports.timeline import Timeline, clock, draw, number, stretch
+
+_SAME_TIME = 0.05
+"""Seconds between the time selected and the time of the frame seen that are not worth a word."""
+
+
+class Verdict(StrEnum):
+    """How an answer stands. In the accuracy all but ``right`` count as wrong; a card tells them apart."""
+
+    RIGHT = "right"
+    WRONG = "wrong"
+    FAILED = "failed"
+    MISSING = "missing"
+    UNGRADED = "ungraded"
+
+
+@dataclass(frozen=True)
+class Note:
+    """A failure and what to do about it."""
+
+    stage: str
+    status: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class AnswerView:
+    """What one answerer made of the frames."""
+
+    label: str
+    verdict: Verdict
+    letter: str
+    """Of the option read; empty for free text and failures."""
+    text: str
+    note: Note | None
+    seen: str
+    """Which frames it saw and in what form."""
+    cost: str
+
+
+@dataclass(frozen=True)
+class FrameView:
+    """One selected frame."""
+
+    second: float
+    clock: str
+    score: str
+    source: str
+    shows_evidence: bool
+
+
+@dataclass(frozen=True)
+class WindowView:
+    """The sampler's own words on one window."""
+
+    span: str
+    status: str
+    raw: str
+
+
+@dataclass(frozen=True)
+class Route:
+    """One first stage with the answers that rest on its frames."""
+
+    sampler: str
+    selection: str
+    notes: tuple[Note, ...]
+    timeline: Timeline | None
+    frames: tuple[FrameView, ...]
+    windows: tuple[WindowView, ...]
+    evidence_told: str
+    """How much of the evidence the frames show; empty where none is known."""
+    evidence_missed: bool
+    cost: str
+    answers: tuple[AnswerView, ...]
+
+
+@dataclass(frozen=True)
+class OptionView:
+    """One option, with the answerers that chose it."""
+
+    letter: str
+    text: str
+    correct: bool
+    chosen_by: tuple[tuple[str, Verdict], ...]
+
+
+@dataclass(frozen=True)
+class Card:
+    """One question over all runs."""
+
+    number: int
+    question: Question
+    options: tuple[OptionView, ...]
+    routes: tuple[Route, ...]
+    verdicts: tuple[tuple[str, Verdict], ...]
+    """By run label; the label is empty where there is one run."""
+    disagree: bool
+
+    @property
+    def video_name(self) -> str:
+        """The file's name without its folders."""
+        return PurePath(self.question.video).name or self.question.video
+
+    @property
+    def evidence(self) -> str:
+        """The evidence spans in words."""
+        return ", ".join(stretch(span) for span in self.question.evidence or ())
+
+    @cached_property
+    def marks(self) -> tuple[str, ...]:
+        """The filters that let this card through."""
+        verdicts = {verdict for _, verdict in self.verdicts}
+        failed = Verdict.FAILED in verdicts or any(route.notes for route in self.routes)
+        found = {
+            "wrong": Verdict.WRONG in verdicts,
+            "failed": failed,
+            "disagree": self.disagree,
+            "missed": any(route.evidence_missed for route in self.routes),
+            "unfinished": Verdict.MISSING in verdicts,
+        }
+        return tuple(mark for mark, holds in found.items() if holds)
+
+
+@dataclass(frozen=True)
+class _Trail:
+    """What one run recorded of one question."""
+
+    run: RunArtefacts
+    label: str
+    relevance: RelevanceRow | None
+    selection: SelectionRow | None
+    answer: AnswerRow | None
+
+    @property
+    def frames(self) -> tuple[SelectedFrame, ...]:
+        return self.selection.selection.frames if self.selection else ()
+
+    @property
+    def first_stage(self) -> tuple[object, ...]:
+        """Runs for which this is the same differ in the second stage alone."""
+        relevance = self.relevance.relevance if self.relevance else None
+        chosen = self.selection.selection if self.selection else None
+        return (
+            self.run.sampler,
+            chosen and (chosen.policy, chosen.budget, chosen.frames, chosen.status),
+            relevance and (relevance.times, relevance.scores, relevance.status),
+        )
+
+
+def run_labels(runs: Sequence[RunArtefacts]) -> dict[str, str]:
+    """The shortest words that tell the runs apart, by run name; empty for a single one."""
+    if len(runs) < 2:
+        return {run.name: "" for run in runs}
+    for parts in (("sampler",), ("sampler", "selection")):
+        labels = {
+            run.name: " → ".join(filter(None, (" · ".join(getattr(run, part) for part in parts), run.answerer)))
+            for run in runs
+        }
+        if len(set(labels.values())) == len(runs) and all(labels.values()):
+            return labels
+    return {run.name: run.name for run in runs}
+
+
+def cards(runs: Sequence[RunArtefacts], recall_tolerance: float) -> list[Card]:
+    """A card for every question of any run; questions of two benchmarks that share an id stay apart."""
+    labels = run_labels(runs)
+    asked: dict[tuple[str, str, str], tuple[Question, list[_Trail]]] = {}
+    for run in runs:
+        relevance = {row.question.id: row for row in run.relevance}
+        selections = {row.question.id: row for row in run.selections}
+        answers = {row.question.id: row for row in run.answers}
+        for question in run.questions:
+            key = (question.id, question.video, question.text)
+            trail = _Trail(
+                run,
+                labels[run.name],
+                relevance.get(question.id),
+                selections.get(question.id),
+                answers.get(question.id),
+            )
+            asked.setdefault(key, (question, []))[1].append(trail)
+    return [
+        _card(at, question, trails, recall_tolerance) for at, (question, trails) in enumerate(asked.values(), start=1)
+    ]
+
+
+def _card(at: int, question: Question, trails: Sequence[_Trail], tolerance: float) -> Card:
+    stages: dict[tuple[object, ...], list[_Trail]] = {}
+    for trail in trails:
+        stages.setdefault(trail.first_stage, []).append(trail)
+    verdicts = tuple((trail.label, _verdict(question, trail.answer)) for trail in trails if trail.run.answerer)
+    return Card(
+        number=at,
+        question=question,
+        options=tuple(
+            OptionView(
+                letter=option_letter(index),
+                text=text,
+                correct=index == question.correct,
+                chosen_by=tuple(
+                    (trail.label or trail.run.answerer, _verdict(question, trail.answer))
+                    for trail in trails
+                    if trail.answer and trail.answer.answer.status is Status.OK and trail.answer.answer.option == index
+                ),
+            )
+            for index, text in enumerate(question.options or ())
+        ),
+        routes=tuple(_route(question, same, tolerance) for same in stages.values()),
+        verdicts=verdicts,
+        disagree=bool(question.options) and len({_said(trail.answer) for trail in trails if trail.answer}) > 1,
+    )
+
+
+def _route(question: Question, trails: Sequence[_Trail], tolerance: float) -> Route:
+    first = trails[0]
+    relevance = first.relevance.relevance if first.relevance else None
+    evidence = question.evidence or ()
+    recall = span_recall([frame.time for frame in first.frames], evidence, tolerance) if evidence else None
+    twice = {name for name, count in Counter(trail.run.answerer for trail in trails).items() if count > 1}
+    return Route(
+        sampler=first.run.sampler,
+        selection=_selection_line(first),
+        notes=_notes(first),
+        timeline=_timeline(question, first),
+        frames=tuple(
+            FrameView(
+                second=frame.time,
+                clock=clock(frame.time),
+                score="" if frame.score is None else number(frame.score),
+                source=frame.source.value,
+                shows_evidence=bool(evidence)
+                and any(span_recall([frame.time], [span], tolerance) for span in evidence),
+            )
+            for frame in first.frames
+        ),
+        windows=tuple(
+            WindowView(f"{clock(window.start)} to {clock(window.end)}", _words(window.status), window.raw)
+            for window in (relevance.windows if relevance else ())
+        ),
+        evidence_told=_evidence_told(recall, len(evidence), bool(first.selection)),
+        evidence_missed=recall is not None and recall < 1 and first.selection is not None,
+        cost=_cost(relevance.cost) if relevance else "",
+        answers=tuple(
+            _answer(question, trail, f"{trail.run.answerer} ({trail.run.name})" if trail.run.answerer in twice else "")
+            for trail in trails
+            if trail.run.answerer
+        ),
+    )
+
+
+def _timeline(question: Question, trail: _Trail) -> Timeline | None:
+    """None where nothing is known that has a place in time."""
+    relevance = trail.relevance.relevance if trail.relevance else None
+    row = trail.relevance or trail.selection
+    known = [
+        *(relevance.times[-1:] if relevance else ()),
+        *(frame.time for frame in trail.frames),
+        *(span.end for span in question.evidence or ()),
+    ]
+    duration = row.video.duration if row and row.video else max(known, default=0.0)
+    return draw(duration, relevance, trail.frames, question.evidence or ()) if duration > 0 else None
+
+
+def _selection_line(trail: _Trail) -> str:
+    if trail.selection is None:
+        return "nothing selected yet"
+    chosen = trail.selection.selection
+    return f"{chosen.policy}: {len(chosen.frames)} of at most {chosen.budget} frames"
+
+
+def _notes(trail: _Trail) -> tuple[Note, ...]:
+    notes: list[Note] = []
+    if trail.relevance and trail.relevance.relevance.status is not Status.OK:
+        notes.append(Note("sampler", _words(trail.relevance.relevance.status), trail.relevance.relevance.detail))
+    if trail.selection and trail.selection.selection.status is not Status.OK:
+        chosen = trail.selection.selection
+        note = Note("selection", _words(chosen.status), chosen.detail)
+        # The selection keeps its sampler's failure: said once is enough.
+        if not _told_before(note, notes):
+            notes.append(note)
+    return tuple(notes)
+
+
+def _told_before(note: Note, before: Sequence[Note]) -> bool:
+    return any(note.status == earlier.status and note.detail in ("", earlier.detail) for earlier in before)
+
+
+def _answer(question: Question, trail: _Trail, label: str) -> AnswerView:
+    label = label or trail.run.answerer
+    verdict = _verdict(question, trail.answer)
+    if trail.answer is None:
+        return AnswerView(label, verdict, "", "", None, "", "")
+    answer = trail.answer.answer
+    letter = option_letter(answer.option) if answer.option is not None and question.options else ""
+    note = None if answer.status is Status.OK else Note("answerer", _words(answer.status), answer.detail)
+    seen = _seen(answer, trail.frames)
+    if note and not trail.frames and _told_before(note, _notes(trail)):
+        note, seen = None, "nothing to answer from"
+    return AnswerView(label, verdict, letter, answer.text, note, seen, _cost(answer.cost))
+
+
+def _verdict(question: Question, row: AnswerRow | None) -> Verdict:
+    if row is None:
+        return Verdict.MISSING
+    if row.answer.status is not Status.OK:
+        return Verdict.FAILED
+    if question.correct is None:
+        return Verdict.UNGRADED
+    return Verdict.RIGHT if row.answer.option == question.correct else Verdict.WRONG
+
+
+def _said(row: AnswerRow | None) -> object:
+    assert row is not None
+    return row.answer.option if row.answer.status is Status.OK else row.answer.status
+
+
+def _seen(answer: Answer, frames: Sequence[SelectedFrame]) -> str:
+    if not answer.frame_times:
+        return answer.form
+    count = len(answer.frame_times)
+    parts = [answer.form] if answer.form else []
+    parts.append(f"saw {count} frame{'' if count == 1 else 's'}")
+    if count != len(frames):
+        parts.append(f"though {len(frames)} were selected")
+    else:
+        off = max(abs(seen - frame.time) for seen, frame in zip(answer.frame_times, frames, strict=True))
+        if off > _SAME_TIME:
+            parts.append(f"up to {off:.2f} s from the times selected")
+    return ", ".join(parts)
+
+
+def _evidence_told(recall: float | None, spans: int, selected: bool) -> str:
+    if recall is None or not selected:
+        return ""
+    shown = round(recall * spans)
+    if spans == 1:
+        return "evidence shown" if shown else "evidence missed"
+    return f"{shown} of {spans} evidence spans shown"
+
+
+def _cost(cost: Cost) -> str:
+    parts = [f"{cost.seconds:.3g} s"] if cost.seconds else []
+    if cost.prompt_tokens or cost.output_tokens:
+        parts.append(f"{cost.prompt_tokens:,} + {cost.output_tokens:,} tokens".replace(",", "\u202f"))
+    return ", ".join(parts)
+
+
+def _words(status: Status) -> str:
+    return status.value.replace("_", " ")
+
+
+def pictured(found: Sequence[Card], limit: int) -> list[tuple[Card, int]]:
+    """The routes (card and place in it) that get pictures: those of cards that ask for a look come first.
+
+    ``limit`` counts the frames of all of them; a route has pictures of all its frames or of none.
+    """
+    chosen: list[tuple[Card, int]] = []
+    room = limit
+    for card in sorted(found, key=lambda card: not card.marks):
+        for place, route in enumerate(card.routes):
+            if 0 < len(route.frames) <= room:
+                room -= len(route.frames)
+                chosen.append((card, place))
+    return chosen

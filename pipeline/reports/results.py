@@ -1,0 +1,56 @@
+"""The table that ends ``demo`` and ``evaluate`` in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.reports.runs import RunArtefacts
+from pipeline.reports.scoreboard import RunScore, score
+
+
+def results_table(runs: Sequence[RunArtefacts], recall_tolerance: float) -> Table:
+    """One line a run: sampler x answerer, accuracy, evidence recall, failures.
+
+    Accuracy is strict: a failed, unparsed or missing answer is a wrong one. ``recall_tolerance`` in seconds.
+
+    Raises:
+        InputError: a run's answers cannot be counted.
+    """
+    scores = [score(run, recall_tolerance) for run in runs]
+    # A column that tells nothing apart only makes lines break.
+    told = ["sampler", "selection"] if _ambiguous(scores, "sampler", "answerer") else ["sampler"]
+    told.append("answerer")
+    if _ambiguous(scores, *told):
+        told.append("name")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in told:
+        table.add_column("run" if heading == "name" else heading, overflow="fold")
+    for heading in ("accuracy", "right", "evidence recall", "failed"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for each in scores:
+        names = [getattr(each.run, heading) for heading in told]
+        # Text, not str: rich would read [brackets] in a name as markup.
+        table.add_row(*(Text(name or "-") for name in names), *(Text(cell) for cell in _figures(each)))
+    return table
+
+
+def share(value: float | None) -> str:
+    """``0.873`` is ``87.3 %``; none is a dash."""
+    return "-" if value is None else f"{100 * value:.1f} %"
+
+
+def _ambiguous(scores: Sequence[RunScore], *told: str) -> bool:
+    return len({tuple(getattr(each.run, part) for part in told) for each in scores}) < len(scores)
+
+
+def _figures(each: RunScore) -> tuple[str, str, str, str]:
+    recall = share(each.recall.overall.recall) if each.recall else "-"
+    if each.accuracy is None:
+        return "-", f"- of {each.questions}", recall, "-"
+    overall = each.accuracy.overall
+    failed = str(each.failed) + (f" + {each.unanswered} missing" if each.unanswered else "")
+    right = f"{overall.correct} of {overall.total}" if overall.total else "-"
+    return share(overall.accuracy), right, recall, failed

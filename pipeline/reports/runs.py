@@ -1,0 +1,190 @@
+"""Run folders, read for a report. A half-finished run is read as far as it goes."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pipeline.artefacts.journal import read_rows
+from pipeline.artefacts.rows import AnswerRow, RelevanceRow, Row, SelectionRow
+from pipeline.domain import Question
+from pipeline.errors import InputError
+
+RELEVANCE_FILE = "relevance.jsonl"
+SELECTIONS_FILE = "selections.jsonl"
+ANSWERS_FILE = "answers.jsonl"
+SETTINGS_FILE = "config.yaml"
+FACTS_FILE = "run.json"
+"""The command, ``versions: {package: version}``, and what else the run says of itself."""
+
+_JOURNALS = (RELEVANCE_FILE, SELECTIONS_FILE, ANSWERS_FILE)
+
+
+@dataclass(frozen=True)
+class RunArtefacts:
+    """All that one run left behind; any part may be empty."""
+
+    name: str
+    """Unique among the runs of a report."""
+    relevance: tuple[RelevanceRow, ...] = ()
+    selections: tuple[SelectionRow, ...] = ()
+    answers: tuple[AnswerRow, ...] = ()
+    settings: str = ""
+    """The resolved configuration as YAML text."""
+    command: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    asked: tuple[Question, ...] = ()
+    """The questions that the run was given. Empty where that is not known: then the ones with a row count as asked."""
+
+    @cached_property
+    def questions(self) -> tuple[Question, ...]:
+        """Every question that was asked or has a row, by id, in the order of the benchmark as far as it is known."""
+        found = {question.id: question for question in self.asked}
+        for row in self._rows:
+            found.setdefault(row.question.id, row.question)
+        return tuple(found.values())
+
+    @cached_property
+    def sampler(self) -> str:
+        """The sampler's name, from the rows or else from the settings."""
+        for row in self._rows:
+            return row.sampler
+        return self._named_in_settings("sampler")
+
+    @cached_property
+    def answerer(self) -> str:
+        """The answerer's name; empty for a run of the first stage alone."""
+        for row in self.answers:
+            return row.answerer
+        return self._named_in_settings("answerer")
+
+    @cached_property
+    def selection(self) -> str:
+        """The usual policy of its selections in one line; empty where nothing was selected.
+
+        Single questions may differ, for instance where the whole video fits the budget.
+        """
+        policies = Counter(row.selection.policy for row in self.selections)
+        return policies.most_common(1)[0][0] if policies else ""
+
+    @cached_property
+    def missing(self) -> tuple[str, ...]:
+        """What is not there yet, one sentence each."""
+        total = len(self.questions)
+        if not total:
+            return ("No question has been worked on yet.",)
+        stages: list[tuple[str, Sequence[object]]] = [(SELECTIONS_FILE, self.selections)]
+        # A run that answers from a selection file has no sampler of its own, and nothing to miss.
+        if self.relevance or not self.parsed_settings or "sampler" in self.parsed_settings:
+            stages.insert(0, (RELEVANCE_FILE, self.relevance))
+        if self.answerer:
+            stages.append((ANSWERS_FILE, self.answers))
+        return tuple(
+            f"{file} has no rows." if not rows else f"{file} holds {len(rows)} of {total} questions."
+            for file, rows in stages
+            if len(rows) < total
+        )
+
+    @cached_property
+    def parsed_settings(self) -> Mapping[str, Any]:
+        """The settings as a mapping; empty where they are missing or cannot be read."""
+        return _mapping(self.settings)
+
+    @property
+    def _rows(self) -> list[RelevanceRow | SelectionRow | AnswerRow]:
+        return [*self.relevance, *self.selections, *self.answers]
+
+    def _named_in_settings(self, group: str) -> str:
+        node = self.parsed_settings.get(group)
+        return str(node.get("name", "")) if isinstance(node, dict) else ""
+
+
+def read_run(folder: Path, name: str) -> RunArtefacts:
+    """Read one run folder.
+
+    Raises:
+        InputError: a row in it cannot be used.
+    """
+    facts = _facts(folder / FACTS_FILE)
+    return RunArtefacts(
+        name=name,
+        relevance=_rows(RelevanceRow, folder / RELEVANCE_FILE),
+        selections=_rows(SelectionRow, folder / SELECTIONS_FILE),
+        answers=_rows(AnswerRow, folder / ANSWERS_FILE),
+        settings=_text(folder / SETTINGS_FILE),
+        command=facts.pop("command", ""),
+        versions=facts,
+    )
+
+
+def collect(folders: Sequence[Path]) -> list[RunArtefacts]:
+    """Every run at or below ``folders``, by path. Runs of one benchmark are held to the same questions.
+
+    Raises:
+        InputError: there is no run, or a row cannot be used.
+    """
+    places = sorted({path.resolve().parent for folder in folders for file in _JOURNALS for path in folder.rglob(file)})
+    if not places:
+        raise InputError(
+            f"no run in {', '.join(str(folder) for folder in folders)}",
+            f"name a run folder, or one above it: a run folder holds {', '.join(_JOURNALS[:-1])} or {_JOURNALS[-1]}",
+        )
+    base = Path(os.path.commonpath([place.parent for place in places]))
+    return same_questions([read_run(place, place.relative_to(base).as_posix()) for place in places])
+
+
+def same_questions(runs: Sequence[RunArtefacts]) -> list[RunArtefacts]:
+    """Hold the runs of one benchmark to the questions of all of them.
+
+    Of two runs with the same ``benchmark`` settings, the one that was stopped early would otherwise be counted over the
+    few questions that it reached, and look better than it is.
+    """
+    asked: dict[str, dict[str, Question]] = {}
+    for run in runs:
+        if benchmark := _benchmark(run):
+            known = asked.setdefault(benchmark, {})
+            for question in run.questions:
+                known.setdefault(question.id, question)
+    return [
+        replace(run, asked=tuple(asked[benchmark].values())) if (benchmark := _benchmark(run)) else run for run in runs
+    ]
+
+
+def _benchmark(run: RunArtefacts) -> str:
+    settings = run.parsed_settings
+    return repr((settings["benchmark"], settings.get("limit"))) if settings.get("benchmark") else ""
+
+
+def _rows(kind: type[Row], path: Path) -> tuple[Row, ...]:
+    return tuple(read_rows(kind, path)) if path.is_file() else ()
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+
+
+def _facts(path: Path) -> dict[str, str]:
+    """The run's own facts, flat: the packages' versions by name beside the rest."""
+    try:
+        content = json.loads(_text(path) or "{}")
+    except json.JSONDecodeError:
+        return {}
+    facts = {**content, **content.pop("versions", {})}
+    facts.pop("versions", None)
+    return {str(name): str(value) for name, value in facts.items()}
+
+
+def _mapping(text: str) -> Mapping[str, Any]:
+    import yaml
+
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return {}
+    return content if isinstance(content, dict) else {}

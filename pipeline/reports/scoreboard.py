@@ -1,0 +1,142 @@
+"""The figures of a report: how each run did, and sampler x answerer side by side."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from pipeline.benchmarks.metrics import MISSING, Accuracy, EvidenceRecall, Tally, accuracy, evidence_recall, span_recall
+from pipeline.domain import Status
+from pipeline.reports.runs import RunArtefacts
+
+
+@dataclass(frozen=True)
+class RunScore:
+    """One run, counted."""
+
+    run: RunArtefacts
+    accuracy: Accuracy | None
+    """None where nothing was answered yet, or nothing was to be answered."""
+    recall: EvidenceRecall | None
+    """None where nothing was selected, or no question has evidence."""
+    when_shown: Tally
+    """Right answers among the questions of which every evidence span is in the selection."""
+    when_missed: Tally
+    """Right answers among the questions of which at least one evidence span is not."""
+    frames: Mapping[int, int]
+    """Frames selected, and for how many questions so many; ascending."""
+
+    @property
+    def questions(self) -> int:
+        """How many were asked."""
+        return len(self.run.questions)
+
+    @cached_property
+    def failures(self) -> Mapping[str, int]:
+        """Answers that ended in a failure, by status; the most frequent first."""
+        statuses = self.accuracy.statuses if self.accuracy else {}
+        return {status: count for status, count in statuses.items() if status not in (Status.OK, MISSING)}
+
+    @property
+    def failed(self) -> int:
+        """Answers that ended in a failure."""
+        return sum(self.failures.values())
+
+    @property
+    def unanswered(self) -> int:
+        """Questions without a row."""
+        return self.accuracy.statuses.get(MISSING, 0) if self.accuracy else 0
+
+
+@dataclass(frozen=True)
+class BoardRow:
+    """One first stage with all the answerers that took its selections."""
+
+    sampler: str
+    selection: str
+    run: str
+    """Set where sampler and selection do not tell two rows apart."""
+    questions: int
+    recall: EvidenceRecall | None
+    cells: tuple[RunScore | None, ...]
+    """Parallel to the board's answerers."""
+
+
+@dataclass(frozen=True)
+class Board:
+    """Sampler x answerer."""
+
+    answerers: tuple[str, ...]
+    rows: tuple[BoardRow, ...]
+
+    @property
+    def best(self) -> float | None:
+        """The highest accuracy on the board; none where there is nothing to choose between."""
+        figures = [
+            cell.accuracy.overall.accuracy
+            for row in self.rows
+            for cell in row.cells
+            if cell and cell.accuracy and cell.accuracy.overall.accuracy is not None
+        ]
+        return max(figures) if len(figures) > 1 else None
+
+
+def score(run: RunArtefacts, recall_tolerance: float) -> RunScore:
+    """Count one run; ``recall_tolerance`` in seconds around an evidence span.
+
+    Raises:
+        InputError: the run's answers are of several pipelines, or not of its questions.
+    """
+    selections = [row.selection for row in run.selections]
+    recall = evidence_recall(selections, run.questions, recall_tolerance) if selections else None
+    shown, missed = _by_evidence(run, recall_tolerance)
+    return RunScore(
+        run=run,
+        accuracy=accuracy(run.answers, run.questions) if run.answers else None,
+        recall=recall if recall and recall.overall.questions else None,
+        when_shown=shown,
+        when_missed=missed,
+        frames=dict(sorted(Counter(len(selection.frames) for selection in selections).items())),
+    )
+
+
+def board(scores: Sequence[RunScore]) -> Board:
+    """Lay the runs out. Two runs share a row only where their first stage is the same and was counted alike."""
+    answerers = tuple(dict.fromkeys(each.run.answerer for each in scores if each.run.answerer))
+    rows: list[tuple[tuple[object, ...], dict[str, RunScore]]] = []
+    for each in scores:
+        key = (each.run.sampler, each.run.selection, each.questions, each.recall and each.recall.overall)
+        cells = next((cells for known, cells in rows if known == key and each.run.answerer not in cells), None)
+        if cells is None:
+            cells = {}
+            rows.append((key, cells))
+        cells[each.run.answerer] = each
+    named = Counter(key[:2] for key, _ in rows)
+    return Board(answerers, tuple(_row(cells, answerers, named) for _, cells in rows))
+
+
+def _row(cells: Mapping[str, RunScore], answerers: Sequence[str], named: Mapping[tuple[object, ...], int]) -> BoardRow:
+    first = next(iter(cells.values()))
+    run = first.run
+    return BoardRow(
+        sampler=run.sampler,
+        selection=run.selection,
+        run=", ".join(cell.run.name for cell in cells.values()) if named[(run.sampler, run.selection)] > 1 else "",
+        questions=first.questions,
+        recall=first.recall,
+        cells=tuple(cells.get(answerer) for answerer in answerers),
+    )
+
+
+def _by_evidence(run: RunArtefacts, tolerance: float) -> tuple[Tally, Tally]:
+    frames = {row.question.id: [frame.time for frame in row.selection.frames] for row in run.selections}
+    answers = {row.question.id: row.answer for row in run.answers}
+    right: dict[bool, list[bool]] = {True: [], False: []}
+    for question in run.questions:
+        answer = answers.get(question.id)
+        if question.evidence and question.correct is not None and answer is not None and question.id in frames:
+            shown = span_recall(frames[question.id], question.evidence, tolerance) == 1.0
+            right[shown].append(answer.status is Status.OK and answer.option == question.correct)
+    return Tally(sum(right[True]), len(right[True])), Tally(sum(right[False]), len(right[False]))
