@@ -34,7 +34,7 @@ def sample(
     The sampler's model is loaded only if some question of some video is not in the cache.
     """
     identity = sampler.identity()
-    rows: list[RelevanceRow] = []
+    rows: dict[str, RelevanceRow] = {}
     videos = _by_video(questions)
     with Journal(RelevanceRow, folder / RELEVANCE_FILE) as journal, track("sampling", len(questions)) as advance:
         for path, asked in videos.items():
@@ -48,9 +48,9 @@ def sample(
             for row in found:
                 if journal.find(row.question.id, row.key) != row:
                     journal.append(row)
-            rows.extend(found)
+                rows[row.question.id] = row
             advance(len(asked))
-    return rows
+    return [rows[question.id] for question in questions]
 
 
 def select(relevances: Sequence[RelevanceRow], policy: SelectionPolicy, folder: Path) -> list[SelectionRow]:
@@ -102,6 +102,9 @@ def answer(
                 advance(1)
             else:
                 open_rows.append((key, row))
+        # Questions of one video next to each other: it is decoded once for those of a batch.
+        first_seen = {row.question.video: place for place, row in reversed(list(enumerate(selections)))}
+        open_rows.sort(key=lambda item: first_seen[item[1].question.video])
         for start in range(0, len(open_rows), batch):
             part = open_rows[start : start + batch]
             answers = _answers([row for _, row in part], answerer, reader)
