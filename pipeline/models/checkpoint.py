@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pipeline.errors import CheckpointError, ConfigError
 from pipeline.models import weights
-from pipeline.models.placement import check_fits, free_bytes, pick_attention, pick_device, pick_dtype
+from pipeline.models.placement import check_fits, free_bytes, pick_attention, pick_device, pick_dtype, room_for_weights
 
 if TYPE_CHECKING:
     from torch import nn
@@ -127,9 +127,7 @@ def load(model_class: type[Model], checkpoint: Checkpoint, config: Any = None) -
         free = free_bytes(device)
         check_fits(weights.bytes_in(folder, dtype), free, checkpoint.source, device)
         if device == "spread":
-            # Room for the vision tower's activations and the inputs, which live on the first device.
-            reserve = {index: 0.85 if index else 0.7 for index in free}
-            options = {"device_map": "auto", "max_memory": {i: int(n * reserve[i]) for i, n in free.items()}}
+            options = {"device_map": "auto", "max_memory": room_for_weights(free)}
     if config is not None:
         options["config"] = config
     if not sys.stderr.isatty():

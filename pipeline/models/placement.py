@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     import torch
 
 _GIB = 2**30
-_ACTIVATIONS = 1.1  # weights alone leave no room for one forward pass
 
 
 def pick_device(asked: str) -> str:
@@ -88,18 +87,27 @@ def free_bytes(device: str) -> dict[int, int]:
     return {index: torch.cuda.mem_get_info(index)[0] for index in indices}
 
 
+def room_for_weights(free: dict[int, int]) -> dict[int, int]:
+    """How many of the free bytes of each GPU weights may take; the rest is for caches and activations.
+
+    Of several GPUs the first keeps more of them: the vision tower and the inputs live there.
+    """
+    shares = {index: 0.9 if len(free) == 1 else (0.85 if index else 0.7) for index in free}
+    return {index: int(size * shares[index]) for index, size in free.items()}
+
+
 def check_fits(needed: int, free: dict[int, int], source: str, device: str) -> None:
     """Compare before loading, so that a model too large fails in a second and says what to do.
 
     Raises:
-        CheckpointError: the weights and a tenth on top exceed the free memory.
+        CheckpointError: the weights are larger than :func:`room_for_weights`.
     """
-    room = sum(free.values())
-    if needed * _ACTIVATIONS <= room:
+    if needed <= sum(room_for_weights(free).values()):
         return
     where = f"{len(free)} GPUs have" if len(free) > 1 else f"{device} has"
     raise CheckpointError(
-        f"{source} takes {needed / _GIB:.1f} GiB, and {where} {room / _GIB:.1f} GiB free.",
+        f"The weights of {source} take {needed / _GIB:.1f} GiB, and {where} {sum(free.values()) / _GIB:.1f} GiB free "
+        "for weights and activations.",
         "Override one of these under answerer.checkpoint (sampler.checkpoint for the sampler): source=A_SMALLER_ONE, "
         "dtype=bfloat16 (if it is float32 now), device=spread (several GPUs), device=cpu (slow). Or end what else "
         "holds the GPU.",

@@ -230,12 +230,20 @@ def test_a_device_that_is_not_there_names_those_that_are() -> None:
 
 def test_a_gpu_too_small_is_known_before_loading() -> None:
     check_fits(16 * 2**30, {0: 24 * 2**30}, "Qwen/Qwen2-VL-7B-Instruct", "cuda:0")
-    check_fits(145 * 2**30, {0: 80 * 2**30, 1: 80 * 2**30}, "Qwen/Qwen2-VL-72B-Instruct", "spread")
+    check_fits(135 * 2**30, {0: 130 * 2**30, 1: 130 * 2**30}, "Qwen/Qwen2-VL-72B-Instruct", "spread")
+    with pytest.raises(CheckpointError, match=r"135\.0 GiB, and 2 GPUs have 158\.0 GiB"):
+        check_fits(135 * 2**30, {0: 79 * 2**30, 1: 79 * 2**30}, "Qwen/Qwen2-VL-72B-Instruct", "spread")
     with pytest.raises(CheckpointError) as caught:
         check_fits(16 * 2**30, {0: 12 * 2**30}, "Qwen/Qwen2-VL-7B-Instruct", "cuda:0")
     assert "16.0 GiB, and cuda:0 has 12.0 GiB free" in caught.value.problem
     for override in ("source=", "dtype=bfloat16", "device=spread", "device=cpu"):
         assert override in caught.value.remedy
+
+
+@pytest.mark.gpu
+def test_a_model_can_be_spread_over_the_gpus_there_are(made: Path) -> None:
+    model = load_it(Checkpoint(str(made), None, "bfloat16", "auto", "spread"))
+    assert {parameter.device.type for parameter in model.parameters()} == {"cuda"}
 
 
 @pytest.mark.gpu

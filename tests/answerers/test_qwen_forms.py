@@ -1,0 +1,110 @@
+"""Our inputs beside those of transformers' own processors, where torchvision lets these be imported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+import torch
+
+from pipeline.answerers.qwen_forms import ImagesForm, QwenReader, VideoForm
+from pipeline.domain import Frame
+from pipeline.models.chat import IMAGE, VIDEO, load_tokenizer, render_chat, text
+from pipeline.models.checkpoint import Checkpoint
+from pipeline.models.qwen_family import load_qwen
+from pipeline.models.qwen_inputs import collate
+from pipeline.models.qwen_pixels import FrameScale, load_image_processor
+from pipeline.models.qwen_positions import rope_index, true_times
+
+SIDES = (56, 84)  # resized by neither: torchvision's bicubic differs from Pillow's in single grey levels
+FPS = 25.0
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.write_qwen2_5_vl(tmp_path_factory.mktemp("qwen"))
+
+
+@pytest.fixture(scope="module")
+def reader(folder: Path) -> QwenReader:
+    return QwenReader(load_tokenizer(folder), load_image_processor(folder), FrameScale(3136, 12544, None), None)
+
+
+@pytest.fixture(scope="module")
+def stock(reader: QwenReader) -> Any:
+    pytest.importorskip("torchvision", reason="the stock processors need torchvision", exc_type=ImportError)
+    from transformers import Qwen2_5_VLProcessor
+    from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
+
+    return Qwen2_5_VLProcessor(reader.processor, reader.tokenizer, Qwen2VLVideoProcessor())
+
+
+def filmed(*times: float) -> list[Frame]:
+    random = np.random.default_rng(0)
+    return [Frame(time, round(time * FPS), random.integers(0, 256, (*SIDES, 3), dtype=np.uint8)) for time in times]
+
+
+def test_the_image_form_is_the_stock_processors(stock: Any, reader: QwenReader) -> None:
+    frames = filmed(0.0, 7.5, 100.0)
+    ours = collate([ImagesForm("{time:.1f}s: ", "\n").encode(reader, frames, "Why?")], pad=0)
+    content: list[Any] = []
+    for frame in frames:
+        content += [text(f"{frame.time:.1f}s: "), IMAGE, text("\n")]
+    theirs = stock(
+        text=[render_chat(reader.tokenizer, [*content, text("Why?")])],
+        images=[frame.pixels for frame in frames],
+        return_tensors="pt",
+    )
+    assert set(ours) == set(theirs)
+    for name, tensor in ours.items():
+        assert torch.equal(tensor, theirs[name].to(tensor.dtype)), name
+
+
+def test_the_video_form_is_the_stock_processors_where_frames_are_evenly_spaced(
+    stock: Any, reader: QwenReader, folder: Path
+) -> None:
+    frames = filmed(0.0, 1.0, 2.0, 3.0, 4.0, 5.0)
+    encoded = VideoForm(1.0).encode(reader, frames, "Why?")
+    ours = collate([encoded], pad=0)
+    theirs = stock(
+        text=[render_chat(reader.tokenizer, [VIDEO, text("Why?")])],
+        videos=[np.stack([frame.pixels for frame in frames])],
+        video_metadata=[
+            {
+                "total_num_frames": 150,
+                "fps": FPS,
+                "duration": 6.0,
+                "frames_indices": [frame.index for frame in frames],
+                "height": SIDES[0],
+                "width": SIDES[1],
+            }
+        ],
+        do_sample_frames=False,
+        do_resize=False,
+        return_tensors="pt",
+    )
+    seconds = theirs.pop("second_per_grid_ts")
+    assert set(ours) == set(theirs)
+    for name, tensor in ours.items():
+        assert torch.allclose(tensor, theirs[name].to(tensor.dtype), atol=1e-5), name
+
+    model = load_qwen(Checkpoint(str(folder), None, "float32", "sdpa", "cpu"))
+    kinds = {name: ours[name] for name in ("mm_token_type_ids", "video_grid_thw", "attention_mask")}
+    told = rope_index(model.model, ours["input_ids"], second_per_grid_ts=torch.as_tensor(seconds), **kinds)
+    with true_times(model, [encoded.grid_times]):
+        true = model.model.get_rope_index(ours["input_ids"], **kinds)
+    assert torch.equal(told[0], true[0])
+
+
+def test_a_frame_is_not_blended_with_one_a_minute_later(reader: QwenReader) -> None:
+    near, far = (VideoForm(2.0).encode(reader, filmed(0.0, second), "Why?") for second in (1.0, 60.0))
+    assert near.video is not None
+    assert far.video is not None
+    assert near.video.grids.tolist() == [[1, 4, 6]]
+    assert far.video.grids.tolist() == [[2, 4, 6]]
+    lone = ImagesForm("", "").encode(reader, filmed(0.0, 60.0), "Why?")
+    assert lone.images is not None
+    assert torch.equal(far.video.values, lone.images.values)
