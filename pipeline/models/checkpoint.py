@@ -9,20 +9,18 @@ import gc
 import json
 import sys
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pipeline.errors import CheckpointError, ConfigError
-from pipeline.models import weights
+from pipeline.models import hub, weights
+from pipeline.models.hub import fetch_it, override
 from pipeline.models.placement import check_fits, free_bytes, pick_attention, pick_device, pick_dtype, room_for_weights
 
 if TYPE_CHECKING:
     from torch import nn
 
 Model = TypeVar("Model")
-
-_SMALL_FILES = ["*.json", "*.jinja", "*.txt", "*.model"]
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ class Checkpoint:
         looks_like_a_path = self.source.startswith(("/", ".", "~")) or self.source.count("/") != 1
         if looks_like_a_path:
             raise CheckpointError(
-                f"There is no checkpoint folder {self.source}.", f"Correct the path: {_override('source')}."
+                f"There is no checkpoint folder {self.source}.", f"Correct the path: {override('source')}."
             )
         return None
 
@@ -70,7 +68,7 @@ def resolve(checkpoint: Checkpoint) -> Path:
     """
     folder = checkpoint.folder
     if folder is None:
-        folder = _snapshot(checkpoint.source, _config_file(checkpoint).parent.name)
+        folder = hub.snapshot(checkpoint.source, _config_file(checkpoint).parent.name)
     else:
         _config_file(checkpoint)
     weights.check_complete(folder, _refetch(checkpoint))
@@ -190,100 +188,20 @@ def _check_clean(info: dict[str, Any], checkpoint: Checkpoint, model_class: type
         )
 
 
-def _override(field: str) -> str:
-    return f"answerer.checkpoint.{field}=... (sampler.checkpoint.{field}=... for the sampler)"
-
-
 def _refetch(checkpoint: Checkpoint) -> str:
     if checkpoint.folder is not None:
-        return f"Restore the folder, or name another one: {_override('source')}."
-    revision = f" --revision {checkpoint.revision}" if checkpoint.revision else ""
-    return (
-        f"Fetch it on a machine with network: `hf download {checkpoint.source}{revision} --local-dir FOLDER` (older: "
-        f"`huggingface-cli download`), then answerer.checkpoint.source=FOLDER (sampler.checkpoint.source=FOLDER for "
-        "the sampler)."
-    )
+        return f"Restore the folder, or name another one: {override('source')}."
+    return fetch_it(checkpoint.source, checkpoint.revision)
 
 
 def _config_file(checkpoint: Checkpoint) -> Path:
     folder = checkpoint.folder
     if folder is None:
-        return _hub_config(checkpoint.source, checkpoint.revision)
+        return hub.config_file(checkpoint.source, checkpoint.revision)
     path = folder / "config.json"
     if not path.is_file():
         raise CheckpointError(
             f"{folder} is no checkpoint: it has no config.json.",
-            f"Name the folder that holds config.json and the weights: {_override('source')}.",
+            f"Name the folder that holds config.json and the weights: {override('source')}.",
         )
     return path
-
-
-# Cached so that one process sees one commit, even when the branch moves while it runs.
-@lru_cache(maxsize=64)
-def _hub_config(source: str, revision: str | None) -> Path:
-    from huggingface_hub import hf_hub_download
-
-    return Path(_from_hub(source, revision, lambda: hf_hub_download(source, "config.json", revision=revision)))
-
-
-@lru_cache(maxsize=64)
-def _snapshot(source: str, commit: str) -> Path:
-    from huggingface_hub import snapshot_download
-
-    def fetch(weight_pattern: str) -> Path:
-        patterns = [*_SMALL_FILES, weight_pattern]
-        return Path(
-            _from_hub(source, commit, lambda: snapshot_download(source, revision=commit, allow_patterns=patterns))
-        )
-
-    cached = _cached(source, commit)
-    if cached is not None:
-        return cached
-    folder = fetch("*.safetensors")
-    return folder if weights.files(folder) else fetch("*.bin")
-
-
-def _cached(source: str, commit: str) -> Path | None:
-    """The whole snapshot in the local cache, if it is whole: a commit never changes, so the hub need not be asked."""
-    from huggingface_hub import errors, snapshot_download
-
-    try:
-        folder = Path(snapshot_download(source, revision=commit, local_files_only=True))
-        weights.check_complete(folder, "")
-    except (errors.LocalEntryNotFoundError, CheckpointError):
-        return None
-    return folder if any(folder.glob("tokenizer*")) else None
-
-
-def _from_hub(source: str, revision: str | None, fetch: Any) -> str:
-    from huggingface_hub import errors
-
-    here = Checkpoint(source, revision, "auto", "auto", "auto")
-    try:
-        return str(fetch())
-    except errors.GatedRepoError as error:
-        raise CheckpointError(
-            f"{source} is on the hub and its owners ask for consent first.",
-            f"Agree on https://huggingface.co/{source}, then `hf auth login`.",
-        ) from error
-    except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
-        raise CheckpointError(
-            f"There is no checkpoint {source!r}: neither a folder here nor a public repository on the hub.",
-            f"Correct the name: {_override('source')}; a private one needs `hf auth login`.",
-        ) from error
-    except errors.RevisionNotFoundError as error:
-        raise CheckpointError(
-            f"{source} has no revision {revision!r} on the hub.", f"Correct it: {_override('revision')}."
-        ) from error
-    except errors.LocalEntryNotFoundError as error:  # before EntryNotFoundError, which it is one of
-        raise CheckpointError(
-            f"{source} is not in the local cache, and the hub cannot be reached (no network, or HF_HUB_OFFLINE=1).",
-            _refetch(here),
-        ) from error
-    except errors.EntryNotFoundError as error:
-        raise CheckpointError(
-            f"The hub repository {source} has no config.json: it is no checkpoint of a transformers model.",
-            f"Name another one: {_override('source')}.",
-        ) from error
-    except (OSError, errors.OfflineModeIsEnabled, errors.HfHubHTTPError) as error:
-        raise CheckpointError(f"{source} cannot be fetched from the hub: {error}.", _refetch(here)) from error

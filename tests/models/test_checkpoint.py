@@ -104,7 +104,7 @@ def hub_cache(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tu
     """The checkpoint as the hub's client leaves it in its cache; the network is off."""
     from huggingface_hub import constants
 
-    from pipeline.models import checkpoint
+    from pipeline.models import hub
 
     commit = "0123456789abcdef0123456789abcdef01234567"
     repository = tmp_path / "models--maker--tiny"
@@ -113,7 +113,7 @@ def hub_cache(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tu
     snapshot = repository / "snapshots" / commit
     shutil.copytree(made, snapshot)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    for cached in (checkpoint._hub_config, checkpoint._snapshot):
+    for cached in (hub.config_file, hub.snapshot):
         cached.cache_clear()
     return commit, snapshot
 

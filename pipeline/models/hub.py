@@ -1,0 +1,109 @@
+"""Checkpoints of the Hugging Face hub: fetched once, pinned to a commit, usable from the cache without network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+from pipeline.errors import CheckpointError
+from pipeline.models import weights
+
+_SMALL_FILES = ["*.json", "*.jinja", "*.txt", "*.model"]
+
+
+def override(field: str) -> str:
+    """The override that changes a field of the checkpoint, for either stage."""
+    return f"answerer.checkpoint.{field}=... (sampler.checkpoint.{field}=... for the sampler)"
+
+
+def fetch_it(source: str, revision: str | None) -> str:
+    """How to get a hub checkpoint onto a machine without network."""
+    named = f" --revision {revision}" if revision else ""
+    return (
+        f"Fetch it on a machine with network: `hf download {source}{named} --local-dir FOLDER` (older: "
+        f"`huggingface-cli download`), then answerer.checkpoint.source=FOLDER (sampler.checkpoint.source=FOLDER for "
+        "the sampler)."
+    )
+
+
+# Cached so that one process sees one commit, even when the branch moves while it runs.
+@lru_cache(maxsize=64)
+def config_file(source: str, revision: str | None) -> Path:
+    """``config.json`` of a hub repository, in the cache folder of its commit: the folder's name is the commit.
+
+    Raises:
+        CheckpointError: there is no such repository or revision, or no network.
+    """
+    from huggingface_hub import hf_hub_download
+
+    return Path(_from_hub(source, revision, lambda: hf_hub_download(source, "config.json", revision=revision)))
+
+
+@lru_cache(maxsize=64)
+def snapshot(source: str, commit: str) -> Path:
+    """The cache folder with all files of a commit, safetensors before other weight formats.
+
+    Raises:
+        CheckpointError: as :func:`config_file`.
+    """
+    from huggingface_hub import snapshot_download
+
+    def fetch(weight_pattern: str) -> Path:
+        patterns = [*_SMALL_FILES, weight_pattern]
+        return Path(
+            _from_hub(source, commit, lambda: snapshot_download(source, revision=commit, allow_patterns=patterns))
+        )
+
+    cached = _cached(source, commit)
+    if cached is not None:
+        return cached
+    folder = fetch("*.safetensors")
+    return folder if weights.files(folder) else fetch("*.bin")
+
+
+def _cached(source: str, commit: str) -> Path | None:
+    """The whole snapshot in the local cache, if it is whole: a commit never changes, so the hub need not be asked."""
+    from huggingface_hub import errors, snapshot_download
+
+    try:
+        folder = Path(snapshot_download(source, revision=commit, local_files_only=True))
+        weights.check_complete(folder, "")
+    except (errors.LocalEntryNotFoundError, CheckpointError):
+        return None
+    return folder if any(folder.glob("tokenizer*")) else None
+
+
+def _from_hub(source: str, revision: str | None, fetch: Callable[[], str]) -> str:
+    from huggingface_hub import errors
+
+    try:
+        return str(fetch())
+    except errors.GatedRepoError as error:
+        raise CheckpointError(
+            f"{source} is on the hub and its owners ask for consent first.",
+            f"Agree on https://huggingface.co/{source}, then `hf auth login`.",
+        ) from error
+    except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
+        raise CheckpointError(
+            f"There is no checkpoint {source!r}: neither a folder here nor a public repository on the hub.",
+            f"Correct the name: {override('source')}; a private one needs `hf auth login`.",
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise CheckpointError(
+            f"{source} has no revision {revision!r} on the hub.", f"Correct it: {override('revision')}."
+        ) from error
+    except errors.LocalEntryNotFoundError as error:  # before EntryNotFoundError, which it is one of
+        raise CheckpointError(
+            f"{source} is not in the local cache, and the hub cannot be reached (no network, or HF_HUB_OFFLINE=1).",
+            fetch_it(source, revision),
+        ) from error
+    except errors.EntryNotFoundError as error:
+        raise CheckpointError(
+            f"The hub repository {source} has no config.json: it is no checkpoint of a transformers model.",
+            f"Name another one: {override('source')}.",
+        ) from error
+    except (OSError, errors.OfflineModeIsEnabled, errors.HfHubHTTPError) as error:
+        raise CheckpointError(
+            f"{source} cannot be fetched from the hub: {error}.", fetch_it(source, revision)
+        ) from error
