@@ -80,7 +80,7 @@ class Board:
             for cell in row.cells
             if cell and cell.accuracy and cell.accuracy.overall.accuracy is not None
         ]
-        return max(figures) if len(figures) > 1 else None
+        return max(figures) if len(set(figures)) > 1 else None
 
 
 def score(run: RunArtefacts, recall_tolerance: float) -> RunScore:
