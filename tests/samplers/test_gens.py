@@ -20,7 +20,9 @@ from pipeline.config import build
 from pipeline.domain import Frame, Question, Relevance, Status, Video
 from pipeline.errors import ConfigError, TruncatedVideoError
 from pipeline.inference.greedy import Generated
+from pipeline.models.chat import render_chat
 from pipeline.samplers import Sampler
+from pipeline.samplers.backbone import Backbone
 from pipeline.samplers.gens import GensSampler
 from pipeline.video import OpenVideo, Reader
 
@@ -460,3 +462,15 @@ def test_the_module_needs_no_torch() -> None:
 
     code = "import pipeline.samplers.gens, sys; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("after_image", ["", "\n", " ", "\n\n", "s "])
+@pytest.mark.parametrize("question", ["When?", "\n\nwhen", "  7 [3]", "", "Où est-ce? 猫 🐈"])
+def test_the_cut_between_frames_and_question_moves_no_token(checkpoint: Path, after_image: str, question: str) -> None:
+    """Tokenised as one text, every prompt is the shared tokens of its frames and the tokens of its question."""
+    sampler = sampler_of(checkpoint)
+    prompt = dataclasses.replace(sampler.prompt, after_image=after_image, question="{question}\n")
+    backbone = Backbone(sampler.checkpoint, prompt, sampler.frame)
+    chat = render_chat(backbone._tokenizer, prompt.content(5, question))
+    whole = backbone._tokenizer(chat.replace("<|image_pad|>", "<|image_pad|>" * 4)).input_ids
+    assert backbone._layout(5).input_ids[0].tolist() + backbone.suffix(question) == whole
