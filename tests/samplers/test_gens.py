@@ -161,6 +161,15 @@ def test_company_and_batch_size_make_no_difference(checkpoint: Path, opened: Ope
     assert [content(alone.score(opened.video, opened, [question]))[0] for question in QUESTIONS] == together
 
 
+@pytest.mark.gpu
+def test_a_gpu_gives_what_the_cpu_gives(checkpoint: Path, opened: OpenVideo) -> None:
+    there = sampler_of(checkpoint, "checkpoint.device=cuda", "checkpoint.dtype=float32")
+    here = sampler_of(checkpoint, "checkpoint.dtype=float32")
+    assert content(there.score(opened.video, opened, QUESTIONS)) == content(here.score(opened.video, opened, QUESTIONS))
+    halves = sampler_of(checkpoint, "checkpoint.device=cuda", "checkpoint.dtype=bfloat16")
+    assert all(len(relevance.windows) == 3 for relevance in halves.score(opened.video, opened, QUESTIONS))
+
+
 # --- sharing ----------------------------------------------------------------------------------------------------------
 
 
