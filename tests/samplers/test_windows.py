@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import pytest
@@ -16,7 +17,7 @@ def test_every_candidate_is_seen_and_every_window_brings_a_new_one(length: int, 
     assert all(len(window.items) == frames for window in cut[:-1])
     assert 1 <= len(cut[-1].items) <= frames
     assert {item for window in cut for item in window.items} == set(range(length))
-    for before, after in zip(cut, cut[1:], strict=False):
+    for before, after in itertools.pairwise(cut):
         assert len(set(before.items) & set(after.items)) == overlap
         assert set(after.items) - set(before.items)
 
