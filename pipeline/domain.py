@@ -172,6 +172,11 @@ class Relevance:
     windows: tuple[WindowOutput, ...] = ()
     cost: Cost = Cost()
 
+    @property
+    def is_final(self) -> bool:
+        """Whether the sampler would say the same again; not so where a window failed for a reason that may pass."""
+        return self.status.is_final and all(window.status.is_final for window in self.windows)
+
 
 class FrameOrigin(StrEnum):
     """Why a frame is in a selection."""

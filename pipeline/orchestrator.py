@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pipeline.answerers import Answerer, AnswerRequest
 from pipeline.artefacts.cache import RelevanceCache, relevance_key
+from pipeline.artefacts.folder import ANSWERS_FILE, RELEVANCE_FILE, SELECTIONS_FILE
 from pipeline.artefacts.journal import Journal
 from pipeline.artefacts.rows import AnswerRow, RelevanceRow, SelectionRow
 from pipeline.config import digest
@@ -20,10 +21,6 @@ from pipeline.progress import track
 from pipeline.samplers import Sampler
 from pipeline.selection import SelectionPolicy
 from pipeline.video import Reader
-
-RELEVANCE_FILE = "relevance.jsonl"
-SELECTION_FILE = "selections.jsonl"
-ANSWER_FILE = "answers.jsonl"
 
 
 def sample(
@@ -57,7 +54,7 @@ def select(relevances: Sequence[RelevanceRow], policy: SelectionPolicy, folder: 
     """Cut a selection from every relevance; cheap enough to be done anew each time."""
     identity = policy.identity()
     rows: list[SelectionRow] = []
-    with Journal(SelectionRow, folder / SELECTION_FILE) as journal:
+    with Journal(SelectionRow, folder / SELECTIONS_FILE) as journal:
         for given in relevances:
             if given.video is None:
                 selection = Selection(
@@ -80,7 +77,7 @@ def select(relevances: Sequence[RelevanceRow], policy: SelectionPolicy, folder: 
 
 def take(selections: Sequence[SelectionRow], folder: Path) -> None:
     """Copy the selections of another run into this one's folder, which is thereby complete in itself."""
-    with Journal(SelectionRow, folder / SELECTION_FILE) as journal:
+    with Journal(SelectionRow, folder / SELECTIONS_FILE) as journal:
         for row in selections:
             if journal.find(row.question.id, row.key) != row:
                 journal.append(row)
@@ -93,7 +90,7 @@ def answer(
     identity = answerer.identity()
     done: dict[str, AnswerRow] = {}
     open_rows: list[tuple[str, SelectionRow]] = []
-    with Journal(AnswerRow, folder / ANSWER_FILE) as journal, track("answering", len(selections)) as advance:
+    with Journal(AnswerRow, folder / ANSWERS_FILE) as journal, track("answering", len(selections)) as advance:
         for row in selections:
             key = _answer_key(row, identity)
             kept = journal.find(row.question.id, key)

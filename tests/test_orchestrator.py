@@ -17,11 +17,12 @@ from made import write_video
 from tiny import write_qwen2_5_vl, write_qwen2_vl
 
 from pipeline.artefacts.cache import RelevanceCache
+from pipeline.artefacts.folder import ANSWERS_FILE, RELEVANCE_FILE, SELECTIONS_FILE
 from pipeline.artefacts.journal import read_rows
 from pipeline.artefacts.rows import AnswerRow, RelevanceRow, SelectionRow
 from pipeline.config import build, conf_dir, register_resolvers
 from pipeline.domain import Question, Status
-from pipeline.orchestrator import ANSWER_FILE, RELEVANCE_FILE, SELECTION_FILE, answer, sample, select
+from pipeline.orchestrator import answer, sample, select
 
 
 @pytest.fixture(scope="module")
@@ -122,10 +123,10 @@ def test_frames_and_question_go_from_the_first_stage_to_the_second(parts: Parts,
     assert {row.question.id: row for row in read_rows(RelevanceRow, parts.folder / RELEVANCE_FILE)} == {
         row.question.id: row for row in relevances
     }
-    assert {row.question.id for row in read_rows(SelectionRow, parts.folder / SELECTION_FILE)} == {
+    assert {row.question.id for row in read_rows(SelectionRow, parts.folder / SELECTIONS_FILE)} == {
         q.id for q in questions
     }
-    assert {row.question.id: row for row in read_rows(AnswerRow, parts.folder / ANSWER_FILE)} == {
+    assert {row.question.id: row for row in read_rows(AnswerRow, parts.folder / ANSWERS_FILE)} == {
         row.question.id: row for row in answers
     }
 
@@ -142,11 +143,11 @@ def test_another_budget_loads_no_sampler(parts: Parts, videos: Path, loads: list
 def test_the_same_run_again_loads_nothing(parts: Parts, videos: Path, loads: list[str]) -> None:
     questions = questions_of(videos)
     first = parts.answer(parts.select(parts.sample(questions)))
-    before = (parts.folder / ANSWER_FILE).read_bytes()
+    before = (parts.folder / ANSWERS_FILE).read_bytes()
     loads.clear()
     assert parts.answer(parts.select(parts.sample(questions))) == first
     assert loads == []
-    assert (parts.folder / ANSWER_FILE).read_bytes() == before
+    assert (parts.folder / ANSWERS_FILE).read_bytes() == before
 
 
 def recomputed(parts: Parts, before: list[RelevanceRow], after: list[RelevanceRow]) -> set[str]:

@@ -37,7 +37,9 @@ class Answerer(Protocol):
     """Answers batches of requests. Construction is cheap and imports no torch; the model loads at the first batch."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """As in its YAML."""
+        ...
 
     def limits(self) -> AnswererLimits:
         """Read from the settings and the checkpoint's config; loads no model."""

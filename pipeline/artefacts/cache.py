@@ -48,8 +48,8 @@ class RelevanceCache:
         return replace(found, question_id=question_id)
 
     def keep(self, key: str, relevance: Relevance) -> None:
-        """Store a relevance whose status would come out the same again; others are left to the next run."""
-        if not relevance.status.is_final:
+        """Store a relevance that would come out the same again; others are left to the next run."""
+        if not relevance.is_final:
             return
         path = self._path(key)
         try:

@@ -14,7 +14,7 @@ from typing import Generic
 
 from filelock import FileLock, Timeout
 
-from pipeline.artefacts.rows import Row, from_line, to_line
+from pipeline.artefacts.rows import KeyedRow, Row, from_line, to_line
 from pipeline.errors import InputError, StorageError
 
 
@@ -38,12 +38,12 @@ def read_rows(kind: type[Row], path: Path) -> list[Row]:
     return list(rows.values())
 
 
-class Journal(Generic[Row]):
+class Journal(Generic[KeyedRow]):
     """One artefact file of a run folder, written row by row."""
 
-    def __init__(self, kind: type[Row], path: Path) -> None:
+    def __init__(self, kind: type[KeyedRow], path: Path) -> None:
         self.path = path
-        self._rows: dict[str, Row] = {}
+        self._rows: dict[str, KeyedRow] = {}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.exists():
@@ -55,12 +55,12 @@ class Journal(Generic[Row]):
                 f"{path} cannot be written: {error.strerror}", "choose another place: paths.runs=..."
             ) from error
 
-    def find(self, question_id: str, key: str) -> Row | None:
+    def find(self, question_id: str, key: str) -> KeyedRow | None:
         """The finished row of this question made under this very key, if there is one."""
         row = self._rows.get(question_id)
         return row if row is not None and row.key == key else None
 
-    def append(self, row: Row) -> None:
+    def append(self, row: KeyedRow) -> None:
         """Write the row and wait until the disk has it."""
         self._rows[row.question.id] = row
         try:
@@ -77,7 +77,7 @@ class Journal(Generic[Row]):
         """Close the file; its rows stay readable."""
         self._file.close()
 
-    def __enter__(self) -> Journal[Row]:
+    def __enter__(self) -> Journal[KeyedRow]:
         return self
 
     def __exit__(self, *_: object) -> None:

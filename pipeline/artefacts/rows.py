@@ -1,4 +1,4 @@
-"""The rows of ``relevance.jsonl``, ``selections.jsonl`` and ``answers.jsonl``: what one stage hands to the next.
+"""The rows of a run folder's files: what is asked, and what one stage hands to the next.
 
 One JSON object a line, one line a question. ``schema`` names the form and its version; a reader refuses a version that
 it does not know. A row is complete in itself: ``selections.jsonl`` alone is enough to answer from.
@@ -13,6 +13,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from pipeline.domain import Answer, Question, Relevance, Selection, Video
 from pipeline.errors import InputError
+
+
+@dataclass(frozen=True)
+class QuestionRow:
+    """One question that a run was given."""
+
+    question: Question
+    schema: Literal["gens/question/1"] = "gens/question/1"
 
 
 @dataclass(frozen=True)
@@ -62,13 +70,16 @@ class AnswerRow:
         return self.answer.option == self.question.correct
 
 
-Row = TypeVar("Row", RelevanceRow, SelectionRow, AnswerRow)
+Row = TypeVar("Row", QuestionRow, RelevanceRow, SelectionRow, AnswerRow)
+KeyedRow = TypeVar("KeyedRow", RelevanceRow, SelectionRow, AnswerRow)
 
 
-_ADAPTERS: dict[type, TypeAdapter[Any]] = {kind: TypeAdapter(kind) for kind in (RelevanceRow, SelectionRow, AnswerRow)}
+_ADAPTERS: dict[type, TypeAdapter[Any]] = {
+    kind: TypeAdapter(kind) for kind in (QuestionRow, RelevanceRow, SelectionRow, AnswerRow)
+}
 
 
-def to_line(row: RelevanceRow | SelectionRow | AnswerRow) -> bytes:
+def to_line(row: QuestionRow | RelevanceRow | SelectionRow | AnswerRow) -> bytes:
     """The row as one line of JSON, its newline included."""
     return _ADAPTERS[type(row)].dump_json(row) + b"\n"
 

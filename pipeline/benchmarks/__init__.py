@@ -13,7 +13,9 @@ class Benchmark(Protocol):
     """A source of questions."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """As in its YAML."""
+        ...
 
     def questions(self) -> Sequence[Question]:
         """All questions in a fixed order, ids unique, video paths complete.

@@ -6,11 +6,12 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from pipeline.artefacts.folder import ANSWERS_FILE
 from pipeline.artefacts.journal import read_rows
 from pipeline.artefacts.rows import SelectionRow
 from pipeline.commands.run import exit_code, run_folder, second_stage, surroundings
 from pipeline.config import build
-from pipeline.orchestrator import ANSWER_FILE, take
+from pipeline.orchestrator import take
 from pipeline.reports.page import report_on
 
 
@@ -23,6 +24,6 @@ def run(config: DictConfig) -> int:
         take(rows, folder)
         answers = second_stage(rows, answerer, around, folder)
         code = exit_code([row.answer.status for row in answers])
-        print(f"answers to {len(answers)} questions: {folder / ANSWER_FILE}")
+        print(f"answers to {len(answers)} questions: {folder / ANSWERS_FILE}")
         report_on([folder], around.reader, folder)
     return code

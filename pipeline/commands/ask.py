@@ -9,11 +9,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from pipeline.artefacts.rows import AnswerRow, SelectionRow
 from pipeline.benchmarks.jsonl import question_from_fields
-from pipeline.commands.page import write_page
 from pipeline.commands.run import first_stage, run_folder, second_stage, surroundings
 from pipeline.config import build
 from pipeline.domain import Question, Status, option_letter
 from pipeline.progress import clock
+from pipeline.reports.page import report_on
 
 
 def run(config: DictConfig) -> int:
@@ -27,20 +27,26 @@ def run(config: DictConfig) -> int:
     with run_folder(config) as folder:
         (selection,) = first_stage([question], sampler, policy, around, folder)
         (answer,) = second_stage([selection], answerer, around, folder)
-        write_page(config, around.reader, folder)
-        _show(selection, answer, folder)
+        _show(selection, answer)
+        report_on([folder], around.reader, folder)
     return 0 if answer.answer.status is Status.OK else 1
 
 
 def _question(config: DictConfig) -> Question:
     options = None if config.options is None else OmegaConf.to_container(config.options)
     return question_from_fields(
-        id="ask", video=str(Path(config.video).expanduser()), text=str(config.question), options=options, answer=config.answer
+        id="ask",
+        video=str(Path(config.video).expanduser()),
+        text=str(config.question),
+        options=options,
+        answer=config.answer,
     )
 
 
-def _show(selected: SelectionRow, answered: AnswerRow, folder: Path) -> None:
+def _show(selected: SelectionRow, answered: AnswerRow) -> None:
     answer, question = answered.answer, answered.question
+    if selected.selection.status is not Status.OK:
+        print(f"the sampler: {selected.selection.status}\n{selected.selection.detail}", file=sys.stderr)
     if answer.status is not Status.OK:
         print(f"no answer: {answer.status}\n{answer.detail}", file=sys.stderr)
         if answer.text:
@@ -54,4 +60,3 @@ def _show(selected: SelectionRow, answered: AnswerRow, folder: Path) -> None:
     for frame in selected.selection.frames:
         score = "" if frame.score is None else f"  score {frame.score:g}"
         print(f"  {clock(frame.time):>8}  ({frame.time:.2f} s){score}  {frame.source}")
-    print(f"everything about it: {folder}")

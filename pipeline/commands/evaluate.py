@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 from pipeline.commands.questions import asked
 from pipeline.commands.run import exit_code, first_stage, run_folder, second_stage, surroundings
 from pipeline.config import build
+from pipeline.reports.page import report_on
 
 
 def run(config: DictConfig) -> int:
@@ -21,4 +22,6 @@ def run(config: DictConfig) -> int:
     with run_folder(config) as folder:
         selections = first_stage(questions, sampler, policy, around, folder)
         answers = second_stage(selections, answerer, around, folder)
-        return exit_code([row.answer.status for row in answers])
+        code = exit_code([row.answer.status for row in answers])
+        report_on([folder], around.reader, folder)
+    return code

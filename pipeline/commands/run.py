@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from pipeline.answerers import Answerer
 from pipeline.artefacts.cache import RelevanceCache
+from pipeline.artefacts.folder import CONFIG_FILE, RUN_FILE, write_questions
 from pipeline.artefacts.journal import sole_writer
 from pipeline.artefacts.rows import AnswerRow, SelectionRow
 from pipeline.config import build
@@ -26,8 +27,6 @@ from pipeline.samplers import Sampler
 from pipeline.selection import SelectionPolicy
 from pipeline.video import Reader
 
-CONFIG_FILE = "config.yaml"
-RUN_FILE = "run.json"
 RECORDED_PACKAGES = ("gens-videoqa", "torch", "transformers", "numpy", "pillow", "av")
 
 
@@ -82,6 +81,7 @@ def first_stage(
     questions: Sequence[Question], sampler: Sampler, policy: SelectionPolicy, around: Surroundings, folder: Path
 ) -> list[SelectionRow]:
     """Relevance and selection of all questions; the sampler's model is gone when this returns."""
+    write_questions(questions, folder)
     with closing(sampler):
         relevances = sample(questions, sampler, around.reader, around.cache, folder)
     return select(relevances, policy, folder)
@@ -91,6 +91,7 @@ def second_stage(
     selections: Sequence[SelectionRow], answerer: Answerer, around: Surroundings, folder: Path
 ) -> list[AnswerRow]:
     """Answers to all questions; the answerer's model is gone when this returns."""
+    write_questions([row.question for row in selections], folder)
     with closing(answerer):
         return answer(selections, answerer, around.reader, around.answer_batch, folder)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from pipeline.artefacts.folder import REPORT_FILE
 from pipeline.benchmarks.metrics import Tally
 from pipeline.errors import StorageError
 from pipeline.reports.cards import Card, Verdict, cards, pictured, run_labels
@@ -30,7 +31,6 @@ THUMBNAIL_WIDTH = 160
 THUMBNAIL_QUALITY = 70
 THUMBNAIL_LIMIT = 5000
 """Pictures on one page. At 4 to 8 KB each a browser still opens it at once."""
-PAGE_FILE = "report.html"
 
 _GLYPHS = {
     Verdict.RIGHT: "✓",
@@ -85,7 +85,7 @@ def report_on(folders: Sequence[Path], reader: Reader, target: Path) -> Path:
         StorageError: the page cannot be written.
     """
     runs = collect(folders)
-    file = target if target.suffix == ".html" else target / PAGE_FILE
+    file = target if target.suffix == ".html" else target / REPORT_FILE
     page = write_report(runs, VideoThumbnails(reader, THUMBNAIL_WIDTH, THUMBNAIL_QUALITY), file)
     Console().print(results_table(runs, RECALL_TOLERANCE))
     # Not through rich, which would break a long path in two.

@@ -6,24 +6,26 @@ import json
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pipeline.artefacts.folder import (
+    ANSWERS_FILE,
+    CONFIG_FILE,
+    QUESTIONS_FILE,
+    RELEVANCE_FILE,
+    RUN_FILE,
+    SELECTIONS_FILE,
+    read_questions,
+)
 from pipeline.artefacts.journal import read_rows
 from pipeline.artefacts.rows import AnswerRow, RelevanceRow, Row, SelectionRow
 from pipeline.domain import Question
 from pipeline.errors import InputError
 
-RELEVANCE_FILE = "relevance.jsonl"
-SELECTIONS_FILE = "selections.jsonl"
-ANSWERS_FILE = "answers.jsonl"
-SETTINGS_FILE = "config.yaml"
-FACTS_FILE = "run.json"
-"""The command, ``versions: {package: version}``, and what else the run says of itself."""
-
-_JOURNALS = (RELEVANCE_FILE, SELECTIONS_FILE, ANSWERS_FILE)
+_JOURNALS = (QUESTIONS_FILE, RELEVANCE_FILE, SELECTIONS_FILE, ANSWERS_FILE)
 
 
 @dataclass(frozen=True)
@@ -111,20 +113,21 @@ def read_run(folder: Path, name: str) -> RunArtefacts:
     Raises:
         InputError: a row in it cannot be used.
     """
-    facts = _facts(folder / FACTS_FILE)
+    facts = _facts(folder / RUN_FILE)
     return RunArtefacts(
         name=name,
         relevance=_rows(RelevanceRow, folder / RELEVANCE_FILE),
         selections=_rows(SelectionRow, folder / SELECTIONS_FILE),
         answers=_rows(AnswerRow, folder / ANSWERS_FILE),
-        settings=_text(folder / SETTINGS_FILE),
+        settings=_text(folder / CONFIG_FILE),
         command=facts.pop("command", ""),
         versions=facts,
+        asked=read_questions(folder),
     )
 
 
 def collect(folders: Sequence[Path]) -> list[RunArtefacts]:
-    """Every run at or below ``folders``, by path. Runs of one benchmark are held to the same questions.
+    """Every run at or below ``folders``, by path.
 
     Raises:
         InputError: there is no run, or a row cannot be used.
@@ -136,29 +139,7 @@ def collect(folders: Sequence[Path]) -> list[RunArtefacts]:
             f"name a run folder, or one above it: a run folder holds {', '.join(_JOURNALS[:-1])} or {_JOURNALS[-1]}",
         )
     base = Path(os.path.commonpath([place.parent for place in places]))
-    return same_questions([read_run(place, place.relative_to(base).as_posix()) for place in places])
-
-
-def same_questions(runs: Sequence[RunArtefacts]) -> list[RunArtefacts]:
-    """Hold the runs of one benchmark to the questions of all of them.
-
-    Of two runs with the same ``benchmark`` settings, the one that was stopped early would otherwise be counted over the
-    few questions that it reached, and look better than it is.
-    """
-    asked: dict[str, dict[str, Question]] = {}
-    for run in runs:
-        if benchmark := _benchmark(run):
-            known = asked.setdefault(benchmark, {})
-            for question in run.questions:
-                known.setdefault(question.id, question)
-    return [
-        replace(run, asked=tuple(asked[benchmark].values())) if (benchmark := _benchmark(run)) else run for run in runs
-    ]
-
-
-def _benchmark(run: RunArtefacts) -> str:
-    settings = run.parsed_settings
-    return repr((settings["benchmark"], settings.get("limit"))) if settings.get("benchmark") else ""
+    return [read_run(place, place.relative_to(base).as_posix()) for place in places]
 
 
 def _rows(kind: type[Row], path: Path) -> tuple[Row, ...]:

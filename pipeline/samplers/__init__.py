@@ -16,7 +16,9 @@ class Sampler(Protocol):
     """
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """As in its YAML."""
+        ...
 
     def identity(self) -> Mapping[str, Any]:
         """All that decides the scores, as JSON values: settings, prompt, checkpoint revision. Loads no model.

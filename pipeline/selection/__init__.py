@@ -13,10 +13,14 @@ class SelectionPolicy(Protocol):
     """Cuts a selection from a relevance."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """As in its YAML."""
+        ...
 
     @property
-    def budget(self) -> int: ...
+    def budget(self) -> int:
+        """Frames at most."""
+        ...
 
     def identity(self) -> Mapping[str, Any]:
         """All that decides the selection, as JSON values."""

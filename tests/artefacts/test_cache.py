@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import multiprocessing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,13 @@ def test_the_key_changes_with_each_part_and_with_nothing_else() -> None:
 def test_failures_that_may_pass_are_not_kept(tmp_path: Path, status: Status) -> None:
     cache = RelevanceCache(tmp_path)
     cache.keep("abc", Relevance("q", (), (), status=status))
+    assert cache.find("abc", "q") is None
+
+
+def test_scores_with_a_window_that_did_not_fit_the_memory_are_not_kept(tmp_path: Path) -> None:
+    windows = (*RELEVANCE.windows, WindowOutput(3.0, 5.0, "", Status.OUT_OF_MEMORY))
+    cache = RelevanceCache(tmp_path)
+    cache.keep("abc", replace(RELEVANCE, status=Status.PARTIAL_SCORES, windows=windows))
     assert cache.find("abc", "q") is None
 
 
