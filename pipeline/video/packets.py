@@ -23,7 +23,9 @@ class Packets:
     is_key: npt.NDArray[np.bool_]
     """Decoding can start here."""
     is_shown: npt.NDArray[np.bool_]
-    """False for what an edit list cuts off."""
+    """False for what an edit list cuts off, and for what is damaged on its face."""
+    count: int
+    """All packets of the track, also the empty ones that only repeat a picture."""
     has_times: bool
     """Whether each packet came with a timestamp at all."""
     reaches_end: bool
@@ -75,14 +77,13 @@ def read_packets(container: Any, stream: Any) -> Packets:
     durations: list[int] = []
     is_key: list[bool] = []
     is_shown: list[bool] = []
-    last_second, has_times, reaches_end = 0.0, True, True
+    count, last_second, has_times, reaches_end = 0, 0.0, True, True
     try:
         for packet in container.demux():
             if packet.size == 0:
+                count += packet.dts is not None and packet.stream_index == stream.index
                 continue
-            if packet.is_corrupt:  # cut in the middle
-                reaches_end = False
-                break
+            reaches_end = not packet.is_corrupt  # a cut leaves a part of a packet at the end
             if packet.dts is None and packet.pts is None:
                 has_times = has_times and packet.stream_index != stream.index
                 continue
@@ -90,11 +91,12 @@ def read_packets(container: Any, stream: Any) -> Packets:
             last_second = max(last_second, float((stamp + (packet.duration or 0)) * packet.time_base))
             if packet.stream_index != stream.index:
                 continue
+            count += 1
             pts.append(stamp)
             dts.append(decoding_time(packet))
             durations.append(packet.duration or 0)
             is_key.append(packet.is_keyframe)
-            is_shown.append(not packet.is_discard)
+            is_shown.append(not packet.is_discard and not packet.is_corrupt)
     except av.FFmpegError:
         reaches_end = False
     return Packets(
@@ -103,6 +105,7 @@ def read_packets(container: Any, stream: Any) -> Packets:
         durations=np.array(durations, dtype=np.int64),
         is_key=np.array(is_key, dtype=bool),
         is_shown=np.array(is_shown, dtype=bool),
+        count=count,
         has_times=has_times,
         reaches_end=reaches_end,
         last_second=last_second,

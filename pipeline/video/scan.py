@@ -29,7 +29,7 @@ from pipeline.video.timeline import Timeline
 # Demuxers that take any text or bytes for pictures.
 _NOT_VIDEO = frozenset({"tty", "bin", "xbin", "adf", "idf", "rawvideo"})
 # By so many seconds a header may promise more than there is: rounding, and tracks that end a little apart.
-_HEADER_SLACK = 1.0
+_HEADER_SLACK = 0.5
 _FETCH_AGAIN = "fetch or copy the file again"
 _CONVERT = "convert it: ffmpeg -i INPUT -c:v libx264 OUTPUT.mp4"
 
@@ -171,9 +171,11 @@ def _declared_end(container: Any, stream: Any, packets: Packets, end: float) -> 
     """When the video would end if the file were whole; ``end`` itself where nothing is missing."""
     whole = container.duration / 1e6 if container.duration else 0.0
     track = float(stream.duration * stream.time_base) if stream.duration else whole
+    if container.format.name == "avi":  # its durations are those of what is left of the file
+        track = end * stream.frames / packets.count if stream.frames else end
     if not packets.reaches_end:
         return max(track, end + _HEADER_SLACK)
-    if len(packets.pts) < stream.frames:
+    if packets.count < stream.frames:
         return max(track, end)
     # A header may count the sound too, so nothing is missing as long as any track reaches the end.
     start = (container.start_time or 0) / 1e6

@@ -30,6 +30,7 @@ class OpenVideo:
         self._timeline = timeline
         self._others = list(decoders)
         self._decoder = self._next_decoder()
+        self._turn = 0  # which stream the decoder is working for
 
     @property
     def video(self) -> Video:
@@ -56,7 +57,7 @@ class OpenVideo:
     def frames_at(self, seconds: Sequence[float]) -> Iterator[Frame]:
         """Yield the frame on screen at each of the ascending ``seconds``, with its own presentation time.
 
-        A second asked for twice gives its frame twice. Memory is bounded by one batch of the decoder, whatever the
+        A second asked for twice gives its frame twice. Beginning another stream ends this one. Memory is bounded by one batch of the decoder, whatever the
         number of seconds.
 
         Raises:
@@ -88,12 +89,15 @@ class OpenVideo:
             raise failure
 
     def _pictures(self, unique: Sequence[int]) -> Iterator[npt.NDArray[np.uint8]]:
-        given = 0
+        self._turn += 1
+        turn, given = self._turn, 0
         while True:
             try:
                 for picture in self._decoder.pictures(unique[given:]):
                     yield picture
                     given += 1
+                    if turn != self._turn:
+                        raise RuntimeError("another stream of frames was begun on this video: open it a second time")
                 return
             except UnsupportedVideoError as error:
                 if not self._others:

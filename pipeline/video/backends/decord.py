@@ -104,14 +104,14 @@ class DecordDecoder:
         return pixels
 
     def _rest(self) -> None:
-        """Empty the queues by going back to the start; the next read seeks to its own key frame.
+        """Empty the queues by going back to the start; the next read goes to its own key frame.
 
-        ``seek_accurate`` uses the timestamps of the index; ``seek`` goes wrong where the rate varies.
+        ``seek_accurate`` does not empty them, and ``seek`` misses other frames than the first where the rate varies.
         """
         import decord
 
         try:
-            self._reader.seek_accurate(0)
+            self._reader.seek(0)
         except decord.DECORDError as error:
             raise self._failure(error) from error
 
