@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console
 from sweep_on_disk import Sweep
 
-from pipeline.errors import InputError
 from pipeline.artefacts.folder import QUESTIONS_FILE, write_questions
+from pipeline.errors import InputError
 from pipeline.reports.cards import cards, run_labels
 from pipeline.reports.results import results_table
 from pipeline.reports.runs import RunArtefacts, collect
