@@ -1,7 +1,7 @@
 """Time and memory of reading 1 frame a second out of a long video, with each backend in its own process.
 
-    python scripts/benchmark_streaming.py                      # an hour of 1280x720 at 30 fps, made in a temporary folder
-    python scripts/benchmark_streaming.py --video FILE.mp4     # a file of yours
+    python scripts/benchmark_streaming.py                    # an hour of 1280x720 at 30 fps, made for the purpose
+    python scripts/benchmark_streaming.py --video FILE.mp4   # a file of yours
 
 Prints a Markdown table and the machine.
 """

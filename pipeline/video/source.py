@@ -57,8 +57,8 @@ class OpenVideo:
     def frames_at(self, seconds: Sequence[float]) -> Iterator[Frame]:
         """Yield the frame on screen at each of the ascending ``seconds``, with its own presentation time.
 
-        A second asked for twice gives its frame twice. Beginning another stream ends this one. Memory is bounded by one batch of the decoder, whatever the
-        number of seconds.
+        A second asked for twice gives its frame twice. Memory is bounded by one batch of the decoder, whatever the
+        number of seconds. Beginning another stream ends this one.
 
         Raises:
             ValueError: the seconds do not ascend.
