@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
 from collections.abc import Sequence
 
@@ -38,7 +39,32 @@ def main() -> int:
         return _refuse(f"gens {verb}: no such command.{nearest(verb, VERBS)}", f"one of {', '.join(VERBS)}")
     if verb == "list" and overrides and "=" not in overrides[0] and not overrides[0].startswith("-"):
         overrides = [f"what={overrides[0]}", *overrides[1:]]
-    return _run(verb, overrides)
+    return _run(verb, _as_typed(overrides) if verb == "ask" else overrides)
+
+
+def _as_typed(overrides: Sequence[str]) -> list[str]:
+    """Quote the question and the path: people's commas, colons and braces are no part of Hydra's grammar.
+
+    Left alone in a sweep, where a comma parts the values, and where the value is quoted already.
+    """
+    if {"-m", "--multirun"} & set(overrides):
+        return list(overrides)
+    return [
+        f"{key}={_quoted(value)}" if key in ("question", "video") and not _is_quoted(value) else word
+        for word in overrides
+        for key, _, value in [word.partition("=")]
+    ]
+
+
+def _is_quoted(value: str) -> bool:
+    return len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+
+
+def _quoted(value: str) -> str:
+    # Hydra takes a backslash as it is, except before a quote; OmegaConf takes ${ for an interpolation.
+    escaped = re.sub(r"(\\*)'", r"\1\1\'", value.replace("${", "\\${"))
+    trailing = len(escaped) - len(escaped.rstrip("\\"))
+    return f"'{escaped}{chr(92) * trailing}'"
 
 
 def _run(verb: str, overrides: Sequence[str]) -> int:

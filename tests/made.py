@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 
-def write_video(path: Path, seconds: int = 12, fps: int = 4, size: int = 64, seed: int = 0) -> Path:
-    """An h264 file whose picture changes every second."""
+def write_video(path: Path, seconds: int = 12, fps: int = 4, size: int = 64, seed: int = 0, drop: int = 0) -> Path:
+    """An h264 file whose picture changes every second; the last ``drop`` frames are left out."""
     import av
 
     random = np.random.default_rng(seed)
@@ -17,11 +17,11 @@ def write_video(path: Path, seconds: int = 12, fps: int = 4, size: int = 64, see
         stream = container.add_stream("libx264", rate=fps)
         stream.width = stream.height = size
         stream.pix_fmt = "yuv420p"
-        for _ in range(seconds):
+        for second in range(seconds):
             picture = np.kron(
                 random.integers(0, 255, (4, 4, 3), dtype=np.uint8), np.ones((size // 4, size // 4, 1), np.uint8)
             )
-            for _ in range(fps):
+            for _ in range(fps - (drop if second == seconds - 1 else 0)):
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode(None))
     return path

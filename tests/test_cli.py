@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 
 def gens(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -37,7 +38,7 @@ def gens(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedProc
         (["evaluate", "execution.answer_batch=0"], "execution.answer_batch=0", "execution.answer_batch=1"),
         (["evaluate", "sampler=uniform", "sampler._target_=os.system"], "outside pipeline", "plugins=[os]"),
         (["ask", "video=x.mp4"], "question is missing", "question="),
-        (["ask", "question=what", "video=x.mp4", "answer=z", "options=[a,b]"], "z", "options"),
+        (["ask", "question=what", "video=x.mp4", "answer=z", "options=[a,b]"], "'z'", "answer=A to B"),
         (["answer", "selections=nowhere.jsonl"], "nowhere.jsonl: no such file", "gens sample"),
         (["report", "runs=nowhere"], "nowhere", "run folder"),
         (["list", "sampler"], "Did you mean 'samplers'", "policies"),
@@ -74,6 +75,29 @@ def test_cfg_shows_the_composed_job(tmp_path: Path) -> None:
     done = gens("evaluate", "selection.budget=4", "--cfg", "job", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "budget: 4" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "what, then?",
+        "it's 5 o'clock: who {a, b} [x] comes?",
+        'he says "stop" or ${oc.env:HOME} or $HOME = 1?',
+        "a \\ b \\' c \\",
+        "null",
+        "true",
+        "12",
+        "ünïcode (と) ~ % @ + # ; & *",
+    ],
+)
+def test_a_question_may_be_anything_that_people_type(tmp_path: Path, question: str) -> None:
+    done = gens(
+        "ask", f"question={question}", "video=My clip (1), final.mp4", "--cfg", "job", "--resolve", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    composed = yaml.safe_load(done.stdout)
+    assert composed["question"] == question
+    assert composed["video"] == "My clip (1), final.mp4"
 
 
 def test_a_user_adds_an_option_by_one_yaml_file(tmp_path: Path) -> None:

@@ -1,0 +1,148 @@
+"""Whole commands over real files with tiny random models, each in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from made import write_video
+from test_cli import gens
+from tiny import write_llava_onevision, write_qwen2_5_vl, write_qwen2_vl
+
+from pipeline.artefacts.journal import read_rows
+from pipeline.artefacts.rows import AnswerRow, SelectionRow
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    write_qwen2_5_vl(folder / "sampler")
+    write_qwen2_vl(folder / "qwen")
+    write_llava_onevision(folder / "llava")
+    return folder
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    write_video(tmp_path / "clip.mp4")
+    rows = [
+        {"video": "clip.mp4", "question": f"what is {what}?", "options": ["a", "b", "c"], "answer": "b", "id": what}
+        for what in ("first", "second", "third")
+    ]
+    (tmp_path / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return tmp_path
+
+
+MINE = ("benchmark=jsonl", "benchmark.path=questions.jsonl")
+
+
+def sampler(models: Path) -> list[str]:
+    return [
+        "sampler=gens_3b",
+        f"sampler.checkpoint.source={models / 'sampler'}",
+        "sampler.frame={height: 56, width: 56}",
+        "sampler.max_new_tokens=8",
+        "selection=topk_filled",
+        "selection.budget=4",
+    ]
+
+
+def qwen(models: Path) -> list[str]:
+    return ["answerer=qwen2_vl_7b", f"answerer.checkpoint.source={models / 'qwen'}"]
+
+
+def llava(models: Path) -> list[str]:
+    return ["answerer=llava_onevision_7b", f"answerer.checkpoint.source={models / 'llava'}"]
+
+
+def only(paths: list[Path]) -> Path:
+    assert len(paths) == 1
+    return paths[0]
+
+
+def test_a_selection_file_is_all_that_an_answerer_needs(home: Path, models: Path) -> None:
+    sampled = gens("sample", *MINE, *sampler(models), cwd=home)
+    assert sampled.returncode in (0, 1), sampled.stderr
+    selections = only(list(home.glob("runs/sample-*/selections.jsonl")))
+    assert str(selections.relative_to(home)) in sampled.stdout
+
+    alone = home / "elsewhere"
+    alone.mkdir()
+    shutil.copy(selections, alone / "chosen.jsonl")
+    for answerer in (qwen(models), llava(models)):
+        answered = gens("answer", "selections=chosen.jsonl", *answerer, cwd=alone)
+        assert answered.returncode in (0, 1), answered.stderr
+    chosen = {row.question.id: row for row in read_rows(SelectionRow, selections)}
+    answers = sorted(alone.glob("runs/answer-*/answers.jsonl"))
+    assert len(answers) == 2
+    for path in answers:
+        rows = read_rows(AnswerRow, path)
+        assert [row.question.id for row in rows] == ["first", "second", "third"]
+        for row in rows:
+            assert row.answer.frame_times == tuple(frame.time for frame in chosen[row.question.id].selection.frames)
+    assert len(list(alone.glob("runs/*/report.html"))) == 2
+
+
+def test_a_sweep_keeps_its_good_jobs_and_goes_on(home: Path, models: Path) -> None:
+    words = ["evaluate", "-m", *MINE, "sampler=uniform", "selection.budget=2,0,4", *qwen(models)]
+    swept = gens(*words, cwd=home)
+    assert swept.returncode == 2
+    assert "selection.budget=8" in swept.stderr
+    assert "Traceback" not in swept.stderr
+    runs = sorted(path.parent for path in home.glob("runs/evaluate-*/answers.jsonl"))
+    assert [path.name.split("-")[-2] for path in runs] == ["k2", "k4"]
+
+    before = [(path / "answers.jsonl").read_bytes() for path in runs]
+    gens("evaluate", *MINE, "sampler=uniform", "selection.budget=2", *qwen(models), cwd=home)
+    assert sorted(path.parent for path in home.glob("runs/evaluate-*/answers.jsonl")) == runs
+    assert [(path / "answers.jsonl").read_bytes() for path in runs] == before
+
+    reported = gens("report", "runs=runs", cwd=home)
+    assert reported.returncode == 0, reported.stderr
+    page = (home / "runs" / "report.html").read_text()
+    assert "budget=2" in page
+    assert "budget=4" in page
+
+
+def test_ask_prints_the_moments_and_writes_the_page(home: Path, models: Path) -> None:
+    asked = gens(*("ask", "video=clip.mp4", "question=what is it, then?", *sampler(models), *qwen(models)), cwd=home)
+    assert asked.returncode in (0, 1), asked.stderr
+    folder = only(list(home.glob("runs/ask-*")))
+    row = read_rows(AnswerRow, folder / "answers.jsonl")[0]
+    assert row.question.text == "what is it, then?"
+    for time in row.answer.frame_times:
+        assert f"({time:.2f} s)" in asked.stdout
+    assert (folder / "report.html").is_file()
+
+
+def test_a_video_shorter_than_a_second_has_one_moment(home: Path, models: Path) -> None:
+    write_video(home / "blink.mp4", seconds=1, fps=2, drop=1)
+    asked = gens("ask", "video=blink.mp4", "question=what?", *sampler(models), *qwen(models), cwd=home)
+    assert asked.returncode in (0, 1), asked.stderr
+    row = read_rows(AnswerRow, only(list(home.glob("runs/ask-*/answers.jsonl"))))[0]
+    assert row.answer.frame_times == (0.0,)
+
+
+@pytest.mark.parametrize(
+    ("words", "problem", "remedy"),
+    [
+        (["sampler.checkpoint.source=/nowhere/model"], "/nowhere/model", "sampler.checkpoint.source="),
+        (["sampler.checkpoint.source=nobody/nothing"], "nobody/nothing", "sampler.checkpoint.source="),
+        (["answerer.checkpoint.source=nobody/nothing"], "nobody/nothing", "answerer.checkpoint.source="),
+        (["answerer.checkpoint.attention=flash_attention_2"], "flash", "answerer.checkpoint.attention=sdpa"),
+        (["answerer.checkpoint.device=cuda:7"], "cuda:7", "answerer.checkpoint.device="),
+        (["paths.cache=questions.jsonl"], "questions.jsonl", "paths.cache="),
+        (["paths.runs=questions.jsonl"], "questions.jsonl", "paths.runs="),
+    ],
+)
+def test_what_cannot_run_says_which_override_helps(
+    home: Path, models: Path, words: list[str], problem: str, remedy: str
+) -> None:
+    done = gens("evaluate", *MINE, *sampler(models), *qwen(models), *words, cwd=home, HF_HUB_OFFLINE="1")
+    assert done.returncode == 2, done.stderr
+    first, _, second = done.stderr.rpartition("what to do:")
+    assert problem in first
+    assert remedy in second
+    assert "Traceback" not in done.stderr
