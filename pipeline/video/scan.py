@@ -128,14 +128,17 @@ def _read_track(path: Path, container: Any, stream: Any, video_streams: int) -> 
         if stream.frames or not packets.reaches_end:
             raise TruncatedVideoError(f"{path} ends before its first picture", _FETCH_AGAIN)
         raise EmptyVideoError(f"{path} has a video track without a single picture", _FETCH_AGAIN)
-    tick = float(stream.time_base)
     stamps = (packets.pts if stores_order else packets.dts)[positions]
     if len(stamps) > 1 and np.diff(stamps).min() <= 0:
         raise UnsupportedVideoError(
             f"{path}: several pictures carry one timestamp, so their times are unknown", _CONVERT
         )
-    times = (stamps - stamps[0]) * tick
-    end = float(times[-1]) + _last_duration(packets, positions, times, stream, tick)
+    timeline = _timeline(stamps, container, stream, packets, int(packets.durations[positions[-1]]))
+    if timeline.is_truncated:
+        # Pictures stored behind the cut may belong between those before it; none is shown before it is decoded.
+        known = stamps <= packets.dts[packets.is_shown].max()
+        positions = positions[known]
+        timeline = _timeline(stamps[known], container, stream, packets, 0)
     width, height, orientation = _first_picture(path, stream.index)
     return Scan(
         path=path,
@@ -144,11 +147,11 @@ def _read_track(path: Path, container: Any, stream: Any, video_streams: int) -> 
         width=width,
         height=height,
         orientation=orientation,
-        timeline=Timeline(times, end, _declared_end(container, stream, packets, end)),
+        timeline=timeline,
         packets=packets,
         positions=positions,
         keys=np.flatnonzero(packets.is_key),
-        seconds_per_tick=tick,
+        seconds_per_tick=float(stream.time_base),
         stream_index=stream.index,
         declared_frames=int(stream.frames),
         has_b_frames=bool(stream.codec_context.has_b_frames),
@@ -157,14 +160,15 @@ def _read_track(path: Path, container: Any, stream: Any, video_streams: int) -> 
     )
 
 
-def _last_duration(packets: Packets, positions: Any, times: Any, stream: Any, tick: float) -> float:
-    """For how long the last frame is shown: as its packet says, else as the average frame."""
-    last = float(packets.durations[positions[-1]] * tick)
-    if last > 0:
-        return last
-    if len(times) > 1:
-        return float(times[-1]) / (len(times) - 1)
-    return float(1 / (stream.average_rate or 1))
+def _timeline(stamps: npt.NDArray[np.int64], container: Any, stream: Any, packets: Packets, last: int) -> Timeline:
+    """Times from ascending stamps; ``last`` is for how long the last frame is shown, 0 for as long as the average."""
+    tick = float(stream.time_base)
+    times = (stamps - stamps[0]) * tick
+    shown_for = last * tick
+    if not last:
+        shown_for = float(times[-1]) / (len(times) - 1) if len(times) > 1 else float(1 / (stream.average_rate or 1))
+    end = float(times[-1]) + shown_for
+    return Timeline(times, end, _declared_end(container, stream, packets, end))
 
 
 def _declared_end(container: Any, stream: Any, packets: Packets, end: float) -> float:

@@ -96,7 +96,7 @@ class OpenVideo:
                 for picture in self._decoder.pictures(unique[given:]):
                     yield picture
                     given += 1
-                    if turn != self._turn:
+                    if turn != self._turn and given < len(unique):
                         raise RuntimeError("another stream of frames was begun on this video: open it a second time")
                 return
             except UnsupportedVideoError as error:

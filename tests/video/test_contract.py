@@ -235,6 +235,30 @@ def test_what_is_no_video_is_named(backend: str, content: str, error: type[Excep
         probe(path)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_pyav_notices_damage_that_the_codec_patches_over(threads: int, tmp_path: Path) -> None:
+    """A few wrong bytes inside a picture that others refer to: FFmpeg guesses the pixels and reports nothing."""
+    path = write_video(tmp_path / "whole.mp4")
+    with av.open(str(path)) as container:
+        packets = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+    place, size = max(packets[60:68], key=lambda packet: packet[1])
+    data = bytearray(path.read_bytes())
+    data[place + size // 2 : place + size // 2 + 6] = b"\x5a\x00\xff\x13\x77\x42"
+    patched = tmp_path / "patched.mp4"
+    patched.write_bytes(data)
+    seconds = [index / FPS + 0.004 for index in range(FRAMES)]
+    settings = Reader(name="test", backend="pyav", threads=threads, image_fps=1.0)
+    with settings.open(path) as source, settings.open(patched) as damaged:
+        stream = damaged.frames_at(seconds)
+        given: list[np.ndarray] = []
+        with pytest.raises(TruncatedVideoError, match="damaged"):
+            given.extend(frame.pixels for frame in stream)
+        assert 50 < len(given) < 68
+        assert all(map(np.array_equal, given, (frame.pixels for frame in source.frames_at(seconds))))
+        # What does not depend on the damage is given still.
+        assert read_barcode(next(damaged.frames_at([FRAMES / FPS - 0.03])).pixels) == FRAMES - 1
+
+
 def test_auto_takes_decord_where_it_is_right_and_pyav_elsewhere(video_of: Callable[[str], Path]) -> None:
     needs("decord")
     for name, expected in (("h264.mp4", "decord"), ("vp9.webm", "decord"), ("av1.mp4", "pyav"), ("h264.ts", "pyav")):

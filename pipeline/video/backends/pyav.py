@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.errors import TruncatedVideoError, UnsupportedVideoError
+from pipeline.errors import TruncatedVideoError
 from pipeline.video.packets import decoding_time, open_container, packet_time
 from pipeline.video.scan import Scan
 
@@ -20,6 +21,9 @@ _CAN_SKIP = frozenset({"h264", "hevc"})
 _WORTH_A_BREAK = 16
 # Reading and dropping so many packets costs less than a seek.
 _WORTH_A_SEEK = 300
+# Whether a fault ends the decoding, or is patched over where the codec can.
+_STRICT = {"err_detect": "explode"}
+_LENIENT = {"err_detect": "crccheck"}
 
 
 @dataclass
@@ -58,27 +62,28 @@ class PyAVDecoder:
 
     def pictures(self, indices: Sequence[int]) -> Iterator[npt.NDArray[np.uint8]]:
         """As every decoder; the few pictures that the codec needs are in memory at a time."""
+        done = 0
         for run in self._runs(indices):
             given = 0
             for picture in self._fast(run):
                 given += 1
                 yield picture
             if given < len(run.wanted):
-                yield from self._careful(_Run(run.first, run.last, run.wanted[given:]))
+                for rest in self._runs(indices[done + given : done + len(run.wanted)]):
+                    yield from self._careful(rest)
+            done += len(run.wanted)
 
     def _runs(self, indices: Sequence[int]) -> list[_Run]:
         """From the last key packet before each picture to the picture; runs that nearly touch are one."""
-        scan = self._scan
+        packets, keys = self._scan.packets, self._scan.keys
         runs: list[_Run] = []
         for index in indices:
-            position = int(scan.positions[index])
-            stamp = int(scan.packets.pts[position])
-            key = int(np.searchsorted(scan.keys, position, side="right")) - 1
-            while (
-                key > 0 and scan.packets.pts[scan.keys[key]] > stamp
-            ):  # a leading picture needs what came before the key
+            position = int(self._scan.positions[index])
+            stamp = int(packets.pts[position])
+            key = int(np.searchsorted(keys, position, side="right")) - 1
+            while key > 0 and packets.pts[keys[key]] > stamp:  # a leading picture needs what came before the key
                 key -= 1
-            first = int(scan.keys[key])
+            first = int(keys[key])
             if runs and first <= runs[-1].last + _WORTH_A_BREAK:
                 runs[-1].last = max(runs[-1].last, position)
                 runs[-1].wanted.append(stamp)
@@ -91,15 +96,17 @@ class PyAVDecoder:
         import av
 
         if self._container is None:
-            self._open(self._threads)
+            self._open(self._threads, _STRICT)
         picked = _Picked(run.wanted)
         try:
             for frame in self._decoded(run, frozenset(run.wanted)):
                 if frame.is_corrupt:
-                    return
+                    break
                 for ready in picked.with_frame(frame):
                     yield self._shown(ready)
         except (av.FFmpegError, _OutOfStepError):
+            pass
+        if not picked.is_complete:
             self.close()
 
     def _decoded(self, run: _Run, wanted: frozenset[int]) -> Iterator[Any]:
@@ -116,60 +123,66 @@ class PyAVDecoder:
         yield from codec.decode(None)
 
     def _careful(self, run: _Run) -> Iterator[npt.NDArray[np.uint8]]:
-        """As ``_fast`` on one thread and without seeks, so that it is known which packet is damaged.
+        """Find out which packet is damaged, give the wanted pictures that owe nothing to it, then raise.
 
-        Gives the pictures before it, then raises.
+        Strict decoding also stops at faults that do no harm: then there is no such packet, and all pictures are given.
         """
         import av
 
-        self._open(threads=1)
-        codec = self._stream.codec_context
-        picked = _Picked(run.wanted)
-        position = run.first
-        sound = None  # timestamp from which on pictures may show the damage
-        try:
-            for packet in chain(self._read(run.first, run.last), (None,)):
-                for frame in codec.decode(packet):
-                    if frame.is_corrupt:
-                        raise _OutOfStepError
+        pts = self._scan.packets.pts
+        damaged = self._damaged_position(run)
+        sound = run.wanted
+        if damaged is not None:
+            unsound_from = pts[damaged : run.last + 1].min()
+            sound = [stamp for stamp in run.wanted if stamp < unsound_from]
+        given = 0
+        if sound:
+            self._open(1, _LENIENT)
+            picked = _Picked(sound)
+            to_last = _Run(run.first, int(np.flatnonzero(np.isin(pts, sound)).max()), sound)
+            with contextlib.suppress(av.FFmpegError, _OutOfStepError):
+                for frame in self._decoded(to_last, frozenset(sound)):
                     for ready in picked.with_frame(frame):
-                        yield self._shown(ready)
-                position += 1
-        except (av.FFmpegError, _OutOfStepError):
-            sound = int(self._scan.packets.pts[position : run.last + 1].min(initial=np.iinfo(np.int64).max))
-        if sound is not None:
-            for frame in self._left_in_decoder():
-                if frame.pts < sound:
-                    for ready in picked.with_frame(frame):
+                        given += 1
                         yield self._shown(ready)
         self.close()
-        if picked.is_complete:
-            return
-        second = self._scan.second_of(picked.next_stamp)
-        if sound is None:
-            raise UnsupportedVideoError(
-                f"{self._scan.path}: the decoder gives no picture for second {second:.3f}, though the file lists one",
-                "convert it: ffmpeg -i INPUT -c:v libx264 OUTPUT.mp4",
+        if given < len(run.wanted):
+            raise TruncatedVideoError(
+                f"{self._scan.path} is damaged: the picture at second {self._scan.second_of(run.wanted[given]):.3f} "
+                "cannot be decoded",
+                "fetch or copy the file again, or ask only for seconds before the damage",
             )
-        raise TruncatedVideoError(
-            f"{self._scan.path} is damaged: the picture at second {second:.3f} cannot be decoded",
-            "fetch or copy the file again, or ask only for seconds before the damage",
-        )
 
-    def _left_in_decoder(self) -> list[Any]:
+    def _damaged_position(self, run: _Run) -> int | None:
+        """The first packet of a run that fails, or that gives no picture or one that the codec had to patch."""
         import av
 
+        self._open(1, _LENIENT)
+        codec = self._stream.codec_context
+        pts, is_shown = self._scan.packets.pts, self._scan.packets.is_shown
+        whole: set[int] = set()
+        position = run.first
         try:
-            return list(self._stream.codec_context.decode(None))
-        except av.FFmpegError:
-            return []
+            for packet in self._read(run.first, run.last):
+                whole.update(frame.pts for frame in codec.decode(packet) if not frame.is_corrupt)
+                position += 1
+        except (av.FFmpegError, _OutOfStepError):
+            pass
+        with contextlib.suppress(av.FFmpegError):
+            whole.update(frame.pts for frame in codec.decode(None) if not frame.is_corrupt)
+        # Pictures that lead the first key cannot be decoded from it, and are not asked for.
+        for tried in range(run.first, position):
+            if is_shown[tried] and pts[tried] >= pts[run.first] and int(pts[tried]) not in whole:
+                return tried
+        return position if position <= run.last else None
 
-    def _open(self, threads: int) -> None:
+    def _open(self, threads: int, detection: dict[str, str]) -> None:
         self.close()
         self._container = open_container(self._scan.path)
         self._stream = self._container.streams[self._scan.stream_index]
         self._stream.thread_type = "AUTO"
         self._stream.codec_context.thread_count = threads
+        self._stream.codec_context.options = detection
         self._packets = self._container.demux(self._stream)
         self._next = 0
 
@@ -204,7 +217,7 @@ class PyAVDecoder:
                 self._packets = chain((first,), packets)
                 self._next = int(here[0])
                 return
-        self._open(self._threads)
+        self._open(self._threads, _STRICT)
 
     def _shown(self, frame: Any) -> npt.NDArray[np.uint8]:
         pixels: npt.NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
@@ -222,10 +235,6 @@ class _Picked:
     @property
     def is_complete(self) -> bool:
         return not self._waiting
-
-    @property
-    def next_stamp(self) -> int:
-        return self._waiting[-1]
 
     def with_frame(self, frame: Any) -> list[Any]:
         """The frames that are due now that this one is here."""
