@@ -108,21 +108,22 @@ class RunArtefacts:
 
 
 def read_run(folder: Path, name: str) -> RunArtefacts:
-    """Read one run folder.
+    """Read one run folder. Rows of questions that it no longer asks, or asks differently now, are passed over.
 
     Raises:
         InputError: a row in it cannot be used.
     """
     facts = _facts(folder / RUN_FILE)
+    asked = {question.id: question for question in read_questions(folder)}
     return RunArtefacts(
         name=name,
-        relevance=_rows(RelevanceRow, folder / RELEVANCE_FILE),
-        selections=_rows(SelectionRow, folder / SELECTIONS_FILE),
-        answers=_rows(AnswerRow, folder / ANSWERS_FILE),
+        relevance=_rows(RelevanceRow, folder / RELEVANCE_FILE, asked),
+        selections=_rows(SelectionRow, folder / SELECTIONS_FILE, asked),
+        answers=_rows(AnswerRow, folder / ANSWERS_FILE, asked),
         settings=_text(folder / CONFIG_FILE),
         command=facts.pop("command", ""),
         versions=facts,
-        asked=read_questions(folder),
+        asked=tuple(asked.values()),
     )
 
 
@@ -142,8 +143,9 @@ def collect(folders: Sequence[Path]) -> list[RunArtefacts]:
     return [read_run(place, place.relative_to(base).as_posix()) for place in places]
 
 
-def _rows(kind: type[Row], path: Path) -> tuple[Row, ...]:
-    return tuple(read_rows(kind, path)) if path.is_file() else ()
+def _rows(kind: type[Row], path: Path, asked: Mapping[str, Question]) -> tuple[Row, ...]:
+    rows = read_rows(kind, path) if path.is_file() else []
+    return tuple(row for row in rows if not asked or asked.get(row.question.id) == row.question)
 
 
 def _text(path: Path) -> str:

@@ -69,6 +69,17 @@ def test_run_stopped_early_is_held_to_all_questions(sweep: Sweep, tmp_path: Path
     assert _printed([stopped.run])[1].endswith("0 + 5 missing")
 
 
+def test_a_question_that_is_no_longer_asked_is_not_counted(sweep: Sweep, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(sweep.folder / "gens_micro-qwen2_vl_micro", folder)
+    (run,) = collect([folder])
+    first, second, *_ = run.questions
+    write_questions([first, replace(second, text="asked anew, and not answered yet")], folder)
+    (again,) = collect([folder])
+    assert [question.id for question in again.questions] == [first.id, second.id]
+    assert score(again, 1.0).unanswered == 1
+
+
 def test_last_answer_to_a_question_counts(sweep: Sweep, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(sweep.folder / "gens_micro-qwen2_vl_micro", folder)
