@@ -1,4 +1,4 @@
-"""Questions about a :class:`~pipeline.benchmarks.micro.world.Plan`: four options, exactly one right, and its evidence."""
+"""Questions about a video of the micro world: four options, exactly one of them right, and where to see that."""
 
 from __future__ import annotations
 

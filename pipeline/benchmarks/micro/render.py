@@ -58,15 +58,26 @@ def background(scene: Scene) -> Pixels:
 
 
 def _paste(backdrop: Pixels, event: Event, second: float) -> Pixels:
-    part = (second - event.start) / (event.end - event.start)
-    left = round(event.x + event.dx * part - event.size / 2)
-    top = round(event.y + event.dy * part - event.size / 2)
-    color = np.clip(np.add(COLOR_VALUES[event.thing.color], event.tint), 0, 255)
+    left, top = corner(event, second)
     cover = stencil(event.thing.shape, event.size)
     pixels = backdrop.copy()
     area = pixels[top : top + event.size, left : left + event.size]
-    area[:] = (area * (1 - cover) + color * cover + 0.5).astype(np.uint8)
+    area[:] = (area * (1 - cover) + np.array(tinted(event)) * cover + 0.5).astype(np.uint8)
     return pixels
+
+
+def corner(event: Event, second: float) -> tuple[int, int]:
+    """Left and top of the box around the event's thing, in pixels."""
+    part = (second - event.start) / (event.end - event.start)
+    return round(event.x + event.dx * part - event.size / 2), round(event.y + event.dy * part - event.size / 2)
+
+
+def tinted(event: Event) -> tuple[int, int, int]:
+    """The event's colour: red, green and blue."""
+    red, green, blue = (
+        min(max(value + tint, 0), 255) for value, tint in zip(COLOR_VALUES[event.thing.color], event.tint, strict=True)
+    )
+    return red, green, blue
 
 
 @lru_cache(maxsize=256)

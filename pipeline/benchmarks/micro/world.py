@@ -24,6 +24,8 @@ UNIT_GAP = 9.0
 """Seconds at least between objects that do not belong to one chain, so that "immediately after" has one reading."""
 MARGIN = 3.0
 """Seconds without an object at both ends of a video."""
+SIZES = (38, 54)
+"""Smallest and largest side of a thing, pixels."""
 _LARGEST_SHIFT = 16
 _NEAR = 30
 """Pixels that consecutive occurrences of one object lie apart at least, along x or y."""
@@ -157,9 +159,7 @@ def _place(random: Random, units: list[tuple[Thing, ...]], duration: int) -> lis
         begin = frame + cuts[number]
         events = []
         for place, thing in enumerate(unit):
-            event = _draw_event(
-                random, thing, begin / FPS, (begin + lengths[number][place]) / FPS, last_seen.get(thing)
-            )
+            event = draw_event(random, thing, begin / FPS, (begin + lengths[number][place]) / FPS, last_seen.get(thing))
             last_seen[thing] = (event.x, event.y)
             events.append(event)
             begin += lengths[number][place] + (gaps[number][place] if place < len(unit) - 1 else 0)
@@ -168,8 +168,9 @@ def _place(random: Random, units: list[tuple[Thing, ...]], duration: int) -> lis
     return placed
 
 
-def _draw_event(random: Random, thing: Thing, start: float, end: float, before: tuple[float, float] | None) -> Event:
-    size = random.randint(38, 54)
+def draw_event(random: Random, thing: Thing, start: float, end: float, before: tuple[float, float] | None) -> Event:
+    """Place and motion of a thing, at some distance from ``before``, where such a thing was last seen."""
+    size = random.randint(*SIZES)
     margin = size / 2 + 2
     while True:
         x, y = random.uniform(margin, SIZE - margin), random.uniform(margin, SIZE - margin)
