@@ -50,8 +50,8 @@ class Shape:
 
 SHAPES_OF: dict[str, Shape] = {
     "gens_micro": Shape(128, WINDOW, 768, 128, 4),
-    "qwen2_vl_micro": Shape(256, 8, 192, 5, 1),
-    "llava_onevision_micro": Shape(256, 8, 280, 5, 1),
+    "qwen2_vl_micro": Shape(128, 32, 512, 5, 1),
+    "llava_onevision_micro": Shape(96, 32, 864, 5, 1),
 }
 
 

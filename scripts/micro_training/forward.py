@@ -92,7 +92,8 @@ class Trained(nn.Module):
             pictures.reshape(samples, -1, x.shape[-1]).to(x.dtype),
         )[:, :-1]
         cos, sin = self._rope(batch["positions"])
-        mask = self._mask(batch["segment"])
+        # One question: plain causal attention will do, since padding is at the end.
+        mask = self._mask(batch["segment"]) if batch["kind"].shape[1] > 1 else None
         tapped = x
         for number, layer in enumerate(text.layers):
             x = _text_layer(layer, x, cos, sin, mask)
@@ -107,10 +108,8 @@ class Trained(nn.Module):
         angles = torch.cat([angles, angles], -1)[:, None]
         return angles.cos(), angles.sin()
 
-    def _mask(self, segment: torch.Tensor) -> torch.Tensor | None:
+    def _mask(self, segment: torch.Tensor) -> torch.Tensor:
         """A token sees the frames and its own question; padding sees itself, so that no row is empty."""
-        if segment.shape[1] < 512:  # one question: plain causal attention, padding is at the end
-            return None
         tokens = torch.arange(segment.shape[1], device=segment.device)
         ask, key = segment[:, :, None], segment[:, None, :]
         seen = ((key == 0) | (key == ask)) & (key >= 0) & (tokens[None, :, None] >= tokens[None, None, :])

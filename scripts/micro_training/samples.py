@@ -152,10 +152,11 @@ def _scenes(random: Random, frames: int) -> list[int]:
 # --- answerers -----------------------------------------------------------------------------------------------------
 
 
-def request_sample(random: Random, budget: int = 8) -> tuple[Sample, Question]:
-    """Selected frames and a question about them, as an answerer gets it; every sixth without options."""
+def request_sample(random: Random, most: int) -> tuple[Sample, Question]:
+    """Up to ``most`` selected frames and a question about them, as an answerer gets it; every sixth without options."""
     plan = make_plan(random, 180, 600)
     question = draw_question(random.choice((*KINDS, "count")), plan, random)
+    budget = min(most, random.choice((8, 8, 16, 32)))
     times = _selected(random, plan, (*question.asked, *question.answering), budget)
     shown = [next((event for event in plan.events if event.visible(time)), None) for time in times]
     scenes = {scene.start: random.getrandbits(30) for scene in plan.scenes}
@@ -169,8 +170,10 @@ def request_sample(random: Random, budget: int = 8) -> tuple[Sample, Question]:
 
 def _selected(random: Random, plan: Plan, evidence: tuple[Event, ...], budget: int) -> list[float]:
     """Times as a selection gives them: mostly all of the evidence that fits, at times less of it, often others too."""
-    if random.random() < 0.03:  # a selection that missed everything
-        return [float(second) for second in sorted(random.sample(range(int(plan.duration)), budget))]
+    last = int(plan.duration) - 1
+    if random.random() < 0.1:  # frames spread evenly, which show the answer or not: then a guess is all there is
+        count = random.randint(2, budget)
+        return [float(round(last * place / (count - 1))) for place in range(count)]
     per_event = [
         [second for second in range(int(event.start), int(event.end) + 1) if event.visible(second)]
         for event in evidence
@@ -185,9 +188,9 @@ def _selected(random: Random, plan: Plan, evidence: tuple[Event, ...], budget: i
     if room and random.random() < 0.6:
         for _ in range(random.randint(1, room)):
             if random.random() < 0.5:
-                chosen.add(random.randrange(int(plan.duration)))
+                chosen.add(random.randint(0, last))
             else:
                 event = random.choice(plan.events)
-                chosen.add(min(int(event.start) + random.randint(0, 3), int(plan.duration) - 1))
-    shift = random.choice((0.0,) * 9 + (random.randint(1, 7) / FPS,))
-    return [second + shift if second + 1 < plan.duration else float(second) for second in sorted(chosen)]
+                chosen.add(min(int(event.start) + random.randint(0, 3), last))
+    shift = random.randint(1, FPS - 1) / FPS if random.random() < 0.1 else 0.0
+    return [second + shift if second < last else float(second) for second in sorted(chosen)]

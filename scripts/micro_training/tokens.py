@@ -1,4 +1,4 @@
-"""The micro models' tokenizer: byte-level BPE in which every word of the micro world and every number to 999 is one token."""
+"""The micro models' tokenizer: byte-level BPE; every word of the micro world and every number to 999 is one token."""
 
 from __future__ import annotations
 

@@ -21,15 +21,16 @@ def write_mp4(plan: Plan, path: Path) -> None:
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _encode(plan, part)
-        part.replace(path)
+        try:
+            _encode(plan, part)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
     except OSError as error:
         raise StorageError(
             f"The micro videos cannot be written to {path.parent}: {error}",
             "choose a folder that you may write to: benchmark.root=FOLDER",
         ) from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _encode(plan: Plan, path: Path) -> None:
