@@ -8,6 +8,11 @@ from __future__ import annotations
 from pipeline.domain import Status
 
 
+def with_remedy(problem: str, remedy: str) -> str:
+    """What is wrong and what to do about it, as error messages and the details of failures say it."""
+    return f"{problem}\n  what to do: {remedy}"
+
+
 class PipelineError(Exception):
     """Something the user can mend. ``remedy`` names the action, with the exact override where there is one."""
 
@@ -17,7 +22,7 @@ class PipelineError(Exception):
         self.remedy = remedy
 
     def __str__(self) -> str:
-        return f"{self.problem}\n  what to do: {self.remedy}"
+        return with_remedy(self.problem, self.remedy)
 
 
 class ConfigError(PipelineError):

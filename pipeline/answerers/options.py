@@ -28,6 +28,7 @@ from pipeline.answerers.wording import (
     whole,
 )
 from pipeline.domain import OPTION_LETTERS, Answer, Cost, Question, Status
+from pipeline.errors import with_remedy
 
 _Reading = Callable[[str, Sequence[str]], frozenset[int]]
 
@@ -92,23 +93,23 @@ def conclude(
     # What a cut text would have decided is not known yet where it only hints.
     readings = _DECIDING if truncated else (*_DECIDING, *_SUGGESTING)
     option = None if question.options is None else _read(text, question.options, readings)
-    cut = " It was cut by the token limit: raise answerer.max_new_tokens." if truncated else ""
-    status, detail = Status.OK, ""
+    status, problem, remedy = Status.OK, "", "Reword the question, or take another answerer=NAME."
     if not text.strip():
-        status, detail = Status.EMPTY_ANSWER, f"The model wrote nothing.{cut}"
+        status, problem = Status.EMPTY_ANSWER, "The model wrote nothing."
     elif option is None and _REFUSAL.search(plain(text)):
-        status, detail = Status.REFUSED, "The model declined to answer: see the text, or use another answerer=NAME."
+        status, problem = Status.REFUSED, "The model declined to answer."
     elif option is None and question.options is not None:
         last = OPTION_LETTERS[len(question.options) - 1]
-        status, detail = Status.UNPARSED, f"No single option of A to {last} can be read from the text.{cut}"
-    elif option is None:
-        detail = cut.strip()
+        status, problem = Status.UNPARSED, f"No single option of A to {last} can be read from the text."
+    if truncated and option is None:
+        problem = f"{problem} The token limit cut the text.".strip()
+        remedy = f"Try answerer.max_new_tokens={2 * max(cost.output_tokens, 8)}."
     return Answer(
         question_id=question.id,
         text=text,
         option=option,
         status=status,
-        detail=detail,
+        detail=with_remedy(problem, remedy) if problem else "",
         form=form,
         frame_times=frame_times,
         cost=cost,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from pipeline.domain import OPTION_LETTERS, Question, option_letter
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, with_remedy
 
 _SLOT = re.compile(r"\{([a-z_]+)\}")
 
@@ -65,19 +65,23 @@ def question_fault(question: Question, special_tokens: Iterable[str]) -> str | N
             they would move the place of a frame or end the turn.
     """
     if not question.text.strip():
-        return f"question {question.id} has no text: give it one"
+        return with_remedy(f"Question {question.id} has no text.", "Give it one.")
     options = question.options
     if options is not None:
         if not 2 <= len(options) <= len(OPTION_LETTERS):
-            return (
-                f"question {question.id} has {len(options)} options: give it 2 to {len(OPTION_LETTERS)}, or none at all"
+            return with_remedy(
+                f"Question {question.id} has {len(options)} options.",
+                f"Give it 2 to {len(OPTION_LETTERS)}, or none at all.",
             )
         if empty := [option_letter(i) for i, option in enumerate(options) if not option.strip()]:
-            return f"question {question.id} has no text for option {', '.join(empty)}: give it one, or drop the option"
+            return with_remedy(
+                f"Question {question.id} has no text for option {', '.join(empty)}.", "Give it one, or drop the option."
+            )
     words = "\n".join((question.text, *(options or ())))
     if markup := sorted({token for token in special_tokens if token and token in words}):
-        return (
-            f"question {question.id} holds {', '.join(markup)}, which this model reads as markup: reword the question"
+        return with_remedy(
+            f"Question {question.id} holds {', '.join(markup)}, which this model reads as markup.",
+            "Reword the question, or take another answerer=NAME.",
         )
     return None
 

@@ -8,92 +8,92 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from pipeline.answerers.labels import ORDER_ALONE, FrameLabels
 from pipeline.domain import Frame
-from pipeline.errors import ConfigError
-from pipeline.models.chat import IMAGE, VIDEO, render_chat, text
-from pipeline.models.qwen_family import QWEN2_5_VL
-from pipeline.models.qwen_pixels import FrameScale, image_patches, video_patches
+from pipeline.errors import ConfigError, VideoError
+from pipeline.models.chat import IMAGE, VIDEO, Content, text
+from pipeline.models.qwen_family import IMAGE_PAD, QWEN2_5_VL, VIDEO_PAD
+from pipeline.models.qwen_pixels import FrameScale, Patches, video_patches
 
 if TYPE_CHECKING:
     from pipeline.models.qwen_inputs import QwenInputs
 
-_LATE = 99999.9  # seconds; the longest label counts in the limits
 _AROUND = 2  # vision_start and vision_end
-
-
-@dataclass(frozen=True)
-class QwenReader:
-    """What turns words and pixels into this checkpoint's inputs."""
-
-    tokenizer: Any
-    processor: Any
-    scale: FrameScale
-    system: str | None
 
 
 class QwenForm(Protocol):
     """How frames and their times are put to the model."""
 
+    kind: ClassVar[str]
+    """Its name in the settings."""
+    placeholder: ClassVar[str]
+    """The token that the chat template writes for a picture."""
+
     def time_told(self, family: str) -> str:
         """How the model learns when a frame was, in one line."""
         ...
 
-    def extra_tokens(self) -> int:
-        """Tokens that a frame takes beside those of its pixels, at most."""
+    def text_tokens(self) -> int:
+        """At most so many tokens go with a frame beside those of its pixels."""
         ...
 
-    def encode(self, reader: QwenReader, frames: Sequence[Frame], words: str) -> QwenInputs:
-        """One request's inputs: the frames in order of time, then the words.
+    def content(self, frames: Sequence[Frame], words: str) -> Content:
+        """The user's turn: the frames in order of time, then the words."""
+        ...
+
+    def counts(self, scale: FrameScale, frames: Sequence[Frame]) -> list[int]:
+        """Tokens of each picture of the content.
 
         Raises:
-            ValueError: these frames cannot be put in this form.
+            VideoError: these frames cannot be put in this form.
+        """
+        ...
+
+    def inputs(self, tokenizer: Any, prompt: str, images: Patches, times: Sequence[float]) -> QwenInputs:
+        """The rendered prompt and the frames' patches as one request.
+
+        Args:
+            tokenizer: the checkpoint's.
+            prompt: of :meth:`content`.
+            images: every frame as an image.
+            times: their seconds.
         """
         ...
 
 
 @dataclass(frozen=True)
 class ImagesForm:
-    """Every frame an image, with its second in text before it: true for any model and any spacing."""
+    """Every frame an image, with its second in text before it."""
 
-    label: str
-    """Text before an image; ``{time}`` is its second, as in ``{time:.1f}s: ``. Empty: no time is told."""
-    after: str
-    """Text after an image."""
+    labels: FrameLabels
 
-    def __post_init__(self) -> None:
-        try:
-            self._label(0.0)
-        except (KeyError, IndexError, ValueError) as error:
-            raise ConfigError(
-                f"answerer.images.label={self.label!r} cannot be filled in: {error}",
-                "Its only slot is {time}: answerer.images.label='{time:.1f}s: '",
-            ) from error
+    kind: ClassVar[str] = "images"
+    placeholder: ClassVar[str] = IMAGE_PAD
 
     def time_told(self, family: str) -> str:
         """Whatever the family: text, or nothing."""
-        if self._label(0.0) == self._label(_LATE):
-            return "not told: images in their order"
-        return f"text before each image: {self._label(12.5)!r}"
+        return self.labels.time_told()
 
-    def extra_tokens(self) -> int:
-        """A byte-level tokenizer makes at most one token of a byte."""
-        return len((self._label(_LATE) + self.after).encode()) + _AROUND
+    def text_tokens(self) -> int:
+        """The label, and the marks around the image."""
+        return self.labels.most_tokens() + _AROUND
 
-    def encode(self, reader: QwenReader, frames: Sequence[Frame], words: str) -> QwenInputs:
+    def content(self, frames: Sequence[Frame], words: str) -> Content:
+        """See :class:`QwenForm`."""
+        shown = ((text(self.labels.before(frame.time)), IMAGE, text(self.labels.after)) for frame in frames)
+        return [*(part for parts in shown for part in parts), text(words)]
+
+    def counts(self, scale: FrameScale, frames: Sequence[Frame]) -> list[int]:
+        """Frames may differ in size."""
+        return [scale.tokens(*frame.pixels.shape[:2]) for frame in frames]
+
+    def inputs(self, tokenizer: Any, prompt: str, images: Patches, times: Sequence[float]) -> QwenInputs:
         """See :class:`QwenForm`."""
         from pipeline.models.qwen_inputs import encode
 
-        content: list[Any] = []
-        for frame in frames:
-            content += [text(self._label(frame.time)), IMAGE, text(self.after)]
-        prompt = render_chat(reader.tokenizer, [*content, text(words)], reader.system)
-        patches = image_patches(reader.processor, [frame.pixels for frame in frames], reader.scale)
-        return encode(reader.tokenizer, prompt, images=patches)
-
-    def _label(self, time: float) -> str:
-        return self.label.format(time=time)
+        return encode(tokenizer, prompt, images=images)
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,9 @@ class VideoForm:
     pair_within: float
     """Seconds. Frames further apart than this are not blended; 0 gives every frame its own grid."""
 
+    kind: ClassVar[str] = "video"
+    placeholder: ClassVar[str] = VIDEO_PAD
+
     def __post_init__(self) -> None:
         if self.pair_within < 0:
             raise ConfigError(
@@ -115,24 +118,34 @@ class VideoForm:
 
     def time_told(self, family: str) -> str:
         """Depends on what the family encodes."""
-        if family == QWEN2_5_VL:
-            return "position ids at the true second of each temporal grid"
-        return "not told: a video's frames in their order"
+        return "position ids at the true second of each temporal grid" if family == QWEN2_5_VL else ORDER_ALONE
 
-    def extra_tokens(self) -> int:
+    def text_tokens(self) -> int:
         """The marks around the one video."""
         return _AROUND
 
-    def encode(self, reader: QwenReader, frames: Sequence[Frame], words: str) -> QwenInputs:
+    def content(self, frames: Sequence[Frame], words: str) -> Content:
+        """See :class:`QwenForm`."""
+        return [VIDEO, text(words)]
+
+    def counts(self, scale: FrameScale, frames: Sequence[Frame]) -> list[int]:
+        """One number, of all grids together; frames must come out at one size."""
+        sizes = {scale.size(*frame.pixels.shape[:2]) for frame in frames}
+        if len(sizes) > 1:
+            raise VideoError(
+                "The frames differ in size, so they cannot be one video.",
+                "Take answerer.form=images, or give all frames one shape: answerer.frame_size=[252,448].",
+            )
+        pairs = self.pairs([frame.time for frame in frames])
+        return [len(pairs) * scale.tokens(*frames[0].pixels.shape[:2])]
+
+    def inputs(self, tokenizer: Any, prompt: str, images: Patches, times: Sequence[float]) -> QwenInputs:
         """See :class:`QwenForm`."""
         from pipeline.models.qwen_inputs import encode
 
-        prompt = render_chat(reader.tokenizer, [VIDEO, text(words)], reader.system)
-        images = image_patches(reader.processor, [frame.pixels for frame in frames], reader.scale)
-        times = [frame.time for frame in frames]
         pairs = self.pairs(times)
         grid_times = [times[first] for first, _ in pairs]
-        return encode(reader.tokenizer, prompt, video=video_patches(images, pairs), grid_times=grid_times)
+        return encode(tokenizer, prompt, video=video_patches(images, pairs), grid_times=grid_times)
 
     def pairs(self, times: Sequence[float]) -> list[tuple[int, int]]:
         """The two frames of each temporal grid, from the ascending times; ``(i, i)`` for a frame by itself."""

@@ -43,13 +43,10 @@ def generate_greedily(
         tokenizer: its tokenizer.
         inputs: ``input_ids`` and ``attention_mask`` ``[B, L]``, padded on the left, and whatever else the model takes.
         max_new_tokens: a limit for each item.
-
-    Raises:
-        OutOfMemoryError: the batch does not fit the device.
     """
     device = model.get_input_embeddings().weight.device
     ends, pad = end_tokens(model, tokenizer), pad_token(model, tokenizer)
-    with mapped_out_of_memory(), _only(model, ends, pad), torch.inference_mode():
+    with _only(model, ends, pad), torch.inference_mode():
         output = model.generate(
             **{name: tensor.to(device) for name, tensor in inputs.items()},
             do_sample=False,
@@ -87,7 +84,8 @@ def mapped_out_of_memory() -> Iterator[None]:
     except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError
         if not _is_out_of_memory(error):
             raise
-        problem = f"The model call does not fit the device's memory: {str(error).splitlines()[0]}"
+        reason, _, _ = str(error).partition("\n")  # Python's own MemoryError gives none
+        problem = f"The model call does not fit the device's memory. {reason}".strip()
     else:
         return
     gc.collect()

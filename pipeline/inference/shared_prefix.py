@@ -46,7 +46,7 @@ class Continuation:
 
     tokens: tuple[int, ...]
     """Without the token that ended it."""
-    finished: bool
+    ended: bool
     """It ended by itself; false if the token limit cut it."""
 
 

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import CheckpointError
+from pipeline.models.remedies import restore
 
 Content = Sequence[Mapping[str, Any]]
 """What one user turn holds, in order: ``{"type": "text", "text": ...}``, ``{"type": "image"}`` or ``"video"``."""
 
-_RESTORE = "Restore the tokenizer files of the checkpoint, or name another one with ...checkpoint.source=."
+_RESTORE = restore("the tokenizer files of the checkpoint")
 
 
 def text(words: str) -> dict[str, Any]:

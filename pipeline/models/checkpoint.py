@@ -8,14 +8,16 @@ from __future__ import annotations
 import gc
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pipeline.errors import CheckpointError, ConfigError
 from pipeline.models import hub, weights
-from pipeline.models.hub import fetch_it, override
+from pipeline.models.hub import fetch_it
 from pipeline.models.placement import check_fits, free_bytes, pick_attention, pick_device, pick_dtype, room_for_weights
+from pipeline.models.remedies import override, restore
 
 if TYPE_CHECKING:
     from torch import nn
@@ -42,8 +44,7 @@ class Checkpoint:
         if not self.source.strip():
             raise ConfigError(
                 "The checkpoint has no source.",
-                "Name a hub id or a folder: answerer.checkpoint.source=Qwen/Qwen2-VL-7B-Instruct "
-                "(sampler.checkpoint.source=... for the sampler).",
+                f"Name a hub id or a folder: {override('source')}.",
             )
 
     @property
@@ -101,6 +102,29 @@ def fingerprint(checkpoint: Checkpoint) -> str:
     return f"commit:{path.parent.name}" if folder is None else f"sha256:{weights.digest(folder)}"
 
 
+def model_type(checkpoint: Checkpoint, known: Mapping[str, str]) -> str:
+    """Which of the ``known`` models the checkpoint is, by its ``config.json``.
+
+    Args:
+        checkpoint: it.
+        known: ``model_type`` to the name that people know.
+
+    Raises:
+        CheckpointError: it is another model, and which.
+    """
+    config = raw_config(checkpoint)
+    found = config.get("model_type")
+    if found in known:
+        return str(found)
+    architecture = ", ".join(config.get("architectures") or ()) or "no architecture named"
+    names = " or ".join(known.values())
+    raise CheckpointError(
+        f"{checkpoint.source} is not {names}: its model_type is {found} ({architecture}).",
+        f"Name a checkpoint of {names}: {override('source')}; or take the answerer or sampler for this model: "
+        "`gens list answerers`, `gens list samplers`.",
+    )
+
+
 def load(model_class: type[Model], checkpoint: Checkpoint, config: Any = None) -> Model:
     """The checkpoint's weights in a ``model_class``, ready for inference.
 
@@ -144,8 +168,7 @@ def load(model_class: type[Model], checkpoint: Checkpoint, config: Any = None) -
     except torch.OutOfMemoryError as error:
         raise CheckpointError(
             f"{checkpoint.source} does not fit the memory of {device}.",
-            "Take a smaller checkpoint, or answerer.checkpoint.device=spread or =cpu (sampler.checkpoint.device "
-            "for the sampler).",
+            f"Take a smaller checkpoint, or several GPUs: {override('device', 'spread')}; or the CPU: device=cpu.",
         ) from error
     except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
@@ -190,7 +213,7 @@ def _check_clean(info: dict[str, Any], checkpoint: Checkpoint, model_class: type
 
 def _refetch(checkpoint: Checkpoint) -> str:
     if checkpoint.folder is not None:
-        return f"Restore the folder, or name another one: {override('source')}."
+        return restore("the folder")
     return fetch_it(checkpoint.source, checkpoint.revision)
 
 

@@ -8,13 +8,9 @@ from pathlib import Path
 
 from pipeline.errors import CheckpointError
 from pipeline.models import weights
+from pipeline.models.remedies import override
 
 _SMALL_FILES = ["*.json", "*.jinja", "*.txt", "*.model"]
-
-
-def override(field: str) -> str:
-    """The override that changes a field of the checkpoint, for either stage."""
-    return f"answerer.checkpoint.{field}=... (sampler.checkpoint.{field}=... for the sampler)"
 
 
 def fetch_it(source: str, revision: str | None) -> str:
@@ -22,8 +18,7 @@ def fetch_it(source: str, revision: str | None) -> str:
     named = f" --revision {revision}" if revision else ""
     return (
         f"Fetch it on a machine with network: `hf download {source}{named} --local-dir FOLDER` (older: "
-        f"`huggingface-cli download`), then answerer.checkpoint.source=FOLDER (sampler.checkpoint.source=FOLDER for "
-        "the sampler)."
+        f"`huggingface-cli download`), then {override('source', 'FOLDER')}."
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pipeline.errors import CheckpointError, ConfigError, MissingExtraError
+from pipeline.models.remedies import override
 
 if TYPE_CHECKING:
     import torch
@@ -34,7 +35,7 @@ def pick_device(asked: str) -> str:
     here = ", ".join(["auto", "cpu", *(["cuda", "spread"] if count else []), *(f"cuda:{i}" for i in range(count))])
     raise ConfigError(
         f"There is no device {asked!r} here.",
-        f"Take one of {here}: answerer.checkpoint.device=auto (sampler.checkpoint.device=auto for the sampler).",
+        f"Take one of {here}: {override('device', 'auto')}.",
     )
 
 
@@ -65,7 +66,7 @@ def pick_attention(asked: str, device: str, dtype: torch.dtype) -> str:
         return asked
     import importlib.util
 
-    sdpa = "answerer.checkpoint.attention=sdpa (sampler.checkpoint.attention=sdpa for the sampler)"
+    sdpa = override("attention", "sdpa")
     if importlib.util.find_spec("flash_attn") is None:
         raise MissingExtraError(
             "attention=flash_attention_2 was asked for, and flash-attn is not installed.",

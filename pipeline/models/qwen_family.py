@@ -1,14 +1,18 @@
-"""Which Qwen checkpoint is before us: its model class and its limits, from ``config.json`` alone."""
+"""Which Qwen checkpoint is before us: its model class and its limits, from ``config.json`` alone; its placeholders."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from pipeline.errors import CheckpointError
-from pipeline.models.checkpoint import Checkpoint, load, raw_config
+from pipeline.models.checkpoint import Checkpoint, load, model_type, raw_config
+from pipeline.models.remedies import restore
 
 QWEN2_VL = "qwen2_vl"
 QWEN2_5_VL = "qwen2_5_vl"
+IMAGE_PAD = "<|image_pad|>"
+VIDEO_PAD = "<|video_pad|>"
+_NAMES = {QWEN2_VL: "Qwen2-VL", QWEN2_5_VL: "Qwen2.5-VL"}
 
 
 def family(checkpoint: Checkpoint) -> str:
@@ -17,16 +21,7 @@ def family(checkpoint: Checkpoint) -> str:
     Raises:
         CheckpointError: it is another model, and which.
     """
-    config = raw_config(checkpoint)
-    found = config.get("model_type")
-    if found in (QWEN2_VL, QWEN2_5_VL):
-        return str(found)
-    architecture = ", ".join(config.get("architectures") or ()) or "no architecture named"
-    raise CheckpointError(
-        f"{checkpoint.source} is neither Qwen2-VL nor Qwen2.5-VL: its model_type is {found} ({architecture}).",
-        "Name a Qwen2-VL or Qwen2.5-VL checkpoint with ...checkpoint.source=, or take the answerer or sampler for this "
-        "model: `gens list answerers`, `gens list samplers`.",
-    )
+    return model_type(checkpoint, _NAMES)
 
 
 def context_tokens(checkpoint: Checkpoint) -> int:
@@ -41,7 +36,7 @@ def context_tokens(checkpoint: Checkpoint) -> int:
     if not isinstance(found, int):
         raise CheckpointError(
             f"config.json of {checkpoint.source} has no max_position_embeddings.",
-            "Restore config.json of the checkpoint, or name another one with ...checkpoint.source=.",
+            restore("config.json of the checkpoint"),
         )
     return found
 

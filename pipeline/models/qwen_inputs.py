@@ -8,11 +8,9 @@ from typing import Any
 
 import torch
 
-from pipeline.errors import ConfigError
+from pipeline.models.prompt_ids import expanded, left_padded
+from pipeline.models.qwen_family import IMAGE_PAD, VIDEO_PAD
 from pipeline.models.qwen_pixels import Patches
-
-IMAGE_PAD = "<|image_pad|>"
-VIDEO_PAD = "<|video_pad|>"
 
 
 @dataclass(frozen=True)
@@ -51,21 +49,12 @@ def encode(
         grid_times: seconds of the video's temporal grids.
 
     Raises:
-        ConfigError: the prompt does not have one placeholder a picture.
+        ConfigError, CheckpointError: the prompt does not have one placeholder a picture.
     """
     image_id, video_id = tokenizer.convert_tokens_to_ids([IMAGE_PAD, VIDEO_PAD])
-    compact = torch.tensor(tokenizer(prompt, add_special_tokens=False).input_ids)
-    repeats = torch.ones_like(compact)
-    for token, name, patches in ((image_id, IMAGE_PAD, images), (video_id, VIDEO_PAD, video)):
-        lengths = [] if patches is None else patches.tokens
-        places = (compact == token).nonzero().flatten()
-        if len(places) != len(lengths):
-            raise ConfigError(
-                f"The prompt holds {name} {len(places)} times for {len(lengths)} pictures.",
-                f"Take {name} out of the prompt texts in the YAML: the chat template writes it.",
-            )
-        repeats[places] = torch.tensor(lengths, dtype=repeats.dtype)
-    input_ids = compact.repeat_interleave(repeats)
+    shown = {IMAGE_PAD: images, VIDEO_PAD: video}
+    lengths = {name: [] if patches is None else patches.tokens for name, patches in shown.items()}
+    input_ids = torch.tensor(expanded(tokenizer, prompt, lengths))
     kinds = (input_ids == image_id).int() + 2 * (input_ids == video_id).int()
     return QwenInputs(input_ids, kinds, images, video, tuple(grid_times))
 
@@ -77,15 +66,10 @@ def collate(requests: Sequence[QwenInputs], pad: int) -> dict[str, torch.Tensor]
         requests: at least one.
         pad: the padding token's id.
     """
-    longest = max(request.tokens for request in requests)
-
-    def padded(rows: Sequence[torch.Tensor], value: int) -> torch.Tensor:
-        return torch.stack([torch.nn.functional.pad(row, (longest - len(row), 0), value=value) for row in rows])
-
     batch = {
-        "input_ids": padded([request.input_ids for request in requests], pad),
-        "attention_mask": padded([torch.ones_like(request.input_ids) for request in requests], 0),
-        "mm_token_type_ids": padded([request.mm_token_type_ids for request in requests], 0),
+        "input_ids": left_padded([request.input_ids for request in requests], pad),
+        "attention_mask": left_padded([torch.ones_like(request.input_ids) for request in requests], 0),
+        "mm_token_type_ids": left_padded([request.mm_token_type_ids for request in requests], 0),
     }
     images = [request.images for request in requests if request.images is not None]
     videos = [request.video for request in requests if request.video is not None]

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.errors import CheckpointError, ConfigError
+from pipeline.errors import CheckpointError, ConfigError, VideoError
+from pipeline.models.remedies import override, restore
 
 if TYPE_CHECKING:
     import torch
@@ -53,23 +54,29 @@ class FrameScale:
                 f"A token is {UNIT} x {UNIT} pixels: answerer.max_pixels={256 * UNIT**2} gives up to 256 a frame.",
             )
         if self.fixed is not None and any(side < UNIT or side % UNIT for side in self.fixed):
+            rows, columns = (max(UNIT, round(side / UNIT) * UNIT) for side in self.fixed)
             raise ConfigError(
-                f"A frame of {self.fixed[0]} x {self.fixed[1]} pixels cannot be cut into tokens.",
-                f"Both sides must be multiples of {UNIT}, say answerer.frame_size=[252,448].",
+                f"A frame of {self.fixed[0]} x {self.fixed[1]} pixels cannot be cut into tokens of {UNIT} x {UNIT} "
+                "pixels.",
+                f"Take multiples, say answerer.frame_size=[{rows},{columns}] (sampler.frame.height={rows} "
+                f"sampler.frame.width={columns} for the sampler).",
             )
 
     def size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width that a frame of this shape gets.
 
         Raises:
-            ValueError: one side is more than 200 times the other.
+            VideoError: one side is more than 200 times the other.
         """
         from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
         if self.fixed is not None:
             return self.fixed
         if max(height, width) > _MOST_UNEQUAL * min(height, width):
-            raise ValueError(f"A frame of {height} x {width} pixels is too long a strip for this model.")
+            raise VideoError(
+                f"A frame of {height} x {width} pixels is too long a strip for this model.",
+                "Give all frames one shape: answerer.frame_size=[252,448].",
+            )
         sized: tuple[int, int] = smart_resize(height, width, UNIT, self.min_pixels, self.max_pixels)
         return sized
 
@@ -107,14 +114,14 @@ def load_image_processor(folder: Path) -> Any:
     except (OSError, ValueError, TypeError) as error:
         raise CheckpointError(
             f"The image processor in {folder} cannot be read: {error}",
-            "Restore preprocessor_config.json of the checkpoint, or name another one with ...checkpoint.source=.",
+            restore("preprocessor_config.json of the checkpoint"),
         ) from error
     found = (processor.patch_size, processor.merge_size, processor.temporal_patch_size)
     if found != (PATCH, MERGE, 2):
         raise CheckpointError(
             f"The image processor in {folder} has patch, merge and temporal sizes {found}; the Qwen2-VL family has "
             f"{(PATCH, MERGE, 2)}.",
-            "Name a Qwen2-VL or Qwen2.5-VL checkpoint with ...checkpoint.source=.",
+            f"Name a checkpoint of Qwen2-VL or Qwen2.5-VL: {override('source')}.",
         )
     return processor
 
@@ -128,7 +135,7 @@ def image_patches(processor: Any, frames: Sequence[Pixels], scale: FrameScale) -
         scale: the size they get.
 
     Raises:
-        ValueError: a frame is too long a strip.
+        VideoError: a frame is too long a strip.
     """
     from PIL import Image
 
@@ -151,15 +158,10 @@ def video_patches(images: Patches, pairs: Sequence[tuple[int, int]]) -> Patches:
     Args:
         images: frames of one size, from :func:`image_patches`.
         pairs: the indices of the frames of each temporal grid.
-
-    Raises:
-        ValueError: the frames differ in size.
     """
     import torch
 
     rows, columns = (int(side) for side in images.grids[0, 1:])
-    if any((int(h), int(w)) != (rows, columns) for _, h, w in images.grids):
-        raise ValueError("The frames differ in size, so they cannot be one video.")
     halves = images.values.view(len(images.grids), rows * columns, 3, 2, PATCH, PATCH)
     first = halves[[pair[0] for pair in pairs], :, :, 0]
     second = halves[[pair[1] for pair in pairs], :, :, 1]

@@ -21,9 +21,9 @@ from pipeline.inference.greedy import Generated, end_tokens
 from pipeline.inference.shared_prefix import Prefix, continue_greedily, prefill
 from pipeline.models.chat import load_tokenizer, render_chat, special_tokens
 from pipeline.models.checkpoint import Checkpoint, release, resolve
-from pipeline.models.qwen_family import context_tokens, load_qwen
-from pipeline.models.qwen_inputs import IMAGE_PAD, encode
-from pipeline.models.qwen_pixels import PATCH, UNIT, FrameScale, Patches, Pixels, image_patches, load_image_processor
+from pipeline.models.qwen_family import IMAGE_PAD, context_tokens, load_qwen
+from pipeline.models.qwen_inputs import encode
+from pipeline.models.qwen_pixels import PATCH, Patches, Pixels, image_patches, load_image_processor
 from pipeline.samplers.frames import FrameSize
 from pipeline.samplers.prompt import FramePrompt
 
@@ -53,7 +53,7 @@ class Backbone:
         folder = resolve(checkpoint)
         self._checkpoint = checkpoint
         self._prompt = prompt
-        self._scale = FrameScale(UNIT**2, size.height * size.width, (size.height, size.width))
+        self._scale = size.scale
         self._grid = [1, size.height // PATCH, size.width // PATCH]
         self._image_processor = load_image_processor(folder)
         self._tokenizer = load_tokenizer(folder)
@@ -133,7 +133,7 @@ class Backbone:
             max_new_tokens=max_new_tokens,
         )
         return [
-            Generated(self._tokenizer.decode(given.tokens, skip_special_tokens=True), given.tokens, given.finished)
+            Generated(self._tokenizer.decode(given.tokens, skip_special_tokens=True), given.tokens, given.ended)
             for given in written
         ]
 

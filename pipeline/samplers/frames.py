@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.domain import FrameSource, Video
-from pipeline.errors import ConfigError
-from pipeline.models.qwen_pixels import UNIT
+from pipeline.models.qwen_pixels import UNIT, FrameScale
 from pipeline.video.timeline import candidate_times
 
 if TYPE_CHECKING:
@@ -25,12 +24,16 @@ class FrameSize:
     width: int
 
     def __post_init__(self) -> None:
-        for side, pixels in (("height", self.height), ("width", self.width)):
-            if pixels < UNIT or pixels % UNIT:
-                raise ConfigError(
-                    f"Frames of {pixels} pixels in {side} cannot be cut into tokens of {UNIT} x {UNIT} pixels.",
-                    f"Take a multiple: sampler.frame.{side}={max(UNIT, round(pixels / UNIT) * UNIT)}.",
-                )
+        _ = self.scale
+
+    @property
+    def scale(self) -> FrameScale:
+        """The same for the model.
+
+        Raises:
+            ConfigError: frames of this size cannot be cut into tokens.
+        """
+        return FrameScale(UNIT**2, UNIT**2, (self.height, self.width))
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from omegaconf import OmegaConf
 from tiny import write_llava_onevision
 
 from pipeline.answerers import Answerer, AnswerRequest
+from pipeline.answerers.labels import FrameLabels
 from pipeline.answerers.llava_onevision import LlavaOnevision
-from pipeline.answerers.llava_onevision_frames import ImagesForm
 from pipeline.answerers.prompts import AnswerPrompt
 from pipeline.config import build, conf_dir
 from pipeline.domain import Frame, Question, Status, Video
@@ -41,7 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def answerer(folder: Path, form: str = "images", **changes: Any) -> LlavaOnevision:
     checkpoint = Checkpoint(str(folder), None, "float32", "sdpa", "cpu")
-    made = LlavaOnevision("llava", checkpoint, form, ImagesForm("{time:.1f}s: ", "\n"), PROMPT, 6)  # type: ignore[arg-type]
+    made = LlavaOnevision("llava", checkpoint, form, FrameLabels("{time:.1f}s: ", "\n"), PROMPT, 6)  # type: ignore[arg-type]
     return dataclasses.replace(made, **changes)
 
 
@@ -79,7 +79,7 @@ def test_images_are_what_the_stock_processor_makes(folder: Path) -> None:
     from PIL import Image
 
     ours, asked = answerer(folder), request(3)
-    stock = StockProcessor(folder, ours._inputs.tokenizer)
+    stock = StockProcessor(folder, ours._local.reader.tokenizer)
     prompt = (
         "<|im_start|>user \n0.0s: <image>\n1.2s: <image>\n2.5s: <image>\nWhich colour?\nA. red\nB. blue\n"
         "Answer with the option's letter from the given choices directly.<|im_end|><|im_start|>assistant\n"
@@ -91,11 +91,11 @@ def test_images_are_what_the_stock_processor_makes(folder: Path) -> None:
     assert mine["image_sizes"].tolist() == theirs["image_sizes"].tolist() == [[45, 80]] * 3
     assert torch.equal(mine["pixel_values"], theirs["pixel_values"].float())
     with torch.inference_mode():
-        logits = ours._model(**mine).logits
-        expected = ours._model(**{k: v.float() if k == "pixel_values" else v for k, v in theirs.items()}).logits
-        tokens = ours._model.generate(**theirs, do_sample=False, max_new_tokens=6, repetition_penalty=1.0)
+        logits = ours._local.model(**mine).logits
+        expected = ours._local.model(**{k: v.float() if k == "pixel_values" else v for k, v in theirs.items()}).logits
+        tokens = ours._local.model.generate(**theirs, do_sample=False, max_new_tokens=6, repetition_penalty=1.0)
     assert torch.equal(logits, expected)
-    assert ours.answer([asked])[0].text == ours._inputs.tokenizer.decode(
+    assert ours.answer([asked])[0].text == ours._local.reader.tokenizer.decode(
         tokens[0, theirs["input_ids"].shape[1] :], skip_special_tokens=True
     )
 
@@ -106,17 +106,17 @@ def test_a_video_is_what_the_stock_code_makes(folder: Path) -> None:
 
     ours, asked = answerer(folder, "video"), request(5)
     mine = ours.encode(asked)
-    tokens = StockProcessor(folder, ours._inputs.tokenizer).replace_video_token(
+    tokens = StockProcessor(folder, ours._local.reader.tokenizer).replace_video_token(
         {"pixel_values_videos": mine["pixel_values_videos"]}, 0
     )
     prompt = f"<|im_start|>user {tokens}\nWhich colour?\nAnswer the question using a single word or phrase."
     free = ours.encode(dataclasses.replace(asked, question=Question("q", "clip.mp4", "Which colour?")))
-    assert ours._inputs.tokenizer.decode(free["input_ids"][0]) == f"{prompt}<|im_end|><|im_start|>assistant\n"
+    assert ours._local.reader.tokenizer.decode(free["input_ids"][0]) == f"{prompt}<|im_end|><|im_start|>assistant\n"
     siglip = SiglipImageProcessorPil(size={"height": 56, "width": 56}, image_mean=[0.5] * 3, image_std=[0.5] * 3)
     pixels = siglip([frame.pixels for frame in asked.frames], resample=3, return_tensors="pt")["pixel_values"]
     assert torch.allclose(mine["pixel_values_videos"][0], pixels.float(), atol=1e-6)
     with torch.inference_mode():  # the model itself refuses a wrong number of placeholders
-        assert ours._model(**mine).logits.isfinite().all()
+        assert ours._local.model(**mine).logits.isfinite().all()
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -131,11 +131,11 @@ def test_a_batch_answers_as_its_requests_do_alone(folder: Path, form: str) -> No
     assert [a.cost.prompt_tokens for a in together] == [a.cost.prompt_tokens for a in alone]
     assert len({a.text for a in together}) == 4  # what the model sees matters
     assert [len(a.frame_times) for a in together] == [3, 1, 3, 2]
-    inputs, alike = ours._inputs, requests if form == "images" else [requests[0], requests[2]]
-    prepared = [inputs.prepare(asked.frames, PROMPT.render(asked.question)) for asked in alike]
+    reader, alike = ours._local.reader, requests if form == "images" else [requests[0], requests[2]]
+    encoded = [reader.encode(asked.frames, PROMPT.render(asked.question)) for asked in alike]
     with torch.inference_mode():
-        batch = ours._model(**inputs.batch(prepared)).logits[:, -1]
-        single = torch.cat([ours._model(**ours.encode(asked)).logits[:, -1] for asked in alike])
+        batch = ours._local.model(**reader.collate(encoded, reader.tokenizer.pad_token_id)).logits[:, -1]
+        single = torch.cat([ours._local.model(**ours.encode(asked)).logits[:, -1] for asked in alike])
     assert (batch - single).abs().max() < 1e-4
 
 
@@ -185,12 +185,6 @@ def test_a_question_with_markup_or_without_text_is_refused(
     assert bad.detail
 
 
-def test_no_frames_is_no_answer(folder: Path) -> None:
-    asked = dataclasses.replace(request(1), frames=())
-    (answer,) = answerer(folder).answer([asked])
-    assert answer.status is Status.NO_FRAMES
-
-
 def test_out_of_memory_is_the_failure_of_the_request_that_is_too_large(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,30 +193,19 @@ def test_out_of_memory_is_the_failure_of_the_request_that_is_too_large(
     ours = answerer(folder)
     requests = [request(2), request(3), request(9), request(1)]
     expected = [a.text for a in ours.answer(requests)]
-    generate = ours._model.generate
+    generate = ours._local.model.generate
 
     def small_memory(**inputs: Any) -> Any:
         if len(inputs["pixel_values"]) > 8:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
         return generate(**inputs)
 
-    monkeypatch.setattr(ours._model, "generate", small_memory)
+    monkeypatch.setattr(ours._local.model, "generate", small_memory)
     answers = ours.answer(requests)
     assert [a.status is Status.OUT_OF_MEMORY for a in answers] == [False, False, True, False]
     assert [a.text for a in answers] == [*expected[:2], "", expected[3]]
     assert "selection.budget=4" in answers[2].detail
     assert "execution.answer_batch=1" in answers[2].detail
-
-
-def test_close_frees_the_model_and_a_later_answer_loads_it_again(folder: Path) -> None:
-    ours = answerer(folder)
-    first = ours.answer([request(2)])[0].text
-    weight = ours._model.lm_head.weight
-    ours.close()
-    assert weight.numel() == 0
-    assert ours.answer([request(2)])[0].text == first
-    ours.close()
-    ours.close()
 
 
 def test_identity_changes_with_what_decides_the_answers(folder: Path, tmp_path: Path) -> None:
@@ -236,7 +219,7 @@ def test_identity_changes_with_what_decides_the_answers(folder: Path, tmp_path: 
         answerer(folder, "video"),
         answerer(folder, max_new_tokens=7),
         answerer(folder, prompt=dataclasses.replace(PROMPT, free="Say: {question}")),
-        answerer(folder, images=ImagesForm("", "\n")),
+        answerer(folder, images=FrameLabels("", "\n")),
         answerer(other),
     ]
     assert len({json.dumps(a.identity()) for a in (ours, *changed)}) == 6
@@ -247,7 +230,7 @@ def test_identity_changes_with_what_decides_the_answers(folder: Path, tmp_path: 
     [
         ({"model_type": "llava", "architectures": ["LlavaQwenForCausalLM"]}, "LlavaQwenForCausalLM"),
         ({"model_type": "qwen2_vl"}, "qwen2_vl"),
-        ({"vision_feature_select_strategy": "default"}, "does not load"),
+        ({"vision_feature_select_strategy": "default"}, "selects 'default' features"),
     ],
 )
 def test_another_family_is_refused(folder: Path, tmp_path: Path, change: dict[str, Any], message: str) -> None:
@@ -270,29 +253,24 @@ def test_a_folder_that_does_not_fit_together_is_refused(folder: Path, tmp_path: 
     shutil.copy(folder / "preprocessor_config.json", settings)
     template = json.loads((broken / "chat_template.json").read_text())["chat_template"]
     (broken / "chat_template.json").write_text(json.dumps({"chat_template": template.replace("<video>", "")}))
-    with pytest.raises(CheckpointError, match="0 placeholders for 1"):
+    with pytest.raises(CheckpointError, match="<video> 0 times for 1 pictures"):
         answerer(broken, "video").answer([request(1)])
 
 
 def test_times_are_told_or_not(folder: Path) -> None:
-    timed, untimed = answerer(folder), answerer(folder, images=ImagesForm("", " "))
+    timed, untimed = answerer(folder), answerer(folder, images=FrameLabels("", " "))
     assert "'12.5s: '" in timed.limits().time_told
     assert "not told" in untimed.limits().time_told
     assert "not told" in answerer(folder, "video").limits().time_told
-    words = timed._inputs.tokenizer.decode(untimed.encode(request(2))["input_ids"][0]).replace("<image>", "")
+    words = timed._local.reader.tokenizer.decode(untimed.encode(request(2))["input_ids"][0]).replace("<image>", "")
     assert words.startswith("<|im_start|>user \n  Which colour?")
     assert [timed.answer([request(2)])[0].form, untimed.answer([request(2)])[0].form] == [
-        "images of 56 x 56 pixels; time text before each image: '12.5s: '",
-        "images of 56 x 56 pixels; time not told: images in their order",
+        "images of 56 x 56 pixels; time: text before each image: '12.5s: '",
+        "images of 56 x 56 pixels; time: not told: images in their order",
     ]
     for label in ("{t}", "{", "{time:x}", "{0}"):
         with pytest.raises(ConfigError, match=r"answerer\.images\.label"):
-            ImagesForm(label, "")
-
-
-def test_an_answer_needs_a_token(folder: Path) -> None:
-    with pytest.raises(ConfigError, match=r"answerer\.max_new_tokens"):
-        answerer(folder, max_new_tokens=0)
+            FrameLabels(label, "")
 
 
 @pytest.mark.parametrize("name", ["llava_onevision_0_5b", "llava_onevision_7b"])

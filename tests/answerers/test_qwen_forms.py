@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +12,15 @@ import pytest
 import tiny
 import torch
 
-from pipeline.answerers.qwen_forms import ImagesForm, QwenReader, VideoForm
+from pipeline.answerers.labels import FrameLabels
+from pipeline.answerers.qwen_forms import ImagesForm, QwenForm, VideoForm
+from pipeline.answerers.qwen_reader import QwenReader
 from pipeline.domain import Frame
-from pipeline.models.chat import IMAGE, VIDEO, load_tokenizer, render_chat, text
+from pipeline.models.chat import IMAGE, VIDEO, render_chat, text
 from pipeline.models.checkpoint import Checkpoint
 from pipeline.models.qwen_family import load_qwen
-from pipeline.models.qwen_inputs import collate
-from pipeline.models.qwen_pixels import FrameScale, load_image_processor
+from pipeline.models.qwen_inputs import QwenInputs, collate
+from pipeline.models.qwen_pixels import FrameScale
 from pipeline.models.qwen_positions import rope_index, true_times
 
 SIDES = (56, 84)  # resized by neither: torchvision's bicubic differs from Pillow's in single grey levels
@@ -30,7 +34,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def reader(folder: Path) -> QwenReader:
-    return QwenReader(load_tokenizer(folder), load_image_processor(folder), FrameScale(3136, 12544, None), None)
+    checkpoint = Checkpoint(str(folder), None, "float32", "sdpa", "cpu")
+    form = ImagesForm(FrameLabels("{time:.1f}s: ", "\n"))
+    return QwenReader.open(checkpoint, FrameScale(3136, 12544, None), form, None)
+
+
+def told(reader: QwenReader, form: QwenForm, frames: Sequence[Frame]) -> QwenInputs:
+    return dataclasses.replace(reader, form=form).encode(frames, "Why?")
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +59,7 @@ def filmed(*times: float) -> list[Frame]:
 
 def test_the_image_form_is_the_stock_processors(stock: Any, reader: QwenReader) -> None:
     frames = filmed(0.0, 7.5, 100.0)
-    ours = collate([ImagesForm("{time:.1f}s: ", "\n").encode(reader, frames, "Why?")], pad=0)
+    ours = collate([reader.encode(frames, "Why?")], pad=0)
     content: list[Any] = []
     for frame in frames:
         content += [text(f"{frame.time:.1f}s: "), IMAGE, text("\n")]
@@ -67,7 +77,7 @@ def test_the_video_form_is_the_stock_processors_where_frames_are_evenly_spaced(
     stock: Any, reader: QwenReader, folder: Path
 ) -> None:
     frames = filmed(0.0, 1.0, 2.0, 3.0, 4.0, 5.0)
-    encoded = VideoForm(1.0).encode(reader, frames, "Why?")
+    encoded = told(reader, VideoForm(1.0), frames)
     ours = collate([encoded], pad=0)
     theirs = stock(
         text=[render_chat(reader.tokenizer, [VIDEO, text("Why?")])],
@@ -93,18 +103,18 @@ def test_the_video_form_is_the_stock_processors_where_frames_are_evenly_spaced(
 
     model = load_qwen(Checkpoint(str(folder), None, "float32", "sdpa", "cpu"))
     kinds = {name: ours[name] for name in ("mm_token_type_ids", "video_grid_thw", "attention_mask")}
-    told = rope_index(model.model, ours["input_ids"], second_per_grid_ts=torch.as_tensor(seconds), **kinds)
+    evenly = rope_index(model.model, ours["input_ids"], second_per_grid_ts=torch.as_tensor(seconds), **kinds)
     with true_times(model, [encoded.grid_times]):
         true = model.model.get_rope_index(ours["input_ids"], **kinds)
-    assert torch.equal(told[0], true[0])
+    assert torch.equal(evenly[0], true[0])
 
 
 def test_a_frame_is_not_blended_with_one_a_minute_later(reader: QwenReader) -> None:
-    near, far = (VideoForm(2.0).encode(reader, filmed(0.0, second), "Why?") for second in (1.0, 60.0))
+    near, far = (told(reader, VideoForm(2.0), filmed(0.0, second)) for second in (1.0, 60.0))
     assert near.video is not None
     assert far.video is not None
     assert near.video.grids.tolist() == [[1, 4, 6]]
     assert far.video.grids.tolist() == [[2, 4, 6]]
-    lone = ImagesForm("", "").encode(reader, filmed(0.0, 60.0), "Why?")
+    lone = told(reader, ImagesForm(FrameLabels("", "")), filmed(0.0, 60.0))
     assert lone.images is not None
     assert torch.equal(far.video.values, lone.images.values)

@@ -89,6 +89,11 @@ def test_torchs_out_of_memory_becomes_our_own() -> None:
         torch.empty(2**52)
 
 
+def test_pythons_out_of_memory_which_has_no_words_becomes_our_own() -> None:
+    with pytest.raises(OutOfMemoryError, match="does not fit the device's memory"), mapped_out_of_memory():
+        raise MemoryError
+
+
 def test_other_errors_of_torch_stay_what_they_are() -> None:
     with pytest.raises(RuntimeError, match="shape"), mapped_out_of_memory():
         torch.zeros(3).view(2)

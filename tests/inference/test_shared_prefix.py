@@ -86,7 +86,7 @@ def test_token_for_token_what_generate_gives(reference: Reference) -> None:
     assert len({tuple(tokens) for tokens in stock}) > 1  # the suffix matters to this model
     together = reference.together(reference.suffixes, ends=[0])
     assert [list(given.tokens) for given in together] == stock
-    assert not any(given.finished for given in together)
+    assert not any(given.ended for given in together)
 
 
 def test_alone_or_in_company_makes_no_difference(reference: Reference) -> None:
@@ -102,8 +102,8 @@ def test_each_ends_at_its_own_end_token(reference: Reference) -> None:
     together = reference.together(reference.suffixes, ends=ends)
     for suffix, given in zip(reference.suffixes, together, strict=True):
         stock = reference.stock(suffix, ends=ends)
-        assert given.finished == (stock[-1] in ends)
-        assert list(given.tokens) == (stock[:-1] if given.finished else stock)
+        assert given.ended == (stock[-1] in ends)
+        assert list(given.tokens) == (stock[:-1] if given.ended else stock)
     assert len({len(given.tokens) for given in together}) > 1
 
 
@@ -112,7 +112,7 @@ def test_leaves_when_it_is_complete(reference: Reference) -> None:
     together = reference.together(reference.suffixes, ends=[0], is_complete=lambda tokens: tokens[-1] % 7 == 3)
     for tokens, given in zip(free, together, strict=True):
         until = next((place for place, token in enumerate(tokens) if token % 7 == 3), None)
-        assert given.finished == (until is not None)
+        assert given.ended == (until is not None)
         assert list(given.tokens) == (tokens if until is None else tokens[: until + 1])
 
 

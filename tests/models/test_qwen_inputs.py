@@ -10,7 +10,8 @@ import torch
 
 from pipeline.errors import ConfigError
 from pipeline.models.chat import IMAGE, VIDEO, load_tokenizer, render_chat, text
-from pipeline.models.qwen_inputs import IMAGE_PAD, collate, encode
+from pipeline.models.qwen_family import IMAGE_PAD
+from pipeline.models.qwen_inputs import collate, encode
 from pipeline.models.qwen_pixels import FrameScale, image_patches, load_image_processor, video_patches
 
 

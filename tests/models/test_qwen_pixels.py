@@ -12,7 +12,7 @@ import pytest
 import tiny
 import torch
 
-from pipeline.errors import CheckpointError, ConfigError
+from pipeline.errors import CheckpointError, ConfigError, VideoError
 from pipeline.models.checkpoint import Checkpoint
 from pipeline.models.qwen_family import load_qwen
 from pipeline.models.qwen_pixels import FrameScale, image_patches, load_image_processor, video_patches
@@ -126,14 +126,8 @@ def test_patches_are_those_of_the_stock_video_processor(processor: Any) -> None:
     assert torch.allclose(ours.values, stock["pixel_values_videos"], atol=1e-5)
 
 
-def test_frames_of_several_sizes_are_no_video(processor: Any) -> None:
-    images = image_patches(processor, [picture(56, 84), picture(84, 56)], LIMITS)
-    with pytest.raises(ValueError, match="differ in size"):
-        video_patches(images, [(0, 0), (1, 1)])
-
-
 def test_a_strip_is_refused() -> None:
-    with pytest.raises(ValueError, match="too long a strip"):
+    with pytest.raises(VideoError, match="too long a strip"):
         LIMITS.size(4, 1000)
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from pipeline.answerers.labels import ORDER_ALONE, FrameLabels
 from pipeline.domain import Frame
-from pipeline.errors import ConfigError
 from pipeline.models.chat import VIDEO, Content, text
 
 if TYPE_CHECKING:
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     import torch
 
     Pixels = npt.NDArray[np.float32]
-
-_LATE = 99999.9  # seconds; the longest label counts in the limits
 
 
 @dataclass(frozen=True)
@@ -37,15 +35,18 @@ class Tower:
         return self.image_size // self.patch_size
 
 
-class FrameForm(Protocol):
-    """How frames become content, placeholders and pixels."""
+class LlavaForm(Protocol):
+    """How frames and their times are put to the model."""
+
+    kind: ClassVar[str]
+    """Its name in the settings."""
 
     def time_told(self) -> str:
         """How the model learns when a frame was, in one line."""
         ...
 
     def text_tokens(self) -> int:
-        """At most so many tokens of text go with a frame."""
+        """At most so many tokens go with a frame beside those of its pixels."""
         ...
 
     def placeholder_id(self, tower: Tower) -> int:
@@ -91,29 +92,17 @@ class ImagesForm:
     ``LlavaOnevisionModel.pack_image_features`` of transformers.
     """
 
-    label: str
-    """Text before an image; ``{time}`` is its second, as in ``{time:.1f}s: ``. Empty: no time is told."""
-    after: str
-    """Text after an image."""
+    labels: FrameLabels
 
-    def __post_init__(self) -> None:
-        try:
-            self._label(0.0)
-        except (LookupError, ValueError, AttributeError, TypeError) as error:
-            raise ConfigError(
-                f"answerer.images.label={self.label!r} cannot be filled in: {error}",
-                "its only slot is {time}: answerer.images.label='{time:.1f}s: '",
-            ) from error
+    kind: ClassVar[str] = "images"
 
     def time_told(self) -> str:
         """Text, or nothing."""
-        if self._label(0.0) == self._label(_LATE):
-            return "not told: images in their order"
-        return f"text before each image: {self._label(12.5)!r}"
+        return self.labels.time_told()
 
     def text_tokens(self) -> int:
-        """A byte-level tokenizer makes at most one token of a byte."""
-        return len((self._label(_LATE) + self.after).encode())
+        """The label."""
+        return self.labels.most_tokens()
 
     def placeholder_id(self, tower: Tower) -> int:
         """``<image>``."""
@@ -125,7 +114,7 @@ class ImagesForm:
         The chat template of these checkpoints moves pictures that are pieces of their own to the front, away from
         their labels.
         """
-        shown = "".join(f"{self._label(frame.time)}{placeholder}{self.after}" for frame in frames)
+        shown = "".join(f"{self.labels.before(frame.time)}{placeholder}{self.labels.after}" for frame in frames)
         return [text(shown + words)]
 
     def counts(self, tower: Tower, frames: int) -> list[int]:
@@ -153,9 +142,6 @@ class ImagesForm:
         """Any numbers of frames go together."""
         return 0
 
-    def _label(self, time: float) -> str:
-        return self.label.format(time=time)
-
 
 @dataclass(frozen=True)
 class VideoForm:
@@ -168,9 +154,11 @@ class VideoForm:
     by Pillow here, since that processor needs torchvision, whose bicubic differs from Pillow's in single grey levels.
     """
 
+    kind: ClassVar[str] = "video"
+
     def time_told(self) -> str:
         """The model has no means to be told."""
-        return "not told: a video's frames in their order"
+        return ORDER_ALONE
 
     def text_tokens(self) -> int:
         """None."""

@@ -1,0 +1,103 @@
+"""Frames and words as inputs of one Qwen2-VL or Qwen2.5-VL checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pipeline.answerers.local import Asked
+from pipeline.answerers.qwen_forms import QwenForm
+from pipeline.domain import Frame
+from pipeline.models.chat import load_tokenizer, render_chat, special_tokens
+from pipeline.models.checkpoint import Checkpoint, resolve
+from pipeline.models.qwen_family import context_tokens, family
+from pipeline.models.qwen_pixels import FrameScale, image_patches, load_image_processor
+
+if TYPE_CHECKING:
+    from pipeline.inference.greedy import Generated
+    from pipeline.models.qwen_inputs import QwenInputs
+
+
+@dataclass(frozen=True)
+class QwenReader:
+    """See :class:`pipeline.answerers.local.Reader`."""
+
+    tokenizer: Any
+    processor: Any
+    family: str
+    context_tokens: int
+    scale: FrameScale
+    form: QwenForm
+    system: str | None
+    """The system turn; none leaves it to the checkpoint's chat template."""
+
+    @classmethod
+    def open(cls, checkpoint: Checkpoint, scale: FrameScale, form: QwenForm, system: str | None) -> QwenReader:
+        """Read a checkpoint's tokenizer and image settings; no weights.
+
+        Raises:
+            CheckpointError: it is another model, or a file is missing.
+        """
+        found = family(checkpoint)  # says what another model is, before its files are taken for a Qwen's
+        folder, context = resolve(checkpoint), context_tokens(checkpoint)
+        return cls(load_tokenizer(folder), load_image_processor(folder), found, context, scale, form, system)
+
+    @property
+    def markup(self) -> tuple[str, ...]:
+        """The tokenizer's control tokens, pictures' placeholders among them."""
+        return special_tokens(self.tokenizer)
+
+    @property
+    def smaller(self) -> tuple[str, ...]:
+        """Half the pixels, where that is allowed."""
+        if self.scale.fixed is not None:
+            return ("a smaller answerer.frame_size",)
+        pixels = max(self.scale.min_pixels, self.scale.max_pixels // 2)
+        return (f"answerer.max_pixels={pixels}",) if pixels < self.scale.max_pixels else ()
+
+    def describe(self, frames: Sequence[Frame]) -> str:
+        """With the size of the first frame as the model sees it."""
+        size = ""
+        if frames:
+            height, width = self.scale.size(*frames[0].pixels.shape[:2])
+            size = f" of {height} x {width} pixels"
+        return f"{self.form.kind}{size}; time: {self.form.time_told(self.family)}"
+
+    def tokens(self, frames: Sequence[Frame], words: str) -> int:
+        """See :class:`pipeline.answerers.local.Reader`."""
+        from pipeline.models.prompt_ids import expanded
+
+        counts = self.form.counts(self.scale, frames)
+        return len(expanded(self.tokenizer, self._rendered(frames, words), {self.form.placeholder: counts}))
+
+    def alike(self, frames: Sequence[Frame]) -> bool:
+        """Any numbers and sizes of frames go together."""
+        return True
+
+    def encode(self, frames: Sequence[Frame], words: str) -> QwenInputs:
+        """One request's inputs, not padded.
+
+        Raises:
+            VideoError: these frames cannot be put in this form.
+        """
+        self.form.counts(self.scale, frames)  # says so where they cannot
+        images = image_patches(self.processor, [frame.pixels for frame in frames], self.scale)
+        times = [frame.time for frame in frames]
+        return self.form.inputs(self.tokenizer, self._rendered(frames, words), images, times)
+
+    def generate(self, model: Any, batch: Sequence[Asked], max_new_tokens: int) -> list[Generated]:
+        """See :class:`pipeline.answerers.local.Reader`."""
+        from pipeline.inference.greedy import generate_greedily, pad_token
+        from pipeline.models.qwen_inputs import collate
+        from pipeline.models.qwen_positions import true_times
+
+        encoded = [self.encode(asked.frames, asked.words) for asked in batch]
+        grid_times = [one.grid_times for one in encoded]
+        with true_times(model, grid_times) if any(grid_times) else nullcontext():
+            inputs = collate(encoded, pad_token(model, self.tokenizer))
+            return generate_greedily(model, self.tokenizer, inputs, max_new_tokens)
+
+    def _rendered(self, frames: Sequence[Frame], words: str) -> str:
+        return render_chat(self.tokenizer, self.form.content(frames, words), self.system)

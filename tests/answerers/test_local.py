@@ -1,0 +1,132 @@
+"""What holds for every model on this machine, whatever its family and form."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+from hydra import compose, initialize_config_dir
+
+from pipeline.answerers import Answerer, AnswerRequest
+from pipeline.config import build, conf_dir
+from pipeline.domain import Frame, Question, Status, Video
+from pipeline.errors import ConfigError
+
+FAMILIES = {"qwen2_vl": "qwen2_vl_7b", "qwen2_5_vl": "qwen2_5_vl_7b", "llava_onevision": "llava_onevision_0_5b"}
+CONTEXT = 200
+VIDEO = Video("clip.mp4", "f", 100.0, 25.0, 2500, 160, 90)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return {name: getattr(tiny, f"write_{name}")(tmp_path_factory.mktemp(name), context=CONTEXT) for name in FAMILIES}
+
+
+@pytest.fixture(params=[(family, form) for family in FAMILIES for form in ("images", "video")], ids="-".join)
+def answerer(request: pytest.FixtureRequest, folders: dict[str, Path]) -> Any:
+    family, form = request.param
+    return small(folders, family, f"answerer.form={form}")
+
+
+def small(folders: dict[str, Path], family: str, *overrides: str) -> Answerer:
+    settings = [f"answerer.checkpoint.source={folders[family]}", "answerer.checkpoint.device=cpu"]
+    if "qwen" in family:
+        settings.append("answerer.max_pixels=6400")
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        settings += ["answerer.max_new_tokens=4", *overrides]
+        config = compose(f"answerer/{FAMILIES[family]}", overrides=settings)
+    made = build(config.answerer, "answerer")
+    assert isinstance(made, Answerer)
+    return made
+
+
+def asked(frames: int, text: str = "Why?", options: tuple[str, ...] | None = None) -> AnswerRequest:
+    pixels = np.random.default_rng(frames).integers(0, 256, (frames, 90, 160, 3), dtype=np.uint8)
+    shown = tuple(Frame(2.0 * place, 50 * place, picture) for place, picture in enumerate(pixels))
+    return AnswerRequest(Question(f"q{frames}", VIDEO.path, text, options), VIDEO, shown)
+
+
+def test_a_failure_says_what_was_to_be_shown_and_what_to_do(answerer: Any) -> None:
+    requests = [asked(0), asked(2, " "), asked(100), asked(1)]
+    answers = answerer.answer(requests)
+    assert [answer.status for answer in answers[:3]] == [
+        Status.NO_FRAMES,
+        Status.INVALID_QUESTION,
+        Status.CONTEXT_EXCEEDED,
+    ]
+    for request, answer in zip(requests, answers, strict=True):
+        assert answer.form.startswith(answerer.form)
+        assert answer.form.endswith(answerer.limits().time_told)
+        assert answer.frame_times == tuple(frame.time for frame in request.frames)
+    assert all("\n  what to do: " in answer.detail for answer in answers[:3])
+    assert answers[2].cost.prompt_tokens > CONTEXT
+    assert answers[3].cost.output_tokens > 0
+
+
+def test_the_budget_that_fits_is_named(answerer: Any) -> None:
+    request = asked(100)
+    (answer,) = answerer.answer([request])
+    named = re.search(r"selection\.budget=(\d+)", answer.detail)
+    assert named is not None
+    # Of the last frames, whose labels are the longest.
+    last = [dataclasses.replace(request, frames=request.frames[-int(named[1]) - more :]) for more in (0, 1)]
+    fits, exceeds = answerer.answer(last)
+    assert fits.cost.output_tokens > 0
+    assert exceeds.status is Status.CONTEXT_EXCEEDED
+
+
+def test_a_question_that_leaves_no_room_for_a_frame_is_to_be_shortened(answerer: Any) -> None:
+    (answer,) = answerer.answer([asked(1, "why " * 300)])
+    assert answer.status is Status.CONTEXT_EXCEEDED
+    assert "selection.budget" not in answer.detail
+    assert "shorter question" in answer.detail
+
+
+def test_remedies_name_settings_that_this_form_has(folders: dict[str, Path]) -> None:
+    def remedy(family: str, *overrides: str) -> str:
+        (answer,) = small(folders, family, *overrides).answer([asked(100)])
+        return answer.detail.split("what to do: ")[1]
+
+    assert "answerer.max_pixels=3200" in remedy("qwen2_vl")
+    assert "answerer.max_pixels" not in remedy("qwen2_vl", "answerer.min_pixels=6400")
+    assert "answerer.frame_size" in remedy("qwen2_vl", "answerer.frame_size=[56,84]")
+    assert "answerer.form=video" in remedy("llava_onevision", "answerer.form=images")
+    assert "answerer.form" not in remedy("llava_onevision", "answerer.form=video")
+
+
+def test_memory_that_runs_out_while_frames_are_prepared_is_the_requests_failure(
+    answerer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def prepare(self: Any, frames: Any, words: str) -> Any:
+        if len(frames) > 1:
+            raise MemoryError
+        return encode(self, frames, words)
+
+    encode = type(answerer._local.reader).encode
+    monkeypatch.setattr(type(answerer._local.reader), "encode", prepare)
+    large, one = answerer.answer([asked(2), asked(1)])
+    assert large.status is Status.OUT_OF_MEMORY
+    assert large.frame_times == (0.0, 2.0)
+    assert large.cost.prompt_tokens > 0
+    assert "selection.budget=1" in large.detail
+    assert "device=spread" in large.detail
+    assert one.cost.output_tokens > 0
+
+
+def test_an_answer_needs_a_token(answerer: Any) -> None:
+    with pytest.raises(ConfigError, match=r"answerer\.max_new_tokens=0"):
+        dataclasses.replace(answerer, max_new_tokens=0)
+
+
+def test_close_frees_the_model_and_a_later_answer_loads_it_again(answerer: Any) -> None:
+    before = answerer.answer([asked(1)])
+    model = answerer._local.model
+    answerer.close()
+    answerer.close()
+    assert sum(parameter.numel() for parameter in model.parameters()) == 0
+    assert answerer.answer([asked(1)])[0].text == before[0].text
