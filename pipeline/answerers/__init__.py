@@ -1,4 +1,7 @@
-"""Stage 2: answer a question from the selected frames alone."""
+"""Stage 2: answer a question from the selected frames alone.
+
+:mod:`pipeline.answerers.local` asks any model on this machine; a family of models adds its inputs and its forms to it.
+"""
 
 from __future__ import annotations
 

@@ -94,7 +94,8 @@ def test_remedies_name_settings_that_this_form_has(folders: dict[str, Path]) -> 
 
     assert "answerer.max_pixels=3200" in remedy("qwen2_vl")
     assert "answerer.max_pixels" not in remedy("qwen2_vl", "answerer.min_pixels=6400")
-    assert "answerer.frame_size" in remedy("qwen2_vl", "answerer.frame_size=[56,84]")
+    assert "answerer.frame_size=[28,28]" in remedy("qwen2_vl", "answerer.frame_size=[56,84]")
+    assert "answerer.frame_size" not in remedy("qwen2_vl", "answerer.frame_size=[28,28]")
     assert "answerer.form=video" in remedy("llava_onevision", "answerer.form=images")
     assert "answerer.form" not in remedy("llava_onevision", "answerer.form=video")
 
