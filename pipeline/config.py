@@ -45,7 +45,7 @@ def digest(content: Any) -> str:
 
 
 def build(node: DictConfig, key: str, plugins: Sequence[str] = ()) -> Any:
-    """Make the object that ``node`` describes.
+    """Make the object that ``node`` describes, after the ones that it holds (nodes with a ``_target_`` of their own).
 
     Args:
         node: a config with ``_target_``, and ``about`` where ``gens list`` shows it.
@@ -61,8 +61,16 @@ def build(node: DictConfig, key: str, plugins: Sequence[str] = ()) -> Any:
         missing = getattr(error, "full_key", None) or key
         raise ConfigError(f"{missing} has no usable value: {error}", f"give one: {missing}=...") from error
     assert isinstance(container, dict)
-    settings = {str(name): value for name, value in container.items() if name != "about"}
-    target = _target(settings.pop("_target_", None), key, plugins)
+    return _made({str(name): value for name, value in container.items()}, key, plugins)
+
+
+def _made(node: Mapping[str, Any], key: str, plugins: Sequence[str]) -> Any:
+    target = _target(node.get("_target_"), key, plugins)
+    settings = {
+        name: _made(value, f"{key}.{name}", plugins) if isinstance(value, dict) and "_target_" in value else value
+        for name, value in node.items()
+        if name not in ("_target_", "about")
+    }
     if not dataclasses.is_dataclass(target):
         return target(**settings)
     _check_keys(target, settings, key)

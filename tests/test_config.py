@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import pytest
 from omegaconf import OmegaConf
+from pydantic import InstanceOf
 
 from pipeline.config import build, content, digest
 from pipeline.errors import ConfigError
@@ -22,6 +23,16 @@ class Part:
     window: Window
     ties: Literal["earliest", "spread"]
     limit: int | None
+
+
+@runtime_checkable
+class HasName(Protocol):
+    name: str
+
+
+@dataclass(frozen=True)
+class Holder:
+    inner: InstanceOf[HasName]
 
 
 HERE = f"{__name__}.Part"
@@ -43,6 +54,17 @@ def built(**changes: object) -> Part:
 
 def test_nested_settings_become_typed_objects() -> None:
     assert built() == Part("p", Window(8, 0), "spread", None)
+
+
+def test_a_part_may_hold_another() -> None:
+    node = OmegaConf.create({"_target_": f"{__name__}.Holder", "inner": GOOD})
+    assert build(node, "sampler", plugins=[__name__]) == Holder(built())
+    node.inner.ties = "latest"
+    with pytest.raises(ConfigError, match=r"sampler\.inner\.ties='latest'"):
+        build(node, "sampler", plugins=[__name__])
+    node.inner = "gens"
+    with pytest.raises(ConfigError, match=r"sampler\.inner='gens'.*HasName"):
+        build(node, "sampler", plugins=[__name__])
 
 
 @pytest.mark.parametrize(
