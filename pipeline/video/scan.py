@@ -30,6 +30,8 @@ from pipeline.video.timeline import Timeline
 _NOT_VIDEO = frozenset({"tty", "bin", "xbin", "adf", "idf", "rawvideo"})
 # By so many seconds a header may promise more than there is: rounding, and tracks that end a little apart.
 _HEADER_SLACK = 0.5
+# Seconds; a file that claims to be longer has damaged timestamps or a damaged header.
+_LONGEST = 7 * 24 * 3600.0
 _FETCH_AGAIN = "fetch or copy the file again"
 _CONVERT = "convert it: ffmpeg -i INPUT -c:v libx264 OUTPUT.mp4"
 
@@ -133,6 +135,8 @@ def _read_track(path: Path, container: Any, stream: Any, video_streams: int) -> 
         raise UnsupportedVideoError(
             f"{path}: several pictures carry one timestamp, so their times are unknown", _CONVERT
         )
+    if (stamps[-1] - stamps[0]) * float(stream.time_base) > _LONGEST:
+        raise UnsupportedVideoError(f"{path}: the times of its pictures span more than a week", _FETCH_AGAIN)
     timeline = _timeline(stamps, container, stream, packets, int(packets.durations[positions[-1]]))
     if timeline.is_truncated:
         # Pictures stored behind the cut may belong between those before it; none is shown before it is decoded.
@@ -177,6 +181,7 @@ def _declared_end(container: Any, stream: Any, packets: Packets, end: float) -> 
     track = float(stream.duration * stream.time_base) if stream.duration else whole
     if container.format.name == "avi":  # its durations are those of what is left of the file
         track = end * stream.frames / packets.count if stream.frames else end
+    track, whole = (value if value <= _LONGEST else end for value in (track, whole))
     if not packets.reaches_end:
         return max(track, end + _HEADER_SLACK)
     if packets.count < stream.frames:

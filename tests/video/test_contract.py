@@ -75,7 +75,6 @@ VIDEOS: dict[str, tuple[dict[str, Any], list[int], int, set[str]]] = {
 @pytest.fixture(scope="module")
 def video_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     folder = tmp_path_factory.mktemp("videos")
-    av.logging.set_level(av.logging.PANIC)
 
     def make(name: str) -> Path:
         path = folder / name
@@ -155,7 +154,6 @@ def test_probe_says_what_is_there(name: str, video_of: Callable[[str], Path]) ->
 def cut(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Files of which only the first six tenths were copied."""
     folder = tmp_path_factory.mktemp("cut")
-    av.logging.set_level(av.logging.PANIC)
     writing: dict[str, dict[str, Any]] = {
         "index_first.mp4": {"container_options": {"movflags": "+faststart"}},
         "index_last.mp4": {},

@@ -3,6 +3,8 @@
 Left alone between two reads, decord's reader goes on decoding the packets that it has queued and keeps every picture
 (1 GB of 1280x720 in three seconds). So pictures are read a batch at a time, and a seek empties its queues before the
 consumer gets to see them.
+
+Where damage does not make a packet unreadable, decord shows what the codec patched together; PyAV notices it.
 """
 
 from __future__ import annotations
@@ -76,6 +78,7 @@ class DecordDecoder:
         import decord
 
         self._scan = scan
+        decord.logging.set_level(decord.logging.QUIET)  # its failures are told by our own errors
         try:
             self._reader: Any = decord.VideoReader(str(scan.path), ctx=decord.cpu(0), num_threads=threads)
         except decord.DECORDError as error:

@@ -39,16 +39,21 @@ class CountingDecoder:
                 for count, frame in enumerate(container.decode(stream)):
                     if index is None:
                         return
+                    if frame.is_corrupt:
+                        raise self._damage(index)
                     if count == index:
                         yield self._scan.orientation.show(frame.to_ndarray(format="rgb24"))
                         index = next(wanted, None)
             except av.FFmpegError as error:
-                raise TruncatedVideoError(
-                    f"{self._scan.path} is damaged: frame {index} cannot be decoded",
-                    "fetch or copy the file again, or ask only for seconds before the damage",
-                ) from error
+                raise self._damage(index) from error
         if index is not None:
             raise UnsupportedVideoError(
                 f"{self._scan.path}: the decoder gives no frame {index}, though the file lists one",
                 "convert it: ffmpeg -i INPUT -c:v libx264 OUTPUT.mp4",
             )
+
+    def _damage(self, index: int | None) -> TruncatedVideoError:
+        return TruncatedVideoError(
+            f"{self._scan.path} is damaged: frame {index} cannot be decoded",
+            "fetch or copy the file again, or ask only for seconds before the damage",
+        )
