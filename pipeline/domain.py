@@ -171,6 +171,8 @@ class Relevance:
     """For a failure, what happened and what to do."""
     windows: tuple[WindowOutput, ...] = ()
     cost: Cost = Cost()
+    features: str | None = None
+    """Digest under which the candidates' embeddings are kept, for policies that need them."""
 
     @property
     def is_final(self) -> bool:
