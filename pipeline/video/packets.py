@@ -55,7 +55,10 @@ def open_container(path: Path) -> Any:
     """A PyAV container of the file."""
     import av
 
-    return av.open(str(path), metadata_errors="replace")
+    # Titles and tags in another encoding are no reason to refuse a video. PyAV 19 replaces what it cannot decode by
+    # itself, and has no such argument any more.
+    lenient = {} if int(av.__version__.partition(".")[0]) >= 19 else {"metadata_errors": "replace"}
+    return av.open(str(path), **lenient)
 
 
 def packet_time(packet: Any) -> int:
