@@ -1,163 +1,29 @@
-"""The K frames of the highest scores: the selection of GenS, with its random parts made rules.
+"""The K highest scores.
 
-Source: GenS (arXiv 2503.09146) and its evaluation code. There, the scores of all windows are pooled and sorted, frames
-of equal score are shuffled without a seed, the first K are put in order of time; a video whose candidate frames fit the
-budget is not sampled at all; one answerer's path fills up with random picks from K uniform frames. Here, ties, filling
-and what happens after a failure are settings, and the same relevance gives the same selection each time.
+Source: GenS (arXiv 2503.09146) pools the scores of all windows, sorts them and takes the first K. So do the CLIP and
+SigLIP baselines with their cosines, FRAG and VideoITG with probabilities.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from itertools import groupby
-from typing import Any, Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from pipeline.domain import FrameOrigin, Relevance, SelectedFrame, Selection, Status, Video
-from pipeline.errors import ConfigError, InputError
-from pipeline.selection.farthest import farthest_first
-from pipeline.selection.native import native_index, native_time
-from pipeline.selection.uniform import VARIANTS, UniformVariant, spread
-
-_NOT_THE_SAMPLERS = frozenset({Status.INVALID_QUESTION, Status.MISSING_VIDEO, Status.UNREADABLE_VIDEO})
-"""Failures that other frames would not mend."""
+from pipeline.selection.choice import Curve
 
 
 @dataclass(frozen=True)
 class TopK:
-    """At most ``budget`` frames: those of the highest scores, in order of time, each native frame once.
+    """A frame with a better score is never left out for one with a worse.
 
-    * A frame is chosen for its score only if it is named (``Relevance.named_above``), so there are
-      min(budget, frames named) of them.
-    * A frame with a better score is never left out for one with a worse.
-    * A failed relevance is never ranked: whatever scores it carries, ``fallback`` alone decides.
-    * A relevance that names a uniform variant instead of scores is spread over the native frames in that variant.
+    Scores of GenS tie a lot: the last level that fits is cut by the policy's ``ties``, alone of all rules.
     """
 
-    name: str
-    budget: int
-    """K, in frames."""
-    ties: Literal["earliest", "spread"]
-    """Which frames of one score are taken when not all of them fit: the earliest, or those farthest in time from all
-    that are chosen already. GenS has five scores, so most budgets end within a tie."""
-    fits: Literal["all", "named"]
-    """What is taken from a video whose candidate frames fit the budget: all of them, as GenS's authors do (those not
-    named with source ``uniform``), or the named ones alone."""
-    fill: Literal["none", "uniform"]
-    """What is done with the rest of a budget for which too few frames are named: nothing, or it is filled (source
-    ``fill``) from the K frames of ``uniform``, farthest first from all that are chosen."""
-    fallback: Literal["none", "uniform"]
-    """What is shown where the sampler failed or named nothing: nothing, or the K frames of ``uniform`` (source
-    ``fill``). The sampler's status stays in the record either way. No fallback helps an unreadable video or a question
-    without text."""
-    uniform: UniformVariant
-    """The variant that ``fill`` and ``fallback`` use."""
-
-    def __post_init__(self) -> None:
-        if self.budget < 1:
-            raise ConfigError(
-                f"selection.budget={self.budget} selects no frame, so nothing could be answered",
-                "set it to how many frames the answerer is to see: selection.budget=8",
-            )
-
     def identity(self) -> Mapping[str, Any]:
-        """All settings; the name that a YAML gives them decides nothing."""
-        return {**asdict(self), "name": "topk"}
+        """There are no settings."""
+        return {"choice": "topk"}
 
-    def select(self, relevance: Relevance, video: Video) -> Selection:
-        """Cut the selection of one question. Pure: no video is opened."""
-        if relevance.spread is not None:
-            return self._spread(relevance, video)
-        if relevance.status is Status.NOTHING_RELEVANT or relevance.status.has_scores:
-            frames = self._chosen(relevance, video)
-        else:
-            frames = []
-        if not frames and self.fallback == "uniform" and relevance.status not in _NOT_THE_SAMPLERS:
-            frames = self._stand_ins(video, ())
-        elif frames and self.fill == "uniform":
-            frames += self._stand_ins(video, frames)
-        return self._selection(relevance, video, frames, str(self))
-
-    def __str__(self) -> str:
-        settings = {key: value for key, value in asdict(self).items() if key != "name"}
-        return " ".join(["topk", *(f"{key}={value}" for key, value in settings.items())])
-
-    def _spread(self, relevance: Relevance, video: Video) -> Selection:
-        variant = next((known for known in VARIANTS if known == relevance.spread), None)
-        if variant is None:
-            raise InputError(
-                f"question {relevance.question_id!r} is to be spread {relevance.spread!r}, which is no uniform variant",
-                f"the relevance must name one of {', '.join(VARIANTS)}",
-            )
-        indices = spread(video.frame_count, self.budget, variant)
-        frames = [SelectedFrame(native_time(index, video), index, None, FrameOrigin.UNIFORM) for index in indices]
-        return self._selection(relevance, video, frames, f"uniform {variant} budget={self.budget}")
-
-    def _chosen(self, relevance: Relevance, video: Video) -> list[SelectedFrame]:
-        """The named frames that fit the budget, or all candidates where they do."""
-        candidates = _candidates(relevance, video)
-        threshold = -math.inf if relevance.named_above is None else relevance.named_above
-        named = [candidate for candidate in candidates if candidate.score > threshold]
-        if self.fits == "all" and len(candidates) <= self.budget:
-            return [_frame(candidate, candidate.score > threshold) for candidate in candidates]
-        return [_frame(candidate, True) for candidate in self._best(named)]
-
-    def _best(self, named: Iterable[_Candidate]) -> list[_Candidate]:
-        """The best ``budget`` of ``named``, which stand in order of time."""
-        best: list[_Candidate] = []
-        for _, group in groupby(sorted(named, key=_descending), key=_descending):
-            tied = list(group)  # still in order of time: the sort is stable
-            room = self.budget - len(best)
-            if len(tied) <= room or self.ties == "earliest":
-                best += tied[:room]
-            else:
-                times = [candidate.time for candidate in tied]
-                best += [tied[i] for i in farthest_first(times, room, [candidate.time for candidate in best])]
-        return best
-
-    def _stand_ins(self, video: Video, chosen: Sequence[SelectedFrame]) -> list[SelectedFrame]:
-        """Uniform frames for what is left of the budget, none of which is chosen already."""
-        taken = {frame.index for frame in chosen}
-        grid = [index for index in spread(video.frame_count, self.budget, self.uniform) if index not in taken]
-        times = [native_time(index, video) for index in grid]
-        picked = farthest_first(times, self.budget - len(chosen), [frame.time for frame in chosen])
-        return [SelectedFrame(times[i], grid[i], None, FrameOrigin.FILL) for i in picked]
-
-    def _selection(self, relevance: Relevance, video: Video, frames: Iterable[SelectedFrame], policy: str) -> Selection:
-        ordered = tuple(sorted(frames, key=lambda frame: frame.index))
-        status, detail = relevance.status, relevance.detail
-        if not ordered and status is Status.OK:
-            status = Status.NO_FRAMES
-            detail = "the sampler named no frame" if video.frame_count else "the video has no frames"
-        if not ordered and video.frame_count and status not in _NOT_THE_SAMPLERS and self.fallback == "none":
-            advice = "to show such questions uniform frames: selection.fallback=uniform"
-            detail = f"{detail}; {advice}" if detail else advice
-        return Selection(relevance.question_id, ordered, policy, self.budget, status, detail)
-
-
-class _Candidate(NamedTuple):
-    time: float
-    native: int
-    score: float
-
-
-def _candidates(relevance: Relevance, video: Video) -> list[_Candidate]:
-    """The candidates in order of time; of several that show one native frame the one with the best score."""
-    best: dict[int, _Candidate] = {}
-    if video.frame_count:
-        for time, score in zip(relevance.times, relevance.scores, strict=True):
-            native = native_index(time, video)
-            if native not in best or score > best[native].score:
-                best[native] = _Candidate(time, native, score)
-    return [best[native] for native in sorted(best)]
-
-
-def _descending(candidate: _Candidate) -> float:
-    return -candidate.score
-
-
-def _frame(candidate: _Candidate, named: bool) -> SelectedFrame:
-    if named:
-        return SelectedFrame(candidate.time, candidate.native, candidate.score, FrameOrigin.SAMPLER)
-    return SelectedFrame(candidate.time, candidate.native, None, FrameOrigin.UNIFORM)
+    def choose(self, curve: Curve, count: int) -> Sequence[int]:
+        """The ``count`` best."""
+        return curve.best(count)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pipeline.domain import Frame, Question, Status, Video
 from pipeline.samplers import Sampler
 from pipeline.samplers.uniform import UniformSampler
+from pipeline.selection.policy import Policy
 from pipeline.selection.topk import TopK
 
 VIDEO = Video("v.mp4", "f", 10, 10, 100, 64, 48)
@@ -27,7 +28,7 @@ def test_each_question_gets_the_same_frames_without_a_look_at_the_video() -> Non
     found = sampler.score(VIDEO, Sealed(), questions)
     assert [relevance.question_id for relevance in found] == ["a", "b"]
     assert all(relevance.status is Status.OK for relevance in found)
-    policy = TopK("topk", 4, "spread", "all", "none", "none", "linspace")
+    policy = Policy("topk", 4, TopK(), "spread", "all", "none", "none", "linspace")
     for relevance in found:
         assert [frame.index for frame in policy.select(relevance, VIDEO).frames] == [20, 40, 60, 80]
 

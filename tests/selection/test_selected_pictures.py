@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 from pipeline.config import build, conf_dir
 from pipeline.domain import Relevance
+from pipeline.selection.policy import Policy
 from pipeline.selection.topk import TopK
 from pipeline.selection.uniform import VARIANTS
 
@@ -37,7 +38,7 @@ def test_selected_indices_are_those_of_the_decoded_pictures(rate: Fraction, tmp_
         relevances.append(Relevance("q", seconds, tuple(1.0 + second % 3 for second in seconds)))
         for relevance in relevances:
             for budget in (1, 7, 180):
-                policy = TopK("topk", budget, "spread", "all", "uniform", "none", "midpoint")
+                policy = Policy("topk", budget, TopK(), "spread", "all", "uniform", "none", "midpoint")
                 selected = policy.select(relevance, source.video).frames
                 decoded = list(source.frames_at([frame.time for frame in selected]))
                 assert [frame.index for frame in decoded] == [frame.index for frame in selected]

@@ -9,14 +9,15 @@ import pytest
 from pipeline.domain import FrameOrigin, Relevance, Selection, Status, Video
 from pipeline.errors import ConfigError, InputError
 from pipeline.selection import SelectionPolicy
+from pipeline.selection.policy import Policy
 from pipeline.selection.topk import TopK
 
 SAMPLER, FILL, UNIFORM = FrameOrigin.SAMPLER, FrameOrigin.FILL, FrameOrigin.UNIFORM
 
 
-def policy(budget: int = 4, **settings: Any) -> TopK:
+def policy(budget: int = 4, **settings: Any) -> Policy:
     given = {"ties": "spread", "fits": "named", "fill": "none", "fallback": "none", "uniform": "linspace"} | settings
-    return TopK(name="topk", budget=budget, **given)
+    return Policy(name="topk", budget=budget, choice=TopK(), **given)
 
 
 def video(seconds: float = 100, fps: float = 10) -> Video:

@@ -1,0 +1,179 @@
+"""A selection from a relevance and a budget: what all policies share. How they choose is a part of its own.
+
+Source: GenS (arXiv 2503.09146) and its evaluation code for what surrounds the choice. There, frames of equal score are
+shuffled without a seed, a video whose candidate frames fit the budget is not sampled at all, and one answerer's path
+fills up with random picks from K uniform frames. Here, ties, filling and what happens after a failure are settings, and
+the same relevance gives the same selection each time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from pydantic import InstanceOf
+
+from pipeline.domain import FrameOrigin, Relevance, SelectedFrame, Selection, Status, Video
+from pipeline.errors import ConfigError, InputError
+from pipeline.selection.choice import Choice, Curve
+from pipeline.selection.native import native_index, native_time
+from pipeline.selection.ranking import Ties, best_first
+from pipeline.selection.uniform import VARIANTS, UniformVariant, spread
+
+_NOT_THE_SAMPLERS = frozenset({Status.INVALID_QUESTION, Status.MISSING_VIDEO, Status.UNREADABLE_VIDEO})
+"""Failures that other frames would not mend."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """At most ``budget`` frames in order of time, each native frame once.
+
+    * A frame is chosen for its score only if it is named (``Relevance.named_above``), and there are
+      min(budget, frames named) of them whatever the policy: ``choice`` says which, and where it takes too few, the best
+      scores left over follow.
+    * A failed relevance is never ranked: whatever scores it carries, ``fallback`` alone decides.
+    * A relevance that names a uniform variant instead of scores is spread over the native frames in that variant.
+    """
+
+    name: str
+    budget: int
+    """K, in frames."""
+    choice: InstanceOf[Choice]
+    """Which of the named frames are taken when not all of them fit."""
+    ties: Ties
+    """Which frames of one score are taken when not all of them fit: the earliest, or those farthest in time from all
+    that are chosen already. GenS has five scores, so most budgets end within a tie."""
+    fits: Literal["all", "named"]
+    """What is taken from a video whose candidate frames fit the budget: all of them, as GenS's authors do (those not
+    named with source ``uniform``), or the named ones alone."""
+    fill: Literal["none", "uniform"]
+    """What is done with the rest of a budget for which too few frames are named: nothing, or it is filled (source
+    ``fill``) from the K frames of ``uniform``, farthest first from all that are chosen."""
+    fallback: Literal["none", "uniform"]
+    """What is shown where the sampler failed or named nothing: nothing, or the K frames of ``uniform`` (source
+    ``fill``). The sampler's status stays in the record either way. No fallback helps an unreadable video or a question
+    without text."""
+    uniform: UniformVariant
+    """The variant that ``fill`` and ``fallback`` use."""
+
+    def __post_init__(self) -> None:
+        if self.budget < 1:
+            raise ConfigError(
+                f"selection.budget={self.budget} selects no frame, so nothing could be answered",
+                "set it to how many frames the answerer is to see: selection.budget=8",
+            )
+
+    def identity(self) -> Mapping[str, Any]:
+        """All settings; the name that a YAML gives them decides nothing."""
+        return {**self.choice.identity(), **self._shared_settings()}
+
+    def select(self, relevance: Relevance, video: Video) -> Selection:
+        """Cut the selection of one question. No video is opened.
+
+        Raises:
+            ConfigError: the policy needs what this sampler does not give.
+            InputError: the relevance names a uniform variant that does not exist.
+        """
+        if relevance.spread is not None:
+            return self._spread(relevance, video)
+        frames: list[SelectedFrame] = []
+        if relevance.status is Status.NOTHING_RELEVANT or relevance.status.has_scores:
+            try:
+                frames = self._chosen(relevance, video)
+            except InputError as error:
+                relevance = replace(relevance, status=Status.NO_FRAMES, detail=str(error))
+        if not frames and self.fallback == "uniform" and relevance.status not in _NOT_THE_SAMPLERS:
+            frames = self._stand_ins(video, ())
+        elif frames and self.fill == "uniform":
+            frames += self._stand_ins(video, frames)
+        return self._selection(relevance, video, frames, str(self))
+
+    def __str__(self) -> str:
+        choice = dict(self.choice.identity())
+        settings = {**choice, **self._shared_settings()}
+        return " ".join([str(settings.pop("choice")), *(f"{key}={value}" for key, value in settings.items())])
+
+    def _shared_settings(self) -> dict[str, Any]:
+        return {key: getattr(self, key) for key in ("budget", "ties", "fits", "fill", "fallback", "uniform")}
+
+    def _spread(self, relevance: Relevance, video: Video) -> Selection:
+        variant = next((known for known in VARIANTS if known == relevance.spread), None)
+        if variant is None:
+            raise InputError(
+                f"question {relevance.question_id!r} is to be spread {relevance.spread!r}, which is no uniform variant",
+                f"the relevance must name one of {', '.join(VARIANTS)}",
+            )
+        indices = spread(video.frame_count, self.budget, variant)
+        frames = [SelectedFrame(native_time(index, video), index, None, FrameOrigin.UNIFORM) for index in indices]
+        return self._selection(relevance, video, frames, f"uniform {variant} budget={self.budget}")
+
+    def _chosen(self, relevance: Relevance, video: Video) -> list[SelectedFrame]:
+        """The named frames that fit the budget, or all candidates where they do."""
+        candidates = _candidates(relevance, video)
+        threshold = -math.inf if relevance.named_above is None else relevance.named_above
+        named = [place for place, candidate in enumerate(candidates) if candidate.score > threshold]
+        if self.fits == "all" and len(candidates) <= self.budget:
+            return [_frame(candidate, candidate.score > threshold) for candidate in candidates]
+        if len(named) > self.budget:
+            named = self._best(candidates, named, relevance.features)
+        return [_frame(candidates[place], True) for place in named]
+
+    def _best(self, candidates: Sequence[_Candidate], named: Sequence[int], features: str | None) -> list[int]:
+        """``budget`` of the ``named`` positions: the policy's own choice, then the best scores it left."""
+        mask = np.zeros(len(candidates), dtype=np.bool_)
+        mask[named] = True
+        curve = Curve(
+            times=np.array([candidate.time for candidate in candidates]),
+            scores=np.array([candidate.score for candidate in candidates]),
+            named=mask,
+            ties=self.ties,
+            features=features,
+        )
+        picked = list(self.choice.choose(curve, self.budget))
+        return picked + curve.best(self.budget - len(picked), chosen=picked)
+
+    def _stand_ins(self, video: Video, chosen: Sequence[SelectedFrame]) -> list[SelectedFrame]:
+        """Uniform frames for what is left of the budget, none of which is chosen already."""
+        taken = {frame.index for frame in chosen}
+        grid = [index for index in spread(video.frame_count, self.budget, self.uniform) if index not in taken]
+        times = [native_time(index, video) for index in grid]
+        room = self.budget - len(chosen)
+        picked = best_first(times, [0.0] * len(grid), room, "spread", [frame.time for frame in chosen])
+        return [SelectedFrame(times[place], grid[place], None, FrameOrigin.FILL) for place in picked]
+
+    def _selection(self, relevance: Relevance, video: Video, frames: Iterable[SelectedFrame], policy: str) -> Selection:
+        ordered = tuple(sorted(frames, key=lambda frame: frame.index))
+        status, detail = relevance.status, relevance.detail
+        if not ordered and status is Status.OK:
+            status = Status.NO_FRAMES
+            detail = "the sampler named no frame" if video.frame_count else "the video has no frames"
+        if not ordered and video.frame_count and status not in _NOT_THE_SAMPLERS and self.fallback == "none":
+            advice = "to show such questions uniform frames: selection.fallback=uniform"
+            detail = f"{detail}; {advice}" if detail else advice
+        return Selection(relevance.question_id, ordered, policy, self.budget, status, detail)
+
+
+class _Candidate(NamedTuple):
+    time: float
+    native: int
+    score: float
+
+
+def _candidates(relevance: Relevance, video: Video) -> list[_Candidate]:
+    """The candidates in order of time; of several that show one native frame the one with the best score."""
+    best: dict[int, _Candidate] = {}
+    if video.frame_count:
+        for time, score in zip(relevance.times, relevance.scores, strict=True):
+            native = native_index(time, video)
+            if native not in best or score > best[native].score:
+                best[native] = _Candidate(time, native, score)
+    return [best[native] for native in sorted(best)]
+
+
+def _frame(candidate: _Candidate, named: bool) -> SelectedFrame:
+    if named:
+        return SelectedFrame(candidate.time, candidate.native, candidate.score, FrameOrigin.SAMPLER)
+    return SelectedFrame(candidate.time, candidate.native, None, FrameOrigin.UNIFORM)

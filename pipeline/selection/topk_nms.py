@@ -1,0 +1,49 @@
+"""The highest scores that are not neighbours: non-maximum suppression in time.
+
+Source: the common rule of temporal localisation (take the best, drop what is near it, go on), with the radius set by
+the budget: w = span / (2 K) is half of the distance at which K frames are spread evenly, so a curve with several peaks
+gives a frame of each before a second one of the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.errors import ConfigError
+from pipeline.selection.choice import Curve
+
+_SHORTEST = 1e-3
+"""Seconds below which a radius separates nothing."""
+
+
+@dataclass(frozen=True)
+class TopKApart:
+    """Best score first, suppressing |t - t*| < w around each that is taken; w is halved whenever none is left.
+
+    Scores of GenS: a far 3 comes before the 4 next to a 5, unlike topk; within a level the policy's ``ties`` decides.
+    """
+
+    radius: float
+    """w in shares of span / K."""
+
+    def __post_init__(self) -> None:
+        if not self.radius > 0:
+            raise ConfigError(
+                f"selection.choice.radius={self.radius} suppresses nothing",
+                "give a share of the even distance, selection.choice.radius=0.5, or take selection=topk",
+            )
+
+    def identity(self) -> Mapping[str, Any]:
+        """The radius."""
+        return {"choice": "topk_nms", "radius": self.radius}
+
+    def choose(self, curve: Curve, count: int) -> Sequence[int]:
+        """``count`` named candidates."""
+        picked: list[int] = []
+        apart = self.radius * curve.span / count
+        while len(picked) < count and apart >= _SHORTEST:
+            picked += curve.best(count - len(picked), chosen=picked, apart=apart)
+            apart /= 2
+        return picked
