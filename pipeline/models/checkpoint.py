@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import json
+import pickle
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -169,6 +170,12 @@ def load(model_class: type[Model], checkpoint: Checkpoint, config: Any = None) -
         raise CheckpointError(
             f"{checkpoint.source} does not fit the memory of {device}.",
             f"Take a smaller checkpoint, or several GPUs: {override('device', 'spread')}; or the CPU: device=cpu.",
+        ) from error
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"A *.bin file of {checkpoint.source} holds more than tensors, or is damaged. It is not read any further: "
+            "a pickle can run code.",
+            _refetch(checkpoint),
         ) from error
     except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
