@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pipeline.errors import ConfigError
 
 PACKAGE = Path(__file__).resolve().parent
-NOT_CONTENT = frozenset({"hydra", "paths", "execution", "plugins", "about", "device"})
+NOT_CONTENT = frozenset({"hydra", "paths", "execution", "plugins", "about", "device", "feature_store"})
 """Keys that say where and how fast, not what is computed: they don't name a run folder."""
 
 
@@ -147,7 +147,8 @@ def run_folder(config: DictConfig) -> str:
     ]
     selection = kept.get("selection")
     if isinstance(selection, dict) and "budget" in selection:
-        parts.append(f"k{selection['budget']}")
+        budget = selection["budget"]
+        parts.append("k" + "-".join(str(count) for count in (budget if isinstance(budget, list) else [budget])))
     verb = config.hydra.job.config_name
     return "-".join([str(verb), *(str(part) for part in parts if part), digest(kept)[:8]])
 

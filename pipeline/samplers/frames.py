@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.domain import FrameSource, Video
+from pipeline.domain import Frame, FrameSource, Video
 from pipeline.models.qwen_pixels import UNIT, FrameScale
 from pipeline.video.timeline import candidate_times
 
@@ -56,9 +56,19 @@ def candidates(video: Video, frames: FrameSource, fps: float, size: FrameSize) -
     """
     from PIL import Image
 
+    for frame in distinct(video, frames, fps):
+        image = Image.fromarray(frame.pixels).resize((size.width, size.height), Image.Resampling.BICUBIC)
+        yield Candidate(frame.time, np.asarray(image))
+
+
+def distinct(video: Video, frames: FrameSource, fps: float) -> Iterator[Frame]:
+    """``fps`` frames a second of the whole video, as they are; a picture that stays on screen comes once.
+
+    Raises:
+        VideoError: a frame cannot be decoded.
+    """
     last: int | None = None
     for frame in frames.frames_at(candidate_times(video, fps)):
         if frame.index != last:
-            image = Image.fromarray(frame.pixels).resize((size.width, size.height), Image.Resampling.BICUBIC)
-            yield Candidate(frame.time, np.asarray(image))
+            yield frame
         last = frame.index

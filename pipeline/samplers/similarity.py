@@ -1,0 +1,192 @@
+"""Relevance as the similarity of a frame and the question: one embedding pass over a video serves all that is asked.
+
+Frames are embedded without any question in sight, so their vectors are kept per video: another question costs one pass
+of a text, another budget nothing at all.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.artefacts.features import Features, FeatureStore
+from pipeline.config import digest
+from pipeline.domain import Cost, FrameSource, Question, Relevance, Status, Video
+from pipeline.errors import ConfigError, OutOfMemoryError
+from pipeline.models.checkpoint import Checkpoint, fingerprint
+from pipeline.samplers.frames import distinct
+from pipeline.samplers.queries import refusal, with_options
+
+Vectors = npt.NDArray[np.float32]
+"""``[items, dimensions]``, each row of unit length."""
+
+
+class Encoder(Protocol):
+    """A loaded model that puts frames and texts into one space."""
+
+    @property
+    def markup(self) -> Sequence[str]:
+        """What in a question its tokenizer would take for control tokens."""
+        ...
+
+    def prepare(self, frame: npt.NDArray[np.uint8]) -> Any:
+        """A frame (RGB ``[height, width, 3]``) made as small as the model sees it."""
+        ...
+
+    def embed_frames(self, prepared: Sequence[Any]) -> Vectors:
+        """Vectors of prepared frames, in one call of the model."""
+        ...
+
+    def embed_texts(self, texts: Sequence[str]) -> Vectors:
+        """Vectors of texts of any length."""
+        ...
+
+    def close(self) -> None:
+        """Free the model."""
+        ...
+
+
+@dataclass(frozen=True)
+class SimilaritySampler(ABC):
+    """What all samplers that compare embeddings have in common. A family of models brings its encoder."""
+
+    name: str
+    checkpoint: Checkpoint
+    fps: float
+    """Candidate frames a second."""
+    query_form: Literal["question", "question_and_options", "best_option"]
+    """What a frame is compared with. ``best_option``: with question and option; the best option counts."""
+    frames_at_once: int
+    """Frames in one call of the model; decides memory and speed, not scores."""
+    feature_store: Path
+    """Folder where the frames' vectors are kept from run to run."""
+
+    def __post_init__(self) -> None:
+        if self.frames_at_once < 1:
+            raise ConfigError(f"frames_at_once is {self.frames_at_once}.", "Set sampler.frames_at_once to 1 or more.")
+
+    @abstractmethod
+    def open_encoder(self) -> Encoder:
+        """Load the model.
+
+        Raises:
+            CheckpointError: it cannot be loaded, or is of another family.
+        """
+
+    @abstractmethod
+    def frame_identity(self) -> Mapping[str, Any]:
+        """What decides the frames' vectors beside checkpoint and candidate rate, with the family's name."""
+
+    def text_identity(self) -> Mapping[str, Any]:
+        """What decides the questions' vectors, beside checkpoint and form."""
+        return {}
+
+    def identity(self) -> Mapping[str, Any]:
+        """What decides the vectors of frames and questions."""
+        return {
+            "sampler": "similarity",
+            "frames": self._frame_identity,
+            "texts": dict(self.text_identity()),
+            "query_form": self.query_form,
+        }
+
+    def query(self, question: Question) -> str:
+        """The question, with its options where they matter."""
+        return question.text.strip() if self.query_form == "question" else with_options(question)
+
+    def score(self, video: Video, frames: FrameSource, questions: Sequence[Question]) -> list[Relevance]:
+        """Cosines of -1 to 1. Every candidate may be chosen, as no cosine says by itself that a frame is irrelevant.
+
+        The video is decoded and embedded once in its life; afterwards ``frames`` is not touched.
+
+        Raises:
+            VideoError: the video cannot be read.
+            CheckpointError: the model cannot be loaded.
+            StorageError: vectors cannot be kept.
+        """
+        from pipeline.inference.greedy import mapped_out_of_memory
+
+        refused = {
+            place: record
+            for place, question in enumerate(questions)
+            if (record := refusal(question, self.query(question), self._encoder.markup))
+        }
+        asked = [question for place, question in enumerate(questions) if place not in refused]
+        try:
+            with mapped_out_of_memory():
+                scored = iter(self._score(video, frames, asked) if asked else [])
+        except OutOfMemoryError as error:
+            scored = iter([self._too_large(question, error) for question in asked])
+        return [refused[place] if place in refused else next(scored) for place in range(len(questions))]
+
+    def close(self) -> None:
+        """Free the model; the next ``score`` loads it again."""
+        encoder = self.__dict__.pop("_encoder", None)
+        if encoder is not None:
+            encoder.close()
+
+    @cached_property
+    def _encoder(self) -> Encoder:
+        return self.open_encoder()
+
+    @property
+    def _frame_identity(self) -> dict[str, Any]:
+        return {
+            **self.frame_identity(),
+            "checkpoint": fingerprint(self.checkpoint),
+            "dtype": self.checkpoint.dtype,
+            "fps": self.fps,
+        }
+
+    def _score(self, video: Video, frames: FrameSource, questions: Sequence[Question]) -> list[Relevance]:
+        started = time.perf_counter()
+        key = digest({"video": video.fingerprint, "frames": self._frame_identity})
+        store = FeatureStore(self.feature_store)
+        features = store.find(key)
+        if features is None:
+            features = self._embed(video, frames)
+            store.keep(key, features)
+        texts = [self._texts(question) for question in questions]
+        vectors = self._encoder.embed_texts([text for one in texts for text in one])
+        cosines = vectors @ features.vectors.T
+        best = [part.max(axis=0) for part in np.split(cosines, np.cumsum([len(one) for one in texts])[:-1])]
+        seconds = (time.perf_counter() - started) / len(questions)
+        return [
+            Relevance(
+                question.id,
+                features.times,
+                tuple(scores.tolist()),
+                named_above=None,
+                cost=Cost(seconds),
+                features=key,
+            )
+            for question, scores in zip(questions, best, strict=True)
+        ]
+
+    def _embed(self, video: Video, frames: FrameSource) -> Features:
+        times: list[float] = []
+        vectors: list[Vectors] = []
+        prepared = ((frame.time, self._encoder.prepare(frame.pixels)) for frame in distinct(video, frames, self.fps))
+        while batch := list(islice(prepared, self.frames_at_once)):
+            times += [second for second, _ in batch]
+            vectors.append(self._encoder.embed_frames([frame for _, frame in batch]))
+        return Features(tuple(times), np.concatenate(vectors))
+
+    def _texts(self, question: Question) -> list[str]:
+        if self.query_form == "best_option" and question.options:
+            return [f"{question.text.strip()} {option}" for option in question.options]
+        return [self.query(question)]
+
+    def _too_large(self, question: Question, error: OutOfMemoryError) -> Relevance:
+        fewer = max(1, self.frames_at_once // 2)
+        detail = f"{error.problem} Set sampler.frames_at_once={fewer}, or sampler.checkpoint.device=cpu."
+        return Relevance(question.id, (), (), status=Status.OUT_OF_MEMORY, detail=detail)
