@@ -20,7 +20,7 @@ import torch
 
 from pipeline.benchmarks.micro.questions import KINDS as QUESTION_KINDS
 from scripts.micro_training import models
-from scripts.micro_training.batches import HEADS, SHAPES_OF, Stream
+from scripts.micro_training.batches import HEADS, SHAPES_OF, Shape, Stream
 from scripts.micro_training.forward import Trained
 from scripts.micro_training.pictures import Pictures, backgrounds
 
@@ -53,7 +53,7 @@ def _train(
     trained: Trained, optimizer: Any, arguments: argparse.Namespace, step: int, folder: Path, state_file: Path
 ) -> None:
     device, cuda = arguments.device, arguments.device != "cpu"
-    shape = SHAPES_OF[arguments.model]
+    shape = shape_for(SHAPES_OF[arguments.model], arguments.frames)
     shape = replace(shape, samples=arguments.batch or shape.samples)
     stream = Stream(arguments.model, folder, shape, f"{arguments.seed}/{step}")
     loader = iter(
@@ -102,6 +102,16 @@ def _train(
                 report.show(step, begin, rate)
                 print(f"{arguments.model}: done at step {step}", flush=True)
                 return
+
+
+def shape_for(shape: Shape, frames: int) -> Shape:
+    """The batch for answerers of fewer frames: fewer tokens, so more samples fit. 0 leaves it."""
+    words = 96  # of the longest question with its options
+    return (
+        replace(shape, frames=frames, tokens=words + (shape.tokens - words) // shape.frames * frames)
+        if frames
+        else shape
+    )
 
 
 class _Report:
@@ -169,13 +179,17 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--end", type=float, default=2e-5, help="learning rate at the end")
     parser.add_argument("--warmup", type=int, default=200, help="steps")
     parser.add_argument("--batch", type=int, default=0, help="samples a step; 0: the model's own")
+    parser.add_argument("--frames", type=int, default=0, help="an answerer's frames at most; 0: the model's own")
     parser.add_argument("--workers", type=int, default=5)
     parser.add_argument("--backgrounds", type=int, default=4096)
     parser.add_argument("--every", type=int, default=100, help="steps between two lines")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=torch.cuda.is_available())
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.frames and arguments.model == "gens_micro":
+        parser.error("--frames is for answerers: the sampler's windows have one length")
+    return arguments
 
 
 if __name__ == "__main__":

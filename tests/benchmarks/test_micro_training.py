@@ -225,7 +225,16 @@ def test_training_requests_can_be_answered_from_their_frames() -> None:
 def test_a_few_steps_of_training_run_and_can_be_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from scripts import train_micro
 
-    settings = {"device": "cpu", "workers": 0, "backgrounds": 128, "batch": 2, "steps": 2, "every": 1, "warmup": 1}
+    settings = {
+        "device": "cpu",
+        "workers": 0,
+        "backgrounds": 128,
+        "batch": 2,
+        "frames": 8,
+        "steps": 2,
+        "every": 1,
+        "warmup": 1,
+    }
     common = ["--no-compile", *(word for key, value in settings.items() for word in (f"--{key}", str(value)))]
     for more in ([], ["--resume"]):
         monkeypatch.setattr(sys, "argv", ["train_micro", "qwen2_vl_micro", "--out", str(tmp_path), *common, *more])
