@@ -63,7 +63,8 @@ def greedy(quality: Floats, vectors: Floats, count: int, given: Floats) -> tuple
         gains[running, step] = gain[every, best][running]
         for start in np.flatnonzero(running):
             lists[start].append(int(best[start]))
-        new = kernel(vectors[best] @ vectors.T)
+        distinct, places = np.unique(best, return_inverse=True)  # starts mostly agree
+        new = kernel(vectors[distinct] @ vectors.T)[places]
         known = np.einsum("sr,src->sc", rows[every, : step + 1, best], rows[:, : step + 1])
         row = (new - known) / np.sqrt(np.maximum(left[every, best], _NOTHING_NEW * SELF))[:, None]
         rows[:, step + 1] = row
