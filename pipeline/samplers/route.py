@@ -1,0 +1,123 @@
+"""Scores for questions about a moment alone; for those about the whole video an even spread, which serves them as well.
+
+Source: DIG, "Divide, then Ground: Adapting Frame Selection to Query Types for Long-Form Video Understanding"
+(arXiv 2512.04000): uniform frames are as good as selected ones for global queries, and cost nothing. DIG asks an LLM
+which kind a question is; here that is a part of its own, and a list of words is one such part.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, runtime_checkable
+
+from pydantic import InstanceOf
+
+from pipeline.domain import FrameSource, Question, Relevance, Video
+from pipeline.errors import ConfigError
+from pipeline.samplers import ChecksQuestions, Sampler
+
+
+@runtime_checkable
+class Classifier(Protocol):
+    """Tells questions about the whole video from those about a moment of it."""
+
+    def is_global(self, question: Question) -> bool:
+        """Whether the question is about the whole video. The same question always gives the same."""
+        ...
+
+    def close(self) -> None:
+        """Free what it has loaded, if anything."""
+        ...
+
+
+@dataclass(frozen=True)
+class Keywords:
+    """By the words of the question; its options are not looked at."""
+
+    patterns: tuple[str, ...]
+    """Regular expressions, any case: a question in which one is found is global."""
+
+    def __post_init__(self) -> None:
+        for pattern in self.patterns:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ConfigError(
+                    f"sampler.classifier.patterns has {pattern!r}, which is no regular expression: {error}",
+                    "mend it; a backslash is written twice between double quotes",
+                ) from error
+
+    def is_global(self, question: Question) -> bool:
+        """Whether any pattern is found in the question's text."""
+        return any(re.search(pattern, question.text, re.IGNORECASE) for pattern in self.patterns)
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+
+@dataclass(frozen=True)
+class RouteSampler:
+    """Hands each question to one of two samplers. What that one says, its status and its cost included, stands."""
+
+    name: str
+    classifier: InstanceOf[Classifier]
+    whole: InstanceOf[Sampler]
+    """For global questions; the uniform one, usually."""
+    localised: InstanceOf[Sampler]
+    """For all others. It is never shown a global question, and its model loads only if there is another."""
+
+    def identity(self) -> Mapping[str, Any]:
+        """Both samplers'. Which of them has scored a question shows in :meth:`query`.
+
+        So a change of the classifier computes exactly those questions anew that change sides.
+        """
+        return {"sampler": "route", "whole": self.whole.identity(), "localised": self.localised.identity()}
+
+    def query(self, question: Question) -> str:
+        """The side, and the question as that side is given it."""
+        if self.classifier.is_global(question):
+            return f"global: {self.whole.query(question)}"
+        return f"localised: {self.localised.query(question)}"
+
+    def check(self, questions: Sequence[Question]) -> None:
+        """Have each side check its own questions before any is scored.
+
+        Raises:
+            InputError: one of them cannot score them.
+        """
+        for _, sampler, places in self._sides(questions):
+            if places and isinstance(sampler, ChecksQuestions):
+                sampler.check([questions[place] for place in places])
+
+    def score(self, video: Video, frames: FrameSource, questions: Sequence[Question]) -> list[Relevance]:
+        """One relevance a question, in their order. All of a side's questions are scored at once.
+
+        Raises:
+            VideoError: the video cannot be read.
+            CheckpointError: a model cannot be loaded.
+        """
+        found: dict[int, Relevance] = {}
+        for key, sampler, places in self._sides(questions):
+            if places:
+                scored = sampler.score(video, frames, [questions[place] for place in places])
+                found.update(zip(places, (_with_own_overrides(relevance, key) for relevance in scored), strict=True))
+        return [found[place] for place in range(len(questions))]
+
+    def close(self) -> None:
+        """Free both samplers and the classifier."""
+        self.whole.close()
+        self.localised.close()
+        self.classifier.close()
+
+    def _sides(self, questions: Sequence[Question]) -> tuple[tuple[str, Sampler, list[int]], ...]:
+        sides: dict[bool, list[int]] = {True: [], False: []}
+        for place, question in enumerate(questions):
+            sides[self.classifier.is_global(question)].append(place)
+        return ("whole", self.whole, sides[True]), ("localised", self.localised, sides[False])
+
+
+def _with_own_overrides(relevance: Relevance, key: str) -> Relevance:
+    """Remedies name the settings where they stand here: ``sampler.window.frames`` is one of ``sampler.localised``."""
+    return replace(relevance, detail=re.sub(r"\bsampler\.(?=\w)", f"sampler.{key}.", relevance.detail))
