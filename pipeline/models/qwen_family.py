@@ -12,7 +12,7 @@ QWEN2_VL = "qwen2_vl"
 QWEN2_5_VL = "qwen2_5_vl"
 IMAGE_PAD = "<|image_pad|>"
 VIDEO_PAD = "<|video_pad|>"
-_NAMES = {QWEN2_VL: "Qwen2-VL", QWEN2_5_VL: "Qwen2.5-VL"}
+NAMES = {QWEN2_VL: "Qwen2-VL", QWEN2_5_VL: "Qwen2.5-VL"}
 
 
 def family(checkpoint: Checkpoint) -> str:
@@ -21,7 +21,7 @@ def family(checkpoint: Checkpoint) -> str:
     Raises:
         CheckpointError: it is another model, and which.
     """
-    return model_type(checkpoint, _NAMES)
+    return model_type(checkpoint, NAMES)
 
 
 def context_tokens(checkpoint: Checkpoint) -> int:

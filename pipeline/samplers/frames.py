@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -16,9 +16,27 @@ if TYPE_CHECKING:
     from pipeline.models.qwen_pixels import Pixels
 
 
+@runtime_checkable
+class FrameForm(Protocol):
+    """How a family of models takes a frame; a dataclass, whose fields are part of what decides the scores."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    def shrunk(self, pixels: Pixels) -> Pixels:
+        """A frame as it is kept until the model sees it.
+
+        Args:
+            pixels: RGB ``[height, width, 3]`` as decoded.
+
+        Raises:
+            VideoError: a frame of this shape cannot be shown to the model.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class FrameSize:
-    """Pixels of every frame that the model sees, whatever the shape of the video."""
+    """For Qwen2-VL and Qwen2.5-VL: pixels of every frame that the model sees, whatever the shape of the video."""
 
     height: int
     width: int
@@ -35,6 +53,12 @@ class FrameSize:
         """
         return FrameScale(UNIT**2, UNIT**2, (self.height, self.width))
 
+    def shrunk(self, pixels: Pixels) -> Pixels:
+        """The frame in this size, resized as PIL's bicubic filter does it."""
+        from PIL import Image
+
+        return np.asarray(Image.fromarray(pixels).resize((self.width, self.height), Image.Resampling.BICUBIC))
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -43,22 +67,19 @@ class Candidate:
     time: float
     """Its own timestamp in seconds."""
     pixels: Pixels
-    """RGB ``[height, width, 3]`` of the configured size."""
+    """RGB ``[height, width, 3]`` in the configured form."""
 
 
-def candidates(video: Video, frames: FrameSource, fps: float, size: FrameSize) -> Iterator[Candidate]:
-    """``fps`` frames a second of the whole video, resized as PIL's bicubic filter does it.
+def candidates(video: Video, frames: FrameSource, fps: float, form: FrameForm) -> Iterator[Candidate]:
+    """``fps`` frames a second of the whole video, in the form that the model takes.
 
     A picture that stays on screen for several of these seconds is one candidate.
 
     Raises:
         VideoError: a frame cannot be decoded.
     """
-    from PIL import Image
-
     for frame in distinct(video, frames, fps):
-        image = Image.fromarray(frame.pixels).resize((size.width, size.height), Image.Resampling.BICUBIC)
-        yield Candidate(frame.time, np.asarray(image))
+        yield Candidate(frame.time, form.shrunk(frame.pixels))
 
 
 def distinct(video: Video, frames: FrameSource, fps: float) -> Iterator[Frame]:

@@ -11,10 +11,12 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
+from pydantic import InstanceOf
+
 from pipeline.domain import Cost, FrameSource, Question, Relevance, Status, Video, WindowOutput, option_letter
 from pipeline.errors import ConfigError, OutOfMemoryError
 from pipeline.models.checkpoint import Checkpoint, fingerprint
-from pipeline.samplers.frames import Candidate, FrameSize, candidates
+from pipeline.samplers.frames import Candidate, FrameForm, candidates
 from pipeline.samplers.output import Reading, read_scores
 from pipeline.samplers.pooling import Pool
 from pipeline.samplers.prompt import FramePrompt
@@ -28,14 +30,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GensSampler:
-    """GenS on a checkpoint of the Qwen2-VL or Qwen2.5-VL architecture."""
+    """GenS on a checkpoint of its own form (``yi_vl``), of Aria, Qwen2-VL or Qwen2.5-VL."""
 
     name: str
     checkpoint: Checkpoint
     fps: float
     """Candidate frames a second."""
     window: Windowing
-    frame: FrameSize
+    frame: InstanceOf[FrameForm]
+    """What a frame becomes; each family of models has its own form."""
     prompt: FramePrompt
     question_form: Literal["question", "question_and_options"]
     """Whether the model is told the options. The paper does not say."""
@@ -98,9 +101,9 @@ class GensSampler:
 
     @cached_property
     def _backbone(self) -> Backbone:
-        from pipeline.samplers.backbone import Backbone
+        from pipeline.samplers.backbone import open_backbone
 
-        return Backbone(self.checkpoint, self.prompt, self.frame)
+        return open_backbone(self.checkpoint, self.prompt, self.frame)
 
     def _refusal(self, question: Question) -> str:
         """Why a question cannot be asked, or nothing."""

@@ -22,8 +22,8 @@ from pipeline.errors import ConfigError, TruncatedVideoError
 from pipeline.inference.greedy import Generated
 from pipeline.models.chat import render_chat
 from pipeline.samplers import Sampler
-from pipeline.samplers.backbone import Backbone
 from pipeline.samplers.gens import GensSampler
+from pipeline.samplers.qwen_backbone import QwenBackbone
 from pipeline.video import OpenVideo, Reader
 
 CONF = Path(__file__).parents[2] / "conf" / "sampler" / "gens_3b.yaml"
@@ -479,7 +479,7 @@ def test_the_cut_between_frames_and_question_moves_no_token(checkpoint: Path, af
     """Tokenised as one text, every prompt is the shared tokens of its frames and the tokens of its question."""
     sampler = sampler_of(checkpoint)
     prompt = dataclasses.replace(sampler.prompt, after_image=after_image, question="{question}\n")
-    backbone = Backbone(sampler.checkpoint, prompt, sampler.frame)
+    backbone = QwenBackbone(sampler.checkpoint, prompt, sampler.frame)
     chat = render_chat(backbone._tokenizer, prompt.content(5, question))
     whole = backbone._tokenizer(chat.replace("<|image_pad|>", "<|image_pad|>" * 4)).input_ids
     assert backbone._layout(5).input_ids[0].tolist() + backbone.suffix(question) == whole
