@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from pipeline.domain import Question
@@ -23,4 +23,13 @@ class Benchmark(Protocol):
         Raises:
             InputError: a row cannot be used; the message says which and why.
         """
+        ...
+
+
+@runtime_checkable
+class MeasuredBenchmark(Benchmark, Protocol):
+    """A benchmark whose annotations tell how long its videos are, so that something is known of them without a file."""
+
+    def durations(self) -> Mapping[str, float]:
+        """Seconds by ``Question.video``; a video of which the annotations don't tell is left out."""
         ...

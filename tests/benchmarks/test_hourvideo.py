@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.benchmarks import MeasuredBenchmark
+from pipeline.benchmarks.hourvideo import HourVideo, evidence_of
+from pipeline.domain import Span
+from pipeline.errors import InputError
+
+ROW: dict[str, Any] = {
+    "qid": "q1",
+    "task": "perception/tracking",
+    "question": "Whom does the wearer meet?",
+    "mcq_test": "...",
+    **{f"answer_{number}": f"person {number}" for number in range(1, 6)},
+    "correct_answer_label": "E",
+    "relevant_timestamps": ["0:10:00-0:12:30"],
+}
+
+
+def write(folder: Path, *rows: dict[str, Any], leave_out: tuple[str, ...] = ()) -> HourVideo:
+    videos = {"uid": {"video_metadata": {"duration_in_seconds": 2000.5}, "benchmark_dataset": rows}}
+    (folder / "dev.json").write_text(json.dumps(videos))
+    return HourVideo("hourvideo", str(folder / "dev.json"), "/ego4d", leave_out)
+
+
+def test_rows_become_questions(tmp_path: Path) -> None:
+    unanswered = {**ROW, "qid": "q2", "correct_answer_label": None, "relevant_timestamps": None}
+    benchmark = write(tmp_path, ROW, unanswered)
+    assert isinstance(benchmark, MeasuredBenchmark)
+    first, second = benchmark.questions()
+    assert first.options == ("person 1", "person 2", "person 3", "person 4", "person 5")
+    assert (first.correct, second.correct) == (4, None)
+    assert (first.evidence, second.evidence) == ((Span(600, 750),), None)
+    assert first.groups == {"duration_group": "30-60 min", "task": "perception/tracking"}
+    assert benchmark.durations() == {"/ego4d/uid.mp4": 2000.5}
+
+
+def test_tasks_are_left_out_by_the_start_of_their_name(tmp_path: Path) -> None:
+    images = {**ROW, "qid": "q2", "task": "navigation/room_to_room_image"}
+    left = write(tmp_path, ROW, images, leave_out=("navigation/",))
+    assert [question.id for question in left.questions()] == ["q1"]
+    with pytest.raises(InputError, match="holds no question"):
+        write(tmp_path, images, leave_out=("navigation/",)).questions()
+
+
+@pytest.mark.parametrize(
+    ("timestamps", "evidence"),
+    [
+        ("1:02:03", (Span(3723, 3723),)),
+        (["00:10", "00:20"], (Span(10, 10), Span(20, 20))),
+        ("00:00:10 - 00:00:12.5", (Span(10, 12.5),)),
+        ([[10, 12], ["0:01:00", "0:02:00"]], (Span(10, 12), Span(60, 120))),
+        ([{"start": 1, "end": 2}], (Span(1, 2),)),
+        (7, (Span(7, 7),)),
+        ([], None),
+    ],
+)
+def test_forms_of_relevant_timestamps(timestamps: Any, evidence: tuple[Span, ...] | None) -> None:
+    assert evidence_of(timestamps, "here") == evidence
+
+
+@pytest.mark.parametrize("timestamps", ["soon", [[5, 3]], [[1, 2, 3]], {"from": 1}, [None], [True], [[]]])
+def test_timestamps_in_another_form_are_refused(tmp_path: Path, timestamps: Any) -> None:
+    with pytest.raises(InputError) as error:
+        write(tmp_path, {**ROW, "relevant_timestamps": timestamps}).questions()
+    assert "dev.json: 'q1': relevant_timestamps=" in error.value.problem
+
+
+def test_a_row_that_is_not_as_published_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="'F' is none of ABCDE"):
+        write(tmp_path, {**ROW, "correct_answer_label": "F"}).questions()
+    with pytest.raises(InputError, match=r"benchmark_dataset\.0\.answer_3"):
+        write(tmp_path, {**ROW, "answer_3": None}).questions()
+    (tmp_path / "list.json").write_text("[]")
+    with pytest.raises(InputError, match="not an object of videos"):
+        HourVideo("hourvideo", str(tmp_path / "list.json"), None, ()).questions()
