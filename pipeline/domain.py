@@ -31,6 +31,7 @@ class Status(StrEnum):
     NO_SCORES = "no_scores"  # the output holds nothing that can be read as scores
     TRUNCATED_OUTPUT = "truncated_output"  # the output was cut by the token limit
     PARTIAL_SCORES = "partial_scores"  # scores are there, and at least one window failed
+    NO_EVIDENCE = "no_evidence"  # asked of the benchmark, which does not say where the answer is to be seen
     # of the selection
     NO_FRAMES = "no_frames"  # nothing was selected, so there is nothing to answer from
     # of the answerer

@@ -18,7 +18,7 @@ from pipeline.config import digest
 from pipeline.domain import Answer, Frame, Question, Relevance, Selection, Status, Video
 from pipeline.errors import VideoError
 from pipeline.progress import track
-from pipeline.samplers import Sampler
+from pipeline.samplers import ChecksQuestions, Sampler
 from pipeline.selection import SelectionPolicy
 from pipeline.video import Reader
 
@@ -29,7 +29,12 @@ def sample(
     """Stage 1: the relevance of every question, video by video, from the cache where it has been computed before.
 
     The sampler's model is loaded only if some question of some video is not in the cache.
+
+    Raises:
+        InputError: the sampler cannot score these questions, found before anything is scored.
     """
+    if isinstance(sampler, ChecksQuestions):
+        sampler.check(questions)
     identity = sampler.identity()
     rows: dict[str, RelevanceRow] = {}
     videos = _by_video(questions)

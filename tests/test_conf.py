@@ -12,12 +12,19 @@ from pipeline.answerers import Answerer
 from pipeline.benchmarks import Benchmark
 from pipeline.cli import VERBS
 from pipeline.config import build, conf_dir, register_resolvers
+from pipeline.foreign import SelectionForm, SelectionFormat
 from pipeline.samplers import Sampler
 from pipeline.selection import SelectionPolicy
 
 SEAMS = {"sampler": Sampler, "selection": SelectionPolicy, "answerer": Answerer, "benchmark": Benchmark}
 OPTIONS = [(group, path.stem) for group in SEAMS for path in sorted((conf_dir() / group).glob("*.yaml"))]
-GIVEN = {"jsonl": ["benchmark.path=questions.jsonl"]}
+GIVEN = {
+    "jsonl": ["benchmark.path=questions.jsonl"],
+    "longvideobench": ["benchmark.path=lvb_val.json"],
+    "lvbench": ["benchmark.path=video_info.meta.jsonl"],
+    "hourvideo": ["benchmark.path=dev_v1.0_annotations.json"],
+    "file": ["sampler.path=rag.jsonl"],
+}
 
 
 @pytest.fixture(autouse=True)
@@ -45,3 +52,18 @@ def test_every_option_says_what_it_is(group: str, name: str) -> None:
 def test_every_verb_has_a_primary_config(verb: str) -> None:
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         assert compose(verb) is not None
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (conf_dir() / "sampler" / "format").glob("*.yaml")))
+def test_every_format_of_a_selection_file_composes(name: str) -> None:
+    given = ["sampler.format.annotations=lvb_val.json"] if name == "aks" else []
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        config = compose("sample", ["sampler=file", f"sampler/format={name}", "sampler.path=chosen.json", *given])
+    assert isinstance(build(config.sampler, "sampler").format, SelectionFormat)
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (conf_dir() / "form").glob("*.yaml")))
+def test_every_form_of_an_export_composes(name: str) -> None:
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        config = compose("export", ["selections=selections.jsonl", f"form={name}"])
+    assert isinstance(build(config.form, "form"), SelectionForm)

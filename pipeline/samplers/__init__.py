@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from pipeline.domain import FrameSource, Question, Relevance, Video
 
@@ -42,4 +42,27 @@ class Sampler(Protocol):
 
     def close(self) -> None:
         """Free the model and its device memory."""
+        ...
+
+
+@runtime_checkable
+class ChecksQuestions(Protocol):
+    """What a sampler has beside if it can tell without video and model that it cannot score some questions."""
+
+    def check(self, questions: Sequence[Question]) -> None:
+        """Called with all questions of a run before any of them is scored.
+
+        Raises:
+            InputError: the run cannot be as it was asked for.
+        """
+        ...
+
+
+@runtime_checkable
+class WithoutPictures(Protocol):
+    """What a sampler has beside if it scores without looking at a picture: ``gens recall`` runs it without a video."""
+
+    @property
+    def without_pictures(self) -> Literal[True]:
+        """That ``score`` leaves its ``frames`` alone."""
         ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pipeline.domain import FrameSource, Question, Relevance, Video
 from pipeline.selection.uniform import UniformVariant
@@ -17,6 +17,11 @@ class UniformSampler:
     name: str
     spread: UniformVariant
     """One of the four variants in use; :mod:`pipeline.selection.uniform` has formulas and who uses which."""
+
+    @property
+    def without_pictures(self) -> Literal[True]:
+        """No frame is touched."""
+        return True
 
     def identity(self) -> Mapping[str, Any]:
         """The variant."""

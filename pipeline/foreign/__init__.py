@@ -1,0 +1,61 @@
+"""Other projects' selection files: read to be run here, written to be run there. One module a format.
+
+A format is a frozen dataclass that a YAML names; its fields are what the file itself does not say. Formulas and traps
+stand in its docstring, with the repository that they come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from pipeline.artefacts.rows import SelectionRow
+from pipeline.foreign.moments import Moments
+
+
+@dataclass(frozen=True)
+class ForeignRow:
+    """What a foreign file says of one question."""
+
+    where: str
+    """File and line or entry, for errors."""
+    question_id: str
+    moments: Moments
+    """In the file's own count, in the file's order."""
+    scores: tuple[float, ...] | None = None
+    """Parallel to the moments, if the file has any."""
+    text: str | None = None
+    """The question as the file has it, perhaps with its options or a prompt around it; checked, never joined by."""
+
+
+@runtime_checkable
+class SelectionFormat(Protocol):
+    """Reads a kind of file."""
+
+    def rows(self, file: Path) -> Sequence[ForeignRow]:
+        """All rows, each with the id of its question.
+
+        Raises:
+            InputError: the file is not of this kind; the message names the entry.
+        """
+        ...
+
+
+@runtime_checkable
+class SelectionForm(Protocol):
+    """Writes a kind of file."""
+
+    @property
+    def suffix(self) -> str:
+        """End of the file's name, such as ``.jsonl``."""
+        ...
+
+    def text(self, rows: Sequence[SelectionRow]) -> str:
+        """The whole file; rows without frames are in it with none.
+
+        Raises:
+            InputError: a row cannot be said in this form.
+        """
+        ...

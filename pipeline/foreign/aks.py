@@ -1,0 +1,56 @@
+"""The selected frames of AKS (Adaptive Keyframe Sampling, arXiv 2502.21271; repository ncTimTang/AKS).
+
+``selected_frames.json`` is a list of lists of native frame numbers and nothing else: its rows belong to the rows of the
+benchmark's annotation file by their order. That file is therefore needed here, and must be the one that AKS was run
+over. The numbers are multiples of int(native frames a second), since AKS scores one frame a second, which tells a video
+of another rate. (Joined by position alone, such files were scored with the wrong frames: AKS issues 4 and 31.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.artefacts.entries import checked, read_json
+from pipeline.errors import InputError
+from pipeline.foreign import ForeignRow
+from pipeline.foreign.annotated import annotated_ids
+from pipeline.foreign.moments import NativeFrames
+
+
+@dataclass(frozen=True)
+class _Frames:
+    frames: list[int]
+
+
+@dataclass(frozen=True)
+class Aks:
+    """Reads AKS's ``selected_frames.json``."""
+
+    annotations: str
+    """The annotation file that AKS was run over, a JSON list or JSON Lines, in the very order."""
+    id_field: str
+    """The field of its rows that is the question's id here."""
+
+    def rows(self, file: Path) -> Sequence[ForeignRow]:
+        """One row an annotation.
+
+        Raises:
+            InputError: there are more or fewer rows than annotations, or a row is not a list of frame numbers.
+        """
+        ids = annotated_ids(Path(self.annotations).expanduser(), self.id_field)
+        lists = read_json(file, "sampler.path")
+        if not isinstance(lists, list):
+            raise InputError(f"{file} is not a list of lists", "name AKS's selected_frames.json: sampler.path=...")
+        if len(lists) != len(ids):
+            raise InputError(
+                f"{file} has {len(lists)} rows and {self.annotations} has {len(ids)}: they do not belong together",
+                "name the annotation file that AKS was run over: sampler.format.annotations=...",
+            )
+        rows = []
+        for number, (question_id, frames) in enumerate(zip(ids, lists, strict=True), start=1):
+            where = f"{file}: entry {number}"
+            numbers = checked(_Frames, {"frames": frames}, where).frames
+            rows.append(ForeignRow(where, question_id, NativeFrames(tuple(numbers), whole_second_stride=True)))
+        return rows

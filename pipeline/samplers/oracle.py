@@ -1,0 +1,73 @@
+"""The benchmark's own evidence as scores: what an answerer can do when every frame that it needs is found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pipeline.domain import FrameSource, Question, Relevance, Span, Status, Video
+from pipeline.video.timeline import candidate_times
+
+INSIDE, OUTSIDE = 5.0, 0.0
+"""GenS's best score, and that of a frame that it does not name."""
+
+
+@dataclass(frozen=True)
+class OracleSampler:
+    """An upper bound for stage 2. Knows the right places, so it is no sampler to compare others with as an equal."""
+
+    name: str
+    fps: float
+    """Candidate frames a second."""
+
+    @property
+    def without_pictures(self) -> Literal[True]:
+        """No frame is touched."""
+        return True
+
+    def identity(self) -> Mapping[str, Any]:
+        """The rate."""
+        return {"sampler": "oracle", "fps": self.fps}
+
+    def query(self, question: Question) -> str:
+        """The evidence: all that decides the scores."""
+        return repr(question.evidence)
+
+    def score(self, video: Video, frames: FrameSource, questions: Sequence[Question]) -> list[Relevance]:
+        """5 for the candidates inside the evidence, 0 for all others; ``frames`` is not touched.
+
+        A stretch that lies between two candidates brings its own middle as one: a moment of evidence is itself shown,
+        and not a frame half a second away.
+
+        Raises:
+            ConfigError: ``fps`` is not a rate.
+        """
+        grid = candidate_times(video, self.fps)
+        return [_relevance(question, video, grid) for question in questions]
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+
+def _relevance(question: Question, video: Video, grid: Sequence[float]) -> Relevance:
+    last = (video.frame_count - 1) / video.fps
+    spans = [span for span in question.evidence or () if span.start <= video.duration]
+    if not spans:
+        return Relevance(question.id, (), (), status=Status.NO_EVIDENCE, detail=_why_none(question, video))
+    inside: set[float] = set()
+    for span in spans:
+        seen = [time for time in grid if span.start <= time <= span.end]
+        inside.update(seen or [min(_middle(span), last)])
+    times = tuple(sorted({*grid, *inside}))
+    return Relevance(question.id, times, tuple(INSIDE if time in inside else OUTSIDE for time in times))
+
+
+def _middle(span: Span) -> float:
+    return (span.start + span.end) / 2
+
+
+def _why_none(question: Question, video: Video) -> str:
+    if question.evidence:
+        return f"all evidence lies behind the end of the video ({video.duration:.2f} s): it is of another file"
+    return "the benchmark does not say where the answer is to be seen; leave such questions out of an upper bound"

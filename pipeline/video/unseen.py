@@ -1,0 +1,40 @@
+"""Videos known only from what annotations say of them: how long they are, and nothing of their pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from pipeline.domain import Frame, Video
+from pipeline.errors import VideoError
+
+CLOCK = 600.0
+"""Frames a second that an unseen video is taken to have. A multiple of the usual 24, 25, 30 and 60, and fine enough
+that spreading frames over it is spreading them over the continuous duration: what its native rate is, nobody knows."""
+
+
+def unseen_video(path: str, duration: float) -> Video:
+    """The video of an annotation: ``duration`` in seconds, no fingerprint, no size, frames on :data:`CLOCK`."""
+    return Video(path, "", duration, CLOCK, max(1, round(duration * CLOCK)), 0, 0)
+
+
+def is_seen(video: Video) -> bool:
+    """Whether the file was read, so that its rate and frame numbers are its own."""
+    return bool(video.fingerprint)
+
+
+@dataclass(frozen=True)
+class UnseenFrames:
+    """The frame source that goes with it: there are no pictures."""
+
+    video: Video
+
+    def frames_at(self, seconds: Sequence[float]) -> Iterator[Frame]:
+        """Asked for nothing, gives nothing.
+
+        Raises:
+            VideoError: a picture is wanted.
+        """
+        if seconds:
+            raise VideoError(f"{self.video.path} was not opened, so it has no pictures", "open it with a reader")
+        return iter(())
