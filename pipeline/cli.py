@@ -16,6 +16,8 @@ VERBS = {
     "sample": "stage 1 alone: which moments matter, as a selection file",
     "answer": "stage 2 alone: answers from a selection file",
     "evaluate": "both stages over a benchmark; -m sweeps over samplers, budgets, answerers",
+    "recall": "how much of the evidence a sampler's frames show; needs no model, and often no video",
+    "export": "a selection file as other projects read it",
     "report": "one HTML page over finished and half-finished runs",
     "list": "samplers, policies, answerers, benchmarks: what each is and needs",
 }

@@ -1,0 +1,191 @@
+"""``gens recall``: how much of the benchmark's evidence the selected frames show. Loads no model, decodes nothing.
+
+Where annotations tell the durations there need not even be a video: its frames are then spread over the continuous
+duration (a clock of 600 a second), from 0 to the end. On the validation rows of LongVideoBench, taking 24, 25 or 30
+frames a second instead moves no figure by more than 0.003.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from pipeline.artefacts.journal import read_rows
+from pipeline.artefacts.rows import SelectionRow
+from pipeline.benchmarks import MeasuredBenchmark
+from pipeline.benchmarks.metrics import evidence_recall
+from pipeline.commands.run import exit_code, run_folder
+from pipeline.config import build, nearest
+from pipeline.domain import Question, Relevance, Selection, Video
+from pipeline.errors import ConfigError, InputError, VideoError
+from pipeline.reports.recall import RECALL_FILE, Measured, show, write
+from pipeline.samplers import ChecksQuestions, Sampler, WithoutPictures
+from pipeline.selection import SelectionPolicy
+from pipeline.video.unseen import UnseenFrames, unseen_video
+
+TIMELINES = ("annotations", "videos")
+
+
+def run(config: DictConfig) -> int:
+    """Print the table and write recall.json."""
+    benchmark = build(config.benchmark, "benchmark", config.plugins)
+    sampler = _sampler(config)
+    policies = _policies(config)
+    tolerances = _tolerances(config)
+    if config.timeline not in TIMELINES:
+        raise ConfigError(
+            f"timeline={config.timeline}: no such one.{nearest(str(config.timeline), TIMELINES)}",
+            f"one of {', '.join(TIMELINES)}",
+        )
+    questions = list(benchmark.questions())
+    group = _group(config.group, questions)
+    known = isinstance(benchmark, MeasuredBenchmark) and config.timeline == "annotations"
+    videos = _videos(config, questions, benchmark.durations() if known else {})
+    with run_folder(config) as folder:
+        relevances = _relevances(questions, videos, sampler)
+        sets = {
+            f"{sampler.name} k{policy.budget}": _selected(relevances, questions, videos, policy) for policy in policies
+        }
+        sets.update({str(path): _of_file(Path(path).expanduser(), questions) for path in config.selections})
+        measured = [
+            Measured(
+                of,
+                _usual_policy(found),
+                _frames_each(found),
+                [evidence_recall(found, questions, within) for within in tolerances],
+            )
+            for of, found in sets.items()
+        ]
+        show(measured, questions, group)
+        write(measured, folder / RECALL_FILE)
+        print(f"recall of {len(questions)} questions: {folder / RECALL_FILE}")
+        asked = {question.id for question in questions if question.evidence}
+        first = next(iter(sets.values()))
+        return exit_code([selection.status for selection in first if selection.question_id in asked])
+
+
+def _sampler(config: DictConfig) -> Sampler:
+    sampler: Sampler = build(config.sampler, "sampler", config.plugins)
+    if not isinstance(sampler, WithoutPictures):
+        raise ConfigError(
+            f"sampler={sampler.name} looks at the pictures, which gens recall does not open",
+            "let it choose with gens sample, then measure its file: gens recall selections=[runs/.../selections.jsonl]",
+        )
+    return sampler
+
+
+def _policies(config: DictConfig) -> list[SelectionPolicy]:
+    given = config.selection.budget
+    budgets = list(given) if OmegaConf.is_list(given) else [given]
+    if not budgets:
+        raise ConfigError("selection.budget=[] measures nothing", "set selection.budget=[8,16,32,64]")
+    policies: list[SelectionPolicy] = []
+    for budget in budgets:
+        node = config.selection.copy()
+        node.budget = budget
+        policies.append(build(node, "selection", config.plugins))
+    return policies
+
+
+def _tolerances(config: DictConfig) -> list[float]:
+    given = list(config.tolerances)
+    if not given or not all(isinstance(within, int | float) and within >= 0 for within in given):
+        raise ConfigError(f"tolerances={given} are not seconds", "set tolerances=[1,2,5,10]")
+    return [float(within) for within in given]
+
+
+def _group(wanted: str | None, questions: Sequence[Question]) -> str | None:
+    """The label to group by: ``wanted``, or the first there is."""
+    if not any(question.evidence for question in questions):
+        raise InputError(
+            "no question has evidence, so there is nothing to find",
+            "choose a benchmark that says where its answers are to be seen; gens list benchmarks",
+        )
+    labels = list(dict.fromkeys(label for question in questions for label in question.groups))
+    if wanted is not None and wanted not in labels:
+        raise ConfigError(
+            f"group={wanted}: the benchmark has no such label.{nearest(wanted, labels)}", f"one of {', '.join(labels)}"
+        )
+    return wanted if wanted is not None else next(iter(labels), None)
+
+
+def _videos(
+    config: DictConfig, questions: Sequence[Question], durations: Mapping[str, float]
+) -> dict[str, Video | VideoError]:
+    """What is known of each video, or why nothing is."""
+    found: dict[str, Video | VideoError] = {}
+    look = build(config.reader, "reader", config.plugins).probe
+    for path in dict.fromkeys(question.video for question in questions):
+        about = partial(unseen_video, path, durations[path]) if path in durations else partial(look, path)
+        try:
+            found[path] = about()
+        except VideoError as error:
+            found[path] = error
+    return found
+
+
+def _relevances(
+    questions: Sequence[Question], videos: Mapping[str, Video | VideoError], sampler: Sampler
+) -> list[Relevance]:
+    if isinstance(sampler, ChecksQuestions):
+        sampler.check(questions)
+    by_video: dict[str, list[Question]] = {}
+    for question in questions:
+        by_video.setdefault(question.video, []).append(question)
+    said: dict[str, Relevance] = {}
+    for path, asked in by_video.items():
+        video = videos[path]
+        if isinstance(video, VideoError):
+            scored = [Relevance(each.id, (), (), status=video.status, detail=str(video)) for each in asked]
+        else:
+            scored = sampler.score(video, UnseenFrames(video), asked)
+        said.update((relevance.question_id, relevance) for relevance in scored)
+    return [said[question.id] for question in questions]
+
+
+def _selected(
+    relevances: Sequence[Relevance],
+    questions: Sequence[Question],
+    videos: Mapping[str, Video | VideoError],
+    policy: SelectionPolicy,
+) -> list[Selection]:
+    selections = []
+    for relevance, question in zip(relevances, questions, strict=True):
+        video = videos[question.video]
+        if isinstance(video, Video):
+            selections.append(policy.select(relevance, video))
+        else:
+            status, detail = relevance.status, relevance.detail
+            selections.append(Selection(question.id, (), policy.name, policy.budget, status, detail))
+    return selections
+
+
+def _of_file(path: Path, questions: Sequence[Question]) -> list[Selection]:
+    """The selections of a file, each of a question that is asked here.
+
+    Raises:
+        InputError: the file is no selection file, or a row's question is another one.
+    """
+    asked = {question.id: question for question in questions}
+    rows = read_rows(SelectionRow, path)
+    for row in rows:
+        question = asked.get(row.question.id)
+        if question is None or question.text != row.question.text:
+            what = "is not asked by this benchmark" if question is None else "has another text in this benchmark"
+            raise InputError(
+                f"{path}: the question {row.question.id!r} {what}{nearest(row.question.id, asked)}",
+                "measure a selection file with the benchmark that it was made for: benchmark=... benchmark.path=...",
+            )
+    return [row.selection for row in rows]
+
+
+def _usual_policy(selections: Sequence[Selection]) -> str:
+    return Counter(selection.policy for selection in selections).most_common(1)[0][0]
+
+
+def _frames_each(selections: Sequence[Selection]) -> float:
+    return sum(len(selection.frames) for selection in selections) / max(1, len(selections))

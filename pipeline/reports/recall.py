@@ -1,0 +1,79 @@
+"""Evidence recall as a table on the terminal and as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pipeline.benchmarks.metrics import EvidenceRecall, MeanRecall
+from pipeline.domain import Question
+
+RECALL_FILE = "recall.json"
+SCHEMA = "gens/recall/1"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One set of selections."""
+
+    of: str
+    """What it is, in a few words: sampler and budget, or a file."""
+    policy: str
+    """How it was cut, as its selections say."""
+    frames: float
+    """Frames a question, on average."""
+    recalls: Sequence[EvidenceRecall]
+    """At each tolerance."""
+
+
+def write(measured: Sequence[Measured], file: Path) -> None:
+    """All figures, by every label of the benchmark."""
+    found = {"schema": SCHEMA, "measured": [asdict(each) for each in measured]}
+    file.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def show(measured: Sequence[Measured], questions: Sequence[Question], group: str | None) -> None:
+    """Print recall over all questions and by the values of ``group``; compare it at equal numbers of frames only."""
+    from rich.console import Console
+    from rich.table import Table
+
+    values = _values(measured, group)
+    table = Table(title="evidence recall", title_justify="left", box=None, pad_edge=False)
+    table.add_column("selected", overflow="fold")
+    for column in ("frames", "within", "all", *(f"{value}" for value in values)):
+        table.add_column(column, justify="right")
+    for each in measured:
+        for place, recall in enumerate(each.recalls):
+            named = (each.of, f"{each.frames:.1f}") if place == 0 else ("", "")
+            groups = recall.groups.get(group, {}) if group else {}
+            cells = [_share(recall.overall), *(_share(groups.get(value)) for value in values)]
+            table.add_row(*named, f"{recall.tolerance:g} s", *cells)
+        table.add_section()
+    counted = measured[0].recalls[0]
+    groups = counted.groups.get(group, {}) if group else {}
+    sizes = [str(counted.overall.questions), *(str(groups[value].questions) for value in values)]
+    table.add_row("questions", "", "", *sizes)
+    console = Console()
+    console.print(table)
+    console.print(f"{f'by {group}; ' if group else ''}selected by: {measured[0].policy}")
+    without = len(questions) - counted.overall.questions
+    if without:
+        console.print(f"{without} of {len(questions)} questions have no evidence and are not counted")
+
+
+def _values(measured: Sequence[Measured], group: str | None) -> list[str]:
+    if group is None:
+        return []
+    found = measured[0].recalls[0].groups.get(group, {})
+    return sorted(found, key=lambda value: (not value[:1].isdigit(), _leading_number(value), value))
+
+
+def _leading_number(value: str) -> float:
+    digits = "".join(letter for letter in value.split("-", maxsplit=1)[0] if letter.isdigit())
+    return float(digits) if digits else 0.0
+
+
+def _share(mean: MeanRecall | None) -> str:
+    return "-" if mean is None or mean.recall is None else f"{mean.recall:.3f}"
