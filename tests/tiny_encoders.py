@@ -166,16 +166,15 @@ def write_siglip2_naflex(folder: Path, seed: int = 0) -> Path:
     return _save(folder, Siglip2Model, Siglip2Config, config, seed)
 
 
-def write_qwen3_vl(folder: Path, seed: int = 0, *, ends_itself: bool = False, head: bool = True) -> Path:
+def write_qwen3_vl(folder: Path, seed: int = 0, *, ends_itself: bool = False, head: bool = False) -> Path:
     """A Qwen3-VL, the architecture of Qwen3-VL-Embedding.
 
     Args:
         folder: where.
         seed: of the weights.
         ends_itself: whether its tokenizer puts ``<|endoftext|>`` behind every text, as that of Qwen3-Embedding does.
-        head: whether the language model's head is among the weights.
+        head: whether the language model has a head of its own; that of the 2B model is tied.
     """
-    from safetensors.torch import load_file, save_file
     from tokenizers import Tokenizer, processors
     from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
@@ -204,7 +203,7 @@ def write_qwen3_vl(folder: Path, seed: int = 0, *, ends_itself: bool = False, he
         "video_token_id": tokens["<|video_pad|>"],
         "vision_start_token_id": tokens["<|vision_start|>"],
         "vision_end_token_id": tokens["<|vision_end|>"],
-        "tie_word_embeddings": False,
+        "tie_word_embeddings": not head,
         "text_config": text,
         "vision_config": {
             "model_type": "qwen3_vl",
@@ -232,12 +231,7 @@ def write_qwen3_vl(folder: Path, seed: int = 0, *, ends_itself: bool = False, he
             "size": {"longest_edge": 1310720, "shortest_edge": 4096},
         },
     )
-    _save(folder, Qwen3VLForConditionalGeneration, Qwen3VLConfig, config, seed)
-    if not head:
-        path = str(folder / "model.safetensors")
-        weights = {name: tensor for name, tensor in load_file(path).items() if name != "lm_head.weight"}
-        save_file(weights, path, {"format": "pt"})
-    return folder
+    return _save(folder, Qwen3VLForConditionalGeneration, Qwen3VLConfig, config, seed)
 
 
 def _siglip_config(kind: str, words: int, picture: dict[str, Any]) -> dict[str, Any]:
