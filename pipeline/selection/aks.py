@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,13 +27,15 @@ class Aks:
     otherwise it is halved. A whole stretch gives its int(K / 2^d) best frames.
 
     The released code also asks for a standard deviation above -100, which always holds; there is no such setting here.
-    Where that code gives fewer than K frames, this differs: a stretch is not halved once its halves' share
-    int(K / 2^(d+1)) would be 0 (the code goes on to depth 5 and selects nothing with K < 32), and shares lost to int()
-    or to stretches with too few named frames go to the best scores left.
+    Where that code gives fewer than K frames, this differs: a stretch is not halved if the share of its halves,
+    int(K / 2^(d+1)), would be 0 (with K < 32 the code's stretches at depth 5 give nothing), and shares lost to int() or
+    to stretches with too few named frames go to the best scores left.
 
     Scores of GenS rarely lie 0.8 apart for K frames, so the video is mostly halved to the end: even shares of the
     stretches in which something was named. Constant scores are halved to the end too, and spread.
     """
+
+    needs_embeddings: ClassVar[bool] = False
 
     threshold: float
     depth: int

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -26,6 +26,8 @@ class BinMax:
     Scores of GenS: a 1 in a bin of its own comes before the second 5 of another, which suits questions about the
     order of events and not those about one moment.
     """
+
+    needs_embeddings: ClassVar[bool] = False
 
     def identity(self) -> Mapping[str, Any]:
         """There are no settings."""

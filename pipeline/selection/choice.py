@@ -72,6 +72,11 @@ class Curve:
 class Choice(Protocol):
     """Takes candidates for their scores."""
 
+    @property
+    def needs_embeddings(self) -> bool:
+        """Whether it compares the frames themselves; then only samplers that keep their embeddings will do."""
+        ...
+
     def identity(self) -> Mapping[str, Any]:
         """All that decides the choice, as JSON values: ``choice``, its name, and its settings."""
         ...
@@ -81,6 +86,5 @@ class Choice(Protocol):
 
         Raises:
             InputError: this question's frames cannot be chosen so; it becomes the selection's status.
-            ConfigError: no question's can.
         """
         ...

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -26,6 +26,8 @@ class Dpp:
     are taken for cosines, as the samplers give them that keep embeddings. Constant scores leave the difference alone to
     decide. Frames that show nothing new (a still video) are left to the best scores, spread by ``ties``.
     """
+
+    needs_embeddings: ClassVar[bool] = True
 
     weight: float
     """lambda: the smaller, the more relevance counts."""

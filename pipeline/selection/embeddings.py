@@ -14,6 +14,20 @@ _SAME_MOMENT = 1e-3
 """Seconds; times that went through a file may have lost some digits."""
 
 
+def key_of(features: str | None) -> str:
+    """The key of a sampler's embeddings.
+
+    Raises:
+        ConfigError: it keeps none, so no question of the run can be served.
+    """
+    if features is None:
+        raise ConfigError(
+            "this policy compares the frames with each other, and the sampler kept no embeddings of them",
+            "take a sampler that does, such as sampler=clip, or a policy that needs scores alone: selection=aks",
+        )
+    return features
+
+
 def embeddings(curve: Curve, feature_store: str) -> Floats:
     """``[candidates, dimensions]``, parallel to the curve, each of unit length.
 
@@ -25,22 +39,18 @@ def embeddings(curve: Curve, feature_store: str) -> Floats:
         ConfigError: the sampler keeps none.
         InputError: they are gone, or are not those of the candidates.
     """
-    if curve.features is None:
-        raise ConfigError(
-            "this policy compares the frames with each other, and the sampler kept no embeddings of them",
-            "take a sampler that does, such as sampler=clip, or a policy that needs scores alone: selection=aks",
-        )
-    found = FeatureStore(Path(feature_store)).find(curve.features)
+    key = key_of(curve.features)
+    found = FeatureStore(Path(feature_store)).find(key)
     if found is None:
         raise InputError(
-            f"the scores are kept in {feature_store}, but the embeddings of the frames, {curve.features}, are gone",
+            f"the scores are kept in {feature_store}, but the embeddings of the frames, {key}, are gone",
             "compute both again: paths.cache=ANOTHER_FOLDER",
         )
     moments = np.asarray(found.times, dtype=np.float64)
     places = np.minimum(np.searchsorted(moments, curve.times - _SAME_MOMENT), len(moments) - 1)
     if not len(moments) or np.any(np.abs(moments[places] - curve.times) > _SAME_MOMENT):
         raise InputError(
-            f"the embeddings {curve.features} are of other moments than the scores",
+            f"the embeddings {key} are of other moments than the scores",
             "compute both again: paths.cache=ANOTHER_FOLDER",
         )
     vectors = found.vectors[places].astype(np.float64)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -29,6 +29,8 @@ class InverseTransform:
     Scores of GenS: a 5 weighs (5/2)^3 = 16 times a 2 at alpha 3, a frame that was not named nothing; ties share
     their weight evenly over time.
     """
+
+    needs_embeddings: ClassVar[bool] = False
 
     alpha: float
     """Sharpness: 3 for Video-MME and MLVU, 2.5 for LongVideoBench in the paper; 0 is even over the named frames."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -33,6 +33,8 @@ class Mdp3:
     again in each segment that is used, and not in one that is not.) Scores are taken for cosines; frames that show
     nothing new are left to the best scores, spread by ``ties``.
     """
+
+    needs_embeddings: ClassVar[bool] = True
 
     weight: float
     """lambda: the smaller, the more relevance counts."""

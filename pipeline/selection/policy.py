@@ -19,6 +19,7 @@ from pydantic import InstanceOf
 from pipeline.domain import FrameOrigin, Relevance, SelectedFrame, Selection, Status, Video
 from pipeline.errors import ConfigError, InputError
 from pipeline.selection.choice import Choice, Curve
+from pipeline.selection.embeddings import key_of
 from pipeline.selection.native import native_index, native_time
 from pipeline.selection.ranking import Ties, best_first
 from pipeline.selection.uniform import VARIANTS, UniformVariant, spread
@@ -79,6 +80,8 @@ class Policy:
         """
         if relevance.spread is not None:
             return self._spread(relevance, video)
+        if relevance.status.has_scores and self.choice.needs_embeddings:
+            key_of(relevance.features)  # whether or not this video has frames to choose from: no failure by luck
         frames: list[SelectedFrame] = []
         if relevance.status is Status.NOTHING_RELEVANT or relevance.status.has_scores:
             try:

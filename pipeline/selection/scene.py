@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,8 @@ class Scene:
     A round takes the best named frame left of each shot, the shot with the best such frame first, until the budget is
     used. Equal distances and equal scores follow ``ties``, so a still video with constant scores comes out spread.
     """
+
+    needs_embeddings: ClassVar[bool] = True
 
     shots_per_frame: int
     """Shots for each frame of the budget; with 1 every shot is shown."""

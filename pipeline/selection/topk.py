@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from pipeline.selection.choice import Curve
 
@@ -19,6 +19,8 @@ class TopK:
 
     Scores of GenS tie a lot: the last level that fits is cut by the policy's ``ties``, alone of all rules.
     """
+
+    needs_embeddings: ClassVar[bool] = False
 
     def identity(self) -> Mapping[str, Any]:
         """There are no settings."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from pipeline.errors import ConfigError
 from pipeline.selection.choice import Curve
@@ -24,6 +24,8 @@ class TopKApart:
 
     Scores of GenS: a far 3 comes before the 4 next to a 5, unlike topk; within a level the policy's ``ties`` decides.
     """
+
+    needs_embeddings: ClassVar[bool] = False
 
     radius: float
     """w in shares of span / K."""

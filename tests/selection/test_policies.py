@@ -78,7 +78,7 @@ def test_a_budget_above_the_candidates_takes_each_once(name: str, tmp_path: Path
     for fits in ("all", "named"):
         policy = made(name, tmp_path, "selection.budget=64", f"selection.fits={fits}", "selection.fill=none")
         for count in (1, 2, 7):
-            selection = policy.select(relevance([3.0] * count), video(count))
+            selection = policy.select(embedded([0.3] * count, tmp_path), video(count))
             assert [frame.time for frame in selection.frames] == list(range(count))
 
 
@@ -128,7 +128,7 @@ def test_three_hours_are_cut_in_no_time(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", POLICIES)
 def test_the_record_says_which_policy_and_settings(name: str, tmp_path: Path) -> None:
     policy = made(name, tmp_path)
-    line = policy.select(relevance([], spread=None), video(3)).policy
+    line = policy.select(embedded([0.3] * 20, tmp_path), video(20)).policy
     assert line.startswith(policy.identity()["choice"])
     assert all(f"{key}={value}" in line for key, value in policy.identity().items() if key != "choice")
     assert str(tmp_path) not in line
