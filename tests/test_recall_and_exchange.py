@@ -98,6 +98,25 @@ def test_a_foreign_selection_is_measured(annotated: Path) -> None:
     assert found["measured"][0]["frames"] == pytest.approx(4 / 3)
 
 
+def test_videos_that_are_missing_count_as_nothing_found(clips: Path) -> None:
+    with (clips / "questions.jsonl").open("a") as file:
+        file.write(json.dumps({"video": "none.mp4", "question": "what?", "evidence": [[0, 1]]}) + "\n")
+    done = gens("recall", *MINE, "selection.budget=4", "tolerances=[1]", cwd=clips)
+    assert done.returncode == 1
+    assert "1 missing_video" in done.stderr
+    (found,) = clips.glob("runs/recall-*/recall.json")
+    overall = json.loads(found.read_text())["measured"][0]["recalls"][0]["overall"]
+    assert overall == {"recall": pytest.approx(2 / 3), "questions": 3}
+
+
+def test_the_made_videos_have_evidence_too(tmp_path: Path) -> None:
+    words = ("benchmark=micro", "benchmark.videos=1", f"benchmark.root={tmp_path}", "benchmark.max_minutes=3")
+    done = gens("recall", *words, "sampler=oracle", "selection.budget=8", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "oracle k8" in done.stdout
+    assert "by kind" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("words", "problem", "remedy"),
     [
@@ -180,6 +199,15 @@ def test_a_foreign_file_runs_as_a_sampler_and_goes_out_again(clips: Path) -> Non
     (file,) = clips.glob("runs/recall-*/recall.json")
     by_name = {each["of"]: each["recalls"][0]["overall"] for each in json.loads(file.read_text())["measured"]}
     assert by_name[str(selections)] == {"recall": 0.5, "questions": 2}
+    assert "no row" not in measured.stdout
+    lines = selections.read_text().splitlines(keepends=True)
+    (clips / "part.jsonl").write_text(lines[0])
+    part = gens("recall", *MINE, "selections=[part.jsonl]", "selection.budget=4", cwd=clips)
+    assert "part.jsonl has no row for 1 questions" in part.stdout
+    (clips / "lvb_val.json").write_text(json.dumps([lvb_row("fist", 10.0, [24], 15)]))
+    other = gens("recall", *LVB, f"selections=[{selections}]", cwd=clips)
+    assert other.returncode == 2
+    assert "'first' is not asked by this benchmark. Did you mean 'fist'?" in other.stderr
     assert by_name["uniform k4"] == {"recall": 1.0, "questions": 2}  # 3.75 s is in the evidence
 
 

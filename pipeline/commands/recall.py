@@ -63,9 +63,17 @@ def run(config: DictConfig) -> int:
         show(measured, questions, group)
         write(measured, folder / RECALL_FILE)
         print(f"recall of {len(questions)} questions: {folder / RECALL_FILE}")
-        asked = {question.id for question in questions if question.evidence}
-        first = next(iter(sets.values()))
-        return exit_code([selection.status for selection in first if selection.question_id in asked])
+        return _told(sets, {question.id for question in questions if question.evidence})
+
+
+def _told(sets: Mapping[str, Sequence[Selection]], counted: set[str]) -> int:
+    """Say which of the counted questions have no frames for another reason than the budget: 1 if there are any."""
+    for of, found in sets.items():
+        without = len(counted - {selection.question_id for selection in found})
+        if without:
+            print(f"{of} has no row for {without} questions with evidence, which counts as nothing found")
+    first = next(iter(sets.values()))
+    return exit_code([selection.status for selection in first if selection.question_id in counted])
 
 
 def _sampler(config: DictConfig) -> Sampler:
@@ -177,7 +185,7 @@ def _of_file(path: Path, questions: Sequence[Question]) -> list[Selection]:
         if question is None or question.text != row.question.text:
             what = "is not asked by this benchmark" if question is None else "has another text in this benchmark"
             raise InputError(
-                f"{path}: the question {row.question.id!r} {what}{nearest(row.question.id, asked)}",
+                f"{path}: the question {row.question.id!r} {what}.{nearest(row.question.id, asked)}",
                 "measure a selection file with the benchmark that it was made for: benchmark=... benchmark.path=...",
             )
     return [row.selection for row in rows]

@@ -7,6 +7,7 @@ and no moment may lie behind the end of its video; anything else ends the comman
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -135,6 +136,8 @@ class FileSampler:
                     f"{row.where}: second {second:.3f} is not in {video.path}, which lasts {video.duration:.3f} s",
                     "use the videos that the file was made from, and check how it counts: sampler.format",
                 )
+            if not math.isfinite(score):
+                raise InputError(f"{row.where}: {score} is not a score", "mend the row, or leave its scores out")
             held = second if second < video.duration else last
             moments[held] = max(score, moments.get(held, score))
         return moments

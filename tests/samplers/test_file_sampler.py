@@ -81,6 +81,12 @@ def test_a_second_beyond_the_video_names_row_and_video(tmp_path: Path, second: f
     assert "v.mp4, which lasts 100.000 s" in error.value.problem
 
 
+def test_a_score_that_is_no_number_names_the_row(tmp_path: Path) -> None:
+    made = sampler(tmp_path, [{"id": "v-1", "frames": [1], "scores": [float("nan")]}], format=Frag())
+    with pytest.raises(InputError, match="entry 1: nan is not a score"):
+        made.score(VIDEO, UnseenFrames(VIDEO), QUESTIONS[:1])
+
+
 def test_an_unknown_id_is_refused_or_declared(tmp_path: Path) -> None:
     extra = {**PLAIN, "v-3": [1.0], "w-1": [1.0]}
     error = refused(sampler(tmp_path, extra))
