@@ -252,4 +252,4 @@ def test_on_a_gpu_the_model_takes_its_memory_and_gives_it_back(made: Path) -> No
     model = load_it(Checkpoint(str(made), None, "bfloat16", "auto", "cuda:0"))
     assert torch.cuda.memory_allocated() > before
     release(model)
-    assert torch.cuda.memory_allocated() == before
+    assert torch.cuda.memory_allocated() <= before
