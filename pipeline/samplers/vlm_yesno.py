@@ -1,0 +1,180 @@
+"""FRAG: a vision language model is asked of every single frame whether it helps to answer the question.
+
+Source: "FRAG: Frame Selection Augmented Generation for Long Video and Long Document Understanding", arXiv 2504.17447,
+and ``frame_selection.py`` of github.com/NVlabs/FRAG: 256 frames spread over the video, each scored by the probability
+of "A. yes". The wording goes back to SeViLA (arXiv 2305.06988). Any Qwen2-VL or Qwen2.5-VL that answers can be asked.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+from pipeline.domain import Cost, FrameSource, Question, Relevance, Status, Video
+from pipeline.errors import ConfigError, OutOfMemoryError
+from pipeline.models.checkpoint import Checkpoint, fingerprint
+from pipeline.models.qwen_pixels import UNIT, FrameScale
+from pipeline.samplers.frames import distinct
+from pipeline.samplers.queries import refusal, with_options
+
+if TYPE_CHECKING:
+    from pipeline.models.qwen_pixels import Patches
+    from pipeline.models.yes_no import YesNoModel
+
+_QUESTION = "{question}"
+
+
+@dataclass(frozen=True)
+class UsefulnessPrompt:
+    """What is asked of a frame, and the two replies."""
+
+    words: str
+    """Behind the image; ``{question}`` is the question."""
+    yes_reply: str
+    """A single token."""
+    no_reply: str
+    """A single token."""
+
+    def __post_init__(self) -> None:
+        if _QUESTION not in self.words:
+            raise ConfigError(
+                f"The prompt {self.words!r} has no {_QUESTION}.",
+                f"Put it in, for instance sampler.prompt.words='\"{_QUESTION} Does this image help? yes or no\"'.",
+            )
+
+
+@dataclass(frozen=True)
+class VlmYesNoSampler:
+    """The probability of yes, frame by frame."""
+
+    name: str
+    checkpoint: Checkpoint
+    fps: float
+    """Candidate frames a second."""
+    max_frames: int | None
+    """The most candidates of a video; a longer one has them spread evenly. None: no limit."""
+    max_pixels: int
+    """Area to which larger frames are reduced; a token is 28 x 28 pixels."""
+    prompt: UsefulnessPrompt
+    among: Literal["vocabulary", "replies"]
+    """The probability of yes among all tokens, as FRAG has it, or among the two replies."""
+    question_form: Literal["question", "question_and_options"]
+    frames_at_once: int
+    """Frames in one call of the model; decides memory and speed, not scores."""
+
+    def __post_init__(self) -> None:
+        if self.frames_at_once < 1:
+            raise ConfigError(f"frames_at_once is {self.frames_at_once}.", "Set sampler.frames_at_once to 1 or more.")
+        if self.max_frames is not None and self.max_frames < 1:
+            raise ConfigError(f"max_frames is {self.max_frames}.", "Set sampler.max_frames=256, or null for no limit.")
+        if self.max_pixels < UNIT**2:
+            raise ConfigError(
+                f"max_pixels={self.max_pixels} is less than one token.",
+                f"A token is {UNIT} x {UNIT} pixels: sampler.max_pixels={256 * UNIT**2} gives up to 256 a frame.",
+            )
+
+    def identity(self) -> Mapping[str, Any]:
+        """Settings, prompt and the checkpoint's content; the question's form shows in :meth:`query`."""
+        return {
+            "sampler": "vlm_yesno",
+            "checkpoint": fingerprint(self.checkpoint),
+            "dtype": self.checkpoint.dtype,
+            "fps": self.fps,
+            "max_frames": self.max_frames,
+            "max_pixels": self.max_pixels,
+            "prompt": asdict(self.prompt),
+            "among": self.among,
+        }
+
+    def query(self, question: Question) -> str:
+        """The question, and below it its options if they are to be told."""
+        return question.text.strip() if self.question_form == "question" else with_options(question)
+
+    def score(self, video: Video, frames: FrameSource, questions: Sequence[Question]) -> list[Relevance]:
+        """Probabilities of 0 to 1. Every candidate may be chosen: how high they are differs from question to question.
+
+        The video is decoded once and every frame is looked at once, for all questions.
+
+        Raises:
+            VideoError: the video cannot be read.
+            CheckpointError: the model cannot be loaded.
+            ConfigError: a reply is more than one token.
+        """
+        from pipeline.inference.greedy import mapped_out_of_memory
+
+        refused = {
+            place: record
+            for place, question in enumerate(questions)
+            if (record := refusal(question, self.query(question), self._model.markup))
+        }
+        asked = [question for place, question in enumerate(questions) if place not in refused]
+        try:
+            with mapped_out_of_memory():
+                scored = iter(self._score(video, frames, asked) if asked else [])
+        except OutOfMemoryError as error:
+            scored = iter([self._too_large(question, error) for question in asked])
+        return [refused[place] if place in refused else next(scored) for place in range(len(questions))]
+
+    def close(self) -> None:
+        """Free the model; the next ``score`` loads it again."""
+        model = self.__dict__.pop("_model", None)
+        if model is not None:
+            model.close()
+
+    @cached_property
+    def _model(self) -> YesNoModel:
+        from pipeline.models.yes_no import YesNoModel
+
+        scale = FrameScale(UNIT**2, self.max_pixels, None)
+        return YesNoModel(self.checkpoint, scale, self.prompt.yes_reply, self.prompt.no_reply, self.among)
+
+    def _score(self, video: Video, frames: FrameSource, questions: Sequence[Question]) -> list[Relevance]:
+        started = time.perf_counter()
+        suffixes = [self._model.suffix(self.prompt.words.replace(_QUESTION, self.query(one))) for one in questions]
+        times: list[float] = []
+        scores: list[list[float]] = [[] for _ in questions]
+        tokens_shared = 0
+        for seconds, batch in self._batches(video, frames):
+            times += seconds
+            tokens_shared += sum(batch[0].tokens) * len(batch)
+            for row, found in zip(scores, self._model.probabilities(batch, suffixes).tolist(), strict=True):
+                row.extend(found)
+        spent = (time.perf_counter() - started) / len(questions)
+        share = tokens_shared // len(questions)
+        return [
+            Relevance(
+                question.id,
+                tuple(times),
+                tuple(row),
+                named_above=None,
+                cost=Cost(spent, share + len(times) * len(suffix)),
+            )
+            for question, row, suffix in zip(questions, scores, suffixes, strict=True)
+        ]
+
+    def _batches(self, video: Video, frames: FrameSource) -> Iterator[tuple[list[float], list[Patches]]]:
+        """Candidates of one size at a time, with their seconds."""
+        fps = self.fps if self.max_frames is None else min(self.fps, self.max_frames / max(video.duration, 1.0))
+        times: list[float] = []
+        batch: list[Patches] = []
+        for frame in distinct(video, frames, fps):
+            prepared = self._model.prepare(frame.pixels)
+            if batch and (len(batch) == self.frames_at_once or not prepared.grids.equal(batch[0].grids)):
+                yield times, batch
+                times, batch = [], []
+            times.append(frame.time)
+            batch.append(prepared)
+        if batch:
+            yield times, batch
+
+    def _too_large(self, question: Question, error: OutOfMemoryError) -> Relevance:
+        fewer = max(1, self.frames_at_once // 2)
+        smaller = max(UNIT**2, self.max_pixels // 2)
+        detail = (
+            f"{error.problem} Set sampler.frames_at_once={fewer}; or, which changes the scores, "
+            f"sampler.max_pixels={smaller}."
+        )
+        return Relevance(question.id, (), (), status=Status.OUT_OF_MEMORY, detail=detail)
