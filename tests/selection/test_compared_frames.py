@@ -68,6 +68,16 @@ def test_greedy_gains_by_hand() -> None:
     assert gains[0, 2] == -np.inf
 
 
+def test_greedy_gains_after_a_frame_chosen_before_by_hand() -> None:
+    # After a: b brings log(5 - k0^2 / 5), a itself nothing. Without one before it: a brings log 5, then b as above.
+    vectors = unit([[1, 0], [0, 1]])
+    given = np.array([[5.0, ORTHOGONAL], [0.0, 0.0]])
+    gains, lists = greedy(np.zeros(2), vectors, 2, given)
+    assert lists == [[1], [0, 1]]
+    second = math.log(5 - ORTHOGONAL**2 / 5)
+    assert gains == pytest.approx(np.array([[second, -np.inf], [math.log(5), second]]))
+
+
 def test_greedy_gains_add_up_to_the_objective() -> None:
     vectors, scores = made(0, 12)
     quality = qualities(scores, 0.5)
@@ -140,6 +150,14 @@ def test_scene_takes_the_shots_in_order_of_their_best_score(tmp_path: Path) -> N
     given = curve([0.1, 0.2, 0.3, 0.1, 0.9, 0.8, 0.7, 0.1, 0.1, 0.2], features=keep(tmp_path, SHOTS))
     # Four shots for two frames: the three and, where nothing changes, far from their starts, second 9.
     assert Scene(2, 1.0, str(tmp_path)).choose(given, 2) == [4, 6]
+
+
+def test_scene_cuts_no_more_shots_than_it_is_told(tmp_path: Path) -> None:
+    turning = unit([[1, 0, 0]] * 4 + [[0.6, 0.8, 0]] * 2 + [[0, 0, 1]] * 4)  # changes of 0.4 at second 4, of 1 at 6
+    scores = [0.1, 0.2, 0.85, 0.1, 0.9, 0.8, 0.3, 0.1, 0.1, 0.2]
+    given = curve(scores, features=keep(tmp_path, turning))
+    assert Scene(1, 2.0, str(tmp_path)).choose(given, 2) == [4, 6]
+    assert Scene(2, 2.0, str(tmp_path)).choose(given, 2) == [4, 2]
 
 
 def test_scene_goes_round_again_when_there_are_fewer_shots_than_frames(tmp_path: Path) -> None:
