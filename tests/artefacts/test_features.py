@@ -19,8 +19,8 @@ def features(count: int = 3, seed: int = 0) -> Features:
     return Features(tuple(0.1 * place for place in range(count)), vectors / np.linalg.norm(vectors, axis=1)[:, None])
 
 
-def file_of(store: FeatureStore) -> Path:
-    (path,) = store.folder.rglob("*.npz")
+def file_of(folder: Path) -> Path:
+    (path,) = folder.rglob("*.npz")
     return path
 
 
@@ -43,14 +43,14 @@ def test_a_second_writer_replaces_the_whole_file_and_leaves_nothing_behind(tmp_p
     found = store.find(KEY)
     assert found is not None
     assert len(found.times) == 2
-    assert [path.name for path in file_of(store).parent.iterdir()] == [f"{KEY}.npz"]
+    assert [path.name for path in file_of(tmp_path).parent.iterdir()] == [f"{KEY}.npz"]
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "garbage", "other arrays", "unequal"])
 def test_a_damaged_file_counts_as_absent(tmp_path: Path, damage: str) -> None:
     store = FeatureStore(tmp_path)
     store.keep(KEY, features())
-    path = file_of(store)
+    path = file_of(tmp_path)
     whole = path.read_bytes()
     if damage == "other arrays":
         np.savez(path, other=np.zeros(3))
@@ -66,7 +66,7 @@ def test_a_damaged_file_counts_as_absent(tmp_path: Path, damage: str) -> None:
 def test_a_pickle_is_never_opened(tmp_path: Path) -> None:
     store = FeatureStore(tmp_path)
     store.keep(KEY, features())
-    file_of(store).write_bytes(pickle.dumps({"times": [], "vectors": []}))
+    file_of(tmp_path).write_bytes(pickle.dumps({"times": [], "vectors": []}))
     assert store.find(KEY) is None
 
 

@@ -1,0 +1,77 @@
+"""Files named by what is in them, for any number of processes at once.
+
+A file appears whole or not at all, over NFS too; the worst that two writers can do is the same work twice.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from pipeline.errors import StorageError
+
+
+class ContentStore:
+    """A folder of files by key."""
+
+    def __init__(self, folder: Path, suffix: str) -> None:
+        self.folder = folder.expanduser()
+        self._suffix = suffix
+
+    def find(self, key: str) -> bytes | None:
+        """What is kept under ``key``, if anything is.
+
+        Raises:
+            StorageError: the folder cannot be read.
+        """
+        try:
+            return self._path(key).read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise self._unusable(error) from error
+
+    def keep(self, key: str, content: bytes) -> None:
+        """Store ``content`` under ``key`` and wait until the disk has it.
+
+        Raises:
+            StorageError: the folder cannot be written.
+        """
+        path = self._path(key)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(temporary, path)
+            except BaseException:
+                Path(temporary).unlink(missing_ok=True)
+                raise
+        except OSError as error:
+            raise self._unusable(error) from error
+
+    def check_writable(self) -> None:
+        """Find out before hours of work that results could not be kept.
+
+        Raises:
+            StorageError: the folder cannot be written.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.folder):
+                pass
+        except OSError as error:
+            raise self._unusable(error) from error
+
+    def _path(self, key: str) -> Path:
+        return self.folder / key[:2] / f"{key}{self._suffix}"
+
+    def _unusable(self, error: OSError) -> StorageError:
+        return StorageError(
+            f"the cache {self.folder} cannot be used: {error.strerror or error}",
+            "choose another place: paths.cache=...",
+        )
