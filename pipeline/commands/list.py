@@ -14,27 +14,37 @@ from pipeline.config import nearest
 from pipeline.errors import ConfigError
 
 GROUPS = {"samplers": "sampler", "policies": "selection", "answerers": "answerer", "benchmarks": "benchmark"}
-COLUMNS = ("checkpoint", "memory", "extra")
+NEEDS = ("checkpoint", "memory", "extra")
 
 
 def run(config: DictConfig) -> int:
     """Print one group, or all."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     console = Console()
     for what in GROUPS if config.what is None else [config.what]:
         if what not in GROUPS:
             raise ConfigError(f"gens list {what}: no such list.{nearest(what, GROUPS)}", f"one of {', '.join(GROUPS)}")
         group = GROUPS[what]
-        table = Table(title=f"{what}: choose with {group}=NAME", title_justify="left", box=None, pad_edge=False)
-        for column in (group, "what it is", *COLUMNS):
-            table.add_column(column, overflow="fold")
+        table = Table.grid(padding=(0, 2))
+        table.add_column(no_wrap=True, style="bold")
+        table.add_column(overflow="fold")
         for name, about in sorted(entries(group)):
-            table.add_row(name, *(str(about.get(column) or "-") for column in ("what", *COLUMNS)))
+            table.add_row(name, Text(str(about.get("what", ""))))
+            if needs := _needs(about):
+                table.add_row("", Text(needs, style="dim"))
+        console.print(f"{what}: choose with {group}=NAME", style="bold", markup=False, highlight=False)
         console.print(table)
         console.print()
     return 0
+
+
+def _needs(about: dict[str, Any]) -> str:
+    """Checkpoint, memory and extra in one line, without those that are none."""
+    given = {key: about.get(key) for key in NEEDS}
+    return ", ".join(f"{key}: {value}" for key, value in given.items() if value not in (None, "none"))
 
 
 def entries(group: str) -> Iterator[tuple[str, dict[str, Any]]]:
