@@ -72,13 +72,15 @@ class Video:
     fingerprint: str
     """Digest of the content: two files with the same bytes have the same one."""
     duration: float
-    """Seconds."""
+    """Second at which the last frame leaves the screen."""
     fps: float
     """Average frames a second; frames of a variable-rate file have their own timestamps."""
     frame_count: int
     width: int
     """Pixels, as shown (after the rotation that phones record as metadata)."""
     height: int
+    start: float = 0.0
+    """Second of the first frame: 0 for files; a folder of images may begin with ``sec100.png``."""
 
 
 @dataclass(frozen=True)

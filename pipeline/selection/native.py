@@ -1,7 +1,8 @@
 """Between seconds and native frame indices, at the video's average rate.
 
-Frame i of N is on screen from i / fps until (i + 1) / fps. Files of variable rate have their own timestamps, which only
-the video room knows; there the index says which frame it would be at the average rate, and the second is what counts.
+Frame i of N is on screen from start + i / fps until start + (i + 1) / fps. Files of variable rate have their own
+timestamps, which only the video room knows; there the index says which frame it would be at the average rate, and the
+second is what counts.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ file may have lost some digits. The video room allows as much."""
 
 
 def native_index(time: float, video: Video) -> int:
-    """The frame on screen at ``time``: floor(time * fps), the nearest existing one outside the video.
+    """The frame on screen at ``time``: floor((time - start) * fps), the nearest existing one outside the video.
 
     Floor and not round, as in ``FrameSource.frames_at``: two seconds that show one picture then have one index.
     """
-    return min(max(math.floor((time + _ROUNDING) * video.fps), 0), video.frame_count - 1)
+    return min(max(math.floor((time - video.start + _ROUNDING) * video.fps), 0), video.frame_count - 1)
 
 
 def native_time(index: int, video: Video) -> float:
-    """Second from which the frame is on screen: index / fps."""
-    return index / video.fps
+    """Second from which the frame is on screen: start + index / fps."""
+    return video.start + index / video.fps

@@ -25,9 +25,9 @@ def _file_digest(path: str, size: int, modified: int) -> str:
     return digest.hexdigest()
 
 
-def files_fingerprint(paths: Iterable[Path]) -> str:
-    """The same over the names and bytes of several files, in the given order."""
+def files_fingerprint(paths: Iterable[Path], seconds: Iterable[float]) -> str:
+    """The same over several files, their names, and the second at which each is shown."""
     digest = hashlib.blake2b(digest_size=16)
-    for path in paths:
-        digest.update(f"{path.name}\0{file_fingerprint(path)}\n".encode())
+    for path, second in zip(paths, seconds, strict=True):
+        digest.update(f"{path.name}\0{second!r}\0{file_fingerprint(path)}\n".encode())
     return digest.hexdigest()

@@ -46,10 +46,11 @@ def folder_video(folder: ImageFolder) -> Video:
     timeline = folder.timeline
     return Video(
         path=str(folder.path),
-        fingerprint=files_fingerprint(folder.files),
+        fingerprint=files_fingerprint(folder.files, timeline.times.tolist()),
         duration=timeline.end,
         fps=len(timeline.times) / (timeline.end - float(timeline.times[0])),
         frame_count=len(timeline.times),
         width=folder.width,
         height=folder.height,
+        start=float(timeline.times[0]),
     )

@@ -53,7 +53,7 @@ class Timeline:
 
 
 def candidate_times(video: Video, fps: float) -> tuple[float, ...]:
-    """``0, 1/fps, 2/fps, ...`` in seconds, all before the end of the video; a video of any length has at least one.
+    """``0, 1/fps, 2/fps, ...`` seconds after the first frame, all before the end of the video; at least one.
 
     Raises:
         ConfigError: ``fps`` is not a positive number.
@@ -62,5 +62,5 @@ def candidate_times(video: Video, fps: float) -> tuple[float, ...]:
         raise ConfigError(
             f"{fps} candidate frames a second is not a rate", "set a positive rate, such as sampler.fps=1"
         )
-    count = max(math.ceil((video.duration - TOLERANCE) * fps), 1)
-    return tuple(k / fps for k in range(count))
+    count = max(math.ceil((video.duration - video.start - TOLERANCE) * fps), 1)
+    return tuple(video.start + k / fps for k in range(count))

@@ -8,7 +8,10 @@ import pytest
 from barcode_videos import barcode, read_barcode
 from PIL import Image
 
+from pipeline.domain import Relevance
 from pipeline.errors import EmptyVideoError, TruncatedVideoError, UnsupportedVideoError, VideoError
+from pipeline.selection.policy import Policy
+from pipeline.selection.topk import TopK
 from pipeline.video import Reader, candidate_times, probe
 
 
@@ -43,6 +46,24 @@ def test_numbered_images_come_at_the_declared_rate(tmp_path: Path) -> None:
         frames = list(source.frames_at([0, 0.5, 2.75]))
     assert [read_barcode(frame.pixels) for frame in frames] == [1, 3, 12]
     assert probe(folder).duration == 12.0
+
+
+def test_a_folder_may_begin_in_the_middle_of_a_film(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "clip", {f"sec{second}.png": second for second in range(100, 151)})
+    video = probe(folder)
+    assert (video.start, video.duration, video.fps) == (100.0, 151.0, 1.0)
+    assert candidate_times(video, 1.0) == tuple(float(second) for second in range(100, 151))
+    uniform = Policy("topk", 3, TopK(), "spread", "all", "none", "none", "linspace")
+    selection = uniform.select(Relevance("q", (), (), spread="linspace"), video)
+    assert [(frame.time, frame.index) for frame in selection.frames] == [(100.0, 0), (125.0, 25), (150.0, 50)]
+    with reader().open(folder) as source:
+        shown = list(source.frames_at([frame.time for frame in selection.frames]))
+    assert [read_barcode(frame.pixels) for frame in shown] == [100, 125, 150]
+
+
+def test_another_rate_is_another_video(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "frames", {f"img_{number}.jpg": number for number in range(1, 5)})
+    assert probe(folder, image_fps=1).fingerprint != probe(folder, image_fps=2).fingerprint
 
 
 def test_fingerprint_is_of_names_and_bytes(tmp_path: Path) -> None:
