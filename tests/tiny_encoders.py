@@ -26,31 +26,30 @@ def write_clip(folder: Path, seed: int = 0) -> Path:
     from transformers import CLIPConfig, CLIPModel
 
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = Tokenizer(models.BPE(end_of_word_suffix="</w>", unk_token="<|endoftext|>"))
-    tokenizer.normalizer = normalizers.Lowercase()
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trained = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
+    trained.normalizer, trained.pre_tokenizer = normalizers.Lowercase(), pre_tokenizers.ByteLevel(False)
     trainer = trainers.BpeTrainer(
-        vocab_size=700,
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        end_of_word_suffix="</w>",
-        show_progress=False,
+        vocab_size=400, initial_alphabet=alphabet, end_of_word_suffix="</w>", show_progress=False
     )
-    tokenizer.train_from_iterator(_WORDS.splitlines() * 3, trainer)
-    # The last ids, as in the original: the text tower takes its vector from the highest one.
-    tokenizer.add_special_tokens(
-        [AddedToken(token, normalized=False) for token in ("<|startoftext|>", "<|endoftext|>")]
-    )
-    start, end = (tokenizer.token_to_id(token) for token in ("<|startoftext|>", "<|endoftext|>"))
+    trained.train_from_iterator(_WORDS.splitlines() * 3, trainer)
+    merges = [tuple(pair) for pair in json.loads(trained.to_str())["model"]["merges"]]
+    # The order of the original: bytes, bytes that end a word, merges, and last the two marks, of which the text tower
+    # finds the second by its being the highest id.
+    marks = ("<|startoftext|>", "<|endoftext|>")
+    pieces = [*alphabet, *(f"{byte}</w>" for byte in alphabet), *("".join(pair) for pair in merges), *marks]
+    vocabulary = {piece: number for number, piece in enumerate(dict.fromkeys(pieces))}
+    tokenizer = Tokenizer(models.BPE(vocabulary, merges, end_of_word_suffix="</w>", unk_token=marks[1]))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = trained.normalizer, trained.pre_tokenizer
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(mark, normalized=False) for mark in marks])
     tokenizer.post_processor = processors.RobertaProcessing(
-        ("<|endoftext|>", end), ("<|startoftext|>", start), trim_offsets=False, add_prefix_space=False
+        (marks[1], vocabulary[marks[1]]), (marks[0], vocabulary[marks[0]]), trim_offsets=False, add_prefix_space=False
     )
     tokenizer.save(str(folder / "tokenizer.json"))
-    vocabulary = tokenizer.get_vocab()
     _write(folder / "vocab.json", vocabulary)
-    merges = json.loads((folder / "tokenizer.json").read_text())["model"]["merges"]
-    lines = [pair if isinstance(pair, str) else " ".join(pair) for pair in merges]
-    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *lines]) + "\n")
+    lines = ["#version: 0.2", *(" ".join(pair) for pair in merges)]
+    (folder / "merges.txt").write_text("\n".join(lines) + "\n")
     _write(
         folder / "tokenizer_config.json",
         {
