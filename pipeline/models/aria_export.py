@@ -61,7 +61,7 @@ def export(checkpoint: Checkpoint, target: Path, *, only_490: bool) -> None:
     stock: Any = _empty(AriaForConditionalGeneration, AriaConfig(**arguments, dtype=loaded.dtype))
     stock.load_state_dict(tensors, strict=True, assign=True)
     # Only the end: the authors' files name a beginning that has no embedding.
-    ends = loaded.generation_config.eos_token_id
+    ends = loaded.generation_config.eos_token_id or arguments["text_config"]["eos_token_id"]
     stock.generation_config = GenerationConfig(
         eos_token_id=ends, pad_token_id=ends if isinstance(ends, int) else ends[0]
     )

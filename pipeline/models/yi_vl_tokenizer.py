@@ -19,7 +19,8 @@ from pipeline.models.remedies import override, restore
 
 IMAGE = "<|img|>"
 TURN_END = "<|im_end|>"
-_MARKER = re.compile(r"<[^<>\s]+>")
+# Markers look like <|im_end|> or <fim_prefix>; <b> and </p> are words that people write.
+_MARKER = re.compile(r"<\|[^<>|\s]+\|>|</?[a-z]+(?:_[a-z0-9]+)+>")
 _RESTORE = restore("the tokenizer files of the checkpoint")
 
 

@@ -114,6 +114,28 @@ def test_markers_are_known_and_words_are_not(tmp_path: Path) -> None:
     assert {*MARKERS, "<s>", "</s>", "<unk>"} == set(tokenizer.control_tokens)
 
 
+def test_what_people_write_is_no_marker(tmp_path: Path) -> None:
+    """Though the vocabulary has a piece for it."""
+    import io
+
+    write_tokenizer(tmp_path)
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["a</b>a <b>a", "</b>a</b>", "b</b>b"] * 20),
+        model_writer=model,
+        model_type="bpe",
+        vocab_size=40,
+        hard_vocab_limit=False,
+        user_defined_symbols=list(MARKERS),
+        add_dummy_prefix=False,
+        minloglevel=2,
+    )
+    (tmp_path / "tokenizer.model").write_bytes(model.getvalue())
+    tokenizer = ChunkTokenizer(tmp_path, 100)
+    assert "</b>" in tokenizer.get_vocab()
+    assert {*MARKERS, "<s>", "</s>", "<unk>"} == set(tokenizer.control_tokens)
+
+
 def test_the_template_writes_what_the_authors_write(tmp_path: Path) -> None:
     tokenizer = opened(tmp_path)
     turn = [text("[0]"), dict(IMAGE), text("\n"), text("Question: when?")]
