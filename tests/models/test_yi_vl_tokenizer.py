@@ -125,6 +125,7 @@ def test_what_people_write_is_no_marker(tmp_path: Path) -> None:
         model_writer=model,
         model_type="bpe",
         vocab_size=40,
+        split_by_unicode_script=False,
         hard_vocab_limit=False,
         user_defined_symbols=list(MARKERS),
         add_dummy_prefix=False,
