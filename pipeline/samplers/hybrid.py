@@ -123,6 +123,7 @@ class _KeptFrames:
         self.video = replace(
             video,
             fingerprint=digest({"video": video.fingerprint, "times": times}),
+            start=0.0,
             duration=float(len(times)),
             fps=1.0,
             frame_count=len(times),

@@ -157,7 +157,8 @@ class VlmYesNoSampler:
 
     def _batches(self, video: Video, frames: FrameSource) -> Iterator[tuple[list[float], list[Patches]]]:
         """Candidates of one size at a time, with their seconds."""
-        fps = self.fps if self.max_frames is None else min(self.fps, self.max_frames / max(video.duration, 1.0))
+        span = max(video.duration - video.start, 1.0)
+        fps = self.fps if self.max_frames is None else min(self.fps, self.max_frames / span)
         times: list[float] = []
         batch: list[Patches] = []
         for frame in distinct(video, frames, fps):

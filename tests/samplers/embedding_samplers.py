@@ -9,6 +9,7 @@ from typing import Any
 
 from made import write_video
 from omegaconf import OmegaConf
+from PIL import Image
 
 from pipeline.config import build
 from pipeline.domain import Frame, FrameSource, Question, Video
@@ -51,6 +52,14 @@ def counted(path: Path, **clip: Any) -> Iterator[Counted]:
         write_video(path, **clip)
     with READER.open(path) as source:
         yield Counted(source)
+
+
+def write_folder(folder: Path, source: FrameSource, seconds: Sequence[float], first: int = 0) -> Path:
+    """What is on screen at these seconds, as a folder of frames numbered from ``first`` on."""
+    folder.mkdir()
+    for number, frame in enumerate(source.frames_at(seconds), first):
+        Image.fromarray(frame.pixels).save(folder / f"sec{number:03d}.png")
+    return folder
 
 
 def ask(*texts: str, options: tuple[str, ...] | None = None) -> list[Question]:

@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from embedding_samplers import READER, Counted, ask, counted
+from embedding_samplers import READER, Counted, ask, counted, write_folder
 from hydra import compose, initialize_config_dir
-from PIL import Image
 from tiny import write_qwen2_5_vl
 from tiny_encoders import write_clip
 
@@ -62,10 +61,10 @@ def said(relevances: list[Relevance]) -> list[Relevance]:
     return [replace(relevance, cost=Cost(), detail="") for relevance in relevances]
 
 
-def best(sampler: Any, source: Counted, text: str, keep: int) -> list[float]:
+def best(sampler: Any, source: Counted, text: str, keep: int, of: int = SECONDS) -> list[float]:
     """Seconds that the first sampler likes best, in order of time."""
     (looked,) = sampler.first.score(source.video, Counted(source.source), ask(text))
-    ranked = sorted(zip(looked.scores, looked.times, strict=True), reverse=True)
+    ranked = sorted(zip(looked.scores[:of], looked.times[:of], strict=True), reverse=True)
     return sorted(second for _, second in ranked[:keep])
 
 
@@ -78,11 +77,7 @@ def test_the_second_reads_the_best_frames_as_if_they_were_the_video(
     for one, text in zip(found, ("a red square", "the dog is cooking"), strict=True):
         kept = best(sampler, source, text, 3)
         assert list(one.times) == kept
-        folder = tmp_path / text
-        folder.mkdir()
-        for second, frame in enumerate(source.source.frames_at(kept)):
-            Image.fromarray(frame.pixels).save(folder / f"sec{second:03d}.png")
-        with READER.open(str(folder)) as alone:
+        with READER.open(str(write_folder(tmp_path / text, source.source, kept))) as alone:
             (expected,) = sampler.second.score(alone.video, alone, ask(text))
         assert [window.raw for window in one.windows] == [window.raw for window in expected.windows]
         assert (one.windows[0].start, one.windows[0].end) == (kept[0], kept[-1])
@@ -109,6 +104,16 @@ def test_only_what_was_kept_is_decoded_again(checkpoints: dict[str, Path], sourc
     sampler = hybrid(checkpoints, tmp_path, "sampler.keep=2")
     sampler.score(source.video, source, ask("a red square", "the dog is cooking"))
     assert source.asked == SECONDS + 2 * 2
+
+
+def test_a_folder_that_begins_in_the_middle_keeps_its_seconds(
+    checkpoints: dict[str, Path], source: Counted, tmp_path: Path
+) -> None:
+    folder = write_folder(tmp_path / "frames", source, [0.0, 1.0, 2.0, 3.0, 4.0], first=30)
+    sampler = hybrid(checkpoints, tmp_path, "sampler.keep=3")
+    with READER.open(str(folder)) as late:
+        (one,) = sampler.score(late.video, late, ask("a red square"))
+    assert [second - 30 for second in one.times] == best(hybrid(checkpoints, tmp_path), source, "a red square", 3, 5)
 
 
 def test_a_short_video_is_read_whole_and_once_for_all_questions(

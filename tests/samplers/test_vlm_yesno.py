@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from embedding_samplers import Counted, ask, built, counted, pictures
+from embedding_samplers import READER, Counted, ask, built, counted, pictures, write_folder
 from tiny import write_llava_onevision, write_qwen2_5_vl, write_qwen2_vl
 from transformers import AutoModelForImageTextToText, AutoTokenizer
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
@@ -95,6 +95,15 @@ def test_a_long_video_has_its_candidates_spread_evenly(checkpoint: Path, source:
     assert few.times == (0.0, 2.5)
     every = built("vlm_yesno", checkpoint, tmp_path, "max_frames=null", "fps=2.0")
     assert len(every.score(source.video, source, ask("where?"))[0].times) == 2 * SECONDS
+
+
+def test_candidates_are_spread_over_what_is_there_of_the_video(
+    checkpoint: Path, source: Counted, tmp_path: Path
+) -> None:
+    folder = write_folder(tmp_path / "frames", source, [0.0, 1.0, 2.0, 3.0], first=96)
+    with READER.open(str(folder)) as late:
+        one = built("vlm_yesno", checkpoint, tmp_path, "max_frames=2").score(late.video, late, ask("where?"))[0]
+    assert one.times == (96.0, 98.0)
 
 
 def test_options_are_told_if_so_configured(checkpoint: Path, source: Counted, tmp_path: Path) -> None:
