@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import InstanceOf
 
-from pipeline.domain import Cost, FrameSource, Question, Relevance, Status, Video, WindowOutput, option_letter
+from pipeline.domain import Cost, FrameSource, Question, Relevance, Status, Video, WindowOutput
 from pipeline.errors import ConfigError, OutOfMemoryError
 from pipeline.models.checkpoint import Checkpoint, fingerprint
 from pipeline.samplers.frames import Candidate, FrameForm, candidates
 from pipeline.samplers.output import Reading, read_scores
 from pipeline.samplers.pooling import Pool
 from pipeline.samplers.prompt import FramePrompt
+from pipeline.samplers.queries import with_options
 from pipeline.samplers.windows import Window, Windowing, windows
 
 if TYPE_CHECKING:
@@ -67,10 +68,7 @@ class GensSampler:
 
     def query(self, question: Question) -> str:
         """The question, and below it its options if they are to be told."""
-        if self.question_form == "question" or not question.options:
-            return question.text.strip()
-        lines = [f"{option_letter(index)}. {option}" for index, option in enumerate(question.options)]
-        return "\n".join([question.text.strip(), *lines])
+        return question.text.strip() if self.question_form == "question" else with_options(question)
 
     def score(self, video: Video, frames: FrameSource, questions: Sequence[Question]) -> list[Relevance]:
         """Scores 1 to 5 for the frames that the model names, 0 for all others.
