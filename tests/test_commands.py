@@ -67,6 +67,9 @@ def test_a_selection_file_is_all_that_an_answerer_needs(home: Path, models: Path
     assert sampled.returncode in (0, 1), sampled.stderr
     selections = only(list(home.glob("runs/sample-*/selections.jsonl")))
     assert str(selections.relative_to(home)) in sampled.stdout
+    # A random model writes no scores: told for each question and each window, though fallback frames were selected.
+    assert "sampler, questions: 3 of 3 failed" in sampled.stderr
+    assert "sampler, windows: 3 of 3 failed" in sampled.stderr
 
     alone = home / "elsewhere"
     alone.mkdir()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -83,8 +84,10 @@ def first_stage(
     """Relevance and selection of all questions; the sampler's model is gone when this returns."""
     write_questions(questions, folder)
     with closing(sampler):
-        relevances = sample(questions, sampler, around.reader, around.cache, folder)
-    return select(relevances, policy, folder)
+        rows = sample(questions, sampler, around.reader, around.cache, folder)
+    tell_failures("sampler, questions", [row.relevance.status for row in rows])
+    tell_failures("sampler, windows", [window.status for row in rows for window in row.relevance.windows])
+    return select(rows, policy, folder)
 
 
 def second_stage(
@@ -97,9 +100,14 @@ def second_stage(
 
 
 def exit_code(statuses: Sequence[Status]) -> int:
-    """0 when all is well, 1 when some question failed."""
-    failed = [status for status in statuses if status is not Status.OK]
+    """0 when all is well, 1 when some question failed, which is told on standard error."""
+    return 1 if tell_failures("questions", statuses) else 0
+
+
+def tell_failures(what: str, statuses: Sequence[Status]) -> bool:
+    """Count failures by status on standard error; whether there are any."""
+    failed = Counter(status for status in statuses if status is not Status.OK)
     if failed:
-        names = ", ".join(f"{failed.count(status)} {status}" for status in sorted(set(failed)))
-        print(f"{len(failed)} of {len(statuses)} questions failed: {names}", file=sys.stderr)
-    return 1 if failed else 0
+        names = ", ".join(f"{count} {status}" for status, count in sorted(failed.items()))
+        print(f"{what}: {failed.total()} of {len(statuses)} failed: {names}", file=sys.stderr)
+    return bool(failed)
