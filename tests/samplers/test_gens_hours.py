@@ -1,0 +1,78 @@
+"""Three hours of video: as many windows as that is, every frame through the vision tower once, memory of one window."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import psutil
+import pytest
+import torch
+from omegaconf import OmegaConf
+from tiny import write_qwen2_5_vl
+
+from pipeline.config import build, conf_dir
+from pipeline.domain import Question
+from pipeline.samplers.gens import GensSampler
+from pipeline.samplers.qwen_backbone import QwenBackbone
+from pipeline.video import Reader
+
+HOURS = 3
+SECONDS = HOURS * 3600
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("film") / "film.mp4"
+    dice = np.random.default_rng(0)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=1, options={"preset": "ultrafast"})
+        stream.width = stream.height = 32
+        stream.pix_fmt = "yuv420p"
+        for _ in range(SECONDS):
+            color = dice.integers(0, 255, 3, dtype=np.uint8)
+            picture = np.broadcast_to(color, (32, 32, 3)).copy()
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("overlap", "count"), [(0, 43), (64, 56)])
+def test_three_hours_are_read_window_by_window(
+    film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overlap: int, count: int
+) -> None:
+    node = OmegaConf.merge(
+        OmegaConf.load(conf_dir() / "sampler" / "gens_3b.yaml"),
+        {
+            "checkpoint": {"source": str(write_qwen2_5_vl(tmp_path / "model")), "device": "cpu"},
+            "frame": {"height": 28, "width": 28},
+            "window": {"overlap": overlap},
+            "max_new_tokens": 1,
+        },
+    )
+    sampler = build(OmegaConf.create(node), "sampler")
+    assert isinstance(sampler, GensSampler)
+    seen: list[int] = []
+    memory: list[int] = []
+    stock = QwenBackbone.features
+
+    def counting(backbone: QwenBackbone, frames: Any) -> list[torch.Tensor]:
+        seen.append(len(frames))
+        memory.append(psutil.Process().memory_info().rss)
+        return stock(backbone, frames)
+
+    monkeypatch.setattr(QwenBackbone, "features", counting)
+    with Reader("reader", "pyav", 1, 1.0).open(film) as source:
+        (relevance,) = sampler.score(source.video, source, [Question("q", str(film), "when is it red?")])
+
+    assert len(relevance.windows) == count
+    assert relevance.times == tuple(float(second) for second in range(SECONDS))
+    step = 256 - overlap
+    assert [window.start for window in relevance.windows] == [float(step * number) for number in range(count)]
+    assert relevance.windows[-1].end == SECONDS - 1
+    assert sum(seen) == SECONDS
+    # What the first windows took is not given back, and nothing comes on top of it.
+    assert memory[-1] - memory[4] < 100e6
