@@ -6,7 +6,7 @@ Source: "Generative Frame Sampler for Long Video Understanding", arXiv 2503.0914
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import InstanceOf
 
 from pipeline.domain import Cost, FrameSource, Question, Relevance, Status, Video, WindowOutput
-from pipeline.errors import ConfigError, OutOfMemoryError
+from pipeline.errors import ConfigError
 from pipeline.models.checkpoint import Checkpoint, fingerprint
 from pipeline.samplers.frames import Candidate, FrameForm, candidates
 from pipeline.samplers.output import Reading, read_scores
 from pipeline.samplers.pooling import Pool
 from pipeline.samplers.prompt import FramePrompt
 from pipeline.samplers.queries import with_options
+from pipeline.samplers.window_reading import WindowReader
 from pipeline.samplers.windows import Window, Windowing, windows
 
 if TYPE_CHECKING:
     from pipeline.inference.greedy import Generated
-    from pipeline.inference.shared_prefix import Prefix
     from pipeline.samplers.backbone import Backbone
 
 
@@ -114,58 +114,27 @@ class GensSampler:
 
     def _score(self, video: Video, frames: FrameSource, questions: Sequence[Question]) -> list[Relevance]:
         started = time.perf_counter()
-        suffixes = [self._backbone.suffix(self.query(question)) for question in questions]
+        suffixes = {place: self._backbone.suffix(self.query(question)) for place, question in enumerate(questions)}
         pools = [Pool() for _ in questions]
         times: list[float] = []
-        tokens_shared = 0
-        for window, prefix in self._read_windows(candidates(video, frames, self.fps, self.frame)):
+        reader = WindowReader(self._backbone, self.window, self.questions_at_once, self.max_new_tokens)
+        for window in windows(candidates(video, frames, self.fps, self.frame), self.window):
             times += [candidate.time for candidate in window.items[len(times) - window.first :]]
-            tokens_shared += prefix.length if prefix else 0
-            for start in range(0, len(questions), self.questions_at_once):
-                together = slice(start, start + self.questions_at_once)
-                written = self._write(prefix, suffixes[together])
-                for pool, suffix, text in zip(pools[together], suffixes[together], written, strict=True):
-                    self._take_in(pool, window, len(suffix), text)
-            del prefix  # before the next window's is made
+            for heard in reader.read(window, suffixes):
+                for place, written in heard.written.items():
+                    pool = pools[place]
+                    pool.tokens_read += heard.share
+                    if written is None and heard.halves:
+                        pool.add_halved(min(len(half.items) for half in heard.halves))
+                    else:
+                        self._take_in(pool, heard.window, len(suffixes[place]), written)
         seconds = (time.perf_counter() - started) / len(questions)
-        share = tokens_shared // len(questions)
         return [
             pool.relevance(
-                question.id, times, Cost(seconds, share + pool.tokens_read, pool.tokens_written), self._remedies()
+                question.id, times, Cost(seconds, int(pool.tokens_read), pool.tokens_written), self._remedies()
             )
             for question, pool in zip(questions, pools, strict=True)
         ]
-
-    def _read_windows(self, stream: Iterator[Candidate]) -> Iterator[tuple[Window[Candidate], Prefix | None]]:
-        """Each window with its frames read by the model; none in place of a prefix that did not fit the memory."""
-        from pipeline.inference.greedy import mapped_out_of_memory
-
-        known: dict[int, Any] = {}  # features by candidate, for the frames that the next window has too
-        for window in windows(stream, self.window):
-            numbers = range(window.first, window.first + len(window.items))
-            prefix: Prefix | None = None
-            try:
-                with mapped_out_of_memory():
-                    fresh = [number for number in numbers if number not in known]
-                    pixels = [window.items[number - window.first].pixels for number in fresh]
-                    known.update(zip(fresh, self._backbone.features(pixels), strict=True))
-                    known = {number: known[number] for number in numbers}
-                    prefix = self._backbone.prefix(list(known.values()))
-            except OutOfMemoryError:
-                known = {}
-            yield window, prefix
-
-    def _write(self, prefix: Prefix | None, suffixes: Sequence[Sequence[int]]) -> Sequence[Generated | None]:
-        """What the model says for each suffix; none where it did not fit the memory."""
-        from pipeline.inference.greedy import mapped_out_of_memory
-
-        if prefix is not None:
-            try:
-                with mapped_out_of_memory():
-                    return self._backbone.write(prefix, suffixes, self.max_new_tokens)
-            except OutOfMemoryError:
-                pass
-        return [None] * len(suffixes)
 
     def _take_in(self, pool: Pool, window: Window[Candidate], suffix_tokens: int, written: Generated | None) -> None:
         start, end = window.items[0].time, window.items[-1].time
@@ -180,10 +149,20 @@ class GensSampler:
 
     def _remedies(self) -> Mapping[Status, str]:
         return {
-            Status.OUT_OF_MEMORY: "did not fit the device's memory: set sampler.questions_at_once=1, or take shorter "
-            f"windows, which changes the scores, with sampler.window.frames={max(1, self.window.frames // 2)}",
+            Status.OUT_OF_MEMORY: f"did not fit the device's memory: {self._more_room()}",
             Status.TRUNCATED_OUTPUT: f"were cut at the limit of {self.max_new_tokens} new tokens: raise it with "
             f"sampler.max_new_tokens={2 * self.max_new_tokens}",
             Status.NO_SCORES: "came back without scores: see their raw output; the checkpoint may want another "
             "sampler.prompt",
         }
+
+    def _more_room(self) -> str:
+        shortest = self.window.smallest_half
+        if self.window.on_out_of_memory == "halve":
+            lower = f"set sampler.window.smallest_half={shortest // 2}, or " if shortest > 1 else ""
+            return f"halves of less than {shortest} frames are not made: {lower}free the device of other work"
+        return (
+            "set sampler.questions_at_once=1, or take shorter windows, which changes the scores, with "
+            f"sampler.window.frames={max(1, self.window.frames // 2)}, or halve these windows alone with "
+            "sampler.window.on_out_of_memory=halve"
+        )

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 from pipeline.domain import Cost, Relevance, Status, WindowOutput
 from pipeline.samplers.output import Reading
@@ -21,11 +22,12 @@ class Pool:
     """One question's windows so far."""
 
     windows: list[WindowOutput] = field(default_factory=list)
-    tokens_read: int = 0
-    """Of the question itself; the frames are shared."""
+    tokens_read: Fraction = Fraction()
+    """Of the question itself, and its share of those of the frames."""
     tokens_written: int = 0
     _scores: dict[int, float] = field(default_factory=dict)
     _ignored: int = 0
+    _halves: list[int] = field(default_factory=list)
 
     def add(self, output: WindowOutput, first: int, reading: Reading) -> None:
         """Take in a window.
@@ -39,6 +41,14 @@ class Pool:
         self._ignored += reading.ignored
         for position, score in reading.scores.items():
             self._scores[first + position] = max(score, self._scores.get(first + position, 0.0))
+
+    def add_halved(self, frames: int) -> None:
+        """Take note of a window that did not fit the memory; the windows that it became are taken in themselves.
+
+        Args:
+            frames: of its shorter half.
+        """
+        self._halves.append(frames)
 
     def relevance(
         self, question_id: str, times: Sequence[float], cost: Cost, remedies: Mapping[Status, str]
@@ -54,6 +64,12 @@ class Pool:
         counts = Counter(window.status for window in self.windows)
         failures = [status for status in _WORST_FIRST if counts[status]]
         notes = [f"{counts[status]} of {len(self.windows)} windows {remedies[status]}" for status in failures]
+        if self._halves:
+            notes.append(
+                f"windows halved because they did not fit the device's memory: {len(self._halves)}, down to "
+                f"{min(self._halves)} frames, which changes the scores; a lower sampler.window.frames gives all "
+                "windows one length and saves the attempts"
+            )
         if self._ignored:
             notes.append(f"{self._ignored} entries named no frame of their window and were left out")
         return Relevance(

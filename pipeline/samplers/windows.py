@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from pipeline.errors import ConfigError
 
@@ -19,6 +19,10 @@ class Windowing:
     """The most that one window holds."""
     overlap: int
     """How many of them are the last ones of the window before."""
+    on_out_of_memory: Literal["fail", "halve"]
+    """Whether a window that does not fit the memory is lost, or seen as two, which changes its scores."""
+    smallest_half: int
+    """The fewest frames that halving may leave in a window."""
 
     def __post_init__(self) -> None:
         if self.frames < 1:
@@ -30,6 +34,11 @@ class Windowing:
             raise ConfigError(
                 f"Windows of {self.frames} frames cannot overlap by {self.overlap}.",
                 f"Set sampler.window.overlap to a number from 0 to {self.frames - 1}.",
+            )
+        if self.smallest_half < 1:
+            raise ConfigError(
+                f"Halves of {self.smallest_half} frames show nothing.",
+                "Set sampler.window.smallest_half=8, or any number above 0.",
             )
 
 
@@ -61,3 +70,14 @@ def windows(stream: Iterable[Item], windowing: Windowing) -> Iterator[Window[Ite
         fresh += 1
     if fresh:
         yield Window(first, tuple(held))
+
+
+def halves(window: Window[Item], windowing: Windowing) -> tuple[Window[Item], ...]:
+    """The two windows that one becomes which does not fit the memory; none where it is to be left at that."""
+    middle = len(window.items) // 2
+    if windowing.on_out_of_memory == "fail" or middle < windowing.smallest_half:
+        return ()
+    return (
+        Window(window.first, window.items[:middle]),
+        Window(window.first + middle, window.items[middle:]),
+    )

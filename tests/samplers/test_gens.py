@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -310,6 +311,7 @@ OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.
         (['{"0": 1}', None, "{}"], Status.PARTIAL_SCORES, "sampler.max_new_tokens=24"),
         (["{}", None, OUT_OF_MEMORY], Status.OUT_OF_MEMORY, "sampler.questions_at_once=1"),
         (['{"0": 1}', OUT_OF_MEMORY, "{}"], Status.PARTIAL_SCORES, "sampler.window.frames=2"),
+        (['{"0": 1}', OUT_OF_MEMORY, "{}"], Status.PARTIAL_SCORES, "sampler.window.on_out_of_memory=halve"),
     ],
 )
 def test_a_failed_window_is_named_and_what_to_do(
@@ -393,6 +395,175 @@ def test_a_window_beyond_the_context_names_the_setting(opened: OpenVideo, tmp_pa
         sampler.score(opened.video, opened, QUESTIONS)
 
 
+# --- halves -----------------------------------------------------------------------------------------------------------
+
+
+class SmallMemory:
+    """Lets the allocator fail, as it does on a full device, where a step of the model is larger than a limit."""
+
+    def __init__(
+        self, sampler: GensSampler, *, pictures: int = 99, frames_read: int = 99, rows: int = 99, suffix: int = 999
+    ) -> None:
+        """Room for so many pictures in the vision tower and frames in a window that is read, and, in a window of more
+        than 4 frames, for so many answers at once and for a question of so many tokens."""
+        self.pictures_seen = 0
+        self._to_be_freed: list[weakref.ref[Any]] = []
+        backbone: Any = sampler._backbone
+        length = backbone._layout(frames_read).input_ids.shape[1] if frames_read < 99 else 10**6
+        long_window = backbone._layout(4).input_ids.shape[1] + 1
+
+        def tower(module: Any, args: Any, kwargs: Any) -> None:
+            self._failed_attempts_are_gone()
+            patches = args[0] if args else kwargs["hidden_states"]
+            self._allocate(patches.shape[0] > pictures * 16, patches)
+            self.pictures_seen += patches.shape[0] // 16
+
+        def decoder(module: Any, args: Any, kwargs: Any) -> None:
+            embeddings, prefix = kwargs["inputs_embeds"], kwargs.get("prefix")
+            if prefix is None:
+                self._failed_attempts_are_gone()
+                self._allocate(embeddings.shape[1] > length, embeddings)
+            elif prefix.length >= long_window:
+                self._allocate(embeddings.shape[0] > rows or embeddings.shape[1] > suffix, embeddings, prefix.keys[0])
+
+        backbone._model.model.visual.register_forward_pre_hook(tower, with_kwargs=True)
+        backbone._model.get_decoder().register_forward_pre_hook(decoder, with_kwargs=True)
+
+    def _failed_attempts_are_gone(self) -> None:
+        assert all(tensor() is None for tensor in self._to_be_freed)
+
+    def _allocate(self, too_large: bool, *tensors: torch.Tensor) -> None:
+        if too_large:
+            self._to_be_freed += [weakref.ref(tensor) for tensor in tensors]
+            torch.empty(2**52)
+
+
+HALVING = ("window.frames=8", "window.on_out_of_memory=halve", "window.smallest_half=2")
+
+
+def heard(relevances: list[Relevance]) -> list[Any]:
+    return [(relevance.windows, relevance.scores, relevance.status) for relevance in relevances]
+
+
+@pytest.mark.parametrize("limits", [{"pictures": 4}, {"frames_read": 4}, {"rows": 0}], ids=["see", "read", "write"])
+def test_a_window_that_does_not_fit_is_read_as_two(
+    checkpoint: Path, opened: OpenVideo, limits: dict[str, int], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whichever step it is that does not fit, the halves are what windows of that length are."""
+    sampler = sampler_of(checkpoint, *HALVING)
+    SmallMemory(sampler, **limits)
+    scored = sampler.score(opened.video, opened, QUESTIONS)
+    short = sampler_of(checkpoint, "window.frames=4").score(opened.video, opened, QUESTIONS)
+    assert heard(scored) == heard(short)
+    assert [(window.start, window.end) for window in scored[0].windows] == [(0, 3), (4, 7), (8, 9)]
+    assert all("memory: 1, down to 4 frames" in relevance.detail for relevance in scored)
+    assert "A window of 8 frames does not fit" in caplog.text
+
+
+@pytest.mark.parametrize("limits", [{"frames_read": 4}, {"rows": 0}], ids=["read", "write"])
+def test_numbers_of_a_half_become_seconds_of_the_video(
+    checkpoint: Path, opened: OpenVideo, monkeypatch: pytest.MonkeyPatch, limits: dict[str, int]
+) -> None:
+    sampler = sampler_of(checkpoint, *HALVING)
+    SmallMemory(sampler, **limits)
+    write, script = sampler._backbone.write, iter(['{"1": 5}', '{"0": 3, "3": 2, "4": 4}', "{}"])
+
+    def spoken(*args: Any) -> list[Generated]:
+        return [dataclasses.replace(generated, text=next(script), ended=True) for generated in write(*args)]
+
+    monkeypatch.setattr(sampler._backbone, "write", spoken)
+    [relevance] = sampler.score(opened.video, opened, QUESTIONS[:1])
+    assert relevance.scores == (0, 5, 0, 0, 3, 0, 0, 2, 0, 0)  # there is no frame 4 in a half
+    assert relevance.status is Status.OK
+    assert [(w.start, w.end, w.raw, w.status) for w in relevance.windows] == [
+        (0, 3, '{"1": 5}', Status.OK),
+        (4, 7, '{"0": 3, "3": 2, "4": 4}', Status.OK),
+        (8, 9, "{}", Status.NOTHING_RELEVANT),
+    ]
+    assert "halved" in relevance.detail
+    assert relevance.is_final
+
+
+def test_what_fits_one_question_at_a_time_is_not_halved(checkpoint: Path, opened: OpenVideo) -> None:
+    roomy = sampler_of(checkpoint, "window.frames=8").score(opened.video, opened, QUESTIONS)
+    sampler = sampler_of(checkpoint, *HALVING)
+    SmallMemory(sampler, rows=1)
+    assert content(sampler.score(opened.video, opened, QUESTIONS)) == content(roomy)
+
+
+def test_only_the_questions_that_do_not_fit_are_asked_of_halves(checkpoint: Path, opened: OpenVideo) -> None:
+    sampler = sampler_of(checkpoint, *HALVING)
+    lengths = [len(sampler._backbone.suffix(question.text)) for question in QUESTIONS]
+    assert lengths[2] > max(lengths[:2])
+    SmallMemory(sampler, suffix=max(lengths[:2]))
+    scored = sampler.score(opened.video, opened, QUESTIONS)
+    roomy = sampler_of(checkpoint, "window.frames=8").score(opened.video, opened, QUESTIONS)
+    short = sampler_of(checkpoint, "window.frames=4").score(opened.video, opened, QUESTIONS)
+    assert content(scored[:2]) == content(roomy[:2])
+    assert heard(scored[2:]) == heard(short[2:])
+    # The halves were read for this question alone, which shared the attempt.
+    eight, four, two = (sampler._backbone._layout(frames).input_ids.shape[1] for frames in (8, 4, 2))
+    assert scored[0].cost.prompt_tokens == (eight + two) // 3 + 2 * lengths[0]
+    assert scored[2].cost.prompt_tokens == (eight + two + 3 * 2 * four) // 3 + 3 * lengths[2]
+
+
+@pytest.mark.parametrize(
+    ("smallest", "expected"), [(2, [(0, 1), (2, 3), (4, 5), (6, 7), (8, 9)]), (3, [(0, 3), (4, 7)])]
+)
+def test_halves_are_halved_as_far_as_they_may(
+    checkpoint: Path, opened: OpenVideo, smallest: int, expected: list[tuple[int, int]]
+) -> None:
+    sampler = sampler_of(checkpoint, *HALVING, f"window.smallest_half={smallest}")
+    SmallMemory(sampler, frames_read=2)
+    [relevance] = sampler.score(opened.video, opened, QUESTIONS[:1])
+    found = [(window.start, window.end) for window in relevance.windows]
+    lost = [window for window in relevance.windows if window.status is Status.OUT_OF_MEMORY]
+    assert found[: len(expected)] == expected
+    assert relevance.windows[-1] not in lost
+    if smallest == 2:
+        assert not lost
+        assert "memory: 3, down to 2 frames" in relevance.detail
+    else:
+        assert len(lost) == 2
+        assert relevance.status is Status.OUT_OF_MEMORY
+        assert "sampler.window.smallest_half=1" in relevance.detail
+        assert not relevance.is_final
+
+
+@pytest.mark.parametrize(
+    ("limits", "later"),
+    [({"pictures": 4}, [(3, 9)]), ({"frames_read": 4}, [(3, 5), (6, 9)]), ({"rows": 0}, [(3, 5), (6, 9)])],
+    ids=["see", "read", "write"],
+)
+def test_halves_and_overlaps_share_what_the_tower_saw(
+    checkpoint: Path, opened: OpenVideo, limits: dict[str, int], later: list[tuple[int, int]]
+) -> None:
+    """The second window takes over five frames, from both halves of the first, so that the tower sees only two more."""
+    sampler = sampler_of(checkpoint, *HALVING, "window.overlap=5")
+    memory = SmallMemory(sampler, **limits)
+    [relevance] = sampler.score(opened.video, opened, QUESTIONS[:1])
+    assert memory.pictures_seen == 10
+    roomy = sampler_of(checkpoint)
+    small = [roomy.frame.shrunk(frame.pixels) for frame in all_frames(opened)]
+    suffix = roomy._backbone.suffix(QUESTIONS[0].text)
+    for window, (start, end) in zip(relevance.windows, [(0, 3), (4, 7), *later], strict=True):
+        assert (window.start, window.end) == (start, end)
+        prefix = roomy._backbone.prefix(roomy._backbone.features(small[start : end + 1]))
+        assert roomy._backbone.write(prefix, [suffix], 12)[0].text == window.raw
+
+
+def test_without_halving_a_window_that_does_not_fit_is_lost(checkpoint: Path, opened: OpenVideo) -> None:
+    sampler = sampler_of(checkpoint, "window.frames=8", "window.smallest_half=2")
+    SmallMemory(sampler, frames_read=4)
+    [relevance] = sampler.score(opened.video, opened, QUESTIONS[:1])
+    assert [(window.end, window.status is Status.OUT_OF_MEMORY) for window in relevance.windows] == [
+        (7, True),
+        (9, False),
+    ]
+    assert relevance.status is Status.OUT_OF_MEMORY
+    assert "sampler.window.on_out_of_memory=halve" in relevance.detail
+
+
 # --- settings ---------------------------------------------------------------------------------------------------------
 
 
@@ -420,6 +591,8 @@ def test_close_frees_the_model_and_the_next_score_loads_again(checkpoint: Path, 
         ("fps=2", True),
         ("window.frames=5", True),
         ("window.overlap=1", True),
+        ("window.on_out_of_memory=halve", True),
+        ("window.smallest_half=4", True),
         ("frame.width=84", True),
         ("prompt.first_number=1", True),
         ("prompt.label='Frame Number [{number}]'", True),
@@ -453,6 +626,8 @@ def test_the_options_are_told_only_if_asked_for(checkpoint: Path) -> None:
     [
         ("frame.height=100", "sampler.frame.height=112"),
         ("frame.width=0", "sampler.frame.width=28"),
+        ("window.on_out_of_memory=shrink", "sampler.window.on_out_of_memory"),
+        ("window.smallest_half=0", "sampler.window.smallest_half"),
         ("questions_at_once=0", "sampler.questions_at_once"),
         ("max_new_tokens=0", "sampler.max_new_tokens"),
         ("prompt.label='[]'", "sampler.prompt.label"),

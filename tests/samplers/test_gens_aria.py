@@ -240,6 +240,21 @@ def test_frames_wait_in_the_size_that_the_model_sees(checkpoint: Path, opened: O
     assert set(seen) == {(490, 490, 3)}
 
 
+def test_a_window_that_does_not_fit_is_read_as_two(checkpoint: Path, opened: OpenVideo) -> None:
+    halved = sampler_of(checkpoint, "window.on_out_of_memory=halve", "window.smallest_half=2")
+
+    def full(_: Any, args: Any, kwargs: Any) -> None:
+        if "prefix" not in kwargs and kwargs["inputs_embeds"].shape[1] > 3 * 128:
+            torch.empty(2**52)
+
+    halved._backbone._model.get_decoder().register_forward_pre_hook(full, with_kwargs=True)  # type: ignore[attr-defined]
+    scored = halved.score(opened.video, opened, QUESTIONS)
+    short = sampler_of(checkpoint, "window.frames=2").score(opened.video, opened, QUESTIONS)
+    assert [relevance.windows for relevance in scored] == [relevance.windows for relevance in short]
+    assert [relevance.scores for relevance in scored] == [relevance.scores for relevance in short]
+    assert all("memory: 2, down to 2 frames" in relevance.detail for relevance in scored)
+
+
 # --- what cannot be ---------------------------------------------------------------------------------------------------
 
 
