@@ -9,19 +9,22 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.answerers import AnswererLimits, AnswerRequest
 from pipeline.answerers.labels import FrameLabels
-from pipeline.answerers.llava_onevision_forms import ImagesForm, LlavaForm, Tower, VideoForm
+from pipeline.answerers.llava_onevision_forms import ImagesForm, LlavaForm, VideoForm
 from pipeline.answerers.llava_onevision_reader import LlavaReader
 from pipeline.answerers.local import LocalModel
 from pipeline.answerers.prompts import AnswerPrompt
 from pipeline.domain import Answer
-from pipeline.errors import CheckpointError
-from pipeline.models.checkpoint import Checkpoint, fingerprint, load, model_type, raw_config
-from pipeline.models.remedies import override
+from pipeline.models.checkpoint import Checkpoint, fingerprint
+from pipeline.models.llava_onevision_family import (
+    LLAVA_ONEVISION,
+    Tower,
+    context_tokens,
+    load_llava_onevision,
+    tower_of,
+)
 
 if TYPE_CHECKING:
     import torch
-
-_FAMILY = "llava_onevision"
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class LlavaOnevision:
         """Read from ``config.json``."""
         form, tower = self._form, self._tower
         return AnswererLimits(
-            context_tokens=self._context,
+            context_tokens=context_tokens(self.checkpoint),
             tokens_per_frame=sum(form.counts(tower, 2)) - sum(form.counts(tower, 1)) + form.text_tokens(),
             max_frames=None,
             time_told=form.time_told(),
@@ -53,7 +56,7 @@ class LlavaOnevision:
     def identity(self) -> Mapping[str, Any]:
         """All that decides the answers."""
         return {
-            "answerer": _FAMILY,
+            "answerer": LLAVA_ONEVISION,
             "checkpoint": fingerprint(self.checkpoint),
             "dtype": self.checkpoint.dtype,
             "form": self.form,
@@ -80,43 +83,14 @@ class LlavaOnevision:
         return ImagesForm(self.images) if self.form == "images" else VideoForm()
 
     @cached_property
-    def _config(self) -> Mapping[str, Any]:
-        model_type(self.checkpoint, {_FAMILY: "LLaVA-OneVision"})
-        config = raw_config(self.checkpoint)
-        features = config.get("vision_feature_select_strategy", "full")
-        if features != "full":
-            raise CheckpointError(
-                f"{self.checkpoint.source} selects {features!r} features of the vision tower, and LLaVA-OneVision all.",
-                f"Name another checkpoint: {override('source', 'llava-hf/llava-onevision-qwen2-7b-ov-hf')}.",
-            )
-        return config
-
-    @cached_property
     def _tower(self) -> Tower:
-        # Saved configurations leave out what is the class's default: SigLIP's size and patch, LLaVA's token ids.
-        config = self._config
-        vision: Mapping[str, Any] = config.get("vision_config") or {"image_size": 384, "patch_size": 14}
-        return Tower(
-            image_size=vision.get("image_size", 224),
-            patch_size=vision.get("patch_size", 16),
-            image_token_id=config.get("image_token_index", config.get("image_token_id", 151646)),
-            video_token_id=config.get("video_token_index", config.get("video_token_id", 151647)),
-        )
-
-    @property
-    def _context(self) -> int:
-        return int((self._config.get("text_config") or {}).get("max_position_embeddings", 32768))
+        return tower_of(self.checkpoint)
 
     @cached_property
     def _local(self) -> LocalModel[LlavaReader]:
         return LocalModel(
-            lambda: LlavaReader.open(self.checkpoint, self._tower, self._context, self._form),
-            self._load,
+            lambda: LlavaReader.open(self.checkpoint, self._form),
+            lambda: load_llava_onevision(self.checkpoint),
             self.prompt,
             self.max_new_tokens,
         )
-
-    def _load(self) -> Any:
-        from transformers import LlavaOnevisionForConditionalGeneration
-
-        return load(LlavaOnevisionForConditionalGeneration, self.checkpoint)

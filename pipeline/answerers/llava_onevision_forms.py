@@ -2,37 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+import numpy as np
+
 from pipeline.answerers.labels import ORDER_ALONE, FrameLabels
 from pipeline.domain import Frame
 from pipeline.models.chat import VIDEO, Content, text
+from pipeline.models.llava_onevision_family import Tower
+from pipeline.models.llava_onevision_pixels import Pixels, image_pixels, video_pixels
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
     import torch
-
-    Pixels = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Tower:
-    """The picture side of a checkpoint."""
-
-    image_size: int
-    """Pixels of a side, to which every frame is scaled."""
-    patch_size: int
-    image_token_id: int
-    video_token_id: int
-
-    @property
-    def grid(self) -> int:
-        """Patches along a side."""
-        return self.image_size // self.patch_size
 
 
 class LlavaForm(Protocol):
@@ -83,13 +66,11 @@ class LlavaForm(Protocol):
 class ImagesForm:
     """Each frame is an image of its own with its second in text before it, as in the model's multi-image training.
 
-    An image of a multi-image prompt is one patch of base resolution: padded to a square with the mean colour, scaled to
-    ``image_size``, ``grid**2`` tokens and one newline token. Transformers cuts a *lone* image into up to ten tiles
-    ("anyres"); a selection of one frame is treated here like any other frame instead, so that a frame shows and costs
-    the same whatever the budget, and budgets can be compared.
+    A frame is one patch of base resolution, ``grid**2`` tokens and one newline token, in a selection of one frame too:
+    it shows and costs the same whatever the budget, so that budgets can be compared.
 
-    Source: Li et al. 2024, "LLaVA-OneVision: Easy Visual Task Transfer"; ``LlavaOnevisionImageProcessor`` and
-    ``LlavaOnevisionModel.pack_image_features`` of transformers.
+    Source: Li et al. 2024, "LLaVA-OneVision: Easy Visual Task Transfer"; ``LlavaOnevisionModel.pack_image_features`` of
+    transformers; for the pixels, :func:`pipeline.models.llava_onevision_pixels.image_pixels`.
     """
 
     labels: FrameLabels
@@ -119,24 +100,17 @@ class ImagesForm:
 
     def counts(self, tower: Tower, frames: int) -> list[int]:
         """730 for each frame at 384 pixels."""
-        return [tower.grid**2 + 1] * frames
+        return [tower.image_tokens] * frames
 
     def pixels(self, processor: Any, frames: Sequence[Frame]) -> Pixels:
         """Padded to squares, then scaled."""
-        background = tuple(int(mean * 255) for mean in processor.image_mean)
-        return _scaled(processor, [processor.pad_to_square(_channels_first(f), background) for f in frames])
+        return image_pixels(processor, [frame.pixels for frame in frames])
 
     def model_inputs(self, pixels: Sequence[Pixels], sizes: Sequence[tuple[int, int]]) -> dict[str, torch.Tensor]:
         """``pixel_values`` is ``[frames of the batch, 1 patch, 3, image_size, image_size]``."""
-        import numpy as np
-        import torch
+        from pipeline.models.llava_onevision_inputs import image_arguments
 
-        return {
-            "pixel_values": torch.from_numpy(np.concatenate(pixels))[:, None],
-            "image_sizes": torch.tensor(sizes),
-            # All frames of the batch count as one prompt's: an entry of 1 would be taken for a lone image with tiles.
-            "batch_num_images": torch.tensor([max(2, len(sizes))]),
-        }
+        return image_arguments(np.concatenate(pixels), sizes)
 
     def alike(self, frames: int) -> int:
         """Any numbers of frames go together."""
@@ -150,8 +124,8 @@ class VideoForm:
     Each is scaled to a square whatever its shape, its patches are pooled to ``ceil(grid / 2)**2`` tokens (196 at 384
     pixels), and one newline token ends the video.
 
-    Source: as :class:`ImagesForm`; ``LlavaOnevisionVideoProcessor`` and ``LlavaOnevisionModel.apply_pooling``. Scaled
-    by Pillow here, since that processor needs torchvision, whose bicubic differs from Pillow's in single grey levels.
+    Source: as :class:`ImagesForm`; ``LlavaOnevisionModel.apply_pooling``; for the pixels,
+    :func:`pipeline.models.llava_onevision_pixels.video_pixels`.
     """
 
     kind: ClassVar[str] = "video"
@@ -174,34 +148,18 @@ class VideoForm:
 
     def counts(self, tower: Tower, frames: int) -> list[int]:
         """One placeholder for all frames."""
-        return [frames * math.ceil(tower.grid / 2) ** 2 + 1]
+        return [tower.video_tokens(frames)]
 
     def pixels(self, processor: Any, frames: Sequence[Frame]) -> Pixels:
         """Scaled, proportions given up."""
-        return _scaled(processor, [_channels_first(frame) for frame in frames])
+        return video_pixels(processor, [frame.pixels for frame in frames])
 
     def model_inputs(self, pixels: Sequence[Pixels], sizes: Sequence[tuple[int, int]]) -> dict[str, torch.Tensor]:
         """``pixel_values_videos`` is ``[requests, frames, 3, image_size, image_size]``."""
-        import numpy as np
-        import torch
+        from pipeline.models.llava_onevision_inputs import video_arguments
 
-        return {"pixel_values_videos": torch.from_numpy(np.stack(pixels))}
+        return video_arguments(pixels)
 
     def alike(self, frames: int) -> int:
         """Only equal numbers go together: the model takes the videos of a batch as one tensor."""
         return frames
-
-
-def _channels_first(frame: Frame) -> npt.NDArray[np.uint8]:
-    return frame.pixels.transpose(2, 0, 1)
-
-
-def _scaled(processor: Any, images: Sequence[npt.NDArray[np.uint8]]) -> Pixels:
-    import numpy as np
-    from transformers.image_utils import SizeDict
-
-    size = SizeDict(height=processor.size["height"], width=processor.size["width"])
-    scaled = (processor.resize(image, size=size, resample=processor.resample) for image in images)
-    rescaled = (processor.rescale(image, processor.rescale_factor) for image in scaled)
-    normal = [processor.normalize(image, processor.image_mean, processor.image_std) for image in rescaled]
-    return np.stack(normal).astype(np.float32, copy=False)

@@ -1,8 +1,4 @@
-"""Frames and words as the arguments that LLaVA-OneVision's ``forward`` takes.
-
-Written out instead of taken from ``LlavaOnevisionProcessor``, which needs torchvision. Tokens and pixels are the same;
-where they are not, :mod:`pipeline.answerers.llava_onevision_forms` says so.
-"""
+"""Frames and words as inputs of one LLaVA-OneVision checkpoint, in one form."""
 
 from __future__ import annotations
 
@@ -10,31 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipeline.answerers.llava_onevision_forms import LlavaForm, Tower
+from pipeline.answerers.llava_onevision_forms import LlavaForm
 from pipeline.answerers.local import Asked
 from pipeline.domain import Frame
-from pipeline.errors import CheckpointError
-from pipeline.models.chat import load_tokenizer, render_chat, special_tokens
+from pipeline.models.chat import render_chat
 from pipeline.models.checkpoint import Checkpoint, resolve
-from pipeline.models.remedies import restore
+from pipeline.models.llava_onevision_family import Tower, context_tokens, tower_of
+from pipeline.models.llava_onevision_pixels import load_image_processor
 
 if TYPE_CHECKING:
     import torch
 
-    from pipeline.answerers.llava_onevision_forms import Pixels
     from pipeline.inference.greedy import Generated
-
-
-@dataclass(frozen=True)
-class LlavaInputs:
-    """One request, not padded."""
-
-    input_ids: torch.Tensor
-    """``[L]``; each picture's placeholder stands as often as the picture has tokens."""
-    pixels: Pixels
-    """``[frames, 3, image_size, image_size]``."""
-    sizes: list[tuple[int, int]]
-    """Height and width of the frames as decoded."""
+    from pipeline.models.llava_onevision_inputs import LlavaInputs
 
 
 @dataclass(frozen=True)
@@ -49,38 +33,25 @@ class LlavaReader:
     form: LlavaForm
 
     @classmethod
-    def open(cls, checkpoint: Checkpoint, tower: Tower, context_tokens: int, form: LlavaForm) -> LlavaReader:
+    def open(cls, checkpoint: Checkpoint, form: LlavaForm) -> LlavaReader:
         """Read a checkpoint's tokenizer and image settings; no weights.
 
         Raises:
-            CheckpointError: a file is missing, or its settings are not those of the model.
+            CheckpointError: it is another model, a file is missing, or its settings are not those of the model.
         """
-        from transformers.models.llava_onevision.image_processing_pil_llava_onevision import (
-            LlavaOnevisionImageProcessorPil,
-        )
+        from pipeline.models.llava_onevision_inputs import open_tokenizer
 
-        folder, remedy = resolve(checkpoint), restore("the files of the checkpoint")
-        try:
-            processor = LlavaOnevisionImageProcessorPil.from_pretrained(str(folder), local_files_only=True)
-        except (OSError, ValueError, TypeError) as error:
-            raise CheckpointError(f"{folder} has no readable image settings: {error}", remedy) from error
-        size = dict(processor.size)
-        if (size.get("height"), size.get("width")) != (tower.image_size, tower.image_size):
-            raise CheckpointError(
-                f"{folder} scales images to {size}, and its vision tower takes {tower.image_size} x "
-                f"{tower.image_size}.",
-                remedy,
-            )
-        tokenizer = load_tokenizer(folder)
-        if None in tokenizer.convert_ids_to_tokens([tower.image_token_id, tower.video_token_id]):
-            raise CheckpointError(f"The tokenizer in {folder} lacks the token that stands for a picture.", remedy)
-        return cls(tokenizer, processor, tower, context_tokens, form)
+        shape = tower_of(checkpoint)  # says what another model is, before its files are taken for a LLaVA's
+        folder, context = resolve(checkpoint), context_tokens(checkpoint)
+        processor = load_image_processor(folder, shape)
+        return cls(open_tokenizer(folder, shape), processor, shape, context, form)
 
     @property
     def markup(self) -> tuple[str, ...]:
         """The placeholders of pictures, and the tokenizer's control tokens."""
-        pictures = [self.tower.image_token_id, self.tower.video_token_id]
-        return (*self.tokenizer.convert_ids_to_tokens(pictures), *special_tokens(self.tokenizer))
+        from pipeline.models.llava_onevision_inputs import markup
+
+        return markup(self.tokenizer, self.tower)
 
     @property
     def smaller(self) -> tuple[str, ...]:
@@ -108,6 +79,8 @@ class LlavaReader:
         """
         import torch
 
+        from pipeline.models.llava_onevision_inputs import LlavaInputs
+
         sizes = [(frame.pixels.shape[0], frame.pixels.shape[1]) for frame in frames]
         return LlavaInputs(torch.tensor(self._ids(frames, words)), self.form.pixels(self.processor, frames), sizes)
 
@@ -118,18 +91,12 @@ class LlavaReader:
             requests: at least one.
             pad: the padding token's id.
         """
-        import torch
-
-        from pipeline.models.prompt_ids import left_padded
+        from pipeline.models.llava_onevision_inputs import padded
 
         pictures = self.form.model_inputs(
             [request.pixels for request in requests], [size for request in requests for size in request.sizes]
         )
-        return {
-            "input_ids": left_padded([request.input_ids for request in requests], pad),
-            "attention_mask": left_padded([torch.ones_like(request.input_ids) for request in requests], 0),
-            **pictures,
-        }
+        return {**padded(requests, pad), **pictures}
 
     def generate(self, model: Any, batch: Sequence[Asked], max_new_tokens: int) -> list[Generated]:
         """See :class:`pipeline.answerers.local.Reader`."""

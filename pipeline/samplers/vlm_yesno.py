@@ -2,7 +2,7 @@
 
 Source: "FRAG: Frame Selection Augmented Generation for Long Video and Long Document Understanding", arXiv 2504.17447,
 and ``frame_selection.py`` of github.com/NVlabs/FRAG: 256 frames spread over the video, each scored by the probability
-of "A. yes". The wording goes back to SeViLA (arXiv 2305.06988). Any Qwen2-VL or Qwen2.5-VL that answers can be asked.
+of "A. yes". The wording goes back to SeViLA (arXiv 2305.06988). Any checkpoint that an answerer takes can be asked.
 """
 
 from __future__ import annotations
@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from pipeline.domain import Cost, FrameSource, Question, Relevance, Status, Video
 from pipeline.errors import ConfigError, OutOfMemoryError
 from pipeline.models.checkpoint import Checkpoint, fingerprint
-from pipeline.models.qwen_pixels import UNIT, FrameScale
 from pipeline.samplers.frames import distinct
 from pipeline.samplers.queries import refusal, with_options
 
 if TYPE_CHECKING:
-    from pipeline.models.qwen_pixels import Patches
+    from pipeline.models.single_frames import PreparedFrame
     from pipeline.models.yes_no import YesNoModel
 
 _QUESTION = "{question}"
@@ -57,7 +56,7 @@ class VlmYesNoSampler:
     max_frames: int | None
     """The most candidates of a video; a longer one has them spread evenly. None: no limit."""
     max_pixels: int
-    """Area to which larger frames are reduced; a token is 28 x 28 pixels."""
+    """The largest area of a frame as the model sees it. Families of one fixed size take it or refuse it."""
     prompt: UsefulnessPrompt
     among: Literal["vocabulary", "replies"]
     """The probability of yes among all tokens, as FRAG has it, or among the two replies."""
@@ -70,11 +69,6 @@ class VlmYesNoSampler:
             raise ConfigError(f"frames_at_once is {self.frames_at_once}.", "Set sampler.frames_at_once to 1 or more.")
         if self.max_frames is not None and self.max_frames < 1:
             raise ConfigError(f"max_frames is {self.max_frames}.", "Set sampler.max_frames=256, or null for no limit.")
-        if self.max_pixels < UNIT**2:
-            raise ConfigError(
-                f"max_pixels={self.max_pixels} is less than one token.",
-                f"A token is {UNIT} x {UNIT} pixels: sampler.max_pixels={256 * UNIT**2} gives up to 256 a frame.",
-            )
 
     def identity(self) -> Mapping[str, Any]:
         """Settings, prompt and the checkpoint's content; the question's form shows in :meth:`query`."""
@@ -101,7 +95,7 @@ class VlmYesNoSampler:
         Raises:
             VideoError: the video cannot be read.
             CheckpointError: the model cannot be loaded.
-            ConfigError: a reply is more than one token.
+            ConfigError: a reply is more than one token, or the model has no frames of so few pixels.
         """
         from pipeline.inference.greedy import mapped_out_of_memory
 
@@ -128,8 +122,7 @@ class VlmYesNoSampler:
     def _model(self) -> YesNoModel:
         from pipeline.models.yes_no import YesNoModel
 
-        scale = FrameScale(UNIT**2, self.max_pixels, None)
-        return YesNoModel(self.checkpoint, scale, self.prompt.yes_reply, self.prompt.no_reply, self.among)
+        return YesNoModel(self.checkpoint, self.max_pixels, self.prompt.yes_reply, self.prompt.no_reply, self.among)
 
     def _score(self, video: Video, frames: FrameSource, questions: Sequence[Question]) -> list[Relevance]:
         started = time.perf_counter()
@@ -139,7 +132,7 @@ class VlmYesNoSampler:
         tokens_shared = 0
         for seconds, batch in self._batches(video, frames):
             times += seconds
-            tokens_shared += sum(batch[0].tokens) * len(batch)
+            tokens_shared += batch[0].tokens * len(batch)
             for row, found in zip(scores, self._model.probabilities(batch, suffixes).tolist(), strict=True):
                 row.extend(found)
         spent = (time.perf_counter() - started) / len(questions)
@@ -155,15 +148,15 @@ class VlmYesNoSampler:
             for question, row, suffix in zip(questions, scores, suffixes, strict=True)
         ]
 
-    def _batches(self, video: Video, frames: FrameSource) -> Iterator[tuple[list[float], list[Patches]]]:
+    def _batches(self, video: Video, frames: FrameSource) -> Iterator[tuple[list[float], list[PreparedFrame]]]:
         """Candidates of one size at a time, with their seconds."""
         span = max(video.duration - video.start, 1.0)
         fps = self.fps if self.max_frames is None else min(self.fps, self.max_frames / span)
         times: list[float] = []
-        batch: list[Patches] = []
+        batch: list[PreparedFrame] = []
         for frame in distinct(video, frames, fps):
             prepared = self._model.prepare(frame.pixels)
-            if batch and (len(batch) == self.frames_at_once or not prepared.grids.equal(batch[0].grids)):
+            if batch and (len(batch) == self.frames_at_once or prepared.grid != batch[0].grid):
                 yield times, batch
                 times, batch = [], []
             times.append(frame.time)
@@ -172,10 +165,8 @@ class VlmYesNoSampler:
             yield times, batch
 
     def _too_large(self, question: Question, error: OutOfMemoryError) -> Relevance:
-        fewer = max(1, self.frames_at_once // 2)
-        smaller = max(UNIT**2, self.max_pixels // 2)
-        detail = (
-            f"{error.problem} Set sampler.frames_at_once={fewer}; or, which changes the scores, "
-            f"sampler.max_pixels={smaller}."
-        )
+        ways = [f"sampler.frames_at_once={self.frames_at_once // 2}"] if self.frames_at_once > 1 else []
+        ways += [f"{override} (which changes the scores)" for override in self._model.smaller]
+        ways = ways or ["a smaller sampler.checkpoint.source", "sampler.checkpoint.device=spread on several GPUs"]
+        detail = f"{error.problem} Set {' or '.join(ways)}."
         return Relevance(question.id, (), (), status=Status.OUT_OF_MEMORY, detail=detail)

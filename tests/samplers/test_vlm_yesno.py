@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,8 +12,10 @@ from typing import Any
 import pytest
 import torch
 from embedding_samplers import READER, Counted, ask, built, counted, pictures, write_folder
+from PIL import Image
 from tiny import write_llava_onevision, write_qwen2_5_vl, write_qwen2_vl
 from transformers import AutoModelForImageTextToText, AutoTokenizer
+from transformers.models.llava_onevision.image_processing_pil_llava_onevision import LlavaOnevisionImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from pipeline.domain import Status
@@ -21,7 +26,18 @@ SECONDS = 5
 TEXTS = ("What colour is the square?", "which frames show the circle that appears after the yellow one?")
 
 
-@pytest.fixture(scope="module", params=[write_qwen2_5_vl, write_qwen2_vl], ids=["qwen2_5_vl", "qwen2_vl"])
+FRAG = (
+    "Question: {question}\n"
+    "Does the information within the image provide the necessary details to accurately answer the given question?\n"
+    "A. yes\nB. no\nAnswer with the option's letter from the given choices directly."
+)
+
+
+@pytest.fixture(
+    scope="module",
+    params=[write_qwen2_5_vl, write_qwen2_vl, write_llava_onevision],
+    ids=["qwen2_5_vl", "qwen2_vl", "llava_onevision"],
+)
 def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder: Path = request.param(tmp_path_factory.mktemp("checkpoint"), seed=5)
     return folder
@@ -42,19 +58,37 @@ def stock(folder: Path, frame: Any, question: str) -> torch.Tensor:
     """The logits of the first token of an answer to FRAG's prompt, by the whole prompt at once."""
     model: Any = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
+    inputs = llava_inputs if "llava" in checkpoint_type(folder) else qwen_inputs
+    with torch.inference_mode():
+        return model(**inputs(folder, tokenizer, frame, FRAG.replace("{question}", question))).logits[0, -1]
+
+
+def checkpoint_type(folder: Path) -> str:
+    return str(json.loads((folder / "config.json").read_text())["model_type"])
+
+
+def qwen_inputs(folder: Path, tokenizer: Any, frame: Any, words: str) -> dict[str, Any]:
     pixels = Qwen2VLImageProcessorPil.from_pretrained(folder)(images=frame, return_tensors="pt")
     pads = "<|image_pad|>" * (int(pixels["image_grid_thw"].prod()) // 4)
     prompt = (
         "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
-        f"<|im_start|>user\n<|vision_start|>{pads}<|vision_end|>Question: {question}\n"
-        "Does the information within the image provide the necessary details to accurately answer the given question?\n"
-        "A. yes\nB. no\nAnswer with the option's letter from the given choices directly."
-        "<|im_end|>\n<|im_start|>assistant\n"
+        f"<|im_start|>user\n<|vision_start|>{pads}<|vision_end|>{words}<|im_end|>\n<|im_start|>assistant\n"
     )
     ids = tokenizer(prompt, return_tensors="pt").input_ids
-    kinds = (ids == model.config.image_token_id).int()
-    with torch.inference_mode():
-        return model(ids, mm_token_type_ids=kinds, **pixels).logits[0, -1]
+    kinds = (ids == tokenizer.convert_tokens_to_ids("<|image_pad|>")).int()
+    return {"input_ids": ids, "mm_token_type_ids": kinds, **pixels}
+
+
+def llava_inputs(folder: Path, tokenizer: Any, frame: Any, words: str) -> dict[str, Any]:
+    # Two images, so that none is cut into tiles; then one of them.
+    made = LlavaOnevisionImageProcessorPil.from_pretrained(folder)(images=[[frame, frame]], return_tensors="pt")
+    prompt = f"<|im_start|>user {'<image>' * (4 * 4 + 1)}\n{words}<|im_end|><|im_start|>assistant\n"
+    return {
+        "input_ids": tokenizer(prompt, return_tensors="pt").input_ids,
+        "pixel_values": made["pixel_values"][:1].float(),
+        "image_sizes": made["image_sizes"][:1],
+        "batch_num_images": made["batch_num_images"],
+    }
 
 
 @pytest.mark.parametrize("at_once", [1, 3])
@@ -78,13 +112,38 @@ def test_scores_are_the_stock_models_probabilities(
         assert len(set(one.scores)) == SECONDS
 
 
+def test_wide_frames_are_shown_as_the_stock_model_shows_them(checkpoint: Path, source: Counted, tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "frames", source, [0.0, 1.0])
+    for path in folder.iterdir():
+        Image.open(path).crop((0, 0, 112, 60)).save(path)
+    with READER.open(str(folder)) as wide:
+        (found,) = built("vlm_yesno", checkpoint, tmp_path).score(wide.video, wide, ask(TEXTS[0]))
+        frames = pictures(wide, 2)
+    assert frames[0].pixels.shape == (60, 112, 3)
+    yes = AutoTokenizer.from_pretrained(checkpoint).convert_tokens_to_ids("A")
+    expected = [float(stock(checkpoint, frame.pixels, TEXTS[0]).softmax(-1)[yes]) for frame in frames]
+    assert found.scores == pytest.approx(expected, rel=1e-4)
+
+
+def test_half_precision_scores_alike(checkpoint: Path, source: Counted, tmp_path: Path) -> None:
+    full, half = (
+        built("vlm_yesno", checkpoint, tmp_path, "among=replies", f"checkpoint.dtype={dtype}")
+        .score(source.video, source, ask(TEXTS[0]))[0]
+        .scores
+        for dtype in ("float32", "bfloat16")
+    )
+    assert half == pytest.approx(full, abs=0.1)
+    assert half != full
+
+
 def test_a_frame_is_looked_at_once_for_all_questions(checkpoint: Path, source: Counted, tmp_path: Path) -> None:
     sampler = built("vlm_yesno", checkpoint, tmp_path, "frames_at_once=2")
     assert isinstance(sampler, Sampler)
     looked: list[int] = []
-    sampler._model._model.model.visual.register_forward_hook(
-        lambda *call: looked.append(len(call[1][0]) // 64)  # 112 x 112 pixels: 8 x 8 patches
-    )
+    model = sampler._model._model.model
+    tower = model.vision_tower if hasattr(model, "vision_tower") else model.visual
+    rows = len(sampler._model.prepare(next(iter(source.source.frames_at([0.0]))).pixels).values)
+    tower.register_forward_hook(lambda *call: looked.append(len(call[1][0]) // rows))
     sampler.score(source.video, source, ask(*TEXTS, "where?"))
     assert looked == [2, 2, 1]
     assert source.asked == SECONDS
@@ -134,6 +193,8 @@ def test_out_of_memory_is_a_status_with_its_override(
         found = sampler.score(source.video, source, ask("where?"))[0]
     assert found.status is Status.OUT_OF_MEMORY
     assert "sampler.frames_at_once=4" in found.detail
+    # Pixels are the remedy of those families alone whose frames can be smaller.
+    assert ("sampler.max_pixels=100352" in found.detail) == ("llava" not in checkpoint_type(checkpoint))
     assert sampler.score(source.video, source, ask("where?"))[0].status is Status.OK
 
 
@@ -157,15 +218,33 @@ def test_a_reply_of_several_tokens_is_refused(checkpoint: Path, source: Counted,
         sampler.score(source.video, source, ask("where?"))
 
 
-def test_another_family_is_named(source: Counted, tmp_path: Path) -> None:
-    folder = write_llava_onevision(tmp_path / "llava")
-    with pytest.raises(CheckpointError, match="llava_onevision"):
+def test_another_family_is_named(checkpoint: Path, source: Counted, tmp_path: Path) -> None:
+    folder = tmp_path / "other"
+    shutil.copytree(checkpoint, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": "internvl"}))
+    with pytest.raises(CheckpointError, match=r"LLaVA-OneVision: its model_type is internvl"):
         built("vlm_yesno", folder, tmp_path).score(source.video, source, ask("where?"))
 
 
-@pytest.mark.parametrize(
-    "wrong", ["frames_at_once=0", "max_frames=0", "max_pixels=100", "prompt.words='Does it help?'"]
-)
+def test_frames_smaller_than_the_model_has_are_refused(checkpoint: Path, source: Counted, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"sampler\.max_pixels=\d+") as refused:
+        built("vlm_yesno", checkpoint, tmp_path, "max_pixels=100").score(source.video, source, ask("where?"))
+    (remedy,) = re.findall(r"sampler\.(max_pixels=\d+)", str(refused.value))
+    allowed = built("vlm_yesno", checkpoint, tmp_path, remedy).score(source.video, source, ask("where?"))
+    assert allowed[0].status is Status.OK
+
+
+def test_a_placeholder_of_the_family_in_a_question_is_refused(
+    checkpoint: Path, source: Counted, tmp_path: Path
+) -> None:
+    sampler = built("vlm_yesno", checkpoint, tmp_path)
+    for placeholder in (sampler._model._inputs.placeholder, *sampler._model._inputs.other_placeholders):
+        found = sampler.score(source.video, source, ask(f"is {placeholder} odd?"))
+        assert found[0].status is Status.INVALID_QUESTION
+
+
+@pytest.mark.parametrize("wrong", ["frames_at_once=0", "max_frames=0", "prompt.words='Does it help?'"])
 def test_settings_that_cannot_be_are_refused_with_their_override(tmp_path: Path, wrong: str) -> None:
     with pytest.raises(ConfigError, match=rf"sampler\.{wrong.partition('=')[0]}"):
         built("vlm_yesno", tmp_path, tmp_path, wrong)
