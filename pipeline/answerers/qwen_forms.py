@@ -134,7 +134,8 @@ class VideoForm:
         if len(sizes) > 1:
             raise VideoError(
                 "The frames differ in size, so they cannot be one video.",
-                "Take answerer.form=images, or give all frames one shape: answerer.frame_size=[252,448].",
+                "Take answerer.form=images, or give all frames one shape: "
+                f"answerer.frame_size=[{9 * scale.unit},{16 * scale.unit}].",
             )
         pairs = self.pairs([frame.time for frame in frames])
         return [len(pairs) * scale.tokens(*frames[0].pixels.shape[:2])]

@@ -13,7 +13,7 @@ from pipeline.domain import Frame
 from pipeline.models.chat import load_tokenizer, render_chat, special_tokens
 from pipeline.models.checkpoint import Checkpoint, resolve
 from pipeline.models.qwen_family import context_tokens, family
-from pipeline.models.qwen_pixels import UNIT, FrameScale, image_patches, load_image_processor
+from pipeline.models.qwen_pixels import FrameScale, image_patches, load_image_processor
 
 if TYPE_CHECKING:
     from pipeline.inference.greedy import Generated
@@ -52,8 +52,9 @@ class QwenReader:
     @property
     def smaller(self) -> tuple[str, ...]:
         """Half the pixels, or half of each side of a fixed size, where that is allowed."""
+        unit = self.scale.unit
         if self.scale.fixed is not None:
-            rows, columns = (max(UNIT, side // 2 // UNIT * UNIT) for side in self.scale.fixed)
+            rows, columns = (max(unit, side // 2 // unit * unit) for side in self.scale.fixed)
             return (f"answerer.frame_size=[{rows},{columns}]",) if (rows, columns) != self.scale.fixed else ()
         pixels = max(self.scale.min_pixels, self.scale.max_pixels // 2)
         return (f"answerer.max_pixels={pixels}",) if pixels < self.scale.max_pixels else ()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -37,26 +37,30 @@ class FrameScale:
     min_pixels: int
     """Smaller frames are enlarged to at least this area."""
     max_pixels: int
-    """Larger frames are reduced to at most this area: 28 x 28 = 784 pixels are one token."""
+    """Larger frames are reduced to at most this area; a token is ``unit * unit`` pixels."""
     fixed: tuple[int, int] | None
     """Height and width for every frame, whatever its shape; then the limits above do not apply."""
 
+    unit: ClassVar[int] = UNIT
+    """Pixels along one side of a token; a family with other patches has a scale of its own."""
+
     def __post_init__(self) -> None:
+        unit = self.unit
         if not 0 < self.min_pixels <= self.max_pixels:
             raise ConfigError(
                 f"min_pixels={self.min_pixels} and max_pixels={self.max_pixels} leave no size for a frame.",
-                f"Take 0 < min_pixels <= max_pixels, say answerer.min_pixels={4 * UNIT**2} "
-                f"answerer.max_pixels={256 * UNIT**2}.",
+                f"Take 0 < min_pixels <= max_pixels, say answerer.min_pixels={4 * unit**2} "
+                f"answerer.max_pixels={256 * unit**2}.",
             )
-        if self.max_pixels < UNIT**2:
+        if self.max_pixels < unit**2:
             raise ConfigError(
                 f"max_pixels={self.max_pixels} is less than one token.",
-                f"A token is {UNIT} x {UNIT} pixels: answerer.max_pixels={256 * UNIT**2} gives up to 256 a frame.",
+                f"A token is {unit} x {unit} pixels: answerer.max_pixels={256 * unit**2} gives up to 256 a frame.",
             )
-        if self.fixed is not None and any(side < UNIT or side % UNIT for side in self.fixed):
-            rows, columns = (max(UNIT, round(side / UNIT) * UNIT) for side in self.fixed)
+        if self.fixed is not None and any(side < unit or side % unit for side in self.fixed):
+            rows, columns = (max(unit, round(side / unit) * unit) for side in self.fixed)
             raise ConfigError(
-                f"A frame of {self.fixed[0]} x {self.fixed[1]} pixels cannot be cut into tokens of {UNIT} x {UNIT} "
+                f"A frame of {self.fixed[0]} x {self.fixed[1]} pixels cannot be cut into tokens of {unit} x {unit} "
                 "pixels.",
                 f"Take multiples, say answerer.frame_size=[{rows},{columns}] (sampler.frame.height={rows} "
                 f"sampler.frame.width={columns} for the sampler).",
@@ -75,15 +79,15 @@ class FrameScale:
         if max(height, width) > _MOST_UNEQUAL * min(height, width):
             raise VideoError(
                 f"A frame of {height} x {width} pixels is too long a strip for this model.",
-                "Give all frames one shape: answerer.frame_size=[252,448].",
+                f"Give all frames one shape: answerer.frame_size=[{9 * self.unit},{16 * self.unit}].",
             )
-        sized: tuple[int, int] = smart_resize(height, width, UNIT, self.min_pixels, self.max_pixels)
+        sized: tuple[int, int] = smart_resize(height, width, self.unit, self.min_pixels, self.max_pixels)
         return sized
 
     def tokens(self, height: int, width: int) -> int:
         """Tokens that a frame of this shape becomes."""
         sized = self.size(height, width)
-        return sized[0] * sized[1] // UNIT**2
+        return sized[0] * sized[1] // self.unit**2
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ class Patches:
     """Frames as the vision tower takes them."""
 
     values: torch.Tensor
-    """``[patches, 3 * 2 * 14 * 14]`` float32, all frames after one another."""
+    """``[patches, 3 * 2 * patch * patch]`` float32, all frames after one another."""
     grids: torch.Tensor
     """``[pictures, 3]``: temporal grids, rows and columns of patches of each image, or of one video."""
 
@@ -101,8 +105,12 @@ class Patches:
         return [int(grid.prod()) // MERGE**2 for grid in self.grids]
 
 
-def load_image_processor(folder: Path) -> Any:
+def load_image_processor(folder: Path, patch: int = PATCH) -> Any:
     """The checkpoint's image processor in its PIL form.
+
+    Args:
+        folder: the checkpoint's.
+        patch: pixels along one side of a patch, as the family has it.
 
     Raises:
         CheckpointError: ``preprocessor_config.json`` is absent, or cuts other patches than this family does.
@@ -117,11 +125,11 @@ def load_image_processor(folder: Path) -> Any:
             restore("preprocessor_config.json of the checkpoint"),
         ) from error
     found = (processor.patch_size, processor.merge_size, processor.temporal_patch_size)
-    if found != (PATCH, MERGE, 2):
+    if found != (patch, MERGE, 2):
         raise CheckpointError(
-            f"The image processor in {folder} has patch, merge and temporal sizes {found}; the Qwen2-VL family has "
-            f"{(PATCH, MERGE, 2)}.",
-            f"Name a checkpoint of Qwen2-VL or Qwen2.5-VL: {override('source')}.",
+            f"The image processor in {folder} has patch, merge and temporal sizes {found}; the model's family has "
+            f"{(patch, MERGE, 2)}.",
+            f"Name a checkpoint of this family: {override('source')}.",
         )
     return processor
 
@@ -162,7 +170,7 @@ def video_patches(images: Patches, pairs: Sequence[tuple[int, int]]) -> Patches:
     import torch
 
     rows, columns = (int(side) for side in images.grids[0, 1:])
-    halves = images.values.view(len(images.grids), rows * columns, 3, 2, PATCH, PATCH)
+    halves = images.values.view(len(images.grids), rows * columns, 3, 2, -1)
     first = halves[[pair[0] for pair in pairs], :, :, 0]
     second = halves[[pair[1] for pair in pairs], :, :, 1]
     values = torch.stack((first, second), dim=3).reshape(len(pairs) * rows * columns, -1)

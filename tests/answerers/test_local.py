@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
+import tiny_qwen3_vl
 from hydra import compose, initialize_config_dir
 
 from pipeline.answerers import Answerer, AnswerRequest
@@ -17,14 +18,27 @@ from pipeline.config import build, conf_dir
 from pipeline.domain import Frame, Question, Status, Video
 from pipeline.errors import ConfigError
 
-FAMILIES = {"qwen2_vl": "qwen2_vl_7b", "qwen2_5_vl": "qwen2_5_vl_7b", "llava_onevision": "llava_onevision_0_5b"}
+FAMILIES = {
+    "qwen2_vl": "qwen2_vl_7b",
+    "qwen2_5_vl": "qwen2_5_vl_7b",
+    "qwen3_vl": "qwen3_vl_8b",
+    "qwen3_vl_moe": "qwen3_vl_30b_a3b",
+    "llava_onevision": "llava_onevision_0_5b",
+}
+WRITERS = {
+    "qwen2_vl": tiny.write_qwen2_vl,
+    "qwen2_5_vl": tiny.write_qwen2_5_vl,
+    "qwen3_vl": tiny_qwen3_vl.write_qwen3_vl,
+    "qwen3_vl_moe": tiny_qwen3_vl.write_qwen3_vl_moe,
+    "llava_onevision": tiny.write_llava_onevision,
+}
 CONTEXT = 200
 VIDEO = Video("clip.mp4", "f", 100.0, 25.0, 2500, 160, 90)
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return {name: getattr(tiny, f"write_{name}")(tmp_path_factory.mktemp(name), context=CONTEXT) for name in FAMILIES}
+    return {name: write(tmp_path_factory.mktemp(name), context=CONTEXT) for name, write in WRITERS.items()}
 
 
 @pytest.fixture(params=[(family, form) for family in FAMILIES for form in ("images", "video")], ids="-".join)
@@ -96,6 +110,7 @@ def test_remedies_name_settings_that_this_form_has(folders: dict[str, Path]) -> 
     assert "answerer.max_pixels" not in remedy("qwen2_vl", "answerer.min_pixels=6400")
     assert "answerer.frame_size=[28,28]" in remedy("qwen2_vl", "answerer.frame_size=[56,84]")
     assert "answerer.frame_size" not in remedy("qwen2_vl", "answerer.frame_size=[28,28]")
+    assert "answerer.frame_size=[32,32]" in remedy("qwen3_vl", "answerer.frame_size=[64,96]")
     assert "answerer.form=video" in remedy("llava_onevision", "answerer.form=images")
     assert "answerer.form" not in remedy("llava_onevision", "answerer.form=video")
 
