@@ -1,0 +1,101 @@
+"""LLaVA-Video (Zhang et al. 2024, arXiv 2410.02713) from its authors' own checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+from pipeline.answerers import AnswererLimits, AnswerRequest
+from pipeline.answerers.llava_video_forms import TimeInstruction, VideoForm, frames_of_video
+from pipeline.answerers.llava_video_reader import LlavaVideoReader
+from pipeline.answerers.local import LocalModel
+from pipeline.answerers.prompts import AnswerPrompt
+from pipeline.domain import Answer
+from pipeline.models.checkpoint import Checkpoint, fingerprint
+from pipeline.models.llava_video_config import Pooling, context_tokens, frame_tokens, llava_video_config, pooling_of
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class LlavaVideo:
+    """Answers from frames with ``lmms-lab/LLaVA-Video-*-Qwen2``, or a checkpoint like it."""
+
+    name: str
+    checkpoint: Checkpoint
+    pooling: Literal["checkpoint", "bilinear", "average"]
+    """Of a frame's 27 x 27 patches: as its config says, to 14 x 14, or to 13 x 13 (lmms-eval's default)."""
+    time_instruction: TimeInstruction
+    """``official``: the paper's sentence, true of uniformly sampled frames alone; ``selected``: true of any."""
+    prompt: AnswerPrompt
+    max_new_tokens: int
+
+    def __post_init__(self) -> None:
+        _ = self._local  # settings that cannot be are known now
+
+    def limits(self) -> AnswererLimits:
+        """Read from ``config.json``."""
+        return AnswererLimits(
+            context_tokens=context_tokens(self._config),
+            tokens_per_frame=frame_tokens(self._pooling) + self._form.text_tokens(),
+            max_frames=None,
+            time_told=self._form.time_told(),
+        )
+
+    def identity(self) -> Mapping[str, Any]:
+        """All that decides the answers."""
+        return {
+            "answerer": "llava_video",
+            "checkpoint": fingerprint(self.checkpoint),
+            "dtype": self.checkpoint.dtype,
+            "pooling": self._pooling,
+            "time_instruction": self.time_instruction,
+            "prompt": asdict(self.prompt),
+            "max_new_tokens": self.max_new_tokens,
+        }
+
+    def encode(self, request: AnswerRequest) -> Mapping[str, torch.Tensor]:
+        """The very arguments of ``forward`` for this request alone. Loads the tokenizer and no weights."""
+        from pipeline.models.llava_video_inputs import collate
+
+        words = self.prompt.render(request.question)
+        return collate([self._local.reader.encode(frames_of_video(request), words)], pad=0)
+
+    def answer(self, requests: Sequence[AnswerRequest]) -> list[Answer]:
+        """One answer a request; requests with equally many frames are one batch."""
+        return self._local.answer([replace(request, frames=frames_of_video(request)) for request in requests])
+
+    def close(self) -> None:
+        """Free the model and its device memory; the next ``answer`` loads it again."""
+        self._local.close()
+
+    @property
+    def _form(self) -> VideoForm:
+        return VideoForm(self.time_instruction)
+
+    @cached_property
+    def _config(self) -> Mapping[str, Any]:
+        return llava_video_config(self.checkpoint)
+
+    @property
+    def _pooling(self) -> Pooling:
+        if self.pooling == "checkpoint":
+            return pooling_of(self._config, self.checkpoint.source)
+        return self.pooling
+
+    @cached_property
+    def _local(self) -> LocalModel[LlavaVideoReader]:
+        return LocalModel(
+            lambda: LlavaVideoReader.open(self.checkpoint, self._config, self._pooling, self._form),
+            self._load,
+            self.prompt,
+            self.max_new_tokens,
+        )
+
+    def _load(self) -> Any:
+        from pipeline.models.llava_video import load_llava_video
+
+        return load_llava_video(self.checkpoint, self._pooling, len(self._local.reader.tokenizer))

@@ -1,0 +1,96 @@
+"""Frames and words as inputs of one LLaVA-Video checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pipeline.answerers.llava_video_forms import IMAGE, VideoForm
+from pipeline.answerers.local import Asked
+from pipeline.domain import Frame
+from pipeline.errors import CheckpointError
+from pipeline.models.chat import load_tokenizer, special_tokens
+from pipeline.models.checkpoint import Checkpoint, resolve
+from pipeline.models.llava_video_config import IMAGE_SIZE, Pooling, context_tokens, frame_tokens, placeholder_id
+from pipeline.models.remedies import restore
+
+if TYPE_CHECKING:
+    from pipeline.inference.greedy import Generated
+    from pipeline.models.llava_video_inputs import LlavaVideoInputs
+
+
+@dataclass(frozen=True)
+class LlavaVideoReader:
+    """See :class:`pipeline.answerers.local.Reader`. Frames are those of ``frames_of_video``."""
+
+    tokenizer: Any
+    context_tokens: int
+    placeholder: int
+    """The token id that stands for a place of the video."""
+    pooling: Pooling
+    form: VideoForm
+
+    @classmethod
+    def open(
+        cls, checkpoint: Checkpoint, config: Mapping[str, Any], pooling: Pooling, form: VideoForm
+    ) -> LlavaVideoReader:
+        """Read a checkpoint's tokenizer; no weights.
+
+        Raises:
+            CheckpointError: a file is missing, or the tokenizer leaves no row of the vocabulary for the video.
+        """
+        folder = resolve(checkpoint)
+        tokenizer, placeholder = load_tokenizer(folder), placeholder_id(config)
+        if len(tokenizer) > placeholder or tokenizer.convert_ids_to_tokens(placeholder) is not None:
+            raise CheckpointError(
+                f"The tokenizer in {folder} has {len(tokenizer)} tokens, and the vocabulary {placeholder + 1} rows: "
+                "none is free to stand for the video.",
+                restore("the tokenizer files of the checkpoint"),
+            )
+        return cls(tokenizer, context_tokens(config), placeholder, pooling, form)
+
+    @property
+    def markup(self) -> tuple[str, ...]:
+        """The authors' mark for the video, and the tokenizer's control tokens."""
+        return (IMAGE, *special_tokens(self.tokenizer))
+
+    @property
+    def smaller(self) -> tuple[str, ...]:
+        """Average pooling leaves 13 rows of 14."""
+        return ("answerer.pooling=average",) if self.pooling == "bilinear" else ()
+
+    def describe(self, frames: Sequence[Frame]) -> str:
+        """All frames have the vision tower's size."""
+        return f"video of {IMAGE_SIZE} x {IMAGE_SIZE} pixels, {self.pooling} pooling; time: {self.form.time_told()}"
+
+    def tokens(self, frames: Sequence[Frame], words: str) -> int:
+        """See :class:`pipeline.answerers.local.Reader`."""
+        return len(self._ids(frames, words))
+
+    def alike(self, frames: Sequence[Frame]) -> int:
+        """Equal numbers of frames: their prompts are of nearly equal length, so that little is padded."""
+        return len(frames)
+
+    def encode(self, frames: Sequence[Frame], words: str) -> LlavaVideoInputs:
+        """One request's inputs, not padded."""
+        import torch
+
+        from pipeline.models.llava_video_inputs import LlavaVideoInputs, frame_pixels
+
+        return LlavaVideoInputs(torch.tensor(self._ids(frames, words)), frame_pixels([f.pixels for f in frames]))
+
+    def generate(self, model: Any, batch: Sequence[Asked], max_new_tokens: int) -> list[Generated]:
+        """See :class:`pipeline.answerers.local.Reader`."""
+        from pipeline.inference.greedy import generate_greedily, pad_token
+        from pipeline.models.llava_video_inputs import collate
+
+        encoded = [self.encode(asked.frames, asked.words) for asked in batch]
+        inputs = collate(encoded, pad_token(model, self.tokenizer))
+        return generate_greedily(model, self.tokenizer, inputs, max_new_tokens)
+
+    def _ids(self, frames: Sequence[Frame], words: str) -> list[int]:
+        from pipeline.models.llava_video_inputs import prompt_ids
+
+        repeats = frame_tokens(self.pooling) * len(frames)
+        return prompt_ids(self.tokenizer, self.form.before(), self.form.after(frames, words), self.placeholder, repeats)

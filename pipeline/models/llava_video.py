@@ -1,0 +1,115 @@
+"""LLaVA-Video (Zhang et al. 2024, arXiv 2410.02713) in transformers' LLaVA-OneVision: no code of the authors' is run.
+
+The tensors are the same under other names. What differs: how the patches of a frame are pooled, and that a newline
+token ends every row of every frame, where LLaVA-OneVision has one at the end of the video.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration
+from transformers.conversion_mapping import register_checkpoint_conversion_mapping
+from transformers.core_model_loading import WeightRenaming
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.models.llava_onevision.modeling_llava_onevision import LlavaOnevisionModel
+
+from pipeline.errors import CheckpointError
+from pipeline.models.checkpoint import Checkpoint, load, resolve
+from pipeline.models.llava_video_config import Pooling, llava_video_config, onevision_config
+from pipeline.models.remedies import restore
+
+_FRAMES_AT_ONCE = 64
+"""Of all frames of a batch, so that the tower's memory does not grow with their number."""
+
+
+def _bilinear(maps: torch.Tensor) -> torch.Tensor:
+    size = [math.ceil(side / 2) for side in maps.shape[-2:]]
+    return nn.functional.interpolate(maps, size=size, mode="bilinear")
+
+
+def _average(maps: torch.Tensor) -> torch.Tensor:
+    return nn.functional.avg_pool2d(maps, 2)
+
+
+_POOL: dict[Pooling, Callable[[torch.Tensor], torch.Tensor]] = {"bilinear": _bilinear, "average": _average}
+
+
+class LlavaVideoModel(LlavaOnevisionModel):  # type: ignore[misc]
+    """Source: ``get_2dPool``, ``add_token_per_grid`` and ``encode_images`` in ``llava_arch.py`` of LLaVA-NeXT."""
+
+    pooling: Pooling = "bilinear"
+
+    def get_video_features(self, pixel_values_videos: torch.Tensor, **_: Any) -> BaseModelOutputWithPooling:
+        """The tokens of videos in ``pooler_output``, ``[videos, frames * rows * (columns + 1), hidden]``.
+
+        Args:
+            pixel_values_videos: ``[videos, frames, 3, height, width]``.
+        """
+        videos = pixel_values_videos.shape[0]
+        frames = torch.split(pixel_values_videos.flatten(0, 1), _FRAMES_AT_ONCE)
+        tokens = torch.cat([self._frame_tokens(part) for part in frames])
+        return BaseModelOutputWithPooling(pooler_output=tokens.reshape(videos, -1, tokens.shape[-1]))
+
+    def _frame_tokens(self, pixels: torch.Tensor) -> torch.Tensor:
+        tower = self.vision_tower
+        # The last layer without the norm behind it, and without keeping the output of every other layer.
+        embedded = tower.embeddings(pixels.to(tower.embeddings.patch_embedding.weight.device))
+        features = self.multi_modal_projector(tower.encoder(inputs_embeds=embedded).last_hidden_state)
+        side = math.isqrt(features.shape[1])
+        maps = features.unflatten(1, (side, side)).permute(0, 3, 1, 2).contiguous()
+        rows = _POOL[self.pooling](maps).permute(0, 2, 3, 1)
+        newline = self.image_newline.to(rows).expand(*rows.shape[:2], 1, -1)
+        return torch.cat([rows, newline], dim=2).flatten(1, 2)
+
+
+class LlavaVideoForConditionalGeneration(LlavaOnevisionForConditionalGeneration):  # type: ignore[misc]
+    """With the authors' names on disk."""
+
+    def __init__(self, config: LlavaOnevisionConfig) -> None:
+        super().__init__(config)
+        self.model = LlavaVideoModel(config)
+        self.post_init()
+
+
+register_checkpoint_conversion_mapping(
+    LlavaVideoForConditionalGeneration.__name__,
+    [
+        WeightRenaming(r"^model\.vision_tower\.vision_tower\.vision_model\.", "model.vision_tower."),
+        WeightRenaming(r"^model\.mm_projector\.0\.", "model.multi_modal_projector.linear_1."),
+        WeightRenaming(r"^model\.mm_projector\.2\.", "model.multi_modal_projector.linear_2."),
+        WeightRenaming(r"^model\.(embed_tokens|layers|norm)\.", r"model.language_model.\1."),
+    ],
+    overwrite=True,  # a module imported twice is no error
+)
+
+
+def load_llava_video(checkpoint: Checkpoint, pooling: Pooling, vocabulary: int) -> Any:
+    """The model, its tensors exactly the checkpoint's.
+
+    Args:
+        checkpoint: what to load.
+        pooling: of the patches of a frame.
+        vocabulary: tokens of the tokenizer. The head is cut to them, as by the authors' loader, so that no padding row
+            of the vocabulary is ever written.
+
+    Raises:
+        CheckpointError: it is another model, or a tensor is missing, unexpected or of another shape.
+    """
+    raw = llava_video_config(checkpoint)
+    config = LlavaOnevisionConfig(**onevision_config(raw, resolve(checkpoint)))
+    model: Any = load(LlavaVideoForConditionalGeneration, checkpoint, config)
+    head = model.lm_head
+    if vocabulary > head.weight.shape[0]:
+        raise CheckpointError(
+            f"The tokenizer of {checkpoint.source} has {vocabulary} tokens, and its head {head.weight.shape[0]} rows.",
+            restore("the tokenizer files"),
+        )
+    head.weight = nn.Parameter(head.weight[:vocabulary], requires_grad=False)
+    head.out_features = vocabulary
+    model.model.pooling = pooling
+    return model
