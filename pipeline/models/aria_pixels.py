@@ -1,4 +1,4 @@
-"""Pixels of GenS: a frame is shrunk, brought to 490 on its longer side, and padded to a square.
+"""Pixels of GenS and Aria: a frame is brought to 490 on its longer side, and padded to a square; GenS shrinks it first.
 
 Source: ``inference.py`` and ``siglip_navit_490.py`` of the GenS authors (github.com/yaolinli/GenS). Their two resizes
 are not one: the second stretches a 16:9 frame to 490 x 336, and starts from the rounded result of the first.
@@ -48,6 +48,21 @@ def shrink(pixels: Pixels) -> Pixels:
                 "Take the video out of the questions, or cut it to a wider picture.",
             )
         image = image.resize(size, Image.Resampling.BICUBIC)
+    return fitted(np.asarray(image))
+
+
+def fitted(pixels: Pixels) -> Pixels:
+    """A frame as Aria's own processor puts it on the canvas: in one resize.
+
+    Args:
+        pixels: RGB ``[height, width, 3]`` of any size.
+
+    Returns:
+        RGB; the longer side has 490 pixels, the shorter 336 to 490.
+    """
+    from PIL import Image
+
+    image = Image.fromarray(pixels)
     scale = CANVAS / max(image.size)
     if image.width >= image.height:
         size = CANVAS, max(int(image.height * scale), SHORTEST)
@@ -60,7 +75,7 @@ def on_canvas(frames: Sequence[Pixels], like: torch.Tensor) -> tuple[torch.Tenso
     """Frames as the vision tower takes them, and where on the canvas they are.
 
     Args:
-        frames: from :func:`shrink`.
+        frames: from :func:`shrink` or :func:`fitted`.
         like: whose device and dtype the pixels get.
 
     Returns:

@@ -31,6 +31,9 @@ class ChunkTokenizer:
         CheckpointError: a file is missing, or asks for something that the authors' tokenisation does not do.
     """
 
+    pad_token_id = None
+    """The files name none; an end of the model's own serves."""
+
     def __init__(self, folder: Path, vocab_size: int) -> None:
         path, settings = folder / "tokenizer.model", _settings(folder)
         if not path.is_file():
@@ -59,6 +62,10 @@ class ChunkTokenizer:
         unknown = self._pieces.unk_id()
         chunks = [[token for token in self._encode(chunk) if token != unknown] for chunk in prompt.split(IMAGE)]
         return [self._begin + chunks[0], *chunks[1:]]
+
+    def whole(self, prompt: str) -> list[int]:
+        """Tokens of a rendered prompt in one piece, one for each of its images: as the processor of Aria's authors."""
+        return [*self._begin, *self._encode(prompt)]
 
     def decode(self, tokens: Sequence[int], skip_special_tokens: bool = True) -> str:
         """The text of tokens. Ids outside of the vocabulary, all of them special, have none."""

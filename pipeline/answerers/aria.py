@@ -1,0 +1,73 @@
+"""Aria (Li et al. 2024, arXiv 2410.05993), the model that GenS was made of, as an answerer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+from pipeline.answerers import AnswererLimits, AnswerRequest
+from pipeline.answerers.aria_reader import AriaInputs, AriaReader, frame_tokens
+from pipeline.answerers.labels import FrameLabels
+from pipeline.answerers.local import LocalModel
+from pipeline.answerers.prompts import AnswerPrompt
+from pipeline.domain import Answer
+from pipeline.models.aria_native import load_native, shape
+from pipeline.models.checkpoint import Checkpoint, fingerprint
+
+
+@dataclass(frozen=True)
+class Aria:
+    """Answers from frames with ``rhymes-ai/Aria`` or ``Aria-Chat``: each an image of 128 tokens on 490 x 490 pixels."""
+
+    name: str
+    checkpoint: Checkpoint
+    images: FrameLabels
+    prompt: AnswerPrompt
+    max_new_tokens: int
+
+    def __post_init__(self) -> None:
+        _ = self._local  # settings that cannot be are known now
+
+    def limits(self) -> AnswererLimits:
+        """Read from ``config.json``."""
+        found = shape(self.checkpoint)
+        return AnswererLimits(
+            context_tokens=found.context_tokens,
+            tokens_per_frame=frame_tokens(found, self.images),
+            max_frames=None,
+            time_told=self.images.time_told(),
+        )
+
+    def identity(self) -> Mapping[str, Any]:
+        """All that decides the answers."""
+        return {
+            "answerer": "aria",
+            "checkpoint": fingerprint(self.checkpoint),
+            "dtype": self.checkpoint.dtype,
+            "images": asdict(self.images),
+            "prompt": asdict(self.prompt),
+            "max_new_tokens": self.max_new_tokens,
+        }
+
+    def encode(self, request: AnswerRequest) -> AriaInputs:
+        """The very inputs that the model gets for a request, not padded. Loads the tokenizer and no weights."""
+        return self._local.reader.encode(request.frames, self.prompt.render(request.question))
+
+    def answer(self, requests: Sequence[AnswerRequest]) -> list[Answer]:
+        """One answer a request; the model runs once for all that can be put to it."""
+        return self._local.answer(requests)
+
+    def close(self) -> None:
+        """Free the model and its device memory; the next ``answer`` loads it again."""
+        self._local.close()
+
+    @cached_property
+    def _local(self) -> LocalModel[AriaReader]:
+        return LocalModel(
+            lambda: AriaReader.open(self.checkpoint, self.images),
+            lambda: load_native(self.checkpoint),
+            self.prompt,
+            self.max_new_tokens,
+        )
