@@ -1,0 +1,141 @@
+"""Frames and words as inputs of one VILA-1.5 checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pipeline.answerers.labels import ORDER_ALONE, FrameLabels
+from pipeline.answerers.local import Asked
+from pipeline.domain import Frame
+from pipeline.errors import ConfigError
+from pipeline.models.checkpoint import Checkpoint, resolve
+from pipeline.models.vila_config import VilaConfig
+from pipeline.models.vila_conversations import ConversationName
+from pipeline.models.vila_pixels import VilaPixels
+from pipeline.models.vila_tokenizer import IMAGE, VilaTokens
+
+if TYPE_CHECKING:
+    import torch
+
+    from pipeline.inference.greedy import Generated
+
+
+@dataclass(frozen=True)
+class VilaForm:
+    """How frames and their times are put to the model."""
+
+    kind: str
+    """Its name in the settings."""
+    labels: FrameLabels
+
+    def time_told(self) -> str:
+        """How the model learns when a frame was, in one line."""
+        return self.labels.time_told() if self.kind == "images" else ORDER_ALONE
+
+    def text_tokens(self) -> int:
+        """At most so many tokens go with a frame beside those of its pixels; one for the word's beginning."""
+        return self.labels.most_tokens() + 1
+
+    def turn(self, frames: Sequence[Frame], words: str) -> str:
+        """The user's turn."""
+        shown = (f"{self.labels.before(frame.time)}{IMAGE}{self.labels.after}" for frame in frames)
+        return f"{''.join(shown)}{words}"
+
+
+@dataclass(frozen=True)
+class VilaInputs:
+    """One request, not padded."""
+
+    input_ids: torch.Tensor
+    """``[L]``, :data:`pipeline.models.vila.IMAGE_ID` for each token of a frame."""
+    pixels: torch.Tensor
+    """``[frames, 3, image_size, image_size]``."""
+
+
+@dataclass(frozen=True)
+class VilaReader:
+    """See :class:`pipeline.answerers.local.Reader`."""
+
+    tokens_of: VilaTokens
+    pixels_of: VilaPixels
+    config: VilaConfig
+    form: VilaForm
+
+    @classmethod
+    def open(
+        cls, checkpoint: Checkpoint, config: VilaConfig, form: VilaForm, conversation: ConversationName
+    ) -> VilaReader:
+        """Read a checkpoint's tokenizer and image settings; no weights.
+
+        Raises:
+            CheckpointError: a file is missing, or its settings are not those of the model.
+            ConfigError: the conversation is not one of this checkpoint.
+        """
+        folder = resolve(checkpoint)
+        tokens = VilaTokens.open(folder / "llm", conversation, config.yi)
+        return cls(tokens, VilaPixels.open(folder / "vision_tower", config), config, form)
+
+    @property
+    def context_tokens(self) -> int:
+        """See :class:`pipeline.answerers.local.Reader`."""
+        return self.config.context_tokens
+
+    @property
+    def markup(self) -> tuple[str, ...]:
+        """The placeholder of frames, and what the tokenizer reads as one token."""
+        return self.tokens_of.markup
+
+    @property
+    def smaller(self) -> tuple[str, ...]:
+        """A frame has one size; only its label can go."""
+        return ()
+
+    def describe(self, frames: Sequence[Frame]) -> str:
+        """All frames have the vision tower's size."""
+        side, conversation = self.config.image_size, self.tokens_of.conversation.name
+        return f"{self.form.kind} of {side} x {side} pixels in {conversation}; time: {self.form.time_told()}"
+
+    def tokens(self, frames: Sequence[Frame], words: str) -> int:
+        """See :class:`pipeline.answerers.local.Reader`."""
+        return len(self._ids(frames, words))
+
+    def alike(self, frames: Sequence[Frame]) -> bool:
+        """Any numbers of frames go together."""
+        return True
+
+    def encode(self, frames: Sequence[Frame], words: str) -> VilaInputs:
+        """One request's inputs, not padded."""
+        import torch
+
+        return VilaInputs(torch.tensor(self._ids(frames, words)), torch.from_numpy(self.pixels_of(frames)))
+
+    def generate(self, model: Any, batch: Sequence[Asked], max_new_tokens: int) -> list[Generated]:
+        """See :class:`pipeline.answerers.local.Reader`."""
+        import torch
+
+        from pipeline.inference.greedy import generate_greedily, pad_token
+        from pipeline.models.prompt_ids import left_padded
+
+        encoded = [self.encode(asked.frames, asked.words) for asked in batch]
+        ids = left_padded([one.input_ids for one in encoded], pad_token(model.llm, self.tokens_of))
+        with torch.inference_mode():
+            embeddings = model.embeddings(ids, [one.pixels for one in encoded])
+        inputs = {
+            "input_ids": ids.clamp(min=0),  # only their number counts beside embeddings
+            "attention_mask": left_padded([torch.ones_like(one.input_ids) for one in encoded], 0),
+            "inputs_embeds": embeddings,
+        }
+        return generate_greedily(model.llm, self.tokens_of, inputs, max_new_tokens)
+
+    def _ids(self, frames: Sequence[Frame], words: str) -> list[int]:
+        from pipeline.models.vila import IMAGE_ID
+
+        turn = self.form.turn(frames, words)
+        if turn.count(IMAGE) != len(frames):
+            raise ConfigError(
+                f"The prompt holds {IMAGE} {turn.count(IMAGE)} times for {len(frames)} frames.",
+                f"Take {IMAGE} out of the prompt texts in the YAML: it is written for each frame.",
+            )
+        return self.tokens_of.ids(turn, [IMAGE_ID] * self.config.tokens_per_frame)
