@@ -86,8 +86,16 @@ def first_stage(
     with closing(sampler):
         rows = sample(questions, sampler, around.reader, around.cache, folder)
     tell_failures("sampler, questions", [row.relevance.status for row in rows])
-    tell_failures("sampler, windows", [window.status for row in rows for window in row.relevance.windows])
+    _tell_windows([window.status for row in rows for window in row.relevance.windows])
     return select(rows, policy, folder)
+
+
+def _tell_windows(statuses: Sequence[Status]) -> None:
+    """Count windows by status unless all named frames; one that names nothing is understood, and no failure."""
+    counts = Counter(statuses)
+    if set(counts) - {Status.OK}:
+        names = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+        print(f"sampler, windows: {names}", file=sys.stderr)
 
 
 def second_stage(
