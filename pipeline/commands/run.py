@@ -85,7 +85,7 @@ def first_stage(
     write_questions(questions, folder)
     with closing(sampler):
         rows = sample(questions, sampler, around.reader, around.cache, folder)
-    tell_failures("sampler, questions", [row.relevance.status for row in rows])
+    _tell_failures("sampler, questions", [row.relevance.status for row in rows])
     _tell_windows([window.status for row in rows for window in row.relevance.windows])
     return select(rows, policy, folder)
 
@@ -109,10 +109,10 @@ def second_stage(
 
 def exit_code(statuses: Sequence[Status]) -> int:
     """0 when all is well, 1 when some question failed, which is told on standard error."""
-    return 1 if tell_failures("questions", statuses) else 0
+    return 1 if _tell_failures("questions", statuses) else 0
 
 
-def tell_failures(what: str, statuses: Sequence[Status]) -> bool:
+def _tell_failures(what: str, statuses: Sequence[Status]) -> bool:
     """Count failures by status on standard error; whether there are any."""
     failed = Counter(status for status in statuses if status is not Status.OK)
     if failed:
