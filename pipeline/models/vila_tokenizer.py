@@ -169,6 +169,8 @@ class SlowLlama:
         self.begin: int | None = self._added.get(names["bos"]) if settings.get("add_bos_token", True) else None
         self.pad: int | None = self._added.get(names["pad"])
         self._unknown = names["unk"]
+        more = (_name(name, "") for name in settings.get("additional_special_tokens") or ())
+        self._roles = {self._added[name] for name in (*names.values(), *more) if name in self._added}
         longest_first = sorted(self._added, key=len, reverse=True)
         self._split = re.compile("|".join(_marker(name, entries.get(name)) for name in longest_first))
 
@@ -186,12 +188,10 @@ class SlowLlama:
         return str(self._pieces.decode(known)).removeprefix(" ")
 
     def _without_first_space(self, text: str) -> list[int]:
-        """Only the text's beginning begins a word, and not where a marker stands there."""
+        """Only the text's beginning begins a word, and not where a token stands that the settings give a role."""
         tokens = self._marked(_SPACE + text.replace(_SPACE, " "))
-        marks = set(self._added.values())
-        if len(tokens) > 1 and tokens[0] == self._pieces.piece_to_id(_SPACE) and tokens[1] in marks:
-            return tokens[1:]
-        return tokens
+        in_a_role = len(tokens) > 1 and tokens[1] in self._roles
+        return tokens[1:] if in_a_role and tokens[0] == self._pieces.piece_to_id(_SPACE) else tokens
 
     def _marked(self, text: str) -> list[int]:
         """Markers are cut out, and what is between them is read by itself."""

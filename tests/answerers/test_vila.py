@@ -275,10 +275,14 @@ def test_pieces_behind_markers(folders: dict[str, Path], tmp_path: Path) -> None
         names = {token: name for name, token in tokenizer.vocabulary.items()}
         return [names[token] for token in tokenizer.encode(text)]
 
-    assert pieces("<|im_start|>user", legacy=True)[:2] == ["<|im_start|>", "▁user"]
-    assert not pieces("<|im_start|>user", legacy=False)[1].startswith("▁")
-    assert pieces("<|im_start|>user", by_default=True, legacy=None)[1] == "▁user"
-    assert not pieces("<|im_start|>user", by_default=False, legacy=None)[1].startswith("▁")
+    assert pieces("<|im_end|>user", legacy=True)[:2] == ["<|im_end|>", "▁user"]
+    assert not pieces("<|im_end|>user", legacy=False)[1].startswith("▁")
+    assert pieces("<|im_end|>user", by_default=True, legacy=None)[1] == "▁user"
+    assert not pieces("<|im_end|>user", by_default=False, legacy=None)[1].startswith("▁")
+    # The end of a turn has a role in the settings; its beginning only if they list it.
+    assert pieces("<|im_start|>user", legacy=False)[:2] == ["▁", "<|im_start|>"]
+    listed = pieces("<|im_start|>user", legacy=False, additional_special_tokens=["<|im_start|>"])
+    assert listed[0] == "<|im_start|>"
     assert pieces("user", legacy=False) == pieces("user", legacy=True) == ["▁user"]
     assert pieces("\n", legacy=False) == pieces("\n", legacy=True) == ["▁", "<0x0A>"]
     assert pieces("", add_bos_token=True) == ["<|startoftext|>"]
