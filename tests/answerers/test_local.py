@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tiny
 import tiny_aria
+import tiny_internvl
 import tiny_qwen3_vl
 from hydra import compose, initialize_config_dir
 
@@ -26,6 +27,7 @@ FAMILIES = {
     "qwen3_vl_moe": "qwen3_vl_30b_a3b",
     "llava_onevision": "llava_onevision_0_5b",
     "aria": "aria",
+    "internvl": "internvl3_8b",
 }
 WRITERS = {
     "qwen2_vl": tiny.write_qwen2_vl,
@@ -34,8 +36,9 @@ WRITERS = {
     "qwen3_vl_moe": tiny_qwen3_vl.write_qwen3_vl_moe,
     "llava_onevision": tiny.write_llava_onevision,
     "aria": tiny_aria.write_aria,
+    "internvl": tiny_internvl.write_internvl,
 }
-WITHOUT_FORMS = ("aria",)
+WITHOUT_FORMS = ("aria", "internvl")
 CONTEXT = 400
 """Room for two frames of any family, and not for a hundred."""
 VIDEO = Video("clip.mp4", "f", 100.0, 25.0, 2500, 160, 90)

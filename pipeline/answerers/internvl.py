@@ -1,0 +1,76 @@
+"""InternVL3 (Zhu et al. 2025, arXiv 2504.10479) in the form that transformers loads by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+from pipeline.answerers import AnswererLimits, AnswerRequest
+from pipeline.answerers.internvl_forms import FrameLines
+from pipeline.answerers.internvl_reader import AROUND, InternVLInputs, InternVLReader
+from pipeline.answerers.local import LocalModel
+from pipeline.answerers.prompts import AnswerPrompt
+from pipeline.domain import Answer
+from pipeline.models.checkpoint import Checkpoint, fingerprint
+from pipeline.models.internvl_family import load_internvl, shape
+
+
+@dataclass(frozen=True)
+class InternVL:
+    """Answers from frames with an ``OpenGVLab/InternVL3-*-hf`` checkpoint, each a line with an image of 256 tokens."""
+
+    name: str
+    checkpoint: Checkpoint
+    images: FrameLines
+    prompt: AnswerPrompt
+    system: str | None
+    """The system turn; none leaves it to the checkpoint's chat template."""
+    max_new_tokens: int
+
+    def __post_init__(self) -> None:
+        _ = self._local  # settings that cannot be are known now
+
+    def limits(self) -> AnswererLimits:
+        """Read from ``config.json``."""
+        found = shape(self.checkpoint)
+        return AnswererLimits(
+            context_tokens=found.context_tokens,
+            tokens_per_frame=found.frame_tokens + AROUND + self.images.most_tokens(),
+            max_frames=None,
+            time_told=self.images.time_told(),
+        )
+
+    def identity(self) -> Mapping[str, Any]:
+        """All that decides the answers."""
+        return {
+            "answerer": "internvl",
+            "checkpoint": fingerprint(self.checkpoint),
+            "dtype": self.checkpoint.dtype,
+            "images": asdict(self.images),
+            "prompt": asdict(self.prompt),
+            "system": self.system,
+            "max_new_tokens": self.max_new_tokens,
+        }
+
+    def encode(self, request: AnswerRequest) -> InternVLInputs:
+        """The very inputs that the model gets for a request, not padded. Loads the tokenizer and no weights."""
+        return self._local.reader.encode(request.frames, self.prompt.render(request.question))
+
+    def answer(self, requests: Sequence[AnswerRequest]) -> list[Answer]:
+        """One answer a request; the model runs once for all that can be put to it."""
+        return self._local.answer(requests)
+
+    def close(self) -> None:
+        """Free the model and its device memory; the next ``answer`` loads it again."""
+        self._local.close()
+
+    @cached_property
+    def _local(self) -> LocalModel[InternVLReader]:
+        return LocalModel(
+            lambda: InternVLReader.open(self.checkpoint, self.images, self.system),
+            lambda: load_internvl(self.checkpoint),
+            self.prompt,
+            self.max_new_tokens,
+        )
