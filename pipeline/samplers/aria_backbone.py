@@ -76,9 +76,10 @@ class AriaBackbone:
         self._layout.cache_clear()
         release(self._model)
 
-    def control_tokens_in(self, question: str) -> tuple[str, ...]:
+    @property
+    def markup(self) -> Sequence[str]:
         """What in a question the tokenizer would take for the model's own markers."""
-        return tuple(token for token in self._tokenizer.control_tokens if token in question)
+        return tuple(self._tokenizer.control_tokens)
 
     @torch.inference_mode()
     def features(self, frames: Sequence[Pixels]) -> list[torch.Tensor]:

@@ -31,7 +31,8 @@ class Backbone(Protocol):
         """Free the weights. The object is of no use afterwards."""
         ...
 
-    def control_tokens_in(self, question: str) -> tuple[str, ...]:
+    @property
+    def markup(self) -> Sequence[str]:
         """What in a question the tokenizer would take for the model's own control tokens."""
         ...
 

@@ -20,7 +20,7 @@ from pipeline.samplers.frames import Candidate, FrameForm, candidates
 from pipeline.samplers.output import Reading, read_scores
 from pipeline.samplers.pooling import Pool
 from pipeline.samplers.prompt import FramePrompt
-from pipeline.samplers.queries import with_options
+from pipeline.samplers.queries import score_askable, with_options
 from pipeline.samplers.window_reading import WindowReader
 from pipeline.samplers.windows import Window, Windowing, windows
 
@@ -81,15 +81,9 @@ class GensSampler:
             CheckpointError: the model cannot be loaded.
             ConfigError: a window is longer than the model's context.
         """
-        refusals = {place: detail for place, question in enumerate(questions) if (detail := self._refusal(question))}
-        asked = [question for place, question in enumerate(questions) if place not in refusals]
-        scored = iter(self._score(video, frames, asked) if asked else [])
-        return [
-            Relevance(question.id, (), (), status=Status.INVALID_QUESTION, detail=refusals[place])
-            if place in refusals
-            else next(scored)
-            for place, question in enumerate(questions)
-        ]
+        return score_askable(
+            questions, self.query, lambda: self._backbone.markup, lambda asked: self._score(video, frames, asked)
+        )
 
     def close(self) -> None:
         """Free the model; the next ``score`` loads it again."""
@@ -102,15 +96,6 @@ class GensSampler:
         from pipeline.samplers.backbone import open_backbone
 
         return open_backbone(self.checkpoint, self.prompt, self.frame)
-
-    def _refusal(self, question: Question) -> str:
-        """Why a question cannot be asked, or nothing."""
-        if not question.text.strip():
-            return "The question has no text: give it one, or take the row out of the benchmark."
-        control = self._backbone.control_tokens_in(self.query(question))
-        if control:
-            return f"The question contains the model's control tokens {', '.join(control)}: take them out."
-        return ""
 
     def _score(self, video: Video, frames: FrameSource, questions: Sequence[Question]) -> list[Relevance]:
         started = time.perf_counter()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 
 from pipeline.domain import Question, Relevance, Status, option_letter
 
@@ -15,18 +15,38 @@ def with_options(question: Question) -> str:
     )
 
 
-def refusal(question: Question, query: str, markup: Iterable[str]) -> Relevance | None:
-    """The record of a question that cannot be put to a model, or nothing.
+def score_askable(
+    questions: Sequence[Question],
+    query: Callable[[Question], str],
+    markup: Callable[[], Sequence[str]],
+    score: Callable[[Sequence[Question]], Sequence[Relevance]],
+) -> list[Relevance]:
+    """Score the questions that can be put to a model; each other one gets a record that says why it cannot.
 
     Args:
-        question: the question.
-        query: what the model would be told of it.
-        markup: strings that the model's tokenizer takes for control tokens.
+        questions: of one video.
+        query: what the model is told of a question.
+        markup: gives the strings that the model's tokenizer takes for control tokens; not called without a question
+            that has text, since the model may have to be loaded for it.
+        score: one relevance a question, in their order; not called without any.
+
+    Returns:
+        One relevance a question, in the order of ``questions``.
     """
-    control = sorted(token for token in markup if token and token in query)
+    refused = {
+        place: record
+        for place, question in enumerate(questions)
+        if (record := _refusal(question, query(question), markup))
+    }
+    asked = [question for place, question in enumerate(questions) if place not in refused]
+    scored = iter(score(asked) if asked else [])
+    return [refused[place] if place in refused else next(scored) for place in range(len(questions))]
+
+
+def _refusal(question: Question, query: str, markup: Callable[[], Sequence[str]]) -> Relevance | None:
     if not question.text.strip():
         detail = "The question has no text: give it one, or take the row out of the benchmark."
-    elif control:
+    elif control := sorted(token for token in markup() if token and token in query):
         detail = f"The question contains the model's control tokens {', '.join(control)}: take them out."
     else:
         return None

@@ -69,9 +69,10 @@ class QwenBackbone:
         self._layout.cache_clear()
         release(self._model)
 
-    def control_tokens_in(self, question: str) -> tuple[str, ...]:
+    @property
+    def markup(self) -> Sequence[str]:
         """What in a question the tokenizer would take for the model's own control tokens."""
-        return tuple(token for token in special_tokens(self._tokenizer) if token in question)
+        return special_tokens(self._tokenizer)
 
     @torch.inference_mode()
     def features(self, frames: Sequence[Pixels]) -> list[torch.Tensor]:

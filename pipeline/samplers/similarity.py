@@ -24,7 +24,7 @@ from pipeline.domain import Cost, FrameSource, Question, Relevance, Status, Vide
 from pipeline.errors import ConfigError, OutOfMemoryError
 from pipeline.models.checkpoint import Checkpoint, fingerprint
 from pipeline.samplers.frames import distinct
-from pipeline.samplers.queries import refusal, with_options
+from pipeline.samplers.queries import score_askable, with_options
 
 Vectors = npt.NDArray[np.float32]
 """``[items, dimensions]``, each row of unit length."""
@@ -113,20 +113,12 @@ class SimilaritySampler(ABC):
             CheckpointError: the model cannot be loaded.
             StorageError: vectors cannot be kept.
         """
-        from pipeline.inference.greedy import mapped_out_of_memory
-
-        refused = {
-            place: record
-            for place, question in enumerate(questions)
-            if (record := refusal(question, self.query(question), self._encoder.markup))
-        }
-        asked = [question for place, question in enumerate(questions) if place not in refused]
-        try:
-            with mapped_out_of_memory():
-                scored = iter(self._score(video, frames, asked) if asked else [])
-        except OutOfMemoryError as error:
-            scored = iter([self._too_large(question, error) for question in asked])
-        return [refused[place] if place in refused else next(scored) for place in range(len(questions))]
+        return score_askable(
+            questions,
+            self.query,
+            lambda: self._encoder.markup,
+            lambda asked: self._score_in_memory(video, frames, asked),
+        )
 
     def close(self) -> None:
         """Free the model; the next ``score`` loads it again."""
@@ -146,6 +138,15 @@ class SimilaritySampler(ABC):
             "dtype": self.checkpoint.dtype,
             "fps": self.fps,
         }
+
+    def _score_in_memory(self, video: Video, frames: FrameSource, questions: Sequence[Question]) -> list[Relevance]:
+        from pipeline.inference.greedy import mapped_out_of_memory
+
+        try:
+            with mapped_out_of_memory():
+                return self._score(video, frames, questions)
+        except OutOfMemoryError as error:
+            return [self._too_large(question, error) for question in questions]
 
     def _score(self, video: Video, frames: FrameSource, questions: Sequence[Question]) -> list[Relevance]:
         started = time.perf_counter()

@@ -17,7 +17,7 @@ from pipeline.domain import Cost, FrameSource, Question, Relevance, Status, Vide
 from pipeline.errors import ConfigError, OutOfMemoryError
 from pipeline.models.checkpoint import Checkpoint, fingerprint
 from pipeline.samplers.frames import distinct
-from pipeline.samplers.queries import refusal, with_options
+from pipeline.samplers.queries import score_askable, with_options
 
 if TYPE_CHECKING:
     from pipeline.models.single_frames import PreparedFrame
@@ -97,20 +97,9 @@ class VlmYesNoSampler:
             CheckpointError: the model cannot be loaded.
             ConfigError: a reply is more than one token, or the model has no frames of so few pixels.
         """
-        from pipeline.inference.greedy import mapped_out_of_memory
-
-        refused = {
-            place: record
-            for place, question in enumerate(questions)
-            if (record := refusal(question, self.query(question), self._model.markup))
-        }
-        asked = [question for place, question in enumerate(questions) if place not in refused]
-        try:
-            with mapped_out_of_memory():
-                scored = iter(self._score(video, frames, asked) if asked else [])
-        except OutOfMemoryError as error:
-            scored = iter([self._too_large(question, error) for question in asked])
-        return [refused[place] if place in refused else next(scored) for place in range(len(questions))]
+        return score_askable(
+            questions, self.query, lambda: self._model.markup, lambda asked: self._score_in_memory(video, frames, asked)
+        )
 
     def close(self) -> None:
         """Free the model; the next ``score`` loads it again."""
@@ -123,6 +112,15 @@ class VlmYesNoSampler:
         from pipeline.models.yes_no import YesNoModel
 
         return YesNoModel(self.checkpoint, self.max_pixels, self.prompt.yes_reply, self.prompt.no_reply, self.among)
+
+    def _score_in_memory(self, video: Video, frames: FrameSource, questions: Sequence[Question]) -> list[Relevance]:
+        from pipeline.inference.greedy import mapped_out_of_memory
+
+        try:
+            with mapped_out_of_memory():
+                return self._score(video, frames, questions)
+        except OutOfMemoryError as error:
+            return [self._too_large(question, error) for question in questions]
 
     def _score(self, video: Video, frames: FrameSource, questions: Sequence[Question]) -> list[Relevance]:
         started = time.perf_counter()
