@@ -9,7 +9,6 @@ add an end token of its own, if it has one. Pictures are resized by Qwen's rule 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,12 +16,12 @@ import numpy.typing as npt
 import torch
 from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLModel, Qwen3VLPreTrainedModel
 
-from pipeline.errors import CheckpointError, VideoError
+from pipeline.errors import VideoError
 from pipeline.models.chat import IMAGE, Content, load_tokenizer, render_chat, special_tokens, text
 from pipeline.models.checkpoint import Checkpoint, load, model_type, release, resolve
+from pipeline.models.qwen3_family import load_qwen3_image_processor
 from pipeline.models.qwen_family import IMAGE_PAD
 from pipeline.models.qwen_pixels import Patches
-from pipeline.models.remedies import restore
 
 UNIT = 32
 """Pixels along one side of the square that becomes one token: patches of 16, two by two."""
@@ -66,7 +65,7 @@ class Qwen3VLEmbedder:
         self._max_pixels = max_pixels
         self._tokenizer = load_tokenizer(folder)
         self._image_token = self._tokenizer.convert_tokens_to_ids(IMAGE_PAD)
-        self._processor = _image_processor(folder)
+        self._processor = load_qwen3_image_processor(folder)
         self._model: Any = load(Qwen3VLForEmbedding, checkpoint).model
 
     @property
@@ -135,20 +134,3 @@ class Qwen3VLEmbedder:
         last = output.last_hidden_state[torch.arange(len(rows)), lengths - 1]
         unit: npt.NDArray[np.float32] = torch.nn.functional.normalize(last.float(), dim=-1).cpu().numpy()
         return unit
-
-
-def _image_processor(folder: Path) -> Any:
-    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
-
-    lost = restore("preprocessor_config.json of the checkpoint")
-    try:
-        processor = Qwen2VLImageProcessorPil.from_pretrained(str(folder), local_files_only=True)
-    except (OSError, ValueError, TypeError) as error:
-        raise CheckpointError(f"The image processor in {folder} cannot be read: {error}", lost) from error
-    if processor.patch_size * processor.merge_size != UNIT:
-        raise CheckpointError(
-            f"The image processor in {folder} makes tokens of {processor.patch_size * processor.merge_size} pixels a "
-            f"side; those of Qwen3-VL have {UNIT}.",
-            lost,
-        )
-    return processor
