@@ -2,106 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, ClassVar
 
-from pipeline.answerers import AnswererLimits, AnswerRequest
-from pipeline.answerers.labels import FrameLabels
-from pipeline.answerers.local import LocalModel
-from pipeline.answerers.prompts import AnswerPrompt
 from pipeline.answerers.qwen3_forms import TimedVideoForm
 from pipeline.answerers.qwen3_reader import open_reader
-from pipeline.answerers.qwen_forms import ImagesForm, QwenForm
 from pipeline.answerers.qwen_reader import QwenReader
-from pipeline.domain import Answer
-from pipeline.models.checkpoint import Checkpoint, fingerprint
+from pipeline.answerers.qwen_vl import QwenVL
 from pipeline.models.qwen3_family import Qwen3Scale, family, load_qwen3
-from pipeline.models.qwen_family import context_tokens
-
-if TYPE_CHECKING:
-    from pipeline.models.qwen_inputs import QwenInputs
-
-_USUAL_FRAME = (720, 1280)
 
 
 @dataclass(frozen=True)
-class Qwen3VL:
+class Qwen3VL(QwenVL):
     """Answers from frames with a Qwen3-VL checkpoint; its ``config.json`` says whether it has experts."""
 
-    name: str
-    checkpoint: Checkpoint
-    form: Literal["images", "video"]
-    """Which of the two below is used."""
-    images: FrameLabels
+    kind: ClassVar[str] = "qwen3_vl"
     video: TimedVideoForm
-    min_pixels: int
-    """Area below which a frame is enlarged; a token is 32 x 32 pixels."""
-    max_pixels: int
-    """Area above which a frame is reduced: of each frame, not of the video."""
-    frame_size: tuple[int, int] | None
-    """Height and width of every frame, in place of the two limits."""
-    prompt: AnswerPrompt
-    system: str | None
-    """The system turn; none leaves it to the checkpoint's chat template."""
-    max_new_tokens: int
-
-    def __post_init__(self) -> None:
-        _ = self._scale, self._local  # settings that cannot be are known now
-
-    def limits(self) -> AnswererLimits:
-        """From the settings and ``config.json``; a frame of the usual size is one of 1280 x 720 pixels."""
-        return AnswererLimits(
-            context_tokens=context_tokens(self.checkpoint),
-            tokens_per_frame=self._scale.tokens(*_USUAL_FRAME) + self._form.text_tokens(),
-            max_frames=None,
-            time_told=self._form.time_told(family(self.checkpoint)),
-        )
-
-    def identity(self) -> Mapping[str, Any]:
-        """The checkpoint's content, and every setting that reaches the model's inputs."""
-        return {
-            "answerer": "qwen3_vl",
-            "checkpoint": fingerprint(self.checkpoint),
-            "dtype": self.checkpoint.dtype,
-            "form": self.form,
-            self.form: asdict(self.images if self.form == "images" else self.video),
-            "scale": asdict(self._scale),
-            "prompt": asdict(self.prompt),
-            "system": self.system,
-            "max_new_tokens": self.max_new_tokens,
-        }
-
-    def encode(self, request: AnswerRequest) -> QwenInputs:
-        """The very inputs that the model gets for a request, not padded. Loads the tokenizer and no weights.
-
-        Raises:
-            VideoError: the frames cannot be put in this form.
-        """
-        return self._local.reader.encode(request.frames, self.prompt.render(request.question))
-
-    def answer(self, requests: Sequence[AnswerRequest]) -> list[Answer]:
-        """One answer a request; the model runs once for all that can be put to it."""
-        return self._local.answer(requests)
-
-    def close(self) -> None:
-        """Free the model and its device memory; the next ``answer`` loads it again."""
-        self._local.close()
 
     @cached_property
     def _scale(self) -> Qwen3Scale:
         return Qwen3Scale(self.min_pixels, self.max_pixels, self.frame_size)
 
-    @property
-    def _form(self) -> QwenForm:
-        return ImagesForm(self.images) if self.form == "images" else self.video
+    def _family(self) -> str:
+        return family(self.checkpoint)
 
-    @cached_property
-    def _local(self) -> LocalModel[QwenReader]:
-        return LocalModel(
-            lambda: open_reader(self.checkpoint, self._scale, self._form, self.system),
-            lambda: load_qwen3(self.checkpoint),
-            self.prompt,
-            self.max_new_tokens,
-        )
+    def _open_reader(self) -> QwenReader:
+        return open_reader(self.checkpoint, self._scale, self._form, self.system)
+
+    def _load(self) -> Any:
+        return load_qwen3(self.checkpoint)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pipeline.answerers import AnswererLimits, AnswerRequest
 from pipeline.answerers.labels import FrameLabels
@@ -28,6 +28,9 @@ _USUAL_FRAME = (720, 1280)
 class QwenVL:
     """Answers from frames with a checkpoint of the Qwen2-VL or Qwen2.5-VL family; its ``config.json`` says which."""
 
+    kind: ClassVar[str] = "qwen_vl"
+    """Part of the identity."""
+
     name: str
     checkpoint: Checkpoint
     form: Literal["images", "video"]
@@ -35,9 +38,9 @@ class QwenVL:
     images: FrameLabels
     video: VideoForm
     min_pixels: int
-    """Area below which a frame is enlarged; a token is 28 x 28 pixels."""
+    """Area below which a frame is enlarged; a token is 28 x 28 pixels, 32 x 32 in Qwen3-VL."""
     max_pixels: int
-    """Area above which a frame is reduced."""
+    """Area above which a frame is reduced: of each frame, not of the video."""
     frame_size: tuple[int, int] | None
     """Height and width of every frame, in place of the two limits."""
     prompt: AnswerPrompt
@@ -54,13 +57,13 @@ class QwenVL:
             context_tokens=context_tokens(self.checkpoint),
             tokens_per_frame=self._scale.tokens(*_USUAL_FRAME) + self._form.text_tokens(),
             max_frames=None,
-            time_told=self._form.time_told(family(self.checkpoint)),
+            time_told=self._form.time_told(self._family()),
         )
 
     def identity(self) -> Mapping[str, Any]:
         """The checkpoint's content, and every setting that reaches the model's inputs."""
         return {
-            "answerer": "qwen_vl",
+            "answerer": self.kind,
             "checkpoint": fingerprint(self.checkpoint),
             "dtype": self.checkpoint.dtype,
             "form": self.form,
@@ -97,9 +100,13 @@ class QwenVL:
 
     @cached_property
     def _local(self) -> LocalModel[QwenReader]:
-        return LocalModel(
-            lambda: QwenReader.open(self.checkpoint, self._scale, self._form, self.system),
-            lambda: load_qwen(self.checkpoint),
-            self.prompt,
-            self.max_new_tokens,
-        )
+        return LocalModel(self._open_reader, self._load, self.prompt, self.max_new_tokens)
+
+    def _family(self) -> str:
+        return family(self.checkpoint)
+
+    def _open_reader(self) -> QwenReader:
+        return QwenReader.open(self.checkpoint, self._scale, self._form, self.system)
+
+    def _load(self) -> Any:
+        return load_qwen(self.checkpoint)
