@@ -21,7 +21,7 @@ VERBS = {
     "report": "one HTML page over finished and half-finished runs",
     "list": "samplers, policies, answerers, benchmarks: what each is and needs",
 }
-FINE, SOME_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+FINE, USAGE, INTERRUPTED = 0, 2, 130
 
 
 def main() -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -239,8 +238,3 @@ class Answer:
 def option_letter(option: int) -> str:
     """``0`` is ``"A"``."""
     return OPTION_LETTERS[option]
-
-
-def video_path(question: Question) -> Path:
-    """The question's video as a path."""
-    return Path(question.video).expanduser()

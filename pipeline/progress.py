@@ -59,12 +59,14 @@ def _lines(what: str, total: int) -> Advance:
             last = now
             gone = now - began
             left = gone / done * max(total - done, 0)
-            print(f"{what}: {done}/{total}, {clock(gone)} gone, about {clock(left)} left", file=sys.stderr, flush=True)
+            print(
+                f"{what}: {done}/{total}, {_clock(gone)} gone, about {_clock(left)} left", file=sys.stderr, flush=True
+            )
 
     return advance
 
 
-def clock(seconds: float) -> str:
+def _clock(seconds: float) -> str:
     """``75.2`` is ``"1:15"``, ``3675`` is ``"1:01:15"``."""
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)

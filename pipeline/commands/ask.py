@@ -12,8 +12,8 @@ from pipeline.benchmarks.jsonl import question_from_fields
 from pipeline.commands.run import first_stage, run_folder, second_stage, surroundings
 from pipeline.config import build
 from pipeline.domain import Question, Status, option_letter
-from pipeline.progress import clock
 from pipeline.reports.page import report_on
+from pipeline.reports.timeline import clock
 
 
 def run(config: DictConfig) -> int:

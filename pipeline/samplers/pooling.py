@@ -27,6 +27,7 @@ class Pool:
     tokens_written: int = 0
     _scores: dict[int, float] = field(default_factory=dict)
     _ignored: int = 0
+    _clamped: int = 0
     _halves: list[int] = field(default_factory=list)
 
     def add(self, output: WindowOutput, first: int, reading: Reading) -> None:
@@ -39,6 +40,7 @@ class Pool:
         """
         self.windows.append(output)
         self._ignored += reading.ignored
+        self._clamped += reading.clamped
         for position, score in reading.scores.items():
             self._scores[first + position] = max(score, self._scores.get(first + position, 0.0))
 
@@ -72,6 +74,8 @@ class Pool:
             )
         if self._ignored:
             notes.append(f"{self._ignored} entries named no frame of their window and were left out")
+        if self._clamped:
+            notes.append(f"{self._clamped} entries were cut to their window or to scores of 1 to 5")
         return Relevance(
             question_id=question_id,
             times=tuple(times),

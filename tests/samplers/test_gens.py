@@ -271,6 +271,18 @@ def test_where_windows_overlap_the_highest_score_counts(
     assert relevance.scores == (0, 0, 0, 0, 3, 4, 0, 0, 0, 0)
 
 
+def test_what_was_changed_or_left_out_of_the_models_words_is_told(
+    checkpoint: Path, opened: OpenVideo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sampler = sampler_of(checkpoint)
+    saying(sampler, monkeypatch, '{"1": 9, "300": 5}', '{"2-90": 4}', '{"0": 3}')
+    [relevance] = sampler.score(opened.video, opened, QUESTIONS[:1])
+    assert relevance.scores == (0, 5, 0, 0, 0, 0, 4, 4, 3, 0)
+    assert relevance.status is Status.OK
+    assert "1 entries named no frame of their window" in relevance.detail
+    assert "2 entries were cut to their window or to scores of 1 to 5" in relevance.detail
+
+
 def test_candidates_carry_the_timestamps_of_their_pictures(checkpoint: Path, tmp_path: Path) -> None:
     """At 2 frames in 3 seconds no candidate but the first lies on a second."""
     with READER.open(write_video(tmp_path / "slow.mp4", seconds=6, fps=5)) as source:
