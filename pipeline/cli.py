@@ -18,7 +18,10 @@ VERBS = {
     "evaluate": "both stages over a benchmark; -m sweeps over samplers, budgets, answerers",
     "recall": "how much of the evidence a sampler's frames show; needs no model, and often no video",
     "export": "a selection file as other projects read it",
+    "check": "what is missing and what a run will take, before any model is loaded",
+    "download": "what a benchmark consists of, where to get it, and the parts that the hub has",
     "report": "one HTML page over finished and half-finished runs",
+    "compare": "two runs over the same questions: difference, interval, and which answers flipped",
     "list": "samplers, policies, answerers, benchmarks: what each is and needs",
 }
 FINE, USAGE, INTERRUPTED = 0, 2, 130

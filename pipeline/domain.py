@@ -36,8 +36,10 @@ class Status(StrEnum):
     # of the answerer
     UNPARSED = "unparsed"  # text came back, and no option can be read from it
     EMPTY_ANSWER = "empty_answer"
+    UNSUPPORTED = "unsupported"  # the question brings something that this answerer does not take
     REFUSED = "refused"
     CONTEXT_EXCEEDED = "context_exceeded"  # frames and question do not fit the model's context
+    UNREACHABLE = "unreachable"  # the server gave no usable response, however often it was asked
     # of a model call in either stage
     OUT_OF_MEMORY = "out_of_memory"
 
@@ -52,7 +54,7 @@ class Status(StrEnum):
         return self in (Status.OK, Status.PARTIAL_SCORES)
 
 
-_WORTH_RETRYING = frozenset({Status.MISSING_VIDEO, Status.UNREADABLE_VIDEO, Status.OUT_OF_MEMORY})
+_WORTH_RETRYING = frozenset({Status.MISSING_VIDEO, Status.UNREADABLE_VIDEO, Status.UNREACHABLE, Status.OUT_OF_MEMORY})
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,15 @@ class Video:
 
 
 @dataclass(frozen=True)
+class Subtitles:
+    """A subtitle file and its clock."""
+
+    path: str
+    start: float = 0.0
+    """Second of the file's clock at which the video begins: later than 0 for a video cut out of a longer one."""
+
+
+@dataclass(frozen=True)
 class Question:
     """One question about one video."""
 
@@ -98,8 +109,11 @@ class Question:
     """Labels that a benchmark reports by, such as ``{"duration_group": "600"}``."""
     evidence: tuple[Span, ...] | None = None
     """Where the benchmark says the answer is to be seen."""
-    subtitles: str | None = None
-    """Path of a subtitle file."""
+    subtitles: Subtitles | None = None
+    option_images: tuple[str, ...] | None = None
+    """Paths of pictures that are the options, parallel to ``options``, which then only name them."""
+    span: Span | None = None
+    """The stretch of the video that may be seen; none: all of it. Times stay those of the whole video."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +154,8 @@ class Cost:
     seconds: float = 0.0
     prompt_tokens: int = 0
     output_tokens: int = 0
+    dollars: float = 0.0
+    """What a server charges, from its prices in the settings; 0 for models on this machine."""
 
 
 @dataclass(frozen=True)
@@ -232,6 +248,10 @@ class Answer:
     """How frames and their times were put to the model, in one line."""
     frame_times: tuple[float, ...] = ()
     """Real timestamps of the frames that the model saw, in seconds."""
+    left_out: tuple[float, ...] = ()
+    """Seconds of the selected frames that did not fit the model and were left out by the declared rule."""
+    finish: str = ""
+    """Why the text ended: ``stop``, ``length``, or a server's own word; empty where no text came."""
     cost: Cost = Cost()
 
 

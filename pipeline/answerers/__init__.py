@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -37,7 +37,7 @@ class AnswerRequest:
 
 @runtime_checkable
 class Answerer(Protocol):
-    """Answers batches of requests. Construction is cheap and imports no torch; the model loads at the first batch."""
+    """Answers requests. Construction is cheap and imports no torch; the model loads when the first request needs it."""
 
     @property
     def name(self) -> str:
@@ -52,8 +52,22 @@ class Answerer(Protocol):
         """All that decides the answers, as JSON values; what only decides speed stays out."""
         ...
 
-    def answer(self, requests: Sequence[AnswerRequest]) -> list[Answer]:
-        """One answer a request, in their order. A failure of one is its status and leaves the others alone.
+    def capacity(self, request: AnswerRequest) -> int:
+        """How many of the request's frames go with its question: all of them, unless a limit is in the way.
+
+        Loads no model.
+        """
+        ...
+
+    def answer(self, requests: Iterable[AnswerRequest], batch: int) -> Iterator[Answer]:
+        """An answer a request, each as soon as it is there, in any order.
+
+        Requests are drawn as they are needed, a little ahead and from another thread, so that frames are decoded and
+        prepared while the model is busy. A failure of one request is its status and leaves the others alone.
+
+        Args:
+            requests: question ids differ. An error that drawing raises ends the iteration with it.
+            batch: so many at most are in the model, or under way to a server, at once.
 
         Raises:
             CheckpointError: the model cannot be loaded.
@@ -63,3 +77,9 @@ class Answerer(Protocol):
     def close(self) -> None:
         """Free the model and its device memory."""
         ...
+
+
+def answered(answerer: Answerer, requests: Sequence[AnswerRequest], batch: int = 8) -> list[Answer]:
+    """All answers at once, in the order of the requests."""
+    found = {answer.question_id: answer for answer in answerer.answer(requests, batch)}
+    return [found[request.question.id] for request in requests]
