@@ -1,12 +1,13 @@
 """Pixels of Qwen2-VL and Qwen2.5-VL: sizes by the family's resize rule, patches by the PIL image processor alone.
 
 The PIL processor reproduces the authors' pixels bit for bit, and needs no torchvision. The rule is ``smart_resize``:
-both sides a multiple of 28, the area within limits, the aspect kept. It is qwen-vl-utils' function of this name;
-importing that needs torchvision, so the equal one beside the PIL processor is used.
+both sides a multiple of 28, the area within limits, the aspect kept. It stands here as qwen-vl-utils has it, because
+importing theirs needs torchvision and the equal one beside the PIL processor torch: what a frame costs is told without.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,8 +73,6 @@ class FrameScale:
         Raises:
             VideoError: one side is more than 200 times the other.
         """
-        from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
-
         if self.fixed is not None:
             return self.fixed
         if max(height, width) > _MOST_UNEQUAL * min(height, width):
@@ -81,13 +80,23 @@ class FrameScale:
                 f"A frame of {height} x {width} pixels is too long a strip for this model.",
                 f"Give all frames one shape: answerer.frame_size=[{9 * self.unit},{16 * self.unit}].",
             )
-        sized: tuple[int, int] = smart_resize(height, width, self.unit, self.min_pixels, self.max_pixels)
-        return sized
+        return _smart_resize(height, width, self.unit, self.min_pixels, self.max_pixels)
 
     def tokens(self, height: int, width: int) -> int:
         """Tokens that a frame of this shape becomes."""
         sized = self.size(height, width)
         return sized[0] * sized[1] // self.unit**2
+
+
+def _smart_resize(height: int, width: int, unit: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
+    rows, columns = (round(side / unit) * unit for side in (height, width))
+    if rows * columns > max_pixels:
+        shrink = math.sqrt(height * width / max_pixels)
+        rows, columns = (max(unit, math.floor(side / shrink / unit) * unit) for side in (height, width))
+    elif rows * columns < min_pixels:
+        enlarge = math.sqrt(min_pixels / (height * width))
+        rows, columns = (math.ceil(side * enlarge / unit) * unit for side in (height, width))
+    return rows, columns
 
 
 @dataclass(frozen=True)
