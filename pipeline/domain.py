@@ -25,6 +25,8 @@ class Status(StrEnum):
     INVALID_QUESTION = "invalid_question"
     MISSING_VIDEO = "missing_video"
     UNREADABLE_VIDEO = "unreadable_video"
+    MISSING_SUBTITLES = "missing_subtitles"  # the question names a file of subtitles, and there is none
+    UNREADABLE_SUBTITLES = "unreadable_subtitles"
     # of the sampler
     NOTHING_RELEVANT = "nothing_relevant"  # every window was understood and none named a frame
     NO_SCORES = "no_scores"  # the output holds nothing that can be read as scores
@@ -54,7 +56,16 @@ class Status(StrEnum):
         return self in (Status.OK, Status.PARTIAL_SCORES)
 
 
-_WORTH_RETRYING = frozenset({Status.MISSING_VIDEO, Status.UNREADABLE_VIDEO, Status.UNREACHABLE, Status.OUT_OF_MEMORY})
+_WORTH_RETRYING = frozenset(
+    {
+        Status.MISSING_VIDEO,
+        Status.UNREADABLE_VIDEO,
+        Status.MISSING_SUBTITLES,
+        Status.UNREADABLE_SUBTITLES,
+        Status.UNREACHABLE,
+        Status.OUT_OF_MEMORY,
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -91,6 +102,16 @@ class Subtitles:
     path: str
     start: float = 0.0
     """Second of the file's clock at which the video begins: later than 0 for a video cut out of a longer one."""
+
+
+@dataclass(frozen=True)
+class SubtitleLine:
+    """What is said while a stretch of the video is on screen, in seconds of the video; it may reach beyond its ends."""
+
+    start: float
+    end: float
+    text: str
+    """One line without markup."""
 
 
 @dataclass(frozen=True)

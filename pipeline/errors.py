@@ -73,5 +73,17 @@ class UnsupportedVideoError(VideoError):
     """No installed backend decodes this codec or container."""
 
 
+class SubtitlesError(PipelineError):
+    """Subtitles that cannot be read. The orchestrator turns it into ``status`` on the question."""
+
+    status = Status.UNREADABLE_SUBTITLES
+
+
+class MissingSubtitlesError(SubtitlesError):
+    """There is no file at the path."""
+
+    status = Status.MISSING_SUBTITLES
+
+
 class OutOfMemoryError(PipelineError):
     """A model call did not fit. The rooms that call models turn it into ``Status.OUT_OF_MEMORY`` with its remedy."""

@@ -1,0 +1,8 @@
+"""What is said in a video: files of subtitles to lines, and which of them an answerer is given."""
+
+from __future__ import annotations
+
+from pipeline.subtitles.reading import read
+from pipeline.subtitles.shown import SubtitleChoice, at_times, within
+
+__all__ = ["SubtitleChoice", "at_times", "read", "within"]

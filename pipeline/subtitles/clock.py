@@ -1,0 +1,25 @@
+"""What every form of subtitles has: clock times, and text that may run over several lines."""
+
+from __future__ import annotations
+
+import re
+
+_STAMP = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{1,2})(?:[.,](\d+))?")
+
+
+def seconds(stamp: str, where: str) -> float:
+    """``HH:MM:SS.mmm``, with a comma for the point in SRT, without the hours in WebVTT.
+
+    Raises:
+        ValueError: it is no time; ``where`` is put before the message.
+    """
+    found = _STAMP.fullmatch(stamp.strip())
+    if found is None:
+        raise ValueError(f"{where}: {stamp.strip()!r} is no time; write it as 00:01:02.500")
+    hours, minutes, whole, fraction = found.groups()
+    return int(hours or 0) * 3600 + int(minutes) * 60 + float(f"{whole}.{fraction or 0}")
+
+
+def one_line(text: str) -> str:
+    """The words with single spaces between them."""
+    return " ".join(text.split())
