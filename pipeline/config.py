@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pipeline.errors import ConfigError
 
 PACKAGE = Path(__file__).resolve().parent
-NOT_CONTENT = frozenset({"hydra", "paths", "execution", "plugins", "about", "device", "feature_store"})
+NOT_CONTENT = frozenset({"hydra", "paths", "execution", "plugins", "about", "device", "feature_store", "probe_store"})
 """Keys that say where and how fast, not what is computed: they don't name a run folder."""
 
 

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.domain import Video
 from pipeline.video.backends.images import ImageFolder, read_image_folder
 from pipeline.video.fingerprint import file_fingerprint, files_fingerprint
 from pipeline.video.scan import Scan, scan
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A video, and how much of it can be had."""
+
+    video: Video
+    readable: float
+    """Second at which the last frame that is there leaves the screen: before ``video.duration`` in a cut file."""
 
 
 def probe(path: str | Path, image_fps: float = 1.0) -> Video:
@@ -21,10 +31,17 @@ def probe(path: str | Path, image_fps: float = 1.0) -> Video:
     Raises:
         MissingVideoError, EmptyVideoError, NoVideoStreamError, TruncatedVideoError, UnsupportedVideoError
     """
+    return look(path, image_fps).video
+
+
+def look(path: str | Path, image_fps: float) -> Probe:
+    """The same as :func:`probe`, and where the readable part ends."""
     path = Path(path).expanduser()
     if path.is_dir():
-        return folder_video(read_image_folder(path, image_fps))
-    return file_video(scan(path))
+        folder = read_image_folder(path, image_fps)
+        return Probe(folder_video(folder), folder.timeline.end)
+    facts = scan(path)
+    return Probe(file_video(facts), facts.timeline.end)
 
 
 def file_video(facts: Scan) -> Video:

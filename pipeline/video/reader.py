@@ -15,7 +15,7 @@ from pipeline.video.backends.images import ImageDecoder, read_image_folder
 from pipeline.video.backends.pyav import PyAVDecoder
 from pipeline.video.backends.pyav_counting import CountingDecoder
 from pipeline.video.backends.torchcodec import TorchCodecDecoder
-from pipeline.video.probing import file_video, folder_video, probe
+from pipeline.video.probing import Probe, folder_video, look
 from pipeline.video.scan import Scan, scan
 from pipeline.video.source import OpenVideo
 
@@ -41,7 +41,11 @@ class Reader:
 
     def probe(self, path: str | Path) -> Video:
         """As :func:`pipeline.video.probe`, with this reader's rate for folders of images."""
-        return probe(path, self.image_fps)
+        return self.look(path).video
+
+    def look(self, path: str | Path) -> Probe:
+        """The same, and how much of the video is there."""
+        return look(path, self.image_fps)
 
     def open(self, path: str | Path) -> OpenVideo:
         """Open a file or a folder; close the result, or use it in a ``with``.
@@ -56,7 +60,7 @@ class Reader:
             folder = read_image_folder(path, self.image_fps)
             return OpenVideo(folder_video(folder), folder.timeline, [lambda: ImageDecoder(folder)])
         facts = scan(path)
-        return OpenVideo(file_video(facts), facts.timeline, self._decoders(facts))
+        return OpenVideo(self.probe(path), facts.timeline, self._decoders(facts))
 
     def _decoders(self, facts: Scan) -> list[Callable[[], Decoder]]:
         makers: dict[str, Callable[[], Decoder]] = {

@@ -1,0 +1,68 @@
+"""What is known of a video, kept from run to run: an unchanged file is neither scanned nor hashed a second time."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from pipeline.artefacts.store import ContentStore
+from pipeline.config import digest
+from pipeline.errors import StorageError
+from pipeline.video.probing import Probe
+from pipeline.video.reader import Reader
+
+PROBE_VERSION = 1
+"""Part of every key; goes up when the same file is probed to another result."""
+
+_PROBE = TypeAdapter(Probe)
+
+
+@dataclass(frozen=True)
+class RememberingReader(Reader):
+    """A reader that looks at a file once, as long as its path, size and modification time stay the same."""
+
+    probe_store: Path | None
+    """Folder where probes are kept; none: they are not. One that cannot be used costs time and nothing else."""
+
+    def look(self, path: str | Path) -> Probe:
+        """As :meth:`Reader.look`. What cannot be read is looked at again each time: it may have been mended."""
+        if self.probe_store is None:
+            return super().look(path)
+        store = ContentStore(self.probe_store / "probes", ".json")
+        key = _key(Path(path).expanduser(), self.image_fps)
+        found = _known(store, key) if key else None
+        if found is None:
+            found = super().look(path)
+            with suppress(StorageError):
+                # Not under the key of a file that has changed in the meantime.
+                if key and key == _key(Path(path).expanduser(), self.image_fps):
+                    store.keep(key, _PROBE.dump_json(found))
+        return found
+
+
+def _known(store: ContentStore, key: str) -> Probe | None:
+    try:
+        content = store.find(key)
+        return None if content is None else _PROBE.validate_json(content)
+    except (StorageError, ValidationError):
+        return None
+
+
+def _key(path: Path, image_fps: float) -> str | None:
+    """Digest of what changes when the content does; none where there is nothing to read."""
+    try:
+        files = sorted(path.iterdir()) if path.is_dir() else [path]
+        stats = [(file.name, file.stat()) for file in files]
+    except OSError:
+        return None
+    return digest(
+        {
+            "version": PROBE_VERSION,
+            "path": [str(path), str(path.absolute())],
+            "files": [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats],
+            "image_fps": image_fps,
+        }
+    )

@@ -1,0 +1,112 @@
+"""A probe is kept as long as the file is the same, and never longer."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made import write_video
+from PIL import Image
+
+from pipeline.errors import MissingVideoError, UnsupportedVideoError
+from pipeline.video import probe, probing
+from pipeline.video.remembering import RememberingReader
+
+
+def reader(store: Path | None) -> RememberingReader:
+    return RememberingReader(name="test", backend="pyav", threads=1, image_fps=1.0, probe_store=store)
+
+
+@pytest.fixture
+def film(tmp_path: Path) -> Path:
+    return write_video(tmp_path / "film.mp4", seconds=3)
+
+
+def blind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever looks at a file from here on is told."""
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("the file was looked at again")
+
+    monkeypatch.setattr(probing, "scan", refuse)
+    monkeypatch.setattr(probing, "file_fingerprint", refuse)
+
+
+def test_an_unchanged_file_is_looked_at_once(film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = reader(tmp_path / "cache").probe(film)
+    assert first == probe(film)
+    blind(monkeypatch)
+    assert reader(tmp_path / "cache").probe(film) == first
+    with reader(tmp_path / "cache").open(film) as opened:
+        assert opened.video == first
+        assert [frame.time for frame in opened.frames_at([0.0, 2.0])] == [0.0, 2.0]
+
+
+def test_a_file_that_changed_is_looked_at_again(film: Path, tmp_path: Path) -> None:
+    mine = reader(tmp_path / "cache")
+    first = mine.probe(film)
+    write_video(film, seconds=5, seed=1)
+    assert mine.probe(film).duration == pytest.approx(5)
+    os.utime(film, (1, 1))  # the same bytes again, and nobody can know
+    assert mine.probe(film).fingerprint != first.fingerprint
+
+
+def test_a_cut_file_says_how_much_of_it_is_there(tmp_path: Path) -> None:
+    whole = write_video(tmp_path / "film.mp4", seconds=30, size=128)
+    data = whole.read_bytes()
+    index = data.find(b"moov")
+    # The index is at the end: what lies before it goes to the front, so that the cut takes only pictures.
+    import av
+
+    fast = tmp_path / "fast.mp4"
+    with av.open(str(whole)) as source, av.open(str(fast), "w", options={"movflags": "faststart"}) as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    assert index > 0
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes(fast.read_bytes()[: fast.stat().st_size * 2 // 3])
+    for _ in range(2):  # found out, then remembered
+        found = reader(tmp_path / "cache").look(cut)
+        assert found.video.duration == pytest.approx(30, abs=0.6)
+        assert found.readable < 25
+
+
+def test_what_cannot_be_read_is_tried_again(tmp_path: Path) -> None:
+    mine = reader(tmp_path / "cache")
+    path = tmp_path / "film.mp4"
+    with pytest.raises(MissingVideoError):
+        mine.probe(path)
+    path.write_text("no film")
+    with pytest.raises(UnsupportedVideoError):
+        mine.probe(path)
+    write_video(path, seconds=2)
+    assert mine.probe(path).duration == pytest.approx(2)
+
+
+def test_a_damaged_or_unusable_store_costs_time_alone(film: Path, tmp_path: Path) -> None:
+    mine = reader(tmp_path / "cache")
+    first = mine.probe(film)
+    for kept in (tmp_path / "cache").rglob("*.json"):
+        kept.write_text("{")
+    assert mine.probe(film) == first
+    (tmp_path / "file").write_text("")
+    assert reader(tmp_path / "file").probe(film) == first
+    assert reader(None).probe(film) == first
+
+
+def test_a_folder_of_images_is_known_by_its_images(tmp_path: Path) -> None:
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for second in range(3):
+        picture = np.full((32, 32, 3), second, np.uint8)
+        Image.fromarray(picture).save(folder / f"sec{second:03d}.png")
+    mine = reader(tmp_path / "cache")
+    first = mine.probe(folder)
+    assert first == probe(folder) == mine.probe(folder)
+    Image.fromarray(np.full((32, 32, 3), 9, np.uint8)).save(folder / "sec003.png")
+    assert mine.probe(folder).duration == 4
