@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
 import sys
 from collections.abc import Sequence
 
 from pipeline.config import conf_dir, nearest, register_resolvers
+from pipeline.errors import with_remedy
 
 VERBS = {
     "demo": "both stages on the embedded models over made videos: no GPU, no network",
@@ -74,30 +74,24 @@ def _quoted(value: str) -> str:
 
 def _run(verb: str, overrides: Sequence[str]) -> int:
     import hydra
-    from omegaconf import DictConfig
 
-    codes: list[int] = []
+    from pipeline.commands.job import Job
+    from pipeline.commands.sweep import summed_up
 
-    def task(config: DictConfig) -> None:
-        # Caught inside the job, so that a job that fails leaves the other jobs of a sweep alone.
-        try:
-            command = importlib.import_module(f"pipeline.commands.{verb}")
-            codes.append(command.run(config))
-        except Exception as error:
-            codes.append(_explained(error, verb, overrides))
-
+    job = Job(verb)
     register_resolvers()
     # Hydra then hands its exceptions to us, who know the nearest valid word.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     sys.argv = [sys.argv[0], *overrides]
     try:
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=verb)(task)()
+        with summed_up(job.codes):
+            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=verb)(job)()
     except KeyboardInterrupt:
         print("\ninterrupted: finished questions are kept, the same command goes on from here", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
         return _explained(error, verb, overrides)
-    return max(codes, default=FINE)
+    return max(job.codes, default=FINE)
 
 
 def _explained(error: Exception, verb: str, overrides: Sequence[str]) -> int:
@@ -133,5 +127,5 @@ def _usage() -> str:
 
 
 def _refuse(problem: str, remedy: str) -> int:
-    print(f"error: {problem}\n  what to do: {remedy}", file=sys.stderr)
+    print(f"error: {with_remedy(problem, remedy)}", file=sys.stderr)
     return USAGE

@@ -1,0 +1,181 @@
+"""``gens VERB -m``: one summary of a whole sweep, whatever became of its jobs and wherever they ran.
+
+What a job left in its run folder (:mod:`pipeline.commands.outcome`) is all that is asked of it, so that it may have run
+in another process, on another machine, or in an earlier sweep.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from pipeline.artefacts.folder import QUESTIONS_FILE
+from pipeline.commands.job import FAILED, GOES_ON
+from pipeline.commands.outcome import JobStatus, Outcome, read_outcome
+from pipeline.config import build, digest
+from pipeline.errors import ConfigError, StorageError
+
+SWEEP_FILE = "sweep.json"
+SCHEMA = "gens/sweep/1"
+
+
+@dataclass(frozen=True)
+class PlannedJob:
+    """One cell of the matrix."""
+
+    overrides: tuple[str, ...]
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """All jobs of one command line, known before the first starts."""
+
+    verb: str
+    command: str
+    runs: Path
+    jobs: tuple[PlannedJob, ...]
+    config: DictConfig
+    """Of the first job, for the page's pictures."""
+
+    @property
+    def folder(self) -> Path:
+        """Named by what is computed: the same jobs, in whatever order, have one summary."""
+        names = sorted({job.folder.name for job in self.jobs})
+        return self.runs / f"sweep-{self.verb}-{digest(names)[:8]}"
+
+    def swept(self, job: PlannedJob) -> str:
+        """What tells the job from the others."""
+        counts = Counter(word for each in self.jobs for word in each.overrides)
+        return " ".join(word for word in job.overrides if counts[word] < len(self.jobs)) or " ".join(job.overrides)
+
+
+_announced: ContextVar[list[Sweep] | None] = ContextVar("announced", default=None)
+
+
+class Announcer(Callback):  # type: ignore[misc]
+    """Hydra tells it that a sweep begins, and with which configuration."""
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Find out the jobs. A command line that gives none that can be composed is refused by Hydra right after."""
+        announced = _announced.get()
+        of_basic = config.hydra.sweeper._target_ == f"{BasicSweeper.__module__}.{BasicSweeper.__qualname__}"
+        if announced is None or not of_basic:
+            return  # other sweepers think of their jobs one after the other
+        try:
+            announced.append(_planned(config))
+        except (HydraException, OmegaConfBaseException, ConfigError):
+            return
+
+
+@contextmanager
+def summed_up(codes: list[int]) -> Iterator[None]:
+    """Sum up the sweep that is run inside, also where it is interrupted; ``codes`` get the exit code of each job."""
+    announced: list[Sweep] = []
+    token = _announced.set(announced)
+    try:
+        yield
+    finally:
+        _announced.reset(token)
+        for sweep in announced:
+            codes.extend(_sum_up(sweep))
+
+
+def _planned(config: DictConfig) -> Sweep:
+    loader = GlobalHydra.instance().config_loader()
+    given = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
+    typed = list(config.hydra.overrides.task)
+    parsed = OverridesParser.create(config_loader=loader).parse_overrides([*given, *typed])
+    (matrix,) = BasicSweeper.split_arguments(parsed, None)
+    jobs: list[PlannedJob] = []
+    configs: list[DictConfig] = []
+    before = HydraConfig.instance().cfg
+    try:
+        for number, overrides in enumerate(matrix):
+            composed = loader.load_sweep_config(config, list(overrides))
+            with open_dict(composed):
+                composed.hydra.job.id = composed.hydra.job.num = number
+            HydraConfig.instance().set_config(composed)
+            folder = Path(composed.hydra.sweep.dir) / str(composed.hydra.sweep.subdir)
+            jobs.append(PlannedJob(tuple(overrides), folder))
+            configs.append(composed)
+    finally:
+        HydraConfig.instance().cfg = before
+    verb = str(config.hydra.job.config_name)
+    return Sweep(verb, " ".join(["gens", verb, "-m", *typed]), Path(config.hydra.sweep.dir), tuple(jobs), configs[0])
+
+
+def _sum_up(sweep: Sweep) -> list[int]:
+    """Write sweep.json, and the page where there is something to show; tell both. The exit codes."""
+    outcomes = {job: _ended(read_outcome(job.folder)) for job in sweep.jobs}
+    _write(sweep, outcomes)
+    _tell(sweep, outcomes)
+    shown = [job.folder for job in sweep.jobs if any(job.folder.rglob(QUESTIONS_FILE))]
+    if shown:
+        from pipeline.reports.page import report_on
+
+        reader = build(sweep.config.reader, "reader", sweep.config.plugins)
+        report_on(list(dict.fromkeys(shown)), reader, sweep.folder)
+    return [FAILED if outcome.code is None else outcome.code for outcome in outcomes.values()]
+
+
+def _ended(outcome: Outcome) -> Outcome:
+    """What stands in the folder, read after the sweep: who is still running then was ended from outside."""
+    if outcome.status is JobStatus.RUNNING:
+        problem = "its process ended without a word: killed, or the machine was out of memory"
+        return Outcome(JobStatus.INTERRUPTED, FAILED, problem, GOES_ON)
+    return outcome
+
+
+def _write(sweep: Sweep, outcomes: Mapping[PlannedJob, Outcome]) -> None:
+    rows = [
+        {
+            "overrides": job.overrides,
+            "folder": os.path.relpath(job.folder, sweep.folder),
+            # Where in the program is for outcome.json to tell.
+            **asdict(replace(outcome, traceback="")),
+        }
+        for job, outcome in outcomes.items()
+    ]
+    content = {"schema": SCHEMA, "command": sweep.command, "jobs": rows}
+    part = sweep.folder / f".{SWEEP_FILE}.part"
+    try:
+        sweep.folder.mkdir(parents=True, exist_ok=True)
+        part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        os.replace(part, sweep.folder / SWEEP_FILE)
+    except OSError as error:
+        raise StorageError(
+            f"{sweep.folder} cannot be written: {error.strerror}", "choose another place: paths.runs=..."
+        ) from error
+
+
+def _tell(sweep: Sweep, outcomes: Mapping[PlannedJob, Outcome]) -> None:
+    counts = Counter(outcome.status for outcome in outcomes.values())
+    how_many = ", ".join(f"{counts[status]} {status}" for status in JobStatus if counts[status])
+    print(f"sweep of {len(outcomes)} jobs ({how_many}): {sweep.folder / SWEEP_FILE}", flush=True)
+    for job, outcome in outcomes.items():
+        if outcome.status is not JobStatus.DONE:
+            print(f"{outcome.status}: {sweep.swept(job)}", file=sys.stderr)
+            for line in _reasons(outcome):
+                print(f"  {line}", file=sys.stderr)
+
+
+def _reasons(outcome: Outcome) -> Sequence[str]:
+    return [f"{outcome.problem}", f"what to do: {outcome.remedy}"] if outcome.problem else []
