@@ -2,17 +2,20 @@
 
 The denominator is the questions that were asked, not the rows that came back: a missing, failed or unparsed answer is a
 wrong one. (The released scripts of Video-MME and LVBench leave unparsable answers out, and LongVideoBench's draws a
-random option for them; each of these makes a model that fails often look better.)
+random option for them; each of these makes a model that fails often look better. :mod:`pipeline.benchmarks.official`
+counts as they do, to stand beside this.)
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeVar
 
 from pipeline.artefacts.rows import AnswerRow
+from pipeline.benchmarks.intervals import Interval, share_interval
 from pipeline.domain import Question, Selection, Span, Status
 from pipeline.errors import InputError
 
@@ -29,7 +32,8 @@ _ROUNDING = 1e-9
 class Tally:
     """So many right out of so many."""
 
-    correct: int
+    correct: float
+    """A whole number, unless a rule counts a draw by its expected value."""
     total: int
 
     @property
@@ -39,16 +43,84 @@ class Tally:
 
 
 @dataclass(frozen=True)
-class Accuracy:
-    """The answers of one sampler and answerer, counted."""
+class Outcome:
+    """One question and what its answer is worth."""
 
-    overall: Tally
-    groups: Mapping[str, Mapping[str, Tally]]
-    """Label (``duration_group``), then its value (``600``); both in the order in which the questions bring them."""
-    statuses: Mapping[str, int]
-    """How many of all questions ended in each status, ``missing`` included; the most frequent first."""
-    not_counted: int
-    """Questions without a known right option, which no accuracy can count."""
+    question: Question
+    status: str
+    """The answer's, or ``missing``."""
+    credit: float | None
+    """1 right, 0 wrong; between them where the rule draws an option; none where it does not count the question."""
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """The answers of one sampler and answerer, counted by one rule."""
+
+    outcomes: tuple[Outcome, ...]
+    """One a question, in the order in which they were asked."""
+
+    @cached_property
+    def overall(self) -> Tally:
+        """All questions that count, pooled."""
+        return _tally([outcome.credit for outcome in self.outcomes if outcome.credit is not None])
+
+    @cached_property
+    def groups(self) -> Mapping[str, Mapping[str, Tally]]:
+        """Label (``duration_group``), then its value (``600``); both in the order in which the questions bring them."""
+        found: dict[str, dict[str, list[float]]] = {}
+        for outcome in self.outcomes:
+            if outcome.credit is not None:
+                _add_to_groups(found, outcome.question, outcome.credit)
+        return {label: {value: _tally(seen) for value, seen in values.items()} for label, values in found.items()}
+
+    @cached_property
+    def statuses(self) -> Mapping[str, int]:
+        """How many of all questions ended in each status, ``missing`` included; the most frequent first."""
+        return dict(Counter(outcome.status for outcome in self.outcomes).most_common())
+
+    @property
+    def not_counted(self) -> int:
+        """Questions without a known right option, which no accuracy can count."""
+        return sum(outcome.question.correct is None for outcome in self.outcomes)
+
+    @property
+    def left_out(self) -> int:
+        """Questions with a known right option that the rule keeps out of the denominator all the same."""
+        return sum(outcome.credit is None and outcome.question.correct is not None for outcome in self.outcomes)
+
+    @property
+    def drawn(self) -> int:
+        """Answers for which the rule draws an option, counted by the draw's expected value."""
+        return sum(outcome.credit is not None and 0 < outcome.credit < 1 for outcome in self.outcomes)
+
+    def mean_over(self, label: str) -> float | None:
+        """The mean of the accuracies of the label's values, each weighing alike (MLVU's M-Avg: over its tasks)."""
+        shares = [tally.accuracy for tally in self.groups.get(label, {}).values() if tally.accuracy is not None]
+        return sum(shares) / len(shares) if shares else None
+
+    def interval(self, label: str | None = None, value: str | None = None) -> Interval | None:
+        """The 95 % interval, clustered by video: of all questions, or of those whose ``label`` has this ``value``."""
+        counted = [
+            outcome for outcome in self._counted() if label is None or outcome.question.groups.get(label) == value
+        ]
+        return share_interval([each.credit or 0.0 for each in counted], [each.question.video for each in counted])
+
+    def mean_interval(self, label: str) -> Interval | None:
+        """The 95 % interval of :meth:`mean_over`, clustered by video."""
+        counted = [outcome for outcome in self._counted() if label in outcome.question.groups]
+        return share_interval(
+            [each.credit or 0.0 for each in counted],
+            [each.question.video for each in counted],
+            [each.question.groups[label] for each in counted],
+        )
+
+    def within(self, ids: Collection[str]) -> Accuracy:
+        """The same, counted over these questions alone."""
+        return Accuracy(tuple(outcome for outcome in self.outcomes if outcome.question.id in ids))
+
+    def _counted(self) -> list[Outcome]:
+        return [outcome for outcome in self.outcomes if outcome.credit is not None]
 
 
 @dataclass(frozen=True)
@@ -79,24 +151,16 @@ def accuracy(rows: Iterable[AnswerRow], questions: Sequence[Question]) -> Accura
     Raises:
         InputError: the rows are not of these questions, or of more than one sampler and answerer.
     """
-    answers = _answers_by_question(rows, questions)
-    overall: list[bool] = []
-    groups: dict[str, dict[str, list[bool]]] = {}
-    statuses: Counter[str] = Counter()
-    for question in questions:
-        row = answers.get(question.id)
-        statuses[row.answer.status.value if row else MISSING] += 1
-        if question.correct is None:
-            continue
-        right = row is not None and row.answer.status is Status.OK and row.answer.option == question.correct
-        overall.append(right)
-        _add_to_groups(groups, question, right)
-    return Accuracy(
-        overall=_tally(overall),
-        groups={label: {value: _tally(seen) for value, seen in values.items()} for label, values in groups.items()},
-        statuses=dict(statuses.most_common()),
-        not_counted=len(questions) - len(overall),
-    )
+    answers = answers_by_question(rows, questions)
+    return Accuracy(tuple(_strict(question, answers.get(question.id)) for question in questions))
+
+
+def _strict(question: Question, row: AnswerRow | None) -> Outcome:
+    status = row.answer.status.value if row else MISSING
+    if question.correct is None:
+        return Outcome(question, status, None)
+    right = row is not None and row.answer.status is Status.OK and row.answer.option == question.correct
+    return Outcome(question, status, float(right))
 
 
 def span_recall(times: Sequence[float], spans: Sequence[Span], tolerance: float) -> float:
@@ -133,7 +197,12 @@ def evidence_recall(
     )
 
 
-def _answers_by_question(rows: Iterable[AnswerRow], questions: Sequence[Question]) -> dict[str, AnswerRow]:
+def answers_by_question(rows: Iterable[AnswerRow], questions: Sequence[Question]) -> dict[str, AnswerRow]:
+    """The last row of each question, by its id.
+
+    Raises:
+        InputError: a row is not of these questions, or they are of more than one sampler and answerer.
+    """
     asked = {question.id: question for question in questions}
     answers: dict[str, AnswerRow] = {}
     makers: set[tuple[str, str]] = set()
@@ -159,8 +228,9 @@ def _add_to_groups(groups: dict[str, dict[str, list[T]]], question: Question, re
         groups.setdefault(label, {}).setdefault(value, []).append(result)
 
 
-def _tally(results: Sequence[bool]) -> Tally:
-    return Tally(sum(results), len(results))
+def _tally(credits: Sequence[float]) -> Tally:
+    correct = sum(credits)
+    return Tally(int(correct) if correct == int(correct) else correct, len(credits))
 
 
 def _mean(recalls: Sequence[float]) -> MeanRecall:

@@ -1,0 +1,128 @@
+"""How each benchmark's own code counts, quirks included, to stand beside the strict count.
+
+A published number was made by one of these rules. They work on the stored words of an answer, so that no run has to be
+repeated for them. What a rule does with words that it cannot read, and with a question that has no words at all (the
+video was missing, the memory did not suffice, the run is not finished), moves the number; both are said here by name.
+
+LongVideoBench's script draws a random option where it can read none. We draw nothing: such an answer counts as the
+draw's expected value, 1 / options, which is what the script gives on average, and :attr:`Accuracy.drawn` says how many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from pipeline.answerers.official_rules import (
+    lmms_eval_option,
+    longvideobench_option,
+    mlvu_option,
+    video_mme_option,
+)
+from pipeline.artefacts.rows import AnswerRow
+from pipeline.benchmarks.metrics import MISSING, Accuracy, Outcome, answers_by_question
+from pipeline.domain import Answer, Question, Status
+
+
+class Counts(StrEnum):
+    """What a question without a readable answer is worth."""
+
+    WRONG = "counts as wrong"
+    DRAWN = "counts as a random draw, 1 / options"
+    LEFT_OUT = "is left out of the denominator"
+
+
+@dataclass(frozen=True)
+class OfficialRule:
+    """One way to count."""
+
+    name: str
+    """Whose code counts so."""
+    read: Callable[[Answer], int | None]
+    """The option that the rule reads from an answer."""
+    unreadable: Counts
+    """An answer of which it can read nothing."""
+    silent: Counts
+    """A question without any words of a model: no row, or a failure before the model spoke."""
+    mean_over: str | None = None
+    """The label over whose values the published average is the mean; none: pooled."""
+
+    @property
+    def about(self) -> str:
+        """The rule in one line, for the page and the table."""
+        average = f"; the average is the mean over {self.mean_over}" if self.mean_over else ""
+        return f"{self.name}: an unreadable answer {self.unreadable}, a missing one {self.silent}{average}"
+
+
+def _words(read: Callable[[str], int | None]) -> Callable[[Answer], int | None]:
+    return lambda answer: read(answer.text)
+
+
+def _as_read_here(answer: Answer) -> int | None:
+    """The benchmark's code is given letters and reads none from words."""
+    return answer.option
+
+
+OFFICIAL: Mapping[str, OfficialRule] = {
+    "longvideobench": OfficialRule(
+        "LongVideoBench", _words(longvideobench_option), unreadable=Counts.DRAWN, silent=Counts.WRONG
+    ),
+    "mlvu": OfficialRule("MLVU", _words(mlvu_option), unreadable=Counts.WRONG, silent=Counts.WRONG, mean_over="task"),
+    "videomme": OfficialRule("Video-MME", _words(video_mme_option), unreadable=Counts.LEFT_OUT, silent=Counts.LEFT_OUT),
+    "lvbench": OfficialRule("LVBench", _as_read_here, unreadable=Counts.WRONG, silent=Counts.LEFT_OUT),
+    "hourvideo": OfficialRule(
+        "HourVideo", _as_read_here, unreadable=Counts.WRONG, silent=Counts.WRONG, mean_over="task"
+    ),
+}
+"""By the benchmark's name: how its own code counts."""
+
+LMMS_EVAL: Mapping[str, OfficialRule] = {
+    "longvideobench": OfficialRule(
+        "lmms-eval", _words(longvideobench_option), unreadable=Counts.DRAWN, silent=Counts.WRONG
+    ),
+    "mlvu": OfficialRule(
+        "lmms-eval", _words(lmms_eval_option), unreadable=Counts.WRONG, silent=Counts.WRONG, mean_over="task"
+    ),
+    "videomme": OfficialRule("lmms-eval", _words(lmms_eval_option), unreadable=Counts.WRONG, silent=Counts.WRONG),
+    "lvbench": OfficialRule("lmms-eval", _words(lmms_eval_option), unreadable=Counts.WRONG, silent=Counts.WRONG),
+}
+"""By the benchmark's name: how lmms-eval 0.7 counts it."""
+
+
+def rules_for(benchmark: str) -> tuple[OfficialRule, ...]:
+    """The rules by which others count the benchmark of this name; none for one that is nobody else's.
+
+    ``mlvu_test`` is counted as ``mlvu``.
+    """
+    for name in OFFICIAL:
+        if benchmark == name or benchmark.startswith(f"{name}_"):
+            return tuple(rules[name] for rules in (OFFICIAL, LMMS_EVAL) if name in rules)
+    return ()
+
+
+def official_accuracy(rows: Iterable[AnswerRow], questions: Sequence[Question], rule: OfficialRule) -> Accuracy:
+    """Count the answers to ``questions`` by ``rule``. A failed answer that has words is read like any other.
+
+    Raises:
+        InputError: as :func:`pipeline.benchmarks.metrics.accuracy`.
+    """
+    answers = answers_by_question(rows, questions)
+    return Accuracy(tuple(_outcome(question, answers.get(question.id), rule) for question in questions))
+
+
+def _outcome(question: Question, row: AnswerRow | None, rule: OfficialRule) -> Outcome:
+    status = row.answer.status.value if row else MISSING
+    if question.correct is None:
+        return Outcome(question, status, None)
+    if row is None or (not row.answer.text and row.answer.status is not Status.EMPTY_ANSWER):
+        return Outcome(question, status, _worth(rule.silent, question))
+    option = rule.read(row.answer)
+    credit = _worth(rule.unreadable, question) if option is None else float(option == question.correct)
+    return Outcome(question, status, credit)
+
+
+def _worth(counts: Counts, question: Question) -> float | None:
+    if counts is Counts.LEFT_OUT:
+        return None
+    return 1 / len(question.options or ()) if counts is Counts.DRAWN else 0.0
