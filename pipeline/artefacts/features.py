@@ -36,6 +36,10 @@ class FeatureStore:
     def __init__(self, folder: Path) -> None:
         self._store = ContentStore(folder / "features", ".npz")
 
+    def __contains__(self, key: str) -> bool:
+        """Whether something is kept under ``key``; it is not read."""
+        return key in self._store
+
     def find(self, key: str) -> Features | None:
         """The features kept under ``key``; none if there are none, or the file is damaged.
 

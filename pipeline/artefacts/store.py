@@ -19,6 +19,10 @@ class ContentStore:
         self.folder = folder.expanduser()
         self._suffix = suffix
 
+    def __contains__(self, key: str) -> bool:
+        """Whether something is kept under ``key``."""
+        return self._path(key).is_file()
+
     def find(self, key: str) -> bytes | None:
         """What is kept under ``key``, if anything is.
 

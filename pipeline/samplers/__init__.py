@@ -59,6 +59,27 @@ class ChecksQuestions(Protocol):
 
 
 @runtime_checkable
+class PlansWindows(Protocol):
+    """What a sampler has beside if it can tell what is ahead of its models, so that ``gens check`` can say it."""
+
+    def windows(self, video: Video, questions: Sequence[Question]) -> int:
+        """Stretches of frames that its models look at in one call each, if no relevance is cached.
+
+        No frame is looked at: a video whose pictures stay on screen may have fewer.
+        """
+        ...
+
+
+@runtime_checkable
+class HoldsPrefix(Protocol):
+    """What a sampler has beside if frames stay in its model's memory as a prompt while questions are answered."""
+
+    def prefix_tokens(self) -> int:
+        """Tokens of the longest such prompt, about."""
+        ...
+
+
+@runtime_checkable
 class WithoutPictures(Protocol):
     """What a sampler has beside if it scores without looking at a picture: ``gens recall`` runs it without a video."""
 

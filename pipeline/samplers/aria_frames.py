@@ -17,6 +17,11 @@ class Canvas:
     """``auto`` tells the vision tower which pixels are the frame's. The released code makes that mask and does not use
     it, so ``none`` is what it computes; nobody has published which of them the weights were trained with."""
 
+    @property
+    def tokens(self) -> int:
+        """As many on every canvas of this size."""
+        return 128
+
     def shrunk(self, pixels: Pixels) -> Pixels:
         """A frame as it is put on the canvas, by the authors' two resizes.
 

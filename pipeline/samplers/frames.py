@@ -22,6 +22,11 @@ class FrameForm(Protocol):
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
+    @property
+    def tokens(self) -> int:
+        """Of a frame in the prompt, without its label."""
+        ...
+
     def shrunk(self, pixels: Pixels) -> Pixels:
         """A frame as it is kept until the model sees it.
 
@@ -52,6 +57,11 @@ class FrameSize:
             ConfigError: frames of this size cannot be cut into tokens.
         """
         return FrameScale(UNIT**2, UNIT**2, (self.height, self.width))
+
+    @property
+    def tokens(self) -> int:
+        """One for each 28 x 28 pixels."""
+        return self.scale.tokens(self.height, self.width)
 
     def shrunk(self, pixels: Pixels) -> Pixels:
         """The frame in this size, resized as PIL's bicubic filter does it."""

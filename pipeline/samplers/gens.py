@@ -22,7 +22,8 @@ from pipeline.samplers.pooling import Pool
 from pipeline.samplers.prompt import FramePrompt
 from pipeline.samplers.queries import score_askable, with_options
 from pipeline.samplers.window_reading import WindowReader
-from pipeline.samplers.windows import Window, Windowing, windows
+from pipeline.samplers.windows import Window, Windowing, count_windows, windows
+from pipeline.video.timeline import candidate_times
 
 if TYPE_CHECKING:
     from pipeline.inference.greedy import Generated
@@ -69,6 +70,18 @@ class GensSampler:
     def query(self, question: Question) -> str:
         """The question, and below it its options if they are to be told."""
         return question.text.strip() if self.question_form == "question" else with_options(question)
+
+    def windows(self, video: Video, questions: Sequence[Question]) -> int:
+        """Those of one pass over the video, which serves all questions."""
+        return count_windows(len(candidate_times(video, self.fps)), self.window) if questions else 0
+
+    def prefix_tokens(self) -> int:
+        """Tokens of a full window's frames and their labels, which stay in memory while its questions are answered.
+
+        A label is counted as a token a character, and a frame has one before it and one behind it.
+        """
+        words = len(self.prompt.label.replace("{number}", str(self.window.frames))) + len(self.prompt.after_image)
+        return self.window.frames * (self.frame.tokens + words + 2)
 
     def score(self, video: Video, frames: FrameSource, questions: Sequence[Question]) -> list[Relevance]:
         """Scores 1 to 5 for the frames that the model names, 0 for all others.

@@ -21,8 +21,8 @@ from pydantic import InstanceOf
 from pipeline.config import digest
 from pipeline.domain import Cost, Frame, FrameSource, Question, Relevance, Status, Video
 from pipeline.errors import ConfigError, PipelineError
-from pipeline.samplers import ChecksQuestions, Sampler
-from pipeline.video.timeline import TOLERANCE
+from pipeline.samplers import ChecksQuestions, PlansWindows, Sampler
+from pipeline.video.timeline import TOLERANCE, candidate_times
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,19 @@ class HybridSampler:
             if isinstance(part, ChecksQuestions):
                 with _overrides_under(key):
                     part.check(questions)
+
+    def windows(self, video: Video, questions: Sequence[Question]) -> int:
+        """Those of the first, and of the second over the kept frames: for each question, as each has its own.
+
+        Questions share them where all candidates are kept. How many candidates there are is told by the first one's
+        rate, if it has one.
+        """
+        rate = getattr(self.first, "fps", None)
+        candidates = len(candidate_times(video, rate)) if rate else None
+        kept = replace(video, start=0.0, duration=float(min(candidates or self.keep, self.keep)))
+        together = candidates is not None and candidates <= self.keep
+        groups = [list(questions)] if together else [[question] for question in questions]
+        return _planned(self.first, video, questions) + sum(_planned(self.second, kept, group) for group in groups)
 
     def score(self, video: Video, frames: FrameSource, questions: Sequence[Question]) -> list[Relevance]:
         """The second sampler's scores of the kept frames; these alone are candidates.
@@ -132,6 +145,10 @@ class _KeptFrames:
     def frames_at(self, seconds: Sequence[float]) -> Iterator[Frame]:
         last = len(self._times) - 1
         return self._frames.frames_at([self._times[min(int(second + TOLERANCE), last)] for second in seconds])
+
+
+def _planned(sampler: Sampler, video: Video, questions: Sequence[Question]) -> int:
+    return sampler.windows(video, questions) if isinstance(sampler, PlansWindows) else 0
 
 
 def _best(relevance: Relevance, keep: int) -> tuple[float, ...]:

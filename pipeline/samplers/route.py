@@ -16,7 +16,7 @@ from pydantic import InstanceOf
 
 from pipeline.domain import FrameSource, Question, Relevance, Video
 from pipeline.errors import ConfigError
-from pipeline.samplers import ChecksQuestions, Sampler
+from pipeline.samplers import ChecksQuestions, PlansWindows, Sampler
 
 
 @runtime_checkable
@@ -90,6 +90,14 @@ class RouteSampler:
         for _, sampler, places in self._sides(questions):
             if places and isinstance(sampler, ChecksQuestions):
                 sampler.check([questions[place] for place in places])
+
+    def windows(self, video: Video, questions: Sequence[Question]) -> int:
+        """Those of each side for its own questions."""
+        return sum(
+            sampler.windows(video, [questions[place] for place in places])
+            for _, sampler, places in self._sides(questions)
+            if isinstance(sampler, PlansWindows)
+        )
 
     def score(self, video: Video, frames: FrameSource, questions: Sequence[Question]) -> list[Relevance]:
         """One relevance a question, in their order. All of a side's questions are scored at once.

@@ -25,6 +25,7 @@ from pipeline.errors import ConfigError, OutOfMemoryError
 from pipeline.models.checkpoint import Checkpoint, fingerprint
 from pipeline.samplers.frames import distinct
 from pipeline.samplers.queries import score_askable, with_options
+from pipeline.video.timeline import candidate_times
 
 Vectors = npt.NDArray[np.float32]
 """``[items, dimensions]``, each row of unit length."""
@@ -103,6 +104,12 @@ class SimilaritySampler(ABC):
         """The question, with its options where they matter."""
         return question.text.strip() if self.query_form == "question" else with_options(question)
 
+    def windows(self, video: Video, questions: Sequence[Question]) -> int:
+        """Batches of frames; none where the video's vectors are kept already."""
+        if not questions or self._features_key(video) in FeatureStore(self.feature_store):
+            return 0
+        return -(-len(candidate_times(video, self.fps)) // self.frames_at_once)
+
     def score(self, video: Video, frames: FrameSource, questions: Sequence[Question]) -> list[Relevance]:
         """Cosines of -1 to 1. Every candidate may be chosen, as no cosine says by itself that a frame is irrelevant.
 
@@ -130,7 +137,7 @@ class SimilaritySampler(ABC):
     def _encoder(self) -> Encoder:
         return self.open_encoder()
 
-    @property
+    @cached_property
     def _frame_identity(self) -> dict[str, Any]:
         return {
             **self.frame_identity(),
@@ -150,7 +157,7 @@ class SimilaritySampler(ABC):
 
     def _score(self, video: Video, frames: FrameSource, questions: Sequence[Question]) -> list[Relevance]:
         started = time.perf_counter()
-        key = digest({"video": video.fingerprint, "frames": self._frame_identity})
+        key = self._features_key(video)
         store = FeatureStore(self.feature_store)
         features = store.find(key)
         if features is None:
@@ -172,6 +179,9 @@ class SimilaritySampler(ABC):
             )
             for question, scores in zip(questions, best, strict=True)
         ]
+
+    def _features_key(self, video: Video) -> str:
+        return digest({"video": video.fingerprint, "frames": self._frame_identity})
 
     def _embed(self, video: Video, frames: FrameSource) -> Features:
         times: list[float] = []

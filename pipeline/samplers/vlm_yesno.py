@@ -18,6 +18,7 @@ from pipeline.errors import ConfigError, OutOfMemoryError
 from pipeline.models.checkpoint import Checkpoint, fingerprint
 from pipeline.samplers.frames import distinct
 from pipeline.samplers.queries import score_askable, with_options
+from pipeline.video.timeline import candidate_times
 
 if TYPE_CHECKING:
     from pipeline.models.single_frames import PreparedFrame
@@ -87,6 +88,11 @@ class VlmYesNoSampler:
         """The question, and below it its options if they are to be told."""
         return question.text.strip() if self.question_form == "question" else with_options(question)
 
+    def windows(self, video: Video, questions: Sequence[Question]) -> int:
+        """Batches of frames, each asked about for all questions."""
+        frames = len(candidate_times(video, self._rate(video)))
+        return -(-frames // self.frames_at_once) if questions else 0
+
     def score(self, video: Video, frames: FrameSource, questions: Sequence[Question]) -> list[Relevance]:
         """Probabilities of 0 to 1. Every candidate may be chosen: how high they are differs from question to question.
 
@@ -148,11 +154,9 @@ class VlmYesNoSampler:
 
     def _batches(self, video: Video, frames: FrameSource) -> Iterator[tuple[list[float], list[PreparedFrame]]]:
         """Candidates of one size at a time, with their seconds."""
-        span = max(video.duration - video.start, 1.0)
-        fps = self.fps if self.max_frames is None else min(self.fps, self.max_frames / span)
         times: list[float] = []
         batch: list[PreparedFrame] = []
-        for frame in distinct(video, frames, fps):
+        for frame in distinct(video, frames, self._rate(video)):
             prepared = self._model.prepare(frame.pixels)
             if batch and (len(batch) == self.frames_at_once or prepared.grid != batch[0].grid):
                 yield times, batch
@@ -161,6 +165,11 @@ class VlmYesNoSampler:
             batch.append(prepared)
         if batch:
             yield times, batch
+
+    def _rate(self, video: Video) -> float:
+        """Candidates a second."""
+        span = max(video.duration - video.start, 1.0)
+        return self.fps if self.max_frames is None else min(self.fps, self.max_frames / span)
 
     def _too_large(self, question: Question, error: OutOfMemoryError) -> Relevance:
         ways = [f"sampler.frames_at_once={self.frames_at_once // 2}"] if self.frames_at_once > 1 else []

@@ -72,6 +72,13 @@ def windows(stream: Iterable[Item], windowing: Windowing) -> Iterator[Window[Ite
         yield Window(first, tuple(held))
 
 
+def count_windows(items: int, windowing: Windowing) -> int:
+    """How many :func:`windows` cuts out of a stream of ``items``."""
+    if items <= windowing.frames:
+        return min(items, 1)
+    return 1 + -(-(items - windowing.frames) // (windowing.frames - windowing.overlap))
+
+
 def halves(window: Window[Item], windowing: Windowing) -> tuple[Window[Item], ...]:
     """The two windows that one becomes which does not fit the memory; none where it is to be left at that."""
     middle = len(window.items) // 2
