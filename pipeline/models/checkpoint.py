@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pipeline.errors import CheckpointError, ConfigError
 from pipeline.models import hub, weights
+from pipeline.models.families import another
 from pipeline.models.hub import fetch_it
 from pipeline.models.placement import check_fits, free_bytes, pick_attention, pick_device, pick_dtype, room_for_weights
 from pipeline.models.remedies import override, restore
@@ -97,10 +98,16 @@ def fingerprint(checkpoint: Checkpoint) -> str:
     """What tells this checkpoint's content from any other: the commit on the hub, or a digest of the local files.
 
     Fetches ``config.json`` at most, and reads no more than the headers of large weight files.
+
+    Raises:
+        CheckpointError: as :func:`raw_config`, or a local folder is incomplete.
     """
     folder = checkpoint.folder
     path = _config_file(checkpoint)
-    return f"commit:{path.parent.name}" if folder is None else f"sha256:{weights.digest(folder)}"
+    if folder is None:
+        return f"commit:{path.parent.name}"
+    weights.check_complete(folder, _refetch(checkpoint))
+    return f"sha256:{weights.digest(folder)}"
 
 
 def model_type(checkpoint: Checkpoint, known: Mapping[str, str]) -> str:
@@ -117,13 +124,7 @@ def model_type(checkpoint: Checkpoint, known: Mapping[str, str]) -> str:
     found = config.get("model_type")
     if found in known:
         return str(found)
-    architecture = ", ".join(config.get("architectures") or ()) or "no architecture named"
-    names = " or ".join(known.values())
-    raise CheckpointError(
-        f"{checkpoint.source} is not {names}: its model_type is {found} ({architecture}).",
-        f"Name a checkpoint of {names}: {override('source')}; or take the answerer or sampler for this model: "
-        "`gens list answerers`, `gens list samplers`.",
-    )
+    raise another(config, checkpoint.source, list(known.values()))
 
 
 def load(model_class: type[Model], checkpoint: Checkpoint, config: Any = None) -> Model:
@@ -140,6 +141,7 @@ def load(model_class: type[Model], checkpoint: Checkpoint, config: Any = None) -
     """
     import torch
     import transformers
+    from safetensors import SafetensorError
 
     folder = resolve(checkpoint)
     device = pick_device(checkpoint.device)
@@ -171,13 +173,13 @@ def load(model_class: type[Model], checkpoint: Checkpoint, config: Any = None) -
             f"{checkpoint.source} does not fit the memory of {device}.",
             f"Take a smaller checkpoint, or several GPUs: {override('device', 'spread')}; or the CPU: device=cpu.",
         ) from error
-    except pickle.UnpicklingError as error:
+    except (pickle.UnpicklingError, EOFError) as error:
         raise CheckpointError(
             f"A *.bin file of {checkpoint.source} holds more than tensors, or is damaged. It is not read any further: "
             "a pickle can run code.",
             _refetch(checkpoint),
         ) from error
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+    except (OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, SafetensorError) as error:
         raise CheckpointError(
             f"{checkpoint.source} cannot be loaded as {model_class.__name__}: {error}", _refetch(checkpoint)
         ) from error
@@ -230,6 +232,7 @@ def _config_file(checkpoint: Checkpoint) -> Path:
         return hub.config_file(checkpoint.source, checkpoint.revision)
     path = folder / "config.json"
     if not path.is_file():
+        weights.refuse_adapter(folder)
         raise CheckpointError(
             f"{folder} is no checkpoint: it has no config.json.",
             f"Name the folder that holds config.json and the weights: {override('source')}.",

@@ -66,7 +66,7 @@ def _cached(source: str, commit: str) -> Path | None:
         weights.check_complete(folder, "")
     except (errors.LocalEntryNotFoundError, CheckpointError):
         return None
-    return folder if any(folder.glob("tokenizer*")) else None
+    return folder if any(folder.rglob("tokenizer*")) else None
 
 
 def _from_hub(source: str, revision: str | None, fetch: Callable[[], str]) -> str:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from pipeline.errors import CheckpointError
 from pipeline.models.checkpoint import Checkpoint, load, model_type, raw_config
 from pipeline.models.qwen_family import context_tokens
-from pipeline.models.remedies import override, restore
+from pipeline.models.remedies import restore
 
 if TYPE_CHECKING:
     import torch
@@ -47,13 +47,8 @@ def shape(checkpoint: Checkpoint) -> InternVLShape:
     Raises:
         CheckpointError: it is another model, and which; or a value is missing.
     """
-    config = raw_config(checkpoint)
-    if config.get("model_type") == "internvl_chat":
-        raise CheckpointError(
-            f"{checkpoint.source} is InternVL in the form that needs its authors' code, which is not run.",
-            f"Take the same model in transformers' form: {override('source', 'OpenGVLab/InternVL3-8B-hf')}.",
-        )
     model_type(checkpoint, NAMES)
+    config = raw_config(checkpoint)
     try:
         vision = config["vision_config"]
         side, patch = (_one(vision[key]) for key in ("image_size", "patch_size"))
