@@ -65,9 +65,9 @@ def compare(first: Iterable[AnswerRow], second: Iterable[AnswerRow], questions: 
     asked = {question.id for question in questions}
     one, other = (accuracy([row for row in rows if row.question.id in asked], questions) for rows in (first, second))
     pairs = [
-        (before.question, before.credit == 1, after.credit == 1)
-        for before, after in zip(one.outcomes, other.outcomes, strict=True)
-        if before.credit is not None
+        (before.question, before.value == 1, after.value == 1)
+        for before, after in zip(one.credits, other.credits, strict=True)
+        if before.value is not None
     ]
     gained = tuple(question for question, before, after in pairs if after and not before)
     lost = tuple(question for question, before, after in pairs if before and not after)
@@ -89,10 +89,10 @@ def compare(first: Iterable[AnswerRow], second: Iterable[AnswerRow], questions: 
 def by_group(comparison: Comparison, label: str) -> dict[str, Difference]:
     """The same by the values of ``label``, in the order in which the questions bring them."""
     pairs: dict[str, list[tuple[Question, bool, bool]]] = {}
-    for before, after in zip(comparison.first.outcomes, comparison.second.outcomes, strict=True):
+    for before, after in zip(comparison.first.credits, comparison.second.credits, strict=True):
         value = before.question.groups.get(label)
-        if before.credit is not None and value is not None:
-            pairs.setdefault(value, []).append((before.question, before.credit == 1, after.credit == 1))
+        if before.value is not None and value is not None:
+            pairs.setdefault(value, []).append((before.question, before.value == 1, after.value == 1))
     return {value: _difference(found) for value, found in pairs.items()}
 
 

@@ -43,13 +43,13 @@ class Tally:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Credit:
     """One question and what its answer is worth."""
 
     question: Question
     status: str
     """The answer's, or ``missing``."""
-    credit: float | None
+    value: float | None
     """1 right, 0 wrong; between them where the rule draws an option; none where it does not count the question."""
 
 
@@ -57,42 +57,42 @@ class Outcome:
 class Accuracy:
     """The answers of one sampler and answerer, counted by one rule."""
 
-    outcomes: tuple[Outcome, ...]
+    credits: tuple[Credit, ...]
     """One a question, in the order in which they were asked."""
 
     @cached_property
     def overall(self) -> Tally:
         """All questions that count, pooled."""
-        return _tally([outcome.credit for outcome in self.outcomes if outcome.credit is not None])
+        return _tally([credit.value for credit in self.credits if credit.value is not None])
 
     @cached_property
     def groups(self) -> Mapping[str, Mapping[str, Tally]]:
         """Label (``duration_group``), then its value (``600``); both in the order in which the questions bring them."""
         found: dict[str, dict[str, list[float]]] = {}
-        for outcome in self.outcomes:
-            if outcome.credit is not None:
-                _add_to_groups(found, outcome.question, outcome.credit)
+        for credit in self.credits:
+            if credit.value is not None:
+                _add_to_groups(found, credit.question, credit.value)
         return {label: {value: _tally(seen) for value, seen in values.items()} for label, values in found.items()}
 
     @cached_property
     def statuses(self) -> Mapping[str, int]:
         """How many of all questions ended in each status, ``missing`` included; the most frequent first."""
-        return dict(Counter(outcome.status for outcome in self.outcomes).most_common())
+        return dict(Counter(credit.status for credit in self.credits).most_common())
 
     @property
     def not_counted(self) -> int:
         """Questions without a known right option, which no accuracy can count."""
-        return sum(outcome.question.correct is None for outcome in self.outcomes)
+        return sum(credit.question.correct is None for credit in self.credits)
 
     @property
     def left_out(self) -> int:
         """Questions with a known right option that the rule keeps out of the denominator all the same."""
-        return sum(outcome.credit is None and outcome.question.correct is not None for outcome in self.outcomes)
+        return sum(credit.value is None and credit.question.correct is not None for credit in self.credits)
 
     @property
     def drawn(self) -> int:
         """Answers for which the rule draws an option, counted by the draw's expected value."""
-        return sum(outcome.credit is not None and 0 < outcome.credit < 1 for outcome in self.outcomes)
+        return sum(credit.value is not None and 0 < credit.value < 1 for credit in self.credits)
 
     def mean_over(self, label: str) -> float | None:
         """The mean of the accuracies of the label's values, each weighing alike (MLVU's M-Avg: over its tasks)."""
@@ -101,26 +101,24 @@ class Accuracy:
 
     def interval(self, label: str | None = None, value: str | None = None) -> Interval | None:
         """The 95 % interval, clustered by video: of all questions, or of those whose ``label`` has this ``value``."""
-        counted = [
-            outcome for outcome in self._counted() if label is None or outcome.question.groups.get(label) == value
-        ]
-        return share_interval([each.credit or 0.0 for each in counted], [each.question.video for each in counted])
+        counted = [credit for credit in self._counted() if label is None or credit.question.groups.get(label) == value]
+        return share_interval([each.value or 0.0 for each in counted], [each.question.video for each in counted])
 
     def mean_interval(self, label: str) -> Interval | None:
         """The 95 % interval of :meth:`mean_over`, clustered by video."""
-        counted = [outcome for outcome in self._counted() if label in outcome.question.groups]
+        counted = [credit for credit in self._counted() if label in credit.question.groups]
         return share_interval(
-            [each.credit or 0.0 for each in counted],
+            [each.value or 0.0 for each in counted],
             [each.question.video for each in counted],
             [each.question.groups[label] for each in counted],
         )
 
     def within(self, ids: Collection[str]) -> Accuracy:
         """The same, counted over these questions alone."""
-        return Accuracy(tuple(outcome for outcome in self.outcomes if outcome.question.id in ids))
+        return Accuracy(tuple(credit for credit in self.credits if credit.question.id in ids))
 
-    def _counted(self) -> list[Outcome]:
-        return [outcome for outcome in self.outcomes if outcome.credit is not None]
+    def _counted(self) -> list[Credit]:
+        return [credit for credit in self.credits if credit.value is not None]
 
 
 @dataclass(frozen=True)
@@ -155,12 +153,12 @@ def accuracy(rows: Iterable[AnswerRow], questions: Sequence[Question]) -> Accura
     return Accuracy(tuple(_strict(question, answers.get(question.id)) for question in questions))
 
 
-def _strict(question: Question, row: AnswerRow | None) -> Outcome:
+def _strict(question: Question, row: AnswerRow | None) -> Credit:
     status = row.answer.status.value if row else MISSING
     if question.correct is None:
-        return Outcome(question, status, None)
+        return Credit(question, status, None)
     right = row is not None and row.answer.status is Status.OK and row.answer.option == question.correct
-    return Outcome(question, status, float(right))
+    return Credit(question, status, float(right))
 
 
 def span_recall(times: Sequence[float], spans: Sequence[Span], tolerance: float) -> float:

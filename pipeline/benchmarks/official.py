@@ -21,7 +21,7 @@ from pipeline.answerers.official_rules import (
     video_mme_option,
 )
 from pipeline.artefacts.rows import AnswerRow
-from pipeline.benchmarks.metrics import MISSING, Accuracy, Outcome, answers_by_question
+from pipeline.benchmarks.metrics import MISSING, Accuracy, Credit, answers_by_question
 from pipeline.domain import Answer, Question, Status
 
 
@@ -108,18 +108,18 @@ def official_accuracy(rows: Iterable[AnswerRow], questions: Sequence[Question], 
         InputError: as :func:`pipeline.benchmarks.metrics.accuracy`.
     """
     answers = answers_by_question(rows, questions)
-    return Accuracy(tuple(_outcome(question, answers.get(question.id), rule) for question in questions))
+    return Accuracy(tuple(_credit(question, answers.get(question.id), rule) for question in questions))
 
 
-def _outcome(question: Question, row: AnswerRow | None, rule: OfficialRule) -> Outcome:
+def _credit(question: Question, row: AnswerRow | None, rule: OfficialRule) -> Credit:
     status = row.answer.status.value if row else MISSING
     if question.correct is None:
-        return Outcome(question, status, None)
+        return Credit(question, status, None)
     if row is None or (not row.answer.text and row.answer.status is not Status.EMPTY_ANSWER):
-        return Outcome(question, status, _worth(rule.silent, question))
+        return Credit(question, status, _worth(rule.silent, question))
     option = rule.read(row.answer)
     credit = _worth(rule.unreadable, question) if option is None else float(option == question.correct)
-    return Outcome(question, status, credit)
+    return Credit(question, status, credit)
 
 
 def _worth(counts: Counts, question: Question) -> float | None:
