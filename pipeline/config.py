@@ -22,7 +22,23 @@ from omegaconf.errors import OmegaConfBaseException
 from pipeline.errors import ConfigError
 
 PACKAGE = Path(__file__).resolve().parent
-NOT_CONTENT = frozenset({"hydra", "paths", "execution", "plugins", "about", "device", "feature_store", "probe_store"})
+NOT_CONTENT = frozenset(
+    {
+        "hydra",
+        "paths",
+        "execution",
+        "plugins",
+        "about",
+        "origin",
+        "device",
+        "feature_store",
+        "probe_store",
+        "response_store",
+        "api_key_env",
+        "timeout",
+        "retries",
+    }
+)
 """Keys that say where and how fast, not what is computed: they don't name a run folder."""
 
 
@@ -69,7 +85,7 @@ def _made(node: Mapping[str, Any], key: str, plugins: Sequence[str]) -> Any:
     settings = {
         name: _made(value, f"{key}.{name}", plugins) if isinstance(value, dict) and "_target_" in value else value
         for name, value in node.items()
-        if name not in ("_target_", "about")
+        if name not in ("_target_", "about", "origin")
     }
     if not dataclasses.is_dataclass(target):
         return target(**settings)

@@ -20,10 +20,10 @@ SEAMS = {"sampler": Sampler, "selection": SelectionPolicy, "answerer": Answerer,
 OPTIONS = [(group, path.stem) for group in SEAMS for path in sorted((conf_dir() / group).glob("*.yaml"))]
 GIVEN = {
     "jsonl": ["benchmark.path=questions.jsonl"],
-    "longvideobench": ["benchmark.path=lvb_val.json"],
-    "lvbench": ["benchmark.path=video_info.meta.jsonl"],
-    "hourvideo": ["benchmark.path=dev_v1.0_annotations.json"],
+    "gens_video": ["benchmark.path=train.jsonl"],
     "file": ["sampler.path=rag.jsonl"],
+    "openai": ["answerer.base_url=http://localhost:8000/v1", "answerer.model=NAME"],
+    "vllm": ["answerer.model=NAME"],
 }
 
 

@@ -45,7 +45,7 @@ def annotated(tmp_path: Path) -> Path:
     return tmp_path
 
 
-LVB = ("benchmark=longvideobench", "benchmark.path=lvb_val.json")
+LVB = ("benchmark=longvideobench", "benchmark.path=lvb_val.json", "benchmark.rows=null")
 
 
 def recall(home: Path, *words: str) -> tuple[str, dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -66,7 +67,7 @@ def checked(kind: type[Kind], value: Any, where: str) -> Kind:
         InputError: a field is missing or is of another type.
     """
     try:
-        made: Kind = TypeAdapter(kind).validate_python(value)
+        made: Kind = _adapter(kind).validate_python(value)
         return made
     except ValidationError as error:
         first = error.errors()[0]
@@ -74,6 +75,12 @@ def checked(kind: type[Kind], value: Any, where: str) -> Kind:
         raise InputError(
             f"{where}: {field}: {first['msg']}", "check that the file is of the kind that was chosen, or mend the entry"
         ) from error
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    """Made once a kind: it takes longer than a row does."""
+    return TypeAdapter(kind)
 
 
 def _list(text: str) -> list[Any] | None:

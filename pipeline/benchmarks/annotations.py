@@ -1,11 +1,19 @@
-"""What the loaders of published benchmarks have in common: rows checked one by one, ids unique, lengths grouped."""
+"""What the loaders of published benchmarks have in common: rows checked one by one, ids unique, their number known.
+
+A benchmark whose annotation file is half there gives a number that looks like the published one. So the rows are
+counted before anything is asked, and a part is run because somebody said so: ``rows=null``, or a list of ``ids``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
+from pipeline.artefacts.entries import read_json, read_text
+from pipeline.config import nearest
 from pipeline.domain import Question
 from pipeline.errors import InputError
 
@@ -21,45 +29,108 @@ class Annotated:
     """Of the whole video in seconds; none where the row does not say."""
 
 
-def unique(rows: Iterable[Annotated], file: Path) -> tuple[Annotated, ...]:
-    """The rows, none of which may have another's id.
+@dataclass(frozen=True)
+class AnnotatedBenchmark(ABC):
+    """The questions of a published annotation file."""
 
-    Raises:
-        InputError: an id stands twice, or there is no row.
-    """
-    kept: dict[str, Annotated] = {}
-    for row in rows:
-        if row.question.id in kept:
-            raise InputError(f"{file}: the id {row.question.id!r} stands twice", "fetch the annotations again")
-        kept[row.question.id] = row
-    if not kept:
-        raise InputError(f"{file} holds no question", "check the file and what the settings leave out of it")
-    return tuple(kept.values())
+    name: str
+    path: str
+    """The annotation file."""
+    video_root: str | None
+    """Folder of the videos; none: where the benchmark's own layout has it, seen from the file."""
+    rows: tuple[int, ...] | None
+    """Numbers of questions that a complete file may hold; none: any, so that a part of one can be run."""
+    ids: str | None
+    """A file of question ids, the only ones that are asked: one a line, or a JSON list; none: all."""
 
+    def questions(self) -> Sequence[Question]:
+        """The questions in the order of the file.
 
-def durations(rows: Iterable[Annotated]) -> dict[str, float]:
-    """Seconds by path of the video, where the annotations say."""
-    return {row.question.video: row.duration for row in rows if row.duration is not None}
+        Raises:
+            InputError: the file cannot be read, is not complete, or a row is not as described; the message names it.
+        """
+        return [row.question for row in self._asked]
 
+    def durations(self) -> Mapping[str, float]:
+        """Seconds by path of the video, where the annotations say."""
+        return {row.question.video: row.duration for row in self._asked if row.duration is not None}
 
-def video_file(root: str | None, file: Path, name: str) -> str:
-    """The path of a video: in ``root``, or else in the folder ``videos`` beside the annotation file."""
-    folder = Path(root).expanduser() if root is not None else file.parent / "videos"
-    return str((folder / name).absolute())
+    @abstractmethod
+    def read(self, file: Path) -> Iterator[Annotated]:
+        """Every row of ``file``, which exists.
 
+        Raises:
+            InputError: a row is not as described.
+        """
 
-def chosen(options: Sequence[str], correct: int | None, where: str) -> int | None:
-    """``correct`` if it is an index into ``options``, or if it is not known.
+    def leaves_out(self, question: Question) -> bool:
+        """Whether the settings say that this question is not to be asked."""
+        return False
 
-    Raises:
-        InputError: it is another number.
-    """
-    if correct is not None and not 0 <= correct < len(options):
-        raise InputError(f"{where}: option {correct} of {len(options)} is right", "fetch the annotations again")
-    return correct
+    @cached_property
+    def _asked(self) -> tuple[Annotated, ...]:
+        file = Path(self.path).expanduser()
+        if not file.exists():
+            raise InputError(
+                f"there is no file {file}",
+                f"gens download benchmark={self.name} says where to get it; if it is elsewhere: benchmark.path=...",
+            )
+        rows = _unique(self.read(file), file)
+        if self.rows is not None and len(rows) not in self.rows:
+            complete = " or ".join(str(count) for count in self.rows)
+            raise InputError(
+                f"{file} holds {len(rows)} questions, and the complete benchmark {complete}",
+                f"fetch it again (gens download benchmark={self.name}); to run this part of it: benchmark.rows=null",
+            )
+        kept = tuple(row for row in rows.values() if not self.leaves_out(row.question))
+        if self.ids is not None:
+            kept = _listed(kept, Path(self.ids).expanduser(), rows)
+        if not kept:
+            raise InputError(f"{file} holds no question", "check the file and what the settings leave out of it")
+        return kept
 
 
 def half_hours(seconds: float) -> str:
     """The group of a video that lasts so long, for benchmarks that have no groups of their own: ``30-60 min``."""
     start = int(seconds // HALF_HOUR) * 30
     return f"{start}-{start + 30} min"
+
+
+def _unique(rows: Iterable[Annotated], file: Path) -> dict[str, Annotated]:
+    kept: dict[str, Annotated] = {}
+    for row in rows:
+        if row.question.id in kept:
+            raise InputError(f"{file}: the id {row.question.id!r} stands twice", "fetch the annotations again")
+        kept[row.question.id] = row
+    return kept
+
+
+def _listed(rows: Sequence[Annotated], file: Path, known: Mapping[str, Annotated]) -> tuple[Annotated, ...]:
+    wanted = _read_ids(file)
+    unknown = [id for id in wanted if id not in known]
+    if unknown:
+        shown = ", ".join(repr(id) for id in unknown[:5]) + (" ..." if len(unknown) > 5 else "")
+        raise InputError(
+            f"{file}: {len(unknown)} of {len(wanted)} ids are of no question of this benchmark: {shown}."
+            f"{nearest(unknown[0], known)}",
+            "take them out of the list, or name the list of this benchmark: benchmark.ids=...",
+        )
+    asked = frozenset(wanted)
+    return tuple(row for row in rows if row.question.id in asked)
+
+
+def _read_ids(file: Path) -> list[str]:
+    text = read_text(file, "benchmark.ids").strip()
+    if text.startswith("["):
+        listed = read_json(file, "benchmark.ids")
+        if not all(isinstance(id, str | int) and not isinstance(id, bool) for id in listed):
+            raise InputError(
+                f"{file} is no list of ids",
+                'write ["first", "second"], or one id a line; for all questions: benchmark.ids=null',
+            )
+        ids = [str(id) for id in listed]
+    else:
+        ids = [line.strip() for line in text.split("\n") if line.strip()]
+    if not ids:
+        raise InputError(f"{file} holds no id", "write one id a line; for all questions: benchmark.ids=null")
+    return ids

@@ -1,30 +1,38 @@
 """HourVideo (arXiv 2411.04998): five-way questions about first-person videos of 20 to 120 minutes (Ego4D).
 
 Reads the JSON files of the release, ``{video_uid: {video_metadata, benchmark_dataset: [...]}}``; only dev and samples
-carry answers. Options are ``answer_1`` .. ``answer_5``, the right one a letter.
+carry answers. Options are ``answer_1`` .. ``answer_5``, the right one a letter. In three tasks the options are
+pictures: paths seen from the release folder, which holds ``json``. Questions of prediction are asked over the video up
+to the event (``span``), where the project cuts its videos too, and the event is no evidence that could be shown.
 
 The files are gated, and the form of ``relevant_timestamps`` is published nowhere else. Read are ``H:MM:SS`` (as in the
 project's own code), seconds, stretches of two of them (``a-b``, ``[a, b]`` inside a list, ``{"start": a, "end": b}``),
 alone or in a list; a plain list of times is that many moments. Anything else ends the command with the row's name
 rather than counting a question without its evidence.
+
+The files bear a canary, a text that keeps them out of training sets. Beside the videos it is passed over.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from pipeline.artefacts.entries import checked, read_json
-from pipeline.benchmarks.annotations import Annotated, durations, half_hours, unique, video_file
-from pipeline.domain import OPTION_LETTERS, Question, Span
+from pipeline.benchmarks.annotations import Annotated, AnnotatedBenchmark, half_hours
+from pipeline.benchmarks.options import lettered
+from pipeline.benchmarks.places import VideoFolder, folder
+from pipeline.domain import Question, Span, option_letter
 from pipeline.errors import InputError
 
-OPTIONS = 5
+PICTURES = ("navigation/room_to_room_image", "navigation/object_retrieval_image", "reasoning/spatial/layout")
+"""Tasks whose options are pictures."""
+PREDICTION = "reasoning/predictive"
+"""The task that is asked over the video up to the event."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +49,8 @@ class _Row:
     relevant_timestamps: Any = None
 
     @property
-    def options(self) -> tuple[str, ...]:
+    def answers(self) -> tuple[str, ...]:
+        """Texts, or paths of pictures."""
         return (self.answer_1, self.answer_2, self.answer_3, self.answer_4, self.answer_5)
 
 
@@ -57,68 +66,65 @@ class _Video:
 
 
 @dataclass(frozen=True)
-class HourVideo:
-    """The questions of one annotation file."""
+class HourVideo(AnnotatedBenchmark):
+    """The questions of one annotation file; videos are ``UID.mp4``."""
 
-    name: str
-    path: str
-    """``dev_v1.0_annotations.json``, for instance."""
-    video_root: str | None
-    """Folder of the videos, ``UID.mp4``; none: ``videos`` beside the file."""
+    image_root: str | None
+    """Folder that the pictures' paths start from; none: the one above that of the file, as in the release."""
     leave_out: tuple[str, ...]
     """Tasks, by the start of their names, whose questions are not asked."""
 
-    def questions(self) -> Sequence[Question]:
-        """All questions of the tasks that are not left out, video by video.
+    def leaves_out(self, question: Question) -> bool:
+        """Whether its task is left out."""
+        return question.groups["task"].startswith(self.leave_out)
 
-        Raises:
-            InputError: the file cannot be read, or a row is not as described.
-        """
-        return [row.question for row in self._annotated]
-
-    def durations(self) -> Mapping[str, float]:
-        """Seconds by path of the video, from the annotations."""
-        return durations(self._annotated)
-
-    @cached_property
-    def _annotated(self) -> tuple[Annotated, ...]:
-        file = Path(self.path).expanduser()
-        return unique(self._rows(file), file)
-
-    def _rows(self, file: Path) -> Iterator[Annotated]:
-        videos = read_json(file, "benchmark.path")
-        if not isinstance(videos, dict):
+    def read(self, file: Path) -> Iterator[Annotated]:
+        """Every question, video by video."""
+        found = read_json(file, "benchmark.path")
+        if not isinstance(found, dict):
             raise InputError(f"{file} is not an object of videos", "name one of HourVideo's files: benchmark.path=...")
-        for uid, value in videos.items():
+        usual = ("videos", "../../videos", "../../v2/video_540ss")
+        videos = VideoFolder(folder(self.video_root, file.parent, *usual))
+        pictures = folder(self.image_root, file.parent, "..")
+        for uid, value in found.items():
+            if isinstance(value, str):
+                continue  # the canary
             if isinstance(value, dict) and "benchmark_dataset" not in value:
                 raise InputError(f"{file}: {uid!r} has no benchmark_dataset", "name one of HourVideo's question files")
             video = checked(_Video, value, f"{file}: {uid!r}")
-            seconds = video.video_metadata.duration_in_seconds
-            path = video_file(self.video_root, file, f"{uid}.mp4")
+            path, seconds = videos.find(f"{uid}.mp4"), video.video_metadata.duration_in_seconds
             for row in video.benchmark_dataset:
-                if not row.task.startswith(self.leave_out):
-                    yield Annotated(_question(row, path, seconds, f"{file}: {row.qid!r}"), seconds)
+                yield Annotated(_question(row, path, seconds, pictures, f"{file}: {row.qid!r}"), seconds)
 
 
-def _question(row: _Row, video: str, seconds: float, where: str) -> Question:
+def _question(row: _Row, video: str, seconds: float, pictures: Path, where: str) -> Question:
+    evidence = evidence_of(row.relevant_timestamps, where)
+    predicts = row.task.startswith(PREDICTION)
+    options, images = row.answers, None
+    if row.task in PICTURES:
+        images = tuple(str((pictures / answer).absolute()) for answer in row.answers)
+        options = tuple(f"image {option_letter(number)}" for number in range(len(images)))
     return Question(
         id=row.qid,
         video=video,
         text=row.question,
-        options=row.options,
-        correct=_index(row.correct_answer_label, where),
-        groups={"duration_group": half_hours(seconds), "task": row.task},
-        evidence=evidence_of(row.relevant_timestamps, where),
+        options=options,
+        correct=lettered(row.correct_answer_label, options, where),
+        groups={"duration_group": half_hours(seconds), "family": row.task.split("/")[0], "task": row.task},
+        evidence=None if predicts else evidence,
+        option_images=images,
+        span=_before(evidence, where) if predicts else None,
     )
 
 
-def _index(label: str | None, where: str) -> int | None:
-    if label is None:
-        return None
-    letters = OPTION_LETTERS[:OPTIONS]
-    if len(label) != 1 or label not in letters:
-        raise InputError(f"{where}: the right answer {label!r} is none of {letters}", "fetch the annotations again")
-    return letters.index(label)
+def _before(event: tuple[Span, ...] | None, where: str) -> Span:
+    """The video up to the event, whose own first second is no part of it."""
+    if event is None:
+        raise InputError(
+            f"{where}: relevant_timestamps: no time of the event before which the video is to end",
+            f"mend the row, or leave the task out: benchmark.leave_out=[{PREDICTION}]",
+        )
+    return Span(0.0, max(0.0, math.nextafter(min(span.start for span in event), 0.0)))
 
 
 def evidence_of(timestamps: Any, where: str) -> tuple[Span, ...] | None:

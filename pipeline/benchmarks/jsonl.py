@@ -30,6 +30,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from pipeline.benchmarks.options import bare_options
 from pipeline.domain import OPTION_LETTERS, Question, Span, option_letter
 from pipeline.errors import InputError
 
@@ -195,13 +196,7 @@ def _options(value: object) -> tuple[str, ...]:
         raise InputError(
             f"there are {len(value)} options", f"give 2 to {len(OPTION_LETTERS)}, or none for an answer in free text"
         )
-    options = [_text(option) for option in value]
-    lettered = [
-        re.match(rf"\(?{option_letter(i)}[.):]\s+(.*\S)", option, re.DOTALL) for i, option in enumerate(options)
-    ]
-    bare = [match.group(1) for match in lettered if match]
-    if len(bare) == len(options):
-        options = bare
+    options = bare_options([_text(option) for option in value])
     for option in options:
         if options.count(option) > 1:
             raise InputError(f"the option {option!r} stands twice", "options must differ from each other")

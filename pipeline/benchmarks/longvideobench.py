@@ -1,29 +1,36 @@
 """LongVideoBench (arXiv 2407.15754): questions about 8 s to one hour of video, and where their evidence is.
 
-Reads ``lvb_val.json`` (1337 rows) and ``lvb_test_wo_gt.json`` (without answers and evidence). Options are 3 to 5, the
+Reads ``lvb_val.json`` (1337 rows), ``lvb_test_wo_gt.json`` (5341, without answers and evidence) and the hub's parquet
+files, which have ``option0`` .. ``option4``, padded with ``N/A``, instead of ``candidates``. Options are 3 to 5, the
 right one is an index.
 
 ``position`` lists the evidence frames. Its unit is documented nowhere; it is a clock of 24 a second whatever the
 video's own rate: over the validation rows no position exceeds 24.1 times the duration, although most videos run at 25
 to 60 frames a second, and selections made for the questions agree best with it at 24. So a second is position / 24. One
 row holds a corrupt value of tens of millions, which is left out.
+
+Videos may be cut out of longer ones, whose clock their subtitles keep: ``starting_timestamp_for_subtitles``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.artefacts.entries import checked, read_entries
-from pipeline.benchmarks.annotations import Annotated, chosen, durations, unique, video_file
-from pipeline.domain import Question, Span
+from pipeline.artefacts.entries import checked
+from pipeline.benchmarks.annotations import Annotated, AnnotatedBenchmark
+from pipeline.benchmarks.options import indexed
+from pipeline.benchmarks.places import VideoFolder, folder
+from pipeline.benchmarks.tables import entries_of
+from pipeline.domain import Question, Span, Subtitles
+from pipeline.errors import InputError
 
 POSITION_CLOCK = 24.0
 """Positions a second."""
 LARGEST_POSITION = 1e7
 """Nearly five days: what is above is no position."""
+PADDING = "N/A"
 
 
 @dataclass(frozen=True)
@@ -31,60 +38,72 @@ class _Row:
     id: str
     video_path: str
     question: str
-    candidates: list[str]
     duration: float
     duration_group: int
     question_category: str
     topic_category: str
     level: str
+    candidates: list[str] | None = None
+    option0: str | None = None
+    option1: str | None = None
+    option2: str | None = None
+    option3: str | None = None
+    option4: str | None = None
     correct_choice: int | None = None
-    position: list[int] = field(default_factory=list)
+    position: list[int] | None = None
+    subtitle_path: str | None = None
+    starting_timestamp_for_subtitles: float = 0.0
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """As listed, or from the padded columns."""
+        if self.candidates is not None:
+            return tuple(self.candidates)
+        columns = [self.option0, self.option1, self.option2, self.option3, self.option4]
+        while columns and columns[-1] in (None, PADDING):
+            columns.pop()
+        return tuple(str(option) for option in columns)
 
 
 @dataclass(frozen=True)
-class LongVideoBench:
+class LongVideoBench(AnnotatedBenchmark):
     """The questions of one annotation file."""
 
-    name: str
-    path: str
-    """``lvb_val.json`` or ``lvb_test_wo_gt.json``."""
-    video_root: str | None
-    """Folder of the videos; none: ``videos`` beside the file."""
+    subtitle_root: str | None
+    """Folder of the subtitles; none: ``subtitles`` beside the file."""
 
-    def questions(self) -> Sequence[Question]:
-        """All rows in the order of the file.
+    def read(self, file: Path) -> Iterator[Annotated]:
+        """Every row; every question has subtitles, whether or not their file is there."""
+        videos = VideoFolder(folder(self.video_root, file.parent, "videos"))
+        subtitles = folder(self.subtitle_root, file.parent, "subtitles")
+        for where, value in entries_of(file):
+            yield _annotated(checked(_Row, value, where), where, videos, subtitles)
 
-        Raises:
-            InputError: the file cannot be read, or a row is not as described.
-        """
-        return [row.question for row in self._annotated]
 
-    def durations(self) -> Mapping[str, float]:
-        """Seconds by path of the video, from the annotations."""
-        return durations(self._annotated)
-
-    @cached_property
-    def _annotated(self) -> tuple[Annotated, ...]:
-        file = Path(self.path).expanduser()
-        entries = read_entries(file, "benchmark.path")
-        return unique((self._row(checked(_Row, value, where), where, file) for where, value in entries), file)
-
-    def _row(self, row: _Row, where: str, file: Path) -> Annotated:
-        question = Question(
-            id=row.id,
-            video=video_file(self.video_root, file, row.video_path),
-            text=row.question,
-            options=tuple(row.candidates),
-            correct=chosen(row.candidates, row.correct_choice, where),
-            groups={
-                "duration_group": str(row.duration_group),
-                "question_category": row.question_category,
-                "topic_category": row.topic_category,
-                "level": row.level,
-            },
-            evidence=evidence_of(row.position),
-        )
-        return Annotated(question, row.duration)
+def _annotated(row: _Row, where: str, videos: VideoFolder, subtitle_folder: Path) -> Annotated:
+    options = row.options
+    if len(options) < 2:
+        raise InputError(f"{where}: candidates: {len(options)} options", "mend the row, or fetch the annotations again")
+    subtitles = None
+    if row.subtitle_path is not None:
+        start = row.starting_timestamp_for_subtitles
+        subtitles = Subtitles(str((subtitle_folder / row.subtitle_path).absolute()), start)
+    question = Question(
+        id=row.id,
+        video=videos.find(row.video_path),
+        text=row.question,
+        options=options,
+        correct=indexed(row.correct_choice, options, where),
+        groups={
+            "duration_group": str(row.duration_group),
+            "question_category": row.question_category,
+            "topic_category": row.topic_category,
+            "level": row.level,
+        },
+        evidence=evidence_of(row.position or ()),
+        subtitles=subtitles,
+    )
+    return Annotated(question, row.duration)
 
 
 def evidence_of(position: Sequence[int]) -> tuple[Span, ...] | None:

@@ -25,7 +25,7 @@ ROW: dict[str, Any] = {
 def write(folder: Path, *rows: dict[str, Any], leave_out: tuple[str, ...] = ()) -> HourVideo:
     videos = {"uid": {"video_metadata": {"duration_in_seconds": 2000.5}, "benchmark_dataset": rows}}
     (folder / "dev.json").write_text(json.dumps(videos))
-    return HourVideo("hourvideo", str(folder / "dev.json"), "/ego4d", leave_out)
+    return HourVideo("hourvideo", str(folder / "dev.json"), "/ego4d", None, None, None, leave_out)
 
 
 def test_rows_become_questions(tmp_path: Path) -> None:
@@ -36,8 +36,44 @@ def test_rows_become_questions(tmp_path: Path) -> None:
     assert first.options == ("person 1", "person 2", "person 3", "person 4", "person 5")
     assert (first.correct, second.correct) == (4, None)
     assert (first.evidence, second.evidence) == ((Span(600, 750),), None)
-    assert first.groups == {"duration_group": "30-60 min", "task": "perception/tracking"}
+    assert first.groups == {"duration_group": "30-60 min", "family": "perception", "task": "perception/tracking"}
+    assert (first.span, first.option_images) == (None, None)
     assert benchmark.durations() == {"/ego4d/uid.mp4": 2000.5}
+
+
+def test_pictures_are_options_that_are_only_named(tmp_path: Path) -> None:
+    paths = {f"answer_{number}": f"navigation_images/uid/0/{number}.png" for number in range(1, 6)}
+    row = {**ROW, **paths, "task": "navigation/room_to_room_image"}
+    place = tmp_path / "v1.0_release" / "json"
+    place.mkdir(parents=True)
+    (question,) = write(place, row).questions()
+    assert question.options == ("image A", "image B", "image C", "image D", "image E")
+    release = tmp_path / "v1.0_release"
+    assert question.option_images == tuple(str(release / path) for path in paths.values())
+    assert question.correct == 4
+    elsewhere = HourVideo("hourvideo", str(place / "dev.json"), None, None, None, "/pictures", ())
+    assert (elsewhere.questions()[0].option_images or ())[0] == "/pictures/navigation_images/uid/0/1.png"
+
+
+def test_prediction_sees_the_video_up_to_the_event_which_is_no_evidence(tmp_path: Path) -> None:
+    row = {**ROW, "task": "reasoning/predictive", "relevant_timestamps": "0:10:00-0:12:30"}
+    (question,) = write(tmp_path, row).questions()
+    assert question.span is not None
+    assert question.span.start == 0
+    assert 599.99 < question.span.end < 600  # a frame at 600 s shows the event
+    assert question.evidence is None
+    with pytest.raises(InputError) as error:
+        write(tmp_path, {**row, "relevant_timestamps": None}).questions()
+    assert "'q1': relevant_timestamps" in error.value.problem
+    assert "benchmark.leave_out=[reasoning/predictive]" in error.value.remedy
+
+
+def test_the_canary_is_passed_over(tmp_path: Path) -> None:
+    write(tmp_path, ROW)
+    videos = json.loads((tmp_path / "dev.json").read_text())
+    (tmp_path / "dev.json").write_text(json.dumps({"canary": "not for training: 0000-1111", **videos}))
+    benchmark = HourVideo("hourvideo", str(tmp_path / "dev.json"), None, (1,), None, None, ())
+    assert [question.id for question in benchmark.questions()] == ["q1"]
 
 
 def test_tasks_are_left_out_by_the_start_of_their_name(tmp_path: Path) -> None:
@@ -78,4 +114,4 @@ def test_a_row_that_is_not_as_published_is_named(tmp_path: Path) -> None:
         write(tmp_path, {**ROW, "answer_3": None}).questions()
     (tmp_path / "list.json").write_text("[]")
     with pytest.raises(InputError, match="not an object of videos"):
-        HourVideo("hourvideo", str(tmp_path / "list.json"), None, ()).questions()
+        HourVideo("hourvideo", str(tmp_path / "list.json"), None, None, None, None, ()).questions()

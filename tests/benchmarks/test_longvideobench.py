@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +10,11 @@ import pytest
 
 from pipeline.benchmarks import MeasuredBenchmark
 from pipeline.benchmarks.longvideobench import LongVideoBench
-from pipeline.domain import Question, Span
-from pipeline.errors import InputError
+from pipeline.domain import Question, Span, Subtitles
+from pipeline.errors import InputError, MissingExtraError
 
+REAL = "GENS_LONGVIDEOBENCH"
+"""Names the real lvb_val.json, which is not ours to ship."""
 ROW: dict[str, Any] = {
     "video_id": "vid",
     "question": "On a red sofa, who sits down?",
@@ -25,16 +29,27 @@ ROW: dict[str, Any] = {
     "video_path": "vid.mp4",
     "subtitle_path": "vid_en.json",
     "duration_group": 15,
-    "starting_timestamp_for_subtitles": 0,
+    "starting_timestamp_for_subtitles": 2530,
     "duration": 10.5,
     "view_count": 3,
 }
 UNANSWERED = {key: value for key, value in ROW.items() if key not in ("correct_choice", "position")}
 
 
+def loader(file: Path, rows: tuple[int, ...] | None = None, ids: str | None = None) -> LongVideoBench:
+    return LongVideoBench("longvideobench", str(file), None, rows, ids, None)
+
+
 def write(folder: Path, *rows: dict[str, Any]) -> LongVideoBench:
     (folder / "lvb_val.json").write_text(json.dumps(rows))
-    return LongVideoBench("longvideobench", str(folder / "lvb_val.json"), None)
+    return loader(folder / "lvb_val.json")
+
+
+def padded(row: dict[str, Any]) -> dict[str, Any]:
+    """The row as the hub's parquet has it: five columns of options and no list."""
+    options = [*row["candidates"], *["N/A"] * (5 - len(row["candidates"]))]
+    columns = {f"option{number}": option for number, option in enumerate(options)}
+    return {key: value for key, value in row.items() if key not in ("candidates", "position")} | columns
 
 
 def test_a_row_is_a_question_with_its_evidence_on_a_clock_of_24(tmp_path: Path) -> None:
@@ -54,10 +69,33 @@ def test_a_row_is_a_question_with_its_evidence_on_a_clock_of_24(tmp_path: Path) 
             "level": "L2-Relation",
         },
         evidence=(Span(2.0, 2.0), Span(2.5, 2.5)),
+        subtitles=Subtitles(str(tmp_path / "subtitles" / "vid_en.json"), 2530.0),
     )
     assert second.options == ("x", "y", "y")  # as in eight rows of the validation set
     assert second.evidence is None
     assert benchmark.durations() == {first.video: 10.5}
+
+
+def test_the_hubs_parquet_says_the_same_with_padded_options(tmp_path: Path) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    three = {**ROW, "id": "vid_1", "candidates": ["N/A", "x", "y"], "correct_choice": 2}
+    file = tmp_path / "validation-00000-of-00001.parquet"
+    pq.write_table(pa.Table.from_pylist([padded(ROW), padded(three)]), file)
+    first, second = loader(file).questions()
+    assert first == Question(**{**vars(write(tmp_path, ROW).questions()[0]), "evidence": None})
+    assert (second.options, second.correct) == (("N/A", "x", "y"), 2)
+
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(InputError, match="cannot be read as parquet"):
+        loader(file).questions()
+
+
+def test_without_pyarrow_the_line_that_installs_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
+    (tmp_path / "validation.parquet").write_bytes(b"PAR1")
+    with pytest.raises(MissingExtraError) as error:
+        loader(tmp_path / "validation.parquet").questions()
+    assert "pip install 'gens-videoqa[parquet]'" in error.value.remedy
 
 
 def test_the_test_split_has_neither_answers_nor_evidence(tmp_path: Path) -> None:
@@ -66,10 +104,12 @@ def test_the_test_split_has_neither_answers_nor_evidence(tmp_path: Path) -> None
     assert question.evidence is None
 
 
-def test_videos_may_stand_elsewhere(tmp_path: Path) -> None:
+def test_videos_and_subtitles_may_stand_elsewhere(tmp_path: Path) -> None:
     write(tmp_path, ROW)
-    (question,) = LongVideoBench("x", str(tmp_path / "lvb_val.json"), "/videos").questions()
+    file = str(tmp_path / "lvb_val.json")
+    (question,) = LongVideoBench("x", file, "/videos", None, None, "/told").questions()
     assert question.video == "/videos/vid.mp4"
+    assert question.subtitles == Subtitles("/told/vid_en.json", 2530.0)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +117,8 @@ def test_videos_may_stand_elsewhere(tmp_path: Path) -> None:
     [
         ({"correct_choice": 4}, "entry 2: option 4 of 4"),
         ({"correct_choice": "yes"}, "entry 2: correct_choice"),
-        ({"candidates": None}, "entry 2: candidates"),
+        ({"candidates": None}, "entry 2: candidates: 0 options"),
+        ({"question": None}, "entry 2: question"),
         ({"duration": "long"}, "entry 2: duration"),
         ({"id": "vid_0"}, "'vid_0' stands twice"),
     ],
@@ -85,4 +126,30 @@ def test_videos_may_stand_elsewhere(tmp_path: Path) -> None:
 def test_a_row_that_is_not_as_published_is_named(tmp_path: Path, change: dict[str, Any], problem: str) -> None:
     with pytest.raises(InputError) as error:
         write(tmp_path, ROW, {**ROW, "id": "vid_1", **change}).questions()
+    assert str(tmp_path / "lvb_val.json") in error.value.problem
     assert problem in error.value.problem
+
+
+def test_a_field_that_is_missing_is_named_with_row_and_file(tmp_path: Path) -> None:
+    without = {key: value for key, value in ROW.items() if key != "video_path"}
+    with pytest.raises(InputError, match=r"lvb_val\.json: entry 2: video_path: Field required"):
+        write(tmp_path, ROW, without).questions()
+
+
+def test_the_real_annotations_are_complete() -> None:
+    path = os.environ.get(REAL)
+    if path is None:
+        pytest.skip(f"needs the annotations of LongVideoBench: set {REAL}=.../lvb_val.json")
+    benchmark = loader(Path(path), rows=(1337,))
+    questions = benchmark.questions()
+    assert len(benchmark.durations()) == 753
+
+    def counted(label: str) -> Counter[str]:
+        return Counter(question.groups[label] for question in questions)
+
+    assert counted("duration_group") == {"15": 189, "60": 172, "600": 412, "3600": 564}
+    assert counted("level") == {"L1-Perception": 625, "L2-Relation": 712}
+    assert (len(counted("question_category")), len(counted("topic_category"))) == (17, 10)
+    assert Counter(len(question.options or ()) for question in questions) == {5: 983, 4: 353, 3: 1}
+    assert sum(question.subtitles is not None and question.subtitles.start > 0 for question in questions) == 250
+    assert all(question.correct is not None for question in questions)

@@ -1,0 +1,152 @@
+"""MLVU (arXiv 2406.04264): questions of nine tasks about videos of 3 minutes to 9 hours.
+
+Reads the authors' files (repository JUNJIE99/MLVU): a folder of ``1_plotQA.json`` .. ``9_summary.json``, or a file of
+the test set; and the re-pack of the hub, ``sy1998/MLVU_dev``, which lmms-eval uses. Beside the names of its fields the
+re-pack differs in three things: the options stand in the question's text too, the answer is a letter and not a text,
+and rows have ids. The authors' dev rows get ``TASK_N``, N counting from 0 in the task's file.
+
+What is known to be odd in the authors' files, and what becomes of it:
+
+* Two needle rows (``needle_4.mp4``, ``needle_5.mp4``) have an answer that is not among the options. They are asked, and
+  cannot be counted. In any other row that is an error.
+* One topic row has four empty options. It is left out, as in the re-pack; 2174 multiple-choice rows remain.
+* In some rows an option stands twice. The last of those equal to the answer is right, as in the authors' script.
+* A task bears three names: ``findNeedle`` in the rows, ``needle`` in the re-pack, ``needleQA`` in the test set. It is
+  ``needle`` here; ``subPlot`` and ``subsummary`` are ``sub_scene``.
+
+The two generation tasks (418 dev rows) are questions without options, judged by a language model in the paper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.artefacts.entries import checked
+from pipeline.benchmarks.annotations import Annotated, AnnotatedBenchmark, half_hours
+from pipeline.benchmarks.options import lettered, parted
+from pipeline.benchmarks.places import VideoFolder, folder
+from pipeline.benchmarks.tables import entries_of
+from pipeline.domain import OPTION_LETTERS, Question
+from pipeline.errors import InputError
+
+FOLDERS = {
+    "plotQA": "1_plotQA",
+    "needle": "2_needle",
+    "ego": "3_ego",
+    "count": "4_count",
+    "order": "5_order",
+    "anomaly_reco": "6_anomaly_reco",
+    "topic_reasoning": "7_topic_reasoning",
+    "sub_scene": "8_sub_scene",
+    "summary": "9_summary",
+}
+"""Of the dev videos, and of the dev files by their stems."""
+OTHER_NAMES = {"findNeedle": "needle", "needleQA": "needle", "subPlot": "sub_scene", "subsummary": "sub_scene"}
+DETAILS = {
+    "holistic": ("topic_reasoning", "anomaly_reco", "summary"),
+    "single detail": ("needle", "ego", "plotQA", "sub_scene", "sportsQA"),
+    "multi detail": ("order", "count", "tutorialQA"),
+}
+"""The three kinds of tasks in the paper; sports and tutorials as the repository's news of the test set name them."""
+WITHOUT_ANSWER = ("needle_4.mp4", "needle_5.mp4")
+
+
+@dataclass(frozen=True)
+class _Row:
+    question: str
+    duration: float
+    video: str | None = None
+    question_type: str | None = None
+    candidates: list[str] | None = None
+    answer: str | None = None
+    question_id: str | None = None
+    # the re-pack's names
+    video_name: str | None = None
+    task_type: str | None = None
+
+
+@dataclass(frozen=True)
+class MLVU(AnnotatedBenchmark):
+    """The questions of a folder of task files, of the test set, or of the re-pack."""
+
+    leave_out: tuple[str, ...]
+    """Tasks whose questions are not asked."""
+
+    def leaves_out(self, question: Question) -> bool:
+        """Whether its task is left out."""
+        return question.groups["task"] in self.leave_out
+
+    def read(self, file: Path) -> Iterator[Annotated]:
+        """Every row but the one with empty options, task by task."""
+        files = _task_files(file) if file.is_dir() else [file]
+        usual = ("../video", "video", "MLVU_Test/video")
+        videos = VideoFolder(folder(self.video_root, files[0].parent, *usual))
+        for part in files:
+            for number, (where, value) in enumerate(entries_of(part)):
+                row = checked(_Row, value, where)
+                task = _given(row.question_type or row.task_type, "question_type", where)
+                task = OTHER_NAMES.get(task, task)
+                if row.candidates is None or any(row.candidates):
+                    yield _annotated(row, task, f"{task}_{number}", where, videos)
+
+
+def _task_files(place: Path) -> list[Path]:
+    """The nine files, where the hub's repository or somebody by hand has put them under ``place``."""
+    for pattern in ("*.json", "json/*.json", "*/json/*.json"):
+        found = sorted(file for file in place.glob(pattern) if file.stem in FOLDERS.values())
+        if found:
+            return found
+    raise InputError(
+        f"{place} holds none of the task files 1_plotQA.json .. 9_summary.json",
+        "gens download benchmark=mlvu says where to get them; if they are elsewhere: benchmark.path=FOLDER",
+    )
+
+
+def _annotated(row: _Row, task: str, id: str, where: str, videos: VideoFolder) -> Annotated:
+    video = _given(row.video or row.video_name, "video", where)
+    text, options, correct = row.question.strip(), None, None
+    if row.task_type is not None:
+        text, parts = parted(row.question, where)
+        options = tuple(row.candidates or parts)
+        correct = lettered(row.answer, options, where)
+    elif row.candidates is not None:
+        options = tuple(row.candidates)
+        correct = _index(row.answer, options, video, where)
+    # The test set's videos are in no folders by task; its rows are those with ids, the re-pack's set aside.
+    of_test_set = row.question_id is not None and row.task_type is None
+    path = videos.search(video) if of_test_set else videos.find(f"{FOLDERS.get(task, task)}/{video}", video)
+    question = Question(
+        id=row.question_id or id,
+        video=path,
+        text=text,
+        options=options,
+        correct=correct,
+        groups={
+            "task": task,
+            "detail": next((detail for detail, tasks in DETAILS.items() if task in tasks), "other"),
+            "duration_group": half_hours(row.duration),
+        },
+    )
+    return Annotated(question, row.duration)
+
+
+def _index(answer: str | None, options: Sequence[str], video: str, where: str) -> int | None:
+    """The last option that is the answer's text; none where the answer is not known."""
+    equal = [index for index, option in enumerate(options) if option == answer]
+    if answer is None or (not equal and video in WITHOUT_ANSWER):
+        return None
+    if not equal:
+        listed = ", ".join(f"{letter}. {option}" for letter, option in zip(OPTION_LETTERS, options, strict=False))
+        raise InputError(
+            f"{where}: answer: {answer!r} is none of the options ({listed})",
+            "mend the row, or fetch the annotations again",
+        )
+    return equal[-1]
+
+
+def _given(value: str | None, field: str, where: str) -> str:
+    if value is None:
+        raise InputError(f"{where}: {field}: Field required", "check that the file is one of MLVU's, or mend the entry")
+    return value

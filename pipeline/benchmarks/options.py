@@ -1,0 +1,58 @@
+"""Options and right answers as benchmarks write them: letters of their own, options inside the question, padding."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from pipeline.domain import OPTION_LETTERS, option_letter
+from pipeline.errors import InputError
+
+_MEND = "mend the row, or fetch the annotations again"
+
+
+def bare_options(options: Sequence[str]) -> list[str]:
+    """The options without letters of their own (``"A. a cup"``, ``"(A) a cup"``), if every one has its letter."""
+    lettered = [
+        re.match(rf"\(?{option_letter(i)}[.):]\s+(.*\S)", option, re.DOTALL) for i, option in enumerate(options)
+    ]
+    bare = [match.group(1) for match in lettered if match]
+    return bare if len(bare) == len(options) else list(options)
+
+
+def parted(question: str, where: str) -> tuple[str, tuple[str, ...]]:
+    """The text, and the options that stand below it, each on a line of its own: ``(A) ...``.
+
+    Raises:
+        InputError: there are no options ``(A)``, ``(B)`` ... in this order.
+    """
+    text, *rest = re.split(r"\n\s*\(([A-Z])\)[^\S\n]*", question)
+    letters, options = rest[::2], rest[1::2]
+    if len(options) < 2 or "".join(letters) != OPTION_LETTERS[: len(letters)]:
+        raise InputError(f"{where}: no options (A), (B) ... below the question", _MEND)
+    return text.strip(), tuple(option.strip() for option in options)
+
+
+def lettered(answer: str | None, options: Sequence[str], where: str) -> int | None:
+    """The index of the option that ``answer`` is the letter of; none if it is not known.
+
+    Raises:
+        InputError: it is no letter of an option.
+    """
+    if answer is None:
+        return None
+    letters = OPTION_LETTERS[: len(options)]
+    if len(answer) != 1 or answer not in letters:
+        raise InputError(f"{where}: the answer {answer!r} is none of {letters}", _MEND)
+    return letters.index(answer)
+
+
+def indexed(correct: int | None, options: Sequence[str], where: str) -> int | None:
+    """``correct`` if it is an index into ``options``, or if it is not known.
+
+    Raises:
+        InputError: it is another number.
+    """
+    if correct is not None and not 0 <= correct < len(options):
+        raise InputError(f"{where}: option {correct} of {len(options)} is right", _MEND)
+    return correct

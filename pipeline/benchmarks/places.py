@@ -1,0 +1,53 @@
+"""Where a benchmark's files stand: folders beside its annotations, and videos that were kept in another container."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+CONTAINERS = (".mp4", ".mkv", ".webm", ".mov", ".avi")
+"""Tried in this order where a video is not there under its own name: downloads keep what the site gave them."""
+
+
+@dataclass(frozen=True)
+class VideoFolder:
+    """A folder of videos, listed once: thousands of questions on a network disk cost one listing."""
+
+    path: Path
+    _listed: dict[Path, frozenset[str]] = field(default_factory=dict)
+
+    def find(self, *names: str) -> str:
+        """The path of the first of ``names`` that is there, as it is or in another container.
+
+        If none is, the path of the first: the run then says of its questions that the video is missing.
+        """
+        for name in names:
+            place = self.path / name
+            there = self._names(place.parent)
+            for candidate in (place.name, *(place.stem + suffix for suffix in CONTAINERS)):
+                if candidate in there:
+                    return str((place.parent / candidate).absolute())
+        return str((self.path / names[0]).absolute())
+
+    def search(self, name: str) -> str:
+        """As :meth:`find`, and if it is not there, in the folders of this folder: for names that no two videos bear."""
+        below = sorted(entry.name for entry in self.path.iterdir() if entry.is_dir()) if self.path.is_dir() else []
+        return self.find(name, *(f"{inner}/{name}" for inner in below))
+
+    def _names(self, folder: Path) -> frozenset[str]:
+        if folder not in self._listed:
+            try:
+                self._listed[folder] = frozenset(entry.name for entry in folder.iterdir())
+            except OSError:
+                self._listed[folder] = frozenset()
+        return self._listed[folder]
+
+
+def folder(root: str | None, base: Path, *usual: str) -> Path:
+    """``root``, or else the first of the ``usual`` places seen from ``base`` that is there, or else the first."""
+    if root is not None:
+        return Path(root).expanduser()
+    # By name, since the folder above a link is not the one above what it leads to.
+    places = [Path(os.path.normpath(base.absolute() / place)) for place in usual]
+    return next((place for place in places if place.is_dir()), places[0])

@@ -1,0 +1,69 @@
+"""Video-MME (arXiv 2405.21075): 2700 four-way questions, three to a video, 11 s to one hour long.
+
+Reads the hub's ``videomme/test-00000-of-00001.parquet`` or the same rows as JSON. The options bear their letters
+(``"A. Apples."``), the right one is a letter; ``duration`` is short, medium or long, and nothing says the seconds.
+
+744 of the 900 videos have subtitles, and no list says which. So a video has them if its file is in the subtitle folder.
+Where that folder is missing as a whole every video is given one in it: a run that wants subtitles then says what is
+missing, and is not one without subtitles under another name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.artefacts.entries import checked
+from pipeline.benchmarks.annotations import Annotated, AnnotatedBenchmark
+from pipeline.benchmarks.options import bare_options, lettered
+from pipeline.benchmarks.places import VideoFolder, folder
+from pipeline.benchmarks.tables import entries_of
+from pipeline.domain import Question, Subtitles
+
+
+@dataclass(frozen=True)
+class _Row:
+    question_id: str
+    videoID: str
+    duration: str
+    domain: str
+    sub_category: str
+    task_type: str
+    question: str
+    options: list[str]
+    answer: str | None = None
+
+
+@dataclass(frozen=True)
+class VideoMME(AnnotatedBenchmark):
+    """The questions of one annotation file; videos are ``YOUTUBE_ID.mp4`` in ``data``."""
+
+    subtitle_root: str | None
+    """Folder of the subtitles, ``YOUTUBE_ID.srt``; none: ``subtitle`` beside the file or one folder above."""
+
+    def read(self, file: Path) -> Iterator[Annotated]:
+        """Every row."""
+        videos = VideoFolder(folder(self.video_root, file.parent, "data", "../data"))
+        subtitles = folder(self.subtitle_root, file.parent, "subtitle", "../subtitle")
+        there = {entry.name for entry in subtitles.iterdir()} if subtitles.is_dir() else None
+        for where, value in entries_of(file):
+            row = checked(_Row, value, where)
+            named = f"{row.videoID}.srt"
+            has_subtitles = there is None or named in there
+            options = tuple(bare_options(row.options))
+            question = Question(
+                id=row.question_id,
+                video=videos.find(f"{row.videoID}.mp4"),
+                text=row.question,
+                options=options,
+                correct=lettered(row.answer, options, where),
+                groups={
+                    "duration": row.duration,
+                    "domain": row.domain,
+                    "sub_category": row.sub_category,
+                    "task_type": row.task_type,
+                },
+                subtitles=Subtitles(str((subtitles / named).absolute())) if has_subtitles else None,
+            )
+            yield Annotated(question, None)
