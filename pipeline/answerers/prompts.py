@@ -3,66 +3,155 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
-from pipeline.domain import OPTION_LETTERS, Question, option_letter
+from pipeline.answerers import AnswerRequest
+from pipeline.answerers.wording import without_labels
+from pipeline.domain import OPTION_LETTERS, Frame, Question, SubtitleLine, option_letter
 from pipeline.errors import ConfigError, with_remedy
 
 _SLOT = re.compile(r"\{([a-z_]+)\}")
 
 
 @dataclass(frozen=True)
+class Words:
+    """What goes with the frames of one request, and around them."""
+
+    text: str
+    """Behind the frames: question, options and instruction."""
+    system: str | None = None
+    """The system turn; none: the answerer's own."""
+    begun: str = ""
+    """How the answer begins already: the model goes on from here."""
+    between: tuple[str, ...] = ()
+    """Before each frame, ahead of its label: subtitles up to it. Empty where there are none."""
+
+    def before(self, frames: Sequence[Frame]) -> tuple[str, ...]:
+        """The text before each of the frames."""
+        return self.between or ("",) * len(frames)
+
+    def of_last(self, frames: int) -> Words:
+        """The same with so many frames alone, the last ones."""
+        return replace(self, between=self.between[-frames:])
+
+    @property
+    def in_one(self) -> str:
+        """The text, for a form of frames that has no place between them.
+
+        Raises:
+            ConfigError: there is text that belongs there.
+        """
+        if any(self.between):
+            raise unparted()
+        return self.text
+
+
+def unparted() -> ConfigError:
+    """Subtitles were to stand between frames, where this form has no place for words."""
+    return ConfigError(
+        "this prompt puts subtitles between the frames (answerer.prompt.subtitles.placement=between_frames), and this "
+        "answerer shows the frames as one video",
+        "show them as images where the answerer can: answerer.form=images; or take a prompt with the subtitles before "
+        "the question: answerer/prompt=videomme_official",
+    )
+
+
+@dataclass(frozen=True)
+class SubtitleForm:
+    """Where the lines of subtitles go that a question comes with."""
+
+    placement: Literal["before_question", "between_frames"]
+    """``before_question``: all in one block. ``between_frames``: a line stands before the first frame that is later
+    than the line's middle, and behind the last frame where there is none; for forms with an image a frame."""
+    line: str
+    """One line; holds ``{text}``, and may hold ``{start}`` and ``{end}``, its seconds."""
+    block: str
+    """The text that holds all ``{lines}`` and goes before the question; empty for ``between_frames``."""
+    multiple_choice: str | None
+    """The text of a question that comes with lines, where it is another; holds what ``multiple_choice`` holds."""
+
+    def __post_init__(self) -> None:
+        _check_slots("subtitles.line", self.line, ("text",), ("start", "end"))
+        _check_slots("subtitles.block", self.block, ("lines",) if self.placement == "before_question" else ())
+        if self.multiple_choice is not None:
+            _check_slots("subtitles.multiple_choice", self.multiple_choice, ("question", "options"))
+
+    def told(self, line: SubtitleLine) -> str:
+        """A line as the model reads it."""
+        return _filled(self.line, {"text": line.text, "start": f"{line.start:.1f}", "end": f"{line.end:.1f}"})
+
+
+@dataclass(frozen=True)
 class AnswerPrompt:
     """The text of a question as a model is given it.
 
-    The wording in the YAMLs is LLaVA-1.5's (Liu et al. 2023, "Improved Baselines with Visual Instruction Tuning"), and
-    lmms-eval's for LongVideoBench: ``Answer with the option's letter from the given choices directly.`` and ``Answer
-    the question using a single word or phrase.``
-
-    Slots are filled in one pass, so braces in a question or an option stay as they are, and a template may hold other
-    braces (a JSON example, say).
+    The named ones under ``conf/answerer/prompt/`` each say whose wording they are. Slots are filled in one pass, so
+    braces in a question or an option stay as they are, and a template may hold other braces (a JSON example, say).
     """
 
+    name: str
+    system: str | None
+    """The system turn of a question with options; none: the answerer's own."""
     multiple_choice: str
     """Holds ``{question}`` and ``{options}``."""
     free: str
     """For a question without options; holds ``{question}``."""
     option_line: str
     """One line of ``{options}``; holds ``{letter}`` and ``{option}``."""
+    answer_prefix: str
+    """How the answer to a question with options begins: written for the model, which goes on from there."""
+    subtitles: SubtitleForm
 
     def __post_init__(self) -> None:
-        for key, needed in (
-            ("multiple_choice", ("question", "options")),
-            ("free", ("question",)),
-            ("option_line", ("letter", "option")),
-        ):
-            found = set(_SLOT.findall(getattr(self, key)))
-            if found != set(needed):
-                wanted = " and ".join(f"{{{slot}}}" for slot in needed)
-                raise ConfigError(
-                    f"answerer.prompt.{key} has the slots {sorted(found)}, and must have {wanted}, and no other",
-                    f"write {wanted} once each in answerer.prompt.{key}, in your YAML under conf/answerer/",
-                )
+        _check_slots("multiple_choice", self.multiple_choice, ("question", "options"))
+        _check_slots("free", self.free, ("question",))
+        _check_slots("option_line", self.option_line, ("letter", "option"))
 
-    def render(self, question: Question) -> str:
-        """The question with its options, lettered from A, and the instruction how to answer."""
+    def words(self, request: AnswerRequest) -> Words:
+        """The question with its options, lettered from A, the instruction how to answer, and the subtitles."""
+        lines, question = request.subtitles, request.question
+        words = Words(self.render(question, lines))
+        if question.options is not None:
+            words = replace(words, system=self.system, begun=self.answer_prefix)
+        if lines and self.subtitles.placement == "between_frames":
+            return self._parted(words, request.frames, lines)
+        return words
+
+    def render(self, question: Question, lines: Sequence[SubtitleLine] = ()) -> str:
+        """The text alone, with the block of lines before it where they go into one."""
+        block = _filled(self.subtitles.block, {"lines": "\n".join(map(self.subtitles.told, lines))}) if lines else ""
+        asked = question.text.strip()
         if question.options is None:
-            return _filled(self.free, {"question": question.text.strip()})
-        lines = (
-            _filled(self.option_line, {"letter": option_letter(i), "option": option.strip()})
-            for i, option in enumerate(question.options)
+            return block + _filled(self.free, {"question": asked})
+        template = (self.subtitles.multiple_choice if lines else None) or self.multiple_choice
+        options = (
+            _filled(self.option_line, {"letter": option_letter(place), "option": option})
+            for place, option in enumerate(without_labels(question.options))
         )
-        return _filled(self.multiple_choice, {"question": question.text.strip(), "options": "\n".join(lines)})
+        return block + _filled(template, {"question": asked, "options": "\n".join(options)})
+
+    def _parted(self, words: Words, frames: Sequence[Frame], lines: Sequence[SubtitleLine]) -> Words:
+        """With the lines between the frames, as ``insert_subtitles_into_frames`` of LongVideoBench's code does it."""
+        places = [""] * (len(frames) + 1)
+        place = 0
+        for line in lines:
+            middle = (line.start + line.end) / 2
+            while place < len(frames) and frames[place].time <= middle:
+                place += 1
+            places[place] += f"{self.subtitles.told(line)}\n"
+        return replace(words, between=tuple(places[:-1]), text=places[-1] + words.text)
 
 
-def question_fault(question: Question, special_tokens: Iterable[str]) -> str | None:
+def question_fault(question: Question, special_tokens: Iterable[str], lines: Sequence[SubtitleLine] = ()) -> str | None:
     """Why this question cannot be put to a model and what to do, or none if it can.
 
     Args:
         question: the question.
         special_tokens: strings that the model's tokenizer reads as markup (``<image>``, ``<|im_end|>``). In a question
             they would move the place of a frame or end the turn.
+        lines: the subtitles that it comes with.
     """
     if not question.text.strip():
         return with_remedy(f"Question {question.id} has no text.", "Give it one.")
@@ -77,13 +166,30 @@ def question_fault(question: Question, special_tokens: Iterable[str]) -> str | N
             return with_remedy(
                 f"Question {question.id} has no text for option {', '.join(empty)}.", "Give it one, or drop the option."
             )
+    special = [token for token in special_tokens if token]
     words = "\n".join((question.text, *(options or ())))
-    if markup := sorted({token for token in special_tokens if token and token in words}):
+    if markup := sorted({token for token in special if token in words}):
         return with_remedy(
             f"Question {question.id} holds {', '.join(markup)}, which this model reads as markup.",
             "Reword the question, or take another answerer=NAME.",
         )
+    said = "\n".join(line.text for line in lines)
+    if markup := sorted({token for token in special if token in said}):
+        return with_remedy(
+            f"The subtitles of question {question.id} hold {', '.join(markup)}, which this model reads as markup.",
+            "Take it out of their file, or ask without: subtitles=none.",
+        )
     return None
+
+
+def _check_slots(key: str, template: str, needed: Sequence[str], allowed: Sequence[str] = ()) -> None:
+    found = set(_SLOT.findall(template))
+    if not set(needed) <= found <= {*needed, *allowed}:
+        wanted = " and ".join(f"{{{slot}}}" for slot in needed) or "no slot"
+        raise ConfigError(
+            f"answerer.prompt.{key} has the slots {sorted(found)}, and must have {wanted}, and no other",
+            f"write {wanted} once each in answerer.prompt.{key}, in your YAML under conf/answerer/prompt/",
+        )
 
 
 def _filled(template: str, values: Mapping[str, str]) -> str:

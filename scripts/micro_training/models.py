@@ -10,8 +10,10 @@ from typing import Any, Literal
 
 import torch
 import yaml
+from hydra import compose, initialize_config_dir
 
 from pipeline.answerers.prompts import AnswerPrompt
+from pipeline.config import build
 from pipeline.samplers.prompt import FramePrompt
 from scripts.micro_training import tokens
 
@@ -53,13 +55,13 @@ class Wording:
 def wording() -> Wording:
     """From ``conf/``; all three models share it."""
     gens = yaml.safe_load((ROOT / "conf/sampler/gens_3b.yaml").read_text(encoding="utf-8"))
-    qwen = yaml.safe_load((ROOT / "conf/answerer/qwen2_vl_7b.yaml").read_text(encoding="utf-8"))
-    micro = yaml.safe_load((ROOT / "conf/answerer/qwen2_vl_micro.yaml").read_text(encoding="utf-8"))
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        micro = compose("answerer/qwen2_vl_micro").answerer
     return Wording(
         FramePrompt(**gens["prompt"]),
-        AnswerPrompt(**{**qwen["prompt"], **micro["prompt"]}),
-        qwen["images"]["label"],
-        qwen["images"]["after"],
+        build(micro.prompt, "answerer.prompt"),
+        micro.images.label,
+        micro.images.after,
     )
 
 

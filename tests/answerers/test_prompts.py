@@ -1,16 +1,18 @@
 from __future__ import annotations
 
-import pytest
+from dataclasses import replace
 
-from pipeline.answerers.prompts import AnswerPrompt, question_fault
-from pipeline.domain import Question
+import numpy as np
+import pytest
+from wordings import wording
+
+from pipeline.answerers import AnswerRequest
+from pipeline.answerers.prompts import Words, question_fault
+from pipeline.config import conf_dir
+from pipeline.domain import Frame, Question, SubtitleLine, Video
 from pipeline.errors import ConfigError
 
-PROMPT = AnswerPrompt(
-    multiple_choice="{question}\n{options}\nAnswer with the option's letter from the given choices directly.",
-    free="{question}\nAnswer the question using a single word or phrase.",
-    option_line="{letter}. {option}",
-)
+PROMPT = wording("letter_or_phrase")
 
 
 def ask(text: str, *options: str) -> Question:
@@ -33,7 +35,9 @@ def test_braces_in_the_question_are_only_text() -> None:
 
 
 def test_braces_of_a_template_are_only_text() -> None:
-    prompt = AnswerPrompt('{question}\n{options}\nReply {"answer": "X"}', PROMPT.free, "({letter}) {option}")
+    prompt = replace(
+        PROMPT, multiple_choice='{question}\n{options}\nReply {"answer": "X"}', option_line="({letter}) {option}"
+    )
     assert prompt.render(ask("Why?", "a", "b")) == 'Why?\n(A) a\n(B) b\nReply {"answer": "X"}'
 
 
@@ -48,9 +52,8 @@ def test_braces_of_a_template_are_only_text() -> None:
     ],
 )
 def test_a_template_without_its_slots_is_refused(key: str, value: str) -> None:
-    values = {"multiple_choice": PROMPT.multiple_choice, "free": PROMPT.free, "option_line": PROMPT.option_line}
     with pytest.raises(ConfigError, match=f"answerer.prompt.{key}"):
-        AnswerPrompt(**{**values, key: value})
+        replace(PROMPT, **{key: value})
 
 
 @pytest.mark.parametrize(
@@ -75,3 +78,121 @@ def test_a_question_that_can_be_asked() -> None:
     assert question_fault(ask("Which of <these>?", "red", "blue"), ("<image>", "")) is None
     assert question_fault(ask("Which?", *("x" * (i + 1) for i in range(26))), ()) is None
     assert question_fault(Question("q", "v", "Which?", ()), ()) is not None
+
+
+LETTER = "Which colour?\nA. red\nB. blue\nAnswer with the option's letter from the given choices directly."
+SELECT = (
+    "Select the best answer to the following multiple-choice question based on the video{}. Respond with only the "
+    "letter (A, B, C, or D) of the correct option.\nWhich colour?\nA. red\nB. blue\n"
+)
+AND_SUBTITLES = SELECT.format(" and the subtitles")
+LINES = (SubtitleLine(1.04, 2.0, "so we begin"), SubtitleLine(62.0, 70.0, "with {text} {lines}"))
+SAID = "so we begin\nwith {text} {lines}\n"
+
+GOLDEN = {
+    "letter": LETTER,
+    "letter_or_phrase": LETTER,
+    "longvideobench_official": f"Question: {LETTER}",
+    "longvideobench_lmms_eval": f"{LETTER}\n",
+    "mlvu_official": "Question: Which colour?\nOptions:\n(A) red\n(B) blue\nOnly give the best option.",
+    "mlvu_lmms_eval": "Which colour?\n(A) red\n(B) blue\nOnly give the best option.\nBest option: (",
+    "videomme_official": f"{SELECT.format('')}The best answer is:",
+    "videomme_lmms_eval": f"{AND_SUBTITLES}\nAnswer with the option's letter from the given choices directly.",
+    "videomme_lmms_eval_best": f"{AND_SUBTITLES}The best answer is:",
+    "videomme_lmms_eval_qwen3": (
+        "Question: Which colour?\nOptions:\nA. red\nB. blue\nAnswer with the option letter only."
+    ),
+    "lvbench_lmms_eval": "Which colour?\n(A) red\n(B) blue\nAnswer the question with the option letter",
+    "hourvideo": (
+        "##THE MCQ TESTS ARE INCLUDED BELOW:\nQuestion: Which colour?\nAnswers:\nA. red\nB. blue\nReply with one JSON "
+        'object: {"YOUR_ANSWER": the letter of the right answer, "JUSTIFICATION": why, in one sentence}'
+    ),
+}
+"""Each as the code that its YAML names has it."""
+
+
+def test_every_named_prompt_is_held_here() -> None:
+    assert set(GOLDEN) == {path.stem for path in (conf_dir() / "answerer" / "prompt").glob("*.yaml")}
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_the_wording_of_each_named_prompt(name: str) -> None:
+    prompt = wording(name)
+    assert prompt.name == name
+    words = prompt.words(request(ask("Which colour?", "red", "blue")))
+    system = (
+        "Carefully watch this video and pay attention to every detail. Based on your observations, select the best "
+        "option that accurately addresses the question."
+    )
+    expected = (system, "Best Option: (") if name == "mlvu_official" else (None, "")
+    assert words == Words(GOLDEN[name], *expected)
+    assert words.in_one == words.text
+    free = "{}\nAnswer the question using a single word or phrase." if name == "letter_or_phrase" else "{}"
+    assert prompt.words(request(ask("Which colour?"))) == Words(free.format("Which colour?"))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("letter", f"Subtitles of the video:\n1.0s: so we begin\n62.0s: with {{text}} {{lines}}\n{LETTER}"),
+        ("videomme_official", f"This video's subtitles are listed below:\n{SAID}{GOLDEN['videomme_official']}"),
+        ("videomme_lmms_eval", f"This video's subtitles are listed below: \n{SAID}{AND_SUBTITLES}The best answer is:"),
+        (
+            "videomme_lmms_eval_qwen3",
+            f"This video's subtitles are listed below: \n{SAID}{GOLDEN['videomme_lmms_eval_qwen3']}",
+        ),
+    ],
+)
+def test_subtitles_in_one_block_before_the_question(name: str, text: str) -> None:
+    assert wording(name).words(request(ask("Which colour?", "red", "blue"), lines=LINES)) == Words(text)
+
+
+def test_subtitles_between_frames_by_the_middle_of_each_line() -> None:
+    """As ``insert_subtitles_into_frames`` of LongVideoBench's code, whose list is joined by line feeds."""
+    prompt, question = wording("longvideobench_official"), ask("Which colour?", "red", "blue")
+    lines = tuple(
+        SubtitleLine(start, end, text)
+        for start, end, text in ((-1, 0.5, "a"), (0.5, 1.5, "b"), (1, 2, "c"), (8, 30, "d"), (28, 31, "e"))
+    )
+    words = prompt.words(request(question, (1.0, 10.0, 20.0), lines))
+    assert words.between == ("a\n", "b\nc\n", "d\n")
+    assert words.text == f"e\nQuestion: {LETTER}"
+    assert words.before(frames(1.0, 10.0, 20.0)) == words.between
+    assert words.of_last(2).between == ("b\nc\n", "d\n")
+    with pytest.raises(ConfigError, match="between the frames") as raised:
+        _ = words.in_one
+    assert "answerer.form=images" in raised.value.remedy
+    assert "answerer/prompt=videomme_official" in raised.value.remedy
+
+
+def test_options_with_letters_of_their_own_are_not_lettered_twice() -> None:
+    assert PROMPT.render(ask("Which colour?", "A. red", "B. blue")) == LETTER
+    assert PROMPT.render(ask("Which colour?", "(A) red", "(B) blue")) == LETTER
+    assert wording("mlvu_official").render(ask("Which colour?", "A. red", "B. blue")) == GOLDEN["mlvu_official"]
+    assert "A. A. Smith\nB. Jones" in PROMPT.render(ask("Who?", "A. Smith", "Jones"))
+    assert "A. B.\nB. A." in PROMPT.render(ask("Who?", "B.", "A."))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("line", "said"), ("line", "{text} {time}"), ("block", "Subtitles:"), ("multiple_choice", "{question}")],
+)
+def test_a_form_of_subtitles_without_its_slots_is_refused(key: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=rf"answerer\.prompt\.subtitles\.{key}"):
+        replace(PROMPT.subtitles, **{key: value})
+
+
+def test_subtitles_that_hold_markup_cannot_be_asked() -> None:
+    fault = question_fault(ask("Why?"), ("<image>",), (SubtitleLine(0, 1, "an <image> of it"),))
+    assert fault is not None
+    assert "subtitles=none" in fault
+
+
+def frames(*times: float) -> tuple[Frame, ...]:
+    return tuple(Frame(time, place, np.zeros((2, 2, 3), np.uint8)) for place, time in enumerate(times))
+
+
+def request(
+    question: Question, times: tuple[float, ...] = (1.0,), lines: tuple[SubtitleLine, ...] = ()
+) -> AnswerRequest:
+    return AnswerRequest(question, Video("v.mp4", "f", 100.0, 25.0, 2500, 64, 64), frames(*times), lines)
