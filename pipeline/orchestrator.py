@@ -6,10 +6,14 @@ goes on where it was interrupted. Failures of one question or one video are rows
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
+from queue import SimpleQueue
 
 from pipeline.answerers import Answerer, AnswerRequest
+from pipeline.answerers.over_limit import OverLimit, best
 from pipeline.artefacts.cache import RelevanceCache, relevance_key
 from pipeline.artefacts.folder import ANSWERS_FILE, RELEVANCE_FILE, SELECTIONS_FILE
 from pipeline.artefacts.journal import Journal
@@ -89,13 +93,26 @@ def take(selections: Sequence[SelectionRow], folder: Path) -> None:
 
 
 def answer(
-    selections: Sequence[SelectionRow], answerer: Answerer, reader: Reader, batch: int, folder: Path
+    selections: Sequence[SelectionRow],
+    answerer: Answerer,
+    reader: Reader,
+    over_limit: OverLimit,
+    batch: int,
+    folder: Path,
 ) -> list[AnswerRow]:
     """Stage 2: an answer to every question from its selected frames alone, ``batch`` questions at a time."""
-    identity = answerer.identity()
+    identity = {**answerer.identity(), "over_limit": over_limit.value}
     done: dict[str, AnswerRow] = {}
-    open_rows: list[tuple[str, SelectionRow]] = []
+    asked: dict[str, tuple[str, SelectionRow]] = {}
     with Journal(AnswerRow, folder / ANSWERS_FILE) as journal, track("answering", len(selections)) as advance:
+
+        def finish(given: Answer) -> None:
+            key, row = asked.pop(given.question_id)
+            finished = AnswerRow(key, row.sampler, answerer.name, row.question, given)
+            journal.append(finished)
+            done[given.question_id] = finished
+            advance(1)
+
         for row in selections:
             key = _answer_key(row, identity)
             kept = journal.find(row.question.id, key)
@@ -103,18 +120,18 @@ def answer(
                 done[row.question.id] = kept
                 advance(1)
             else:
-                open_rows.append((key, row))
-        # Questions of one video next to each other: it is decoded once for those of a batch.
-        first_seen = {row.question.video: place for place, row in reversed(list(enumerate(selections)))}
-        open_rows.sort(key=lambda item: first_seen[item[1].question.video])
-        for start in range(0, len(open_rows), batch):
-            part = open_rows[start : start + batch]
-            answers = _answers([row for _, row in part], answerer, reader)
-            for (key, row), given in zip(part, answers, strict=True):
-                finished = AnswerRow(key, row.sampler, answerer.name, row.question, given)
-                journal.append(finished)
-                done[row.question.id] = finished
-            advance(len(part))
+                asked[row.question.id] = (key, row)
+        for _, row in list(asked.values()):
+            if row.video is None or not row.selection.frames:
+                finish(_without_frames(row))
+        shown = _Shown([row for _, row in asked.values()], answerer, reader, over_limit, batch)
+        with closing(answerer.answer(shown.requests(), batch)) as answers:
+            for given in answers:
+                finish(shown.told(given))
+                for failed in shown.failures():
+                    finish(failed)
+        for failed in shown.failures():
+            finish(failed)
     return [done[row.question.id] for row in selections]
 
 
@@ -167,34 +184,70 @@ def _answer_key(row: SelectionRow, identity: object) -> str:
     return digest({"video": fingerprint, "frames": shown, "question": asked, "answerer": identity})
 
 
-def _answers(rows: Sequence[SelectionRow], answerer: Answerer, reader: Reader) -> list[Answer]:
-    """The answers of one batch; rows without frames, and videos that fail now, never reach the model."""
-    answers: dict[str, Answer] = {}
-    requests: list[AnswerRequest] = []
-    shown: dict[str, tuple[Frame, ...]] = {}
-    for path, same_video in _rows_by_video(rows).items():
-        try:
-            shown.update(_frames(path, same_video, reader))
-        except VideoError as error:
-            for row in same_video:
-                answers[row.question.id] = Answer(row.question.id, "", status=error.status, detail=str(error))
-    for row in rows:
-        question = row.question
-        if row.video is None or not row.selection.frames:
-            status = row.selection.status if row.selection.status is not Status.OK else Status.NO_FRAMES
-            answers[question.id] = Answer(question.id, "", status=status, detail=row.selection.detail)
-        elif question.id not in answers:
-            requests.append(AnswerRequest(question, row.video, shown[question.id]))
-    if requests:
-        for given in answerer.answer(requests):
-            answers[given.question_id] = given
-    return [answers[row.question.id] for row in rows]
+def _without_frames(row: SelectionRow) -> Answer:
+    status = row.selection.status if row.selection.status is not Status.OK else Status.NO_FRAMES
+    return Answer(row.question.id, "", status=status, detail=row.selection.detail)
+
+
+class _Shown:
+    """The requests of a run, made as they are drawn, from whatever thread; and what did not become one.
+
+    Questions of one video come next to each other, ``batch`` at a time from one pass over its frames.
+    """
+
+    def __init__(
+        self, rows: Sequence[SelectionRow], answerer: Answerer, reader: Reader, over_limit: OverLimit, batch: int
+    ) -> None:
+        self._rows = rows
+        self._answerer = answerer
+        self._reader = reader
+        self._over_limit = over_limit
+        self._batch = batch
+        self._failed: SimpleQueue[Answer] = SimpleQueue()
+        self._left_out: dict[str, tuple[float, ...]] = {}
+
+    def requests(self) -> Iterator[AnswerRequest]:
+        """One a question, except for those whose frames cannot be read now."""
+        for path, same_video in _rows_by_video(self._rows).items():
+            for start in range(0, len(same_video), self._batch):
+                rows = same_video[start : start + self._batch]
+                try:
+                    frames = _frames(path, rows, self._reader)
+                except VideoError as error:
+                    for row in rows:
+                        self._failed.put(Answer(row.question.id, "", status=error.status, detail=str(error)))
+                    continue
+                for row in rows:
+                    yield self._within_limit(row, frames.pop(row.question.id))
+
+    def failures(self) -> Iterator[Answer]:
+        """The questions that did not become requests since this was last asked."""
+        while not self._failed.empty():
+            yield self._failed.get()
+
+    def told(self, given: Answer) -> Answer:
+        """The answer with the frames that were left out of its request."""
+        return replace(given, left_out=self._left_out.pop(given.question_id, ()))
+
+    def _within_limit(self, row: SelectionRow, frames: Sequence[Frame]) -> AnswerRequest:
+        assert row.video is not None
+        request = AnswerRequest(row.question, row.video, tuple(frames))
+        if self._over_limit is OverLimit.REFUSE:
+            return request
+        capacity = self._answerer.capacity(request)
+        if not 0 < capacity < len(frames):
+            return request
+        kept = best(row.selection.frames, capacity)
+        self._left_out[row.question.id] = tuple(
+            frame.time for place, frame in enumerate(frames) if place not in set(kept)
+        )
+        return replace(request, frames=tuple(frames[place] for place in kept))
 
 
 def _rows_by_video(rows: Iterable[SelectionRow]) -> dict[str, list[SelectionRow]]:
     videos: dict[str, list[SelectionRow]] = {}
     for row in rows:
-        if row.video is not None and row.selection.frames:
+        if row.video is not None:
             videos.setdefault(row.video.path, []).append(row)
     return videos
 

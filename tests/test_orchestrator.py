@@ -16,6 +16,7 @@ import pytest
 from made import write_video
 from tiny import write_qwen2_5_vl, write_qwen2_vl
 
+from pipeline.answerers.over_limit import OverLimit
 from pipeline.artefacts.cache import RelevanceCache
 from pipeline.artefacts.folder import ANSWERS_FILE, RELEVANCE_FILE, SELECTIONS_FILE
 from pipeline.artefacts.journal import read_rows
@@ -93,8 +94,10 @@ class Parts:
         node.budget = budget
         return select(rows, build(node, "selection"), self.folder)
 
-    def answer(self, rows: list[SelectionRow], batch: int = 2) -> list[AnswerRow]:
-        return answer(rows, build(self.config.answerer, "answerer"), self.reader, batch, self.folder)
+    def answer(
+        self, rows: list[SelectionRow], batch: int = 2, over_limit: OverLimit = OverLimit.REFUSE
+    ) -> list[AnswerRow]:
+        return answer(rows, build(self.config.answerer, "answerer"), self.reader, over_limit, batch, self.folder)
 
 
 @pytest.fixture
@@ -280,3 +283,23 @@ def test_an_interrupted_command_goes_on_where_it_was(
     lines = found[0].read_bytes().splitlines(keepends=True)
     assert lines[: len(finished)] == finished
     assert len(lines) == MANY
+
+
+def test_more_frames_than_fit_are_refused_or_cut_by_the_rule(parts: Parts, videos: Path, tmp_path: Path) -> None:
+    write_qwen2_vl(tmp_path / "short", context=160)
+    parts.config.answerer.checkpoint.source = str(tmp_path / "short")
+    parts.config.answerer.max_new_tokens = 4
+    parts.config.sampler = parts.config.sampler.copy()
+    selections = parts.select(parts.sample(questions_of(videos)), budget=24)
+    times = {row.question.id: [frame.time for frame in row.selection.frames] for row in selections}
+    scores = {row.question.id: {frame.time: frame.score or 0.0 for frame in row.selection.frames} for row in selections}
+    assert {row.answer.status for row in parts.answer(selections)} == {Status.CONTEXT_EXCEEDED}
+    for row in parts.answer(selections, over_limit=OverLimit.KEEP_BEST):
+        answer, scored = row.answer, scores[row.question.id]
+        assert answer.cost.output_tokens > 0
+        assert answer.left_out
+        assert sorted((*answer.frame_times, *answer.left_out)) == times[row.question.id]
+        assert min(scored[time] for time in answer.frame_times) >= max(scored[time] for time in answer.left_out)
+    resumed = read_rows(AnswerRow, parts.folder / ANSWERS_FILE)
+    assert {row.answer.status for row in parts.answer(selections)} == {Status.CONTEXT_EXCEEDED}
+    assert len(read_rows(AnswerRow, parts.folder / ANSWERS_FILE)) <= len(resumed)

@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from pipeline.domain import Answer, Frame, Question, Video
+from pipeline.domain import Answer, Frame, Question, SubtitleLine, Video
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ class AnswerRequest:
     question: Question
     video: Video
     frames: tuple[Frame, ...]
+    subtitles: tuple[SubtitleLine, ...] = ()
+    """What is said, as far as it is to be given, in order of time."""
 
 
 @runtime_checkable
@@ -59,8 +61,8 @@ class Answerer(Protocol):
         """
         ...
 
-    def answer(self, requests: Iterable[AnswerRequest], batch: int) -> Iterator[Answer]:
-        """An answer a request, each as soon as it is there, in any order.
+    def answer(self, requests: Iterable[AnswerRequest], batch: int) -> Generator[Answer, None, None]:
+        """An answer a request, each as soon as it is there, in any order. Closing it stops the drawing.
 
         Requests are drawn as they are needed, a little ahead and from another thread, so that frames are decoded and
         prepared while the model is busy. A failure of one request is its status and leaves the others alone.
@@ -77,9 +79,3 @@ class Answerer(Protocol):
     def close(self) -> None:
         """Free the model and its device memory."""
         ...
-
-
-def answered(answerer: Answerer, requests: Sequence[AnswerRequest], batch: int = 8) -> list[Answer]:
-    """All answers at once, in the order of the requests."""
-    found = {answer.question_id: answer for answer in answerer.answer(requests, batch)}
-    return [found[request.question.id] for request in requests]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -10,15 +10,14 @@ from typing import Any
 from pipeline.answerers import AnswererLimits, AnswerRequest
 from pipeline.answerers.aria_reader import AriaInputs, AriaReader, frame_tokens
 from pipeline.answerers.labels import FrameLabels
-from pipeline.answerers.local import LocalModel
+from pipeline.answerers.local import LocalAnswerer, LocalModel
 from pipeline.answerers.prompts import AnswerPrompt
-from pipeline.domain import Answer
 from pipeline.models.aria_native import load_native, shape
 from pipeline.models.checkpoint import Checkpoint, fingerprint
 
 
 @dataclass(frozen=True)
-class Aria:
+class Aria(LocalAnswerer[AriaReader]):
     """Answers from frames with ``rhymes-ai/Aria`` or ``Aria-Chat``: each an image of 128 tokens on 490 x 490 pixels."""
 
     name: str
@@ -54,14 +53,6 @@ class Aria:
     def encode(self, request: AnswerRequest) -> AriaInputs:
         """The very inputs that the model gets for a request, not padded. Loads the tokenizer and no weights."""
         return self._local.reader.encode(request.frames, self.prompt.render(request.question))
-
-    def answer(self, requests: Sequence[AnswerRequest]) -> list[Answer]:
-        """One answer a request; the model runs once for all that can be put to it."""
-        return self._local.answer(requests)
-
-    def close(self) -> None:
-        """Free the model and its device memory; the next ``answer`` loads it again."""
-        self._local.close()
 
     @cached_property
     def _local(self) -> LocalModel[AriaReader]:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline.answerers.labels import FrameLabels
-from pipeline.answerers.local import Asked
 from pipeline.domain import Frame
 from pipeline.models.aria_native import AriaShape, open_tokenizer, prompt_tokens, shape
 from pipeline.models.aria_pixels import Pixels, fitted, on_canvas
@@ -109,13 +108,12 @@ class AriaReader:
             "pixel_mask": torch.cat([inside for _, inside in shown]),
         }
 
-    def generate(self, model: Any, batch: Sequence[Asked], max_new_tokens: int) -> list[Generated]:
+    def generate(self, model: Any, batch: Sequence[AriaInputs], max_new_tokens: int) -> list[Generated]:
         """See :class:`pipeline.answerers.local.Reader`."""
         from pipeline.inference.greedy import generate_greedily, pad_token
 
-        encoded = [self.encode(asked.frames, asked.words) for asked in batch]
         patches = model.model.vision_tower.embeddings.patch_embedding.weight
-        inputs = self.collate(encoded, pad_token(model, self.tokenizer), like=patches)
+        inputs = self.collate(batch, pad_token(model, self.tokenizer), like=patches)
         return generate_greedily(model, self.tokenizer, inputs, max_new_tokens)
 
     def _ids(self, frames: Sequence[Frame], words: str) -> list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -10,15 +10,14 @@ from typing import Any
 from pipeline.answerers import AnswererLimits, AnswerRequest
 from pipeline.answerers.internvl_forms import FrameLines
 from pipeline.answerers.internvl_reader import AROUND, InternVLInputs, InternVLReader
-from pipeline.answerers.local import LocalModel
+from pipeline.answerers.local import LocalAnswerer, LocalModel
 from pipeline.answerers.prompts import AnswerPrompt
-from pipeline.domain import Answer
 from pipeline.models.checkpoint import Checkpoint, fingerprint
 from pipeline.models.internvl_family import load_internvl, shape
 
 
 @dataclass(frozen=True)
-class InternVL:
+class InternVL(LocalAnswerer[InternVLReader]):
     """Answers from frames with an ``OpenGVLab/InternVL3-*-hf`` checkpoint, each a line with an image of 256 tokens."""
 
     name: str
@@ -57,14 +56,6 @@ class InternVL:
     def encode(self, request: AnswerRequest) -> InternVLInputs:
         """The very inputs that the model gets for a request, not padded. Loads the tokenizer and no weights."""
         return self._local.reader.encode(request.frames, self.prompt.render(request.question))
-
-    def answer(self, requests: Sequence[AnswerRequest]) -> list[Answer]:
-        """One answer a request; the model runs once for all that can be put to it."""
-        return self._local.answer(requests)
-
-    def close(self) -> None:
-        """Free the model and its device memory; the next ``answer`` loads it again."""
-        self._local.close()
 
     @cached_property
     def _local(self) -> LocalModel[InternVLReader]:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline.answerers.internvl_forms import FrameLines
-from pipeline.answerers.local import Asked
 from pipeline.domain import Frame
 from pipeline.models.chat import load_tokenizer, render_chat, special_tokens, text
 from pipeline.models.checkpoint import Checkpoint, resolve
@@ -96,19 +95,18 @@ class InternVLReader:
         pixels = frame_pixels(self.processor, [frame.pixels for frame in frames])
         return InternVLInputs(torch.tensor(self._ids(frames, words)), pixels)
 
-    def generate(self, model: Any, batch: Sequence[Asked], max_new_tokens: int) -> list[Generated]:
+    def generate(self, model: Any, batch: Sequence[InternVLInputs], max_new_tokens: int) -> list[Generated]:
         """See :class:`pipeline.answerers.local.Reader`."""
         import torch
 
         from pipeline.inference.greedy import generate_greedily, pad_token
         from pipeline.models.prompt_ids import left_padded
 
-        encoded = [self.encode(asked.frames, asked.words) for asked in batch]
         pad = pad_token(model, self.tokenizer)
         inputs = {
-            "input_ids": left_padded([one.input_ids for one in encoded], pad),
-            "attention_mask": left_padded([torch.ones_like(one.input_ids) for one in encoded], 0),
-            "pixel_values": torch.cat([one.pixels for one in encoded]),
+            "input_ids": left_padded([one.input_ids for one in batch], pad),
+            "attention_mask": left_padded([torch.ones_like(one.input_ids) for one in batch], 0),
+            "pixel_values": torch.cat([one.pixels for one in batch]),
         }
         return generate_greedily(model, self.tokenizer, inputs, max_new_tokens)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,9 +11,8 @@ from pipeline.answerers import AnswererLimits, AnswerRequest
 from pipeline.answerers.labels import FrameLabels
 from pipeline.answerers.llava_onevision_forms import ImagesForm, LlavaForm, VideoForm
 from pipeline.answerers.llava_onevision_reader import LlavaReader
-from pipeline.answerers.local import LocalModel
+from pipeline.answerers.local import LocalAnswerer, LocalModel
 from pipeline.answerers.prompts import AnswerPrompt
-from pipeline.domain import Answer
 from pipeline.models.checkpoint import Checkpoint, fingerprint
 from pipeline.models.llava_onevision_family import (
     LLAVA_ONEVISION,
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class LlavaOnevision:
+class LlavaOnevision(LocalAnswerer[LlavaReader]):
     """Answers from frames with a ``llava-hf/llava-onevision-qwen2-*-ov-hf`` checkpoint, or one like it."""
 
     name: str
@@ -69,14 +68,6 @@ class LlavaOnevision:
         """The very arguments of ``forward`` for this request alone. Loads the tokenizer and no weights."""
         reader = self._local.reader
         return reader.collate([reader.encode(request.frames, self.prompt.render(request.question))], pad=0)
-
-    def answer(self, requests: Sequence[AnswerRequest]) -> list[Answer]:
-        """One answer a request; requests that the model can take together are one batch."""
-        return self._local.answer(requests)
-
-    def close(self) -> None:
-        """Free the model and its device memory; the next ``answer`` loads it again."""
-        self._local.close()
 
     @property
     def _form(self) -> LlavaForm:

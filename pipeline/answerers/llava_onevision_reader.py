@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline.answerers.llava_onevision_forms import LlavaForm
-from pipeline.answerers.local import Asked
 from pipeline.domain import Frame
 from pipeline.models.chat import render_chat
 from pipeline.models.checkpoint import Checkpoint, resolve
@@ -98,12 +97,11 @@ class LlavaReader:
         )
         return {**padded(requests, pad), **pictures}
 
-    def generate(self, model: Any, batch: Sequence[Asked], max_new_tokens: int) -> list[Generated]:
+    def generate(self, model: Any, batch: Sequence[LlavaInputs], max_new_tokens: int) -> list[Generated]:
         """See :class:`pipeline.answerers.local.Reader`."""
         from pipeline.inference.greedy import generate_greedily, pad_token
 
-        encoded = [self.encode(asked.frames, asked.words) for asked in batch]
-        inputs = self.collate(encoded, pad_token(model, self.tokenizer))
+        inputs = self.collate(batch, pad_token(model, self.tokenizer))
         return generate_greedily(model, self.tokenizer, inputs, max_new_tokens)
 
     def _ids(self, frames: Sequence[Frame], words: str) -> list[int]:

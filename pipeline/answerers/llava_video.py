@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,19 +10,29 @@ from typing import TYPE_CHECKING, Any, Literal
 from pipeline.answerers import AnswererLimits, AnswerRequest
 from pipeline.answerers.llava_video_forms import TimeInstruction, VideoForm, frames_of_video
 from pipeline.answerers.llava_video_reader import LlavaVideoReader
-from pipeline.answerers.local import LocalModel
+from pipeline.answerers.local import LocalAnswerer, LocalModel
 from pipeline.answerers.prompts import AnswerPrompt
 from pipeline.domain import Answer
 from pipeline.models.checkpoint import Checkpoint, fingerprint
-from pipeline.models.llava_video_config import Pooling, context_tokens, frame_tokens, llava_video_config, pooling_of
+from pipeline.models.llava_video_config import (
+    Pooling,
+    context_tokens,
+    frame_tokens,
+    llava_video_config,
+    newlines_of,
+    pooling_of,
+)
 
 if TYPE_CHECKING:
     import torch
 
 
 @dataclass(frozen=True)
-class LlavaVideo:
-    """Answers from frames with ``lmms-lab/LLaVA-Video-*-Qwen2``, or a checkpoint like it."""
+class LlavaVideo(LocalAnswerer[LlavaVideoReader]):
+    """Answers from frames with ``lmms-lab/LLaVA-Video-*-Qwen2``, or a checkpoint like it.
+
+    ``lmms-lab/llava-onevision-qwen2-*`` is one: the same files, and one newline token at the end of a video.
+    """
 
     name: str
     checkpoint: Checkpoint
@@ -40,7 +50,8 @@ class LlavaVideo:
         """Read from ``config.json``."""
         return AnswererLimits(
             context_tokens=context_tokens(self._config),
-            tokens_per_frame=frame_tokens(self._pooling) + self._form.text_tokens(),
+            tokens_per_frame=frame_tokens(self._pooling, newlines_of(self._config, self.checkpoint.source))
+            + self._form.text_tokens(),
             max_frames=None,
             time_told=self._form.time_told(),
         )
@@ -64,13 +75,13 @@ class LlavaVideo:
         words = self.prompt.render(request.question)
         return collate([self._local.reader.encode(frames_of_video(request), words)], pad=0)
 
-    def answer(self, requests: Sequence[AnswerRequest]) -> list[Answer]:
-        """One answer a request; requests with equally many frames are one batch."""
-        return self._local.answer([replace(request, frames=frames_of_video(request)) for request in requests])
+    def capacity(self, request: AnswerRequest) -> int:
+        """See :class:`pipeline.answerers.Answerer`."""
+        return super().capacity(_of_video(request))
 
-    def close(self) -> None:
-        """Free the model and its device memory; the next ``answer`` loads it again."""
-        self._local.close()
+    def answer(self, requests: Iterable[AnswerRequest], batch: int) -> Generator[Answer, None, None]:
+        """See :class:`pipeline.answerers.Answerer`."""
+        return super().answer(map(_of_video, requests), batch)
 
     @property
     def _form(self) -> VideoForm:
@@ -99,3 +110,7 @@ class LlavaVideo:
         from pipeline.models.llava_video import load_llava_video
 
         return load_llava_video(self.checkpoint, self._pooling, len(self._local.reader.tokenizer))
+
+
+def _of_video(request: AnswerRequest) -> AnswerRequest:
+    return replace(request, frames=frames_of_video(request))

@@ -7,12 +7,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline.answerers.llava_video_forms import IMAGE, VideoForm
-from pipeline.answerers.local import Asked
 from pipeline.domain import Frame
 from pipeline.errors import CheckpointError
 from pipeline.models.chat import load_tokenizer, special_tokens
 from pipeline.models.checkpoint import Checkpoint, resolve
-from pipeline.models.llava_video_config import IMAGE_SIZE, Pooling, context_tokens, frame_tokens, placeholder_id
+from pipeline.models.llava_video_config import (
+    IMAGE_SIZE,
+    Newlines,
+    Pooling,
+    context_tokens,
+    newlines_of,
+    placeholder_id,
+    video_tokens,
+)
 from pipeline.models.remedies import restore
 
 if TYPE_CHECKING:
@@ -29,6 +36,7 @@ class LlavaVideoReader:
     placeholder: int
     """The token id that stands for a place of the video."""
     pooling: Pooling
+    newlines: Newlines
     form: VideoForm
 
     @classmethod
@@ -48,7 +56,8 @@ class LlavaVideoReader:
                 "none is free to stand for the video.",
                 restore("the tokenizer files of the checkpoint"),
             )
-        return cls(tokenizer, context_tokens(config), placeholder, pooling, form)
+        newlines = newlines_of(config, checkpoint.source)
+        return cls(tokenizer, context_tokens(config), placeholder, pooling, newlines, form)
 
     @property
     def markup(self) -> tuple[str, ...]:
@@ -80,17 +89,16 @@ class LlavaVideoReader:
 
         return LlavaVideoInputs(torch.tensor(self._ids(frames, words)), frame_pixels([f.pixels for f in frames]))
 
-    def generate(self, model: Any, batch: Sequence[Asked], max_new_tokens: int) -> list[Generated]:
+    def generate(self, model: Any, batch: Sequence[LlavaVideoInputs], max_new_tokens: int) -> list[Generated]:
         """See :class:`pipeline.answerers.local.Reader`."""
         from pipeline.inference.greedy import generate_greedily, pad_token
         from pipeline.models.llava_video_inputs import collate
 
-        encoded = [self.encode(asked.frames, asked.words) for asked in batch]
-        inputs = collate(encoded, pad_token(model, self.tokenizer))
+        inputs = collate(batch, pad_token(model, self.tokenizer))
         return generate_greedily(model, self.tokenizer, inputs, max_new_tokens)
 
     def _ids(self, frames: Sequence[Frame], words: str) -> list[int]:
         from pipeline.models.llava_video_inputs import prompt_ids
 
-        repeats = frame_tokens(self.pooling) * len(frames)
+        repeats = video_tokens(self.pooling, self.newlines, len(frames))
         return prompt_ids(self.tokenizer, self.form.before(), self.form.after(frames, words), self.placeholder, repeats)

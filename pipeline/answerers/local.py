@@ -1,22 +1,26 @@
 """How a model on this machine is asked: the same for every family, which brings its inputs, its forms and its loading.
 
-What cannot be put to the model is refused before it is loaded. The rest goes to it in batches, halved where memory runs
-out, and each text that comes back is read by :func:`pipeline.answerers.options.conclude`.
+What cannot be put to the model is refused before it is loaded. The rest goes to it in batches of nearly equal length,
+prepared while the model is busy with the batch before, and halved where memory runs out. Each text that comes back is
+read by :func:`pipeline.answerers.options.conclude`.
 """
 
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from pipeline.answerers import AnswerRequest
+from pipeline.answerers.ahead import ahead
 from pipeline.answerers.options import conclude
 from pipeline.answerers.prompts import AnswerPrompt, question_fault
-from pipeline.domain import Answer, Cost, Frame, Status
+from pipeline.domain import Answer, Cost, Frame, Question, Status
 from pipeline.errors import ConfigError, OutOfMemoryError, VideoError, with_remedy
 
 if TYPE_CHECKING:
@@ -25,18 +29,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Asked:
-    """A request that can be put to the model."""
+    """A request that can be put to the model. Its frames are inputs by now, so that their pixels need not be kept."""
 
-    request: AnswerRequest
-    words: str
-    """Question, options and instruction, as :meth:`AnswerPrompt.render` gives them."""
+    question: Question
+    frame_times: tuple[float, ...]
+    """Seconds."""
+    form: str
+    """As :meth:`Reader.describe` has it."""
     tokens: int
     """Length of the whole prompt."""
-
-    @property
-    def frames(self) -> tuple[Frame, ...]:
-        """In order of time."""
-        return self.request.frames
+    alike: Hashable
+    """As :meth:`Reader.alike` has it."""
+    inputs: Any
+    """As :meth:`Reader.encode` gives them."""
 
 
 class Reader(Protocol):
@@ -73,14 +78,20 @@ class Reader(Protocol):
         """Requests whose frames give equal values can be one batch."""
         ...
 
-    def generate(self, model: Any, batch: Sequence[Asked], max_new_tokens: int) -> Sequence[Generated]:
-        """What the model writes for each of a batch. It must not depend on who else is in the batch."""
+    def encode(self, frames: Sequence[Frame], words: str) -> Any:
+        """One request's inputs, not padded; needs no model, and is called while the model is busy."""
+        ...
+
+    def generate(self, model: Any, batch: Sequence[Any], max_new_tokens: int) -> Sequence[Generated]:
+        """What the model writes for each of a batch of :meth:`encode`, whoever else is in the batch."""
         ...
 
 
 SomeReader = TypeVar("SomeReader", bound=Reader)
 
 _NOTHING = Cost()
+_LEAST_FILL = 0.75
+"""Of a batch's longest prompt the shortest has at least this share, so that little is computed for padding."""
 
 
 class LocalModel(Generic[SomeReader]):
@@ -128,22 +139,33 @@ class LocalModel(Generic[SomeReader]):
 
             release(model)
 
-    def answer(self, requests: Sequence[AnswerRequest]) -> list[Answer]:
-        """One answer a request, in their order; see :class:`pipeline.answerers.Answerer`."""
-        answers: dict[int, Answer] = {}
-        batches: dict[Hashable, dict[int, Asked]] = {}
-        for place, request in enumerate(requests):
-            asked = self._asked(request)
-            if isinstance(asked, Answer):
-                answers[place] = asked
-            else:
-                batches.setdefault(self.reader.alike(request.frames), {})[place] = asked
-        for batch in batches.values():
-            answers.update(zip(batch, self._answers(list(batch.values())), strict=True))
-        return [answers[place] for place in range(len(requests))]
+    def capacity(self, request: AnswerRequest) -> int:
+        """See :class:`pipeline.answerers.Answerer`."""
+        words = self._prompt.render(request.question)
+        try:
+            tokens = self.reader.tokens(request.frames, words) if request.frames else 0
+        except VideoError:
+            return len(request.frames)  # they are no matter of number, and the answer says what they are
+        return len(request.frames) if self._fits(tokens) else self._fitting(request.frames, words)
+
+    def answer(self, requests: Iterable[AnswerRequest], batch: int) -> Generator[Answer, None, None]:
+        """See :class:`pipeline.answerers.Answerer`."""
+        pool: list[Asked] = []
+        with closing(ahead(requests, self._asked, batch)) as made:
+            for asked in made:
+                if isinstance(asked, Answer):
+                    yield asked
+                    continue
+                pool.append(asked)
+                if len(pool) >= batch:
+                    yield from self._answers(_taken(pool, batch))
+        while pool:
+            yield from self._answers(_taken(pool, batch))
 
     def _asked(self, request: AnswerRequest) -> Asked | Answer:
         """The request in the model's terms, or the failure that is known before the model is called."""
+        from pipeline.inference.greedy import mapped_out_of_memory
+
         question, frames, reader = request.question, request.frames, self.reader
         if not frames:
             remedy = "See the selection's status; selection.fill=uniform takes frames where the sampler names none."
@@ -152,27 +174,45 @@ class LocalModel(Generic[SomeReader]):
             return self._failed(request, Status.INVALID_QUESTION, fault)
         words = self._prompt.render(question)
         try:
-            asked = Asked(request, words, reader.tokens(frames, words))
+            tokens = reader.tokens(frames, words)
+            if not self._fits(tokens):
+                return self._too_long(request, words, tokens)
+            with mapped_out_of_memory():
+                inputs = reader.encode(frames, words)
         except VideoError as error:
             return self._failed(request, error.status, str(error))
-        return asked if asked.tokens + self._max_new_tokens <= reader.context_tokens else self._too_long(asked)
+        except OutOfMemoryError as error:
+            cost = Cost(prompt_tokens=tokens)
+            detail = self._no_memory(error, len(frames))
+            return self._failed(request, Status.OUT_OF_MEMORY, detail, shown=frames, cost=cost)
+        return Asked(question, _times(request), reader.describe(frames), tokens, reader.alike(frames), inputs)
 
-    def _too_long(self, asked: Asked) -> Answer:
-        frames, reader = asked.frames, self.reader
-        fitting = bisect_right(
+    def _fits(self, tokens: int) -> bool:
+        return tokens + self._max_new_tokens <= self.reader.context_tokens
+
+    def _fitting(self, frames: Sequence[Frame], words: str) -> int:
+        """How many of the frames fit, whichever they are: the last have the longest labels."""
+        return bisect_right(
             range(1, len(frames)),
-            reader.context_tokens - self._max_new_tokens,
-            # The last frames have the longest labels.
-            key=lambda count: reader.tokens(frames[-count:], asked.words),
+            self.reader.context_tokens - self._max_new_tokens,
+            key=lambda count: self.reader.tokens(frames[-count:], words),
         )
-        fewer = f"selection.budget={fitting}" if fitting else "a shorter question, as no frame fits in beside this one"
+
+    def _too_long(self, request: AnswerRequest, words: str, tokens: int) -> Answer:
+        frames, reader = request.frames, self.reader
+        fitting = self._fitting(frames, words)
+        ways = (
+            [f"selection.budget={fitting}", "over_limit=keep_best, which leaves out the lowest scores"]
+            if fitting
+            else ["a shorter question, as no frame fits in beside this one"]
+        )
         detail = with_remedy(
-            f"{len(frames)} frames and the question are {asked.tokens} tokens and {self._max_new_tokens} are kept for "
+            f"{len(frames)} frames and the question are {tokens} tokens and {self._max_new_tokens} are kept for "
             f"the answer, more than the {reader.context_tokens} of the model's context.",
-            _any_of(fewer, *reader.smaller),
+            _any_of(*ways, *reader.smaller),
         )
-        cost = Cost(prompt_tokens=asked.tokens)
-        return self._failed(asked.request, Status.CONTEXT_EXCEEDED, detail, shown=frames, cost=cost)
+        cost = Cost(prompt_tokens=tokens)
+        return self._failed(request, Status.CONTEXT_EXCEEDED, detail, shown=frames, cost=cost)
 
     def _answers(self, batch: Sequence[Asked]) -> list[Answer]:
         """Of requests that can be one batch. What does not fit the memory is tried in halves: answers are the same."""
@@ -188,26 +228,33 @@ class LocalModel(Generic[SomeReader]):
         from pipeline.inference.greedy import mapped_out_of_memory
 
         with mapped_out_of_memory():
-            return self.reader.generate(self.model, batch, self._max_new_tokens)
+            return self.reader.generate(self.model, [asked.inputs for asked in batch], self._max_new_tokens)
 
     def _answer(self, asked: Asked, result: Generated | OutOfMemoryError, seconds: float) -> Answer:
         if isinstance(result, OutOfMemoryError):
-            fewer = [f"selection.budget={len(asked.frames) // 2}"] if len(asked.frames) > 1 else []
-            others = ("answerer.checkpoint.device=spread over more GPUs", "a smaller answerer=NAME")
-            detail = with_remedy(
-                f"{result.problem} It was tried alone, as with execution.answer_batch=1.",
-                _any_of(*fewer, *self.reader.smaller, *others),
+            return Answer(
+                question_id=asked.question.id,
+                text="",
+                status=Status.OUT_OF_MEMORY,
+                detail=self._no_memory(result, len(asked.frame_times)),
+                form=asked.form,
+                frame_times=asked.frame_times,
+                cost=Cost(seconds, asked.tokens),
             )
-            cost = Cost(seconds, asked.tokens)
-            return self._failed(asked.request, Status.OUT_OF_MEMORY, detail, shown=asked.frames, cost=cost)
         return conclude(
-            asked.request.question,
+            asked.question,
             result.text,
             truncated=not result.ended,
-            form=self.reader.describe(asked.frames),
-            frame_times=_times(asked.request),
+            form=asked.form,
+            frame_times=asked.frame_times,
             cost=Cost(seconds, asked.tokens, len(result.tokens)),
         )
+
+    def _no_memory(self, error: OutOfMemoryError, frames: int) -> str:
+        fewer = [f"selection.budget={frames // 2}"] if frames > 1 else []
+        others = ("answerer.checkpoint.device=spread over more GPUs", "a smaller answerer=NAME")
+        problem = f"{error.problem} It was tried alone, as with execution.answer_batch=1."
+        return with_remedy(problem, _any_of(*fewer, *self.reader.smaller, *others))
 
     def _failed(
         self, request: AnswerRequest, status: Status, detail: str, shown: Sequence[Frame] = (), cost: Cost = _NOTHING
@@ -221,6 +268,44 @@ class LocalModel(Generic[SomeReader]):
             frame_times=_times(request),
             cost=cost,
         )
+
+
+class LocalAnswerer(ABC, Generic[SomeReader]):
+    """The part of an answerer that all models on this machine share; a family adds its settings and limits."""
+
+    @property
+    @abstractmethod
+    def _local(self) -> LocalModel[SomeReader]:
+        """The model, made once."""
+
+    def capacity(self, request: AnswerRequest) -> int:
+        """See :class:`pipeline.answerers.Answerer`."""
+        return self._local.capacity(request)
+
+    def answer(self, requests: Iterable[AnswerRequest], batch: int) -> Generator[Answer, None, None]:
+        """See :class:`pipeline.answerers.Answerer`."""
+        return self._local.answer(requests, batch)
+
+    def close(self) -> None:
+        """Free the model and its device memory; the next ``answer`` loads it again."""
+        self._local.close()
+
+
+def _taken(pool: list[Asked], most: int) -> list[Asked]:
+    """Take out of the pool its first, with those that are nearest to it in length and can go with it."""
+    first = pool[0]
+    near = sorted(
+        (asked for asked in pool if asked.alike == first.alike and asked.tokens >= _LEAST_FILL * first.tokens),
+        key=lambda asked: abs(asked.tokens - first.tokens),
+    )
+    batch = [first]
+    for asked in near:
+        lengths = [other.tokens for other in (*batch, asked)]
+        if asked is not first and len(batch) < most and min(lengths) >= _LEAST_FILL * max(lengths):
+            batch.append(asked)
+    chosen = {id(asked) for asked in batch}
+    pool[:] = [asked for asked in pool if id(asked) not in chosen]
+    return batch
 
 
 def _any_of(*remedies: str) -> str:

@@ -7,7 +7,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipeline.answerers.local import Asked
 from pipeline.answerers.qwen_forms import QwenForm
 from pipeline.domain import Frame
 from pipeline.models.chat import load_tokenizer, render_chat, special_tokens
@@ -89,16 +88,15 @@ class QwenReader:
         times = [frame.time for frame in frames]
         return self.form.inputs(self.tokenizer, self._rendered(frames, words), images, times)
 
-    def generate(self, model: Any, batch: Sequence[Asked], max_new_tokens: int) -> list[Generated]:
+    def generate(self, model: Any, batch: Sequence[QwenInputs], max_new_tokens: int) -> list[Generated]:
         """See :class:`pipeline.answerers.local.Reader`."""
         from pipeline.inference.greedy import generate_greedily, pad_token
         from pipeline.models.qwen_inputs import collate
         from pipeline.models.qwen_positions import true_times
 
-        encoded = [self.encode(asked.frames, asked.words) for asked in batch]
-        grid_times = [one.grid_times for one in encoded]
+        grid_times = [one.grid_times for one in batch]
         with true_times(model, grid_times) if any(grid_times) else nullcontext():
-            inputs = collate(encoded, pad_token(model, self.tokenizer))
+            inputs = collate(batch, pad_token(model, self.tokenizer))
             return generate_greedily(model, self.tokenizer, inputs, max_new_tokens)
 
     def _rendered(self, frames: Sequence[Frame], words: str) -> str:

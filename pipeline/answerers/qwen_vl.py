@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pipeline.answerers import AnswererLimits, AnswerRequest
 from pipeline.answerers.labels import FrameLabels
-from pipeline.answerers.local import LocalModel
+from pipeline.answerers.local import LocalAnswerer, LocalModel
 from pipeline.answerers.prompts import AnswerPrompt
 from pipeline.answerers.qwen_forms import ImagesForm, QwenForm, VideoForm
 from pipeline.answerers.qwen_reader import QwenReader
-from pipeline.domain import Answer
 from pipeline.models.checkpoint import Checkpoint, fingerprint
 from pipeline.models.qwen_family import context_tokens, family, load_qwen
 from pipeline.models.qwen_pixels import FrameScale
@@ -25,7 +24,7 @@ _USUAL_FRAME = (720, 1280)
 
 
 @dataclass(frozen=True)
-class QwenVL:
+class QwenVL(LocalAnswerer[QwenReader]):
     """Answers from frames with a checkpoint of the Qwen2-VL or Qwen2.5-VL family; its ``config.json`` says which."""
 
     kind: ClassVar[str] = "qwen_vl"
@@ -81,14 +80,6 @@ class QwenVL:
             VideoError: the frames cannot be put in this form.
         """
         return self._local.reader.encode(request.frames, self.prompt.render(request.question))
-
-    def answer(self, requests: Sequence[AnswerRequest]) -> list[Answer]:
-        """One answer a request; the model runs once for all that can be put to it."""
-        return self._local.answer(requests)
-
-    def close(self) -> None:
-        """Free the model and its device memory; the next ``answer`` loads it again."""
-        self._local.close()
 
     @cached_property
     def _scale(self) -> FrameScale:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Literal
 
 from pipeline.answerers import AnswererLimits, AnswerRequest
 from pipeline.answerers.labels import FrameLabels
-from pipeline.answerers.local import LocalModel
+from pipeline.answerers.local import LocalAnswerer, LocalModel
 from pipeline.answerers.prompts import AnswerPrompt
 from pipeline.answerers.vila_reader import VilaForm, VilaInputs, VilaReader
-from pipeline.domain import Answer
 from pipeline.models.checkpoint import Checkpoint, fingerprint
 from pipeline.models.vila_config import VilaConfig, read_config
 from pipeline.models.vila_conversations import ConversationName
@@ -21,7 +20,7 @@ _AUTHORS = FrameLabels(label="", after="\n")
 
 
 @dataclass(frozen=True)
-class Vila:
+class Vila(LocalAnswerer[VilaReader]):
     """Answers from frames with a checkpoint of VILA-1.5 as released.
 
     Its context holds 4096 tokens, some 19 frames of the SigLIP models and 14 of the 40B. The authors' code cuts longer
@@ -69,14 +68,6 @@ class Vila:
     def encode(self, request: AnswerRequest) -> VilaInputs:
         """The very inputs that the model gets for a request, not padded. Loads the tokenizer and no weights."""
         return self._local.reader.encode(request.frames, self.prompt.render(request.question))
-
-    def answer(self, requests: Sequence[AnswerRequest]) -> list[Answer]:
-        """One answer a request; the model runs once for all that can be put to it."""
-        return self._local.answer(requests)
-
-    def close(self) -> None:
-        """Free the model and its device memory; the next ``answer`` loads it again."""
-        self._local.close()
 
     @property
     def _form(self) -> VilaForm:

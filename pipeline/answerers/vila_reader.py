@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline.answerers.labels import ORDER_ALONE, FrameLabels
-from pipeline.answerers.local import Asked
 from pipeline.domain import Frame
 from pipeline.errors import ConfigError
 from pipeline.models.checkpoint import Checkpoint, resolve
@@ -111,20 +110,19 @@ class VilaReader:
 
         return VilaInputs(torch.tensor(self._ids(frames, words)), torch.from_numpy(self.pixels_of(frames)))
 
-    def generate(self, model: Any, batch: Sequence[Asked], max_new_tokens: int) -> list[Generated]:
+    def generate(self, model: Any, batch: Sequence[VilaInputs], max_new_tokens: int) -> list[Generated]:
         """See :class:`pipeline.answerers.local.Reader`."""
         import torch
 
         from pipeline.inference.greedy import generate_greedily, pad_token
         from pipeline.models.prompt_ids import left_padded
 
-        encoded = [self.encode(asked.frames, asked.words) for asked in batch]
-        ids = left_padded([one.input_ids for one in encoded], pad_token(model.llm, self.tokens_of))
+        ids = left_padded([one.input_ids for one in batch], pad_token(model.llm, self.tokens_of))
         with torch.inference_mode():
-            embeddings = model.embeddings(ids, [one.pixels for one in encoded])
+            embeddings = model.embeddings(ids, [one.pixels for one in batch])
         inputs = {
             "input_ids": ids.clamp(min=0),  # only their number counts beside embeddings
-            "attention_mask": left_padded([torch.ones_like(one.input_ids) for one in encoded], 0),
+            "attention_mask": left_padded([torch.ones_like(one.input_ids) for one in batch], 0),
             "inputs_embeds": embeddings,
         }
         return generate_greedily(model.llm, self.tokens_of, inputs, max_new_tokens)

@@ -10,7 +10,7 @@ from pipeline.config import build
 from pipeline.domain import Status
 from pipeline.reports.page import report_on
 
-SHARED = ("benchmark", "limit", "selection", "reader", "execution", "paths")
+SHARED = ("benchmark", "limit", "over_limit", "selection", "reader", "execution", "paths")
 
 
 def run(config: DictConfig) -> int:

@@ -16,6 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from pipeline.answerers import Answerer
+from pipeline.answerers.over_limit import OverLimit
 from pipeline.artefacts.cache import RelevanceCache
 from pipeline.artefacts.folder import CONFIG_FILE, RUN_FILE, write_questions
 from pipeline.artefacts.journal import sole_writer
@@ -38,6 +39,7 @@ class Surroundings:
     reader: Reader
     cache: RelevanceCache
     answer_batch: int
+    over_limit: OverLimit
 
 
 def surroundings(config: DictConfig) -> Surroundings:
@@ -53,7 +55,15 @@ def surroundings(config: DictConfig) -> Surroundings:
         )
     cache = RelevanceCache(Path(config.paths.cache))
     cache.check_writable()
-    return Surroundings(build(config.reader, "reader", config.plugins), cache, batch)
+    return Surroundings(build(config.reader, "reader", config.plugins), cache, batch, _over_limit(config))
+
+
+def _over_limit(config: DictConfig) -> OverLimit:
+    """Where a verb has no second stage the rule is of no consequence."""
+    rule = config.get("over_limit", OverLimit.REFUSE.value)
+    if rule not in list(OverLimit):
+        raise ConfigError(f"over_limit={rule} is no rule.", f"one of {', '.join(OverLimit)}: over_limit=keep_best")
+    return OverLimit(rule)
 
 
 @contextmanager
@@ -104,7 +114,7 @@ def second_stage(
     """Answers to all questions; the answerer's model is gone when this returns."""
     write_questions([row.question for row in selections], folder)
     with closing(answerer):
-        return answer(selections, answerer, around.reader, around.answer_batch, folder)
+        return answer(selections, answerer, around.reader, around.over_limit, around.answer_batch, folder)
 
 
 def exit_code(statuses: Sequence[Status]) -> int:

@@ -15,6 +15,7 @@ import pytest
 import tiny_aria
 import tiny_yi_vl
 import torch
+from asking import answered
 from hydra import compose, initialize_config_dir
 
 from pipeline.answerers import Answerer, AnswerRequest
@@ -72,8 +73,9 @@ def test_every_yaml_names_its_checkpoint_and_tells_the_true_times(name: str, sou
 
 def test_building_and_limits_import_no_torch(folder: Path) -> None:
     code = (
-        "import sys; from pipeline.config import build, conf_dir; from omegaconf import OmegaConf;"
-        f"node = OmegaConf.load(conf_dir() / 'answerer/aria.yaml'); node.checkpoint.source = {str(folder)!r};"
+        "import sys; from pipeline.config import build, conf_dir; from hydra import compose, initialize_config_dir;"
+        "initialize_config_dir(str(conf_dir()), version_base='1.3').__enter__();"
+        f"node = compose('answerer/aria', ['answerer.checkpoint.source=' + {str(folder)!r}]).answerer;"
         "answerer = build(node, 'answerer'); answerer.identity(); answerer.limits();"
         "assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
     )
@@ -144,7 +146,7 @@ def test_answers_are_those_of_stock_generate(answerer: Aria) -> None:
     for asked in ASKED:
         found = by_stock(answerer, asked)
         kept = [token for token in found if token not in (2, reader.tokenizer.eos_token_id)]
-        assert answerer.answer([asked])[0].text.strip() == reader.tokenizer.decode(kept).strip()
+        assert answered(answerer, [asked])[0].text.strip() == reader.tokenizer.decode(kept).strip()
 
 
 @torch.inference_mode()
@@ -157,19 +159,19 @@ def test_the_mask_reaches_the_model(answerer: Aria) -> None:
 
 
 def test_an_answer_is_the_same_alone_and_in_any_batch(answerer: Aria) -> None:
-    together = answerer.answer(ASKED)
+    together = answered(answerer, ASKED)
     for asked, answer in zip(ASKED, together, strict=True):
-        (alone,) = answerer.answer([asked])
+        (alone,) = answered(answerer, [asked])
         assert (alone.text, alone.status) == (answer.text, answer.status)
         assert answer.frame_times == tuple(frame.time for frame in asked.frames)
         assert answer.cost.prompt_tokens == len(answerer.encode(asked).input_ids)
         assert answer.form.startswith("images on 490 x 490 pixels; time: text before each image")
-    assert [answer.text for answer in answerer.answer(ASKED[::-1])] == [answer.text for answer in together[::-1]]
+    assert [answer.text for answer in answered(answerer, ASKED[::-1])] == [answer.text for answer in together[::-1]]
 
 
 def test_pictures_and_their_times_reach_the_model(answerer: Aria) -> None:
     def says(*times: float, seed: int = 0) -> str:
-        return answerer.answer([request("Why?", frames(*times, seed=seed))])[0].text
+        return answered(answerer, [request("Why?", frames(*times, seed=seed))])[0].text
 
     assert len({says(0.0, 1.0, seed=seed) for seed in range(3)}) > 1
     assert len({says(0.0, time) for time in (1.0, 50.0, 1000.0)}) > 1
@@ -194,7 +196,7 @@ def test_limits_hold_for_what_a_request_really_takes(answerer: Aria) -> None:
 
 def test_markers_in_a_question_are_refused(answerer: Aria) -> None:
     for marker in ("<|img|>", "<|im_end|>", "<fim_suffix>"):
-        (answer,) = answerer.answer([request(f"What is {marker}?", frames(0.0))])
+        (answer,) = answered(answerer, [request(f"What is {marker}?", frames(0.0))])
         assert answer.status is Status.INVALID_QUESTION
         assert marker in answer.detail
 
@@ -202,7 +204,7 @@ def test_markers_in_a_question_are_refused(answerer: Aria) -> None:
 def test_gens_is_no_answerer(tmp_path: Path, answerer: Aria) -> None:
     other = tiny_yi_vl.write_yi_vl(tmp_path)
     wrong = dataclasses.replace(answerer, checkpoint=dataclasses.replace(answerer.checkpoint, source=str(other)))
-    for call in (wrong.limits, lambda: wrong.answer(ASKED)):
+    for call in (wrong.limits, lambda: answered(wrong, ASKED)):
         with pytest.raises(CheckpointError, match="is not Aria: its model_type is yi_vl"):
             call()
 
@@ -214,7 +216,7 @@ def test_files_of_another_checkpoint_are_refused(tmp_path: Path, answerer: Aria)
     config = json.loads(file.read_text())
     file.write_text(json.dumps(config | {"image_token_index": 11}))
     with pytest.raises(CheckpointError, match="image_token_index=11"):
-        wrong.answer(ASKED)
+        answered(wrong, ASKED)
     file.write_text(json.dumps(config | {"projector_patch_to_query_dict": {"4900": 256}}))
     with pytest.raises(CheckpointError, match="1225"):
         wrong.limits()

@@ -12,6 +12,7 @@ import pytest
 import tiny
 import tiny_internvl
 import torch
+from asking import answered
 from hydra import compose, initialize_config_dir
 
 from pipeline.answerers import Answerer, AnswerRequest
@@ -126,23 +127,23 @@ def test_answers_are_those_of_stock_generate(answerer: InternVL) -> None:
                 max_new_tokens=8,
             )
         expected = tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)
-        assert answerer.answer([asked])[0].text.strip() == expected.strip()
+        assert answered(answerer, [asked])[0].text.strip() == expected.strip()
 
 
 def test_an_answer_is_the_same_alone_and_in_any_batch(answerer: InternVL) -> None:
-    together = answerer.answer(ASKED)
+    together = answered(answerer, ASKED)
     for asked, answer in zip(ASKED, together, strict=True):
-        (alone,) = answerer.answer([asked])
+        (alone,) = answered(answerer, [asked])
         assert (alone.text, alone.status) == (answer.text, answer.status)
         assert answer.frame_times == tuple(frame.time for frame in asked.frames)
         assert answer.cost.prompt_tokens == len(answerer.encode(asked).input_ids)
         assert answer.form.startswith("images of 56 x 56 pixels; time: text before each image")
-    assert [answer.text for answer in answerer.answer(ASKED[::-1])] == [answer.text for answer in together[::-1]]
+    assert [answer.text for answer in answered(answerer, ASKED[::-1])] == [answer.text for answer in together[::-1]]
 
 
 def test_pictures_and_their_times_reach_the_model(answerer: InternVL) -> None:
     def says(*times: float, seed: int = 0) -> str:
-        return answerer.answer([request("Why?", frames(*times, seed=seed))])[0].text
+        return answered(answerer, [request("Why?", frames(*times, seed=seed))])[0].text
 
     assert len({says(0.0, 1.0, seed=seed) for seed in range(3)}) > 1
     assert len({says(0.0, time) for time in (1.0, 50.0, 1000.0)}) > 1
@@ -157,7 +158,7 @@ def test_limits_hold_for_what_a_request_really_takes(answerer: InternVL) -> None
 
 def test_markers_in_a_question_are_refused(answerer: InternVL) -> None:
     for marker in ("<img>", "<IMG_CONTEXT>", "<|im_end|>"):
-        (answer,) = answerer.answer([request(f"What is {marker}?", frames(0.0))])
+        (answer,) = answered(answerer, [request(f"What is {marker}?", frames(0.0))])
         assert answer.status is Status.INVALID_QUESTION
         assert marker in answer.detail
 
@@ -165,12 +166,12 @@ def test_markers_in_a_question_are_refused(answerer: InternVL) -> None:
 def test_other_models_are_named(tmp_path: Path, answerer: InternVL) -> None:
     other = tiny.write_qwen2_vl(tmp_path)
     wrong = dataclasses.replace(answerer, checkpoint=dataclasses.replace(answerer.checkpoint, source=str(other)))
-    for call in (wrong.limits, lambda: wrong.answer(ASKED)):
+    for call in (wrong.limits, lambda: answered(wrong, ASKED)):
         with pytest.raises(CheckpointError, match="model_type is qwen2_vl"):
             call()
     (other / "config.json").write_text(json.dumps({"model_type": "internvl_chat"}))
     with pytest.raises(CheckpointError, match=r"(?s)authors' code.*InternVL3-8B-hf"):
-        wrong.answer(ASKED)
+        answered(wrong, ASKED)
 
 
 @pytest.mark.parametrize(("key", "value"), [("image_mean", [0.5, 0.5, 0.5]), ("size", {"height": 384, "width": 384})])
@@ -182,7 +183,7 @@ def test_image_settings_of_another_model_are_refused(
     file.write_text(json.dumps(json.loads(file.read_text()) | {key: value}))
     wrong = dataclasses.replace(answerer, checkpoint=dataclasses.replace(answerer.checkpoint, source=str(folder)))
     with pytest.raises(CheckpointError, match=r"image_mean|384"):
-        wrong.answer(ASKED)
+        answered(wrong, ASKED)
 
 
 def test_the_identity_follows_what_decides_answers_and_not_what_decides_speed(answerer: InternVL) -> None:

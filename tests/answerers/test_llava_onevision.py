@@ -13,24 +13,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-from omegaconf import OmegaConf
+from asking import answered
+from hydra import compose, initialize_config_dir
 from tiny import write_llava_onevision
+from wordings import wording
 
 from pipeline.answerers import Answerer, AnswerRequest
 from pipeline.answerers.labels import FrameLabels
 from pipeline.answerers.llava_onevision import LlavaOnevision
-from pipeline.answerers.prompts import AnswerPrompt
 from pipeline.config import build, conf_dir
 from pipeline.domain import Frame, Question, Status, Video
 from pipeline.errors import CheckpointError, ConfigError
 from pipeline.models.checkpoint import Checkpoint
 
 FORMS = ("images", "video")
-PROMPT = AnswerPrompt(
-    multiple_choice="{question}\n{options}\nAnswer with the option's letter from the given choices directly.",
-    free="{question}\nAnswer the question using a single word or phrase.",
-    option_line="{letter}. {option}",
-)
+PROMPT = wording("letter_or_phrase")
 VIDEO = Video("clip.mp4", "0f", 60.0, 10.0, 600, 80, 45)
 
 
@@ -95,7 +92,7 @@ def test_images_are_what_the_stock_processor_makes(folder: Path) -> None:
         expected = ours._local.model(**{k: v.float() if k == "pixel_values" else v for k, v in theirs.items()}).logits
         tokens = ours._local.model.generate(**theirs, do_sample=False, max_new_tokens=6, repetition_penalty=1.0)
     assert torch.equal(logits, expected)
-    assert ours.answer([asked])[0].text == ours._local.reader.tokenizer.decode(
+    assert answered(ours, [asked])[0].text == ours._local.reader.tokenizer.decode(
         tokens[0, theirs["input_ids"].shape[1] :], skip_special_tokens=True
     )
 
@@ -125,8 +122,8 @@ def test_a_batch_answers_as_its_requests_do_alone(folder: Path, form: str) -> No
 
     ours = answerer(folder, form)
     requests = [request(3), request(1), request(3, "Why?", None), request(2, "Which colour is shown first?")]
-    together = ours.answer(requests)
-    alone = [ours.answer([asked])[0] for asked in requests]
+    together = answered(ours, requests)
+    alone = [answered(ours, [asked])[0] for asked in requests]
     assert [a.text for a in together] == [a.text for a in alone]
     assert [a.cost.prompt_tokens for a in together] == [a.cost.prompt_tokens for a in alone]
     assert len({a.text for a in together}) == 4  # what the model sees matters
@@ -143,7 +140,7 @@ def test_one_frame_is_one_patch_as_among_others(folder: Path) -> None:
     ours = answerer(folder)
     ids = [(ours.encode(request(n))["input_ids"] == ours._tower.image_token_id).sum() for n in (1, 2, 5)]
     assert ids == [17, 34, 85]
-    (answer,) = ours.answer([request(1)])
+    (answer,) = answered(ours, [request(1)])
     assert answer.cost.output_tokens > 0
 
 
@@ -160,14 +157,14 @@ def test_limits_say_what_a_frame_costs(folder: Path, form: str, pictures: int) -
 @pytest.mark.parametrize("form", FORMS)
 def test_too_many_frames_are_refused_before_the_call(tmp_path: Path, form: str) -> None:
     ours = answerer(write_llava_onevision(tmp_path / "short", context=120), form)
-    answers = ours.answer([request(40), request(1)])
+    answers = answered(ours, [request(40), request(1)])
     assert answers[0].status is Status.CONTEXT_EXCEEDED
     assert answers[1].cost.output_tokens > 0
     fitting = int(re.search(r"selection\.budget=(\d+)", answers[0].detail)[1])  # type: ignore[index]
-    assert ours.answer([request(fitting)])[0].status is not Status.CONTEXT_EXCEEDED
-    assert ours.answer([request(fitting + 1)])[0].status is Status.CONTEXT_EXCEEDED
+    assert answered(ours, [request(fitting)])[0].status is not Status.CONTEXT_EXCEEDED
+    assert answered(ours, [request(fitting + 1)])[0].status is Status.CONTEXT_EXCEEDED
     assert ("answerer.form=video" in answers[0].detail) == (form == "images")
-    (long,) = ours.answer([request(1, "why " * 200)])
+    (long,) = answered(ours, [request(1, "why " * 200)])
     assert (long.status, "shorter question" in long.detail) == (Status.CONTEXT_EXCEEDED, True)
 
 
@@ -179,7 +176,7 @@ def test_too_many_frames_are_refused_before_the_call(tmp_path: Path, form: str) 
 def test_a_question_with_markup_or_without_text_is_refused(
     folder: Path, form: str, text: str, options: tuple[str, ...] | None
 ) -> None:
-    bad, good = answerer(folder, form).answer([request(2, text, options), request(3)])
+    bad, good = answered(answerer(folder, form), [request(2, text, options), request(3)])
     assert (bad.question_id, bad.status, bad.text) == ("q2", Status.INVALID_QUESTION, "")
     assert good.cost.output_tokens > 0
     assert bad.detail
@@ -192,7 +189,7 @@ def test_out_of_memory_is_the_failure_of_the_request_that_is_too_large(
 
     ours = answerer(folder)
     requests = [request(2), request(3), request(9), request(1)]
-    expected = [a.text for a in ours.answer(requests)]
+    expected = [a.text for a in answered(ours, requests)]
     generate = ours._local.model.generate
 
     def small_memory(**inputs: Any) -> Any:
@@ -201,7 +198,7 @@ def test_out_of_memory_is_the_failure_of_the_request_that_is_too_large(
         return generate(**inputs)
 
     monkeypatch.setattr(ours._local.model, "generate", small_memory)
-    answers = ours.answer(requests)
+    answers = answered(ours, requests)
     assert [a.status is Status.OUT_OF_MEMORY for a in answers] == [False, False, True, False]
     assert [a.text for a in answers] == [*expected[:2], "", expected[3]]
     assert "selection.budget=4" in answers[2].detail
@@ -246,15 +243,15 @@ def test_a_folder_that_does_not_fit_together_is_refused(folder: Path, tmp_path: 
     settings = broken / "preprocessor_config.json"
     settings.write_text(settings.read_text().replace('"height": 56', '"height": 64'))
     with pytest.raises(CheckpointError, match="56 x 56"):
-        answerer(broken).answer([request(1)])
+        answered(answerer(broken), [request(1)])
     settings.unlink()
     with pytest.raises(CheckpointError, match="image settings"):
-        answerer(broken).answer([request(1)])
+        answered(answerer(broken), [request(1)])
     shutil.copy(folder / "preprocessor_config.json", settings)
     template = json.loads((broken / "chat_template.json").read_text())["chat_template"]
     (broken / "chat_template.json").write_text(json.dumps({"chat_template": template.replace("<video>", "")}))
     with pytest.raises(CheckpointError, match="<video> 0 times for 1 pictures"):
-        answerer(broken, "video").answer([request(1)])
+        answered(answerer(broken, "video"), [request(1)])
 
 
 def test_times_are_told_or_not(folder: Path) -> None:
@@ -264,7 +261,7 @@ def test_times_are_told_or_not(folder: Path) -> None:
     assert "not told" in answerer(folder, "video").limits().time_told
     words = timed._local.reader.tokenizer.decode(untimed.encode(request(2))["input_ids"][0]).replace("<image>", "")
     assert words.startswith("<|im_start|>user \n  Which colour?")
-    assert [timed.answer([request(2)])[0].form, untimed.answer([request(2)])[0].form] == [
+    assert [answered(timed, [request(2)])[0].form, answered(untimed, [request(2)])[0].form] == [
         "images of 56 x 56 pixels; time: text before each image: '12.5s: '",
         "images of 56 x 56 pixels; time: not told: images in their order",
     ]
@@ -275,8 +272,8 @@ def test_times_are_told_or_not(folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["llava_onevision_0_5b", "llava_onevision_7b"])
 def test_the_shipped_settings_build(name: str) -> None:
-    node = OmegaConf.load(conf_dir() / "answerer" / f"{name}.yaml")
-    made = build(node, "answerer")  # type: ignore[arg-type]
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        made = build(compose(f"answerer/{name}").answerer, "answerer")
     assert (made.name, made.checkpoint.source.startswith("llava-hf/")) == (name, True)
     assert made.prompt == PROMPT
 

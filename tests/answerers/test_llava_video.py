@@ -13,21 +13,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from asking import answered
 from tiny_llava_video import HIDDEN, PADDING_ROWS, TOWER, VISION, VISION_LAYERS, VISION_MLP, write_llava_video
+from wordings import wording
 
 from pipeline.answerers import Answerer, AnswerRequest
 from pipeline.answerers.llava_video import LlavaVideo
-from pipeline.answerers.prompts import AnswerPrompt
 from pipeline.domain import Frame, Question, Status, Video
 from pipeline.errors import CheckpointError
 from pipeline.models.checkpoint import Checkpoint
 
 POOLINGS = {"bilinear": 210, "average": 182}
-PROMPT = AnswerPrompt(
-    multiple_choice="{question}\n{options}\nAnswer with the option's letter from the given choices directly.",
-    free="{question}\nAnswer the question using a single word or phrase.",
-    option_line="{letter}. {option}",
-)
+PROMPT = wording("letter_or_phrase")
 VIDEO = Video("clip.mp4", "0f", 60.04, 10.0, 600, 80, 45)
 
 
@@ -84,7 +81,7 @@ def test_every_answer_says_how_time_was_told(folder: Path) -> None:
     forms = {}
     for mode in ("official", "selected", "none"):
         ours = answerer(folder, time_instruction=mode)
-        [answer] = ours.answer([request(2)])
+        [answer] = answered(ours, [request(2)])
         forms[mode] = answer.form
         assert f"time_instruction={mode}" in answer.form
         assert ours.limits().time_told in answer.form
@@ -163,9 +160,9 @@ def test_a_batch_answers_as_its_requests_do_alone(folder: Path, monkeypatch: pyt
     monkeypatch.setattr(llava_video, "_FRAMES_AT_ONCE", 2)  # so that the tower's parts cut through videos
     ours = answerer(folder)
     requests = [request(3), request(1), request(3, "Why is the sky so blue?", None), request(2, "Which is first?")]
-    together = ours.answer(requests)
+    together = answered(ours, requests)
     monkeypatch.undo()
-    alone = [ours.answer([asked])[0] for asked in requests]
+    alone = [answered(ours, [asked])[0] for asked in requests]
     assert [a.text for a in together] == [a.text for a in alone]
     assert [a.cost.prompt_tokens for a in together] == [a.cost.prompt_tokens for a in alone]
     assert len({a.text for a in together}) == 4  # what the model sees matters
@@ -188,27 +185,27 @@ def test_too_many_frames_are_refused_before_the_call(tmp_path: Path) -> None:
     # The smaller of the two limits holds: the authors' code would cut the prompt there.
     ours = answerer(write_llava_video(tmp_path / "short", config={"tokenizer_model_max_length": 1000}))
     assert ours.limits().context_tokens == 1000
-    long, short = ours.answer([request(9), request(1)])
+    long, short = answered(ours, [request(9), request(1)])
     assert (long.status, long.text) == (Status.CONTEXT_EXCEEDED, "")
     assert short.cost.output_tokens > 0
     assert "answerer.pooling=average" in long.detail
     fitting = int(re.search(r"selection\.budget=(\d+)", long.detail)[1])  # type: ignore[index]
-    assert ours.answer([request(fitting)])[0].status is not Status.CONTEXT_EXCEEDED
-    assert ours.answer([request(fitting + 1)])[0].status is Status.CONTEXT_EXCEEDED
+    assert answered(ours, [request(fitting)])[0].status is not Status.CONTEXT_EXCEEDED
+    assert answered(ours, [request(fitting + 1)])[0].status is Status.CONTEXT_EXCEEDED
 
 
 @pytest.mark.parametrize(("text", "options"), [("  ", None), ("What is <image>?", None), ("W?", ("a<|im_end|>", "b"))])
 def test_a_question_with_markup_or_without_text_is_refused(
     folder: Path, text: str, options: tuple[str, ...] | None
 ) -> None:
-    bad, good = answerer(folder).answer([request(2, text, options), request(3)])
+    bad, good = answered(answerer(folder), [request(2, text, options), request(3)])
     assert (bad.question_id, bad.status, bad.text) == ("q2", Status.INVALID_QUESTION, "")
     assert bad.detail
     assert good.cost.output_tokens > 0
 
 
 def test_no_frames_are_no_answer(folder: Path) -> None:
-    [answer] = answerer(folder).answer([dataclasses.replace(request(1), frames=())])
+    [answer] = answered(answerer(folder), [dataclasses.replace(request(1), frames=())])
     assert answer.status is Status.NO_FRAMES
 
 
@@ -219,7 +216,7 @@ def test_out_of_memory_is_the_failure_of_the_request_that_is_too_large(
 
     ours = answerer(folder)
     requests = [request(2), request(2, "Why?"), request(4), request(1)]
-    expected = [a.text for a in ours.answer(requests)]
+    expected = [a.text for a in answered(ours, requests)]
     generate = ours._local.model.generate
 
     def small_memory(**inputs: Any) -> Any:
@@ -228,7 +225,7 @@ def test_out_of_memory_is_the_failure_of_the_request_that_is_too_large(
         return generate(**inputs)
 
     monkeypatch.setattr(ours._local.model, "generate", small_memory)
-    answers = ours.answer(requests)
+    answers = answered(ours, requests)
     assert [a.status is Status.OUT_OF_MEMORY for a in answers] == [False, False, True, False]
     assert [a.text for a in answers] == [*expected[:2], "", expected[3]]
     assert "selection.budget=2" in answers[2].detail
@@ -236,17 +233,17 @@ def test_out_of_memory_is_the_failure_of_the_request_that_is_too_large(
 
 def test_closed_and_asked_again_it_answers_the_same(folder: Path) -> None:
     ours = answerer(folder)
-    [before] = ours.answer([request(2)])
+    [before] = answered(ours, [request(2)])
     ours.close()
     assert "model" not in ours._local.__dict__
-    [after] = ours.answer([request(2)])
+    [after] = answered(ours, [request(2)])
     assert before.text == after.text
 
 
 def test_padding_rows_of_the_vocabulary_are_never_written(folder: Path) -> None:
     """Here they would win every step; the authors' loader cuts them off."""
     ours = answerer(folder)
-    [answer] = ours.answer([request(2)])
+    [answer] = answered(ours, [request(2)])
     assert answer.text
     assert ours._local.model.lm_head.weight.shape[0] == len(ours._local.reader.tokenizer)
 
@@ -275,13 +272,13 @@ def test_the_checkpoint_says_how_it_pools(tmp_path: Path) -> None:
     unknown = write_llava_video(tmp_path / "max", config={"mm_spatial_pool_mode": "max"})
     with pytest.raises(CheckpointError, match=r"'max'.*\n?.*answerer\.pooling=bilinear"):
         answerer(unknown).limits()
-    assert answerer(unknown, pooling="average").answer([request(1)])[0].cost.output_tokens > 0
+    assert answered(answerer(unknown, pooling="average"), [request(1)])[0].cost.output_tokens > 0
 
 
 @pytest.mark.parametrize("model_type", ["llava", "llava_qwen"])
 def test_both_names_of_the_model_type_are_this_model(tmp_path: Path, model_type: str) -> None:
     ours = answerer(write_llava_video(tmp_path, config={"model_type": model_type}))
-    assert ours.answer([request(1)])[0].cost.output_tokens > 0
+    assert answered(ours, [request(1)])[0].cost.output_tokens > 0
 
 
 @pytest.mark.parametrize(
@@ -305,7 +302,7 @@ def test_what_is_not_llava_video_is_refused_by_name(tmp_path: Path, change: dict
     with pytest.raises(CheckpointError, match=message):
         answerer(folder).limits()
     with pytest.raises(CheckpointError, match=message):
-        answerer(folder).answer([request(1)])
+        answered(answerer(folder), [request(1)])
 
 
 def damaged(name: str, kind: str) -> dict[str, Any]:
@@ -333,7 +330,7 @@ def damaged(name: str, kind: str) -> dict[str, Any]:
 def test_one_tensor_too_few_or_too_many_ends_the_load(tmp_path: Path, name: str, kind: str) -> None:
     ours = answerer(write_llava_video(tmp_path, tensors=damaged(name, kind)))
     with pytest.raises(CheckpointError, match=rf"1 {kind}"):
-        ours.answer([request(1)])
+        answered(ours, [request(1)])
 
 
 def test_the_released_tower_is_known_without_looking(tmp_path: Path) -> None:
@@ -352,12 +349,12 @@ def test_the_released_tower_is_known_without_looking(tmp_path: Path) -> None:
 def test_a_folder_that_does_not_fit_together_is_refused(folder: Path, tmp_path: Path) -> None:
     full = write_llava_video(tmp_path / "full", padding_rows=0)
     with pytest.raises(CheckpointError, match="none is free to stand for the video"):
-        answerer(full).answer([request(1)])
+        answered(answerer(full), [request(1)])
     broken = tmp_path / "broken"
     shutil.copytree(folder, broken)
     next(broken.glob("*.safetensors")).unlink()
     with pytest.raises(CheckpointError, match="incomplete"):
-        answerer(broken).answer([request(1)])
+        answered(answerer(broken), [request(1)])
 
 
 def test_construction_imports_no_torch() -> None:

@@ -13,6 +13,7 @@ import tiny
 import tiny_aria
 import tiny_internvl
 import tiny_qwen3_vl
+from asking import answered
 from hydra import compose, initialize_config_dir
 
 from pipeline.answerers import Answerer, AnswerRequest
@@ -85,7 +86,7 @@ def asked(frames: int, text: str = "Why?", options: tuple[str, ...] | None = Non
 
 def test_a_failure_says_what_was_to_be_shown_and_what_to_do(answerer: Any, case: tuple[str, str]) -> None:
     requests = [asked(0), asked(2, " "), asked(100), asked(1)]
-    answers = answerer.answer(requests)
+    answers = answered(answerer, requests)
     assert [answer.status for answer in answers[:3]] == [
         Status.NO_FRAMES,
         Status.INVALID_QUESTION,
@@ -102,18 +103,18 @@ def test_a_failure_says_what_was_to_be_shown_and_what_to_do(answerer: Any, case:
 
 def test_the_budget_that_fits_is_named(answerer: Any) -> None:
     request = asked(100)
-    (answer,) = answerer.answer([request])
+    (answer,) = answered(answerer, [request])
     named = re.search(r"selection\.budget=(\d+)", answer.detail)
     assert named is not None
     # Of the last frames, whose labels are the longest.
     last = [dataclasses.replace(request, frames=request.frames[-int(named[1]) - more :]) for more in (0, 1)]
-    fits, exceeds = answerer.answer(last)
+    (fits,), (exceeds,) = (answered(answerer, [one]) for one in last)
     assert fits.cost.output_tokens > 0
     assert exceeds.status is Status.CONTEXT_EXCEEDED
 
 
 def test_a_question_that_leaves_no_room_for_a_frame_is_to_be_shortened(answerer: Any) -> None:
-    (answer,) = answerer.answer([asked(1, "why " * 300)])
+    (answer,) = answered(answerer, [asked(1, "why " * 300)])
     assert answer.status is Status.CONTEXT_EXCEEDED
     assert "selection.budget" not in answer.detail
     assert "shorter question" in answer.detail
@@ -121,7 +122,7 @@ def test_a_question_that_leaves_no_room_for_a_frame_is_to_be_shortened(answerer:
 
 def test_remedies_name_settings_that_this_form_has(folders: dict[str, Path]) -> None:
     def remedy(family: str, *overrides: str) -> str:
-        (answer,) = small(folders, family, *overrides).answer([asked(100)])
+        (answer,) = answered(small(folders, family, *overrides), [asked(100)])
         return answer.detail.split("what to do: ")[1]
 
     assert "answerer.max_pixels=3200" in remedy("qwen2_vl")
@@ -143,7 +144,7 @@ def test_memory_that_runs_out_while_frames_are_prepared_is_the_requests_failure(
 
     encode = type(answerer._local.reader).encode
     monkeypatch.setattr(type(answerer._local.reader), "encode", prepare)
-    large, one = answerer.answer([asked(2), asked(1)])
+    large, one = answered(answerer, [asked(2), asked(1)])
     assert large.status is Status.OUT_OF_MEMORY
     assert large.frame_times == (0.0, 2.0)
     assert large.cost.prompt_tokens > 0
@@ -158,9 +159,9 @@ def test_an_answer_needs_a_token(answerer: Any) -> None:
 
 
 def test_close_frees_the_model_and_a_later_answer_loads_it_again(answerer: Any) -> None:
-    before = answerer.answer([asked(1)])
+    before = answered(answerer, [asked(1)])
     model = answerer._local.model
     answerer.close()
     answerer.close()
     assert sum(parameter.numel() for parameter in model.parameters()) == 0
-    assert answerer.answer([asked(1)])[0].text == before[0].text
+    assert answered(answerer, [asked(1)])[0].text == before[0].text

@@ -13,6 +13,7 @@ import pytest
 import tiny
 import tiny_qwen3_vl
 import torch
+from asking import answered
 from hydra import compose, initialize_config_dir
 from safetensors.torch import load_file
 
@@ -146,7 +147,7 @@ def test_kept_marks_are_around_what_the_stock_processor_writes(plain: dict[str, 
     assert turn(words(plain["qwen3_vl"], asked)) == f"{expected}Why?"
     kept = dataclasses.replace(plain["qwen3_vl"], video=TimedVideoForm(0.0, "keep"))
     assert turn(words(kept, asked)) == f"<|vision_start|>{expected}<|vision_end|>Why?"
-    assert kept.answer([asked])[0].cost.prompt_tokens == len(kept.encode(asked).input_ids)
+    assert answered(kept, [asked])[0].cost.prompt_tokens == len(kept.encode(asked).input_ids)
 
 
 def test_pixels_are_the_stock_pil_processors(plain: dict[str, Qwen3VL]) -> None:
@@ -181,14 +182,14 @@ def test_experts_of_the_hub_are_loaded_the_right_way_round(plain: dict[str, Qwen
 @pytest.mark.parametrize("form", FORMS)
 def test_an_answer_is_the_same_alone_and_in_any_batch(plain: dict[str, Qwen3VL], family: str, form: Any) -> None:
     answerer = dataclasses.replace(plain[family], form=form)
-    together = answerer.answer(ASKED)
+    together = answered(answerer, ASKED)
     for asked, answer in zip(ASKED, together, strict=True):
-        (alone,) = answerer.answer([asked])
+        (alone,) = answered(answerer, [asked])
         assert (alone.text, alone.status) == (answer.text, answer.status)
         assert answer.frame_times == tuple(frame.time for frame in asked.frames)
         assert answer.cost.prompt_tokens == answerer.encode(asked).tokens
         assert answer.form.startswith(f"{form} of 64 x 96 pixels")
-    assert [answer.text for answer in answerer.answer(ASKED[::-1])] == [answer.text for answer in together[::-1]]
+    assert [answer.text for answer in answered(answerer, ASKED[::-1])] == [answer.text for answer in together[::-1]]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -214,7 +215,7 @@ def test_answers_are_those_of_stock_generate(plain: dict[str, Qwen3VL], family: 
             pad_token_id=tokenizer.pad_token_id,
         )
     expected = tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)
-    assert answerer.answer([ASKED[1]])[0].text.strip() == expected.strip()
+    assert answered(answerer, [ASKED[1]])[0].text.strip() == expected.strip()
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -222,7 +223,7 @@ def test_pictures_and_their_times_reach_the_model(plain: dict[str, Qwen3VL], for
     answerer = dataclasses.replace(plain["qwen3_vl"], form=form)
 
     def says(*times: float, seed: int = 0) -> str:
-        return answerer.answer([request("Why?", frames(*times, seed=seed))])[0].text
+        return answered(answerer, [request("Why?", frames(*times, seed=seed))])[0].text
 
     assert len({says(0.0, 1.0, seed=seed) for seed in range(3)}) > 1
     assert len({says(0.0, time) for time in (1.0, 50.0, 1000.0)}) > 1
@@ -245,19 +246,19 @@ def test_limits_hold_for_what_a_request_really_takes(plain: dict[str, Qwen3VL], 
 
 def test_frames_of_several_sizes_are_images_but_no_video(plain: dict[str, Qwen3VL]) -> None:
     mixed = request("Why?", (*frames(0.0), *frames(1.0, height=160, width=90)))
-    assert dataclasses.replace(plain["qwen3_vl"], form="images").answer([mixed])[0].cost.output_tokens > 0
-    (answer,) = plain["qwen3_vl"].answer([mixed])
+    assert answered(dataclasses.replace(plain["qwen3_vl"], form="images"), [mixed])[0].cost.output_tokens > 0
+    (answer,) = answered(plain["qwen3_vl"], [mixed])
     assert answer.status is Status.UNREADABLE_VIDEO
     assert "answerer.frame_size=[288,512]" in answer.detail  # which this family can take
     one_shape = dataclasses.replace(plain["qwen3_vl"], frame_size=(64, 64))
-    assert one_shape.answer([mixed])[0].cost.output_tokens > 0
+    assert answered(one_shape, [mixed])[0].cost.output_tokens > 0
 
 
 def test_another_family_is_named(tmp_path: Path, plain: dict[str, Qwen3VL]) -> None:
     other = tiny.write_qwen2_5_vl(tmp_path)
     checkpoint = dataclasses.replace(plain["qwen3_vl"].checkpoint, source=str(other))
     answerer = dataclasses.replace(plain["qwen3_vl"], checkpoint=checkpoint)
-    for call in (answerer.limits, lambda: answerer.answer(ASKED)):
+    for call in (answerer.limits, lambda: answered(answerer, ASKED)):
         with pytest.raises(CheckpointError, match=r"not Qwen3-VL or .*model_type is qwen2_5_vl"):
             call()
 
@@ -271,10 +272,10 @@ def test_image_settings_of_another_model_are_refused(tmp_path: Path, plain: dict
     settings = file.read_text()
     file.write_text(settings.replace('"patch_size": 16', '"patch_size": 14'))
     with pytest.raises(CheckpointError, match=r"\(14, 2, 2\).*\(16, 2, 2\)"):
-        answerer.answer(ASKED)
+        answered(answerer, ASKED)
     file.write_text(settings.replace("0.5", "0.48"))
     with pytest.raises(CheckpointError, match="image_mean"):
-        answerer.answer(ASKED)
+        answered(answerer, ASKED)
 
 
 def test_the_identity_follows_what_decides_answers_and_not_what_decides_speed(plain: dict[str, Qwen3VL]) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from asking import answered
 from hydra import compose, initialize_config_dir
 
 from pipeline.answerers import Answerer, AnswerRequest
@@ -89,9 +90,10 @@ def test_building_and_limits_import_no_torch(folders: dict[str, Path]) -> None:
     import subprocess
 
     code = (
-        "import sys; from pipeline.config import build, conf_dir; from omegaconf import OmegaConf;"
-        "node = OmegaConf.load(conf_dir() / 'answerer/qwen2_vl_7b.yaml');"
-        f"node.checkpoint.source = {str(folders['qwen2_vl'])!r};"
+        "import sys; from pipeline.config import build, conf_dir; from hydra import compose, initialize_config_dir;"
+        "initialize_config_dir(str(conf_dir()), version_base='1.3').__enter__();"
+        f"source = 'answerer.checkpoint.source=' + {str(folders['qwen2_vl'])!r};"
+        "node = compose('answerer/qwen2_vl_7b', [source]).answerer;"
         "answerer = build(node, 'answerer'); answerer.identity();"
         "assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
     )
@@ -102,23 +104,23 @@ def test_building_and_limits_import_no_torch(folders: dict[str, Path]) -> None:
 @pytest.mark.parametrize("form", ["images", "video"])
 def test_an_answer_is_the_same_alone_and_in_any_batch(plain: dict[str, QwenVL], family: str, form: Any) -> None:
     answerer = dataclasses.replace(plain[family], form=form)
-    together = answerer.answer(ASKED)
+    together = answered(answerer, ASKED)
     assert [answer.question_id for answer in together] == ["a", "b", "c"]
     for asked, answer in zip(ASKED, together, strict=True):
-        (alone,) = answerer.answer([asked])
+        (alone,) = answered(answerer, [asked])
         assert alone.text == answer.text
         assert alone.status == answer.status
         assert answer.frame_times == tuple(frame.time for frame in asked.frames)
         assert answer.cost.prompt_tokens == answerer.encode(asked).tokens
         assert answer.form.startswith(f"{form} of 56 x 84 pixels")
-    assert [a.text for a in answerer.answer(ASKED[::-1])] == [a.text for a in together[::-1]]
+    assert [a.text for a in answered(answerer, ASKED[::-1])] == [a.text for a in together[::-1]]
     answerer.close()
 
 
 @pytest.mark.parametrize("form", ["images", "video"])
 def test_answers_come_from_the_pictures(plain: dict[str, QwenVL], form: Any) -> None:
     answerer = dataclasses.replace(plain["qwen2_vl"], form=form)
-    texts = {answerer.answer([request("Why?", None, frames(0.0, 1.0, seed=seed))])[0].text for seed in range(3)}
+    texts = {answered(answerer, [request("Why?", None, frames(0.0, 1.0, seed=seed))])[0].text for seed in range(3)}
     assert len(texts) > 1
 
 
@@ -136,7 +138,7 @@ def test_the_time_between_frames_reaches_the_model_where_limits_say_so(
 ) -> None:
     answerer = dataclasses.replace(plain[family], form=form)
     near, far = frames(0.0, 1.0), frames(0.0, 1000.0)
-    first, second = (answerer.answer([request("Why?", None, shown)])[0].text for shown in (near, far))
+    first, second = (answered(answerer, [request("Why?", None, shown)])[0].text for shown in (near, far))
     assert (first != second) == told
     assert ("not told" in answerer.limits().time_told) != told
 
@@ -195,7 +197,7 @@ def test_failures_of_some_requests_leave_the_others_alone(plain: dict[str, QwenV
         request("Why?", None, (), "no_frames"),
         request("Why?", None, frames(0.0, height=4, width=1200), "strip"),
     ]
-    answers = {answer.question_id: answer for answer in answerer.answer([bad[0], ASKED[0], *bad[1:], ASKED[1]])}
+    answers = {answer.question_id: answer for answer in answered(answerer, [bad[0], ASKED[0], *bad[1:], ASKED[1]])}
     assert answers["no_text"].status is Status.INVALID_QUESTION
     assert answers["markup"].status is Status.INVALID_QUESTION
     assert "<|image_pad|>" in answers["markup"].detail
@@ -203,15 +205,15 @@ def test_failures_of_some_requests_leave_the_others_alone(plain: dict[str, QwenV
     assert answers["no_frames"].status is Status.NO_FRAMES
     assert answers["strip"].status is Status.UNREADABLE_VIDEO
     assert all(not answers[one.question.id].text for one in bad)
-    assert answers["a"].text == answerer.answer(ASKED[:1])[0].text
+    assert answers["a"].text == answered(answerer, ASKED[:1])[0].text
     assert answers["b"].text
 
 
 def test_frames_of_several_sizes_are_images_but_no_video(plain: dict[str, QwenVL]) -> None:
     mixed = request("Why?", None, (*frames(0.0), *frames(1.0, height=160, width=90)))
-    assert plain["qwen2_vl"].answer([mixed])[0].status is Status.OK
+    assert answered(plain["qwen2_vl"], [mixed])[0].status is Status.OK
     video = dataclasses.replace(plain["qwen2_vl"], form="video")
-    (answer,) = video.answer([mixed])
+    (answer,) = answered(video, [mixed])
     assert answer.status is Status.UNREADABLE_VIDEO
     assert "answerer.form=images" in answer.detail
     with pytest.raises(VideoError, match="differ in size"):
@@ -222,13 +224,13 @@ def test_too_long_a_prompt_is_known_before_the_model_is_called(tmp_path: Path, p
     small = tiny.write_qwen2_vl(tmp_path, context=150)
     checkpoint = dataclasses.replace(plain["qwen2_vl"].checkpoint, source=str(small))
     answerer = dataclasses.replace(plain["qwen2_vl"], checkpoint=checkpoint)
-    (answer,) = answerer.answer([request("Why?", None, frames(*map(float, range(20))))])
+    (answer,) = answered(answerer, [request("Why?", None, frames(*map(float, range(20))))])
     assert answer.status is Status.CONTEXT_EXCEEDED
     assert "more than the 150" in answer.detail
     assert "selection.budget=" in answer.detail
     assert "answerer.max_pixels=" in answer.detail
     assert "model" not in answerer._local.__dict__, "no weights were loaded"
-    assert answerer.answer([request("Why?", None, frames(0.0))])[0].status is Status.OK
+    assert answered(answerer, [request("Why?", None, frames(0.0))])[0].status is Status.OK
 
 
 def test_a_request_that_does_not_fit_the_memory_is_its_own_failure(
@@ -244,18 +246,18 @@ def test_a_request_that_does_not_fit_the_memory_is_its_own_failure(
 
     monkeypatch.setattr(answerer._local.model, "generate", hungry)
     large = request("Why?", None, frames(*map(float, range(5))), "large")
-    answers = answerer.answer([ASKED[0], large, ASKED[1]])
+    answers = answered(answerer, [ASKED[0], large, ASKED[1]])
     assert [answer.status is Status.OUT_OF_MEMORY for answer in answers] == [False, True, False]
     assert "answerer.max_pixels=" in answers[1].detail
     assert "selection.budget=" in answers[1].detail
-    assert answers[0].text == plain["qwen2_vl"].answer(ASKED[:1])[0].text
+    assert answers[0].text == answered(plain["qwen2_vl"], ASKED[:1])[0].text
 
 
 def test_another_family_is_named(tmp_path: Path, plain: dict[str, QwenVL]) -> None:
     other = tiny.write_llava_onevision(tmp_path)
     checkpoint = dataclasses.replace(plain["qwen2_vl"].checkpoint, source=str(other))
     answerer = dataclasses.replace(plain["qwen2_vl"], checkpoint=checkpoint)
-    for call in (answerer.limits, lambda: answerer.answer(ASKED)):
+    for call in (answerer.limits, lambda: answered(answerer, ASKED)):
         with pytest.raises(CheckpointError, match="model_type is llava_onevision"):
             call()
 
@@ -302,6 +304,6 @@ def test_settings_that_cannot_be_are_refused_when_built(override: str, message: 
 def test_a_gpu_in_float32_says_what_a_cpu_says(plain: dict[str, QwenVL], family: str, form: Any) -> None:
     here = dataclasses.replace(plain[family], form=form)
     there = dataclasses.replace(here, checkpoint=dataclasses.replace(here.checkpoint, device="cuda:0", dtype="float32"))
-    assert [a.text for a in there.answer(ASKED)] == [a.text for a in here.answer(ASKED)]
+    assert [a.text for a in answered(there, ASKED)] == [a.text for a in answered(here, ASKED)]
     half = dataclasses.replace(there, checkpoint=dataclasses.replace(there.checkpoint, dtype="bfloat16"))
-    assert all(answer.status in (Status.OK, Status.UNPARSED) for answer in half.answer(ASKED))
+    assert all(answer.status in (Status.OK, Status.UNPARSED) for answer in answered(half, ASKED))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import pickle
 import shutil
 import subprocess
 import sys
@@ -14,12 +15,13 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import torch
+from asking import answered
 from safetensors.torch import load_file, save_file
 from tiny_vila import CONTEXT, LAYERS, Kind, intern_vit_patches, write_vila
+from wordings import wording
 
 from pipeline.answerers import Answerer, AnswerRequest
 from pipeline.answerers.labels import FrameLabels
-from pipeline.answerers.prompts import AnswerPrompt
 from pipeline.answerers.vila import Vila
 from pipeline.domain import Frame, Question, Status, Video
 from pipeline.errors import CheckpointError, ConfigError
@@ -30,11 +32,7 @@ from pipeline.models.vila_tokenizer import SlowLlama
 
 KINDS = get_args(Kind)
 CONVERSATION = {"3b": "vicuna_v1", "8b": "llama_3", "40b": "hermes-2"}
-PROMPT = AnswerPrompt(
-    multiple_choice="{question}\n{options}\nAnswer with the option's letter from the given choices directly.",
-    free="{question}",
-    option_line="{letter}. {option}",
-)
+PROMPT = wording()
 VIDEO = Video("clip.mp4", "0f", 60.0, 10.0, 600, 80, 45)
 
 
@@ -66,8 +64,8 @@ def test_a_batch_answers_as_its_requests_do_alone(folders: dict[str, Path], kind
     ours = answerer(folders[kind])
     assert isinstance(ours, Answerer)
     requests = [request(3), request(1), request(3, "Why?", None), request(2, "What happens first?")]
-    together = ours.answer(requests)
-    assert [a.text for a in together] == [ours.answer([asked])[0].text for asked in requests]
+    together = answered(ours, requests)
+    assert [a.text for a in together] == [answered(ours, [asked])[0].text for asked in requests]
     assert len({a.text for a in together}) == 4  # what the model sees matters
     assert [len(a.frame_times) for a in together] == [3, 1, 3, 2]
     for asked, answer in zip(requests, together, strict=True):
@@ -90,7 +88,7 @@ def test_the_answer_is_what_the_parts_say_step_by_step(folders: dict[str, Path],
             token = int(model.llm(inputs_embeds=embedded).logits[0, -1].argmax())
             written.append(token)
             embedded = torch.cat([embedded, model.llm.get_input_embeddings()(torch.tensor([[token]]))], dim=1)
-    assert ours.answer([asked])[0].text == ours._local.reader.tokens_of.decode(written)
+    assert answered(ours, [asked])[0].text == ours._local.reader.tokens_of.decode(written)
 
 
 def test_intern_vit_is_that_of_its_authors(folders: dict[str, Path]) -> None:
@@ -111,7 +109,7 @@ def test_intern_vit_is_that_of_its_authors(folders: dict[str, Path]) -> None:
 def test_an_even_grid_is_not_padded(tmp_path: Path) -> None:
     ours = answerer(write_vila(tmp_path, "40b", image_size=56))
     assert (ours.encode(request(2)).input_ids == IMAGE_ID).sum() == 2 * 4
-    assert ours.answer([request(2)])[0].cost.output_tokens > 0
+    assert answered(ours, [request(2)])[0].cost.output_tokens > 0
 
 
 @pytest.mark.parametrize("kind", ["3b", "40b"])
@@ -131,7 +129,7 @@ def test_parts_that_do_not_match_end_the_load(
         tensors[name] = tensor[:-1].clone()
     save_file(tensors, file, metadata={"format": "pt"})
     with pytest.raises(CheckpointError, match=f"1 {fault}") as error:
-        answerer(tmp_path / "copy").answer([request(1)])
+        answered(answerer(tmp_path / "copy"), [request(1)])
     assert part in error.value.problem
 
 
@@ -140,29 +138,29 @@ def test_a_part_that_is_not_there(folders: dict[str, Path], tmp_path: Path, part
     shutil.copytree(folders["40b"], tmp_path / "copy")
     shutil.rmtree(tmp_path / "copy" / part)
     with pytest.raises(CheckpointError, match=part):
-        answerer(tmp_path / "copy").answer([request(1)])
+        answered(answerer(tmp_path / "copy"), [request(1)])
 
 
 def test_a_tower_of_another_size_than_announced(folders: dict[str, Path], tmp_path: Path) -> None:
     small = write_vila(tmp_path, "40b", image_size=56)
     shutil.copyfile(folders["40b"] / "config.json", small / "config.json")
     with pytest.raises(CheckpointError, match="4 x 4 patches"):
-        answerer(small).answer([request(1)])
+        answered(answerer(small), [request(1)])
 
 
 def test_too_many_frames_are_refused_with_the_number_that_fits(folders: dict[str, Path], kind: str) -> None:
     ours = answerer(folders[kind])
     many = request(100)
-    [refused] = ours.answer([many])
+    [refused] = answered(ours, [many])
     assert refused.status is Status.CONTEXT_EXCEEDED
     assert f"more than the {CONTEXT} of the model's context" in refused.detail
     assert refused.cost.prompt_tokens == len(ours.encode(many).input_ids)  # nothing was cut
-    fitting = int(refused.detail.partition("selection.budget=")[2].split(".")[0])
+    fitting = int(refused.detail.partition("selection.budget=")[2].split(",")[0])
     assert 0 < fitting <= (ours.limits().max_frames or 0) < 100
-    [fits] = ours.answer([dataclasses.replace(many, frames=many.frames[-fitting:])])
+    [fits] = answered(ours, [dataclasses.replace(many, frames=many.frames[-fitting:])])
     assert fits.cost.prompt_tokens + 6 <= CONTEXT
     assert len(fits.frame_times) == fitting
-    [one_more] = ours.answer([dataclasses.replace(many, frames=many.frames[-fitting - 1 :])])
+    [one_more] = answered(ours, [dataclasses.replace(many, frames=many.frames[-fitting - 1 :])])
     assert one_more.status is Status.CONTEXT_EXCEEDED
 
 
@@ -201,7 +199,7 @@ def test_the_turn_ends_where_the_conversation_says(folders: dict[str, Path], kin
     end = ours._local.reader.tokens_of.source.vocabulary[stop]
     head = ours._local.model.llm.lm_head
     hook = head.register_forward_hook(lambda *call: call[2].index_fill(-1, torch.tensor([end]), 1e6))
-    [answer] = ours.answer([request(2)])
+    [answer] = answered(ours, [request(2)])
     hook.remove()
     assert answer.status is Status.EMPTY_ANSWER
     assert answer.cost.output_tokens == 0
@@ -209,16 +207,16 @@ def test_the_turn_ends_where_the_conversation_says(folders: dict[str, Path], kin
 
 @pytest.mark.parametrize("text", ["What is <image>?", "Is it <|im_end|>?"])
 def test_markers_in_a_question_are_refused(folders: dict[str, Path], text: str) -> None:
-    [answer] = answerer(folders["40b"]).answer([request(1, text)])
+    [answer] = answered(answerer(folders["40b"]), [request(1, text)])
     assert answer.status is Status.INVALID_QUESTION
 
 
 def test_a_conversation_that_the_tokenizer_does_not_know(folders: dict[str, Path]) -> None:
     with pytest.raises(ConfigError, match=r"needs <\|im_end\|>") as error:
-        answerer(folders["3b"], conversation="hermes-2").answer([request(1)])
+        answered(answerer(folders["3b"], conversation="hermes-2"), [request(1)])
     assert "answerer.conversation=auto" in error.value.remedy
     asked = answerer(folders["40b"], conversation="hermes-2")
-    assert asked.answer([request(1)])[0].text == answerer(folders["40b"]).answer([request(1)])[0].text
+    assert answered(asked, [request(1)])[0].text == answered(answerer(folders["40b"]), [request(1)])[0].text
 
 
 @pytest.fixture
@@ -298,11 +296,11 @@ def test_yi_is_known_by_its_size(altered: Callable[..., Path], folders: dict[str
 
 def test_closed_and_asked_again(folders: dict[str, Path]) -> None:
     ours = answerer(folders["40b"])
-    [before] = ours.answer([request(2)])
+    [before] = answered(ours, [request(2)])
     model = ours._local.model
     ours.close()
     assert sum(parameter.numel() for parameter in model.parameters()) == 0
-    assert ours.answer([request(2)])[0].text == before.text
+    assert answered(ours, [request(2)])[0].text == before.text
 
 
 def test_construction_and_limits_import_no_torch(folders: dict[str, Path]) -> None:
@@ -310,10 +308,10 @@ def test_construction_and_limits_import_no_torch(folders: dict[str, Path]) -> No
         "import sys\n"
         "from pipeline.answerers.vila import Vila\n"
         "from pipeline.answerers.labels import FrameLabels\n"
-        "from pipeline.answerers.prompts import AnswerPrompt\n"
         "from pipeline.models.checkpoint import Checkpoint\n"
         f"checkpoint = Checkpoint({str(folders['40b'])!r}, None, 'auto', 'auto', 'auto')\n"
-        "prompt = AnswerPrompt('{question}{options}', '{question}', '{letter}{option}')\n"
+        "import pickle\n"
+        f"prompt = pickle.loads({pickle.dumps(PROMPT)!r})\n"
         "vila = Vila('v', checkpoint, 'images', FrameLabels('', ''), 'auto', prompt, 4)\n"
         "vila.limits(), vila.identity()\n"
         "assert 'torch' not in sys.modules and 'transformers' not in sys.modules\n"

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from asking import answered
 from hydra import compose, initialize_config_dir
 from PIL import Image
 from safetensors.torch import load_file
@@ -163,7 +164,7 @@ def test_greedy_tokens(run: Run, name: str, cases: dict[str, Any]) -> None:
     tokenizer = run.answerer._local.reader.tokenizer
     [written] = generate_greedily(run.model, tokenizer, run.answerer.encode(run.request), NEW_TOKENS)
     assert list(written.tokens) == cases[name]["greedy_plain"]
-    [answer] = run.answerer.answer([run.request])
+    [answer] = answered(run.answerer, [run.request])
     assert answer.text == tokenizer.decode(cases[name]["greedy_plain"], skip_special_tokens=True)
     assert answer.cost.prompt_tokens == cases[name]["sequence_length"]
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from asking import answered
 from hydra import compose, initialize_config_dir
 from PIL import Image
 from safetensors.torch import load_file
@@ -175,7 +176,7 @@ def test_greedy_tokens(run: Run) -> None:
 
 
 def test_the_answer_and_its_record(run: Run) -> None:
-    [answer] = run.answerer.answer([run.request])
+    [answer] = answered(run.answerer, [run.request])
     assert answer.status is Status.OK
     assert answer.text.strip() == run.told["greedy_text"].strip()
     assert answer.form == "video of 384 x 384 pixels in vicuna_v1; time: not told: a video's frames in their order"
