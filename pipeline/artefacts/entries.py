@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -67,7 +67,7 @@ def checked(kind: type[Kind], value: Any, where: str) -> Kind:
         InputError: a field is missing or is of another type.
     """
     try:
-        made: Kind = _adapter(kind).validate_python(value)
+        made: Kind = _adapter(cast("Any", kind)).validate_python(value)
         return made
     except ValidationError as error:
         first = error.errors()[0]
