@@ -116,6 +116,11 @@ def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
 
 def bytes_in(folder: Path, dtype: torch.dtype) -> int:
     """Bytes that the weights take once held in ``dtype``."""
+    return bytes_as(folder, dtype.itemsize)
+
+
+def bytes_as(folder: Path, item_bytes: int) -> int:
+    """The same for numbers of so many bytes."""
     total = 0
     for path in files(folder):
         if path.suffix != ".safetensors":
@@ -123,7 +128,7 @@ def bytes_in(folder: Path, dtype: torch.dtype) -> int:
             continue
         for entry in _header(path)[1].values():
             stored = entry["dtype"]
-            item = dtype.itemsize if stored in _FLOATING else _ITEM_BYTES.get(stored, 1)
+            item = item_bytes if stored in _FLOATING else _ITEM_BYTES.get(stored, 1)
             total += math.prod(entry["shape"]) * item
     return total
 
