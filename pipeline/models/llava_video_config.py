@@ -1,6 +1,7 @@
 """LLaVA-Video's ``config.json`` in the words of transformers' LLaVA-OneVision, or a refusal that names the key.
 
-The two are the same model but for the newline tokens and the pooling. The file is flat, as LLaVA's authors write it,
+The two are the same model but for the newline tokens and the pooling; LLaVA-OneVision as its authors wrote it has the
+same file with the newline at the end of a video. The file is flat, as LLaVA's authors write it,
 and says nothing of the vision tower but its name and its width; absent keys mean what ``llava_arch.py`` and
 ``multimodal_encoder/siglip_encoder.py`` of github.com/LLaVA-VL/LLaVA-NeXT take them to mean.
 """
@@ -8,6 +9,7 @@ and says nothing of the vision tower but its name and its width; absent keys mea
 from __future__ import annotations
 
 import math
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -15,10 +17,14 @@ from typing import Any, Literal
 from pipeline.errors import CheckpointError
 from pipeline.models import weights
 from pipeline.models.checkpoint import Checkpoint, raw_config
+from pipeline.models.families import another
 from pipeline.models.remedies import override, restore
 
 Pooling = Literal["bilinear", "average"]
 POOLINGS: tuple[Pooling, ...] = ("bilinear", "average")
+Newlines = Literal["grid", "one_token"]
+"""Where newline tokens stand: behind each row of each frame (LLaVA-Video), or at the video's end (LLaVA-OneVision)."""
+NEWLINES: tuple[Newlines, ...] = ("grid", "one_token")
 
 ARCHITECTURE = "LlavaQwenForCausalLM"
 MODEL_TYPES = ("llava", "llava_qwen")
@@ -32,13 +38,12 @@ _TOWER = "siglip-so400m-patch14-384"
 _RELEASED_TOWER = {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 26}
 """Of 27 layers the authors delete the last, since they read the one before it."""
 _LAYERS = "model.vision_tower.vision_tower.vision_model.encoder.layers."
+_HEAD = "model.vision_tower.vision_tower.vision_model.head."
 
 # What the model here cannot be, and what a key that is absent means. `rope_scaling` is not among them: the authors'
 # class puts it aside.
 _MUST_BE: dict[str, tuple[Any, Any]] = {
-    "mm_newline_position": ("grid", "one_token"),
     "mm_patch_merge_type": ("spatial_unpad", "flat"),
-    "mm_spatial_pool_stride": (2, None),
     "mm_projector_type": ("mlp2x_gelu", "linear"),
     "mm_resampler_type": (None, None),
     "mm_vision_select_layer": (-2, None),
@@ -48,7 +53,6 @@ _MUST_BE: dict[str, tuple[Any, Any]] = {
     "add_faster_video": (False, False),
     "hidden_act": ("silu", "silu"),
     "use_sliding_window": (False, False),
-    "tie_word_embeddings": (False, False),
     "quantization_config": (None, None),
 }
 _TEXT = (
@@ -69,14 +73,12 @@ def llava_video_config(checkpoint: Checkpoint) -> Mapping[str, Any]:
         CheckpointError: it is another model, or a key says what LLaVA-Video is not.
     """
     raw, source = raw_config(checkpoint), checkpoint.source
-    found, architectures = raw.get("model_type"), raw.get("architectures") or ()
-    if found not in MODEL_TYPES or ARCHITECTURE not in architectures:
-        named = ", ".join(architectures) or "no architecture"
-        raise CheckpointError(
-            f"{source} is not LLaVA-Video: its model_type is {found} ({named}).",
-            f"Name a checkpoint of LLaVA-Video: {override('source', 'lmms-lab/LLaVA-Video-7B-Qwen2')}; or take the "
-            "answerer for this model: `gens list answerers`.",
-        )
+    if raw.get("model_type") not in MODEL_TYPES or ARCHITECTURE not in (raw.get("architectures") or ()):
+        raise another(raw, source, ["LLaVA-Video"])
+    newlines_of(raw, source)
+    stride = raw.get("mm_spatial_pool_stride")
+    if stride not in (None, 2):  # the authors' code pools by 2 whatever stands here
+        raise _refusal(source, "mm_spatial_pool_stride", stride, "2")
     for key, (wanted, absent) in _MUST_BE.items():
         if raw.get(key, absent) != wanted:
             raise _refusal(source, key, raw.get(key, absent), repr(wanted))
@@ -104,10 +106,31 @@ def pooling_of(raw: Mapping[str, Any], source: str) -> Pooling:
     )
 
 
-def frame_tokens(pooling: Pooling) -> int:
-    """Tokens of a frame, the newline after each row among them: 14 x 15 = 210 bilinear, 13 x 14 = 182 average."""
+def newlines_of(raw: Mapping[str, Any], source: str) -> Newlines:
+    """Where the checkpoint has its newline tokens.
+
+    Raises:
+        CheckpointError: in neither of the two places known here.
+    """
+    found = raw.get("mm_newline_position", "one_token")
+    for newlines in NEWLINES:
+        if newlines == found:
+            return newlines
+    raise _refusal(source, "mm_newline_position", found, "'grid', and LLaVA-OneVision 'one_token'")
+
+
+def frame_tokens(pooling: Pooling, newlines: Newlines) -> int:
+    """Tokens that each further frame takes.
+
+    With a newline behind each row 14 x 15 = 210 bilinear and 13 x 14 = 182 average; without 196 and 169.
+    """
     side = math.ceil(GRID / 2) if pooling == "bilinear" else GRID // 2
-    return side * (side + 1)
+    return side * (side + 1 if newlines == "grid" else side)
+
+
+def video_tokens(pooling: Pooling, newlines: Newlines, frames: int) -> int:
+    """Tokens of a whole video."""
+    return frames * frame_tokens(pooling, newlines) + (newlines == "one_token")
 
 
 def context_tokens(raw: Mapping[str, Any]) -> int:
@@ -135,17 +158,18 @@ def onevision_config(raw: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: the tower's tensors are not there.
     """
+    tied = bool(raw.get("tie_word_embeddings", False))  # those of the 0.5B model are
     return {
         "image_token_index": -200,  # the authors'; no image is ever shown but as a frame of the video
         "video_token_index": placeholder_id(raw),
         "vision_feature_layer": -1,  # the deleted layer was the one behind it
         "vision_feature_select_strategy": "full",
-        "tie_word_embeddings": False,
+        "tie_word_embeddings": tied,
         "text_config": {
             "model_type": "qwen2",
             "rope_parameters": {"rope_type": "default", "rope_theta": float(raw.get("rope_theta", 10000.0))},
             "rms_norm_eps": raw.get("rms_norm_eps", 1e-6),
-            "tie_word_embeddings": False,
+            "tie_word_embeddings": tied,
             "bos_token_id": raw.get("bos_token_id"),
             "eos_token_id": raw.get("eos_token_id"),
             **{key: raw[key] for key in _TEXT},
@@ -168,27 +192,25 @@ def _tower(width: int, folder: Path) -> dict[str, int]:
     """The released tower has its known shape, so that a layer missing from the files is missed."""
     if width == _RELEASED_TOWER["hidden_size"]:
         return _RELEASED_TOWER
-    from safetensors import safe_open
-
-    found: dict[int, int] = {}
-    for path in weights.files(folder):
-        if path.suffix != ".safetensors":
-            continue
-        with safe_open(path, framework="np") as file:
-            for name in file.keys():  # noqa: SIM118 - it is no dict
-                if name.startswith(_LAYERS) and name.endswith("mlp.fc1.weight"):
-                    layer = int(name.removeprefix(_LAYERS).partition(".")[0])
-                    found[layer] = file.get_slice(name).get_shape()[0]
+    try:
+        shapes = weights.tensor_shapes(folder)
+    except (OSError, RuntimeError, ValueError, EOFError, AttributeError, pickle.UnpicklingError) as error:
+        raise CheckpointError(f"The weights in {folder} cannot be read: {error}", restore("the weights")) from error
+    found = {
+        int(name.removeprefix(_LAYERS).partition(".")[0]): shape[0]
+        for name, shape in shapes.items()
+        if name.startswith(_LAYERS) and name.endswith("mlp.fc1.weight")
+    }
     if not found:
-        raise CheckpointError(
-            f"{folder} holds no tensors of a vision tower in *.safetensors ({_LAYERS}*).", restore("the weights")
-        )
-    return {"hidden_size": width, "intermediate_size": found[min(found)], "num_hidden_layers": max(found) + 1}
+        raise CheckpointError(f"{folder} holds no tensors of a vision tower ({_LAYERS}*).", restore("the weights"))
+    # With its head a tower is stored whole, the layer that is not read among its layers.
+    whole = any(name.startswith(_HEAD) for name in shapes)
+    return {"hidden_size": width, "intermediate_size": found[min(found)], "num_hidden_layers": max(found) + 1 - whole}
 
 
 def _refusal(source: str, key: str, found: Any, wanted: str) -> CheckpointError:
     return CheckpointError(
         f"config.json of {source} has {key}={found!r}; LLaVA-Video has {wanted}.",
         f"Restore the checkpoint's own config.json, or name LLaVA-Video: "
-        f"{override('source', 'lmms-lab/LLaVA-Video-7B-Qwen2')}; LLaVA-OneVision is answerer=llava_onevision_7b.",
+        f"{override('source', 'lmms-lab/LLaVA-Video-7B-Qwen2')}.",
     )
