@@ -1,0 +1,75 @@
+"""A server that speaks as much of the Hugging Face hub's protocol as downloading a data set takes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote, urlparse
+
+COMMIT = "0" * 39 + "1"
+
+
+@contextmanager
+def hub(files: Mapping[str, Mapping[str, bytes]], gated: frozenset[str] = frozenset()) -> Iterator[str]:
+    """Serve data sets, repository to file to content; yields the endpoint. Gated ones show their list and no file."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def do_HEAD(self) -> None:
+            self._answer(body=False)
+
+        def do_GET(self) -> None:
+            self._answer(body=True)
+
+        def _answer(self, *, body: bool) -> None:
+            path = unquote(urlparse(self.path).path)
+            listing = re.fullmatch(r"/api/datasets/(.+?)(?:/(revision|tree)/[^/]+)?/?", path)
+            content = re.fullmatch(r"/datasets/(.+?)/resolve/[^/]+/(.+)", path)
+            if listing and listing.group(1) in files:
+                self._json(files[listing.group(1)], listing.group(1), listing.group(2) or "", body)
+            elif content and content.group(1) in gated:
+                self._send(403, b"", {"X-Error-Code": "GatedRepo", "X-Error-Message": "ask first"}, body)
+            elif content and content.group(2) in files.get(content.group(1), {}):
+                data = files[content.group(1)][content.group(2)]
+                etag = f'"{hashlib.sha1(data).hexdigest()}"'
+                self._send(200, data, {"ETag": etag, "X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"}, body)
+            else:
+                self._send(404, b"", {"X-Error-Code": "RepoNotFound"}, body)
+
+        def _json(self, there: Mapping[str, bytes], repository: str, what: str, body: bool) -> None:
+            if what == "tree":
+                found: object = [
+                    {"type": "file", "path": name, "size": len(data), "oid": hashlib.sha1(data).hexdigest()}
+                    for name, data in there.items()
+                ]
+            else:
+                found = {"id": repository, "sha": COMMIT, "siblings": [{"rfilename": name} for name in there]}
+            self._send(200, json.dumps(found).encode(), {"Content-Type": "application/json"}, body)
+
+        def _send(self, status: int, data: bytes, headers: Mapping[str, str], body: bool) -> None:
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            if body:
+                self.wfile.write(data)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
