@@ -44,6 +44,8 @@ def main() -> int:
         return _refuse(f"gens {verb}: no such command.{nearest(verb, VERBS)}", f"one of {', '.join(VERBS)}")
     if verb == "list" and overrides and "=" not in overrides[0] and not overrides[0].startswith("-"):
         overrides = [f"what={overrides[0]}", *overrides[1:]]
+    if verb == "check":
+        overrides = ["json=true" if word == "--json" else word for word in overrides]
     return _run(verb, _as_typed(overrides) if verb == "ask" else overrides)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
+from pipeline.benchmarks import Benchmark
 from pipeline.config import build
 from pipeline.domain import Question
 from pipeline.errors import ConfigError, InputError
@@ -15,10 +16,18 @@ def asked(config: DictConfig) -> list[Question]:
     Raises:
         ConfigError, InputError: nothing can be asked.
     """
-    if config.limit is not None and config.limit < 1:
-        raise ConfigError(f"limit={config.limit} asks nothing", "set limit=1 or more, or limit=null for all questions")
-    benchmark = build(config.benchmark, "benchmark", config.plugins)
-    questions = list(benchmark.questions())[: config.limit]
+    return asked_of(build(config.benchmark, "benchmark", config.plugins), config.limit)
+
+
+def asked_of(benchmark: Benchmark, limit: int | None) -> list[Question]:
+    """The first ``limit`` questions of a benchmark, or all.
+
+    Raises:
+        ConfigError, InputError: nothing can be asked.
+    """
+    if limit is not None and limit < 1:
+        raise ConfigError(f"limit={limit} asks nothing", "set limit=1 or more, or limit=null for all questions")
+    questions = list(benchmark.questions())[:limit]
     if not questions:
         raise InputError(f"benchmark {benchmark.name} holds no question", "check its files and settings")
     return questions

@@ -1,0 +1,129 @@
+"""How long a run will take and what it will cost, each figure with its source; what nobody measured is unknown.
+
+The rows of earlier runs with the same settings come first, the speed table second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from pipeline.checks.limits import Load
+from pipeline.checks.past import Experience
+from pipeline.checks.plan import Plan
+from pipeline.checks.speed import Rate
+
+_MILLION = 1_000_000
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A time or a sum."""
+
+    amount: float | None
+    """Seconds, or dollars; none: unknown."""
+    source: str
+    """Where the figure comes from, or why there is none."""
+
+
+class Prices(Protocol):
+    """Dollars for a million tokens; none where they are not known."""
+
+    @property
+    def input(self) -> float | None:
+        """Of frames and words."""
+        ...
+
+    @property
+    def output(self) -> float | None:
+        """Of the answer."""
+        ...
+
+
+@runtime_checkable
+class Priced(Protocol):
+    """What an answerer has beside if it costs money."""
+
+    @property
+    def prices(self) -> Prices:
+        """Of its server."""
+        ...
+
+
+NOTHING_TO_DO = Estimate(0.0, "nothing is left to do")
+
+
+def sampling(
+    plan: Plan, windows: Experience | None, video: Experience | None, rate: Rate | None, machine: str
+) -> Estimate:
+    """Seconds of the first stage.
+
+    Args:
+        plan: what is left.
+        windows: seconds a window in earlier runs.
+        video: seconds a second of video in earlier runs, for where windows say nothing.
+        rate: from the speed table; without decoding.
+        machine: this one's GPU.
+    """
+    if not plan.open:
+        return NOTHING_TO_DO
+    if not plan.reads_frames:
+        return Estimate(0.0, "the sampler looks at no pictures")
+    if plan.windows and windows is not None:
+        return Estimate(plan.windows * windows.rate, _told(windows, "window"))
+    if video is not None:
+        return Estimate(plan.video_seconds * video.rate, _told(video, "second of video"))
+    units = {
+        "window": plan.windows,
+        "window_question": plan.window_questions,
+        "question": plan.open,
+        "video_second": plan.video_seconds,
+    }
+    return _from_table(rate, units, "sampler", machine)
+
+
+def decoding(plan: Plan, includes_decoding: bool, rate: Rate | None) -> Estimate:
+    """Seconds of reading the videos for the first stage, where the sampler's own figure is without it."""
+    if not plan.open or not plan.reads_frames:
+        return NOTHING_TO_DO
+    if includes_decoding:
+        return Estimate(0.0, "part of the sampler's figure")
+    return _from_table(rate, {"video_second": plan.video_seconds}, "reader", "")
+
+
+def answering(loads: Sequence[Load], past: Experience | None, rate: Rate | None, machine: str) -> Estimate:
+    """Seconds of the second stage over the questions that are left."""
+    if not loads:
+        return NOTHING_TO_DO
+    frames = sum(load.shown for load in loads)
+    if past is not None:
+        return Estimate(frames * past.rate, _told(past, "frame"))
+    return _from_table(rate, {"frame": frames, "question": len(loads)}, "answerer", machine)
+
+
+def money(loads: Sequence[Load], answer_tokens: int, prices: Prices | None) -> Estimate:
+    """Dollars of the second stage, at most: every selection full and every answer as long as it may be."""
+    if prices is None:
+        return Estimate(0.0, "the answerer costs nothing by itself")
+    if prices.input is None or prices.output is None:
+        return Estimate(None, "no prices are known: answerer.prices.input=... answerer.prices.output=...")
+    prompt, output = sum(load.tokens for load in loads), len(loads) * answer_tokens
+    dollars = (prompt * prices.input + output * prices.output) / _MILLION
+    return Estimate(dollars, f"at most: {prompt} tokens to read and {output} to write, at the prices of the settings")
+
+
+def _told(past: Experience, unit: str) -> str:
+    return f"{past.rate:.3g} s a {unit} in {', '.join(past.runs)} ({past.questions} questions)"
+
+
+def _from_table(rate: Rate | None, units: dict[str, float | int | None], part: str, machine: str) -> Estimate:
+    """``machine`` empty: none that is known well enough to say whether it is the same."""
+    if rate is None:
+        return Estimate(None, f"unknown: this {part} was not measured, and no earlier run with it is there")
+    count = units.get(rate.per)
+    if count is None:
+        return Estimate(None, f"unknown: what was measured is a {rate.per}, which does not tell here")
+    other = f", and here is {machine}" if machine and rate.machine not in machine else ""
+    source = f"{rate.seconds:g} s a {rate.per.replace('_', ' ')} on {rate.machine}{other}: {rate.conditions}"
+    return Estimate(count * rate.seconds, source)

@@ -1,0 +1,167 @@
+"""Whether the frames of a budget and the words of each question fit the answerer, before it is called."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from pipeline.answerers import AnswererLimits
+from pipeline.answerers.over_limit import OverLimit
+from pipeline.checks import Finding, Level
+from pipeline.domain import Question, Video
+
+TEMPLATE_TOKENS = 40
+"""What a chat template puts around frames and words, about."""
+
+
+@runtime_checkable
+class CountsFrameTokens(Protocol):
+    """What an answerer has beside if a frame's tokens depend on its size."""
+
+    def frame_tokens(self, height: int, width: int) -> int:
+        """Of one frame of so many pixels, its time label included. Loads no model."""
+        ...
+
+
+@dataclass(frozen=True)
+class Load:
+    """One question before the answerer."""
+
+    question_id: str
+    frames: int
+    """That a selection has at most: no more than the budget, and than the video has."""
+    frame_tokens: int
+    words: int
+    """Tokens of question, options, instruction and subtitles."""
+    fitting: int
+    """Frames for which there is room beside the words and the answer."""
+
+    @property
+    def shown(self) -> int:
+        """Frames that can be shown."""
+        return min(self.frames, self.fitting)
+
+    @property
+    def tokens(self) -> int:
+        """Of the prompt with the frames that can be shown."""
+        return self.shown * self.frame_tokens + self.words + TEMPLATE_TOKENS
+
+
+@dataclass(frozen=True)
+class Fit:
+    """All questions before the answerer."""
+
+    limits: AnswererLimits
+    answer_tokens: int
+    """Kept for the answer."""
+    loads: tuple[Load, ...]
+    exact_words: bool
+    """Whether words were counted by the checkpoint's own tokenizer."""
+
+    @property
+    def over(self) -> tuple[Load, ...]:
+        """Questions whose frames do not fit."""
+        return tuple(load for load in self.loads if load.frames > load.fitting)
+
+    @property
+    def fitting(self) -> int:
+        """The largest budget that fits every question; below 1 where some question is too long by itself."""
+        return min((load.fitting for load in self.over), default=max((load.frames for load in self.loads), default=0))
+
+
+def fit(
+    questions: Sequence[Question],
+    videos: Mapping[str, Video],
+    budget: int,
+    limits: AnswererLimits,
+    frame_counter: CountsFrameTokens | None,
+    words: Mapping[str, int],
+    answer_tokens: int,
+    exact_words: bool,
+) -> Fit:
+    """Lay every question's frames and words beside the limits.
+
+    Args:
+        questions: those of other videos than ``videos`` are passed over.
+        videos: by path.
+        budget: frames at most.
+        limits: the answerer's.
+        frame_counter: tells a frame's tokens by its size; none: they are the same for all sizes.
+        words: tokens by question id.
+        answer_tokens: kept for the answer.
+        exact_words: whether ``words`` are exact.
+    """
+    sizes = {(video.height, video.width) for video in videos.values()}
+    by_size = {size: frame_counter.frame_tokens(*size) if frame_counter else limits.tokens_per_frame for size in sizes}
+    loads = []
+    for question in questions:
+        video = videos.get(question.video)
+        if video is not None:
+            tokens = by_size[video.height, video.width]
+            room = limits.context_tokens - answer_tokens - words[question.id] - TEMPLATE_TOKENS
+            fitting = max(0, room) // max(1, tokens)
+            if limits.max_frames is not None:
+                fitting = min(fitting, limits.max_frames)
+            loads.append(Load(question.id, _frames(question, video, budget), tokens, words[question.id], fitting))
+    return Fit(limits, answer_tokens, tuple(loads), exact_words)
+
+
+def findings(found: Fit, budget: int, rule: OverLimit, smaller: Sequence[str]) -> list[Finding]:
+    """What does not fit.
+
+    Args:
+        found: the questions.
+        budget: as configured.
+        rule: what becomes of more frames than fit.
+        smaller: overrides of the answerer with which all would fit.
+    """
+    over = found.over
+    if not over:
+        return []
+    limits = found.limits
+    cap = "" if limits.max_frames is None else f", and {limits.max_frames} frames at most"
+    about = "" if found.exact_words else "about "
+    worst = min(over, key=lambda load: load.fitting)
+    frames = max(load.frames for load in over)
+    problem = (
+        f"{len(over)} of {len(found.loads)} questions do not fit the answerer: up to {frames} frames of "
+        f"{worst.frame_tokens} tokens, {about}{max(load.words for load in over)} tokens of words and "
+        f"{found.answer_tokens} kept for the answer, in a context of {limits.context_tokens}{cap}"
+    )
+    places = tuple(f"{load.question_id}: {load.fitting} of {load.frames} frames fit" for load in over)
+    hopeless = [load for load in over if load.fitting < 1]
+    made = []
+    if hopeless:
+        made.append(
+            Finding(
+                Level.SOME_FAIL,
+                f"questions whose words leave no room for a single frame: {len(hopeless)}",
+                "leave out subtitles (subtitles=none or subtitles=at_frames), or take an answerer of longer context",
+                tuple(load.question_id for load in hopeless),
+            )
+        )
+    room = [load.fitting for load in over if load.fitting >= 1]
+    fewer = [f"selection.budget={min(room)}"] if room else []
+    if rule is OverLimit.KEEP_BEST:
+        cut = f"the best {min(room)} to {max(room)} are kept and the rest is recorded" if room else "nothing is kept"
+        made.append(Finding(Level.NOTE, f"{problem}; {cut}", _any_of([*fewer, *smaller]), places))
+    else:
+        # The question's own status says the same at run time; here it is known hours before.
+        ways = [*fewer, *smaller, "over_limit=keep_best (the best scores that fit)"]
+        made.append(
+            Finding(Level.CANNOT_RUN, f"selection.budget={budget} is above the limit: {problem}", _any_of(ways), places)
+        )
+    return made
+
+
+def _frames(question: Question, video: Video, budget: int) -> int:
+    """Frames that a selection can have: the video may be shorter than the budget."""
+    seconds = video.duration - video.start
+    if question.span is not None:
+        seconds = min(question.span.end, video.duration) - max(question.span.start, video.start)
+    return max(1, min(budget, video.frame_count, round(seconds * video.fps)))
+
+
+def _any_of(ways: Sequence[str]) -> str:
+    return f"one of {', '.join(ways)}" if len(ways) > 1 else "".join(ways)

@@ -1,0 +1,99 @@
+"""What questions bring beside their video: subtitles, and pictures as options."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.checks import Finding, Level
+from pipeline.checks.videos import THREADS
+from pipeline.domain import Question, SubtitleLine, Video
+from pipeline.errors import MissingSubtitlesError, SubtitlesError
+from pipeline.subtitles import read
+
+
+@dataclass(frozen=True)
+class SpokenWords:
+    """The subtitles of the questions whose video can be read."""
+
+    lines: Mapping[str, tuple[SubtitleLine, ...]]
+    """By question id; questions without subtitles are left out."""
+    failed: Mapping[str, SubtitlesError]
+    """By path of the file."""
+    without: int
+    """Questions that name no file."""
+
+
+def read_subtitles(questions: Sequence[Question], videos: Mapping[str, Video]) -> SpokenWords:
+    """Read each file once, many at a time."""
+    named = {
+        question.id: (question.subtitles, videos[question.video].duration)
+        for question in questions
+        if question.subtitles is not None and question.video in videos
+    }
+    files = list(dict.fromkeys(named.values()))
+
+    def heard(place: int) -> tuple[SubtitleLine, ...] | SubtitlesError:
+        try:
+            return read(*files[place])
+        except SubtitlesError as error:
+            return error
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        found = dict(zip(files, pool.map(heard, range(len(files))), strict=True))
+    lines = {question_id: found[file] for question_id, file in named.items()}
+    return SpokenWords(
+        lines={question_id: said for question_id, said in lines.items() if isinstance(said, tuple)},
+        failed={file[0].path: error for file, error in found.items() if isinstance(error, SubtitlesError)},
+        without=sum(question.subtitles is None for question in questions),
+    )
+
+
+def subtitle_findings(spoken: SpokenWords, questions: Sequence[Question]) -> list[Finding]:
+    """Files that are missing, files that cannot be read, and questions that have none."""
+    made = []
+    missing = {path: error for path, error in spoken.failed.items() if isinstance(error, MissingSubtitlesError)}
+    damaged = {path: error for path, error in spoken.failed.items() if path not in missing}
+    for failed, what in ((missing, "missing"), (damaged, "unreadable")):
+        if failed:
+            count = sum(question.subtitles is not None and question.subtitles.path in failed for question in questions)
+            made.append(
+                Finding(
+                    Level.SOME_FAIL,
+                    f"{what} subtitles: {len(failed)}, of {count} questions",
+                    "put them there or mend them, or ask without: subtitles=none",
+                    tuple(failed if failed is missing else (error.problem for error in failed.values())),
+                )
+            )
+    if spoken.without == len(questions):
+        made.append(
+            Finding(
+                Level.NOTE,
+                "no question names a file of subtitles, so all are asked without",
+                "choose a benchmark that has them, or say so: subtitles=none",
+            )
+        )
+    elif spoken.without:
+        made.append(Finding(Level.NOTE, f"questions without subtitles, which are asked without: {spoken.without}", ""))
+    return made
+
+
+def image_findings(questions: Sequence[Question]) -> list[Finding]:
+    """Option pictures that are not there."""
+    paths = list(dict.fromkeys(path for question in questions for path in question.option_images or ()))
+    with ThreadPoolExecutor(THREADS) as pool:
+        here = list(pool.map(lambda path: Path(path).expanduser().is_file(), paths))
+    missing = {path for path, there in zip(paths, here, strict=True) if not there}
+    if not missing:
+        return []
+    count = sum(bool(missing & set(question.option_images or ())) for question in questions)
+    return [
+        Finding(
+            Level.SOME_FAIL,
+            f"missing pictures of options: {len(missing)}, of {count} questions",
+            "put them there; the benchmark's own page says where to get them",
+            tuple(sorted(missing)),
+        )
+    ]

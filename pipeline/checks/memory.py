@@ -1,0 +1,194 @@
+"""What a stage's models take of the memory, from their files' headers and their configs; no tensor is read.
+
+Weights as they are held, and the keys and values of the longest prompt. The rest of a device, the tenth that
+:func:`pipeline.models.placement.room_for_weights` leaves free, is for what comes and goes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.checks import Finding, Level
+from pipeline.checks.devices import Machine
+from pipeline.errors import CheckpointError
+from pipeline.models import weights
+from pipeline.models.checkpoint import Checkpoint, raw_config
+from pipeline.models.placement import room_for_weights
+from pipeline.models.yi_vl_config import MODEL_TYPE as YI_VL
+from pipeline.models.yi_vl_config import aria_config
+
+GIB = 2**30
+_ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+_TEXT_SECTIONS = ("text_config", "llm_cfg", "llm_config")
+
+
+@dataclass(frozen=True)
+class Held:
+    """One checkpoint in memory."""
+
+    key: str
+    """Where it stands in the configuration: ``answerer.checkpoint``."""
+    source: str
+    device: str
+    """``cpu``, ``cuda:N`` or ``spread``."""
+    weights: int | None
+    """Bytes; none where the files are not on this machine yet."""
+    cache: int | None
+    """Bytes of keys and values of one prompt; none where nothing is known of the model's shape."""
+    prompts: int
+    """How many of them are in the model at once."""
+    stated: str
+    """What its YAML says of the memory."""
+
+    @property
+    def total(self) -> int | None:
+        """Bytes with all prompts; none where the weights are not known."""
+        return None if self.weights is None else self.weights + self.prompts * (self.cache or 0)
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """The longest prompts of a model."""
+
+    tokens: int
+    at_once: int
+
+
+def checkpoints(part: Any, key: str) -> Iterator[tuple[str, Any, Checkpoint]]:
+    """Every checkpoint of a sampler or an answerer and of the parts in it: its key, who has it, and it."""
+    if not dataclasses.is_dataclass(part):
+        return
+    for field in dataclasses.fields(part):
+        value = getattr(part, field.name, None)
+        place = f"{key}.{field.name}"
+        if isinstance(value, Checkpoint):
+            yield place, part, value
+        else:
+            yield from checkpoints(value, place)
+
+
+def held(key: str, checkpoint: Checkpoint, prompts: Prompts, stated: str, machine: Machine) -> Held:
+    """What one checkpoint takes.
+
+    Raises:
+        CheckpointError: its config cannot be had, or files of it are missing.
+    """
+    device = _device(checkpoint.device, machine)
+    raw = raw_config(checkpoint)
+    folder = local_folder(checkpoint)
+    item = 2
+    size = None
+    if folder is not None:
+        weights.check_complete(folder, f"fetch it again, or name another: {key}.source=...")
+        item = _item_bytes(checkpoint, folder, raw, device)
+        size = weights.bytes_as(folder, item)
+    a_token = _cache_bytes_a_token(raw, checkpoint.source, item)
+    cache = None if a_token is None else a_token * prompts.tokens
+    return Held(key, checkpoint.source, device, size, cache, prompts.at_once, stated)
+
+
+def local_folder(checkpoint: Checkpoint) -> Path | None:
+    """Where the weights lie on this machine, a folder or the hub's cache; none where they have to be fetched first."""
+    folder = checkpoint.folder
+    if folder is None:
+        from huggingface_hub import try_to_load_from_cache
+
+        config = try_to_load_from_cache(checkpoint.source, "config.json", revision=checkpoint.revision)
+        folder = Path(config).parent if isinstance(config, str) else None
+    return folder if folder is not None and weights.files(folder) else None
+
+
+def findings(stage: Sequence[Held], machine: Machine) -> list[Finding]:
+    """What does not fit, of models that are in memory together."""
+    made = []
+    for device in dict.fromkeys(model.device for model in stage):
+        models = [model for model in stage if model.device == device]
+        if device != "cpu" and not machine.gpus:
+            keys = ", ".join(f"{model.key}.device=auto" for model in models)
+            made.append(Finding(Level.CANNOT_RUN, f"there is no GPU here for {_named(models)}", keys))
+        elif device.startswith("cuda:") and int(device[5:]) >= len(machine.gpus):
+            keys = ", ".join(f"{model.key}.device=auto" for model in models)
+            made.append(Finding(Level.CANNOT_RUN, f"there is no {device} here, only {machine.name}", keys))
+        else:
+            made += _on(device, models, machine)
+    return made
+
+
+def room(device: str, machine: Machine) -> int:
+    """Bytes of a device for weights and caches."""
+    if device == "cpu":
+        return machine.memory
+    return sum(room_for_weights({gpu.index: gpu.total for gpu in _gpus(device, machine)}).values())
+
+
+def _on(device: str, models: Sequence[Held], machine: Machine) -> list[Finding]:
+    most = room(device, machine)
+    size = sum(model.weights or 0 for model in models)
+    with_one = size + sum(model.cache or 0 for model in models)
+    with_all = sum(model.total or 0 for model in models)
+    where = f"{device} ({machine.gpus[0].name})" if device != "cpu" else "the main memory"
+    ways = [f"{model.key}.{way}" for model in models for way in _ways(device, machine)]
+    if size > most:
+        problem = f"the weights of {_named(models)} take {_gib(size)}, and {where} has {_gib(most)} for them"
+        return [Finding(Level.CANNOT_RUN, problem, f"one of {', '.join([*ways, 'a smaller model'])}")]
+    if with_one > most:
+        problem = f"{_named(models)} with one long prompt takes {_gib(with_one)}, and {where} has {_gib(most)}"
+        return [Finding(Level.SOME_FAIL, problem, f"one of {', '.join(['fewer frames: selection.budget=...', *ways])}")]
+    made = []
+    if with_all > most:
+        problem = f"{_named(models)} with all prompts of a batch takes {_gib(with_all)}, and {where} has {_gib(most)}"
+        made.append(Finding(Level.NOTE, f"{problem}: batches will be halved", "execution.answer_batch=1 avoids it"))
+    free = sum(room_for_weights({gpu.index: gpu.free for gpu in _gpus(device, machine)}).values())
+    if device != "cpu" and size > free:
+        problem = f"{_named(models)} takes {_gib(size)}, and only {_gib(free)} of {where} are free now"
+        made.append(Finding(Level.NOTE, problem, "end what else holds the GPU before the run"))
+    return made
+
+
+def _gpus(device: str, machine: Machine) -> list[Any]:
+    if device == "cpu":
+        return []
+    return [gpu for gpu in machine.gpus if device in ("spread", f"cuda:{gpu.index}")]
+
+
+def _ways(device: str, machine: Machine) -> list[str]:
+    return ["device=spread"] if device.startswith("cuda") and len(machine.gpus) > 1 else ["dtype=bfloat16"]
+
+
+def _device(asked: str, machine: Machine) -> str:
+    if asked == "auto":
+        return "cuda:0" if machine.gpus else "cpu"
+    return "cuda:0" if asked == "cuda" else asked
+
+
+def _item_bytes(checkpoint: Checkpoint, folder: Path, raw: dict[str, Any], device: str) -> int:
+    """As :func:`pipeline.models.placement.pick_dtype` decides."""
+    stored = "float32" if device == "cpu" else weights.stored_dtype(folder, raw)
+    return _ITEM_BYTES[stored if checkpoint.dtype == "auto" else checkpoint.dtype]
+
+
+def _cache_bytes_a_token(raw: Mapping[str, Any], source: str, item: int) -> int | None:
+    """Two vectors a layer and key-value head; none where the config does not tell."""
+    if raw.get("model_type") == YI_VL:
+        try:
+            raw = aria_config(raw, source)
+        except CheckpointError:
+            return None  # the sampler's own loading says what is wrong with it
+    text = next((raw[name] for name in _TEXT_SECTIONS if isinstance(raw.get(name), Mapping)), raw)
+    layers, heads, width = (text.get(key) for key in ("num_hidden_layers", "num_attention_heads", "hidden_size"))
+    if not (isinstance(layers, int) and isinstance(heads, int) and isinstance(width, int)):
+        return None
+    key_value_heads = int(text.get("num_key_value_heads") or heads)
+    return 2 * layers * key_value_heads * int(text.get("head_dim") or width // heads) * item
+
+
+def _named(models: Sequence[Held]) -> str:
+    return " and ".join(model.source for model in models)
+
+
+def _gib(size: int) -> str:
+    return f"{size / GIB:.1f} GiB"

@@ -1,0 +1,116 @@
+"""What the same sampler and the same answerer took in runs that are there: the best word on what they will take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+
+from pipeline.artefacts.folder import ANSWERS_FILE, CONFIG_FILE, RELEVANCE_FILE
+from pipeline.artefacts.journal import read_rows
+from pipeline.artefacts.rows import AnswerRow, RelevanceRow
+from pipeline.config import content
+from pipeline.errors import InputError
+from pipeline.samplers import PlansWindows, Sampler
+
+MOST_RUNS = 100
+"""The newest so many folders are looked into."""
+ENOUGH = 3
+"""Runs of one part that are counted."""
+
+
+@dataclass(frozen=True)
+class Experience:
+    """What was counted."""
+
+    seconds: float
+    units: float
+    """Windows, seconds of video, or frames shown."""
+    questions: int
+    runs: tuple[str, ...]
+    """Names of the run folders."""
+
+    @property
+    def rate(self) -> float:
+        """Seconds a unit."""
+        return self.seconds / self.units
+
+
+@dataclass(frozen=True)
+class PastRuns:
+    """A folder of run folders."""
+
+    folder: Path
+
+    def of_windows(self, node: DictConfig, sampler: Sampler) -> Experience | None:
+        """Seconds a window by the sampler of this configuration; none where it tells no windows or never ran."""
+        if not isinstance(sampler, PlansWindows):
+            return None
+        seconds, windows, questions, runs = 0.0, 0, 0, []
+        for run in self._alike("sampler", node, RELEVANCE_FILE):
+            rows = [row for row in _rows(RelevanceRow, run / RELEVANCE_FILE) if row.relevance.cost.seconds > 0]
+            by_video: dict[str, list[RelevanceRow]] = {}
+            for row in rows:
+                by_video.setdefault(row.question.video, []).append(row)
+            for same in by_video.values():
+                if (video := same[0].video) is not None:
+                    windows += sampler.windows(video, [row.question for row in same])
+            seconds += sum(row.relevance.cost.seconds for row in rows)
+            questions += len(rows)
+            runs.append(run.name)
+        return Experience(seconds, windows, questions, tuple(runs)) if windows and seconds else None
+
+    def of_video(self, node: DictConfig) -> Experience | None:
+        """Seconds a second of video by the sampler of this configuration."""
+        seconds, length, questions, runs = 0.0, 0.0, 0, []
+        for run in self._alike("sampler", node, RELEVANCE_FILE):
+            rows = [row for row in _rows(RelevanceRow, run / RELEVANCE_FILE) if row.relevance.cost.seconds > 0]
+            length += sum({row.video.path: row.video.duration for row in rows if row.video}.values())
+            seconds += sum(row.relevance.cost.seconds for row in rows)
+            questions += len(rows)
+            runs.append(run.name)
+        return Experience(seconds, length, questions, tuple(runs)) if length and seconds else None
+
+    def of_frames(self, node: DictConfig) -> Experience | None:
+        """Seconds a frame shown to the answerer of this configuration."""
+        seconds, frames, questions, runs = 0.0, 0, 0, []
+        for run in self._alike("answerer", node, ANSWERS_FILE):
+            rows = [row for row in _rows(AnswerRow, run / ANSWERS_FILE) if row.answer.cost.seconds > 0]
+            frames += sum(len(row.answer.frame_times) for row in rows)
+            seconds += sum(row.answer.cost.seconds for row in rows)
+            questions += len(rows)
+            runs.append(run.name)
+        return Experience(seconds, frames, questions, tuple(runs)) if frames and seconds else None
+
+    def _alike(self, part: str, node: DictConfig, file: str) -> Iterator[Path]:
+        """The newest runs with such a file whose part has the same settings, as far as they decide what is computed."""
+        wanted = _settings(part, OmegaConf.to_container(node, resolve=True))
+        newest = sorted(self.folder.glob(f"*/{file}"), key=lambda path: path.stat().st_mtime, reverse=True)
+        found = 0
+        for path in newest[:MOST_RUNS]:
+            if found < ENOUGH and _settings(part, _config(path.parent).get(part)) == wanted:
+                found += 1
+                yield path.parent
+
+
+def _settings(part: str, node: Any) -> dict[str, Any]:
+    return content(OmegaConf.create({part: node}))
+
+
+def _config(run: Path) -> dict[str, Any]:
+    try:
+        found = yaml.load((run / CONFIG_FILE).read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return {}  # a folder that is no run, or one that was begun and left
+    return found if isinstance(found, dict) else {}
+
+
+def _rows(kind: Any, path: Path) -> list[Any]:
+    try:
+        return read_rows(kind, path)
+    except InputError:
+        return []  # written by another version

@@ -1,0 +1,92 @@
+"""What is left for the sampler to do: what is not in the relevance cache, and the calls of its models for that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pipeline.artefacts.cache import RelevanceCache, relevance_key
+from pipeline.domain import Question, Video
+from pipeline.samplers import ChecksQuestions, PlansWindows, Sampler, WithoutPictures
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One video that the sampler has to look at."""
+
+    video: Video
+    questions: tuple[Question, ...]
+    windows: int | None
+    """None where the sampler does not tell."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The first stage, before it begins."""
+
+    passes: tuple[Pass, ...]
+    cached: int
+    """Questions whose relevance is known already."""
+    reads_frames: bool
+    """Whether the sampler looks at pictures at all."""
+
+    @property
+    def open(self) -> int:
+        """Questions that are left."""
+        return sum(len(each.questions) for each in self.passes)
+
+    @property
+    def windows(self) -> int | None:
+        """Of all passes; none where the sampler does not tell."""
+        told = [each.windows for each in self.passes if each.windows is not None]
+        return sum(told) if len(told) == len(self.passes) else None
+
+    @property
+    def window_questions(self) -> int | None:
+        """Windows times the questions that are answered in each."""
+        if self.windows is None:
+            return None
+        return sum((each.windows or 0) * len(each.questions) for each in self.passes)
+
+    @property
+    def video_seconds(self) -> float:
+        """Of the videos that are left."""
+        return sum(each.video.duration for each in self.passes)
+
+
+def planned(
+    questions: Sequence[Question], videos: Mapping[str, Video], sampler: Sampler, cache: RelevanceCache
+) -> Plan:
+    """Look up every question whose video can be read.
+
+    Raises:
+        InputError: the sampler cannot score these questions.
+        CheckpointError: the sampler's checkpoint cannot be found.
+    """
+    if isinstance(sampler, ChecksQuestions):
+        sampler.check(questions)
+    identity = sampler.identity()
+    left: dict[str, list[Question]] = {}
+    cached = 0
+    for question in questions:
+        video = videos.get(question.video)
+        if video is not None:
+            key = relevance_key(video.fingerprint, sampler.query(question), identity)
+            if cache.find(key, question.id) is None:
+                left.setdefault(question.video, []).append(question)
+            else:
+                cached += 1
+    reads_frames = not isinstance(sampler, WithoutPictures)
+    return Plan(
+        passes=tuple(
+            Pass(videos[path], tuple(asked), _windows(sampler, videos[path], asked)) for path, asked in left.items()
+        ),
+        cached=cached,
+        reads_frames=reads_frames,
+    )
+
+
+def _windows(sampler: Sampler, video: Video, questions: Sequence[Question]) -> int | None:
+    if isinstance(sampler, WithoutPictures):
+        return 0
+    return sampler.windows(video, questions) if isinstance(sampler, PlansWindows) else None

@@ -1,0 +1,128 @@
+"""The report for people: what is to be run, what it takes, and what is wrong with the remedy for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pipeline.checks import Finding, Level, memory
+from pipeline.checks.estimate import Estimate
+from pipeline.checks.limits import Fit
+from pipeline.checks.memory import GIB, Held
+from pipeline.checks.plan import Plan
+from pipeline.checks.report import Report
+from pipeline.checks.videos import Videos
+
+MOST_PLACES = 10
+"""So many files or questions of a finding are listed; ``--json`` has them all."""
+VERDICTS = {
+    0: "this can run",
+    1: "this runs, and some questions will fail",
+    2: "this cannot run as it is configured",
+}
+_STYLES = {Level.NOTE: "dim", Level.SOME_FAIL: "yellow", Level.CANNOT_RUN: "bold red"}
+
+
+def show(report: Report) -> None:
+    """Print it."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column(overflow="fold")
+    for name, said in _rows(report):
+        table.add_row(name, Text(said))
+    console.print(table)
+    for finding in sorted(report.findings, key=lambda each: -each.level):
+        console.print()
+        for line, style in _lines(finding):
+            console.print(Text(line, style=style))
+    console.print()
+    console.print(Text(VERDICTS[report.exit_code], style=_STYLES[Level(report.exit_code)] if report.exit_code else ""))
+
+
+def _rows(report: Report) -> list[tuple[str, str]]:
+    names = report.names
+    rows = [
+        ("run", f"{names.benchmark}, {names.sampler}, {names.selection} of {names.budget}, {names.answerer}"),
+        ("questions", f"{report.questions}" + (f", {report.answered} answered already" if report.answered else "")),
+        ("videos", _videos(report.videos)),
+        ("subtitles", report.subtitles),
+        ("sampler", _plan(report.plan)),
+        ("answerer", _fit(report.fit)),
+        ("machine", f"{report.machine.name}, {report.machine.memory / GIB:.0f} GiB of main memory"),
+    ]
+    rows += [(f"memory, {stage}", _held(model, report)) for stage, model in report.held]
+    rows += [(f"time, {stage}", _estimate(estimate, _clock)) for stage, estimate in report.times.items()]
+    rows.append(("money", _estimate(report.money, lambda dollars: f"${dollars:.2f}")))
+    return rows
+
+
+def _videos(videos: Videos) -> str:
+    seconds = [probe.video.duration for probe in videos.probes.values()]
+    counts = [f"{len(videos.probes)} readable ({_clock(sum(seconds))} in all)"]
+    counts += [
+        f"{len(paths)} {what}"
+        for paths, what in ((videos.missing, "missing"), (videos.unreadable, "unreadable"), (videos.short, "too short"))
+        if paths
+    ]
+    return ", ".join(counts)
+
+
+def _plan(plan: Plan | None) -> str:
+    if plan is None:
+        return "unknown, see below"
+    if not plan.reads_frames:
+        return "looks at no pictures"
+    windows = "unknown" if plan.windows is None else str(plan.windows)
+    left = f"{windows} windows of {len(plan.passes)} videos for {plan.open} questions"
+    return f"{left if plan.open else 'nothing left'}; {plan.cached} questions are in the relevance cache"
+
+
+def _fit(fit: Fit | None) -> str:
+    if fit is None:
+        return "unknown, see below"
+    limits = fit.limits
+    most = max(fit.loads, key=lambda load: load.tokens, default=None)
+    cap = "" if limits.max_frames is None else f", {limits.max_frames} frames at most"
+    context = f"{limits.context_tokens} tokens of context{cap}"
+    if most is None:
+        return context
+    words = f"{most.words} {'' if fit.exact_words else 'or so '}of words"
+    room = f"{fit.answer_tokens} for the answer; {context}"
+    return f"up to {most.shown} frames of {most.frame_tokens} tokens, {words}, {room}"
+
+
+def _held(model: Held, report: Report) -> str:
+    if model.weights is None:
+        return f"{model.source} is not on this machine yet; its settings say: {model.stated}"
+    cache = "" if not model.cache else f" and {model.prompts} x {model.cache / GIB:.2f} GiB of keys and values"
+    most = memory.room(model.device, report.machine)
+    return f"{model.source}: {model.weights / GIB:.2f} GiB of weights{cache}, of {most / GIB:.1f} GiB on {model.device}"
+
+
+def _estimate(estimate: Estimate, written: Callable[[float], str]) -> str:
+    if estimate.amount is None:
+        return estimate.source
+    return f"{written(estimate.amount)} ({estimate.source})"
+
+
+def _lines(finding: Finding) -> list[tuple[str, str]]:
+    style = _STYLES[finding.level]
+    lines = [(finding.problem, style)]
+    lines += [(f"    {place}", "dim") for place in finding.places[:MOST_PLACES]]
+    if len(finding.places) > MOST_PLACES:
+        lines.append((f"    and {len(finding.places) - MOST_PLACES} more: --json lists all", "dim"))
+    if finding.remedy:
+        lines.append((f"  what to do: {finding.remedy}", ""))
+    return lines
+
+
+def _clock(seconds: float) -> str:
+    """``75.2`` is ``"1 min"``, ``3675`` is ``"1 h 1 min"``; a run of months is told in hours too."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"

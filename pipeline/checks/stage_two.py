@@ -1,0 +1,116 @@
+"""The second stage before it begins: the words of every question, and whether they fit with the frames."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from omegaconf import DictConfig
+
+from pipeline.answerers import Answerer, AnswerRequest
+from pipeline.answerers.prompts import AnswerPrompt
+from pipeline.checks.limits import CountsFrameTokens, Fit, fit
+from pipeline.checks.memory import checkpoints, local_folder
+from pipeline.checks.words import word_counter
+from pipeline.config import build
+from pipeline.domain import Question, SubtitleLine, Video
+from pipeline.errors import PipelineError
+from pipeline.subtitles import at_times, within
+
+HALVINGS = 4
+"""Of a frame's area, in search of one with which all frames fit."""
+
+
+def fitted(
+    questions: Sequence[Question],
+    videos: Mapping[str, Video],
+    budget: int,
+    answerer: Answerer,
+    answer_tokens: int,
+    lines: Mapping[str, tuple[SubtitleLine, ...]],
+) -> Fit:
+    """Lay every question beside the answerer's limits.
+
+    Args:
+        questions: all of the run.
+        videos: by path: those that can be read.
+        budget: frames at most.
+        answerer: whose limits and prompt.
+        answer_tokens: kept for the answer.
+        lines: the subtitles that go with a question, by its id.
+
+    Raises:
+        CheckpointError: the limits stand in a checkpoint that cannot be found.
+    """
+    limits = answerer.limits()
+    folders = [local_folder(checkpoint) for _, _, checkpoint in checkpoints(answerer, "answerer")]
+    counter = word_counter(next(iter(folders), None))
+    here = [question for question in questions if question.video in videos]
+    texts = [_words(answerer, question, videos[question.video], lines.get(question.id, ())) for question in here]
+    words = dict(zip([question.id for question in here], counter.count(texts), strict=True))
+    frames = answerer if isinstance(answerer, CountsFrameTokens) else None
+    return fit(here, videos, budget, limits, frames, words, answer_tokens, counter.exact)
+
+
+def given_lines(
+    questions: Sequence[Question],
+    videos: Mapping[str, Video],
+    lines: Mapping[str, tuple[SubtitleLine, ...]],
+    choice: str,
+    budget: int,
+) -> dict[str, tuple[SubtitleLine, ...]]:
+    """The lines of each question that the answerer will be given; at frames, as if these were spread evenly."""
+    given = {}
+    for question in questions:
+        if question.id in lines:
+            video = videos[question.video]
+            start, end = video.start, video.duration
+            if question.span is not None:
+                start, end = question.span.start, question.span.end
+            said = within(lines[question.id], start, end)
+            if choice == "at_frames":
+                said = at_times(said, [start + (end - start) * (place + 0.5) / budget for place in range(budget)])
+            given[question.id] = said
+    return given
+
+
+def smaller_frames(
+    node: DictConfig, plugins: Sequence[str], questions: Sequence[Question], videos: Mapping[str, Video], found: Fit
+) -> list[str]:
+    """The override of the frames' area with which everything fits, where the answerer has one and it is enough.
+
+    Args:
+        node: the answerer's configuration.
+        plugins: as in :func:`pipeline.config.build`.
+        questions: all of the run.
+        videos: by path: those that can be read.
+        found: what does not fit as configured.
+    """
+    if node.get("max_pixels") is None or node.get("frame_size") is not None:
+        return []
+    smallest = node.get("min_pixels") or 1
+    for halving in range(1, HALVINGS + 1):
+        pixels = max(smallest, node.max_pixels >> halving)
+        smaller = node.copy()
+        smaller.max_pixels = pixels
+        try:
+            answerer = build(smaller, "answerer", plugins)
+        except PipelineError:
+            return []
+        if not isinstance(answerer, CountsFrameTokens):
+            return []
+        words = {load.question_id: load.words for load in found.loads}
+        budget = max(load.frames for load in found.loads)
+        here = [question for question in questions if question.id in words]
+        tried = fit(here, videos, budget, found.limits, answerer, words, found.answer_tokens, found.exact_words)
+        if not tried.over:
+            return [f"answerer.max_pixels={pixels}"]
+    return []
+
+
+def _words(answerer: Answerer, question: Question, video: Video, lines: tuple[SubtitleLine, ...]) -> str:
+    """All that goes to the model beside frames and their labels."""
+    prompt = getattr(answerer, "prompt", None)
+    if isinstance(prompt, AnswerPrompt):
+        words = prompt.words(AnswerRequest(question, video, (), lines))
+        return "".join([words.system or "", words.text, words.begun])
+    return "\n".join([*(line.text for line in lines), question.text, *(question.options or ())])

@@ -1,0 +1,155 @@
+"""Which videos are there, can be read, and are as long as they should be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.checks import Finding, Level
+from pipeline.domain import Question
+from pipeline.errors import MissingVideoError, VideoError
+from pipeline.progress import track
+from pipeline.video import Reader
+from pipeline.video.probing import Probe
+
+THREADS = 16
+"""Looking at a file is waiting for the disk, and hashing it lets other threads run."""
+CUT = 0.05
+"""Seconds that may be missing from the end of a file before it counts as cut."""
+SHORTER, SHORTER_SHARE = 2.0, 0.02
+"""Seconds, and share of the length, by which a video may be shorter than annotations say: these are rounded."""
+
+
+@dataclass(frozen=True)
+class Videos:
+    """What was found at the paths that a benchmark names."""
+
+    probes: Mapping[str, Probe]
+    """By path: those that can be read."""
+    failed: Mapping[str, VideoError]
+    """By path: the others."""
+    short: Mapping[str, str]
+    """By path: those that can be read and are shorter than they should be, and by how much."""
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Paths without a file."""
+        return tuple(path for path, error in self.failed.items() if isinstance(error, MissingVideoError))
+
+    @property
+    def unreadable(self) -> tuple[str, ...]:
+        """Paths of files that are no video, or a damaged one."""
+        return tuple(path for path, error in self.failed.items() if not isinstance(error, MissingVideoError))
+
+
+def look_at_all(questions: Sequence[Question], reader: Reader, durations: Mapping[str, float]) -> Videos:
+    """Look at each video once, many at a time.
+
+    Args:
+        questions: whose videos.
+        reader: looks.
+        durations: seconds by path where annotations tell them.
+    """
+    asked: dict[str, list[Question]] = {}
+    for question in questions:
+        asked.setdefault(question.video, []).append(question)
+    found = _looks(list(asked), reader)
+    probes = {path: probe for path, probe in found.items() if isinstance(probe, Probe)}
+    short = {path: _missing_part(probe, durations.get(path), asked[path]) for path, probe in probes.items()}
+    return Videos(
+        probes=probes,
+        failed={path: error for path, error in found.items() if isinstance(error, VideoError)},
+        short={path: why for path, why in short.items() if why},
+    )
+
+
+def findings(videos: Videos, questions: Sequence[Question]) -> list[Finding]:
+    """What is wrong with the videos, each with the questions that suffer."""
+    made = []
+    if videos.missing:
+        none_there = not videos.probes
+        count = _of_questions(videos.missing, questions)
+        made.append(
+            Finding(
+                Level.CANNOT_RUN if none_there else Level.SOME_FAIL,
+                f"missing videos: {len(videos.missing)}, of {count} questions",
+                _where_they_may_be(videos.missing),
+                videos.missing,
+            )
+        )
+    if videos.unreadable:
+        count = _of_questions(videos.unreadable, questions)
+        made.append(
+            Finding(
+                Level.SOME_FAIL if videos.probes or videos.missing else Level.CANNOT_RUN,
+                f"unreadable videos: {len(videos.unreadable)}, of {count} questions",
+                "fetch or convert them; each line says what is wrong",
+                tuple(videos.failed[path].problem for path in videos.unreadable),
+            )
+        )
+    if videos.short:
+        count = _of_questions(tuple(videos.short), questions)
+        made.append(
+            Finding(
+                Level.SOME_FAIL,
+                f"videos that are too short: {len(videos.short)}, of {count} questions",
+                "fetch them again: frames behind the end cannot be had, and answers may lie there",
+                tuple(f"{path}: {why}" for path, why in videos.short.items()),
+            )
+        )
+    return made
+
+
+def _looks(paths: Sequence[str], reader: Reader) -> dict[str, Probe | VideoError]:
+    def look(path: str) -> Probe | VideoError:
+        try:
+            return reader.look(path)
+        except VideoError as error:
+            return error
+
+    found: dict[str, Probe | VideoError] = {}
+    with ThreadPoolExecutor(THREADS) as pool, track("looking at videos", len(paths)) as advance:
+        for path, probe in zip(paths, pool.map(look, paths), strict=True):
+            found[path] = probe
+            advance(1)
+    return found
+
+
+def _missing_part(probe: Probe, annotated: float | None, questions: Sequence[Question]) -> str:
+    """By how much a video is too short; empty if it is not."""
+    duration = probe.video.duration
+    if probe.readable < duration - CUT:
+        return f"the file ends at {probe.readable:.1f} s of the {duration:.1f} s that it announces"
+    if annotated is not None and duration < annotated - max(SHORTER, SHORTER_SHARE * annotated):
+        return f"{duration:.1f} s, and the annotations say {annotated:.1f} s"
+    spans = [
+        (span.start, question)
+        for question in questions
+        for span in (*(question.evidence or ()), *([question.span] if question.span else []))
+    ]
+    beyond = [(start, question) for start, question in spans if start > duration + SHORTER]
+    if beyond:
+        start, question = max(beyond, key=lambda pair: pair[0])
+        return f"{duration:.1f} s, and the question {question.id} is about second {start:.1f}"
+    return ""
+
+
+def _of_questions(paths: Sequence[str], questions: Sequence[Question]) -> int:
+    wanted = set(paths)
+    return sum(question.video in wanted for question in questions)
+
+
+def _where_they_may_be(missing: Sequence[str]) -> str:
+    """Where to put them, or how they are called where they are."""
+    named = {Path(path).expanduser() for path in missing}
+    there: dict[tuple[Path, str], str] = {}
+    for folder in {path.parent for path in named}:
+        if folder.is_dir():
+            there.update({(folder, file.stem): file.name for file in folder.iterdir() if file.is_file()})
+    other = [(path.name, there[path.parent, path.stem]) for path in named if (path.parent, path.stem) in there]
+    if other:
+        asked, found = min(other)
+        return f"{len(other)} are there under another name: {asked} is asked for, {found} is there; rename or link them"
+    return "put them there, or name their folder: benchmark.video_root=..."
