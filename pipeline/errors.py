@@ -73,6 +73,12 @@ class UnsupportedVideoError(VideoError):
     """No installed backend decodes this codec or container."""
 
 
+class StretchError(VideoError):
+    """A question may see a stretch that its video does not have."""
+
+    status = Status.INVALID_QUESTION
+
+
 class SubtitlesError(PipelineError):
     """Subtitles that cannot be read. The orchestrator turns it into ``status`` on the question."""
 

@@ -52,7 +52,7 @@ class Aria(LocalAnswerer[AriaReader]):
 
     def encode(self, request: AnswerRequest) -> AriaInputs:
         """The very inputs that the model gets for a request, not padded. Loads the tokenizer and no weights."""
-        return self._local.reader.encode(request.frames, self.prompt.render(request.question))
+        return self._local.reader.encode(request.frames, self.prompt.words(request))
 
     @cached_property
     def _local(self) -> LocalModel[AriaReader]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline.answerers.labels import FrameLabels
+from pipeline.answerers.prompts import Words
 from pipeline.domain import Frame
 from pipeline.models.aria_native import AriaShape, open_tokenizer, prompt_tokens, shape
 from pipeline.models.aria_pixels import Pixels, fitted, on_canvas
@@ -74,7 +75,7 @@ class AriaReader:
         """All frames are put on one canvas."""
         return f"images on {CANVAS} x {CANVAS} pixels; time: {self.labels.time_told()}"
 
-    def tokens(self, frames: Sequence[Frame], words: str) -> int:
+    def tokens(self, frames: Sequence[Frame], words: Words) -> int:
         """See :class:`pipeline.answerers.local.Reader`."""
         return len(self._ids(frames, words))
 
@@ -82,7 +83,7 @@ class AriaReader:
         """Any numbers and sizes of frames go together."""
         return True
 
-    def encode(self, frames: Sequence[Frame], words: str) -> AriaInputs:
+    def encode(self, frames: Sequence[Frame], words: Words) -> AriaInputs:
         """One request's inputs, not padded."""
         import torch
 
@@ -116,10 +117,14 @@ class AriaReader:
         inputs = self.collate(batch, pad_token(model, self.tokenizer), like=patches)
         return generate_greedily(model, self.tokenizer, inputs, max_new_tokens)
 
-    def _ids(self, frames: Sequence[Frame], words: str) -> list[int]:
-        shown = ((text(self.labels.before(frame.time)), IMAGE, text(self.labels.after)) for frame in frames)
-        content = [*(part for parts in shown for part in parts), text(f"\n{words}")]
-        return prompt_tokens(self.tokenizer, self.shape, render_chat(self.tokenizer, content), len(frames))
+    def _ids(self, frames: Sequence[Frame], words: Words) -> list[int]:
+        shown = (
+            (text(said + self.labels.before(frame.time)), IMAGE, text(self.labels.after))
+            for said, frame in zip(words.before(frames), frames, strict=True)
+        )
+        content = [*(part for parts in shown for part in parts), text(f"\n{words.text}")]
+        prompt = render_chat(self.tokenizer, content, words.system, words.begun)
+        return prompt_tokens(self.tokenizer, self.shape, prompt, len(frames))
 
 
 def frame_tokens(found: AriaShape, labels: FrameLabels) -> int:

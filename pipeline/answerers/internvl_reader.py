@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline.answerers.internvl_forms import FrameLines
+from pipeline.answerers.prompts import Words
 from pipeline.domain import Frame
 from pipeline.models.chat import load_tokenizer, render_chat, special_tokens, text
 from pipeline.models.checkpoint import Checkpoint, resolve
@@ -80,7 +81,7 @@ class InternVLReader:
         """All frames have the vision tower's size."""
         return f"images of {self.shape.side} x {self.shape.side} pixels; time: {self.lines.time_told()}"
 
-    def tokens(self, frames: Sequence[Frame], words: str) -> int:
+    def tokens(self, frames: Sequence[Frame], words: Words) -> int:
         """See :class:`pipeline.answerers.local.Reader`."""
         return len(self._ids(frames, words))
 
@@ -88,7 +89,7 @@ class InternVLReader:
         """Any numbers and sizes of frames go together."""
         return True
 
-    def encode(self, frames: Sequence[Frame], words: str) -> InternVLInputs:
+    def encode(self, frames: Sequence[Frame], words: Words) -> InternVLInputs:
         """One request's inputs, not padded."""
         import torch
 
@@ -110,10 +111,14 @@ class InternVLReader:
         }
         return generate_greedily(model, self.tokenizer, inputs, max_new_tokens)
 
-    def _ids(self, frames: Sequence[Frame], words: str) -> list[int]:
+    def _ids(self, frames: Sequence[Frame], words: Words) -> list[int]:
         from pipeline.models.prompt_ids import expanded
 
         image = f"{IMAGE_START}{IMAGE_CONTEXT}{IMAGE_END}{self.lines.after}"
-        shown = (f"{self.lines.before(number, frame.time)}{image}" for number, frame in enumerate(frames, 1))
-        prompt = render_chat(self.tokenizer, [text("".join(shown) + words)], self.system)
+        shown = (
+            f"{said}{self.lines.before(number, frame.time)}{image}"
+            for number, (said, frame) in enumerate(zip(words.before(frames), frames, strict=True), start=1)
+        )
+        content = [text("".join(shown) + words.text)]
+        prompt = render_chat(self.tokenizer, content, words.system_or(self.system), words.begun)
         return expanded(self.tokenizer, prompt, {IMAGE_CONTEXT: [self.shape.frame_tokens] * len(frames)})

@@ -67,7 +67,7 @@ class LlavaOnevision(LocalAnswerer[LlavaReader]):
     def encode(self, request: AnswerRequest) -> Mapping[str, torch.Tensor]:
         """The very arguments of ``forward`` for this request alone. Loads the tokenizer and no weights."""
         reader = self._local.reader
-        return reader.collate([reader.encode(request.frames, self.prompt.render(request.question))], pad=0)
+        return reader.collate([reader.encode(request.frames, self.prompt.words(request))], pad=0)
 
     @property
     def _form(self) -> LlavaForm:

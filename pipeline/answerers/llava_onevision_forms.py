@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import numpy as np
 
 from pipeline.answerers.labels import ORDER_ALONE, FrameLabels
+from pipeline.answerers.prompts import Words
 from pipeline.domain import Frame
 from pipeline.models.chat import VIDEO, Content, text
 from pipeline.models.llava_onevision_family import Tower
@@ -36,7 +37,7 @@ class LlavaForm(Protocol):
         """The token that stands for a picture."""
         ...
 
-    def content(self, placeholder: str, frames: Sequence[Frame], words: str) -> Content:
+    def content(self, placeholder: str, frames: Sequence[Frame], words: Words) -> Content:
         """The user's turn: frames, then ``words``. Each ``placeholder`` in it stands for all tokens of its picture."""
         ...
 
@@ -89,14 +90,17 @@ class ImagesForm:
         """``<image>``."""
         return tower.image_token_id
 
-    def content(self, placeholder: str, frames: Sequence[Frame], words: str) -> Content:
+    def content(self, placeholder: str, frames: Sequence[Frame], words: Words) -> Content:
         """One piece of text with the placeholders in it.
 
         The chat template of these checkpoints moves pictures that are pieces of their own to the front, away from
         their labels.
         """
-        shown = "".join(f"{self.labels.before(frame.time)}{placeholder}{self.labels.after}" for frame in frames)
-        return [text(shown + words)]
+        shown = (
+            f"{said}{self.labels.before(frame.time)}{placeholder}{self.labels.after}"
+            for said, frame in zip(words.before(frames), frames, strict=True)
+        )
+        return [text("".join(shown) + words.text)]
 
     def counts(self, tower: Tower, frames: int) -> list[int]:
         """730 for each frame at 384 pixels."""
@@ -142,9 +146,9 @@ class VideoForm:
         """``<video>``."""
         return tower.video_token_id
 
-    def content(self, placeholder: str, frames: Sequence[Frame], words: str) -> Content:
+    def content(self, placeholder: str, frames: Sequence[Frame], words: Words) -> Content:
         """The chat template writes the placeholder."""
-        return [VIDEO, text(words)]
+        return [VIDEO, text(words.in_one)]
 
     def counts(self, tower: Tower, frames: int) -> list[int]:
         """One placeholder for all frames."""

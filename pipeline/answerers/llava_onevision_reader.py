@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline.answerers.llava_onevision_forms import LlavaForm
+from pipeline.answerers.prompts import Words
 from pipeline.domain import Frame
 from pipeline.models.chat import render_chat
 from pipeline.models.checkpoint import Checkpoint, resolve
@@ -62,7 +63,7 @@ class LlavaReader:
         side = self.tower.image_size
         return f"{self.form.kind} of {side} x {side} pixels; time: {self.form.time_told()}"
 
-    def tokens(self, frames: Sequence[Frame], words: str) -> int:
+    def tokens(self, frames: Sequence[Frame], words: Words) -> int:
         """See :class:`pipeline.answerers.local.Reader`."""
         return len(self._ids(frames, words))
 
@@ -70,7 +71,7 @@ class LlavaReader:
         """As the form has it."""
         return self.form.alike(len(frames))
 
-    def encode(self, frames: Sequence[Frame], words: str) -> LlavaInputs:
+    def encode(self, frames: Sequence[Frame], words: Words) -> LlavaInputs:
         """One request's inputs.
 
         Raises:
@@ -104,9 +105,9 @@ class LlavaReader:
         inputs = self.collate(batch, pad_token(model, self.tokenizer))
         return generate_greedily(model, self.tokenizer, inputs, max_new_tokens)
 
-    def _ids(self, frames: Sequence[Frame], words: str) -> list[int]:
+    def _ids(self, frames: Sequence[Frame], words: Words) -> list[int]:
         from pipeline.models.prompt_ids import expanded
 
         placeholder = str(self.tokenizer.convert_ids_to_tokens(self.form.placeholder_id(self.tower)))
-        prompt = render_chat(self.tokenizer, self.form.content(placeholder, frames, words))
+        prompt = render_chat(self.tokenizer, self.form.content(placeholder, frames, words), words.system, words.begun)
         return expanded(self.tokenizer, prompt, {placeholder: self.form.counts(self.tower, len(frames))})

@@ -72,7 +72,7 @@ class LlavaVideo(LocalAnswerer[LlavaVideoReader]):
         """The very arguments of ``forward`` for this request alone. Loads the tokenizer and no weights."""
         from pipeline.models.llava_video_inputs import collate
 
-        words = self.prompt.render(request.question)
+        words = self.prompt.words(request)
         return collate([self._local.reader.encode(frames_of_video(request), words)], pad=0)
 
     def capacity(self, request: AnswerRequest) -> int:

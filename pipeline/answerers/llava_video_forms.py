@@ -8,6 +8,7 @@ from typing import Literal
 
 from pipeline.answerers import AnswerRequest
 from pipeline.answerers.labels import ORDER_ALONE
+from pipeline.answerers.prompts import Words
 from pipeline.domain import Frame
 
 TimeInstruction = Literal["official", "selected", "none"]
@@ -15,7 +16,7 @@ TimeInstruction = Literal["official", "selected", "none"]
 IMAGE = "<image>"
 """The authors' mark for the video in a prompt."""
 
-_BEFORE = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
+_SYSTEM = "You are a helpful assistant."
 _AFTER = "<|im_end|>\n<|im_start|>assistant\n"
 _SAMPLED: dict[TimeInstruction, str] = {"official": "uniformly sampled", "selected": "sampled"}
 _LATEST = ",99999.99s"  # the longest time counts in the limits
@@ -51,19 +52,19 @@ class VideoForm:
 
     time_instruction: TimeInstruction
 
-    def before(self) -> str:
+    def before(self, words: Words) -> str:
         """The prompt up to the video."""
-        return _BEFORE
+        return f"<|im_start|>system\n{words.system_or(_SYSTEM)}<|im_end|>\n<|im_start|>user\n"
 
-    def after(self, frames: Sequence[Frame], words: str) -> str:
-        """The prompt behind the video, up to the point where the answer begins.
+    def after(self, frames: Sequence[Frame], words: Words) -> str:
+        """The prompt behind the video, up to the point where the answer begins, or goes on.
 
         Args:
             frames: of :func:`frames_of_video`, at least one.
             words: question, options and instruction.
         """
         told = "" if self.time_instruction == "none" else f"{self._instruction(frames)}\n"
-        return f"\n{told}{words}{_AFTER}"
+        return f"\n{told}{words.in_one}{_AFTER}{words.begun}"
 
     def time_told(self) -> str:
         """How the model learns when a frame was, in one line."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline.answerers.llava_video_forms import IMAGE, VideoForm
+from pipeline.answerers.prompts import Words
 from pipeline.domain import Frame
 from pipeline.errors import CheckpointError
 from pipeline.models.chat import load_tokenizer, special_tokens
@@ -73,7 +74,7 @@ class LlavaVideoReader:
         """All frames have the vision tower's size."""
         return f"video of {IMAGE_SIZE} x {IMAGE_SIZE} pixels, {self.pooling} pooling; time: {self.form.time_told()}"
 
-    def tokens(self, frames: Sequence[Frame], words: str) -> int:
+    def tokens(self, frames: Sequence[Frame], words: Words) -> int:
         """See :class:`pipeline.answerers.local.Reader`."""
         return len(self._ids(frames, words))
 
@@ -81,7 +82,7 @@ class LlavaVideoReader:
         """Equal numbers of frames: their prompts are of nearly equal length, so that little is padded."""
         return len(frames)
 
-    def encode(self, frames: Sequence[Frame], words: str) -> LlavaVideoInputs:
+    def encode(self, frames: Sequence[Frame], words: Words) -> LlavaVideoInputs:
         """One request's inputs, not padded."""
         import torch
 
@@ -97,8 +98,9 @@ class LlavaVideoReader:
         inputs = collate(batch, pad_token(model, self.tokenizer))
         return generate_greedily(model, self.tokenizer, inputs, max_new_tokens)
 
-    def _ids(self, frames: Sequence[Frame], words: str) -> list[int]:
+    def _ids(self, frames: Sequence[Frame], words: Words) -> list[int]:
         from pipeline.models.llava_video_inputs import prompt_ids
 
         repeats = video_tokens(self.pooling, self.newlines, len(frames))
-        return prompt_ids(self.tokenizer, self.form.before(), self.form.after(frames, words), self.placeholder, repeats)
+        before, after = self.form.before(words), self.form.after(frames, words)
+        return prompt_ids(self.tokenizer, before, after, self.placeholder, repeats)

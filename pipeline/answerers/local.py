@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from pipeline.answerers import AnswerRequest
 from pipeline.answerers.ahead import ahead
 from pipeline.answerers.options import conclude
-from pipeline.answerers.prompts import AnswerPrompt, question_fault
+from pipeline.answerers.prompts import AnswerPrompt, Words, question_fault
 from pipeline.domain import Answer, Cost, Frame, Question, Status
 from pipeline.errors import ConfigError, OutOfMemoryError, VideoError, with_remedy
 
@@ -40,6 +40,8 @@ class Asked:
     """Length of the whole prompt."""
     alike: Hashable
     """As :meth:`Reader.alike` has it."""
+    begun: str
+    """How the answer begins already."""
     inputs: Any
     """As :meth:`Reader.encode` gives them."""
 
@@ -66,7 +68,7 @@ class Reader(Protocol):
         """How frames and their times are put to the model, in one line; without ``frames``, as far as settings say."""
         ...
 
-    def tokens(self, frames: Sequence[Frame], words: str) -> int:
+    def tokens(self, frames: Sequence[Frame], words: Words) -> int:
         """Length of the prompt; looks at no pixel.
 
         Raises:
@@ -78,7 +80,7 @@ class Reader(Protocol):
         """Requests whose frames give equal values can be one batch."""
         ...
 
-    def encode(self, frames: Sequence[Frame], words: str) -> Any:
+    def encode(self, frames: Sequence[Frame], words: Words) -> Any:
         """One request's inputs, not padded; needs no model, and is called while the model is busy."""
         ...
 
@@ -90,6 +92,11 @@ class Reader(Protocol):
 SomeReader = TypeVar("SomeReader", bound=Reader)
 
 _NOTHING = Cost()
+_WITHOUT_PICTURES = with_remedy(
+    "The options are pictures, and this answerer is given pictures of the video alone.",
+    "Take one that is given both: answerer=openai, vllm, gpt4o or gemini; or leave such tasks out: "
+    "benchmark.leave_out=[TASK] of HourVideo.",
+)
 _LEAST_FILL = 0.75
 """Of a batch's longest prompt the shortest has at least this share, so that little is computed for padding."""
 
@@ -141,7 +148,7 @@ class LocalModel(Generic[SomeReader]):
 
     def capacity(self, request: AnswerRequest) -> int:
         """See :class:`pipeline.answerers.Answerer`."""
-        words = self._prompt.render(request.question)
+        words = self._prompt.words(request)
         try:
             tokens = self.reader.tokens(request.frames, words) if request.frames else 0
         except VideoError:
@@ -166,13 +173,10 @@ class LocalModel(Generic[SomeReader]):
         """The request in the model's terms, or the failure that is known before the model is called."""
         from pipeline.inference.greedy import mapped_out_of_memory
 
+        if refused := self._refused(request):
+            return refused
         question, frames, reader = request.question, request.frames, self.reader
-        if not frames:
-            remedy = "See the selection's status; selection.fill=uniform takes frames where the sampler names none."
-            return self._failed(request, Status.NO_FRAMES, with_remedy("There is no frame to answer from.", remedy))
-        if fault := question_fault(question, reader.markup):
-            return self._failed(request, Status.INVALID_QUESTION, fault)
-        words = self._prompt.render(question)
+        words = self._prompt.words(request)
         try:
             tokens = reader.tokens(frames, words)
             if not self._fits(tokens):
@@ -185,20 +189,32 @@ class LocalModel(Generic[SomeReader]):
             cost = Cost(prompt_tokens=tokens)
             detail = self._no_memory(error, len(frames))
             return self._failed(request, Status.OUT_OF_MEMORY, detail, shown=frames, cost=cost)
-        return Asked(question, _times(request), reader.describe(frames), tokens, reader.alike(frames), inputs)
+        form, alike = reader.describe(frames), reader.alike(frames)
+        return Asked(question, _times(request), form, tokens, alike, words.begun, inputs)
+
+    def _refused(self, request: AnswerRequest) -> Answer | None:
+        """The failure of what no prompt can be made of."""
+        if not request.frames:
+            remedy = "See the selection's status; selection.fill=uniform takes frames where the sampler names none."
+            return self._failed(request, Status.NO_FRAMES, with_remedy("There is no frame to answer from.", remedy))
+        if request.question.option_images:
+            return self._failed(request, Status.UNSUPPORTED, _WITHOUT_PICTURES)
+        if fault := question_fault(request.question, self.reader.markup, request.subtitles):
+            return self._failed(request, Status.INVALID_QUESTION, fault)
+        return None
 
     def _fits(self, tokens: int) -> bool:
         return tokens + self._max_new_tokens <= self.reader.context_tokens
 
-    def _fitting(self, frames: Sequence[Frame], words: str) -> int:
+    def _fitting(self, frames: Sequence[Frame], words: Words) -> int:
         """How many of the frames fit, whichever they are: the last have the longest labels."""
         return bisect_right(
             range(1, len(frames)),
             self.reader.context_tokens - self._max_new_tokens,
-            key=lambda count: self.reader.tokens(frames[-count:], words),
+            key=lambda count: self.reader.tokens(frames[-count:], words.of_last(count)),
         )
 
-    def _too_long(self, request: AnswerRequest, words: str, tokens: int) -> Answer:
+    def _too_long(self, request: AnswerRequest, words: Words, tokens: int) -> Answer:
         frames, reader = request.frames, self.reader
         fitting = self._fitting(frames, words)
         ways = (
@@ -244,6 +260,7 @@ class LocalModel(Generic[SomeReader]):
         return conclude(
             asked.question,
             result.text,
+            begun=asked.begun,
             truncated=not result.ended,
             form=asked.form,
             frame_times=asked.frame_times,

@@ -75,6 +75,7 @@ def conclude(
     question: Question,
     text: str,
     *,
+    begun: str = "",
     truncated: bool,
     form: str,
     frame_times: tuple[float, ...],
@@ -85,6 +86,7 @@ def conclude(
     Args:
         question: the question that was asked.
         text: the model's output as it came.
+        begun: how the prompt began the answer, which the output goes on with.
         truncated: whether the token limit cut the output.
         form: how frames and times were told, for the record.
         frame_times: seconds of the frames that the model saw.
@@ -92,7 +94,9 @@ def conclude(
     """
     # What a cut text would have decided is not known yet where it only hints.
     readings = _DECIDING if truncated else (*_DECIDING, *_SUGGESTING)
-    option = None if question.options is None else _read(text, question.options, readings)
+    # A bracket that the prompt opened for the letter may stay open: "Best Option: (" and "B", for instance.
+    whole_text = f"{begun.rstrip('([{< ')} {text}" if begun else text
+    option = None if question.options is None else _read(whole_text, question.options, readings)
     status, problem, remedy = Status.OK, "", "Reword the question, or take another answerer=NAME."
     if not text.strip():
         status, problem = Status.EMPTY_ANSWER, "The model wrote nothing."

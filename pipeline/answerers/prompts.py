@@ -32,6 +32,10 @@ class Words:
         """The text before each of the frames."""
         return self.between or ("",) * len(frames)
 
+    def system_or(self, own: str | None) -> str | None:
+        """The system turn, ``own`` where the prompt has none."""
+        return own if self.system is None else self.system
+
     def of_last(self, frames: int) -> Words:
         """The same with so many frames alone, the last ones."""
         return replace(self, between=self.between[-frames:])

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from pipeline.answerers.prompts import Words
 from pipeline.answerers.qwen_forms import VideoForm
 from pipeline.domain import Frame
 from pipeline.models.chat import VIDEO, Content, text
@@ -38,13 +39,13 @@ class TimedVideoForm(VideoForm):
         """The time and the marks around a grid; a byte-level tokenizer makes no more than one token of a byte."""
         return len(_time_text(_LATE).encode()) + super().text_tokens()
 
-    def content(self, frames: Sequence[Frame], words: str) -> Content:
+    def content(self, frames: Sequence[Frame], words: Words) -> Content:
         """Every grid a video for the chat template, which puts the marks around each."""
         times = [frame.time for frame in frames]
         grids = [part for pair in self.pairs(times) for part in (text(_time_text(_mean(times, pair))), VIDEO)]
         if self.wrapper == "keep":
             grids = [text(VISION_START), *grids, text(VISION_END)]
-        return [*grids, text(words)]
+        return [*grids, text(words.in_one)]
 
     def counts(self, scale: FrameScale, frames: Sequence[Frame]) -> list[int]:
         """Of each grid; frames must come out at one size."""

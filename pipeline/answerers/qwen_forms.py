@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from pipeline.answerers.labels import ORDER_ALONE, FrameLabels
+from pipeline.answerers.prompts import Words
 from pipeline.domain import Frame
 from pipeline.errors import ConfigError, VideoError
 from pipeline.models.chat import IMAGE, VIDEO, Content, text
@@ -39,7 +40,7 @@ class QwenForm(Protocol):
         """At most so many tokens go with a frame beside those of its pixels."""
         ...
 
-    def content(self, frames: Sequence[Frame], words: str) -> Content:
+    def content(self, frames: Sequence[Frame], words: Words) -> Content:
         """The user's turn: the frames in order of time, then the words."""
         ...
 
@@ -80,10 +81,13 @@ class ImagesForm:
         """The label, and the marks around the image."""
         return self.labels.most_tokens() + _AROUND
 
-    def content(self, frames: Sequence[Frame], words: str) -> Content:
+    def content(self, frames: Sequence[Frame], words: Words) -> Content:
         """See :class:`QwenForm`."""
-        shown = ((text(self.labels.before(frame.time)), IMAGE, text(self.labels.after)) for frame in frames)
-        return [*(part for parts in shown for part in parts), text(words)]
+        shown = (
+            (text(said + self.labels.before(frame.time)), IMAGE, text(self.labels.after))
+            for said, frame in zip(words.before(frames), frames, strict=True)
+        )
+        return [*(part for parts in shown for part in parts), text(words.text)]
 
     def counts(self, scale: FrameScale, frames: Sequence[Frame]) -> list[int]:
         """Frames may differ in size."""
@@ -124,9 +128,9 @@ class VideoForm:
         """The marks around the one video."""
         return _AROUND
 
-    def content(self, frames: Sequence[Frame], words: str) -> Content:
+    def content(self, frames: Sequence[Frame], words: Words) -> Content:
         """See :class:`QwenForm`."""
-        return [VIDEO, text(words)]
+        return [VIDEO, text(words.in_one)]
 
     def counts(self, scale: FrameScale, frames: Sequence[Frame]) -> list[int]:
         """One number, of all grids together; frames must come out at one size."""

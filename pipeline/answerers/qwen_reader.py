@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pipeline.answerers.prompts import Words
 from pipeline.answerers.qwen_forms import QwenForm
 from pipeline.domain import Frame
 from pipeline.models.chat import load_tokenizer, render_chat, special_tokens
@@ -66,7 +67,7 @@ class QwenReader:
             size = f" of {height} x {width} pixels"
         return f"{self.form.kind}{size}; time: {self.form.time_told(self.family)}"
 
-    def tokens(self, frames: Sequence[Frame], words: str) -> int:
+    def tokens(self, frames: Sequence[Frame], words: Words) -> int:
         """See :class:`pipeline.answerers.local.Reader`."""
         from pipeline.models.prompt_ids import expanded
 
@@ -77,7 +78,7 @@ class QwenReader:
         """Any numbers and sizes of frames go together."""
         return True
 
-    def encode(self, frames: Sequence[Frame], words: str) -> QwenInputs:
+    def encode(self, frames: Sequence[Frame], words: Words) -> QwenInputs:
         """One request's inputs, not padded.
 
         Raises:
@@ -99,5 +100,6 @@ class QwenReader:
             inputs = collate(batch, pad_token(model, self.tokenizer))
             return generate_greedily(model, self.tokenizer, inputs, max_new_tokens)
 
-    def _rendered(self, frames: Sequence[Frame], words: str) -> str:
-        return render_chat(self.tokenizer, self.form.content(frames, words), self.system)
+    def _rendered(self, frames: Sequence[Frame], words: Words) -> str:
+        content = self.form.content(frames, words)
+        return render_chat(self.tokenizer, content, words.system_or(self.system), words.begun)

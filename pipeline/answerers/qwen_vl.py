@@ -54,10 +54,14 @@ class QwenVL(LocalAnswerer[QwenReader]):
         """From the settings and ``config.json``; a frame of the usual size is one of 1280 x 720 pixels."""
         return AnswererLimits(
             context_tokens=context_tokens(self.checkpoint),
-            tokens_per_frame=self._scale.tokens(*_USUAL_FRAME) + self._form.text_tokens(),
+            tokens_per_frame=self.frame_tokens(*_USUAL_FRAME),
             max_frames=None,
             time_told=self._form.time_told(self._family()),
         )
+
+    def frame_tokens(self, height: int, width: int) -> int:
+        """Of a frame of so many pixels, its label included."""
+        return self._scale.tokens(height, width) + self._form.text_tokens()
 
     def identity(self) -> Mapping[str, Any]:
         """The checkpoint's content, and every setting that reaches the model's inputs."""
@@ -79,7 +83,7 @@ class QwenVL(LocalAnswerer[QwenReader]):
         Raises:
             VideoError: the frames cannot be put in this form.
         """
-        return self._local.reader.encode(request.frames, self.prompt.render(request.question))
+        return self._local.reader.encode(request.frames, self.prompt.words(request))
 
     @cached_property
     def _scale(self) -> FrameScale:

@@ -67,7 +67,7 @@ class Vila(LocalAnswerer[VilaReader]):
 
     def encode(self, request: AnswerRequest) -> VilaInputs:
         """The very inputs that the model gets for a request, not padded. Loads the tokenizer and no weights."""
-        return self._local.reader.encode(request.frames, self.prompt.render(request.question))
+        return self._local.reader.encode(request.frames, self.prompt.words(request))
 
     @property
     def _form(self) -> VilaForm:

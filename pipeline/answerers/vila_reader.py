@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline.answerers.labels import ORDER_ALONE, FrameLabels
+from pipeline.answerers.prompts import Words
 from pipeline.domain import Frame
 from pipeline.errors import ConfigError
 from pipeline.models.checkpoint import Checkpoint, resolve
@@ -37,10 +38,13 @@ class VilaForm:
         """At most so many tokens go with a frame beside those of its pixels; one for the word's beginning."""
         return self.labels.most_tokens() + 1
 
-    def turn(self, frames: Sequence[Frame], words: str) -> str:
+    def turn(self, frames: Sequence[Frame], words: Words) -> str:
         """The user's turn."""
-        shown = (f"{self.labels.before(frame.time)}{IMAGE}{self.labels.after}" for frame in frames)
-        return f"{''.join(shown)}{words}"
+        shown = (
+            f"{said}{self.labels.before(frame.time)}{IMAGE}{self.labels.after}"
+            for said, frame in zip(words.before(frames), frames, strict=True)
+        )
+        return f"{''.join(shown)}{words.text}"
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ class VilaReader:
         side, conversation = self.config.image_size, self.tokens_of.conversation.name
         return f"{self.form.kind} of {side} x {side} pixels in {conversation}; time: {self.form.time_told()}"
 
-    def tokens(self, frames: Sequence[Frame], words: str) -> int:
+    def tokens(self, frames: Sequence[Frame], words: Words) -> int:
         """See :class:`pipeline.answerers.local.Reader`."""
         return len(self._ids(frames, words))
 
@@ -104,7 +108,7 @@ class VilaReader:
         """Any numbers of frames go together."""
         return True
 
-    def encode(self, frames: Sequence[Frame], words: str) -> VilaInputs:
+    def encode(self, frames: Sequence[Frame], words: Words) -> VilaInputs:
         """One request's inputs, not padded."""
         import torch
 
@@ -127,7 +131,7 @@ class VilaReader:
         }
         return generate_greedily(model.llm, self.tokens_of, inputs, max_new_tokens)
 
-    def _ids(self, frames: Sequence[Frame], words: str) -> list[int]:
+    def _ids(self, frames: Sequence[Frame], words: Words) -> list[int]:
         from pipeline.models.vila import IMAGE_ID
 
         turn = self.form.turn(frames, words)
@@ -136,4 +140,4 @@ class VilaReader:
                 f"The prompt holds {IMAGE} {turn.count(IMAGE)} times for {len(frames)} frames.",
                 f"Take {IMAGE} out of the prompt texts in the YAML: it is written for each frame.",
             )
-        return self.tokens_of.ids(turn, [IMAGE_ID] * self.config.tokens_per_frame)
+        return self.tokens_of.ids(turn, [IMAGE_ID] * self.config.tokens_per_frame, words.system, words.begun)

@@ -50,16 +50,17 @@ def load_tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
-def render_chat(tokenizer: Any, content: Content, system: str | None = None) -> str:
-    """The prompt of one user turn, up to the point where the model's answer begins.
+def render_chat(tokenizer: Any, content: Content, system: str | None = None, begun: str = "") -> str:
+    """The prompt of one user turn, up to the point where the model's answer begins, or goes on.
 
     Args:
         tokenizer: the checkpoint's tokenizer or processor, with its chat template.
         content: the turn. Each picture becomes the template's placeholder.
         system: the system turn; none leaves it to the template.
+        begun: how the answer begins already.
 
     Raises:
-        CheckpointError: the checkpoint has no chat template.
+        CheckpointError: the checkpoint has no chat template, or none that shows the system turn.
     """
     turns: list[dict[str, Any]] = []
     if system is not None:
@@ -73,7 +74,12 @@ def render_chat(tokenizer: Any, content: Content, system: str | None = None) -> 
         )
     prompt = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
     assert isinstance(prompt, str)
-    return prompt
+    if system is not None and system.strip() not in prompt:
+        raise CheckpointError(
+            "The checkpoint's chat template leaves out the system turn.",
+            "Take a prompt without one: answerer.prompt.system=null, and answerer.system=null where it is set.",
+        )
+    return prompt + begun
 
 
 def special_tokens(tokenizer: Any) -> tuple[str, ...]:

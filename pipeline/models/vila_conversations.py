@@ -21,16 +21,27 @@ class Conversation:
     """One turn of the user, and the beginning of the model's."""
 
     name: str
+    system: str
     before: str
+    """Of the user's turn; ``{system}`` stands for the system text."""
     after: str
+    answer: str
+    """Between ``after`` and an answer that is begun already."""
     stop: str
     """The token that ends the model's turn."""
     markers: tuple[str, ...]
     """What the tokenizer must read as one token each; none of them may stand in a question."""
 
-    def prompt(self, turn: str) -> str:
-        """The whole prompt."""
-        return f"{self.before}{turn}{self.after}"
+    def prompt(self, turn: str, system: str | None = None, begun: str = "") -> str:
+        """The whole prompt.
+
+        Args:
+            turn: the user's.
+            system: in place of the conversation's own, if there is one.
+            begun: how the answer begins already.
+        """
+        before = self.before.replace("{system}", self.system if system is None else system)
+        return f"{before}{turn}{self.after}{self.answer + begun if begun else ''}"
 
 
 _LLAMA_3 = (
@@ -44,20 +55,24 @@ _VICUNA = (
 _KNOWN = (
     Conversation(
         "llama_3",
-        f"<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\n{_LLAMA_3}<|eot_id|>"
+        _LLAMA_3,
+        "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\n{system}<|eot_id|>"
         "<|start_header_id|>user<|end_header_id|>\n\n",
         "<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
+        "",
         "<|eot_id|>",
         ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
     ),
     Conversation(
         "hermes-2",
-        "<|im_start|>system\nAnswer the questions.<|im_end|><|im_start|>user\n",
+        "Answer the questions.",
+        "<|im_start|>system\n{system}<|im_end|><|im_start|>user\n",
         "<|im_end|><|im_start|>assistant\n",
+        "",
         "<|im_end|>",
         ("<|im_start|>", "<|im_end|>"),
     ),
-    Conversation("vicuna_v1", f"{_VICUNA} USER: ", " ASSISTANT:", "</s>", ("</s>",)),
+    Conversation("vicuna_v1", _VICUNA, "{system} USER: ", " ASSISTANT:", " ", "</s>", ("</s>",)),
 )
 CONVERSATIONS = {conversation.name: conversation for conversation in _KNOWN}
 

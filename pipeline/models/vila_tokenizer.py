@@ -88,14 +88,16 @@ class VilaTokens:
         """What must not stand in a question."""
         return tuple(sorted({IMAGE, *self.conversation.markers, *self.source.special} - {""}))
 
-    def ids(self, turn: str, image: Sequence[int]) -> list[int]:
+    def ids(self, turn: str, image: Sequence[int], system: str | None = None, begun: str = "") -> list[int]:
         """Tokens of the whole prompt.
 
         Args:
             turn: the user's, :data:`IMAGE` for each frame.
             image: what stands for a frame among the ids.
+            system: in place of the conversation's own, if there is one.
+            begun: how the answer begins already.
         """
-        pieces = [self.source.encode(piece) for piece in self.conversation.prompt(turn).split(IMAGE)]
+        pieces = [self.source.encode(piece) for piece in self.conversation.prompt(turn, system, begun).split(IMAGE)]
         # A tokenizer that begins every text does so for every piece, and all but the first go. For Llama 3, whose
         # prompt begins with the same token, there are two; so the authors have it.
         begins = 1 if pieces[0][:1] == [self.source.begin] else 0

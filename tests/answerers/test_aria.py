@@ -21,6 +21,7 @@ from hydra import compose, initialize_config_dir
 from pipeline.answerers import Answerer, AnswerRequest
 from pipeline.answerers.aria import Aria
 from pipeline.answerers.labels import FrameLabels
+from pipeline.answerers.prompts import Words
 from pipeline.config import build, conf_dir
 from pipeline.domain import Frame, Question, Status, Video
 from pipeline.errors import CheckpointError
@@ -112,7 +113,7 @@ def test_pixels_and_masks_are_the_stock_pil_processors(answerer: Aria) -> None:
         images=[Image.fromarray(frame.pixels) for frame in shown], max_image_size=490, return_tensors="pt"
     )
     reader = answerer._local.reader
-    ours = reader.collate([reader.encode(shown, "Why?")], 0, like=torch.zeros(()))
+    ours = reader.collate([reader.encode(shown, Words("Why?"))], 0, like=torch.zeros(()))
     assert torch.equal(ours["pixel_values"], stock["pixel_values"])
     assert torch.equal(ours["pixel_mask"], stock["pixel_mask"].bool())
 

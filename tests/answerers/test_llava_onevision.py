@@ -129,7 +129,7 @@ def test_a_batch_answers_as_its_requests_do_alone(folder: Path, form: str) -> No
     assert len({a.text for a in together}) == 4  # what the model sees matters
     assert [len(a.frame_times) for a in together] == [3, 1, 3, 2]
     reader, alike = ours._local.reader, requests if form == "images" else [requests[0], requests[2]]
-    encoded = [reader.encode(asked.frames, PROMPT.render(asked.question)) for asked in alike]
+    encoded = [reader.encode(asked.frames, PROMPT.words(asked)) for asked in alike]
     with torch.inference_mode():
         batch = ours._local.model(**reader.collate(encoded, reader.tokenizer.pad_token_id)).logits[:, -1]
         single = torch.cat([ours._local.model(**ours.encode(asked)).logits[:, -1] for asked in alike])

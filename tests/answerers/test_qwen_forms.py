@@ -13,6 +13,7 @@ import tiny
 import torch
 
 from pipeline.answerers.labels import FrameLabels
+from pipeline.answerers.prompts import Words
 from pipeline.answerers.qwen_forms import ImagesForm, QwenForm, VideoForm
 from pipeline.answerers.qwen_reader import QwenReader
 from pipeline.domain import Frame
@@ -40,7 +41,7 @@ def reader(folder: Path) -> QwenReader:
 
 
 def told(reader: QwenReader, form: QwenForm, frames: Sequence[Frame]) -> QwenInputs:
-    return dataclasses.replace(reader, form=form).encode(frames, "Why?")
+    return dataclasses.replace(reader, form=form).encode(frames, Words("Why?"))
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +60,7 @@ def filmed(*times: float) -> list[Frame]:
 
 def test_the_image_form_is_the_stock_processors(stock: Any, reader: QwenReader) -> None:
     frames = filmed(0.0, 7.5, 100.0)
-    ours = collate([reader.encode(frames, "Why?")], pad=0)
+    ours = collate([reader.encode(frames, Words("Why?"))], pad=0)
     content: list[Any] = []
     for frame in frames:
         content += [text(f"{frame.time:.1f}s: "), IMAGE, text("\n")]

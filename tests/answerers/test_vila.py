@@ -22,6 +22,7 @@ from wordings import wording
 
 from pipeline.answerers import Answerer, AnswerRequest
 from pipeline.answerers.labels import FrameLabels
+from pipeline.answerers.prompts import Words
 from pipeline.answerers.vila import Vila
 from pipeline.domain import Frame, Question, Status, Video
 from pipeline.errors import CheckpointError, ConfigError
@@ -184,7 +185,7 @@ def test_times_are_told_or_not(folders: dict[str, Path], kind: str) -> None:
 
     def said(form: str) -> str:
         reader = dataclasses.replace(ours, form=form)._local.reader
-        ids = reader.encode(request(2).frames, "Why?").input_ids
+        ids = reader.encode(request(2).frames, Words("Why?")).input_ids
         return reader.tokens_of.decode([token for token in ids.tolist() if token != IMAGE_ID])
 
     assert "0.0s:" in said("images")
