@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -12,6 +12,7 @@ from pathlib import PurePath
 from pipeline.artefacts.rows import AnswerRow, RelevanceRow, SelectionRow
 from pipeline.benchmarks.metrics import span_recall
 from pipeline.domain import Answer, Cost, Question, SelectedFrame, Status, option_letter
+from pipeline.reports.document import thousands
 from pipeline.reports.runs import RunArtefacts
 from pipeline.reports.timeline import Timeline, clock, draw, number, stretch
 
@@ -88,6 +89,8 @@ class Route:
     evidence_missed: bool
     cost: str
     answers: tuple[AnswerView, ...]
+    runs: tuple[int, ...]
+    """Places of the runs that took this first stage, among the runs of the page."""
 
 
 @dataclass(frozen=True)
@@ -108,8 +111,8 @@ class Card:
     question: Question
     options: tuple[OptionView, ...]
     routes: tuple[Route, ...]
-    verdicts: tuple[tuple[str, Verdict], ...]
-    """By run label; the label is empty where there is one run."""
+    verdicts: tuple[tuple[int, str, Verdict], ...]
+    """Place and label of each run that answers; the label is empty where there is one run."""
     disagree: bool
 
     @property
@@ -123,24 +126,29 @@ class Card:
         return ", ".join(stretch(span) for span in self.question.evidence or ())
 
     @cached_property
-    def marks(self) -> tuple[str, ...]:
-        """The filters that let this card through."""
-        verdicts = {verdict for _, verdict in self.verdicts}
-        failed = Verdict.FAILED in verdicts or any(route.notes for route in self.routes)
+    def marks(self) -> Mapping[str, tuple[int, ...]]:
+        """The filters that let this card through, each with the places of the runs for which they do."""
         found = {
-            "wrong": Verdict.WRONG in verdicts,
-            "failed": failed,
-            "disagree": self.disagree,
-            "missed": any(route.evidence_missed for route in self.routes),
-            "unfinished": Verdict.MISSING in verdicts,
+            "wrong": self._answered(Verdict.WRONG),
+            "failed": {
+                *self._answered(Verdict.FAILED),
+                *(run for route in self.routes if route.notes for run in route.runs),
+            },
+            "disagree": {run for run, _, _ in self.verdicts} if self.disagree else set(),
+            "missed": {run for route in self.routes if route.evidence_missed for run in route.runs},
+            "unfinished": self._answered(Verdict.MISSING),
         }
-        return tuple(mark for mark, holds in found.items() if holds)
+        return {mark: tuple(sorted(runs)) for mark, runs in found.items() if runs}
+
+    def _answered(self, verdict: Verdict) -> set[int]:
+        return {run for run, _, found in self.verdicts if found is verdict}
 
 
 @dataclass(frozen=True)
 class _Trail:
     """What one run recorded of one question."""
 
+    place: int
     run: RunArtefacts
     label: str
     relevance: RelevanceRow | None
@@ -167,27 +175,33 @@ def run_labels(runs: Sequence[RunArtefacts]) -> dict[str, str]:
     """The shortest words that tell the runs apart, by run name; empty for a single one."""
     if len(runs) < 2:
         return {run.name: "" for run in runs}
-    for parts in (("sampler",), ("sampler", "selection")):
-        labels = {
-            run.name: " → ".join(filter(None, (" · ".join(getattr(run, part) for part in parts), run.answerer)))
-            for run in runs
-        }
+    for parts in (("sampler",), ("sampler", "frames"), ("sampler", "selection"), ("sampler", "selection", "frames")):
+        labels = {run.name: " → ".join(filter(None, (_told(run, parts), run.answerer))) for run in runs}
         if len(set(labels.values())) == len(runs) and all(labels.values()):
             return labels
     return {run.name: run.name for run in runs}
 
 
-def cards(runs: Sequence[RunArtefacts], recall_tolerance: float) -> list[Card]:
-    """A card for every question of any run; questions of two benchmarks that share an id stay apart."""
-    labels = run_labels(runs)
+def _told(run: RunArtefacts, parts: Sequence[str]) -> str:
+    words = {"sampler": run.sampler, "selection": run.selection, "frames": f"K = {run.budget}" if run.budget else ""}
+    return " · ".join(filter(None, (words[part] for part in parts)))
+
+
+def cards(runs: Sequence[RunArtefacts], recall_tolerance: float, labels: Mapping[str, str] | None = None) -> list[Card]:
+    """A card for every question of any run; questions of two benchmarks that share an id stay apart.
+
+    ``labels`` by run name are what the cards call the runs; :func:`run_labels` unless given.
+    """
+    labels = run_labels(runs) if labels is None else labels
     asked: dict[tuple[str, str, str], tuple[Question, list[_Trail]]] = {}
-    for run in runs:
+    for place, run in enumerate(runs):
         relevance = {row.question.id: row for row in run.relevance}
         selections = {row.question.id: row for row in run.selections}
         answers = {row.question.id: row for row in run.answers}
         for question in run.questions:
             key = (question.id, question.video, question.text)
             trail = _Trail(
+                place,
                 run,
                 labels[run.name],
                 relevance.get(question.id),
@@ -204,7 +218,9 @@ def _card(at: int, question: Question, trails: Sequence[_Trail], tolerance: floa
     stages: dict[tuple[object, ...], list[_Trail]] = {}
     for trail in trails:
         stages.setdefault(trail.first_stage, []).append(trail)
-    verdicts = tuple((trail.label, _verdict(question, trail.answer)) for trail in trails if trail.run.answerer)
+    verdicts = tuple(
+        (trail.place, trail.label, _verdict(question, trail.answer)) for trail in trails if trail.run.answerer
+    )
     return Card(
         number=at,
         question=question,
@@ -261,6 +277,7 @@ def _route(question: Question, trails: Sequence[_Trail], tolerance: float) -> Ro
             for trail in trails
             if trail.run.answerer
         ),
+        runs=tuple(trail.place for trail in trails),
     )
 
 
@@ -336,7 +353,9 @@ def _seen(answer: Answer, frames: Sequence[SelectedFrame]) -> str:
     count = len(answer.frame_times)
     parts = [answer.form] if answer.form else []
     parts.append(f"saw {count} frame{'' if count == 1 else 's'}")
-    if count != len(frames):
+    if answer.left_out:
+        parts.append(f"{len(answer.left_out)} of {len(frames)} left out, because they did not fit")
+    elif count != len(frames):
         parts.append(f"though {len(frames)} were selected")
     else:
         off = max(abs(seen - frame.time) for seen, frame in zip(answer.frame_times, frames, strict=True))
@@ -357,7 +376,9 @@ def _evidence_told(recall: float | None, spans: int, selected: bool) -> str:
 def _cost(cost: Cost) -> str:
     parts = [f"{cost.seconds:.3g} s"] if cost.seconds else []
     if cost.prompt_tokens or cost.output_tokens:
-        parts.append(f"{cost.prompt_tokens:,} + {cost.output_tokens:,} tokens".replace(",", "\u202f"))
+        parts.append(f"{thousands(cost.prompt_tokens)} + {thousands(cost.output_tokens)} tokens")
+    if cost.dollars:
+        parts.append(f"${cost.dollars:.4f}")
     return ", ".join(parts)
 
 

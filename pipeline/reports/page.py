@@ -1,23 +1,23 @@
-"""The report: one HTML file that needs no other, and opens from the disk without a network."""
+"""The report: a page that opens from the disk without a network, and the same figures as files for programs."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import os
-import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from pipeline.artefacts.folder import REPORT_FILE
-from pipeline.benchmarks.metrics import Tally
-from pipeline.errors import StorageError
 from pipeline.reports.cards import Card, Verdict, cards, pictured, run_labels
-from pipeline.reports.results import results_table, share
+from pipeline.reports.choosing import choices, filters
+from pipeline.reports.costs import StageCost, stage_costs
+from pipeline.reports.curves import accuracy_chart, groups, recall_chart
+from pipeline.reports.document import environment, inlined, write_whole
+from pipeline.reports.exports import write_exports
+from pipeline.reports.failures import failures
+from pipeline.reports.pictures import INLINE_BYTES, Gallery, hang, store
+from pipeline.reports.results import results_table
 from pipeline.reports.runs import RunArtefacts, collect
 from pipeline.reports.scoreboard import RunScore, board, score
 from pipeline.reports.thumbnails import ThumbnailSource, VideoThumbnails, gather
@@ -29,8 +29,12 @@ RECALL_TOLERANCE = 1.0
 """Seconds around an evidence span within which a selected frame shows it: candidates are a second apart."""
 THUMBNAIL_WIDTH = 160
 THUMBNAIL_QUALITY = 70
-THUMBNAIL_LIMIT = 5000
-"""Pictures on one page. At 4 to 8 KB each a browser still opens it at once."""
+THUMBNAIL_LIMIT = 40_000
+"""Selected frames with a picture: a thousand questions of 32 frames and some. Decoding them is what takes time."""
+PLAIN_CARDS = 50
+"""A page of no more cards has them as they are; a longer one unpacks each when it is looked at."""
+ELSEWHERE = "gens report runs=... target=..."
+"""What chooses another place for the page."""
 
 _GLYPHS = {
     Verdict.RIGHT: "✓",
@@ -46,39 +50,18 @@ _WORDS = {
     Verdict.MISSING: "no answer yet",
     Verdict.UNGRADED: "not graded",
 }
-_FILTERS = (
-    ("all", "All", "every question"),
-    ("wrong", "Wrong", "an answer was read, and it is not the right one"),
-    ("failed", "Failed", "a stage ended in a failure"),
-    ("disagree", "Disagreeing", "the runs gave different answers"),
-    ("missed", "Evidence missed", "a selection leaves out some of the evidence"),
-    ("unfinished", "Unfinished", "a run has not come to this question yet"),
-)
+VERDICT_FILTERS = {
+    "glyph": lambda verdict: _GLYPHS[verdict],
+    "verdict_words": lambda verdict: _WORDS[verdict],
+}
+"""How templates tell a verdict: by a sign and in words."""
 
 
-@dataclass(frozen=True)
-class Filter:
-    """A choice of cards."""
+def report_on(folders: Sequence[Path], reader: Reader, target: Path, pictures: int = THUMBNAIL_LIMIT) -> Path:
+    """Write the page about every run in ``folders`` with the files beside it; print the table and the page's path.
 
-    mark: str
-    name: str
-    meaning: str
-    count: int
-
-
-@dataclass(frozen=True)
-class Group:
-    """Accuracy by the values of one label."""
-
-    label: str
-    runs: tuple[str, ...]
-    rows: tuple[tuple[str, tuple[Tally | None, ...]], ...]
-
-
-def report_on(folders: Sequence[Path], reader: Reader, target: Path) -> Path:
-    """Write the page about every run in ``folders`` and print the table and the page's path.
-
-    ``target`` is a file named ``*.html``, or the folder in which the page is called ``report.html``.
+    ``target`` is a file named ``*.html``, or the folder in which the page is called ``report.html``; ``pictures`` is
+    the most selected frames that get one.
 
     Raises:
         InputError: there is no run, or a row cannot be used.
@@ -86,7 +69,8 @@ def report_on(folders: Sequence[Path], reader: Reader, target: Path) -> Path:
     """
     runs = collect(folders)
     file = target if target.suffix == ".html" else target / REPORT_FILE
-    page = write_report(runs, VideoThumbnails(reader, THUMBNAIL_WIDTH, THUMBNAIL_QUALITY), file)
+    source = VideoThumbnails(reader, THUMBNAIL_WIDTH, THUMBNAIL_QUALITY)
+    page = write_report(runs, source, file, thumbnail_limit=pictures)
     Console().print(results_table(runs, RECALL_TOLERANCE))
     # Not through rich, which would break a long path in two.
     print(f"report: {page}", flush=True)
@@ -99,130 +83,83 @@ def write_report(
     target: Path,
     recall_tolerance: float = RECALL_TOLERANCE,
     thumbnail_limit: int = THUMBNAIL_LIMIT,
+    inline_bytes: int = INLINE_BYTES,
+    plain_cards: int = PLAIN_CARDS,
 ) -> Path:
     """Write the page about ``runs`` to the file ``target``; the same runs give the same bytes.
+
+    Beside it stand ``summary.json``, ``results.csv`` and ``results.md``, and the folder ``report_files`` (named after
+    the page) with the pictures, if all of them are more than ``inline_bytes``. A page of more than ``plain_cards``
+    questions has them packed.
 
     Raises:
         InputError: a run's answers cannot be counted.
         StorageError: the page cannot be written.
     """
-    text = render(runs, thumbnails, recall_tolerance, thumbnail_limit)
-    temporary = None
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=target.parent, delete=False) as file:
-            temporary = Path(file.name)
-            file.write(text)
-        # Readable like any other file of the run; temporary files are private.
-        temporary.chmod(0o644)
-        os.replace(temporary, target)
-    except OSError as error:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-        raise StorageError(
-            f"{target} cannot be written: {error.strerror}", "choose another place: gens report runs=... target=..."
-        ) from error
+    scores = [score(run, recall_tolerance) for run in runs]
+    found = cards(runs, recall_tolerance)
+    shown = pictured(found, thumbnail_limit)
+    uses = [(card.question.video, frame.second) for card, place in shown for frame in card.routes[place].frames]
+    folder = target.with_name(f"{target.stem}_files")
+    gallery = hang(gather(uses, thumbnails), uses, folder.name, inline_bytes)
+    text = _render(runs, scores, found, shown, gallery, len(uses), recall_tolerance, plain_cards)
+    store(gallery, folder, ELSEWHERE)
+    write_whole(text.encode("utf-8"), target, ELSEWHERE)
+    write_exports(scores, target.parent, ELSEWHERE)
     return target
 
 
-def render(
-    runs: Sequence[RunArtefacts], thumbnails: ThumbnailSource, recall_tolerance: float, thumbnail_limit: int
+def _render(
+    runs: Sequence[RunArtefacts],
+    scores: Sequence[RunScore],
+    found: Sequence[Card],
+    shown: Sequence[tuple[Card, int]],
+    gallery: Gallery,
+    shown_frames: int,
+    recall_tolerance: float,
+    plain_cards: int,
 ) -> str:
-    """The page as text."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    templates = Path(__file__).parent / "templates"
-    environment = Environment(
-        loader=FileSystemLoader(templates),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        percent=share,
-        counted=_counted,
-        words=lambda text: str(text).replace("_", " "),
-        glyph=_GLYPHS.__getitem__,
-        verdict_words=_WORDS.__getitem__,
-    )
-    scores = [score(run, recall_tolerance) for run in runs]
-    found = cards(runs, recall_tolerance)
     labels = run_labels(runs)
     names = {run.name: labels[run.name] or " → ".join(filter(None, (run.sampler, run.answerer))) for run in runs}
-    shown = pictured(found, thumbnail_limit)
-    seconds = [(card.question.video, frame.second) for card, place in shown for frame in card.routes[place].frames]
-    style, script = _inline(templates / "page.css"), _inline(templates / "page.js")
-    return environment.get_template("page.html.j2").render(
-        title=runs[0].name if len(runs) == 1 else f"{len(runs)} runs",
-        style=style,
-        style_hash=_hash(style),
-        script=script,
-        script_hash=_hash(script),
-        board=board(scores),
-        scores=scores,
-        names=names,
-        graded=any(card.question.correct is not None for card in found),
-        not_counted=max((each.accuracy.not_counted for each in scores if each.accuracy), default=0),
-        groups=_groups(scores, names),
-        recall_tolerance=f"{recall_tolerance:g}",
-        cards=found,
-        videos=len({card.question.video for card in found}),
-        filters=_filters(found),
-        any_failed_window=any(
-            route.timeline and route.timeline.failed_windows for card in found for route in card.routes
-        ),
-        album=gather(seconds, thumbnails),
-        shown={(card.number, place) for card, place in shown},
-        shown_frames=len(seconds),
-        other_frames=sum(len(route.frames) for card in found for route in card.routes) - len(seconds),
+    costs = [cost for run in runs for cost in stage_costs(run)]
+    return (
+        environment(VERDICT_FILTERS)
+        .get_template("page.html.j2")
+        .render(
+            title=runs[0].name if len(runs) == 1 else f"{len(runs)} runs",
+            **inlined("page"),
+            runs=runs,
+            board=board(scores),
+            scores=scores,
+            names=names,
+            rules=list(dict.fromkeys(official.rule.about for each in scores for official in each.official)),
+            graded=any(card.question.correct is not None for card in found),
+            not_counted=max((each.accuracy.not_counted for each in scores if each.accuracy), default=0),
+            charts=[drawn for drawn in (accuracy_chart(scores), recall_chart(scores)) if drawn],
+            groups=groups(scores, names),
+            failures=failures(found),
+            costs=costs,
+            priced=any(cost.total.dollars for cost in costs),
+            dollars=_dollars(costs),
+            recall_tolerance=f"{recall_tolerance:g}",
+            cards=found,
+            plain_cards=plain_cards,
+            videos=len({card.question.video for card in found}),
+            sides={},
+            choosable_runs=[names[run.name] or run.name for run in runs] if len(runs) > 1 else [],
+            filters=filters(found),
+            choices=choices(card.question for card in found),
+            any_failed_window=any(
+                route.timeline and route.timeline.failed_windows for card in found for route in card.routes
+            ),
+            gallery=gallery,
+            shown={(card.number, place) for card, place in shown},
+            shown_frames=shown_frames,
+            other_frames=sum(len(route.frames) for card in found for route in card.routes) - shown_frames,
+            show_all="gens report runs=... pictures=N",
+        )
     )
 
 
-def _filters(found: Sequence[Card]) -> list[Filter]:
-    counts = {mark: sum(mark == "all" or mark in card.marks for card in found) for mark, _, _ in _FILTERS}
-    return [
-        Filter(mark, name, meaning, counts[mark])
-        for mark, name, meaning in _FILTERS
-        if mark != "unfinished" or counts[mark]
-    ]
-
-
-def _groups(scores: Sequence[RunScore], names: dict[str, str]) -> list[Group]:
-    counted = [each for each in scores if each.accuracy]
-    labels: dict[str, dict[str, None]] = {}
-    for each in counted:
-        for label, values in each.accuracy.groups.items() if each.accuracy else ():
-            labels.setdefault(label, {}).update(dict.fromkeys(values))
-    return [
-        Group(
-            label,
-            tuple(names[each.run.name] for each in counted),
-            tuple(
-                (
-                    value,
-                    tuple(
-                        each.accuracy.groups.get(label, {}).get(value) if each.accuracy else None for each in counted
-                    ),
-                )
-                for value in values
-            ),
-        )
-        for label, values in labels.items()
-    ]
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
-def _inline(path: Path) -> str:
-    """Our own style or script, which the template must take as it is."""
-    from markupsafe import Markup
-
-    return Markup(path.read_text(encoding="utf-8"))
-
-
-def _hash(text: str) -> str:
-    """For the page's Content-Security-Policy, under which no other script or style runs."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+def _dollars(costs: Sequence[StageCost]) -> float:
+    return sum(cost.total.dollars for cost in costs)

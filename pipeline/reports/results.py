@@ -21,20 +21,33 @@ def results_table(runs: Sequence[RunArtefacts], recall_tolerance: float) -> Tabl
     """
     scores = [score(run, recall_tolerance) for run in runs]
     # A column that tells nothing apart only makes lines break.
-    told = ["sampler", "selection"] if _ambiguous(scores, "sampler", "answerer") else ["sampler"]
-    told.append("answerer")
-    if _ambiguous(scores, *told):
-        told.append("name")
+    told = next(
+        (
+            told
+            for told in (
+                ["sampler"],
+                ["sampler", "budget"],
+                ["sampler", "selection"],
+                ["sampler", "selection", "budget"],
+            )
+            if not _ambiguous(scores, *told, "answerer")
+        ),
+        ["sampler", "selection", "budget", "name"],
+    )
+    told.insert(-1 if told[-1] == "name" else len(told), "answerer")
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in told:
-        table.add_column("run" if heading == "name" else heading, overflow="fold")
+        table.add_column(_HEADINGS.get(heading, heading), overflow="fold")
     for heading in ("accuracy", "right", "evidence recall", "failed"):
         table.add_column(heading, justify="right", no_wrap=True)
     for each in scores:
         names = [getattr(each.run, heading) for heading in told]
         # Text, not str: rich would read [brackets] in a name as markup.
-        table.add_row(*(Text(name or "-") for name in names), *(Text(cell) for cell in _figures(each)))
+        table.add_row(*(Text(str(name or "-")) for name in names), *(Text(cell) for cell in _figures(each)))
     return table
+
+
+_HEADINGS = {"name": "run", "budget": "K"}
 
 
 def share(value: float | None) -> str:

@@ -67,6 +67,11 @@ class RunArtefacts:
         return self._named_in_settings("answerer")
 
     @cached_property
+    def benchmark(self) -> str:
+        """The benchmark's name from the settings; empty where they do not tell."""
+        return self._named_in_settings("benchmark")
+
+    @cached_property
     def selection(self) -> str:
         """The usual policy of its selections in one line; empty where nothing was selected.
 
@@ -74,6 +79,16 @@ class RunArtefacts:
         """
         policies = Counter(row.selection.policy for row in self.selections)
         return policies.most_common(1)[0][0] if policies else ""
+
+    @cached_property
+    def budget(self) -> int | None:
+        """Frames a question may have, as most of its selections say, or else the settings; none if neither does."""
+        budgets = Counter(row.selection.budget for row in self.selections)
+        if budgets:
+            return budgets.most_common(1)[0][0]
+        node = self.parsed_settings.get("selection")
+        told = node.get("budget") if isinstance(node, dict) else None
+        return told if isinstance(told, int) else None
 
     @cached_property
     def missing(self) -> tuple[str, ...]:
@@ -128,7 +143,7 @@ def read_run(folder: Path, name: str) -> RunArtefacts:
 
 
 def collect(folders: Sequence[Path]) -> list[RunArtefacts]:
-    """Every run at or below ``folders``, by path.
+    """Every run at or below ``folders``: by sampler, selection, number of frames and answerer, then by path.
 
     Raises:
         InputError: there is no run, or a row cannot be used.
@@ -140,7 +155,8 @@ def collect(folders: Sequence[Path]) -> list[RunArtefacts]:
             f"name a run folder, or one above it: a run folder holds {', '.join(_JOURNALS[:-1])} or {_JOURNALS[-1]}",
         )
     base = Path(os.path.commonpath([place.parent for place in places]))
-    return [read_run(place, place.relative_to(base).as_posix()) for place in places]
+    runs = [read_run(place, place.relative_to(base).as_posix()) for place in places]
+    return sorted(runs, key=lambda run: (run.sampler, run.selection, run.budget or 0, run.answerer))
 
 
 def _rows(kind: type[Row], path: Path, asked: Mapping[str, Question]) -> tuple[Row, ...]:

@@ -6,10 +6,33 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
+from pipeline.benchmarks.intervals import Interval
 from pipeline.benchmarks.metrics import MISSING, Accuracy, EvidenceRecall, Tally, accuracy, evidence_recall, span_recall
+from pipeline.benchmarks.official import OfficialRule, official_accuracy, rules_for
 from pipeline.domain import Status
 from pipeline.reports.runs import RunArtefacts
+
+
+@dataclass(frozen=True)
+class OfficialScore:
+    """A run's answers by a rule that is not ours."""
+
+    rule: OfficialRule
+    accuracy: Accuracy
+
+    @cached_property
+    def figure(self) -> float | None:
+        """The number that the rule's owner would print, 0..1; none where nothing counts."""
+        label = self.rule.mean_over
+        return self.accuracy.mean_over(label) if label else self.accuracy.overall.accuracy
+
+    @cached_property
+    def interval(self) -> Interval | None:
+        """The figure's, clustered by video."""
+        label = self.rule.mean_over
+        return self.accuracy.mean_interval(label) if label else self.accuracy.interval()
 
 
 @dataclass(frozen=True)
@@ -27,11 +50,18 @@ class RunScore:
     """Right answers among the questions of which at least one evidence span is not."""
     frames: Mapping[int, int]
     """Frames selected, and for how many questions so many; ascending."""
+    official: tuple[OfficialScore, ...] = ()
+    """The same answers as others count them; empty for a benchmark that is nobody else's."""
 
     @property
     def questions(self) -> int:
         """How many were asked."""
         return len(self.run.questions)
+
+    @cached_property
+    def interval(self) -> Interval | None:
+        """The accuracy's, clustered by video; none where that cannot be estimated."""
+        return self.accuracy.interval() if self.accuracy else None
 
     @cached_property
     def failures(self) -> Mapping[str, int]:
@@ -56,8 +86,10 @@ class BoardRow:
 
     sampler: str
     selection: str
+    budget: int | None
+    """Frames a question may have at most."""
     run: str
-    """Set where sampler and selection do not tell two rows apart."""
+    """Set where sampler, selection and budget do not tell two rows apart."""
     questions: int
     recall: EvidenceRecall | None
     cells: tuple[RunScore | None, ...]
@@ -66,7 +98,7 @@ class BoardRow:
 
 @dataclass(frozen=True)
 class Board:
-    """Sampler x answerer."""
+    """Sampler x budget x answerer, the budgets of a sampler ascending."""
 
     answerers: tuple[str, ...]
     rows: tuple[BoardRow, ...]
@@ -99,22 +131,32 @@ def score(run: RunArtefacts, recall_tolerance: float) -> RunScore:
         when_shown=shown,
         when_missed=missed,
         frames=dict(sorted(Counter(len(selection.frames) for selection in selections).items())),
+        official=tuple(
+            OfficialScore(rule, official_accuracy(run.answers, run.questions, rule))
+            for rule in (rules_for(run.benchmark) if run.answers else ())
+        ),
     )
 
 
 def board(scores: Sequence[RunScore]) -> Board:
     """Lay the runs out. Two runs share a row only where their first stage is the same and was counted alike."""
     answerers = tuple(dict.fromkeys(each.run.answerer for each in scores if each.run.answerer))
-    rows: list[tuple[tuple[object, ...], dict[str, RunScore]]] = []
+    rows: list[tuple[tuple[Any, ...], dict[str, RunScore]]] = []
     for each in scores:
-        key = (each.run.sampler, each.run.selection, each.questions, each.recall and each.recall.overall)
+        key = (*_first_stage(each), each.questions, each.recall and each.recall.overall)
         cells = next((cells for known, cells in rows if known == key and each.run.answerer not in cells), None)
         if cells is None:
             cells = {}
             rows.append((key, cells))
         cells[each.run.answerer] = each
-    named = Counter(key[:2] for key, _ in rows)
+    named = Counter(key[:3] for key, _ in rows)
+    samplers = list(dict.fromkeys(key[:2] for key, _ in rows))
+    rows.sort(key=lambda row: (samplers.index(row[0][:2]), row[0][2] or 0))
     return Board(answerers, tuple(_row(cells, answerers, named) for _, cells in rows))
+
+
+def _first_stage(of: RunScore) -> tuple[str, str, int | None]:
+    return of.run.sampler, of.run.selection, of.run.budget
 
 
 def _row(cells: Mapping[str, RunScore], answerers: Sequence[str], named: Mapping[tuple[object, ...], int]) -> BoardRow:
@@ -123,7 +165,8 @@ def _row(cells: Mapping[str, RunScore], answerers: Sequence[str], named: Mapping
     return BoardRow(
         sampler=run.sampler,
         selection=run.selection,
-        run=", ".join(cell.run.name for cell in cells.values()) if named[(run.sampler, run.selection)] > 1 else "",
+        budget=run.budget,
+        run=", ".join(cell.run.name for cell in cells.values()) if named[_first_stage(first)] > 1 else "",
         questions=first.questions,
         recall=first.recall,
         cells=tuple(cells.get(answerer) for answerer in answerers),

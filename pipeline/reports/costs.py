@@ -1,0 +1,50 @@
+"""What each stage took: seconds, tokens and dollars."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pipeline.domain import Cost
+from pipeline.reports.runs import RunArtefacts
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """One stage of one run. What came from a cache counts as what it took when it was made."""
+
+    run: str
+    stage: str
+    """``sampler`` or ``answerer``."""
+    name: str
+    """Of the sampler or answerer."""
+    questions: int
+    """With a row, failed ones included."""
+    total: Cost
+
+    @property
+    def seconds_each(self) -> float | None:
+        """Seconds a question; none where nothing was recorded."""
+        return self.total.seconds / self.questions if self.questions and self.total.seconds else None
+
+
+def stage_costs(run: RunArtefacts) -> list[StageCost]:
+    """The stages that the run has rows of."""
+    found: list[StageCost] = []
+    if run.relevance:
+        total = _sum(row.relevance.cost for row in run.relevance)
+        found.append(StageCost(run.name, "sampler", run.sampler, len(run.relevance), total))
+    if run.answers:
+        total = _sum(row.answer.cost for row in run.answers)
+        found.append(StageCost(run.name, "answerer", run.answerer, len(run.answers), total))
+    return found
+
+
+def _sum(costs: Iterable[Cost]) -> Cost:
+    seconds, prompt, output, dollars = 0.0, 0, 0, 0.0
+    for cost in costs:
+        seconds += cost.seconds
+        prompt += cost.prompt_tokens
+        output += cost.output_tokens
+        dollars += cost.dollars
+    return Cost(seconds, prompt, output, dollars)

@@ -1,0 +1,143 @@
+"""Accuracy and evidence recall of many runs: against the number of frames, and by the labels of a benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pipeline.benchmarks.intervals import Interval
+from pipeline.benchmarks.metrics import MeanRecall, Tally
+from pipeline.reports.charts import Chart, Series, Value, chart
+from pipeline.reports.choosing import in_order
+from pipeline.reports.scoreboard import RunScore
+
+MOST_CHARTS = 20
+"""A label with more values has its table alone."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run over the questions of one group."""
+
+    tally: Tally | None
+    interval: Interval | None
+    recall: MeanRecall | None
+
+
+@dataclass(frozen=True)
+class GroupRow:
+    """One value of a label."""
+
+    value: str
+    questions: int
+    cells: tuple[Cell, ...]
+    """Parallel to the group's runs."""
+    accuracy: Chart | None
+    recall: Chart | None
+
+
+@dataclass(frozen=True)
+class Group:
+    """Accuracy and evidence recall by the values of one label."""
+
+    label: str
+    runs: tuple[str, ...]
+    rows: tuple[GroupRow, ...]
+    has_recall: bool
+
+
+def accuracy_chart(scores: Sequence[RunScore]) -> Chart | None:
+    """Accuracy against K over all questions, with intervals."""
+    found = [
+        (each, Value(each.run.budget, share, *_ends(each.interval)))
+        for each in scores
+        if each.run.budget and each.accuracy and (share := each.accuracy.overall.accuracy) is not None
+    ]
+    return chart("Accuracy against frames", _series(found, answered=True))
+
+
+def recall_chart(scores: Sequence[RunScore]) -> Chart | None:
+    """Evidence recall against K over all questions."""
+    found = [
+        (each, Value(each.run.budget, each.recall.overall.recall))
+        for each in scores
+        if each.run.budget and each.recall and each.recall.overall.recall is not None
+    ]
+    return chart("Evidence recall against frames", _series(found, answered=False))
+
+
+def groups(scores: Sequence[RunScore], names: Mapping[str, str]) -> list[Group]:
+    """One for every label that a question brings, in their order; ``names`` of the runs by run name."""
+    labels: dict[str, dict[str, int]] = {}
+    for question in {question.id: question for each in scores for question in each.run.questions}.values():
+        for label, value in question.groups.items():
+            counts = labels.setdefault(label, {})
+            counts[value] = counts.get(value, 0) + 1
+    counted = [each for each in scores if each.accuracy or each.recall]
+    return [
+        Group(
+            label,
+            tuple(names[each.run.name] for each in counted),
+            tuple(
+                _row(label, value, values[value], counted, drawn=len(values) <= MOST_CHARTS)
+                for value in sorted(values, key=in_order)
+            ),
+            any(each.recall and label in each.recall.groups for each in counted),
+        )
+        for label, values in labels.items()
+    ]
+
+
+def _row(label: str, value: str, questions: int, scores: Sequence[RunScore], drawn: bool) -> GroupRow:
+    cells = tuple(_cell(label, value, each) for each in scores)
+    pairs = list(zip(scores, cells, strict=True)) if drawn else []
+    accuracies = [
+        (each, Value(each.run.budget, share, *_ends(cell.interval)))
+        for each, cell in pairs
+        if each.run.budget and cell.tally and (share := cell.tally.accuracy) is not None
+    ]
+    recalls = [
+        (each, Value(each.run.budget, cell.recall.recall))
+        for each, cell in pairs
+        if each.run.budget and cell.recall and cell.recall.recall is not None
+    ]
+    told = f"{label.replace('_', ' ')} {value}"
+    return GroupRow(
+        value,
+        questions,
+        cells,
+        chart(f"Accuracy, {told}", _series(accuracies, answered=True), 380, 220),
+        chart(f"Evidence recall, {told}", _series(recalls, answered=False), 380, 220),
+    )
+
+
+def _cell(label: str, value: str, each: RunScore) -> Cell:
+    tally = each.accuracy.groups.get(label, {}).get(value) if each.accuracy else None
+    return Cell(
+        tally,
+        each.accuracy.interval(label, value) if each.accuracy and tally else None,
+        each.recall.groups.get(label, {}).get(value) if each.recall else None,
+    )
+
+
+def _series(found: Sequence[tuple[RunScore, Value]], answered: bool) -> list[Series]:
+    """Runs that differ in the budget alone are one series; a repeat of one of them begins another."""
+    policies = {(each.run.sampler, each.run.selection) for each, _ in found}
+    plain = len({sampler for sampler, _ in policies}) == len(policies)
+    lines: list[tuple[str, dict[int, Value]]] = []
+    for each, value in found:
+        first = each.run.sampler if plain else f"{each.run.sampler} · {each.run.selection}"
+        name = " → ".join(filter(None, (first, each.run.answerer if answered else "")))
+        line = next((line for known, line in lines if known == name and value.frames not in line), None)
+        if line is None:
+            # What was selected does not depend on who answers: recall has one line a sampler.
+            if not answered and any(known == name and value in line.values() for known, line in lines):
+                continue
+            line = {}
+            lines.append((name, line))
+        line[value.frames] = value
+    return [Series(name, tuple(line[frames] for frames in sorted(line))) for name, line in lines]
+
+
+def _ends(interval: Interval | None) -> tuple[float | None, float | None]:
+    return (interval.low, interval.high) if interval else (None, None)

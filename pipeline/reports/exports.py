@@ -1,0 +1,194 @@
+"""The figures of a report as files for other programs: ``summary.json``, ``results.csv`` and ``results.md``."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.benchmarks.intervals import Interval
+from pipeline.benchmarks.metrics import MeanRecall, Tally
+from pipeline.reports.costs import stage_costs
+from pipeline.reports.document import write_whole
+from pipeline.reports.results import share
+from pipeline.reports.scoreboard import RunScore
+
+SUMMARY_FILE = "summary.json"
+TABLE_FILE = "results.csv"
+MARKDOWN_FILE = "results.md"
+SCHEMA = "gens/summary/1"
+
+COLUMNS = (
+    "run",
+    "sampler",
+    "selection",
+    "budget",
+    "answerer",
+    "rule",
+    "label",
+    "value",
+    "right",
+    "counted",
+    "accuracy",
+    "low",
+    "high",
+    "evidence_recall",
+    "evidence_questions",
+)
+"""Of ``results.csv``. ``rule`` is ``strict`` or whose code counts; ``label`` is empty over all questions."""
+
+
+def write_exports(scores: Sequence[RunScore], folder: Path, override: str) -> None:
+    """Write the three files into ``folder``.
+
+    Raises:
+        StorageError: they cannot be written; ``override`` is what chooses another place.
+    """
+    summary = {"schema": SCHEMA, "runs": [_summary(each) for each in scores]}
+    text = json.dumps(summary, indent=2, ensure_ascii=False) + "\n"
+    write_whole(text.encode(), folder / SUMMARY_FILE, override)
+    write_whole(_table(scores).encode(), folder / TABLE_FILE, override)
+    write_whole(_markdown(scores).encode(), folder / MARKDOWN_FILE, override)
+
+
+def _summary(each: RunScore) -> dict[str, Any]:
+    run, counted = each.run, each.accuracy
+    return {
+        "run": run.name,
+        "benchmark": run.benchmark,
+        "sampler": run.sampler,
+        "selection": run.selection,
+        "budget": run.budget,
+        "answerer": run.answerer,
+        "questions": each.questions,
+        "unfinished": list(run.missing),
+        "strict": counted
+        and {
+            **_accuracy(counted.overall, each.interval),
+            "not_graded": counted.not_counted,
+            "groups": {
+                label: {value: _accuracy(tally, counted.interval(label, value)) for value, tally in values.items()}
+                for label, values in counted.groups.items()
+            },
+        },
+        "official": [
+            {
+                "rule": official.rule.name,
+                "about": official.rule.about,
+                "figure": official.figure,
+                **_ends(official.interval),
+                "right": official.accuracy.overall.correct,
+                "counted": official.accuracy.overall.total,
+                "left_out": official.accuracy.left_out,
+                "drawn": official.accuracy.drawn,
+            }
+            for official in each.official
+        ],
+        "evidence": each.recall
+        and {
+            "tolerance": each.recall.tolerance,
+            **_recall(each.recall.overall),
+            "groups": {
+                label: {value: _recall(mean) for value, mean in values.items()}
+                for label, values in each.recall.groups.items()
+            },
+        },
+        "statuses": dict(counted.statuses) if counted else {},
+        "stages": [
+            {
+                "stage": cost.stage,
+                "name": cost.name,
+                "questions": cost.questions,
+                "seconds": cost.total.seconds,
+                "prompt_tokens": cost.total.prompt_tokens,
+                "output_tokens": cost.total.output_tokens,
+                "dollars": cost.total.dollars,
+            }
+            for cost in stage_costs(run)
+        ],
+        "versions": dict(run.versions),
+    }
+
+
+def _accuracy(tally: Tally, interval: Interval | None) -> dict[str, Any]:
+    return {"right": tally.correct, "counted": tally.total, "accuracy": tally.accuracy, **_ends(interval)}
+
+
+def _ends(interval: Interval | None) -> dict[str, float | None]:
+    return {"low": interval.low, "high": interval.high} if interval else {"low": None, "high": None}
+
+
+def _recall(mean: MeanRecall) -> dict[str, Any]:
+    return {"recall": mean.recall, "questions": mean.questions}
+
+
+def _table(scores: Sequence[RunScore]) -> str:
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for each in scores:
+        run = each.run
+        named = (run.name, run.sampler, run.selection, run.budget or "", run.answerer)
+        for row in _rows(each):
+            writer.writerow([*named, *("" if cell is None else cell for cell in row)])
+    return file.getvalue()
+
+
+def _rows(each: RunScore) -> Iterator[tuple[object, ...]]:
+    overall = each.recall.overall if each.recall else None
+    if each.accuracy:
+        yield ("strict", "", "", *_cells(each.accuracy.overall, each.interval), *_seen(overall))
+    elif overall:
+        yield ("strict", "", "", *_cells(None, None), *_seen(overall))
+    for official in each.official:
+        tally = official.accuracy.overall
+        ends = (official.interval.low, official.interval.high) if official.interval else (None, None)
+        yield (official.rule.name, "", "", tally.correct, tally.total, official.figure, *ends, None, None)
+    tallies = each.accuracy.groups if each.accuracy else {}
+    recalls = each.recall.groups if each.recall else {}
+    for label in dict.fromkeys((*tallies, *recalls)):
+        for value in dict.fromkeys((*tallies.get(label, {}), *recalls.get(label, {}))):
+            found = tallies.get(label, {}).get(value)
+            interval = each.accuracy.interval(label, value) if each.accuracy and found else None
+            yield ("strict", label, value, *_cells(found, interval), *_seen(recalls.get(label, {}).get(value)))
+
+
+def _cells(tally: Tally | None, interval: Interval | None) -> tuple[object, ...]:
+    if tally is None:
+        return (None,) * 5
+    ends = (interval.low, interval.high) if interval else (None, None)
+    return (tally.correct, tally.total, tally.accuracy, *ends)
+
+
+def _seen(mean: MeanRecall | None) -> tuple[object, object]:
+    return (mean.recall, mean.questions) if mean else (None, None)
+
+
+def _markdown(scores: Sequence[RunScore]) -> str:
+    rules = list(dict.fromkeys(official.rule.name for each in scores for official in each.official))
+    heads = ["sampler", "selection", "K", "answerer", "accuracy", "95 %", "right", *rules, "evidence recall", "failed"]
+    lines = [heads, ["---"] * 4 + ["---:"] * (len(heads) - 4)]
+    for each in scores:
+        run, tally = each.run, each.accuracy.overall if each.accuracy else None
+        told = {official.rule.name: share(official.figure) for official in each.official}
+        missing = f", {each.unanswered} missing" if each.unanswered else ""
+        lines.append(
+            [
+                *(_cell(str(part or "-")) for part in (run.sampler, run.selection, run.budget, run.answerer)),
+                share(tally.accuracy if tally else None),
+                f"{100 * each.interval.low:.1f} to {100 * each.interval.high:.1f}" if each.interval else "-",
+                f"{tally.correct} of {tally.total}" if tally else "-",
+                *(told.get(rule, "-") for rule in rules),
+                share(each.recall.overall.recall if each.recall else None),
+                f"{each.failed}{missing}" if each.accuracy else "-",
+            ]
+        )
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _cell(text: str) -> str:
+    """A bar would begin another cell."""
+    return " ".join(text.replace("|", "\\|").split())

@@ -1,0 +1,66 @@
+"""What went wrong, gathered over all questions: each kind of failure once, with its remedy and where it happened."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from pipeline.errors import with_remedy
+from pipeline.reports.cards import Card, Note
+
+_BETWEEN = with_remedy("", "")
+"""Stands between a problem and its remedy in the detail of a failure."""
+
+MOST_EXAMPLES = 8
+"""Links to questions that are told; the page's filter finds the others."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One status of one stage with one remedy."""
+
+    stage: str
+    status: str
+    problem: str
+    """As the first question has it; another may name another video or another size."""
+    remedy: str
+    """Empty where the record says none."""
+    questions: tuple[tuple[int, str], ...]
+    """Number and id of each card that it happened to, in the order of the page."""
+    times: int
+    """How often: a question may have failed in several runs."""
+
+    @property
+    def examples(self) -> tuple[tuple[int, str], ...]:
+        """The first few questions."""
+        return self.questions[:MOST_EXAMPLES]
+
+
+@dataclass
+class _Found:
+    problem: str
+    questions: dict[int, str] = field(default_factory=dict)
+    times: int = 0
+
+
+def failures(found: Sequence[Card]) -> list[Failure]:
+    """Every failure that a card tells, the most frequent first."""
+    kinds: dict[tuple[str, str, str], _Found] = {}
+    for card in found:
+        for note in _notes(card):
+            problem, _, remedy = note.detail.partition(_BETWEEN)
+            kind = kinds.setdefault((note.stage, note.status, remedy), _Found(problem.strip()))
+            kind.questions[card.number] = card.question.id
+            kind.times += 1
+    gathered = [
+        Failure(stage, status, kind.problem, remedy, tuple(kind.questions.items()), kind.times)
+        for (stage, status, remedy), kind in kinds.items()
+    ]
+    return sorted(gathered, key=lambda failure: -failure.times)
+
+
+def _notes(card: Card) -> list[Note]:
+    return [
+        *(note for route in card.routes for note in route.notes),
+        *(answer.note for route in card.routes for answer in route.answers if answer.note),
+    ]
