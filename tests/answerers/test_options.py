@@ -256,3 +256,28 @@ def test_a_cut_free_answer_says_so() -> None:
     answer = conclude(FREE, "The man first", truncated=True, form="", frame_times=(), cost=Cost())
     assert answer.status is Status.OK
     assert "answerer.max_new_tokens" in answer.detail
+
+
+@pytest.mark.parametrize(
+    ("text", "option"),
+    [
+        ("B) two", 1),
+        ("B", 1),
+        ("B)", 1),
+        ("B\nThe second is shown.", 1),
+        ("(B) two", 1),
+        ("Best Option: (B) two", 1),
+        ("C) three.\n\nA) is not it.", 2),
+        ("F) six", None),
+        ("I cannot tell", None),
+        ("", None),
+    ],
+)
+def test_an_answer_that_the_prompt_began_is_read_with_its_beginning(text: str, option: int | None) -> None:
+    """MLVU's: what stands before the closing bracket is the letter."""
+    question = Question("q", "v.mp4", "Which?", FIVE, 1)
+    answer = conclude(
+        question, text, begun="Best Option: (", truncated=False, form="", frame_times=(), cost=Cost(1.0, 20, 3)
+    )
+    assert answer.option == option
+    assert answer.text == text
