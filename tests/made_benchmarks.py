@@ -92,7 +92,7 @@ def mlvu(data: Path) -> list[str]:
     return _words("mlvu", data)
 
 
-def video_mme(data: Path) -> list[str]:
+def videomme(data: Path) -> list[str]:
     """Three questions to each of three videos, one of each duration; two have subtitles. Parquet, as on the hub."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -125,7 +125,7 @@ def video_mme(data: Path) -> list[str]:
     file = home / "videomme" / "test-00000-of-00001.parquet"
     file.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist(rows), file)
-    return _words("video_mme", data)
+    return _words("videomme", data)
 
 
 def lvbench(data: Path) -> list[str]:

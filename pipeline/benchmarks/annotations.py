@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from pipeline.artefacts.entries import read_json, read_text
+from pipeline.benchmarks.subsets import read_ids
 from pipeline.config import nearest
 from pipeline.domain import Question
 from pipeline.errors import InputError
@@ -106,8 +106,8 @@ def _unique(rows: Iterable[Annotated], file: Path) -> dict[str, Annotated]:
 
 
 def _listed(rows: Sequence[Annotated], file: Path, known: Mapping[str, Annotated]) -> tuple[Annotated, ...]:
-    wanted = _read_ids(file)
-    unknown = [id for id in wanted if id not in known]
+    wanted = read_ids(file, "benchmark.ids")
+    unknown = sorted(wanted - known.keys())
     if unknown:
         shown = ", ".join(repr(id) for id in unknown[:5]) + (" ..." if len(unknown) > 5 else "")
         raise InputError(
@@ -115,22 +115,4 @@ def _listed(rows: Sequence[Annotated], file: Path, known: Mapping[str, Annotated
             f"{nearest(unknown[0], known)}",
             "take them out of the list, or name the list of this benchmark: benchmark.ids=...",
         )
-    asked = frozenset(wanted)
-    return tuple(row for row in rows if row.question.id in asked)
-
-
-def _read_ids(file: Path) -> list[str]:
-    text = read_text(file, "benchmark.ids").strip()
-    if text.startswith("["):
-        listed = read_json(file, "benchmark.ids")
-        if not all(isinstance(id, str | int) and not isinstance(id, bool) for id in listed):
-            raise InputError(
-                f"{file} is no list of ids",
-                'write ["first", "second"], or one id a line; for all questions: benchmark.ids=null',
-            )
-        ids = [str(id) for id in listed]
-    else:
-        ids = [line.strip() for line in text.split("\n") if line.strip()]
-    if not ids:
-        raise InputError(f"{file} holds no id", "write one id a line; for all questions: benchmark.ids=null")
-    return ids
+    return tuple(row for row in rows if row.question.id in wanted)

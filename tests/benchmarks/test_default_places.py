@@ -25,7 +25,7 @@ def load(words: list[str]) -> list[Question]:
     [
         (made_benchmarks.longvideobench, 5),
         (made_benchmarks.mlvu, 8),
-        (made_benchmarks.video_mme, 9),
+        (made_benchmarks.videomme, 9),
         (made_benchmarks.lvbench, 4),
         (made_benchmarks.hourvideo, 8),
     ],

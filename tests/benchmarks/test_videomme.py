@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.benchmarks.video_mme import VideoMME
+from pipeline.benchmarks.videomme import VideoMME
 from pipeline.domain import Question, Subtitles
 from pipeline.errors import InputError
 
@@ -36,7 +36,7 @@ def write(folder: Path, *rows: dict[str, Any], suffix: str = ".parquet") -> Vide
             file.write_text(json.dumps(rows))
         case _:
             file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return VideoMME("video_mme", str(file), None, None, None, None)
+    return VideoMME("videomme", str(file), None, None, None, None)
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".json", ".jsonl"])
