@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pipeline.models import yi_vl_config
-from pipeline.models.checkpoint import Checkpoint, load, model_type, raw_config
+from pipeline.models.checkpoint import Checkpoint, configured, load, model_type, raw_config
 from pipeline.models.yi_vl_config import CANVAS, PATCH
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def load_aria(checkpoint: Checkpoint) -> Any:
         route_as_deepseek(model, renormalise=True)
     else:
         raw = raw_config(checkpoint)
-        config = AriaConfig(**yi_vl_config.aria_config(raw, checkpoint.source))
+        config = configured(AriaConfig, yi_vl_config.aria_config(raw, checkpoint.source), checkpoint)
         model = load(YiVlAria, checkpoint, config)
         route_as_deepseek(model, yi_vl_config.renormalises(raw))
     return model

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 Model = TypeVar("Model")
+Config = TypeVar("Config")
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,7 @@ def load(model_class: type[Model], checkpoint: Checkpoint, config: Any = None) -
     """
     import torch
     import transformers
+    from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
 
     folder = resolve(checkpoint)
@@ -179,7 +181,16 @@ def load(model_class: type[Model], checkpoint: Checkpoint, config: Any = None) -
             "a pickle can run code.",
             _refetch(checkpoint),
         ) from error
-    except (OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, SafetensorError) as error:
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        SafetensorError,
+        StrictDataclassError,
+    ) as error:
         raise CheckpointError(
             f"{checkpoint.source} cannot be loaded as {model_class.__name__}: {error}", _refetch(checkpoint)
         ) from error
@@ -187,6 +198,22 @@ def load(model_class: type[Model], checkpoint: Checkpoint, config: Any = None) -
     model.eval()
     model.requires_grad_(False)
     return model  # type: ignore[no-any-return]
+
+
+def configured(config_class: type[Config], arguments: Mapping[str, Any], checkpoint: Checkpoint) -> Config:
+    """A transformers configuration from values of ``config.json``.
+
+    Raises:
+        CheckpointError: a value is none that the class takes.
+    """
+    from huggingface_hub.errors import StrictDataclassError
+
+    try:
+        return config_class(**arguments)
+    except (StrictDataclassError, ValueError, TypeError, LookupError, AttributeError) as error:
+        raise CheckpointError(
+            f"config.json of {checkpoint.source} describes no {config_class.__name__}: {error}", _refetch(checkpoint)
+        ) from error
 
 
 def release(model: nn.Module) -> None:

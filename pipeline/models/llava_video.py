@@ -20,7 +20,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.llava_onevision.modeling_llava_onevision import LlavaOnevisionModel
 
 from pipeline.errors import CheckpointError
-from pipeline.models.checkpoint import Checkpoint, load, resolve
+from pipeline.models.checkpoint import Checkpoint, configured, load, resolve
 from pipeline.models.llava_video_config import (
     Newlines,
     Pooling,
@@ -124,7 +124,7 @@ def load_llava_video(checkpoint: Checkpoint, pooling: Pooling, vocabulary: int) 
         CheckpointError: it is another model, or a tensor is missing, unexpected or of another shape.
     """
     raw = llava_video_config(checkpoint)
-    config = LlavaOnevisionConfig(**onevision_config(raw, resolve(checkpoint)))
+    config = configured(LlavaOnevisionConfig, onevision_config(raw, resolve(checkpoint)), checkpoint)
     model: Any = load(LlavaVideoForConditionalGeneration, checkpoint, config)
     head = model.lm_head
     if vocabulary > head.weight.shape[0]:

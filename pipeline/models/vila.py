@@ -20,7 +20,7 @@ from transformers.conversion_mapping import register_checkpoint_conversion_mappi
 from transformers.core_model_loading import Chunk, WeightConverter, WeightRenaming
 from transformers.models.internvl.modeling_internvl import InternVLVisionModel
 
-from pipeline.models.checkpoint import Checkpoint, load, raw_config, resolve
+from pipeline.models.checkpoint import Checkpoint, configured, load, raw_config, resolve
 from pipeline.models.vila_config import INTERN_VIT, VilaConfig, check_grid, intern_vit_config
 
 IMAGE_ID = -200
@@ -163,7 +163,7 @@ def load_vila(checkpoint: Checkpoint, config: VilaConfig) -> Vila:
     raw = raw_config(vision)
     check_grid(raw, config, vision.source)
     if config.tower == INTERN_VIT:
-        translated = InternVLVisionConfig(**intern_vit_config(raw, vision.source))
+        translated = configured(InternVLVisionConfig, intern_vit_config(raw, vision.source), vision)
         tower: Any = load(VilaInternViT, vision, translated)
     else:
         tower = load(SiglipVisionModel, vision)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.errors import CheckpointError
@@ -17,6 +17,8 @@ from pipeline.models.remedies import override, restore
 MODEL_TYPE = "llava_llama"
 SIGLIP, INTERN_VIT = "SiglipVisionModel", "InternVisionModel"
 _TOWERS = (SIGLIP, INTERN_VIT)
+_SAME = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "image_size", "patch_size")
+"""Keys of InternViT's ``config.json`` that mean the same in transformers' class."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +54,7 @@ def read_config(checkpoint: Checkpoint) -> VilaConfig:
     """
     model_type(checkpoint, {MODEL_TYPE: "VILA-1.5"})
     raw = raw_config(checkpoint)
-    parts = [raw.get(f"{name}_cfg") for name in ("llm", "vision_tower", "mm_projector")]
-    if not all(isinstance(part, dict) for part in parts):
-        raise _another(checkpoint, "config.json does not describe llm_cfg, vision_tower_cfg and mm_projector_cfg")
-    llm, tower, projector = (dict(part or {}) for part in parts)
+    llm, tower, projector = (_part(raw, name, checkpoint) for name in ("llm", "vision_tower", "mm_projector"))
     kind = next(iter(tower.get("architectures") or ()), "")
     size, patch = tower.get("image_size"), tower.get("patch_size", 14)
     if problem := _difference(raw, llm, kind, projector):
@@ -69,7 +68,7 @@ def read_config(checkpoint: Checkpoint) -> VilaConfig:
     if feature not in ("patch", "cls_patch") or (feature == "patch") != (kind == INTERN_VIT):
         raise _another(checkpoint, f"mm_vision_select_feature is {feature!r} with a {kind}")
     layers = int(tower.get("num_hidden_layers", 0))
-    selected = raw.get("mm_vision_select_layer")
+    selected = raw.get("mm_vision_select_layer", -2)
     if not isinstance(selected, int) or not -layers - 1 <= selected <= layers:
         raise _another(checkpoint, f"mm_vision_select_layer is {selected!r}, and the tower has {layers} layers")
     return VilaConfig(
@@ -103,6 +102,9 @@ def intern_vit_config(raw: Mapping[str, Any], source: str) -> dict[str, Any]:
     Raises:
         CheckpointError: it has something that the class in transformers has not.
     """
+    absent = [name for name in _SAME if not isinstance(raw.get(name), int)]
+    if absent:
+        raise CheckpointError(f"config.json of {source} has no number for {', '.join(absent)}.", restore("the file"))
     eps = raw.get("layer_norm_eps", 1e-6)
     problems = {
         "a norm of queries and keys with another epsilon than 1e-6": raw.get("qk_normalization", True) and eps != 1e-6,
@@ -113,9 +115,8 @@ def intern_vit_config(raw: Mapping[str, Any], source: str) -> dict[str, Any]:
         raise CheckpointError(
             f"The vision tower of {source} has {' and '.join(found)}, which InternViT-6B has not.", _REMEDY
         )
-    same = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "image_size", "patch_size")
     return {
-        **{name: raw[name] for name in same},
+        **{name: raw[name] for name in _SAME},
         "use_qk_norm": raw.get("qk_normalization", True),
         "norm_type": "rms_norm",
         "attention_bias": False,
@@ -123,6 +124,20 @@ def intern_vit_config(raw: Mapping[str, Any], source: str) -> dict[str, Any]:
         "layer_norm_eps": eps,
         "use_mean_pooling": True,  # no norm behind the last layer
     }
+
+
+def _part(raw: Mapping[str, Any], name: str, checkpoint: Checkpoint) -> dict[str, Any]:
+    """What is said of a part: in ``config.json``, and where that is silent, in the part's own.
+
+    A hub's checkpoint is described by the former alone, since the latter are not fetched yet.
+    """
+    told = raw.get(f"{name}_cfg")
+    folder, own = checkpoint.folder, {}
+    if folder is not None and (folder / name / "config.json").is_file():
+        own = raw_config(replace(checkpoint, source=str(folder / name)))
+    if not isinstance(told, dict) and not own:
+        raise _another(checkpoint, f"config.json does not describe {name}_cfg")
+    return {**own, **(told if isinstance(told, dict) else {})}
 
 
 def _context(llm: Mapping[str, Any]) -> int:

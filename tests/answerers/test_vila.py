@@ -235,7 +235,6 @@ def altered(folders: dict[str, Path], tmp_path: Path) -> Callable[..., Path]:
     "changes",
     [
         {"model_type": "qwen2_vl"},
-        {"llm_cfg": "./llm"},
         {"s2": True},
         {"image_aspect_ratio": "dynamic"},
         {"mm_use_im_start_end": True},
