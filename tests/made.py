@@ -25,3 +25,18 @@ def write_video(path: Path, seconds: int = 12, fps: int = 4, size: int = 64, see
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode(None))
     return path
+
+
+def write_cut_video(path: Path, seconds: int = 30, share: float = 0.7) -> Path:
+    """A file whose download stopped: its index stands at the front and promises all, of which a share is there."""
+    import av
+
+    whole = write_video(path.with_suffix(".whole.mp4"), seconds=seconds)
+    with av.open(str(whole)) as source, av.open(str(path), "w", options={"movflags": "faststart"}) as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    return path

@@ -120,7 +120,7 @@ def _told(past: Experience, unit: str) -> str:
 def _from_table(rate: Rate | None, units: dict[str, float | int | None], part: str, machine: str) -> Estimate:
     """``machine`` empty: none that is known well enough to say whether it is the same."""
     if rate is None:
-        return Estimate(None, f"unknown: this {part} was not measured, and no earlier run with it is there")
+        return Estimate(None, f"unknown: this {part} was not measured; a run with limit=8 measures it")
     count = units.get(rate.per)
     if count is None:
         return Estimate(None, f"unknown: what was measured is a {rate.per}, which does not tell here")

@@ -11,8 +11,8 @@ from pipeline.answerers.over_limit import OverLimit
 from pipeline.checks import Finding, Level
 from pipeline.domain import Question, Video
 
-TEMPLATE_TOKENS = 40
-"""What a chat template puts around frames and words, about."""
+TEMPLATE_TOKENS = 64
+"""What a chat template puts around frames and words: those of Vicuna, the longest in use, are about so many."""
 
 
 @runtime_checkable

@@ -35,7 +35,7 @@ OWN_KEYS = ("hydra", "json", "speed")
 
 def run(config: DictConfig) -> int:
     """Print the report; 0 if it can run, 1 if some questions will fail, 2 if it cannot run as configured."""
-    report = _report(config)
+    report = checked(config)
     if config.json:
         print(as_json(report))
     else:
@@ -43,7 +43,12 @@ def run(config: DictConfig) -> int:
     return report.exit_code
 
 
-def _report(config: DictConfig) -> Report:
+def checked(config: DictConfig) -> Report:
+    """Find out everything.
+
+    Raises:
+        ConfigError, InputError, StorageError: there is nothing that could be checked.
+    """
     sampler = build(config.sampler, "sampler", config.plugins)
     policy = build(config.selection, "selection", config.plugins)
     answerer = build(config.answerer, "answerer", config.plugins)

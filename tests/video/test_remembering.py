@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made import write_video
+from made import write_cut_video, write_video
 from PIL import Image
 
 from pipeline.errors import MissingVideoError, UnsupportedVideoError
@@ -54,22 +54,7 @@ def test_a_file_that_changed_is_looked_at_again(film: Path, tmp_path: Path) -> N
 
 
 def test_a_cut_file_says_how_much_of_it_is_there(tmp_path: Path) -> None:
-    whole = write_video(tmp_path / "film.mp4", seconds=30, size=128)
-    data = whole.read_bytes()
-    index = data.find(b"moov")
-    # The index is at the end: what lies before it goes to the front, so that the cut takes only pictures.
-    import av
-
-    fast = tmp_path / "fast.mp4"
-    with av.open(str(whole)) as source, av.open(str(fast), "w", options={"movflags": "faststart"}) as target:
-        stream = target.add_stream_from_template(source.streams.video[0])
-        for packet in source.demux(video=0):
-            if packet.dts is not None:
-                packet.stream = stream
-                target.mux(packet)
-    assert index > 0
-    cut = tmp_path / "cut.mp4"
-    cut.write_bytes(fast.read_bytes()[: fast.stat().st_size * 2 // 3])
+    cut = write_cut_video(tmp_path / "cut.mp4", seconds=30)
     for _ in range(2):  # found out, then remembered
         found = reader(tmp_path / "cache").look(cut)
         assert found.video.duration == pytest.approx(30, abs=0.6)

@@ -1,0 +1,136 @@
+"""What a benchmark names and what is there: videos, subtitles, pictures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from made import write_cut_video, write_video
+
+from pipeline.checks import Level, material, stage_two, videos
+from pipeline.domain import Question, Span, Subtitles
+from pipeline.video.remembering import RememberingReader
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("films")
+    write_video(folder / "whole.mp4", seconds=10)
+    write_video(folder / "other.mkv", seconds=4)
+    (folder / "damaged.mp4").write_bytes(b"no film" * 100)
+    (folder / "empty.mp4").write_bytes(b"")
+    return folder
+
+
+def ask(film: Path, number: int = 0, **more: object) -> Question:
+    return Question(f"{film.stem}-{number}", str(film), "what?", **more)  # type: ignore[arg-type]
+
+
+def look(questions: list[Question], durations: dict[str, float] | None = None) -> videos.Videos:
+    reader = RememberingReader(name="test", backend="pyav", threads=1, image_fps=1.0, probe_store=None)
+    return videos.look_at_all(questions, reader, durations or {})
+
+
+def test_each_video_is_told_with_its_fault_and_its_questions(films: Path) -> None:
+    names = ("whole.mp4", "whole.mp4", "damaged.mp4", "empty.mp4", "gone.mp4", "gone.mp4", "other.mp4")
+    questions = [ask(films / name, number) for number, name in enumerate(names)]
+    found = look(questions)
+    assert set(found.probes) == {str(films / "whole.mp4")}
+    assert set(found.missing) == {str(films / "gone.mp4"), str(films / "other.mp4")}
+    assert set(found.unreadable) == {str(films / "damaged.mp4"), str(films / "empty.mp4")}
+    missing, unreadable = videos.findings(found, questions)
+    assert (missing.level, missing.problem) == (Level.SOME_FAIL, "missing videos: 2, of 3 questions")
+    assert set(missing.places) == set(found.missing)
+    assert "other.mp4 is asked for, other.mkv is there" in missing.remedy
+    assert unreadable.level == Level.SOME_FAIL
+    assert any("no bytes" in place for place in unreadable.places)
+
+
+def test_a_benchmark_without_any_video_cannot_run(films: Path) -> None:
+    questions = [ask(films / "elsewhere" / "a.mp4"), ask(films / "elsewhere" / "b.mp4")]
+    (missing,) = videos.findings(look(questions), questions)
+    assert missing.level == Level.CANNOT_RUN
+    assert "benchmark.video_root=" in missing.remedy
+
+
+@pytest.mark.parametrize(
+    ("more", "durations", "why"),
+    [
+        ({}, {}, ""),
+        ({}, {"whole.mp4": 11.5}, ""),
+        ({}, {"whole.mp4": 60.0}, "annotations say 60.0 s"),
+        ({"evidence": (Span(9, 11),)}, {}, ""),
+        ({"evidence": (Span(2, 3), Span(40, 41))}, {}, "about second 40.0"),
+        ({"span": Span(100, 200)}, {}, "about second 100.0"),
+    ],
+)
+def test_a_video_is_too_short_for_what_is_asked(
+    films: Path, more: dict[str, object], durations: dict[str, float], why: str
+) -> None:
+    questions = [ask(films / "whole.mp4", **more)]
+    found = look(questions, {str(films / name): length for name, length in durations.items()})
+    assert bool(found.short) == bool(why)
+    if why:
+        (finding,) = videos.findings(found, questions)
+        assert finding.level == Level.SOME_FAIL
+        assert why in finding.places[0]
+
+
+def test_a_cut_download_is_too_short(tmp_path: Path) -> None:
+    cut = write_cut_video(tmp_path / "cut.mp4")
+    questions = [ask(cut)]
+    (finding,) = videos.findings(look(questions), questions)
+    assert "too short" in finding.problem
+    assert "that it announces" in finding.places[0]
+
+
+def test_subtitles_are_read_and_what_is_wrong_is_told(films: Path, tmp_path: Path) -> None:
+    good, bad = tmp_path / "good.srt", tmp_path / "bad.json"
+    good.write_text("1\n00:00:01,000 --> 00:00:03,000\nhello there\n\n2\n00:00:08,000 --> 00:00:09,000\nbye\n")
+    bad.write_text("{")
+    film = films / "whole.mp4"
+    files = [good, good, bad, tmp_path / "gone.srt", None]
+    questions = [
+        ask(film, number, subtitles=Subtitles(str(file)) if file else None) for number, file in enumerate(files)
+    ]
+    seen = {path: probe.video for path, probe in look(questions).probes.items()}
+    spoken = material.read_subtitles(questions, seen)
+    found = material.subtitle_findings(spoken, questions)
+    assert [(finding.level, finding.problem) for finding in found] == [
+        (Level.SOME_FAIL, "missing subtitles: 1, of 1 questions"),
+        (Level.SOME_FAIL, "unreadable subtitles: 1, of 1 questions"),
+        (Level.NOTE, "questions without subtitles, which are asked without: 1"),
+    ]
+    given = {
+        choice: [line.text for line in stage_two.given_lines(questions, seen, spoken.lines, choice, 4)["whole-0"]]
+        for choice in ("full", "at_frames")
+    }
+    # Four frames of ten seconds: 1.25, 3.75, 6.25 and 8.75.
+    assert given == {"full": ["hello there", "bye"], "at_frames": ["hello there", "bye"]}
+    assert stage_two.given_lines(questions, seen, spoken.lines, "at_frames", 1)["whole-0"] == ()
+
+
+def test_a_benchmark_without_subtitles_is_told_so(films: Path) -> None:
+    questions = [ask(films / "whole.mp4")]
+    (finding,) = material.subtitle_findings(material.read_subtitles(questions, {}), questions)
+    assert finding.level == Level.NOTE
+    assert "subtitles=none" in finding.remedy
+
+
+def test_pictures_of_options_are_looked_for(tmp_path: Path) -> None:
+    here = tmp_path / "a.png"
+    here.write_bytes(b"picture")
+    gone = str(tmp_path / "b.png")
+    question = Question("q", "v.mp4", "which?", ("A", "B"), option_images=(str(here), gone))
+    (finding,) = material.image_findings([question])
+    assert (finding.level, finding.places) == (Level.SOME_FAIL, (gone,))
+    assert material.image_findings([Question("q", "v.mp4", "which?")]) == []
+
+
+def test_probes_are_shared_between_check_and_run(films: Path, tmp_path: Path) -> None:
+    reader = RememberingReader(name="test", backend="pyav", threads=1, image_fps=1.0, probe_store=tmp_path)
+    questions = [ask(films / "whole.mp4")]
+    videos.look_at_all(questions, reader, {})
+    kept = [json.loads(path.read_text()) for path in tmp_path.rglob("*.json")]
+    assert [probe["video"]["path"] for probe in kept] == [str(films / "whole.mp4")]
