@@ -12,7 +12,7 @@ from pipeline.answerers import Answerer
 from pipeline.benchmarks import Benchmark
 from pipeline.cli import VERBS
 from pipeline.config import build, conf_dir, register_resolvers
-from pipeline.foreign import SelectionForm, SelectionFormat
+from pipeline.foreign import AnswerForm, FolderForm, SelectionForm, SelectionFormat
 from pipeline.samplers import Sampler
 from pipeline.selection import SelectionPolicy
 
@@ -66,4 +66,5 @@ def test_every_format_of_a_selection_file_composes(name: str) -> None:
 def test_every_form_of_an_export_composes(name: str) -> None:
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         config = compose("export", ["selections=selections.jsonl", f"form={name}"])
-    assert isinstance(build(config.form, "form"), SelectionForm)
+    form = build(config.form, "form")
+    assert sum(isinstance(form, seam) for seam in (SelectionForm, AnswerForm, FolderForm)) == 1

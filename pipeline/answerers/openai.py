@@ -1,0 +1,360 @@
+"""Any model behind an OpenAI-compatible server as an answerer: vLLM, SGLang, transformers serve, GPT-4o, Gemini.
+
+The client is the ``openai`` package, which also waits and asks again. What this adds is the request (frames with their
+times, within the server's caps), and that every way in which a server can fail has its status.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from pipeline.answerers import AnswererLimits, AnswerRequest
+from pipeline.answerers.labels import FrameLabels
+from pipeline.answerers.openai_failures import Unanswered
+from pipeline.answerers.openai_forms import LabelledImages, RequestForm, SampledVideo
+from pipeline.answerers.openai_frames import Part, SentFrame, read_picture, text_part
+from pipeline.answerers.openai_replies import Reply, ReplyStore
+from pipeline.answerers.openai_server import Endpoint, Server
+from pipeline.answerers.openai_threads import each
+from pipeline.answerers.options import conclude
+from pipeline.answerers.prompts import AnswerPrompt, Words, question_fault
+from pipeline.config import digest
+from pipeline.domain import Answer, Cost, Frame, Question, Status, option_letter
+from pipeline.errors import ConfigError, InputError, VideoError, with_remedy
+
+_MILLION = 1_000_000
+_GO_ON = {"add_generation_prompt": False, "continue_final_message": True}
+"""In vLLM and SGLang: the last message is the beginning of the answer."""
+
+
+@dataclass(frozen=True)
+class Prices:
+    """Dollars for a million tokens; none: not known, and then no dollars are counted."""
+
+    input: float | None
+    output: float | None
+
+    def __post_init__(self) -> None:
+        if (self.input is None) != (self.output is None):
+            raise ConfigError("Of answerer.prices one is known and the other not.", "Set both, or both to null.")
+
+    def dollars(self, reply: Reply) -> float:
+        """What a reply cost, without discounts for prompts that a server has seen before."""
+        spent = reply.prompt_tokens * (self.input or 0.0) + reply.output_tokens * (self.output or 0.0)
+        return spent / _MILLION
+
+
+@dataclass(frozen=True)
+class OpenAICompatible:
+    """Asks a server over HTTP. ``execution.answer_batch`` is the number of requests under way at once."""
+
+    name: str
+    base_url: str
+    """Of the API, mostly ending in ``/v1``."""
+    model: str
+    """As the server calls it."""
+    api_key_env: str | None
+    """Name of the environment variable that holds the key; none for a server without keys."""
+    form: Literal["images", "video"]
+    """``images``: a label before each. ``video``: vLLM's video of frames that are sampled already."""
+    images: FrameLabels
+    frame: SentFrame
+    prompt: AnswerPrompt
+    system: str | None
+    """System message; none: none is sent."""
+    temperature: float | None
+    """None: not sent, for models that take no other than their own."""
+    seed: int | None
+    max_new_tokens: int
+    """For some models this includes thoughts that are not shown."""
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"]
+    """The name under which the server wants that limit."""
+    continues_answer: bool
+    """Whether the server goes on from an answer that the prompt has begun."""
+    extra_body: Mapping[str, Any]
+    """Further fields of the request, as they are."""
+    max_frames: int | None
+    """Images that the server takes in a request, an option's pictures included."""
+    max_request_mb: float | None
+    """Megabytes (10^6 bytes) of a request."""
+    context_tokens: int
+    """What the server's model takes, for the limits that are told; the server itself judges each request."""
+    tokens_per_frame: int
+    """The same."""
+    timeout: float
+    """Seconds for one answer."""
+    retries: int
+    """How often the client asks again."""
+    prices: Prices
+    response_store: Path | None
+    """Folder where replies are kept from run to run; none: every request is made."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("max_new_tokens", 1), ("max_frames", 1), ("temperature", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ConfigError(f"answerer.{name}={value} is too small.", f"Take answerer.{name}={least} or more.")
+        _ = self._endpoint, self._form  # settings that cannot be are known now
+        if self.prompt.answer_prefix and not self.continues_answer:
+            raise ConfigError(
+                f"The prompt begins the answer, {self.prompt.answer_prefix!r}, and few servers go on from there.",
+                "If yours does (vLLM, SGLang): answerer.continues_answer=true; else answerer.prompt.answer_prefix=''",
+            )
+        own = {
+            *_GO_ON,
+            "model",
+            "messages",
+            "max_tokens",
+            "max_completion_tokens",
+            "temperature",
+            "seed",
+            "n",
+            "stream",
+        }
+        if self.form == "video":
+            own |= {"media_io_kwargs", "mm_processor_kwargs"}
+        if doubled := sorted(own & set(self.extra_body)):
+            raise ConfigError(
+                f"answerer.extra_body holds {', '.join(doubled)}, which has a setting of its own, or no meaning here.",
+                "Take it out of answerer.extra_body.",
+            )
+
+    def limits(self) -> AnswererLimits:
+        """As the settings say; no server is asked."""
+        return AnswererLimits(
+            context_tokens=self.context_tokens,
+            tokens_per_frame=self.tokens_per_frame,
+            max_frames=self.max_frames,
+            time_told=self._form.time_told(),
+        )
+
+    def identity(self) -> Mapping[str, Any]:
+        """All that decides the answers, and nothing secret.
+
+        Raises:
+            MissingExtraError, ConfigError: no request could be made; known here before stage 1 has run for hours.
+        """
+        self._server.check()
+        return {
+            "answerer": "openai",
+            "host": self._endpoint.host,
+            "model": self.model,
+            "form": self.form,
+            "images": asdict(self.images) if self.form == "images" else None,
+            "frame": asdict(self.frame),
+            "prompt": asdict(self.prompt),
+            "system": self.system,
+            "temperature": self.temperature,
+            "seed": self.seed,
+            "max_new_tokens": self.max_new_tokens,
+            "extra_body": dict(self.extra_body),
+            "max_frames": self.max_frames,
+            "max_request_mb": self.max_request_mb,
+        }
+
+    def capacity(self, request: AnswerRequest) -> int:
+        """How many of the frames go within the caps on images and bytes, whichever are chosen."""
+        try:
+            options = self._option_parts(request.question)
+        except InputError:
+            return len(request.frames)  # no matter of number, and the answer says what it is
+        fitting = len(request.frames)
+        if self.max_frames is not None:
+            fitting = min(fitting, max(0, self.max_frames - _images(options)))
+        if self.max_request_mb is not None:
+            room = self.max_request_mb * _MILLION - _size(self._body(replace(request, frames=()), options))
+            for count, size in enumerate(sorted(map(self._frame_size, request.frames), reverse=True)):
+                room -= size
+                if room < 0:
+                    return min(fitting, count)
+        return fitting
+
+    def answer(self, requests: Iterable[AnswerRequest], batch: int) -> Generator[Answer, None, None]:
+        """An answer a request, in the order in which the server gives them; ``batch`` requests are under way at once.
+
+        A reply that was kept from an earlier run takes no seconds and no dollars; its tokens are told as they were.
+        With a temperature above 0 it is the same reply again.
+
+        Raises:
+            CheckpointError: the server does not have the model.
+            ConfigError: the server takes no request with this key or these settings.
+            StorageError: replies cannot be kept.
+        """
+        self._server.check()
+        return each(self._answer, requests, batch)
+
+    def body(self, request: AnswerRequest) -> Mapping[str, Any]:
+        """The very request that goes to the server, as JSON values.
+
+        Raises:
+            VideoError: the frames cannot be put in this form.
+            InputError: a picture of an option cannot be read.
+        """
+        return self._body(request, self._option_parts(request.question))
+
+    def close(self) -> None:
+        """Close the connections; a later ``answer`` opens new ones."""
+        self._server.close()
+
+    @cached_property
+    def _endpoint(self) -> Endpoint:
+        return Endpoint(self.base_url, self.model, self.api_key_env, self.timeout, self.retries)
+
+    @cached_property
+    def _server(self) -> Server:
+        return Server(self._endpoint)
+
+    @cached_property
+    def _form(self) -> RequestForm:
+        return LabelledImages(self.frame, self.images) if self.form == "images" else SampledVideo(self.frame)
+
+    @cached_property
+    def _store(self) -> ReplyStore | None:
+        return None if self.response_store is None else ReplyStore(self.response_store)
+
+    def _body(self, request: AnswerRequest, options: Sequence[Part]) -> dict[str, Any]:
+        frames, words = request.frames, self.prompt.words(request)
+        encoded = [self.frame.encoded(frame.pixels) for frame in frames]
+        system = self.system if words.system is None else words.system
+        told = [] if system is None else [{"role": "system", "content": system}]
+        turn = {"role": "user", "content": self._form.content(frames, encoded, options, words)}
+        begun = [{"role": "assistant", "content": words.begun}] if words.begun else []
+        settings = {"temperature": self.temperature, "seed": self.seed}
+        return {
+            "model": self.model,
+            "messages": [*told, turn, *begun],
+            self.max_tokens_field: self.max_new_tokens,
+            **{name: value for name, value in settings.items() if value is not None},
+            **(_GO_ON if begun else {}),
+            **(self._form.beside(request.video, frames) if frames else {}),
+            **self.extra_body,
+        }
+
+    def _option_parts(self, question: Question) -> list[Part]:
+        """Pictures that are the options, each after its letter; the prompt then names them."""
+        parts: list[Part] = []
+        for place, path in enumerate(question.option_images or ()):
+            picture = self.frame.encoded(read_picture(Path(path)))
+            parts += [text_part(f"{option_letter(place)}: "), self.frame.image_part(picture)]
+        return parts
+
+    def _frame_size(self, frame: Frame) -> int:
+        """Bytes that a frame takes in a request, at most."""
+        return _size(self._form.content([frame], [self.frame.encoded(frame.pixels)], (), Words("")))
+
+    def _answer(self, request: AnswerRequest) -> Answer:
+        if not request.frames:
+            remedy = "See the selection's status; selection.fill=uniform takes frames where the sampler names none."
+            return self._failed(request, Status.NO_FRAMES, with_remedy("There is no frame to answer from.", remedy))
+        if fault := question_fault(request.question, (), request.subtitles):
+            return self._failed(request, Status.INVALID_QUESTION, fault)
+        try:
+            body = self.body(request)
+        except InputError as error:
+            return self._failed(request, Status.INVALID_QUESTION, str(error))
+        except VideoError as error:
+            return self._failed(request, error.status, str(error))
+        excess = self._excess(request, body)
+        return self._failed(request, Status.CONTEXT_EXCEEDED, excess) if excess else self._asked(request, body)
+
+    def _asked(self, request: AnswerRequest, body: Mapping[str, Any]) -> Answer:
+        begin = time.perf_counter()
+        try:
+            reply, is_new = self._reply(body, len(request.frames))
+        except Unanswered as error:
+            return self._failed(request, error.status, str(error), Cost(time.perf_counter() - begin))
+        seconds, dollars = (time.perf_counter() - begin, self.prices.dollars(reply)) if is_new else (0.0, 0.0)
+        return self._concluded(request, reply, Cost(seconds, reply.prompt_tokens, reply.output_tokens, dollars))
+
+    def _reply(self, body: Mapping[str, Any], frames: int) -> tuple[Reply, bool]:
+        """The reply, and whether it was asked for just now."""
+        if self._store is None:
+            return self._server.ask(body, self._smaller(frames)), True
+        key = digest({"host": self._endpoint.host, "body": body})
+        kept = self._store.find(key)
+        if kept is not None:
+            return kept, False
+        reply = self._server.ask(body, self._smaller(frames))
+        self._store.keep(key, reply)
+        return reply, True
+
+    def _concluded(self, request: AnswerRequest, reply: Reply, cost: Cost) -> Answer:
+        if reply.is_refused:
+            words = reply.refusal or f"its filter stepped in ({reply.finish})"
+            detail = with_remedy(
+                f"{self._endpoint.host} declined to answer: {words}.",
+                "Reword the question, or take another answerer=NAME.",
+            )
+            failed = self._failed(request, Status.REFUSED, detail, cost)
+            return replace(failed, text=reply.text or reply.refusal, finish=reply.finish)
+        answer = conclude(
+            request.question,
+            reply.text,
+            begun=self.prompt.words(request).begun,
+            truncated=reply.is_cut,
+            form=self._describe(),
+            frame_times=_times(request),
+            cost=cost,
+        )
+        return replace(answer, finish=reply.finish)
+
+    def _excess(self, request: AnswerRequest, body: Mapping[str, Any]) -> str | None:
+        """What of the request is above a cap, and what to do."""
+        images = len(request.frames) + len(request.question.option_images or ())
+        if self.max_frames is not None and images > self.max_frames:
+            problem = f"{images} images are more than the {self.max_frames} of answerer.max_frames."
+        elif self.max_request_mb is not None and _size(body) > self.max_request_mb * _MILLION:
+            megabytes = _size(body) / _MILLION
+            problem = (
+                f"The request has {megabytes:.1f} MB, more than the {self.max_request_mb:g} of answerer.max_request_mb."
+            )
+        else:
+            return None
+        fitting = self.capacity(request)
+        ways = (
+            [f"selection.budget={fitting}", "over_limit=keep_best, which leaves out the lowest scores"]
+            if fitting
+            else ["a smaller answerer.frame.max_side, as no frame goes with this question"]
+        )
+        return with_remedy(problem, f"Try {', or '.join(ways)}.")
+
+    def _smaller(self, frames: int) -> list[str]:
+        ways = [f"selection.budget={frames // 2}"] if frames > 1 else []
+        side = self.frame.max_side or 1024
+        ways.append(f"answerer.frame.max_side={max(1, side // 2)}")
+        if self.frame.detail in ("high", "auto"):
+            ways.append("answerer.frame.detail=low")
+        return ways
+
+    def _describe(self) -> str:
+        return f"{self.form}, {self.frame.describe()}; {self._form.time_told()}"
+
+    def _failed(self, request: AnswerRequest, status: Status, detail: str, cost: Cost | None = None) -> Answer:
+        return Answer(
+            question_id=request.question.id,
+            text="",
+            status=status,
+            detail=detail,
+            form=self._describe(),
+            frame_times=_times(request),
+            cost=cost or Cost(),
+        )
+
+
+def _images(parts: Sequence[Part]) -> int:
+    return sum(part["type"] == "image_url" for part in parts)
+
+
+def _size(body: Any) -> int:
+    """Bytes of JSON."""
+    return len(json.dumps(body))
+
+
+def _times(request: AnswerRequest) -> tuple[float, ...]:
+    return tuple(frame.time for frame in request.frames)

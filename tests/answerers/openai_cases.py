@@ -1,0 +1,39 @@
+"""What the tests of the server answerer share: it is made from its YAML as users make it, and asked about a video."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from hydra import compose, initialize_config_dir
+
+from pipeline.answerers import AnswerRequest
+from pipeline.answerers.openai import OpenAICompatible
+from pipeline.config import build, conf_dir
+from pipeline.domain import Frame, Question, Video
+
+VIDEO = Video("clip.mp4", "f", 100.0, 25.0, 2500, 64, 36)
+KEY_NAME = "TESTS_OF_GENS_KEY"
+KEY = "sk-proj-0123456789abcdef"
+
+
+def made(url: str, *overrides: str, name: str = "openai") -> OpenAICompatible:
+    """The answerer of a YAML at this address; replies are not kept."""
+    settings = [f"answerer.base_url={url}", "answerer.model=m", "answerer.response_store=null"]
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        config = compose(f"answerer/{name}", overrides=[*settings, *overrides])
+    answerer = build(config.answerer, "answerer")
+    assert isinstance(answerer, OpenAICompatible)
+    return answerer
+
+
+def frames_at(*times: float, width: int = 64, height: int = 36) -> tuple[Frame, ...]:
+    """Noise, as JPEG likes it least."""
+    pixels = np.random.default_rng(0).integers(0, 256, (len(times), height, width, 3), dtype=np.uint8)
+    return tuple(Frame(time, round(25 * time), picture) for time, picture in zip(times, pixels, strict=True))
+
+
+def asked(number: int = 0, *times: float, **more: Any) -> AnswerRequest:
+    """A question with three options about the frames at these seconds."""
+    fields = {"text": f"Which colour is {number}?", "options": ("red", "green", "blue"), **more}
+    return AnswerRequest(Question(f"q{number}", VIDEO.path, **fields), VIDEO, frames_at(*(times or (2.0, 12.48))))

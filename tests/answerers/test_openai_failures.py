@@ -1,0 +1,376 @@
+"""Every way in which a server can fail has its status and its remedy, against a local server that does fail so."""
+
+from __future__ import annotations
+
+import builtins
+import json
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from misbehaving import Answering, Heard, completion, echoes_key, fails, half, hangs_up, misbehaving, says, waits
+from openai_cases import KEY, KEY_NAME, asked, made
+
+from pipeline.answerers import AnswerRequest
+from pipeline.domain import Answer, Status
+from pipeline.errors import CheckpointError, ConfigError, MissingExtraError, PipelineError
+
+GOOD = says(completion("B"))
+
+
+def ask(script: list[Answering], *overrides: str, **more: Any) -> tuple[Answer, Heard]:
+    """The answer to one question, and what the server heard."""
+    with misbehaving(script) as (url, heard):
+        answerer = made(url, "answerer.retries=1", *overrides)
+        try:
+            (answer,) = answerer.answer([asked(**more)], 1)
+        finally:
+            answerer.close()
+    return answer, heard
+
+
+def test_an_answer_comes_with_its_tokens_dollars_and_the_reason_why_it_ended() -> None:
+    answer, heard = ask([GOOD], "answerer.prices={input: 2.5, output: 10.0}")
+    assert (answer.status, answer.text, answer.option, answer.finish) == (Status.OK, "B", 1, "stop")
+    assert (answer.cost.prompt_tokens, answer.cost.output_tokens) == (1000, 10)
+    assert answer.cost.dollars == pytest.approx(0.0026)
+    assert answer.cost.seconds > 0
+    assert answer.frame_times == (2.0, 12.48)
+    assert answer.form == "images, jpeg 90, longer side at most 512; text before each image: '[12.5s]'"
+    assert len(heard.bodies) == 1
+
+
+def test_thoughts_that_only_the_total_counts_are_output() -> None:
+    counted = completion("B") | {"usage": {"prompt_tokens": 1000, "completion_tokens": 10, "total_tokens": 1310}}
+    answer, _ = ask([says(counted)])
+    assert answer.cost.output_tokens == 310
+    uncounted = {name: value for name, value in completion("B").items() if name != "usage"}
+    answer, _ = ask([says(uncounted)])
+    assert (answer.option, answer.cost.prompt_tokens) == (1, 0)
+
+
+@pytest.mark.parametrize("number", [408, 409, 429, 500, 503])
+def test_what_passes_is_asked_again(number: int) -> None:
+    answer, heard = ask([fails(number), GOOD])
+    assert answer.option == 1
+    assert len(heard.bodies) == 2
+    assert heard.bodies[0] == heard.bodies[1]
+
+
+@pytest.mark.parametrize("failing", [hangs_up, half(completion("B"))], ids=["hangs up", "half a body"])
+def test_a_broken_response_is_asked_again(failing: Answering) -> None:
+    answer, heard = ask([failing, GOOD])
+    assert answer.option == 1
+    assert len(heard.bodies) == 2
+
+
+def test_retry_after_is_waited_for_and_an_hour_is_not() -> None:
+    answer, heard = ask([fails(429, retry_after="1"), GOOD])
+    assert answer.option == 1
+    assert 1.0 <= heard.moments[1] - heard.moments[0] < 3.0
+    started = time.monotonic()
+    answer, heard = ask([fails(429, retry_after="3600"), GOOD])
+    assert answer.status is Status.UNREACHABLE
+    assert len(heard.bodies) == 1
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize(
+    ("failing", "tries", "said"),
+    [
+        (fails(500, "the engine is dead"), 2, "500: the engine is dead, asked 2 times"),
+        (fails(429, "slow down"), 2, "429: slow down"),
+        (says(b"<html>busy</html>", 502, {"Retry-After": "0.01"}, "html"), 2, "502"),
+        (hangs_up, 2, "cannot be reached, or broke off"),
+        (half(completion("B")), 2, "cannot be reached, or broke off"),
+        (says(b"<html>welcome</html>", kind="html"), 1, "no chat completion"),
+        (says(b"\xff\xfe garbage"), 1, "no chat completion"),
+        (says(b""), 1, "no chat completion"),
+        (says({"error": {"message": "upstream is gone"}}), 1, "upstream is gone"),
+        (says(completion("B") | {"choices": []}), 1, "no chat completion"),
+        (says(completion("B") | {"choices": None}), 1, "no chat completion"),
+        (says({"choices": [{"message": {"content": 7}}]}), 1, "no chat completion"),
+        (fails(418, "teapot"), 1, "418: teapot"),
+        (says({"detail": "what is this?"}, 422), 1, "422: what is this?"),
+        (says({"object": "error", "message": "no image"}, 400), 1, "400: no image"),
+        (says([{"error": {"message": "INVALID_ARGUMENT"}}], 400), 1, "INVALID_ARGUMENT"),
+        (fails(400, "frequency_penalty is not supported"), 1, "400: frequency_penalty"),
+    ],
+)
+def test_no_usable_response_is_unreachable_and_worth_another_run(failing: Answering, tries: int, said: str) -> None:
+    answer, heard = ask([failing])
+    assert answer.status is Status.UNREACHABLE
+    assert not answer.status.is_final
+    assert said in answer.detail
+    assert "the same command asks again" in answer.detail.split("what to do: ")[1]
+    assert len(heard.bodies) == tries
+    assert (answer.text, answer.option, answer.finish) == ("", None, "")
+    assert answer.frame_times == (2.0, 12.48)
+
+
+def test_as_often_as_is_set_and_no_more() -> None:
+    for retries in (0, 3):
+        _, heard = ask([fails(503)], f"answerer.retries={retries}")
+        assert len(heard.bodies) == retries + 1
+
+
+def test_a_server_that_hangs_is_given_up_in_time() -> None:
+    started = time.monotonic()
+    answer, heard = ask([waits(5, GOOD)], "answerer.timeout=0.3")
+    assert answer.status is Status.UNREACHABLE
+    assert "did not answer within 0.3 s, asked 2 times" in answer.detail
+    assert "answerer.timeout=0.6" in answer.detail
+    assert len(heard.bodies) == 2
+    assert time.monotonic() - started < 4
+
+
+def test_where_no_server_listens() -> None:
+    answerer = made("http://127.0.0.1:9/v1", "answerer.retries=0")
+    (answer,) = answerer.answer([asked()], 1)
+    assert answer.status is Status.UNREACHABLE
+    assert "127.0.0.1:9" in answer.detail
+    assert "answerer.base_url" in answer.detail
+
+
+@pytest.mark.parametrize(
+    ("failing", "text"),
+    [
+        (says(completion(None, refusal="I won't.")), "I won't."),
+        (says(completion(None, "content_filter")), ""),
+        (says(completion(None, "PROHIBITED_CONTENT")), ""),
+        (says(completion("I'm sorry, but I can't assist with that.")), "I'm sorry, but I can't assist with that."),
+        (fails(400, "The response was filtered", code="content_filter"), ""),
+        (fails(400, "Your input was flagged as against our usage policy"), ""),
+        (fails(403, "flagged by moderation"), ""),
+    ],
+)
+def test_a_refusal_is_a_status_and_final(failing: Answering, text: str) -> None:
+    answer, heard = ask([failing])
+    assert answer.status is Status.REFUSED
+    assert answer.status.is_final
+    assert answer.text == text
+    assert answer.option is None
+    assert "what to do: " in answer.detail
+    assert len(heard.bodies) == 1
+
+
+def test_nothing_written_and_too_much_written() -> None:
+    empty, _ = ask([says(completion("  "))])
+    assert empty.status is Status.EMPTY_ANSWER
+    cut, _ = ask([says(completion("Let me see. In the first frame (B) is", "length"))])
+    assert (cut.status, cut.finish) == (Status.UNPARSED, "length")
+    assert "The token limit cut the text" in cut.detail
+    assert "answerer.max_new_tokens=" in cut.detail
+    thought, _ = ask([says(completion(None, "MAX_TOKENS"))])
+    assert thought.status is Status.EMPTY_ANSWER
+    assert "answerer.max_new_tokens=" in thought.detail
+    decided, _ = ask([says(completion("The answer is B, because it", "length"))])
+    assert (decided.status, decided.option, decided.finish) == (Status.OK, 1, "length")
+
+
+@pytest.mark.parametrize(
+    ("number", "message", "remedy"),
+    [
+        (400, "This model's maximum context length is 4096 tokens. However, your request has 9000", "answerer.frame"),
+        (400, "The decoder prompt (length 5000) is longer than the maximum model length of 4096", "selection.budget=1"),
+        (400, "The input (9000 tokens) is longer than the model's context length (4096 tokens).", "selection.budget=1"),
+        (400, "The input token count (2845475) exceeds the maximum number of tokens allowed", "selection.budget=1"),
+        (413, "Request Entity Too Large", "answerer.frame.max_side=256"),
+        (400, "At most 5 image(s) may be provided in one request.", "answerer.max_frames=5"),
+        (400, "Exceeded maximum number of images (50) allowed in the request.", "answerer.max_frames=50"),
+    ],
+)
+def test_what_is_too_much_for_the_server_says_how_to_make_it_less(number: int, message: str, remedy: str) -> None:
+    answer, heard = ask([fails(number, message)])
+    assert answer.status is Status.CONTEXT_EXCEEDED
+    assert remedy in answer.detail.split("what to do: ")[1]
+    assert len(heard.bodies) == 1
+
+
+@pytest.mark.parametrize(
+    ("failing", "kind", "remedy"),
+    [
+        (fails(401, f"Incorrect API key provided: {KEY}"), ConfigError, KEY_NAME),
+        (fails(400, f"API key not valid: {KEY}"), ConfigError, KEY_NAME),
+        (fails(403, "Country not supported"), ConfigError, "answerer.model="),
+        (fails(404, "The model `m` does not exist"), CheckpointError, "answerer.model="),
+        (fails(429, "quota", code="insufficient_quota"), ConfigError, "Pay in"),
+        (
+            fails(400, "Use max_completion_tokens", code="unsupported_parameter", param="max_tokens"),
+            ConfigError,
+            "answerer.max_tokens_field=max_completion_tokens",
+        ),
+        (
+            fails(400, "Only the default (1)", code="unsupported_value", param="temperature"),
+            ConfigError,
+            "answerer.temperature=null",
+        ),
+    ],
+)
+def test_what_every_question_would_meet_ends_the_command(
+    failing: Answering, kind: type[PipelineError], remedy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(KEY_NAME, KEY)
+    with misbehaving([GOOD, GOOD, failing]) as (url, heard):
+        answerer = made(url, "answerer.retries=1", f"answerer.api_key_env={KEY_NAME}")
+        given: list[Answer] = []
+        with pytest.raises(kind) as raised:
+            given.extend(answerer.answer([asked(number) for number in range(50)], 1))
+    assert [answer.option for answer in given] == [1, 1]  # nothing that was paid for is lost
+    assert len(heard.bodies) < 6
+    assert remedy in str(raised.value)
+    assert KEY not in str(raised.value)
+    assert raised.value.remedy
+
+
+def test_the_key_goes_to_the_server_and_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KEY_NAME, f"{KEY}\n")  # as `$(cat file)` leaves it in some shells
+    named = f"answerer.api_key_env={KEY_NAME}"
+    for number in (200, 400, 500):
+        answer, heard = ask([echoes_key(number)], named)
+        assert heard.keys[0] == f"Bearer {KEY}"
+        assert KEY not in json.dumps([answer.text, answer.detail])
+        assert f"<{KEY_NAME}>" in answer.text + answer.detail
+    _, heard = ask([GOOD])
+    assert heard.keys == ["Bearer none"]
+    monkeypatch.setenv(KEY_NAME, "sk-\nbroken")
+    with pytest.raises(ConfigError) as raised:
+        ask([GOOD], named)
+    assert "broken" not in str(raised.value)
+
+
+def test_without_the_client_the_pip_line_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    stock = builtins.__import__
+
+    def missing(name: str, *rest: Any) -> Any:
+        if name == "openai":
+            raise ImportError(name)
+        return stock(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", missing)
+    monkeypatch.delitem(sys.modules, "openai", raising=False)
+    with pytest.raises(MissingExtraError) as raised:
+        made("http://localhost:8000/v1").identity()
+    assert raised.value.remedy == "pip install 'gens-videoqa[api]'"
+
+
+def test_so_many_requests_are_under_way_as_are_asked_for_and_answers_come_as_they_are_there() -> None:
+    drawn: list[int] = []
+
+    def requests() -> Iterator[AnswerRequest]:
+        for number in range(12):
+            drawn.append(number)
+            yield asked(number)
+
+    slow = waits(0.6, GOOD)
+    with misbehaving([slow, *[waits(0.05, GOOD)] * 20]) as (url, heard):
+        answers = made(url).answer(requests(), 4)
+        first = next(answers)
+        assert len(drawn) <= 8  # under way, on the way to the reader, one ahead: not all of them
+        rest = list(answers)
+    assert heard.at_once == 4
+    order = [answer.question_id for answer in (first, *rest)]
+    assert sorted(order) == sorted(f"q{number}" for number in range(12))
+    sent_first = heard.bodies[0]["messages"][0]["content"][-1]["text"]
+    assert f"is {order[0][1:]}?" not in sent_first  # the slow one
+
+
+def test_an_error_in_drawing_ends_the_iteration_after_what_is_under_way() -> None:
+    def requests() -> Iterator[AnswerRequest]:
+        yield asked(0)
+        yield asked(1)
+        raise OSError("the disk is gone")
+
+    given: list[Answer] = []
+    with misbehaving([waits(0.1, GOOD)]) as (url, _), pytest.raises(OSError, match="the disk is gone"):
+        given.extend(made(url).answer(requests(), 4))
+    assert sorted(answer.question_id for answer in given) == ["q0", "q1"]
+
+
+def test_closing_the_iteration_stops_the_drawing_and_waits_for_no_server() -> None:
+    drawn: list[int] = []
+
+    def requests() -> Iterator[AnswerRequest]:
+        for number in range(1000):
+            drawn.append(number)
+            yield asked(number)
+
+    with misbehaving([GOOD, waits(3, GOOD)]) as (url, _):
+        answers = made(url).answer(requests(), 2)
+        next(answers)
+        started = time.monotonic()
+        answers.close()
+        assert time.monotonic() - started < 1
+        count = len(drawn)
+        time.sleep(0.2)
+    assert len(drawn) == count <= 6
+    assert not [thread for thread in threading.enumerate() if not thread.daemon and "ahead" in thread.name]
+
+
+def twice(folder: Path, script: list[Answering]) -> tuple[Answer, Answer, int]:
+    """The answers of two runs that keep their replies, and how many requests both took."""
+    prices = "answerer.prices={input: 1.0, output: 1.0}"
+    with misbehaving(script) as (url, heard):
+        first, second = (
+            next(made(url, f"answerer.response_store={folder}", "answerer.retries=0", prices).answer([asked()], 1))
+            for _ in range(2)
+        )
+    return first, second, len(heard.bodies)
+
+
+def test_a_good_reply_is_paid_for_once(tmp_path: Path) -> None:
+    first, again, requests = twice(tmp_path, [GOOD])
+    assert requests == 1
+    assert first.cost.dollars > 0
+    assert first.cost.seconds > 0
+    assert (again.text, again.option, again.finish, again.status) == ("B", 1, "stop", Status.OK)
+    assert (again.cost.prompt_tokens, again.cost.output_tokens) == (1000, 10)
+    assert (again.cost.seconds, again.cost.dollars) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    "bad", [fails(500), says(b"garbage"), says(completion("")), says(completion(None, refusal="no"))]
+)
+def test_a_bad_reply_is_asked_for_again(bad: Answering, tmp_path: Path) -> None:
+    first, again, requests = twice(tmp_path, [bad, GOOD])
+    assert first.option is None
+    assert again.option == 1
+    assert requests == 2
+
+
+def test_another_request_is_another_reply_and_a_damaged_one_is_asked_for_again(tmp_path: Path) -> None:
+    with misbehaving([GOOD]) as (url, heard):
+        for number, override in enumerate(
+            ("answerer.seed=1", "answerer.seed=2", "answerer.model=n", "answerer.frame.quality=80"), start=1
+        ):
+            list(made(url, f"answerer.response_store={tmp_path}", override).answer([asked()], 1))
+            assert len(heard.bodies) == number
+        for file in tmp_path.rglob("*.json"):
+            file.write_bytes(b"{")
+        (answer,) = made(url, f"answerer.response_store={tmp_path}", "answerer.seed=1").answer([asked()], 1)
+    assert answer.option == 1
+    assert len(heard.bodies) == 5
+
+
+def test_questions_that_cannot_be_asked_reach_no_server() -> None:
+    with misbehaving([GOOD]) as (url, heard):
+        bare = AnswerRequest(asked(0).question, asked(0).video, ())
+        answers = {one.question_id: one for one in made(url).answer([bare, asked(1, text=" "), asked(2)], 2)}
+    assert answers["q0"].status is Status.NO_FRAMES
+    assert answers["q1"].status is Status.INVALID_QUESTION
+    assert answers["q2"].option == 1
+    assert len(heard.bodies) == 1
+
+
+def test_after_close_it_answers_again() -> None:
+    with misbehaving([GOOD]) as (url, _):
+        answerer = made(url)
+        for _ in range(2):
+            (answer,) = answerer.answer([asked()], 1)
+            assert answer.option == 1
+            answerer.close()
+            answerer.close()
