@@ -1,37 +1,89 @@
-"""``gens export selections=FILE form=FORM``: a selection file as another project reads it."""
+"""``gens export selections=FILE form=FORM``, or ``answers=RUN``: our files as other projects read them."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from pipeline.artefacts.folder import ANSWERS_FILE, read_questions
 from pipeline.artefacts.journal import read_rows
-from pipeline.artefacts.rows import SelectionRow
+from pipeline.artefacts.rows import AnswerRow, SelectionRow
 from pipeline.commands.run import exit_code
 from pipeline.config import build
 from pipeline.domain import Status
-from pipeline.errors import InputError
+from pipeline.errors import ConfigError, InputError
+from pipeline.foreign import AnswerForm, FolderForm, SelectionForm, frames_status
 
 
 def run(config: DictConfig) -> int:
-    """Write the file; 1 where a question has no frames, since the other form has no word for why."""
+    """Write what the form asks for; 1 where something is left out, since the other form has no word for why."""
     form = build(config.form, "form", config.plugins)
-    source = Path(config.selections).expanduser()
+    chosen = HydraConfig.get().runtime.choices["form"]
+    if isinstance(form, AnswerForm):
+        return _answers(config, form, chosen)
+    if isinstance(form, FolderForm):
+        return _folder(config, form, chosen)
+    return _selections(config, form, chosen)
+
+
+def _selections(config: DictConfig, form: SelectionForm, chosen: str) -> int:
+    source = _given(config, "selections", chosen)
+    rows = _read_selections(source)
+    target = _write(form.text(rows), _target(config, source.with_suffix(f".{chosen}{form.suffix}")))
+    print(f"{len(rows)} selections as {chosen}: {target}")
+    return exit_code([frames_status(row) for row in rows])
+
+
+def _folder(config: DictConfig, form: FolderForm, chosen: str) -> int:
+    source = _given(config, "selections", chosen)
+    rows = _read_selections(source)
+    target = _target(config, source.with_suffix(f".{chosen}"))
+    statuses = form.write(rows, build(config.reader, "reader", config.plugins), target)
+    print(f"{statuses.count(Status.OK)} of {len(rows)} selections as {chosen}: {target}")
+    return exit_code(statuses)
+
+
+def _answers(config: DictConfig, form: AnswerForm, chosen: str) -> int:
+    source = _given(config, "answers", chosen)
+    file = source / ANSWERS_FILE if source.is_dir() else source
+    rows = read_rows(AnswerRow, file)
+    if not rows:
+        raise InputError(f"{file} holds no answer", "name a run that gens answer or gens evaluate has finished")
+    questions = read_questions(file.parent) or tuple(row.question for row in rows)
+    target = _write(form.samples(rows, questions), _target(config, file.with_suffix(f".{chosen}{form.suffix}")))
+    print(f"{len(rows)} answers as {chosen}: {target}")
+    if len(rows) < len(questions):
+        print(f"{len(questions) - len(rows)} of {len(questions)} questions have no answer yet, and are not in it")
+    return max(exit_code([row.answer.status for row in rows]), int(len(rows) < len(questions)))
+
+
+def _given(config: DictConfig, key: str, chosen: str) -> Path:
+    other = "answers" if key == "selections" else "selections"
+    if config[key] is None:
+        raise ConfigError(f"form={chosen} is made from {key}", f"name them: {key}=runs/...")
+    if config[other] is not None:
+        raise ConfigError(f"form={chosen} is made from {key} and not from {other}", f"leave out {other}=")
+    return Path(config[key]).expanduser()
+
+
+def _read_selections(source: Path) -> Sequence[SelectionRow]:
     rows = read_rows(SelectionRow, source)
     if not rows:
         raise InputError(f"{source} holds no selection", "name a selections.jsonl that gens sample has finished")
-    chosen = HydraConfig.get().runtime.choices["form"]
-    target = Path(config.target).expanduser() if config.target else source.with_suffix(f".{chosen}{form.suffix}")
+    return rows
+
+
+def _target(config: DictConfig, default: Path) -> Path:
+    return Path(config.target).expanduser() if config.target else default
+
+
+def _write(text: str, target: Path) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}.part")
-    part.write_text(form.text(rows), encoding="utf-8")
+    part.write_text(text, encoding="utf-8")
     os.replace(part, target)
-    print(f"{len(rows)} selections as {chosen}: {target}")
-    return exit_code([Status.OK if row.selection.frames else _why_empty(row) for row in rows])
-
-
-def _why_empty(row: SelectionRow) -> Status:
-    return row.selection.status if row.selection.status is not Status.OK else Status.NO_FRAMES
+    return target

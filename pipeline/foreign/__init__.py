@@ -1,4 +1,6 @@
-"""Other projects' selection files: read to be run here, written to be run there. One module a format.
+"""Other projects' files: selections read to be run here, selections and answers written to be used there.
+
+One module a format.
 
 A format is a frozen dataclass that a YAML names; its fields are what the file itself does not say. Formulas and traps
 stand in its docstring, with the repository that they come from.
@@ -9,10 +11,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from pipeline.artefacts.rows import SelectionRow
+from pipeline.artefacts.rows import AnswerRow, SelectionRow
+from pipeline.domain import Question, Status
 from pipeline.foreign.moments import Moments
+
+if TYPE_CHECKING:
+    from pipeline.video import Reader
 
 
 @dataclass(frozen=True)
@@ -59,3 +65,37 @@ class SelectionForm(Protocol):
             InputError: a row cannot be said in this form.
         """
         ...
+
+
+@runtime_checkable
+class AnswerForm(Protocol):
+    """Writes answers as a kind of file."""
+
+    @property
+    def suffix(self) -> str:
+        """End of the file's name, such as ``.jsonl``."""
+        ...
+
+    def samples(self, rows: Sequence[AnswerRow], questions: Sequence[Question]) -> str:
+        """The whole file, over the questions that were asked, in their order."""
+        ...
+
+
+@runtime_checkable
+class FolderForm(Protocol):
+    """Writes selections together with their pictures."""
+
+    def write(self, rows: Sequence[SelectionRow], reader: Reader, folder: Path) -> list[Status]:
+        """Fill ``folder``; the status of each row, ``ok`` for those that are in it.
+
+        Raises:
+            InputError: a row cannot be said in this form.
+        """
+        ...
+
+
+def frames_status(row: SelectionRow) -> Status:
+    """``ok`` for a selection with frames, and else why it has none."""
+    if row.selection.frames:
+        return Status.OK
+    return row.selection.status if row.selection.status is not Status.OK else Status.NO_FRAMES

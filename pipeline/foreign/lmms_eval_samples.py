@@ -1,0 +1,236 @@
+"""The samples files of lmms-eval (``--log_samples``), both ways: JSON Lines, a line a question.
+
+As lmms-eval 0.7 writes them (``loggers/evaluation_tracker.py``)::
+
+    {"doc_id": 0, "target": "1", "filtered_resps": "B", "doc_hash": ..., "prompt_hash": ..., "target_hash": ...,
+     "lvb_acc": {"id": "86CxyhFV9MI_0", ..., "answer": "B", "parsed_pred": "B"}, "input": "..."}
+
+``filtered_resps`` is the model's text (a list of one in older versions), ``target`` the right option as the task has
+it (index, letter or text), and what the task's own code made of the row stands under the name of its metric. The
+benchmark's row itself is left out of the file. So the question is found by the id under the metric (``id`` in
+LongVideoBench, ``question_id`` in Video-MME). MLVU writes the question's text there, with its options, and LVBench
+nothing, so that its prompt (``input``) is looked at: the question is found by ``doc_id``, its number in the benchmark,
+if every such row of the file has the words of the question of its number, and else by its words alone, if no other
+question has the same.
+
+A model's text is read here by our rule, as every other answer is: lmms-eval's own reading stands under the metric.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.answerers.options import conclude
+from pipeline.artefacts.entries import checked, read_entries
+from pipeline.artefacts.rows import AnswerRow
+from pipeline.domain import Answer, Cost, Question, Status, option_letter
+from pipeline.errors import InputError
+
+_ID_FIELDS = ("id", "question_id", "qid", "uid")
+
+
+@dataclass(frozen=True)
+class _Sample:
+    doc_id: int
+    target: str | int
+    filtered_resps: str | list[str]
+    input: str = ""
+
+
+@dataclass(frozen=True)
+class _Row:
+    where: str
+    sample: _Sample
+    ids: frozenset[str]
+    """All that may be the question's id."""
+    names: frozenset[str]
+    """The same, as :func:`_key` has them: a question's words may stand in an id's place."""
+    prompt: str
+    """What the model was asked, likewise."""
+
+    @property
+    def text(self) -> str:
+        """What the model said."""
+        said = self.sample.filtered_resps
+        return said if isinstance(said, str) else "\n".join(said[:1])
+
+
+@dataclass(frozen=True)
+class Samples:
+    """A samples file, joined to questions."""
+
+    rows: tuple[AnswerRow, ...]
+    unmatched: tuple[str, ...]
+    """Where the rows stand that are of none of the questions."""
+
+
+def read_samples(file: Path, questions: Sequence[Question], override: str) -> Samples:
+    """Read ``file`` as answers to ``questions``.
+
+    Args:
+        file: a ``*_samples_TASK.jsonl``.
+        questions: the benchmark's, in its order, or a part of it from its beginning.
+        override: the key that names the file, for the error.
+
+    Raises:
+        InputError: the file is no samples file; two rows are of one question; a row could be of several; or a row's
+            right option is another one than the question's.
+    """
+    read = [_row(value, where) for where, value in read_entries(file, override)]
+    found = _Questions(questions).find(read)
+    twice = [id for id, count in Counter(each.id for each in found if each).items() if count > 1]
+    if twice:
+        raise InputError(
+            f"{file} has {len(twice)} questions with more than one row, {twice[0]!r} for one",
+            f"name the samples file of one run and one task: {override}=...",
+        )
+    rows = tuple(_answer(row, question, file) for row, question in zip(read, found, strict=True) if question)
+    return Samples(rows, tuple(row.where for row, question in zip(read, found, strict=True) if not question))
+
+
+@dataclass(frozen=True)
+class LmmsEvalSamplesForm:
+    """Writes a samples file."""
+
+    metric: str
+    """The name under which a row's result stands: ``lvb_acc``, ``mlvu_percetion_score`` (so spelt there) or
+    ``videomme_perception_score`` for programs that look for it."""
+
+    @property
+    def suffix(self) -> str:
+        """JSON Lines."""
+        return ".jsonl"
+
+    def samples(self, rows: Sequence[AnswerRow], questions: Sequence[Question]) -> str:
+        """One line a question that has a row, in the order of ``questions``, whose number is ``doc_id``.
+
+        A failed answer has an empty text, and is right nowhere.
+        """
+        answers = {row.question.id: row.answer for row in rows}
+        return "".join(
+            json.dumps(self._entry(number, question, answers[question.id]), ensure_ascii=False) + "\n"
+            for number, question in enumerate(questions)
+            if question.id in answers
+        )
+
+    def _entry(self, number: int, question: Question, answer: Answer) -> dict[str, Any]:
+        target = "" if question.correct is None else option_letter(question.correct)
+        said = "" if answer.option is None else option_letter(answer.option)
+        prompt = _words(question)
+        return {
+            "doc_id": number,
+            "target": target,
+            "filtered_resps": answer.text,
+            "doc_hash": _hash(json.dumps(asdict(question), sort_keys=True, ensure_ascii=False)),
+            "prompt_hash": _hash(prompt),
+            "target_hash": _hash(target),
+            self.metric: {
+                **question.groups,
+                "id": question.id,
+                "question_id": question.id,
+                "answer": target,
+                "parsed_pred": said,
+                "pred_answer": said,
+                "score": float(answer.status is Status.OK and said != "" and said == target),
+                "status": answer.status.value,
+            },
+            "input": prompt,
+        }
+
+
+class _Questions:
+    """The questions, to be found by what a row says of one."""
+
+    def __init__(self, questions: Sequence[Question]) -> None:
+        self._ordered = questions
+        self._by_id = {question.id: question for question in questions}
+        self._keys = {question.id: _key(_words(question)) for question in questions}
+
+    def find(self, rows: Sequence[_Row]) -> list[Question | None]:
+        """The question of each row, or none.
+
+        Raises:
+            InputError: the words of a row are those of several questions, and its number does not tell which.
+        """
+        found = [self._with_id(row) for row in rows]
+        without = [row for row, question in zip(rows, found, strict=True) if question is None]
+        numbered = [row for row in without if row.sample.doc_id < len(self._ordered)]
+        in_order = numbered != [] and all(self._at_its_number(row) for row in numbered)
+        return [
+            question or (self._at_its_number(row) if in_order else self._with_words(row))
+            for row, question in zip(rows, found, strict=True)
+        ]
+
+    def _with_id(self, row: _Row) -> Question | None:
+        return next((self._by_id[id] for id in sorted(row.ids) if id in self._by_id), None)
+
+    def _at_its_number(self, row: _Row) -> Question | None:
+        if not 0 <= row.sample.doc_id < len(self._ordered):
+            return None
+        question = self._ordered[row.sample.doc_id]
+        return question if self._has_words(row, question) else None
+
+    def _has_words(self, row: _Row, question: Question) -> bool:
+        key = self._keys[question.id]
+        return row.prompt.startswith(key) or key in row.names
+
+    def _with_words(self, row: _Row) -> Question | None:
+        candidates = [each for each in self._ordered if self._has_words(row, each)]
+        if len(candidates) > 1:
+            raise InputError(
+                f"{row.where} may be {candidates[0].id!r} or {candidates[1].id!r}: their words are the same",
+                "compare with a run over the file that lmms-eval read, whole and in its order, for MLVU the re-pack"
+                " sy1998/MLVU_dev: then the row's number tells",
+            )
+        return candidates[0] if candidates else None
+
+
+def _row(value: Any, where: str) -> _Row:
+    sample = checked(_Sample, value, where)
+    metrics = [value, *(each for each in value.values() if isinstance(each, dict))]
+    ids = {str(metric[field]) for metric in metrics for field in _ID_FIELDS if field in metric}
+    return _Row(where, sample, frozenset(ids), frozenset(map(_key, ids)), _key(sample.input))
+
+
+def _answer(row: _Row, question: Question, file: Path) -> AnswerRow:
+    _check_target(row, question)
+    form = "lmms-eval samples"
+    answer = conclude(question, row.text, truncated=False, form=form, frame_times=(), cost=Cost())
+    return AnswerRow(key="", sampler="lmms-eval", answerer=file.stem, question=question, answer=answer)
+
+
+def _check_target(row: _Row, question: Question) -> None:
+    if question.correct is None or question.options is None:
+        return
+    known = (option_letter(question.correct), str(question.correct), question.options[question.correct])
+    if str(row.sample.target) not in known:
+        raise InputError(
+            f"{row.where}: the right option is {str(row.sample.target)!r},"
+            f" and {known[0]!r} in the question {question.id!r}",
+            "compare runs over the same annotations of a benchmark",
+        )
+
+
+def _words(question: Question) -> str:
+    return "\n".join([question.text, *_lines(question)])
+
+
+def _lines(question: Question) -> Iterator[str]:
+    for number, option in enumerate(question.options or ()):
+        yield f"{option_letter(number)}. {option}"
+
+
+def _key(words: str) -> str:
+    """Letters and digits alone: ``(A) red`` and ``A. red`` are the same words."""
+    return re.sub(r"[\W_]+", "", words).casefold()
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

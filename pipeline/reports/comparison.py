@@ -1,0 +1,126 @@
+"""Two runs side by side, as a table on the terminal and as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.benchmarks.comparison import Comparison, Difference, by_group
+from pipeline.benchmarks.intervals import Interval
+from pipeline.benchmarks.metrics import Accuracy
+from pipeline.domain import Question
+
+COMPARISON_FILE = "comparison.json"
+SCHEMA = "gens/comparison/1"
+SHOWN_FLIPS = 20
+"""On the terminal; the file has all of them."""
+
+
+@dataclass(frozen=True)
+class Sides:
+    """A comparison and whose it is."""
+
+    first: str
+    """What the first run is, in a few words."""
+    second: str
+    comparison: Comparison
+
+    @property
+    def labels(self) -> list[str]:
+        """The labels that the questions bring, in their order."""
+        questions = (credit.question for credit in self.comparison.first.credits)
+        return list(dict.fromkeys(label for question in questions for label in question.groups))
+
+
+def write(sides: Sides, file: Path) -> None:
+    """All figures, by every label, and the flipped questions."""
+    compared = sides.comparison
+    content = {
+        "schema": SCHEMA,
+        "first": {"name": sides.first, **_side(compared.first)},
+        "second": {"name": sides.second, **_side(compared.second)},
+        "questions": compared.questions,
+        "difference": compared.difference,
+        "interval": compared.interval and asdict(compared.interval),
+        "p_value": compared.p_value,
+        "both_right": compared.both_right,
+        "both_wrong": compared.both_wrong,
+        "gained": [question.id for question in compared.gained],
+        "lost": [question.id for question in compared.lost],
+        "groups": {label: _groups(by_group(compared, label)) for label in sides.labels},
+    }
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def show(sides: Sides, group: str | None) -> None:
+    """Print both accuracies, their difference, and which questions flipped; by the values of ``group`` too."""
+    from rich.console import Console
+    from rich.table import Table
+
+    compared = sides.comparison
+    console = Console()
+    console.print(f"first:  {sides.first}", markup=False, soft_wrap=True)
+    console.print(f"second: {sides.second}", markup=False, soft_wrap=True)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column(group or "")
+    for heading in ("questions", "first", "second", "difference", "95 % interval"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_row("all", str(compared.questions), *_figures(_overall(compared)))
+    if group is not None:
+        for value, found in by_group(compared, group).items():
+            table.add_row(value, str(found.questions), *_figures(found))
+    console.print(table)
+    if compared.p_value is not None:
+        console.print(f"exact McNemar test: p = {compared.p_value:.3g}; intervals are clustered by video")
+    _flips(console, "right in the second run alone", compared.gained)
+    _flips(console, "right in the first run alone", compared.lost)
+    for name, side in (("first", compared.first), ("second", compared.second)):
+        failed = {status: count for status, count in side.statuses.items() if status != "ok"}
+        if failed:
+            console.print(f"{name}: {', '.join(f'{count} {status}' for status, count in failed.items())}")
+
+
+def _overall(compared: Comparison) -> Difference | None:
+    first, second = compared.first.overall.accuracy, compared.second.overall.accuracy
+    if first is None or second is None or compared.difference is None:
+        return None
+    return Difference(compared.questions, first, second, compared.difference, compared.interval)
+
+
+def _figures(found: Difference | None) -> tuple[str, str, str, str]:
+    if found is None:
+        return "-", "-", "-", "-"
+    return (
+        f"{100 * found.first:.1f} %",
+        f"{100 * found.second:.1f} %",
+        f"{100 * found.difference:+.1f}",
+        _ends(found.interval),
+    )
+
+
+def _ends(interval: Interval | None) -> str:
+    return f"{100 * interval.low:+.1f} to {100 * interval.high:+.1f}" if interval else "-"
+
+
+def _flips(console: Any, what: str, questions: Sequence[Question]) -> None:
+    ids = ", ".join(question.id for question in questions[:SHOWN_FLIPS])
+    more = f" and {len(questions) - SHOWN_FLIPS} more" if len(questions) > SHOWN_FLIPS else ""
+    console.print(f"{what}: {len(questions)}{': ' if ids else ''}{ids}{more}", markup=False, soft_wrap=True)
+
+
+def _side(accuracy: Accuracy) -> dict[str, Any]:
+    interval = accuracy.interval()
+    return {
+        "right": accuracy.overall.correct,
+        "accuracy": accuracy.overall.accuracy,
+        "interval": interval and asdict(interval),
+        "statuses": dict(accuracy.statuses),
+    }
+
+
+def _groups(found: Mapping[str, Difference]) -> dict[str, Any]:
+    return {value: asdict(difference) for value, difference in found.items()}
