@@ -15,8 +15,13 @@ COMMIT = "0" * 39 + "1"
 
 
 @contextmanager
-def hub(files: Mapping[str, Mapping[str, bytes]], gated: frozenset[str] = frozenset()) -> Iterator[str]:
-    """Serve data sets, repository to file to content; yields the endpoint. Gated ones show their list and no file."""
+def hub(
+    files: Mapping[str, Mapping[str, bytes]], gated: frozenset[str] = frozenset(), claimed: int | None = None
+) -> Iterator[str]:
+    """Serve data sets, repository to file to content; yields the endpoint. Gated ones show their list and no file.
+
+    ``claimed`` is the size that every file is said to have when only its size is asked for.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -59,7 +64,7 @@ def hub(files: Mapping[str, Mapping[str, bytes]], gated: frozenset[str] = frozen
             self.send_response(status)
             for name, value in headers.items():
                 self.send_header(name, value)
-            self.send_header("Content-Length", str(len(data)))
+            self.send_header("Content-Length", str(len(data) if body or claimed is None else claimed))
             self.end_headers()
             if body:
                 self.wfile.write(data)

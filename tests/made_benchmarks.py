@@ -13,7 +13,7 @@ import numpy as np
 from made import write_video
 
 SECONDS = 12
-"""How long each video is, though the rows may say otherwise where a group hangs on it."""
+"""How long each video is, whatever the group that its row names."""
 
 
 def longvideobench(data: Path) -> list[str]:
@@ -144,7 +144,7 @@ def lvbench(data: Path) -> list[str]:
             }
             for part in range(2)
         ]
-        info = {"duration_minutes": 61.0, "fps": 4.0, "resolution": {"width": 64, "height": 64}}
+        info = {"duration_minutes": SECONDS / 60, "fps": 4.0, "resolution": {"width": 64, "height": 64}}
         lines.append({"key": key, "type": ("cartoon", "sport")[number], "qa": qa, "video_info": info})
     (home / "video_info.meta.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return _words("lvbench", data)

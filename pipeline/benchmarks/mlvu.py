@@ -61,7 +61,7 @@ class _Row:
     question_type: str | None = None
     candidates: list[str] | None = None
     answer: str | None = None
-    question_id: str | None = None
+    question_id: str | int | None = None
     # the re-pack's names
     video_name: str | None = None
     task_type: str | None = None
@@ -118,7 +118,7 @@ def _annotated(row: _Row, task: str, id: str, where: str, videos: VideoFolder) -
     of_test_set = row.question_id is not None and row.task_type is None
     path = videos.search(video) if of_test_set else videos.find(f"{FOLDERS.get(task, task)}/{video}", video)
     question = Question(
-        id=row.question_id or id,
+        id=id if row.question_id is None else str(row.question_id),
         video=path,
         text=text,
         options=options,

@@ -8,16 +8,20 @@ from pathlib import Path
 import made_benchmarks
 import pytest
 from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
 
-from pipeline.config import build, conf_dir, register_resolvers
+from pipeline.config import build, conf_dir, content, register_resolvers
 from pipeline.domain import Question
 
 
-def load(words: list[str]) -> list[Question]:
+def composed(words: list[str]) -> DictConfig:
     register_resolvers()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        benchmark = build(compose("evaluate", words).benchmark, "benchmark")
-    return list(benchmark.questions())
+        return compose("evaluate", words)
+
+
+def load(words: list[str]) -> list[Question]:
+    return list(build(composed(words).benchmark, "benchmark").questions())
 
 
 @pytest.mark.parametrize(
@@ -46,3 +50,9 @@ def test_a_benchmark_is_found_under_the_data_folder(
 def test_generation_tasks_are_asked_when_nothing_is_left_out(tmp_path: Path) -> None:
     asked = load([*made_benchmarks.mlvu(tmp_path), "benchmark.leave_out=[]"])
     assert [question.id for question in asked if question.options is None] == ["sub_scene_0", "summary_0"]
+
+
+def test_where_a_benchmark_comes_from_does_not_name_a_run() -> None:
+    config = composed(["benchmark=longvideobench"])
+    assert config.benchmark.origin.licence
+    assert "origin" not in content(config)["benchmark"]

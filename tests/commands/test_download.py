@@ -103,6 +103,15 @@ def test_consent_is_asked_for_by_name(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_a_disk_that_is_too_small_is_told_before_anything_is_fetched(tmp_path: Path) -> None:
+    with hub({LVB: lvb_files()}, claimed=10**15) as endpoint:
+        done = download(tmp_path, endpoint, "benchmark=longvideobench")
+    assert done.returncode == 2, done.stdout
+    assert "6000000.0 GB are needed" in done.stderr  # three files, and as much again unpacked
+    assert "paths.data=FOLDER" in done.stderr
+    assert not (tmp_path / "data" / "LongVideoBench" / "lvb_val.json").exists()
+
+
 def test_a_repository_that_has_changed_or_gone_says_where_to_look(tmp_path: Path) -> None:
     with hub({LVB: {"README.md": b"moved"}}) as endpoint:
         moved = download(tmp_path, endpoint, "benchmark=longvideobench")
