@@ -158,6 +158,11 @@ class OpenAICompatible:
             "max_request_mb": self.max_request_mb,
         }
 
+    def check_subtitles(self) -> None:
+        """See :class:`pipeline.answerers.ChecksSubtitles`."""
+        if self.form == "video":
+            self.prompt.check_in_one()
+
     def capacity(self, request: AnswerRequest) -> int:
         """How many of the frames go within the caps on images and bytes, whichever are chosen."""
         try:
