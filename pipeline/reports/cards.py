@@ -140,6 +140,20 @@ class Card:
         }
         return {mark: tuple(sorted(runs)) for mark, runs in found.items() if runs}
 
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """Every failure that the card tells."""
+        return (
+            *(note for route in self.routes for note in route.notes),
+            *(answer.note for route in self.routes for answer in route.answers if answer.note),
+        )
+
+    @property
+    def said(self) -> str:
+        """The answers and failures in one text, to be searched."""
+        texts = [answer.text for route in self.routes for answer in route.answers]
+        return "\n".join((*texts, *(f"{note.stage}: {note.status}. {note.detail}" for note in self.notes)))
+
     def _answered(self, verdict: Verdict) -> set[int]:
         return {run for run, _, found in self.verdicts if found is verdict}
 
@@ -183,7 +197,7 @@ def run_labels(runs: Sequence[RunArtefacts]) -> dict[str, str]:
 
 
 def _told(run: RunArtefacts, parts: Sequence[str]) -> str:
-    words = {"sampler": run.sampler, "selection": run.selection, "frames": f"K = {run.budget}" if run.budget else ""}
+    words = {"sampler": run.sampler, "selection": run.selection, "frames": f"K={run.budget}" if run.budget else ""}
     return " · ".join(filter(None, (words[part] for part in parts)))
 
 

@@ -120,7 +120,7 @@ def chart(title: str, series: Sequence[Series], width: int = 560, height: int = 
                 up(value.share),
                 None if value.low is None else up(max(value.low, bottom)),
                 None if value.high is None else up(min(value.high, top)),
-                f"{each.name}, K = {value.frames}: {_told(value)}",
+                f"{each.name}, K={value.frames}: {_told(value)}",
             )
             for value in each.values
         )
@@ -162,6 +162,6 @@ def _told(value: Value) -> str:
 
 def _summary(series: Sequence[Series]) -> str:
     return " ".join(
-        f"{each.name}: " + ", ".join(f"K = {value.frames} {_told(value)}" for value in each.values) + "."
+        f"{each.name}: " + ", ".join(f"K={value.frames} {_told(value)}" for value in each.values) + "."
         for each in series
     )

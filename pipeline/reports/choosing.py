@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pipeline.domain import Question
 from pipeline.reports.cards import Card
+from pipeline.reports.document import packed
 
 _FILTERS = (
     ("all", "All", "every question"),
@@ -59,6 +61,11 @@ def choices(questions: Iterable[Question]) -> list[Choice]:
         for label, values in labels.items()
         if 2 <= len(values) <= _MOST_CHOICES
     ]
+
+
+def searched(found: Sequence[Card]) -> str:
+    """What packed cards say, in their order, as the page's search reads it."""
+    return packed(json.dumps([card.said for card in found], ensure_ascii=False))
 
 
 def in_order(value: str) -> tuple[int, float, str]:

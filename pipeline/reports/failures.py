@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from pipeline.errors import with_remedy
-from pipeline.reports.cards import Card, Note
+from pipeline.reports.cards import Card
 
 _BETWEEN = with_remedy("", "")
 """Stands between a problem and its remedy in the detail of a failure."""
@@ -47,7 +47,7 @@ def failures(found: Sequence[Card]) -> list[Failure]:
     """Every failure that a card tells, the most frequent first."""
     kinds: dict[tuple[str, str, str], _Found] = {}
     for card in found:
-        for note in _notes(card):
+        for note in card.notes:
             problem, _, remedy = note.detail.partition(_BETWEEN)
             kind = kinds.setdefault((note.stage, note.status, remedy), _Found(problem.strip()))
             kind.questions[card.number] = card.question.id
@@ -57,10 +57,3 @@ def failures(found: Sequence[Card]) -> list[Failure]:
         for (stage, status, remedy), kind in kinds.items()
     ]
     return sorted(gathered, key=lambda failure: -failure.times)
-
-
-def _notes(card: Card) -> list[Note]:
-    return [
-        *(note for route in card.routes for note in route.notes),
-        *(answer.note for route in card.routes for answer in route.answers if answer.note),
-    ]

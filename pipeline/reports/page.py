@@ -10,7 +10,7 @@ from rich.console import Console
 
 from pipeline.artefacts.folder import REPORT_FILE
 from pipeline.reports.cards import Card, Verdict, cards, pictured, run_labels
-from pipeline.reports.choosing import choices, filters
+from pipeline.reports.choosing import choices, filters, searched
 from pipeline.reports.costs import StageCost, stage_costs
 from pipeline.reports.curves import accuracy_chart, groups, recall_chart
 from pipeline.reports.document import environment, inlined, write_whole
@@ -149,6 +149,7 @@ def _render(
             choosable_runs=[names[run.name] or run.name for run in runs] if len(runs) > 1 else [],
             filters=filters(found),
             choices=choices(card.question for card in found),
+            words=searched(found),
             any_failed_window=any(
                 route.timeline and route.timeline.failed_windows for card in found for route in card.routes
             ),

@@ -13,7 +13,7 @@ from pipeline.benchmarks.intervals import Interval
 from pipeline.benchmarks.metrics import Accuracy
 from pipeline.domain import Question
 from pipeline.reports.cards import Card, cards, pictured, run_labels
-from pipeline.reports.choosing import Filter, choices, in_order
+from pipeline.reports.choosing import Filter, choices, in_order, searched
 from pipeline.reports.document import environment, inlined, write_whole
 from pipeline.reports.page import (
     PLAIN_CARDS,
@@ -120,6 +120,7 @@ def write_pair(
             choosable_runs=(),
             filters=_filters(comparison),
             choices=choices(card.question for card in found),
+            words=searched(found),
             plain_cards=PLAIN_CARDS,
             any_failed_window=False,
             gallery=gallery,
