@@ -6,11 +6,12 @@ goes on where it was interrupted. Failures of one question or one video are rows
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Any
 
 from pipeline.answerers import Answerer, AnswerRequest
 from pipeline.answerers.over_limit import OverLimit, best
@@ -19,12 +20,16 @@ from pipeline.artefacts.folder import ANSWERS_FILE, RELEVANCE_FILE, SELECTIONS_F
 from pipeline.artefacts.journal import Journal
 from pipeline.artefacts.rows import AnswerRow, RelevanceRow, SelectionRow
 from pipeline.config import digest
-from pipeline.domain import Answer, Frame, Question, Relevance, Selection, Status, Video
-from pipeline.errors import VideoError
+from pipeline.domain import Answer, Frame, Question, Relevance, Selection, Video
+from pipeline.errors import StretchError, VideoError
+from pipeline.material import Material, answer_key, material
 from pipeline.progress import track
 from pipeline.samplers import ChecksQuestions, Sampler
 from pipeline.selection import SelectionPolicy
+from pipeline.selection.native import native_index
+from pipeline.subtitles import Listener, SubtitleChoice
 from pipeline.video import Reader
+from pipeline.video.stretch import StretchFrames, by_span, stretch
 
 
 def sample(
@@ -32,7 +37,8 @@ def sample(
 ) -> list[RelevanceRow]:
     """Stage 1: the relevance of every question, video by video, from the cache where it has been computed before.
 
-    The sampler's model is loaded only if some question of some video is not in the cache.
+    The sampler's model is loaded only if some question of some video is not in the cache. Questions that may see
+    different stretches of a video are scored apart, each over its own stretch.
 
     Raises:
         InputError: the sampler cannot score these questions, found before anything is scored.
@@ -49,8 +55,11 @@ def sample(
             except VideoError as error:
                 found = [_unread(question, sampler, error) for question in asked]
             else:
-                keys = [relevance_key(video.fingerprint, sampler.query(question), identity) for question in asked]
-                found = _relevances(video, asked, keys, sampler, reader, cache)
+                found = [
+                    row
+                    for same in by_span(asked).values()
+                    for row in _relevances(video, same, identity, sampler, reader, cache)
+                ]
             for row in found:
                 if journal.find(row.question.id, row.key) != row:
                     journal.append(row)
@@ -75,7 +84,7 @@ def select(relevances: Sequence[RelevanceRow], policy: SelectionPolicy, folder: 
                     detail=given.relevance.detail,
                 )
             else:
-                selection = policy.select(given.relevance, given.video)
+                selection = _selected(given.relevance, given.question, given.video, policy)
             key = digest({"relevance": given.key, "policy": identity})
             row = SelectionRow(key, given.sampler, given.question, given.video, selection)
             if journal.find(row.question.id, key) != row:
@@ -97,13 +106,19 @@ def answer(
     answerer: Answerer,
     reader: Reader,
     over_limit: OverLimit,
+    subtitles: SubtitleChoice,
     batch: int,
     folder: Path,
 ) -> list[AnswerRow]:
-    """Stage 2: an answer to every question from its selected frames alone, ``batch`` questions at a time."""
+    """Stage 2: an answer to every question from its selected frames, ``batch`` questions at a time.
+
+    Beside them stand the lines of subtitles that go with them, where they are asked for.
+    """
     identity = {**answerer.identity(), "over_limit": over_limit.value}
     done: dict[str, AnswerRow] = {}
     asked: dict[str, tuple[str, SelectionRow]] = {}
+    open_ones: list[Material] = []
+    listener = Listener(subtitles)
     with Journal(AnswerRow, folder / ANSWERS_FILE) as journal, track("answering", len(selections)) as advance:
 
         def finish(given: Answer) -> None:
@@ -114,17 +129,19 @@ def answer(
             advance(1)
 
         for row in selections:
-            key = _answer_key(row, identity)
+            given = material(row, listener)
+            key = answer_key(row, given, subtitles, identity)
             kept = journal.find(row.question.id, key)
             if kept is not None and kept.answer.status.is_final:
                 done[row.question.id] = kept
                 advance(1)
+                continue
+            asked[row.question.id] = (key, row)
+            if isinstance(given, Answer):
+                finish(given)
             else:
-                asked[row.question.id] = (key, row)
-        for _, row in list(asked.values()):
-            if row.video is None or not row.selection.frames:
-                finish(_without_frames(row))
-        shown = _Shown([row for _, row in asked.values()], answerer, reader, over_limit, batch)
+                open_ones.append(given)
+        shown = _Shown(open_ones, answerer, reader, over_limit, batch)
         with closing(answerer.answer(shown.requests(), batch)) as answers:
             for given in answers:
                 finish(shown.told(given))
@@ -133,6 +150,16 @@ def answer(
         for failed in shown.failures():
             finish(failed)
     return [done[row.question.id] for row in selections]
+
+
+def _selected(relevance: Relevance, question: Question, video: Video, policy: SelectionPolicy) -> Selection:
+    """Cut from what the question may see of the video, with the frame numbers of the whole."""
+    view = stretch(video, question.span)
+    selection = policy.select(relevance, view)
+    if view is video:
+        return selection
+    frames = (replace(frame, index=native_index(frame.time, video)) for frame in selection.frames)
+    return replace(selection, frames=tuple(frames))
 
 
 def _by_video(questions: Iterable[Question]) -> dict[str, list[Question]]:
@@ -145,18 +172,24 @@ def _by_video(questions: Iterable[Question]) -> dict[str, list[Question]]:
 def _relevances(
     video: Video,
     questions: Sequence[Question],
-    keys: Sequence[str],
+    identity: Mapping[str, Any],
     sampler: Sampler,
     reader: Reader,
     cache: RelevanceCache,
 ) -> list[RelevanceRow]:
+    """Of questions that may all see the same of the video."""
+    try:
+        view = stretch(video, questions[0].span)
+    except StretchError as error:
+        return [_unread(question, sampler, error) for question in questions]
+    keys = [relevance_key(view.fingerprint, sampler.query(question), identity) for question in questions]
     known = [cache.find(key, question.id) for key, question in zip(keys, questions, strict=True)]
     missing = [index for index, relevance in enumerate(known) if relevance is None]
     if missing:
         asked = [questions[index] for index in missing]
         try:
             with reader.open(video.path) as frames:
-                scored = sampler.score(video, frames, asked)
+                scored = sampler.score(view, frames if view is video else StretchFrames(view, frames), asked)
         except VideoError as error:
             scored = [_failed(question, error) for question in asked]
         for index, relevance in zip(missing, scored, strict=True):
@@ -177,18 +210,6 @@ def _unread(question: Question, sampler: Sampler, error: VideoError) -> Relevanc
     return RelevanceRow(digest({"video": question.video}), sampler.name, question, None, _failed(question, error))
 
 
-def _answer_key(row: SelectionRow, identity: object) -> str:
-    shown = [(frame.time, frame.index) for frame in row.selection.frames]
-    asked = (row.question.text, row.question.options)
-    fingerprint = None if row.video is None else row.video.fingerprint
-    return digest({"video": fingerprint, "frames": shown, "question": asked, "answerer": identity})
-
-
-def _without_frames(row: SelectionRow) -> Answer:
-    status = row.selection.status if row.selection.status is not Status.OK else Status.NO_FRAMES
-    return Answer(row.question.id, "", status=status, detail=row.selection.detail)
-
-
 class _Shown:
     """The requests of a run, made as they are drawn, from whatever thread; and what did not become one.
 
@@ -196,9 +217,9 @@ class _Shown:
     """
 
     def __init__(
-        self, rows: Sequence[SelectionRow], answerer: Answerer, reader: Reader, over_limit: OverLimit, batch: int
+        self, materials: Sequence[Material], answerer: Answerer, reader: Reader, over_limit: OverLimit, batch: int
     ) -> None:
-        self._rows = rows
+        self._materials = {each.row.question.id: each for each in materials}
         self._answerer = answerer
         self._reader = reader
         self._over_limit = over_limit
@@ -208,7 +229,7 @@ class _Shown:
 
     def requests(self) -> Iterator[AnswerRequest]:
         """One a question, except for those whose frames cannot be read now."""
-        for path, same_video in _rows_by_video(self._rows).items():
+        for path, same_video in _rows_by_video(each.row for each in self._materials.values()).items():
             for start in range(0, len(same_video), self._batch):
                 rows = same_video[start : start + self._batch]
                 try:
@@ -226,12 +247,14 @@ class _Shown:
             yield self._failed.get()
 
     def told(self, given: Answer) -> Answer:
-        """The answer with the frames that were left out of its request."""
-        return replace(given, left_out=self._left_out.pop(given.question_id, ()))
+        """The answer with the subtitles that went with it, and the frames that were left out of its request."""
+        said = self._materials[given.question_id].said.told()
+        form = "; ".join(part for part in (given.form, said) if part)
+        return replace(given, form=form, left_out=self._left_out.pop(given.question_id, ()))
 
     def _within_limit(self, row: SelectionRow, frames: Sequence[Frame]) -> AnswerRequest:
-        assert row.video is not None
-        request = AnswerRequest(row.question, row.video, tuple(frames))
+        given = self._materials[row.question.id]
+        request = AnswerRequest(row.question, given.view, tuple(frames), given.said.lines)
         if self._over_limit is OverLimit.REFUSE:
             return request
         capacity = self._answerer.capacity(request)
@@ -241,14 +264,15 @@ class _Shown:
         self._left_out[row.question.id] = tuple(
             frame.time for place, frame in enumerate(frames) if place not in set(kept)
         )
-        return replace(request, frames=tuple(frames[place] for place in kept))
+        lines = given.said.at([row.selection.frames[place].time for place in kept])
+        return replace(request, frames=tuple(frames[place] for place in kept), subtitles=lines)
 
 
 def _rows_by_video(rows: Iterable[SelectionRow]) -> dict[str, list[SelectionRow]]:
     videos: dict[str, list[SelectionRow]] = {}
     for row in rows:
-        if row.video is not None:
-            videos.setdefault(row.video.path, []).append(row)
+        assert row.video is not None
+        videos.setdefault(row.video.path, []).append(row)
     return videos
 
 

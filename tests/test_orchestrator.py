@@ -24,6 +24,9 @@ from pipeline.artefacts.rows import AnswerRow, RelevanceRow, SelectionRow
 from pipeline.config import build, conf_dir, register_resolvers
 from pipeline.domain import Question, Status
 from pipeline.orchestrator import answer, sample, select
+from pipeline.subtitles import SubtitleChoice
+
+NONE = SubtitleChoice.NONE
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +100,7 @@ class Parts:
     def answer(
         self, rows: list[SelectionRow], batch: int = 2, over_limit: OverLimit = OverLimit.REFUSE
     ) -> list[AnswerRow]:
-        return answer(rows, build(self.config.answerer, "answerer"), self.reader, over_limit, batch, self.folder)
+        return answer(rows, build(self.config.answerer, "answerer"), self.reader, over_limit, NONE, batch, self.folder)
 
 
 @pytest.fixture

@@ -79,3 +79,16 @@ class Answerer(Protocol):
     def close(self) -> None:
         """Free the model and its device memory."""
         ...
+
+
+@runtime_checkable
+class ChecksSubtitles(Protocol):
+    """An answerer with a form that has no place for words between the frames."""
+
+    def check_subtitles(self) -> None:
+        """Raise where the prompt puts subtitles there; loads nothing.
+
+        Raises:
+            ConfigError: it does.
+        """
+        ...

@@ -64,6 +64,11 @@ class LlavaOnevision(LocalAnswerer[LlavaReader]):
             "max_new_tokens": self.max_new_tokens,
         }
 
+    def check_subtitles(self) -> None:
+        """See :class:`pipeline.answerers.ChecksSubtitles`."""
+        if self.form == "video":
+            self.prompt.check_in_one()
+
     def encode(self, request: AnswerRequest) -> Mapping[str, torch.Tensor]:
         """The very arguments of ``forward`` for this request alone. Loads the tokenizer and no weights."""
         reader = self._local.reader

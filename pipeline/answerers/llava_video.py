@@ -68,6 +68,10 @@ class LlavaVideo(LocalAnswerer[LlavaVideoReader]):
             "max_new_tokens": self.max_new_tokens,
         }
 
+    def check_subtitles(self) -> None:
+        """See :class:`pipeline.answerers.ChecksSubtitles`."""
+        self.prompt.check_in_one()
+
     def encode(self, request: AnswerRequest) -> Mapping[str, torch.Tensor]:
         """The very arguments of ``forward`` for this request alone. Loads the tokenizer and no weights."""
         from pipeline.models.llava_video_inputs import collate

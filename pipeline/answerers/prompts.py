@@ -113,6 +113,15 @@ class AnswerPrompt:
         _check_slots("free", self.free, ("question",))
         _check_slots("option_line", self.option_line, ("letter", "option"))
 
+    def check_in_one(self) -> None:
+        """For a form of frames that has no place between them.
+
+        Raises:
+            ConfigError: subtitles are to go there.
+        """
+        if self.subtitles.placement == "between_frames":
+            raise unparted()
+
     def words(self, request: AnswerRequest) -> Words:
         """The question with its options, lettered from A, the instruction how to answer, and the subtitles."""
         lines, question = request.subtitles, request.question

@@ -77,6 +77,11 @@ class QwenVL(LocalAnswerer[QwenReader]):
             "max_new_tokens": self.max_new_tokens,
         }
 
+    def check_subtitles(self) -> None:
+        """See :class:`pipeline.answerers.ChecksSubtitles`."""
+        if self.form == "video":
+            self.prompt.check_in_one()
+
     def encode(self, request: AnswerRequest) -> QwenInputs:
         """The very inputs that the model gets for a request, not padded. Loads the tokenizer and no weights.
 

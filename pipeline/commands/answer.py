@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from pipeline.artefacts.folder import ANSWERS_FILE
 from pipeline.artefacts.journal import read_rows
 from pipeline.artefacts.rows import SelectionRow
-from pipeline.commands.run import exit_code, run_folder, second_stage, surroundings
+from pipeline.commands.run import check_second_stage, exit_code, run_folder, second_stage, surroundings
 from pipeline.config import build
 from pipeline.orchestrator import take
 from pipeline.reports.page import report_on
@@ -19,6 +19,7 @@ def run(config: DictConfig) -> int:
     """Answer the questions of the selection file."""
     around = surroundings(config)
     answerer = build(config.answerer, "answerer", config.plugins)
+    check_second_stage(answerer, around)
     rows = read_rows(SelectionRow, Path(config.selections).expanduser())[: config.limit]
     with run_folder(config) as folder:
         take(rows, folder)

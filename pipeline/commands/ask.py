@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
 from pipeline.artefacts.rows import AnswerRow, SelectionRow
 from pipeline.benchmarks.jsonl import question_from_fields
-from pipeline.commands.run import first_stage, run_folder, second_stage, surroundings
+from pipeline.commands.run import check_second_stage, first_stage, run_folder, second_stage, surroundings
 from pipeline.config import build
-from pipeline.domain import Question, Status, option_letter
+from pipeline.domain import Question, Status, Subtitles, option_letter
+from pipeline.errors import ConfigError
 from pipeline.reports.page import report_on
 from pipeline.reports.timeline import clock
+from pipeline.subtitles import SubtitleChoice
 
 
 def run(config: DictConfig) -> int:
@@ -23,7 +26,7 @@ def run(config: DictConfig) -> int:
     sampler = build(config.sampler, "sampler", config.plugins)
     policy = build(config.selection, "selection", config.plugins)
     answerer = build(config.answerer, "answerer", config.plugins)
-    answerer.identity()
+    check_second_stage(answerer, around)
     with run_folder(config) as folder:
         (selection,) = first_stage([question], sampler, policy, around, folder)
         (answer,) = second_stage([selection], answerer, around, folder)
@@ -34,13 +37,24 @@ def run(config: DictConfig) -> int:
 
 def _question(config: DictConfig) -> Question:
     options = None if config.options is None else OmegaConf.to_container(config.options)
-    return question_from_fields(
+    question = question_from_fields(
         id="ask",
         video=str(Path(config.video).expanduser()),
         text=str(config.question),
         options=options,
         answer=config.answer,
     )
+    return replace(question, subtitles=_subtitles(config))
+
+
+def _subtitles(config: DictConfig) -> Subtitles | None:
+    given = config.subtitles_file is not None
+    if given == (config.subtitles == SubtitleChoice.NONE):
+        raise ConfigError(
+            f"subtitles={config.subtitles} and subtitles_file={config.subtitles_file} do not go together",
+            "give both, subtitles=at_frames subtitles_file=FILE.srt, or neither",
+        )
+    return Subtitles(str(Path(config.subtitles_file).expanduser())) if given else None
 
 
 def _show(selected: SelectionRow, answered: AnswerRow) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from omegaconf import DictConfig
 
 from pipeline.commands.questions import asked
-from pipeline.commands.run import exit_code, first_stage, run_folder, second_stage, surroundings
+from pipeline.commands.run import check_second_stage, exit_code, first_stage, run_folder, second_stage, surroundings
 from pipeline.config import build
 from pipeline.reports.page import report_on
 
@@ -16,8 +16,7 @@ def run(config: DictConfig) -> int:
     sampler = build(config.sampler, "sampler", config.plugins)
     policy = build(config.selection, "selection", config.plugins)
     answerer = build(config.answerer, "answerer", config.plugins)
-    # A missing checkpoint of stage 2 is found before stage 1 has run for hours.
-    answerer.identity()
+    check_second_stage(answerer, around)
     questions = asked(config)
     with run_folder(config) as folder:
         selections = first_stage(questions, sampler, policy, around, folder)

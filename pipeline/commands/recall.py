@@ -20,11 +20,12 @@ from pipeline.benchmarks import MeasuredBenchmark
 from pipeline.benchmarks.metrics import evidence_recall
 from pipeline.commands.run import exit_code, run_folder
 from pipeline.config import build, nearest
-from pipeline.domain import Question, Relevance, Selection, Video
+from pipeline.domain import Question, Relevance, Selection, Span, Video
 from pipeline.errors import ConfigError, InputError, VideoError
 from pipeline.reports.recall import RECALL_FILE, Measured, show, write
 from pipeline.samplers import ChecksQuestions, Sampler, WithoutPictures
 from pipeline.selection import SelectionPolicy
+from pipeline.video.stretch import stretch
 from pipeline.video.unseen import UnseenFrames, unseen_video
 
 TIMELINES = ("annotations", "videos")
@@ -141,16 +142,16 @@ def _relevances(
 ) -> list[Relevance]:
     if isinstance(sampler, ChecksQuestions):
         sampler.check(questions)
-    by_video: dict[str, list[Question]] = {}
+    by_view: dict[tuple[str, Span | None], list[Question]] = {}
     for question in questions:
-        by_video.setdefault(question.video, []).append(question)
+        by_view.setdefault((question.video, question.span), []).append(question)
     said: dict[str, Relevance] = {}
-    for path, asked in by_video.items():
-        video = videos[path]
-        if isinstance(video, VideoError):
-            scored = [Relevance(each.id, (), (), status=video.status, detail=str(video)) for each in asked]
+    for asked in by_view.values():
+        view = _view(videos, asked[0])
+        if isinstance(view, VideoError):
+            scored = [Relevance(each.id, (), (), status=view.status, detail=str(view)) for each in asked]
         else:
-            scored = sampler.score(video, UnseenFrames(video), asked)
+            scored = sampler.score(view, UnseenFrames(view), asked)
         said.update((relevance.question_id, relevance) for relevance in scored)
     return [said[question.id] for question in questions]
 
@@ -163,13 +164,22 @@ def _selected(
 ) -> list[Selection]:
     selections = []
     for relevance, question in zip(relevances, questions, strict=True):
-        video = videos[question.video]
-        if isinstance(video, Video):
-            selections.append(policy.select(relevance, video))
+        view = _view(videos, question)
+        if isinstance(view, Video):
+            selections.append(policy.select(relevance, view))
         else:
             status, detail = relevance.status, relevance.detail
             selections.append(Selection(question.id, (), policy.name, policy.budget, status, detail))
     return selections
+
+
+def _view(videos: Mapping[str, Video | VideoError], question: Question) -> Video | VideoError:
+    """What the question may see of its video, or why nothing is known of that."""
+    video = videos[question.video]
+    try:
+        return video if isinstance(video, VideoError) else stretch(video, question.span)
+    except VideoError as error:
+        return error
 
 
 def _of_file(path: Path, questions: Sequence[Question]) -> list[Selection]:

@@ -15,18 +15,19 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from pipeline.answerers import Answerer
+from pipeline.answerers import Answerer, ChecksSubtitles
 from pipeline.answerers.over_limit import OverLimit
 from pipeline.artefacts.cache import RelevanceCache
 from pipeline.artefacts.folder import CONFIG_FILE, RUN_FILE, write_questions
 from pipeline.artefacts.journal import sole_writer
 from pipeline.artefacts.rows import AnswerRow, SelectionRow
-from pipeline.config import build
+from pipeline.config import build, nearest
 from pipeline.domain import Question, Status
 from pipeline.errors import ConfigError
 from pipeline.orchestrator import answer, sample, select
 from pipeline.samplers import Sampler
 from pipeline.selection import SelectionPolicy
+from pipeline.subtitles import SubtitleChoice
 from pipeline.video import Reader
 
 RECORDED_PACKAGES = ("gens-videoqa", "torch", "transformers", "numpy", "pillow", "av")
@@ -40,6 +41,7 @@ class Surroundings:
     cache: RelevanceCache
     answer_batch: int
     over_limit: OverLimit
+    subtitles: SubtitleChoice
 
 
 def surroundings(config: DictConfig) -> Surroundings:
@@ -55,7 +57,9 @@ def surroundings(config: DictConfig) -> Surroundings:
         )
     cache = RelevanceCache(Path(config.paths.cache))
     cache.check_writable()
-    return Surroundings(build(config.reader, "reader", config.plugins), cache, batch, _over_limit(config))
+    return Surroundings(
+        build(config.reader, "reader", config.plugins), cache, batch, _over_limit(config), _subtitles(config)
+    )
 
 
 def _over_limit(config: DictConfig) -> OverLimit:
@@ -64,6 +68,29 @@ def _over_limit(config: DictConfig) -> OverLimit:
     if rule not in list(OverLimit):
         raise ConfigError(f"over_limit={rule} is no rule.", f"one of {', '.join(OverLimit)}: over_limit=keep_best")
     return OverLimit(rule)
+
+
+def _subtitles(config: DictConfig) -> SubtitleChoice:
+    """As for ``over_limit``."""
+    choice = config.get("subtitles", SubtitleChoice.NONE.value)
+    if choice not in list(SubtitleChoice):
+        raise ConfigError(
+            f"subtitles={choice}: no such choice.{nearest(str(choice), SubtitleChoice)}",
+            f"one of {', '.join(SubtitleChoice)}: subtitles=at_frames",
+        )
+    return SubtitleChoice(choice)
+
+
+def check_second_stage(answerer: Answerer, around: Surroundings) -> None:
+    """Find out before stage 1 has run for hours what would end stage 2.
+
+    Raises:
+        CheckpointError: there is no checkpoint.
+        ConfigError: subtitles are to go where this answerer has no place for them.
+    """
+    answerer.identity()
+    if around.subtitles is not SubtitleChoice.NONE and isinstance(answerer, ChecksSubtitles):
+        answerer.check_subtitles()
 
 
 @contextmanager
@@ -114,7 +141,9 @@ def second_stage(
     """Answers to all questions; the answerer's model is gone when this returns."""
     write_questions([row.question for row in selections], folder)
     with closing(answerer):
-        return answer(selections, answerer, around.reader, around.over_limit, around.answer_batch, folder)
+        return answer(
+            selections, answerer, around.reader, around.over_limit, around.subtitles, around.answer_batch, folder
+        )
 
 
 def exit_code(statuses: Sequence[Status]) -> int:

@@ -20,6 +20,7 @@ from pipeline.config import nearest
 from pipeline.domain import FrameSource, Question, Relevance, Status, Video
 from pipeline.errors import InputError
 from pipeline.foreign import ForeignRow, SelectionFormat
+from pipeline.selection.native import native_time
 
 UNSCORED = 1.0
 """Score of the frames of a file that has none: they are all named, and equal."""
@@ -128,10 +129,10 @@ class FileSampler:
             raise InputError(f"{row.where}: {error.problem}", error.remedy) from error
         scores = row.scores if row.scores is not None else (UNSCORED,) * len(seconds)
         moments: dict[float, float] = {}
-        last = (video.frame_count - 1) / video.fps
+        last = native_time(video.frame_count - 1, video)
         for second, score in zip(seconds, scores, strict=True):
             # Two readers may disagree by a frame about how long a video is.
-            if not 0 <= second < video.duration + 1 / video.fps:
+            if not video.start <= second < video.duration + 1 / video.fps:
                 raise InputError(
                     f"{row.where}: second {second:.3f} is not in {video.path}, which lasts {video.duration:.3f} s",
                     "use the videos that the file was made from, and check how it counts: sampler.format",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pipeline.domain import FrameSource, Question, Relevance, Span, Status, Video
+from pipeline.selection.native import native_time
 from pipeline.video.timeline import candidate_times
 
 INSIDE, OUTSIDE = 5.0, 0.0
@@ -51,14 +52,14 @@ class OracleSampler:
 
 
 def _relevance(question: Question, video: Video, grid: Sequence[float]) -> Relevance:
-    last = (video.frame_count - 1) / video.fps
-    spans = [span for span in question.evidence or () if span.start <= video.duration]
+    last = native_time(video.frame_count - 1, video)
+    spans = [span for span in question.evidence or () if span.start <= video.duration and span.end >= video.start]
     if not spans:
         return Relevance(question.id, (), (), status=Status.NO_EVIDENCE, detail=_why_none(question, video))
     inside: set[float] = set()
     for span in spans:
         seen = [time for time in grid if span.start <= time <= span.end]
-        inside.update(seen or [min(_middle(span), last)])
+        inside.update(seen or [min(max(_middle(span), video.start), last)])
     times = tuple(sorted({*grid, *inside}))
     return Relevance(question.id, times, tuple(INSIDE if time in inside else OUTSIDE for time in times))
 
@@ -69,5 +70,8 @@ def _middle(span: Span) -> float:
 
 def _why_none(question: Question, video: Video) -> str:
     if question.evidence:
-        return f"all evidence lies behind the end of the video ({video.duration:.2f} s): it is of another file"
+        return (
+            f"all evidence lies outside of {video.start:.2f} s to {video.duration:.2f} s: it is of another file, or of "
+            "a stretch that the question may not see"
+        )
     return "the benchmark does not say where the answer is to be seen; leave such questions out of an upper bound"

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from pipeline.subtitles.reading import read
-from pipeline.subtitles.shown import SubtitleChoice, at_times, within
+from pipeline.subtitles.shown import Listener, Said, SubtitleChoice, at_times, within
 
-__all__ = ["SubtitleChoice", "at_times", "read", "within"]
+__all__ = ["Listener", "Said", "SubtitleChoice", "at_times", "read", "within"]

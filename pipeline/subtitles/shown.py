@@ -8,11 +8,25 @@ it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
 
-from pipeline.domain import SubtitleLine
+from pipeline.domain import Question, SubtitleLine, Video
+from pipeline.subtitles.reading import read
 
-SubtitleChoice = Literal["none", "at_frames", "full"]
+_FILES_KEPT = 16
+"""Questions of one video come near each other."""
+
+
+class SubtitleChoice(StrEnum):
+    """The rule."""
+
+    NONE = "none"
+    AT_FRAMES = "at_frames"
+    """What is said while a selected frame is on screen."""
+    FULL = "full"
+    """What is said in the whole video, or in the stretch of it that the question may see."""
 
 
 def at_times(lines: Iterable[SubtitleLine], times: Sequence[float]) -> tuple[SubtitleLine, ...]:
@@ -23,3 +37,49 @@ def at_times(lines: Iterable[SubtitleLine], times: Sequence[float]) -> tuple[Sub
 def within(lines: Iterable[SubtitleLine], start: float, end: float) -> tuple[SubtitleLine, ...]:
     """The lines of which something is said between two seconds."""
     return tuple(line for line in lines if line.end > start and line.start < end)
+
+
+@dataclass(frozen=True)
+class Said:
+    """The lines that go with a question."""
+
+    choice: SubtitleChoice
+    listed: bool
+    """Whether the question names a file."""
+    lines: tuple[SubtitleLine, ...]
+
+    def at(self, times: Sequence[float]) -> tuple[SubtitleLine, ...]:
+        """What is left of them where only these frames are shown."""
+        return at_times(self.lines, times) if self.choice is SubtitleChoice.AT_FRAMES else self.lines
+
+    def told(self) -> str:
+        """For the record, in one line."""
+        if self.choice is SubtitleChoice.NONE:
+            return ""
+        return f"subtitles {self.choice}: " + (f"{len(self.lines)} lines" if self.listed else "the question has none")
+
+
+class Listener:
+    """Finds the lines of one question after the other; a file is read once for questions that are near each other."""
+
+    def __init__(self, choice: SubtitleChoice) -> None:
+        self.choice = choice
+        self._read = lru_cache(_FILES_KEPT)(read)
+
+    def said(self, question: Question, video: Video, view: Video, times: Sequence[float]) -> Said:
+        """The lines that go with a question.
+
+        Args:
+            question: it may name no file, and then has no lines.
+            video: the whole one.
+            view: what the question may see of it.
+            times: seconds of the selected frames.
+
+        Raises:
+            SubtitlesError: its file is missing or cannot be read.
+        """
+        if self.choice is SubtitleChoice.NONE or question.subtitles is None:
+            return Said(self.choice, False, ())
+        heard = within(self._read(question.subtitles, video.duration), view.start, view.duration)
+        said = Said(self.choice, True, heard)
+        return Said(self.choice, True, said.at(times))

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from pipeline.config import digest
-from pipeline.domain import Frame, FrameSource, Span, Video
+from pipeline.domain import Frame, FrameSource, Question, Span, Video
 from pipeline.errors import StretchError, VideoError
 
 _ROUNDING = 1e-3
@@ -80,3 +80,11 @@ class StretchFrames:
                 "take a sampler that keeps to the question's stretch of the video",
             )
         return self.source.frames_at(seconds)
+
+
+def by_span(questions: Sequence[Question]) -> dict[Span | None, list[Question]]:
+    """Questions that may see the same of their video, together."""
+    groups: dict[Span | None, list[Question]] = {}
+    for question in questions:
+        groups.setdefault(question.span, []).append(question)
+    return groups

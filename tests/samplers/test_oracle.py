@@ -47,7 +47,7 @@ def test_the_selection_shows_every_stretch_first() -> None:
     assert [frame.time for frame in selection.frames] == [1, 8]
 
 
-@pytest.mark.parametrize(("spans", "why"), [((), "does not say where"), ((Span(60, 61),), "behind the end")])
+@pytest.mark.parametrize(("spans", "why"), [((), "does not say where"), ((Span(60, 61),), "outside of")])
 def test_a_question_without_usable_evidence_has_a_status_that_says_so(spans: tuple[Span, ...], why: str) -> None:
     relevance = scored(*spans)
     assert relevance.status is Status.NO_EVIDENCE
