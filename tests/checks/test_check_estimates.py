@@ -1,0 +1,146 @@
+"""Time and money: from rows of earlier runs, else from the table, else unknown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from pipeline.artefacts.cache import RelevanceCache, relevance_key
+from pipeline.artefacts.rows import AnswerRow, RelevanceRow, to_line
+from pipeline.checks import estimate
+from pipeline.checks.limits import Load
+from pipeline.checks.past import PastRuns
+from pipeline.checks.plan import planned
+from pipeline.checks.speed import Rate
+from pipeline.config import build, conf_dir, register_resolvers
+from pipeline.domain import Answer, Cost, Question, Relevance, Video
+
+VIDEO = Video("film.mp4", "content", 600.0, 25.0, 15000, 640, 360)
+QUESTIONS = [Question(f"q{number}", "film.mp4", f"what {number}?") for number in range(4)]
+H100 = Rate("gens_3b", "window_question", 0.25, "NVIDIA H100 80GB", "26 questions")
+
+
+def composed(*overrides: str) -> Any:
+    register_resolvers()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return compose("check", list(overrides))
+
+
+def write_run(folder: Path, config: Any, seconds: float) -> None:
+    """What ``gens evaluate`` leaves, as far as it is read here."""
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True))
+    asked = QUESTIONS[:2]
+    relevances = [
+        RelevanceRow("k", "gens_3b", question, VIDEO, Relevance(question.id, (0.0,), (1.0,), cost=Cost(seconds)))
+        for question in asked
+    ]
+    answers = [
+        AnswerRow("k", "gens_3b", "a", question, Answer(question.id, "A", frame_times=(0.0,) * 8, cost=Cost(seconds)))
+        for question in asked
+    ]
+    (folder / "relevance.jsonl").write_bytes(b"".join(map(to_line, relevances)))
+    (folder / "answers.jsonl").write_bytes(b"".join(map(to_line, answers)))
+
+
+def test_runs_with_the_same_settings_are_believed_and_others_are_not(tmp_path: Path) -> None:
+    words = ("sampler=gens_3b", f"paths.cache={tmp_path}", "answerer=qwen2_vl_7b")
+    config = composed(*words)
+    write_run(tmp_path / "runs" / "evaluate-a", config, seconds=3.0)
+    write_run(
+        tmp_path / "runs" / "evaluate-b", composed(*words, "sampler.fps=0.5", "answerer.form=video"), seconds=99.0
+    )
+    (tmp_path / "runs" / "notes").mkdir()
+    (tmp_path / "runs" / "notes" / "answers.jsonl").write_text("no rows")
+    past = PastRuns(tmp_path / "runs")
+    sampler = build(config.sampler, "sampler")
+
+    windows = past.of_windows(config.sampler, sampler)
+    assert windows is not None
+    assert (windows.units, windows.seconds, windows.runs) == (3, 6.0, ("evaluate-a",))  # 600 s are three windows
+    frames = past.of_frames(config.answerer)
+    assert frames is not None
+    assert (frames.rate, frames.questions) == (6.0 / 16, 2)
+    # Where it runs is no part of what it is.
+    assert past.of_frames(composed(*words, "answerer.checkpoint.device=cpu").answerer) == frames
+    assert past.of_frames(composed(*words, "answerer.max_new_tokens=5").answerer) is None
+    video = past.of_video(config.sampler)
+    assert video is not None
+    assert video.rate == 6.0 / 600
+
+
+@dataclass(frozen=True)
+class Told:
+    """A sampler whose settings need no checkpoint."""
+
+    name: str = "told"
+
+    def identity(self) -> dict[str, Any]:
+        return {"sampler": "told"}
+
+    def query(self, question: Question) -> str:
+        return question.text
+
+    def windows(self, video: Video, questions: list[Question]) -> int:
+        return 3 if questions else 0
+
+    def score(self, *_: Any) -> list[Relevance]:
+        raise AssertionError("a check scores nothing")
+
+    def close(self) -> None:
+        pass
+
+
+def test_what_is_in_the_cache_is_not_planned(tmp_path: Path) -> None:
+    cache = RelevanceCache(tmp_path)
+    sampler = Told()
+    plan = planned(QUESTIONS, {"film.mp4": VIDEO}, sampler, cache)
+    assert (plan.open, plan.cached, plan.windows, plan.window_questions, plan.video_seconds) == (4, 0, 3, 12, 600.0)
+    for question in QUESTIONS[:3]:
+        key = relevance_key(VIDEO.fingerprint, question.text, sampler.identity())
+        cache.keep(key, Relevance(question.id, (0.0,), (1.0,)))
+    plan = planned(QUESTIONS, {"film.mp4": VIDEO}, sampler, cache)
+    assert (plan.open, plan.cached, plan.window_questions) == (1, 3, 3)
+    assert planned(QUESTIONS, {}, sampler, cache).open == 0
+    assert estimate.sampling(planned([], {}, sampler, cache), None, None, H100, "no GPU") == estimate.NOTHING_TO_DO
+
+
+def test_a_figure_says_where_it_was_measured(tmp_path: Path) -> None:
+    plan = planned(QUESTIONS, {"film.mp4": VIDEO}, Told(), RelevanceCache(tmp_path))
+    here = estimate.sampling(plan, None, None, H100, "1 x NVIDIA H100 80GB HBM3")
+    assert here.amount == 12 * 0.25
+    assert "and here is" not in here.source
+    assert "and here is no GPU" in estimate.sampling(plan, None, None, H100, "no GPU").source
+    assert estimate.sampling(plan, None, None, None, "no GPU").amount is None
+    loads = [Load("q", 8, 500, 60, 64)] * 10
+    assert estimate.answering(loads, None, Rate("a", "frame", 0.01, "m", "c"), "m").amount == pytest.approx(0.8)
+    assert estimate.answering(loads, None, H100, "m").amount is None
+
+
+def test_money_is_told_at_most_and_unknown_without_prices() -> None:
+    loads = [Load("q", 64, 93, 100, 40)] * 2
+    config = composed("answerer=gpt4o")
+    answerer = build(config.answerer, "answerer")
+    assert isinstance(answerer, estimate.Priced)
+    told = estimate.money(loads, 128, answerer.prices)
+    tokens = 2 * loads[0].tokens
+    assert loads[0].tokens >= 40 * 93 + 100
+    assert told.amount == pytest.approx((tokens * 2.5 + 256 * 10) / 1e6)
+    free = build(composed("answerer=qwen2_vl_7b").answerer, "answerer")
+    assert not isinstance(free, estimate.Priced)
+    unpriced = build(
+        composed("answerer=openai", "answerer.base_url=http://x/v1", "answerer.model=m").answerer, "answerer"
+    )
+    assert estimate.money(loads, 128, unpriced.prices).amount is None
+
+
+def test_the_table_of_the_project_is_read() -> None:
+    table = build(composed().speed, "speed")
+    assert table.of("gens_3b").machine.startswith("NVIDIA H100")
+    assert table.of("reader auto") is not None
+    assert table.of("qwen2_vl_micro") is None
