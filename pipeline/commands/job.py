@@ -8,13 +8,11 @@ import sys
 import traceback
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from pipeline.commands.outcome import JobStatus, Outcome, write_outcome
-from pipeline.config import register_resolvers
 from pipeline.errors import with_remedy
 from pipeline.explain import explain
 
@@ -44,13 +42,11 @@ class Job:
             raise
         except Exception as error:
             outcome = self._failed(error)
+            _let_go(error)
             if outcome.traceback:
                 _leave(outcome)
-                _forget_locals(error)
                 raise
             print(f"error: {with_remedy(outcome.problem, outcome.remedy)}", file=sys.stderr)
-        finally:
-            _let_go()
         _leave(outcome)
         self.codes.append(outcome.code or 0)
 
@@ -62,15 +58,6 @@ class Job:
         remedy = "this is a fault of the program; outcome.json in the run folder says where"
         return Outcome(JobStatus.FAILED, FAILED, problem, remedy, traceback="".join(traceback.format_exception(error)))
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _in_another_process, (self.verb,)
-
-
-def _in_another_process(verb: str) -> Job:
-    """The job as a launcher's worker unpickles it: the first of us that is there, before folders are named."""
-    register_resolvers()
-    return Job(verb)
-
 
 def _leave(outcome: Outcome) -> None:
     """Write into the run folder; a verb without one has Hydra leave nothing behind either."""
@@ -81,15 +68,12 @@ def _leave(outcome: Outcome) -> None:
             write_outcome(outcome, Path(told.runtime.output_dir))
 
 
-def _forget_locals(error: BaseException | None) -> None:
-    """Clear the frames that an error went through: Hydra keeps it until the sweep ends, and they may hold a model."""
-    while error is not None:
-        traceback.clear_frames(error.__traceback__)
-        error = error.__cause__ or error.__context__
-
-
-def _let_go() -> None:
-    """Give back the memory of a model whose loading failed; one that was loaded has been released by its stage."""
+def _let_go(error: BaseException) -> None:
+    """Free the model that an error's frames may hold, half loaded; Hydra keeps some errors until the sweep ends."""
+    at: BaseException | None = error
+    while at is not None:
+        traceback.clear_frames(at.__traceback__)
+        at = at.__cause__ or at.__context__
     gc.collect()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():

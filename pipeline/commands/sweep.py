@@ -10,7 +10,7 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, replace
@@ -27,10 +27,11 @@ from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from pipeline.artefacts.folder import QUESTIONS_FILE
-from pipeline.commands.job import FAILED, GOES_ON
+from pipeline.commands.job import FAILED, GOES_ON, INTERRUPTED
 from pipeline.commands.outcome import JobStatus, Outcome, read_outcome
+from pipeline.commands.sweep_table import sweep_table, swept_keys
 from pipeline.config import build, digest
-from pipeline.errors import ConfigError, StorageError
+from pipeline.errors import PipelineError, StorageError, with_remedy
 
 SWEEP_FILE = "sweep.json"
 SCHEMA = "gens/sweep/1"
@@ -43,6 +44,11 @@ class PlannedJob:
     overrides: tuple[str, ...]
     folder: Path
 
+    @property
+    def values(self) -> dict[str, str]:
+        """The overrides by key."""
+        return {key: value for word in self.overrides for key, _, value in [word.partition("=")]}
+
 
 @dataclass(frozen=True)
 class Sweep:
@@ -51,7 +57,7 @@ class Sweep:
     verb: str
     command: str
     runs: Path
-    jobs: tuple[PlannedJob, ...]
+    jobs: list[PlannedJob]
     config: DictConfig
     """Of the first job, for the page's pictures."""
 
@@ -60,11 +66,6 @@ class Sweep:
         """Named by what is computed: the same jobs, in whatever order, have one summary."""
         names = sorted({job.folder.name for job in self.jobs})
         return self.runs / f"sweep-{self.verb}-{digest(names)[:8]}"
-
-    def swept(self, job: PlannedJob) -> str:
-        """What tells the job from the others."""
-        counts = Counter(word for each in self.jobs for word in each.overrides)
-        return " ".join(word for word in job.overrides if counts[word] < len(self.jobs)) or " ".join(job.overrides)
 
 
 _announced: ContextVar[list[Sweep] | None] = ContextVar("announced", default=None)
@@ -81,8 +82,14 @@ class Announcer(Callback):  # type: ignore[misc]
             return  # other sweepers think of their jobs one after the other
         try:
             announced.append(_planned(config))
-        except (HydraException, OmegaConfBaseException, ConfigError):
+        except (HydraException, OmegaConfBaseException, PipelineError):
             return
+
+    def on_job_start(self, config: DictConfig, **_: Any) -> None:
+        """Note where the job runs: elsewhere than planned if a YAML was edited since the sweep began."""
+        for sweep in _announced.get() or ():
+            number = config.hydra.job.num
+            sweep.jobs[number] = replace(sweep.jobs[number], folder=Path(config.hydra.runtime.output_dir))
 
 
 @contextmanager
@@ -119,21 +126,23 @@ def _planned(config: DictConfig) -> Sweep:
     finally:
         HydraConfig.instance().cfg = before
     verb = str(config.hydra.job.config_name)
-    return Sweep(verb, " ".join(["gens", verb, "-m", *typed]), Path(config.hydra.sweep.dir), tuple(jobs), configs[0])
+    return Sweep(verb, " ".join(["gens", verb, "-m", *typed]), Path(config.hydra.sweep.dir), jobs, configs[0])
 
 
 def _sum_up(sweep: Sweep) -> list[int]:
-    """Write sweep.json, and the page where there is something to show; tell both. The exit codes."""
-    outcomes = {job: _ended(read_outcome(job.folder)) for job in sweep.jobs}
+    """Write sweep.json, then the page where there is something to show; tell both. The exit codes."""
+    outcomes = [_ended(read_outcome(job.folder)) for job in sweep.jobs]
     _write(sweep, outcomes)
-    _tell(sweep, outcomes)
+    if any(outcome.code == INTERRUPTED for outcome in outcomes):
+        print("\ninterrupted: the summary is of what is there; Ctrl-C again leaves it out", file=sys.stderr)
     shown = [job.folder for job in sweep.jobs if any(job.folder.rglob(QUESTIONS_FILE))]
     if shown:
         from pipeline.reports.page import report_on
 
         reader = build(sweep.config.reader, "reader", sweep.config.plugins)
         report_on(list(dict.fromkeys(shown)), reader, sweep.folder)
-    return [FAILED if outcome.code is None else outcome.code for outcome in outcomes.values()]
+    _tell(sweep, outcomes)
+    return [FAILED if outcome.code is None else outcome.code for outcome in outcomes]
 
 
 def _ended(outcome: Outcome) -> Outcome:
@@ -144,7 +153,7 @@ def _ended(outcome: Outcome) -> Outcome:
     return outcome
 
 
-def _write(sweep: Sweep, outcomes: Mapping[PlannedJob, Outcome]) -> None:
+def _write(sweep: Sweep, outcomes: Sequence[Outcome]) -> None:
     rows = [
         {
             "overrides": job.overrides,
@@ -152,7 +161,7 @@ def _write(sweep: Sweep, outcomes: Mapping[PlannedJob, Outcome]) -> None:
             # Where in the program is for outcome.json to tell.
             **asdict(replace(outcome, traceback="")),
         }
-        for job, outcome in outcomes.items()
+        for job, outcome in zip(sweep.jobs, outcomes, strict=True)
     ]
     content = {"schema": SCHEMA, "command": sweep.command, "jobs": rows}
     part = sweep.folder / f".{SWEEP_FILE}.part"
@@ -166,16 +175,19 @@ def _write(sweep: Sweep, outcomes: Mapping[PlannedJob, Outcome]) -> None:
         ) from error
 
 
-def _tell(sweep: Sweep, outcomes: Mapping[PlannedJob, Outcome]) -> None:
-    counts = Counter(outcome.status for outcome in outcomes.values())
+def _tell(sweep: Sweep, outcomes: Sequence[Outcome]) -> None:
+    """Print the matrix, and of each job that is not done why and what helps."""
+    from rich.console import Console
+
+    from pipeline.reports.page import RECALL_TOLERANCE
+
+    jobs = [job.values for job in sweep.jobs]
+    Console().print(sweep_table(jobs, [job.folder for job in sweep.jobs], outcomes, RECALL_TOLERANCE))
+    counts = Counter(outcome.status for outcome in outcomes)
     how_many = ", ".join(f"{counts[status]} {status}" for status in JobStatus if counts[status])
-    print(f"sweep of {len(outcomes)} jobs ({how_many}): {sweep.folder / SWEEP_FILE}", flush=True)
-    for job, outcome in outcomes.items():
-        if outcome.status is not JobStatus.DONE:
-            print(f"{outcome.status}: {sweep.swept(job)}", file=sys.stderr)
-            for line in _reasons(outcome):
-                print(f"  {line}", file=sys.stderr)
-
-
-def _reasons(outcome: Outcome) -> Sequence[str]:
-    return [f"{outcome.problem}", f"what to do: {outcome.remedy}"] if outcome.problem else []
+    print(f"sweep of {len(outcomes)} jobs, {how_many}: {sweep.folder / SWEEP_FILE}", flush=True)
+    keys = swept_keys(jobs)
+    for job, outcome in zip(jobs, outcomes, strict=True):
+        if outcome.problem:
+            named = " ".join(f"{key}={job[key]}" for key in keys if key in job)
+            print(f"{outcome.status}: {named}\n{with_remedy(outcome.problem, outcome.remedy)}", file=sys.stderr)

@@ -1,0 +1,67 @@
+"""The matrix of a sweep in a terminal: one line a job, by the words that tell the jobs apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.artefacts.folder import QUESTIONS_FILE
+from pipeline.commands.outcome import JobStatus, Outcome
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def swept_keys(jobs: Sequence[Mapping[str, str]]) -> list[str]:
+    """The keys whose values differ between ``jobs`` (key to value), in the order of the command line."""
+    keys = dict.fromkeys(key for job in jobs for key in job)
+    return [key for key in keys if len({job.get(key) for job in jobs}) > 1]
+
+
+def sweep_table(
+    jobs: Sequence[Mapping[str, str]], folders: Sequence[Path], outcomes: Sequence[Outcome], recall_tolerance: float
+) -> Table:
+    """Swept values, accuracy and evidence recall where a job is done, and how it ended.
+
+    Accuracy is strict: a failed, unparsed or missing answer is a wrong one. ``recall_tolerance`` in seconds.
+
+    Raises:
+        InputError: a row of a run cannot be used.
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    keys = swept_keys(jobs)
+    lasts = [key.rpartition(".")[2] for key in keys]
+    measured = [_figures(folder, outcome, recall_tolerance) for folder, outcome in zip(folders, outcomes, strict=True)]
+    headings = [heading for heading in ("accuracy", "evidence recall") if any(heading in each for each in measured)]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for key, last in zip(keys, lasts, strict=True):
+        table.add_column(last if lasts.count(last) == 1 else key, overflow="fold")
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("job", no_wrap=True)
+    for job, figures, outcome in zip(jobs, measured, outcomes, strict=True):
+        cells = [job.get(key, "") for key in keys] + [figures.get(heading, "-") for heading in headings]
+        ended = "done, some questions failed" if outcome.status is JobStatus.DONE and outcome.code else outcome.status
+        # Text, not str: rich would read [brackets] in a value as markup.
+        table.add_row(*(Text(cell) for cell in (*cells, ended)))
+    return table
+
+
+def _figures(folder: Path, outcome: Outcome, recall_tolerance: float) -> dict[str, str]:
+    """By heading; none of a job that is not done, since figures over a part compare with nothing."""
+    if outcome.status is not JobStatus.DONE or not (folder / QUESTIONS_FILE).is_file():
+        return {}
+    from pipeline.reports.results import share
+    from pipeline.reports.runs import read_run
+    from pipeline.reports.scoreboard import score
+
+    found = score(read_run(folder, folder.name), recall_tolerance)
+    figures = {}
+    if found.accuracy is not None:
+        figures["accuracy"] = share(found.accuracy.overall.accuracy)
+    if found.recall is not None:
+        figures["evidence recall"] = share(found.recall.overall.recall)
+    return figures

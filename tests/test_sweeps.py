@@ -1,0 +1,335 @@
+"""``gens evaluate -m`` over tiny random checkpoints of five families and two broken ones, as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made import write_video
+from test_cli import gens
+from tiny import write_llava_onevision, write_qwen2_5_vl, write_qwen2_vl
+from tiny_internvl import write_internvl
+from tiny_llava_video import write_llava_video
+from tiny_qwen3_vl import write_qwen3_vl
+from tiny_vila import write_vila
+
+TESTS = Path(__file__).parent
+FAMILIES = {
+    "qwen2_vl": "qwen2_vl_7b",
+    "qwen3_vl": "qwen3_vl_8b",
+    "llava_video": "llava_video_7b",
+    "vila": "vila15_3b",
+    "internvl": "internvl3_8b",
+}
+BROKEN = {"no_weights": "qwen2_vl_7b", "no_head": "llava_onevision_7b"}
+"""A folder that was not copied to its end, and one with a tensor too few, which shows only when it is loaded."""
+SLACK = 20_000
+"""Bytes of tensors that may be alive without a model: caches of position tables and the like. A tiny model has more."""
+PROBED = ("--config-dir", "mine", "+hydra.callbacks.probe._target_=sweep_probe.Probe", "answerer.max_new_tokens=4")
+QUESTIONS = ("benchmark=jsonl", "benchmark.path=questions.jsonl", "selection=topk_filled")
+
+
+@dataclass(frozen=True)
+class Swept:
+    """One run of a sweep and what its probe wrote down."""
+
+    done: subprocess.CompletedProcess[str]
+    events: list[dict[str, Any]] = field(repr=False)
+
+    @property
+    def loads(self) -> Counter[str]:
+        return Counter(event["folder"] for event in self.events if event["event"] == "load")
+
+    @property
+    def loaded_bytes(self) -> list[int]:
+        return [event["live"] for event in self.events if event["event"] == "load"]
+
+    @property
+    def kept_bytes(self) -> list[int]:
+        return [event["live"] for event in self.events if event["event"] == "end"]
+
+
+def sweep(home: Path, *words: str, **environment: str) -> Swept:
+    log = home / "probe.jsonl"
+    log.unlink(missing_ok=True)
+    place = {"PYTHONPATH": str(TESTS), "PROBE_LOG": str(log), **environment}
+    done = gens("evaluate", "-m", *PROBED, *QUESTIONS, *words, cwd=home, **place)
+    return Swept(done, [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else [])
+
+
+def summary(home: Path) -> dict[str, Any]:
+    (path,) = home.glob("runs/sweep-evaluate-*/sweep.json")
+    content = json.loads(path.read_text())
+    for job in content["jobs"]:
+        job["place"] = (path.parent / job["folder"]).resolve()
+        job.update(word.split("=", 1) for word in job["overrides"])
+    return content
+
+
+def by_answerer(home: Path) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for job in summary(home)["jobs"]:
+        found.setdefault(job["answerer"].removeprefix("tiny_"), set()).add(job["status"])
+    return found
+
+
+def answers(home: Path) -> dict[str, bytes]:
+    return {path.parent.name: path.read_bytes() for path in home.glob("runs/evaluate-*/answers.jsonl")}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    write_qwen2_5_vl(folder / "gens")
+    write_qwen2_vl(folder / "qwen2_vl")
+    write_qwen3_vl(folder / "qwen3_vl")
+    write_llava_video(folder / "llava_video")
+    write_vila(folder / "vila", "3b")
+    write_internvl(folder / "internvl")
+    shutil.copytree(folder / "qwen2_vl", folder / "no_weights")
+    (folder / "no_weights" / "model.safetensors").unlink()
+    write_llava_onevision(folder / "no_head")
+    without_a_tensor(folder / "no_head" / "model.safetensors")
+    return folder
+
+
+def without_a_tensor(path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(path)
+    del tensors[next(name for name in tensors if name.endswith("norm.weight"))]
+    save_file(tensors, path, metadata={"format": "pt"})
+
+
+@pytest.fixture(scope="module")
+def furnished(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's folder: a video, questions, and YAMLs of their own for every checkpoint."""
+    home = tmp_path_factory.mktemp("home")
+    write_video(home / "clip.mp4")
+    rows = [
+        {"video": "clip.mp4", "question": f"what is {what}?", "options": ["a", "b", "c"], "answer": "b", "id": what}
+        for what in ("first", "second", "third")
+    ]
+    (home / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for group in ("sampler", "answerer"):
+        (home / "mine" / group).mkdir(parents=True)
+    for name, base in {**FAMILIES, **BROKEN}.items():
+        node = {"defaults": [base, "_self_"], "name": f"tiny_{name}", "checkpoint": {"source": str(models / name)}}
+        (home / "mine" / "answerer" / f"tiny_{name}.yaml").write_text(json.dumps(node))
+    gens_node = {
+        "defaults": ["gens_3b", "_self_"],
+        "name": "tiny_gens",
+        "checkpoint": {"source": str(models / "gens")},
+        "frame": {"height": 56, "width": 56},
+        "max_new_tokens": 4,
+    }
+    (home / "mine" / "sampler" / "tiny_gens.yaml").write_text(json.dumps(gens_node))
+    return home
+
+
+@pytest.fixture
+def home(furnished: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(furnished, tmp_path / "home")
+
+
+MATRIX = ("sampler=tiny_gens,uniform", "answerer=" + ",".join(f"tiny_{name}" for name in (*FAMILIES, *BROKEN)))
+CELLS = 2 * 7
+
+
+@pytest.fixture(scope="module")
+def matrix(furnished: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Swept]:
+    """Two samplers, five families and two broken checkpoints."""
+    home = shutil.copytree(furnished, tmp_path_factory.mktemp("matrix") / "home")
+    return home, sweep(home, *MATRIX, "selection.budget=2")
+
+
+def test_a_broken_checkpoint_fails_alone_and_says_why(matrix: tuple[Path, Swept]) -> None:
+    home, swept = matrix
+    assert swept.done.returncode == 2, swept.done.stderr
+    assert "Traceback" not in swept.done.stderr
+    assert by_answerer(home) == {name: {"done"} for name in FAMILIES} | {name: {"failed"} for name in BROKEN}
+    for job in summary(home)["jobs"]:
+        assert json.loads((job["place"] / "outcome.json").read_text())["status"] == job["status"]
+        if job["answerer"].removeprefix("tiny_") in BROKEN:
+            assert "answerer.checkpoint.source=" in job["remedy"]
+        else:
+            assert len((job["place"] / "answers.jsonl").read_bytes().splitlines()) == 3
+    told = swept.done.stderr
+    assert told.count("failed: sampler=") == 2 * 2
+    assert re.search(r"failed: sampler=uniform answerer=tiny_no_weights\n.*no_weights", told)
+
+
+def test_one_page_and_one_table_hold_the_matrix(matrix: tuple[Path, Swept]) -> None:
+    home, swept = matrix
+    (page,) = home.glob("runs/sweep-evaluate-*/report.html")
+    text = page.read_text()
+    for name in (*FAMILIES, "gens"):
+        assert f"tiny_{name}" in text
+    assert f"report: {page.relative_to(home)}" in swept.done.stdout
+    table = swept.done.stdout.split("report: ")[-1]
+    lines = [line.split() for line in table.splitlines() if re.match(r"(tiny_gens|uniform) +tiny_", line)]
+    assert len(lines) == CELLS
+    assert Counter(line[2:] == ["-", "failed"] for line in lines)[True] == 2 * 2
+    assert f"sweep of {CELLS} jobs, {CELLS - 4} done, 4 failed: " in table
+
+
+def test_no_model_outlives_its_job(matrix: tuple[Path, Swept]) -> None:
+    _, swept = matrix
+    assert len(swept.kept_bytes) == CELLS
+    assert min(swept.loaded_bytes) > 2 * SLACK  # the probe sees a model where there is one
+    assert max(swept.kept_bytes) < SLACK, swept.events
+
+
+def test_stage_1_runs_once_a_sampler_whatever_answerers_come_after(matrix: tuple[Path, Swept]) -> None:
+    _, swept = matrix
+    assert swept.loads["gens"] == 1
+    assert swept.loads["qwen2_vl"] == swept.loads["internvl"] == 2
+
+
+def test_a_later_sweep_does_what_is_new_in_it(matrix: tuple[Path, Swept], models: Path) -> None:
+    """Another budget is another cut of the same relevance, a finished job loads no model, a mended one is done."""
+    home, _ = matrix
+    before, (first,) = answers(home), home.glob("runs/sweep-evaluate-*/report.html")
+    mended = models / "no_weights" / "model.safetensors"
+    shutil.copy(models / "qwen2_vl" / "model.safetensors", mended)
+    try:
+        later = sweep(home, "selection.budget=2,3", "answerer=tiny_qwen2_vl,tiny_no_weights", "sampler=tiny_gens")
+    finally:
+        mended.unlink()
+    assert later.done.returncode in (0, 1), later.done.stderr
+    assert later.loads == {"qwen2_vl": 1, "no_weights": 2}
+    after = answers(home)
+    assert len(after) == len(before) + 3
+    assert {name: after[name] for name in before} == before
+    (page,) = (path for path in home.glob("runs/sweep-evaluate-*/report.html") if path != first)
+    text = page.read_text()
+    assert {"budget=2", "budget=3"} <= set(re.findall(r"budget=\d", text))
+    assert "tiny_internvl" not in text  # the page is of this sweep alone
+
+
+def test_ctrl_c_leaves_a_summary_and_the_same_command_goes_on(home: Path) -> None:
+    words = ("sampler=uniform", "answerer=tiny_qwen2_vl,tiny_internvl,tiny_vila")
+    cut = sweep(home, *words, PROBE_INTERRUPT="2")
+    assert cut.done.returncode == 130, cut.done.stderr
+    assert by_answerer(home) == {"qwen2_vl": {"done"}, "internvl": {"interrupted"}, "vila": {"not started"}}
+    assert "same command goes on" in cut.done.stderr
+    (page,) = home.glob("runs/sweep-evaluate-*/report.html")
+    assert "tiny_qwen2_vl" in page.read_text()
+
+    whole = sweep(home, *words)
+    assert whole.done.returncode in (0, 1), whole.done.stderr
+    assert "qwen2_vl" not in whole.loads
+    assert whole.loads["internvl"] == 1
+    assert by_answerer(home) == {name: {"done"} for name in ("qwen2_vl", "internvl", "vila")}
+
+
+FAULTY = """
+from dataclasses import dataclass
+
+@dataclass(frozen=True)
+class Faulty:
+    name: str
+
+    def limits(self): raise RuntimeError("not asked")
+    def identity(self): return {"name": self.name}
+    def capacity(self, request): return len(request.frames)
+    def close(self): pass
+
+    def answer(self, requests, batch):
+        import torch
+        held = torch.ones(1_000_000)
+        raise RuntimeError(f"a fault over {held.numel()} numbers")
+        yield
+"""
+
+
+def test_a_fault_in_one_job_keeps_no_memory_and_stops_no_other(home: Path) -> None:
+    (home / "faulty.py").write_text(FAULTY)
+    node = {"_target_": "faulty.Faulty", "name": "faulty", "about": {"what": "breaks"}}
+    (home / "mine" / "answerer" / "faulty.yaml").write_text(json.dumps(node))
+    swept = gens_with_faulty(home)
+    assert swept.returncode != 0
+    assert "RuntimeError: a fault over 1000000 numbers" in swept.stderr
+    assert by_answerer(home) == {"faulty": {"failed"}, "qwen2_vl": {"done"}}
+    (faulty,) = (job for job in summary(home)["jobs"] if job["answerer"] == "faulty")
+    assert faulty["problem"] == "RuntimeError: a fault over 1000000 numbers"
+    assert "faulty.py" in json.loads((faulty["place"] / "outcome.json").read_text())["traceback"]
+    events = [json.loads(line) for line in (home / "probe.jsonl").read_text().splitlines()]
+    assert [event["live"] < SLACK for event in events if event["event"] == "end"] == [True, True]
+
+
+def gens_with_faulty(home: Path) -> subprocess.CompletedProcess[str]:
+    words = [*PROBED[:3], *QUESTIONS, "plugins=[faulty]", "sampler=uniform", "answerer=faulty,tiny_qwen2_vl"]
+    path = f"{TESTS}:{home}"
+    return gens("evaluate", "-m", *words, cwd=home, PYTHONPATH=path, PROBE_LOG=str(home / "probe.jsonl"))
+
+
+LAUNCHER = """
+from dataclasses import dataclass
+from multiprocessing import get_context
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.utils import JobReturn, JobStatus, run_job
+from hydra.plugins.launcher import Launcher
+
+
+class Apart(Launcher):
+    "Every job in a process of its own, of which nothing comes back but what it wrote."
+
+    def setup(self, *, hydra_context, task_function, config):
+        self.context, self.task, self.config = hydra_context, task_function, config
+
+    def launch(self, job_overrides, initial_job_idx):
+        for overrides in job_overrides:
+            process = get_context("fork").Process(target=self.work, args=(list(overrides),))
+            process.start()
+            process.join()
+        return [JobReturn(status=JobStatus.COMPLETED) for _ in job_overrides]
+
+    def work(self, overrides):
+        composed = self.context.config_loader.load_sweep_config(self.config, overrides)
+        keys = dict(job_dir_key="hydra.sweep.dir", job_subdir_key="hydra.sweep.subdir")
+        run_job(hydra_context=self.context, task_function=self.task, config=composed, **keys)
+
+
+@dataclass
+class Settings:
+    _target_: str = "hydra_plugins.apart.Apart"
+
+
+ConfigStore.instance().store(group="hydra/launcher", name="apart", node=Settings)
+"""
+
+
+def test_jobs_in_other_processes_are_summed_up_alike(home: Path) -> None:
+    (home / "hydra_plugins").mkdir()
+    (home / "hydra_plugins" / "apart.py").write_text(LAUNCHER)
+    words = ["--config-dir", "mine", *QUESTIONS, "sampler=uniform", "selection.budget=2,0", "hydra/launcher=apart"]
+    swept = gens("sample", "-m", *words, cwd=home, PYTHONPATH=str(home))
+    assert swept.returncode == 2, swept.stderr
+    (path,) = home.glob("runs/sweep-sample-*/sweep.json")
+    jobs = json.loads(path.read_text())["jobs"]
+    assert [job["status"] for job in jobs] == ["done", "failed"]
+    assert "selection.budget=8" in jobs[1]["remedy"]
+    assert (path.parent / "report.html").is_file()
+
+
+def test_a_command_that_cannot_run_says_so_in_its_folder(home: Path) -> None:
+    done = gens("sample", *QUESTIONS, "sampler=uniform", "selection.budget=0", cwd=home)
+    assert done.returncode == 2
+    (outcome,) = home.glob("runs/sample-*/outcome.json")
+    assert json.loads(outcome.read_text())["remedy"].endswith("selection.budget=8")
+
+
+def test_a_sweep_that_cannot_be_composed_leaves_nothing(home: Path) -> None:
+    done = gens("evaluate", "-m", *QUESTIONS, "sampler=uniform", "answerer=qwen2_vl_7b,qwen2_vl_8b", cwd=home)
+    assert done.returncode == 2
+    assert "answerer=qwen2_vl_8b: no such option. Did you mean" in done.stderr
+    assert not list(home.glob("runs/*-*"))
