@@ -1,4 +1,8 @@
-"""Questions, where their videos are, and how answers are counted."""
+"""Questions, where their videos are, and how answers are counted.
+
+The labels in ``Question.groups`` are those that a benchmark reports by. A label with a slash, such as
+``question_type/reasoning``, is one of several values that a question may have at once: it counts in each of them.
+"""
 
 from __future__ import annotations
 

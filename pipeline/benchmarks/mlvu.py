@@ -28,8 +28,9 @@ from pipeline.benchmarks.annotations import Annotated, AnnotatedBenchmark, half_
 from pipeline.benchmarks.options import lettered, parted
 from pipeline.benchmarks.places import VideoFolder, folder
 from pipeline.benchmarks.tables import entries_of
+from pipeline.config import nearest
 from pipeline.domain import OPTION_LETTERS, Question
-from pipeline.errors import InputError
+from pipeline.errors import ConfigError, InputError
 
 FOLDERS = {
     "plotQA": "1_plotQA",
@@ -73,6 +74,20 @@ class MLVU(AnnotatedBenchmark):
 
     leave_out: tuple[str, ...]
     """Tasks whose questions are not asked."""
+
+    def __post_init__(self) -> None:
+        """A misspelt task would be asked.
+
+        Raises:
+            ConfigError: there is no task of a name in ``leave_out``.
+        """
+        tasks = [task for of_kind in DETAILS.values() for task in of_kind]
+        for name in self.leave_out:
+            if name not in tasks:
+                raise ConfigError(
+                    f"benchmark.leave_out: MLVU has no task {name!r}.{nearest(name, tasks)}",
+                    f"one of {', '.join(tasks)}",
+                )
 
     def leaves_out(self, question: Question) -> bool:
         """Whether its task is left out."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 CONTAINERS = (".mp4", ".mkv", ".webm", ".mov", ".avi")
@@ -32,8 +33,11 @@ class VideoFolder:
 
     def search(self, name: str) -> str:
         """As :meth:`find`, and if it is not there, in the folders of this folder: for names that no two videos bear."""
-        below = sorted(entry.name for entry in self.path.iterdir() if entry.is_dir()) if self.path.is_dir() else []
-        return self.find(name, *(f"{inner}/{name}" for inner in below))
+        return self.find(name, *(f"{inner}/{name}" for inner in self._folders))
+
+    @cached_property
+    def _folders(self) -> tuple[str, ...]:
+        return tuple(sorted(name for name in self._names(self.path) if (self.path / name).is_dir()))
 
     def _names(self, folder: Path) -> frozenset[str]:
         if folder not in self._listed:

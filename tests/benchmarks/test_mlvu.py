@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pipeline.benchmarks.mlvu import FOLDERS, MLVU
-from pipeline.errors import InputError
+from pipeline.errors import ConfigError, InputError
 
 REAL = "GENS_MLVU"
 """Names the folder of the nine real task files, which are not ours to ship."""
@@ -78,6 +78,13 @@ def test_generation_tasks_are_left_out_by_name_and_counted_before(tmp_path: Path
     assert [question.id for question in asked] == ["plotQA_0"]
     with pytest.raises(InputError, match="holds 2 questions, and the complete benchmark 2592 or 2174"):
         loader(tmp_path, rows=(2592, 2174)).questions()
+
+
+def test_a_task_that_there_is_not_cannot_be_left_out(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as error:
+        loader(tmp_path, leave_out=("sumary",))
+    assert "no task 'sumary'. Did you mean 'summary'" in error.value.problem
+    assert "sub_scene" in error.value.remedy
 
 
 def test_the_two_needle_rows_without_a_right_option_are_asked_and_not_counted(tmp_path: Path) -> None:
