@@ -56,6 +56,9 @@ def test_two_runs_are_set_side_by_side(home: Path) -> None:
     assert found["p_value"] == pytest.approx(2 * 6 / 32)
     assert found["interval"]["videos"] == 4
     assert found["groups"]["task"]["count"]["difference"] == 0.25
+    page = home / "compared" / "paired.html"
+    assert done.stdout.splitlines()[-1] == f"report: {Path('compared') / 'paired.html'}"
+    assert page.read_text(encoding="utf-8").count("<article") == 5
 
 
 def test_a_half_finished_run_is_compared_over_all_that_it_was_asked(home: Path) -> None:

@@ -11,18 +11,19 @@ from omegaconf import DictConfig
 from pipeline.artefacts.folder import ANSWERS_FILE
 from pipeline.benchmarks.comparison import common_questions, compare, same_questions
 from pipeline.benchmarks.subsets import limited_to, read_ids
-from pipeline.config import nearest
+from pipeline.config import build, nearest
 from pipeline.domain import Question
 from pipeline.errors import ConfigError, InputError
 from pipeline.foreign.lmms_eval_samples import read_samples
 from pipeline.reports.comparison import COMPARISON_FILE, Sides, show, write
+from pipeline.reports.paired import report_on_pair
 from pipeline.reports.runs import RunArtefacts, read_run
 
 CHOICES = {"same": same_questions, "common": common_questions}
 
 
 def run(config: DictConfig) -> int:
-    """Print the table and write the file."""
+    """Print the table and write the file and the page."""
     if config.questions not in CHOICES:
         raise ConfigError(
             f"questions={config.questions} is no choice.{nearest(str(config.questions), CHOICES)}",
@@ -41,6 +42,8 @@ def run(config: DictConfig) -> int:
     folder = Path(config.target or HydraConfig.get().runtime.output_dir).expanduser()
     write(sides, folder / COMPARISON_FILE)
     print(f"comparison of {sides.comparison.questions} questions: {folder / COMPARISON_FILE}")
+    reader = build(config.reader, "reader", config.plugins)
+    print(f"report: {report_on_pair(first, second, sides.comparison, reader, folder)}")
     return 0
 
 

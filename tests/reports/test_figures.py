@@ -1,0 +1,232 @@
+"""Intervals, others' counts, curves against frames, groups, failures, costs, and the files for programs."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from sweep_on_disk import Sweep
+from thousand import make_thousand
+
+from pipeline.domain import Cost, Status
+from pipeline.reports.cards import cards
+from pipeline.reports.charts import Series, Value, chart
+from pipeline.reports.costs import stage_costs
+from pipeline.reports.curves import accuracy_chart, groups, recall_chart
+from pipeline.reports.exports import COLUMNS
+from pipeline.reports.failures import failures
+from pipeline.reports.page import write_report
+from pipeline.reports.runs import RunArtefacts, collect
+from pipeline.reports.scoreboard import board, score
+from pipeline.reports.thumbnails import VideoThumbnails
+from pipeline.video import Reader
+
+THUMBNAILS = VideoThumbnails(Reader(name="default", backend="auto", threads=1, image_fps=1.0), 160, 70)
+
+
+@pytest.fixture(scope="module")
+def matrix(tmp_path_factory: pytest.TempPathFactory) -> list[RunArtefacts]:
+    """Two samplers x two answerers x three budgets over 24 questions of four videos."""
+    folder = tmp_path_factory.mktemp("matrix")
+    samplers, answerers = ["uniform", "gens_3b"], ["gpt4o", "qwen2_vl_7b"]
+    return collect([make_thousand(folder, samplers, answerers, [16, 4, 8], 24, videos=4, told_seconds=60)])
+
+
+@pytest.fixture(scope="module")
+def page(matrix: list[RunArtefacts], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_report(matrix, THUMBNAILS, tmp_path_factory.mktemp("page") / "report.html")
+
+
+def test_board_is_sampler_by_budget_by_answerer(matrix: list[RunArtefacts]) -> None:
+    laid = board([score(run, 1.0) for run in matrix])
+    assert laid.answerers == ("gpt4o", "qwen2_vl_7b")
+    rows = [(row.sampler, row.budget) for row in laid.rows]
+    assert rows == [("gens_3b", 4), ("gens_3b", 8), ("gens_3b", 16), ("uniform", 4), ("uniform", 8), ("uniform", 16)]
+    assert all(row.run == "" and all(row.cells) for row in laid.rows)
+
+
+def test_interval_is_told_beside_each_accuracy(matrix: list[RunArtefacts], page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    table = re.search(r'<table class="board">(.*?)</table>', text, re.S).group(1)
+    for run in matrix:
+        interval = score(run, 1.0).interval
+        assert interval is not None
+        assert interval.videos == 4
+        assert f"{100 * interval.low:.1f} to {100 * interval.high:.1f}" in table
+
+
+def test_curves_have_a_line_for_what_differs_in_frames_alone(matrix: list[RunArtefacts]) -> None:
+    scores = [score(run, 1.0) for run in matrix]
+    accuracy, recall = accuracy_chart(scores), recall_chart(scores)
+    assert accuracy is not None
+    assert recall is not None
+    assert [line.name for line in accuracy.lines] == [
+        "gens_3b → gpt4o",
+        "gens_3b → qwen2_vl_7b",
+        "uniform → gpt4o",
+        "uniform → qwen2_vl_7b",
+    ]
+    assert len({line.style for line in accuracy.lines}) == 4
+    # The frames do not depend on who answers.
+    assert [line.name for line in recall.lines] == ["gens_3b", "uniform"]
+    assert accuracy.frames == recall.frames == (4, 8, 16)
+    assert all(len(line.points) == 3 for line in (*accuracy.lines, *recall.lines))
+    four, eight, sixteen = (tick.place for tick in accuracy.across)
+    assert eight - four == pytest.approx(sixteen - eight, abs=0.2)
+
+
+def test_one_number_of_frames_is_no_curve(matrix: list[RunArtefacts]) -> None:
+    assert accuracy_chart([score(run, 1.0) for run in matrix if run.budget == 8]) is None
+
+
+def test_drawing_is_true_to_its_figures() -> None:
+    drawn = chart("Accuracy", [Series("a", (Value(8, 0.5, 0.4, 0.6), Value(32, 0.75, 0.7, 0.8)))])
+    assert drawn is not None
+    low, high = (next(tick.place for tick in drawn.up if tick.label == label) for label in ("50 %", "70 %"))
+    first, second = drawn.lines[0].points
+    assert first.y == low
+    assert second.y == pytest.approx(low + (high - low) * 1.25, abs=0.2)
+    assert second.low == high
+    assert first.low is not None
+    assert first.high is not None
+    assert first.low > first.y > first.high, "up is down in pixels"
+    assert drawn.summary == "a: K=8 50.0 % (40.0 to 60.0), K=32 75.0 % (70.0 to 80.0)."
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_all_right_and_all_wrong_stay_inside_the_drawing(share: float) -> None:
+    drawn = chart("Accuracy", [Series("a", (Value(8, share, share, share), Value(16, share)))])
+    assert drawn is not None
+    assert all(drawn.top <= point.y <= drawn.foot for point in drawn.lines[0].points)
+    assert drawn.lines[0].points[1].low is None
+
+
+def test_every_drawing_has_words_and_a_table(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    drawings = re.findall(r'<div class="chart">(.*?)</div>\n</div>', text, re.S)
+    # Two over all questions; two for each value of three labels.
+    assert len(drawings) == 2 + 2 * (4 + 17 + 2)
+    for drawing in drawings:
+        named = re.search(r'role="img" aria-labelledby="(\S+) (\S+)"', drawing)
+        assert named
+        assert f'<title id="{named.group(1)}">' in drawing
+        assert f'<desc id="{named.group(2)}">' in drawing
+        assert '<table class="figures">' in drawing
+        assert "<caption>" in drawing
+
+
+def test_groups_are_counted_with_intervals_in_the_order_of_their_numbers(matrix: list[RunArtefacts]) -> None:
+    found = {
+        group.label: group for group in groups([score(run, 1.0) for run in matrix], {run.name: "" for run in matrix})
+    }
+    durations = found["duration_group"]
+    assert [row.value for row in durations.rows] == ["15", "60", "600", "3600"]
+    assert sum(row.questions for row in durations.rows) == 24
+    for cell in (cell for row in durations.rows for cell in row.cells):
+        assert cell.tally is not None
+        assert cell.interval is not None
+        assert cell.interval.low <= (cell.tally.accuracy or 0) <= cell.interval.high
+        assert cell.recall is not None
+    assert durations.rows[0].accuracy is not None
+
+
+def test_others_count_beside_the_strict_count(sweep: Sweep, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(sweep.folder / "gens_micro-qwen2_vl_micro", folder)
+    settings = (folder / "config.yaml").read_text().replace("name: two_videos", "name: longvideobench")
+    (folder / "config.yaml").write_text(settings)
+    (run,) = collect([folder])
+    counted = {official.rule.name: official for official in score(run, 1.0).official}
+    # kitchen-3 cannot be read: LongVideoBench draws one of four options, worth a quarter.
+    assert counted["LongVideoBench"].accuracy.overall.correct == 2.25
+    text = write_report([run], THUMBNAILS, tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "LongVideoBench 45.0 %, 2.2 of 5" in text
+    assert "counts as a random draw" in text
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["runs"][0]["strict"]["right"] == 2
+    assert summary["runs"][0]["official"][0]["figure"] == pytest.approx(0.45)
+    assert "LongVideoBench" in (tmp_path / "results.md").read_text().splitlines()[0]
+
+
+def test_failures_are_gathered_by_status_and_remedy(sweep: Sweep) -> None:
+    found = {failure.status: failure for failure in failures(cards(collect([sweep.folder]), 1.0))}
+    missing = found["missing video"]
+    assert (missing.stage, missing.times) == ("sampler", 2), "once a sampler, not again for each answerer"
+    assert missing.remedy == "put the video there, or set paths.data=..."
+    assert missing.problem.endswith("gone.mp4: no such file")
+    assert missing.questions == ((6, "gone-1"),)
+    assert found["partial scores"].questions == ((5, "street-2"),)
+
+
+def test_page_leads_from_a_failure_to_its_questions(matrix: list[RunArtefacts], tmp_path: Path) -> None:
+    run = matrix[0]
+    rows = [
+        replace(
+            row, answer=replace(row.answer, option=None, status=Status.REFUSED, detail="no\n  what to do: say <so>")
+        )
+        for row in run.answers[:10]
+    ]
+    run = replace(run, answers=(*rows, *run.answers[10:]))
+    text = write_report([run], THUMBNAILS, tmp_path / "report.html").read_text(encoding="utf-8")
+    section = re.search(r'aria-labelledby="failures-heading">(.*?)</section>', text, re.S).group(1)
+    assert "answerer: refused" in section
+    assert "<td>say &lt;so&gt;</td>" in section
+    assert '<a href="#q-1">question-0000</a>' in section
+    assert "and 2 more" in section
+
+
+def test_costs_are_summed_by_stage(sweep: Sweep) -> None:
+    run = next(run for run in collect([sweep.folder]) if run.name == "gens_micro-qwen2_vl_micro")
+    sampler, answerer = stage_costs(run)
+    assert (sampler.stage, sampler.name, sampler.questions) == ("sampler", "gens_micro", 6)
+    assert sampler.total == Cost(pytest.approx(5 * 1.234), 5 * 2048, 5 * 61)
+    assert (answerer.stage, answerer.total.prompt_tokens) == ("answerer", 4 * 1820 + 1820)
+
+
+def test_dollars_stand_on_the_page_where_there_are_any(matrix: list[RunArtefacts], page: Path, tmp_path: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    spent = sum(row.answer.cost.dollars for run in matrix for row in run.answers)
+    assert spent > 0
+    assert re.search(rf'All runs</th><td class="figure">{spent:.2f}</td>', text)
+    free = [run for run in matrix if run.answerer == "qwen2_vl_7b"]
+    assert "Dollars" not in write_report(free, THUMBNAILS, tmp_path / "free.html").read_text(encoding="utf-8")
+
+
+def test_table_for_programs_has_a_row_a_run_and_group(matrix: list[RunArtefacts], page: Path) -> None:
+    with (page.parent / "results.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0]) == COLUMNS
+    assert len(rows) == 12 * (1 + 4 + 17 + 2)
+    for run in matrix:
+        mine = [row for row in rows if row["run"] == run.name]
+        overall = next(row for row in mine if not row["label"])
+        assert int(overall["counted"]) == sum(int(row["counted"]) for row in mine if row["label"] == "level") == 24
+        assert float(overall["low"]) <= float(overall["accuracy"]) <= float(overall["high"])
+        assert overall["budget"] == str(run.budget)
+
+
+def test_name_with_a_bar_stays_one_cell(matrix: list[RunArtefacts], tmp_path: Path) -> None:
+    run = matrix[0]
+    odd = replace(run, answers=tuple(replace(row, answerer="a|b") for row in run.answers))
+    write_report([odd], THUMBNAILS, tmp_path / "report.html")
+    head, _, row = (tmp_path / "results.md").read_text().splitlines()
+    assert len(re.findall(r"(?<!\\)\|", row)) == head.count("|")
+
+
+def test_unfinished_runs_are_told_first(sweep: Sweep, tmp_path: Path) -> None:
+    for name in ("whole", "stopped"):
+        shutil.copytree(sweep.folder / "gens_micro-qwen2_vl_micro", tmp_path / name)
+    lines = (tmp_path / "stopped" / "answers.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "stopped" / "answers.jsonl").write_bytes(b"".join(lines[:2]))
+    target = tmp_path / "out" / "report.html"
+    text = write_report(collect([tmp_path]), THUMBNAILS, target).read_text(encoding="utf-8")
+    first = text[text.index("<main>") : text.index('id="accuracy-heading"')]
+    assert "1 run of 2 unfinished." in first
+    assert "<b>stopped</b>: answers.jsonl holds 2 of 6 questions." in first
+    summary = json.loads((target.parent / "summary.json").read_text())
+    assert [run["unfinished"] for run in summary["runs"]] == [["answers.jsonl holds 2 of 6 questions."], []]
