@@ -22,12 +22,13 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.answerers.options import conclude
+from pipeline.answerers.wording import without_labels
 from pipeline.artefacts.entries import checked, read_entries
 from pipeline.artefacts.rows import AnswerRow
 from pipeline.domain import Answer, Cost, Question, Status, option_letter
@@ -219,12 +220,8 @@ def _check_target(row: _Row, question: Question) -> None:
 
 
 def _words(question: Question) -> str:
-    return "\n".join([question.text, *_lines(question)])
-
-
-def _lines(question: Question) -> Iterator[str]:
-    for number, option in enumerate(question.options or ()):
-        yield f"{option_letter(number)}. {option}"
+    options = enumerate(without_labels(question.options or ()))
+    return "\n".join([question.text, *(f"{option_letter(number)}. {option}" for number, option in options)])
 
 
 def _key(words: str) -> str:

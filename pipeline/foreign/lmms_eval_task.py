@@ -14,14 +14,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.answerers.prompts import AnswerPrompt
 from pipeline.artefacts.rows import SelectionRow
-from pipeline.domain import Question, SelectedFrame, Status, option_letter
+from pipeline.domain import SelectedFrame, Status, option_letter
 from pipeline.errors import ConfigError, InputError, VideoError
 from pipeline.foreign import frames_status
 from pipeline.progress import track
@@ -66,10 +67,8 @@ class LmmsEvalTaskForm:
     """Its name in ``--tasks``; letters, digits and ``_``."""
     label: str
     """Before each frame in chat models, from ``{time}`` in seconds; empty tells no times."""
-    prompt: str
-    """From ``{question}`` and ``{options}``, one option a line."""
-    option_line: str
-    """From ``{letter}`` and ``{option}``."""
+    prompt: AnswerPrompt
+    """Question, options and instruction, as one of our answerers would put them; without subtitles."""
     max_new_tokens: int
     quality: int
     """JPEG quality, 1..95; the frames keep their size."""
@@ -83,13 +82,15 @@ class LmmsEvalTaskForm:
             raise ConfigError(f"form.max_new_tokens={self.max_new_tokens} says nothing", "set form.max_new_tokens=16")
         try:
             self.label.format(time=1.5)
-            self.prompt.format(question="", options="")
-            self.option_line.format(letter="", option="")
         except (KeyError, IndexError, ValueError) as error:
             raise ConfigError(
-                f"form.label, form.prompt or form.option_line cannot be filled: {error}",
-                "use {time}; {question} and {options}; {letter} and {option}",
+                f"form.label={self.label!r} cannot be filled: {error}", "use {time}: form.label='{time:.1f}s: '"
             ) from error
+        if self.prompt.system or self.prompt.answer_prefix:
+            raise ConfigError(
+                f"form.prompt={self.prompt.name} has a system turn or begins the answer, for which a task has no place",
+                "take another: answerer/prompt@form.prompt=letter, or one of those named ..._lmms_eval",
+            )
 
     def write(self, rows: Sequence[SelectionRow], reader: Reader, folder: Path) -> list[Status]:
         """Write everything below ``folder``; what stands there under the same names is replaced.
@@ -146,7 +147,7 @@ class LmmsEvalTaskForm:
             "question": question.text,
             "options": list(question.options or ()),
             "answer": option_letter(question.correct),
-            "prompt": self.prompt.format(question=question.text, options="\n".join(self._options(question))),
+            "prompt": self.prompt.render(question),
             "frames": [
                 {
                     "image": _image(number, place),
@@ -157,10 +158,6 @@ class LmmsEvalTaskForm:
             ],
             "groups": dict(question.groups),
         }
-
-    def _options(self, question: Question) -> Iterator[str]:
-        for number, option in enumerate(question.options or ()):
-            yield self.option_line.format(letter=option_letter(number), option=option)
 
     def _files(self, folder: Path, entries: Sequence[dict[str, Any]]) -> None:
         folder.mkdir(parents=True, exist_ok=True)

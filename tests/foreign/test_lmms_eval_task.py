@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,6 +17,7 @@ import yaml
 from made import write_video
 
 from pipeline.answerers.official_rules import lmms_eval_option
+from pipeline.answerers.prompts import AnswerPrompt, SubtitleForm
 from pipeline.artefacts.rows import SelectionRow
 from pipeline.domain import FrameOrigin, Question, SelectedFrame, Selection, Status
 from pipeline.errors import ConfigError, InputError
@@ -25,11 +27,19 @@ from pipeline.video import Reader
 LMMS_EVAL = "GENS_LMMS_EVAL"
 """Names a Python that has lmms-eval 0.7, in an environment of its own: its requirements are not ours."""
 READER = Reader("default", "pyav", 1, 1.0)
+PROMPT = AnswerPrompt(
+    name="letter",
+    system=None,
+    multiple_choice="{question}\n{options}\nAnswer with a letter.",
+    free="{question}",
+    option_line="{letter}. {option}",
+    answer_prefix="",
+    subtitles=SubtitleForm("before_question", "{text}", "{lines}", None),
+)
 FORM = LmmsEvalTaskForm(
     task="gens_frames",
     label="{time:.1f}s: ",
-    prompt="{question}\n{options}\nAnswer with a letter.",
-    option_line="{letter}. {option}",
+    prompt=PROMPT,
     max_new_tokens=16,
     quality=95,
 )
@@ -95,7 +105,7 @@ def test_chat_models_get_each_frame_behind_its_time(rows: list[SelectionRow], tm
     told = [part.get("text") or type(part["url"]).__name__ for part in message["content"]]
     assert told[:4] == ["2.0s: ", "Image", "7.5s: ", "Image"]
     assert told[4].endswith("Answer with a letter.")
-    silent = LmmsEvalTaskForm("t", "", FORM.prompt, FORM.option_line, 16, 95)
+    silent = replace(FORM, label="")
     silent.write(rows, READER, tmp_path / "silent")
     (message,) = functions(tmp_path / "silent").messages(questions(tmp_path / "silent")[0])
     assert [part["type"] for part in message["content"]] == ["image", "image", "text"]
@@ -132,7 +142,7 @@ def test_questions_that_cannot_be_counted_are_refused(tmp_path: Path) -> None:
         ({"task": "a b"}, "form.task="),
         ({"quality": 0}, "form.quality="),
         ({"label": "{second}"}, "{time}"),
-        ({"prompt": "{question} {choices}"}, "{options}"),
+        ({"prompt": replace(PROMPT, answer_prefix="Best option: (")}, "answerer/prompt@form.prompt=letter"),
         ({"max_new_tokens": 0}, "form.max_new_tokens="),
     ],
 )
