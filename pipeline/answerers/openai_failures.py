@@ -61,7 +61,6 @@ class Asking:
     """The environment variable that holds the key."""
     timeout: float
     """Seconds."""
-    retries: int
     smaller: Sequence[str]
     """Overrides by which the request becomes smaller."""
 
@@ -79,7 +78,7 @@ def failure(error: APIError, words: str, asking: Asking) -> PipelineError:
     """
     from openai import APIConnectionError, APIStatusError, APITimeoutError
 
-    tries = f"asked {asking.retries + 1} times" if asking.retries else "asked once"
+    tries = _tries(error)
     if isinstance(error, APITimeoutError):
         return Unanswered(
             Status.UNREACHABLE,
@@ -117,11 +116,19 @@ def _of_status(error: APIStatusError, words: str, tries: str, asking: Asking) ->
     if number in (400, 422):
         remedy = "Correct what it names, in the server's settings or in answerer.model and its kin; then"
         return Unanswered(Status.UNREACHABLE, said, f"{remedy} {AGAIN}.")
+    later = error.response.headers.get("retry-after")
+    patience = f" It says to come back after {later} s." if number == 429 and later else ""
     return Unanswered(
         Status.UNREACHABLE,
-        f"{said[:-1]}, {tries}.",
-        f"Try fewer at once, execution.answer_batch=1, or answerer.retries={2 * max(asking.retries, 2)}; {AGAIN}.",
+        f"{said[:-1]}, {tries}.{patience}",
+        f"Try fewer at once, execution.answer_batch=1, or more tries, answerer.retries=10; {AGAIN}.",
     )
+
+
+def _tries(error: APIError) -> str:
+    """How often the client asked: it says so in each of its requests."""
+    again = int(error.request.headers.get("x-stainless-retry-count", 0))
+    return f"asked {again + 1} times" if again else "asked once"
 
 
 def _of_all_requests(error: APIStatusError, words: str, said: str, asking: Asking) -> PipelineError | None:

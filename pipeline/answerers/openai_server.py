@@ -6,7 +6,7 @@ import logging
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"[A-Z_][A-Z0-9_]*")
 _CONNECTED_WITHIN = 10.0  # seconds: a host that is not there is known soon, however long an answer may take
 _QUOTED = 300  # characters of a server's words in a message
+_SECRET = 8  # characters: what is shorter (EMPTY, x) is a word that stands in for a key, and may stand in any text
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,9 @@ class Endpoint:
 
     def without_key(self, words: str) -> str:
         """``words`` with the key taken out, wherever a server repeated it."""
-        return words if self.key_env is None else words.replace(self.key(), f"<{self.key_env}>")
+        if self.key_env is None or len(key := self.key()) < _SECRET:
+            return words
+        return words.replace(key, f"<{self.key_env}>")
 
 
 class Server:
@@ -122,7 +125,7 @@ class Server:
         from openai import APIError
 
         point = self._endpoint
-        asking = Asking(point.host, point.model, point.key_env, point.timeout, point.retries, smaller)
+        asking = Asking(point.host, point.model, point.key_env, point.timeout, smaller)
         model, messages = body["model"], body["messages"]
         rest = {name: value for name, value in body.items() if name not in ("model", "messages")}
         try:
@@ -131,11 +134,12 @@ class Server:
             ).text
         except APIError as error:
             raise failure(error, self._words(error), asking) from None
-        said = point.without_key(raw)
         try:
-            return read_reply(said)
+            reply = read_reply(raw)
         except ValueError as error:
-            raise unusable(str(error), said[:_QUOTED], asking) from None
+            raise unusable(str(error), point.without_key(raw)[:_QUOTED], asking) from None
+        text, refusal, finish = map(point.without_key, (reply.text, reply.refusal, reply.finish))
+        return replace(reply, text=text, refusal=refusal, finish=finish)
 
     def close(self) -> None:
         """Close the connections; a later request opens new ones."""
@@ -152,8 +156,8 @@ class Server:
                 "This answerer asks a server through the package openai, which is not installed.",
                 "pip install 'gens-videoqa[api]'",
             ) from error
-        for transport in ("httpx", "httpx2"):  # a line a request is too much; that one is asked again is told
-            logging.getLogger(transport).setLevel(logging.WARNING)
+        for talker in ("httpx", "httpx2", "openai"):  # a line a request, and one for each time it is made again
+            logging.getLogger(talker).setLevel(logging.WARNING)
         point = self._endpoint
         return OpenAI(
             base_url=point.base_url,

@@ -75,6 +75,7 @@ def test_retry_after_is_waited_for_and_an_hour_is_not() -> None:
     started = time.monotonic()
     answer, heard = ask([fails(429, retry_after="3600"), GOOD])
     assert answer.status is Status.UNREACHABLE
+    assert "asked once. It says to come back after 3600 s." in answer.detail
     assert len(heard.bodies) == 1
     assert time.monotonic() - started < 5
 
@@ -237,6 +238,10 @@ def test_the_key_goes_to_the_server_and_nowhere_else(monkeypatch: pytest.MonkeyP
         assert f"<{KEY_NAME}>" in answer.text + answer.detail
     _, heard = ask([GOOD])
     assert heard.keys == ["Bearer none"]
+    # A word that only stands in for a key is no secret, and answers are not to be cut up for it.
+    monkeypatch.setenv(KEY_NAME, "B")
+    answer, _ = ask([GOOD], named)
+    assert (answer.text, answer.option) == ("B", 1)
     monkeypatch.setenv(KEY_NAME, "sk-\nbroken")
     with pytest.raises(ConfigError) as raised:
         ask([GOOD], named)

@@ -136,6 +136,16 @@ def test_the_limit_of_the_answer_has_the_name_that_the_model_wants() -> None:
     assert more["reasoning_effort"] == "low"
 
 
+def test_providers_get_the_fields_that_they_want() -> None:
+    gpt4o: Any = made(URL, name="gpt4o").body(asked())
+    assert gpt4o["max_completion_tokens"] == 128
+    assert gpt4o["messages"][0]["content"][1]["image_url"]["detail"] == "low"
+    gemini: Any = made(URL, name="gemini").body(asked())
+    assert (gemini["max_tokens"], gemini["reasoning_effort"]) == (4096, "low")
+    assert "temperature" not in gemini
+    assert "detail" not in gemini["messages"][0]["content"][1]["image_url"]
+
+
 def test_frames_above_a_cap_are_known_before_the_call() -> None:
     many = asked(0, *map(float, range(12)))
     answerer = made(URL, "answerer.max_frames=5")
