@@ -16,11 +16,15 @@ COMMIT = "0" * 39 + "1"
 
 @contextmanager
 def hub(
-    files: Mapping[str, Mapping[str, bytes]], gated: frozenset[str] = frozenset(), claimed: int | None = None
+    files: Mapping[str, Mapping[str, bytes]],
+    gated: frozenset[str] = frozenset(),
+    claimed: int | None = None,
+    breaks: bool = False,
 ) -> Iterator[str]:
     """Serve data sets, repository to file to content; yields the endpoint. Gated ones show their list and no file.
 
-    ``claimed`` is the size that every file is said to have when only its size is asked for.
+    ``claimed`` is the size that every file is said to have when only its size is asked for. One that
+    ``breaks`` sends half of each file and hangs up.
     """
 
     class Handler(BaseHTTPRequestHandler):
@@ -66,7 +70,10 @@ def hub(
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(data) if body or claimed is None else claimed))
             self.end_headers()
-            if body:
+            if body and breaks and "ETag" in headers:
+                self.wfile.write(data[: len(data) // 2])
+                self.close_connection = True
+            elif body:
                 self.wfile.write(data)
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

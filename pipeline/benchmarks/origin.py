@@ -61,7 +61,8 @@ def fetch(part: Part, folder: Path) -> int:
         planned = _from_hub(part, folder, plan=True)
         _check_room(sum(file.file_size for file in planned if file.will_download), part, folder)
         _from_hub(part, folder, plan=False)
-    except (errors.HfHubHTTPError, errors.DryRunError, errors.OfflineModeIsEnabled, OSError, ValueError) as error:
+    # Its bases are the errors of the HTTP library, which has changed before, and come through as they are.
+    except (OSError, ValueError, *errors.HfHubHTTPError.__bases__) as error:
         raise _refused(part, folder, error) from error
     if part.unpack_to is not None:
         unpack([folder / file.filename for file in planned], folder / part.unpack_to)
@@ -119,5 +120,9 @@ def _refused(part: Part, folder: Path, error: Exception) -> InputError:
             f"{part.what}: there is no data set {part.hub} on the hub, or it is not shown without a login",
             f"look for it on the hub, `hf auth login` if it is there, and put its files into {folder}",
         )
-    first = str(reason).strip().split("\n")[0]
-    return InputError(f"{part.what}: the hub gave nothing: {first}", by_hand(part, folder))
+    if isinstance(reason, OSError) and reason.filename is not None:
+        return InputError(
+            f"{reason.filename} cannot be written: {reason.strerror}", "choose a folder: paths.data=FOLDER"
+        )
+    first = str(reason).strip().split("\n")[0] or type(reason).__name__
+    return InputError(f"{part.what}: the hub did not give it: {first}", by_hand(part, folder))

@@ -112,6 +112,27 @@ def test_a_disk_that_is_too_small_is_told_before_anything_is_fetched(tmp_path: P
     assert not (tmp_path / "data" / "LongVideoBench" / "lvb_val.json").exists()
 
 
+def test_a_hub_that_hangs_up_is_told_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    with hub({LVB: lvb_files()}, breaks=True) as endpoint:
+        done = download(tmp_path, endpoint, "benchmark=longvideobench")
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "the hub did not give it" in done.stderr
+    assert "Traceback" not in done.stderr
+    with hub({LVB: lvb_files()}) as endpoint:
+        again = download(tmp_path, endpoint, "benchmark=longvideobench")
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "data" / "LongVideoBench" / "lvb_val.json").read_bytes() == lvb_files()["lvb_val.json"]
+
+
+def test_a_place_that_cannot_be_written_names_the_override(tmp_path: Path) -> None:
+    (tmp_path / "data").touch()
+    with hub({LVB: lvb_files()}) as endpoint:
+        done = download(tmp_path, endpoint, "benchmark=longvideobench")
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "paths.data=FOLDER" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_repository_that_has_changed_or_gone_says_where_to_look(tmp_path: Path) -> None:
     with hub({LVB: {"README.md": b"moved"}}) as endpoint:
         moved = download(tmp_path, endpoint, "benchmark=longvideobench")
