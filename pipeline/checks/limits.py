@@ -72,7 +72,7 @@ class Fit:
 
 def fit(
     questions: Sequence[Question],
-    videos: Mapping[str, Video],
+    views: Mapping[str, Video],
     budget: int,
     limits: AnswererLimits,
     frame_counter: CountsFrameTokens | None,
@@ -83,8 +83,8 @@ def fit(
     """Lay every question's frames and words beside the limits.
 
     Args:
-        questions: those of other videos than ``videos`` are passed over.
-        videos: by path.
+        questions: those that ``views`` does not have are passed over.
+        views: by question id: what it may see of its video.
         budget: frames at most.
         limits: the answerer's.
         frame_counter: tells a frame's tokens by its size; none: they are the same for all sizes.
@@ -92,18 +92,18 @@ def fit(
         answer_tokens: kept for the answer.
         exact_words: whether ``words`` are exact.
     """
-    sizes = {(video.height, video.width) for video in videos.values()}
+    sizes = {(video.height, video.width) for video in views.values()}
     by_size = {size: frame_counter.frame_tokens(*size) if frame_counter else limits.tokens_per_frame for size in sizes}
     loads = []
     for question in questions:
-        video = videos.get(question.video)
-        if video is not None:
-            tokens = by_size[video.height, video.width]
+        view = views.get(question.id)
+        if view is not None:
+            tokens = by_size[view.height, view.width]
             room = limits.context_tokens - answer_tokens - words[question.id] - TEMPLATE_TOKENS
             fitting = max(0, room) // max(1, tokens)
             if limits.max_frames is not None:
                 fitting = min(fitting, limits.max_frames)
-            loads.append(Load(question.id, _frames(question, video, budget), tokens, words[question.id], fitting))
+            loads.append(Load(question.id, min(budget, view.frame_count), tokens, words[question.id], fitting))
     return Fit(limits, answer_tokens, tuple(loads), exact_words)
 
 
@@ -153,14 +153,6 @@ def findings(found: Fit, budget: int, rule: OverLimit, smaller: Sequence[str]) -
             Finding(Level.CANNOT_RUN, f"selection.budget={budget} is above the limit: {problem}", _any_of(ways), places)
         )
     return made
-
-
-def _frames(question: Question, video: Video, budget: int) -> int:
-    """Frames that a selection can have: the video may be shorter than the budget."""
-    seconds = video.duration - video.start
-    if question.span is not None:
-        seconds = min(question.span.end, video.duration) - max(question.span.start, video.start)
-    return max(1, min(budget, video.frame_count, round(seconds * video.fps)))
 
 
 def _any_of(ways: Sequence[str]) -> str:

@@ -14,8 +14,10 @@ from pipeline.artefacts.folder import ANSWERS_FILE, CONFIG_FILE, RELEVANCE_FILE
 from pipeline.artefacts.journal import read_rows
 from pipeline.artefacts.rows import AnswerRow, RelevanceRow
 from pipeline.config import content
+from pipeline.domain import Question, Video
 from pipeline.errors import InputError
 from pipeline.samplers import PlansWindows, Sampler
+from pipeline.video.stretch import stretch
 
 MOST_RUNS = 100
 """The newest so many folders are looked into."""
@@ -53,12 +55,11 @@ class PastRuns:
         seconds, windows, questions, runs = 0.0, 0, 0, []
         for run in self._alike("sampler", node, RELEVANCE_FILE):
             rows = [row for row in _rows(RelevanceRow, run / RELEVANCE_FILE) if row.relevance.cost.seconds > 0]
-            by_video: dict[str, list[RelevanceRow]] = {}
+            by_view: dict[Video, list[Question]] = {}
             for row in rows:
-                by_video.setdefault(row.question.video, []).append(row)
-            for same in by_video.values():
-                if (video := same[0].video) is not None:
-                    windows += sampler.windows(video, [row.question for row in same])
+                if row.video is not None:
+                    by_view.setdefault(stretch(row.video, row.question.span), []).append(row.question)
+            windows += sum(sampler.windows(view, asked) for view, asked in by_view.items())
             seconds += sum(row.relevance.cost.seconds for row in rows)
             questions += len(rows)
             runs.append(run.name)

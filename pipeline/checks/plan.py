@@ -12,9 +12,10 @@ from pipeline.samplers import ChecksQuestions, PlansWindows, Sampler, WithoutPic
 
 @dataclass(frozen=True)
 class Pass:
-    """One video that the sampler has to look at."""
+    """One video, or stretch of one, that the sampler has to look at."""
 
     video: Video
+    """What the questions may see of it."""
     questions: tuple[Question, ...]
     windows: int | None
     """None where the sampler does not tell."""
@@ -51,13 +52,17 @@ class Plan:
     @property
     def video_seconds(self) -> float:
         """Of the videos that are left."""
-        return sum(each.video.duration for each in self.passes)
+        return sum(each.video.duration - each.video.start for each in self.passes)
 
 
-def planned(
-    questions: Sequence[Question], videos: Mapping[str, Video], sampler: Sampler, cache: RelevanceCache
-) -> Plan:
-    """Look up every question whose video can be read.
+def planned(questions: Sequence[Question], views: Mapping[str, Video], sampler: Sampler, cache: RelevanceCache) -> Plan:
+    """Look up every question of which something is known of its video.
+
+    Args:
+        questions: all of the run.
+        views: by question id: what it may see.
+        sampler: that would score them.
+        cache: where scores are kept.
 
     Raises:
         InputError: the sampler cannot score these questions.
@@ -66,21 +71,19 @@ def planned(
     if isinstance(sampler, ChecksQuestions):
         sampler.check(questions)
     identity = sampler.identity()
-    left: dict[str, list[Question]] = {}
+    left: dict[Video, list[Question]] = {}
     cached = 0
     for question in questions:
-        video = videos.get(question.video)
-        if video is not None:
-            key = relevance_key(video.fingerprint, sampler.query(question), identity)
+        view = views.get(question.id)
+        if view is not None:
+            key = relevance_key(view.fingerprint, sampler.query(question), identity)
             if cache.find(key, question.id) is None:
-                left.setdefault(question.video, []).append(question)
+                left.setdefault(view, []).append(question)
             else:
                 cached += 1
     reads_frames = not isinstance(sampler, WithoutPictures)
     return Plan(
-        passes=tuple(
-            Pass(videos[path], tuple(asked), _windows(sampler, videos[path], asked)) for path, asked in left.items()
-        ),
+        passes=tuple(Pass(view, tuple(asked), _windows(sampler, view, asked)) for view, asked in left.items()),
         cached=cached,
         reads_frames=reads_frames,
     )

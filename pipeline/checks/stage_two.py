@@ -14,7 +14,7 @@ from pipeline.checks.words import word_counter
 from pipeline.config import build
 from pipeline.domain import Question, SubtitleLine, Video
 from pipeline.errors import PipelineError
-from pipeline.subtitles import at_times, within
+from pipeline.subtitles import SubtitleChoice, at_times, within
 
 HALVINGS = 4
 """Of a frame's area, in search of one with which all frames fit."""
@@ -22,7 +22,7 @@ HALVINGS = 4
 
 def fitted(
     questions: Sequence[Question],
-    videos: Mapping[str, Video],
+    views: Mapping[str, Video],
     budget: int,
     answerer: Answerer,
     answer_tokens: int,
@@ -32,7 +32,7 @@ def fitted(
 
     Args:
         questions: all of the run.
-        videos: by path: those that can be read.
+        views: by question id: what it may see of its video.
         budget: frames at most.
         answerer: whose limits and prompt.
         answer_tokens: kept for the answer.
@@ -44,37 +44,34 @@ def fitted(
     limits = answerer.limits()
     folders = [local_folder(checkpoint) for _, _, checkpoint in checkpoints(answerer, "answerer")]
     counter = word_counter(next(iter(folders), None))
-    here = [question for question in questions if question.video in videos]
-    texts = [_words(answerer, question, videos[question.video], lines.get(question.id, ())) for question in here]
+    here = [question for question in questions if question.id in views]
+    texts = [_words(answerer, question, views[question.id], lines.get(question.id, ())) for question in here]
     words = dict(zip([question.id for question in here], counter.count(texts), strict=True))
     frames = answerer if isinstance(answerer, CountsFrameTokens) else None
-    return fit(here, videos, budget, limits, frames, words, answer_tokens, counter.exact)
+    return fit(here, views, budget, limits, frames, words, answer_tokens, counter.exact)
 
 
 def given_lines(
-    questions: Sequence[Question],
-    videos: Mapping[str, Video],
+    views: Mapping[str, Video],
     lines: Mapping[str, tuple[SubtitleLine, ...]],
-    choice: str,
+    choice: SubtitleChoice,
     budget: int,
 ) -> dict[str, tuple[SubtitleLine, ...]]:
     """The lines of each question that the answerer will be given; at frames, as if these were spread evenly."""
     given = {}
-    for question in questions:
-        if question.id in lines:
-            video = videos[question.video]
-            start, end = video.start, video.duration
-            if question.span is not None:
-                start, end = question.span.start, question.span.end
-            said = within(lines[question.id], start, end)
-            if choice == "at_frames":
-                said = at_times(said, [start + (end - start) * (place + 0.5) / budget for place in range(budget)])
-            given[question.id] = said
+    for question_id, said in lines.items():
+        if question_id in views:
+            view = views[question_id]
+            heard = within(said, view.start, view.duration)
+            if choice is SubtitleChoice.AT_FRAMES:
+                apart = (view.duration - view.start) / budget
+                heard = at_times(heard, [view.start + apart * (place + 0.5) for place in range(budget)])
+            given[question_id] = heard
     return given
 
 
 def smaller_frames(
-    node: DictConfig, plugins: Sequence[str], questions: Sequence[Question], videos: Mapping[str, Video], found: Fit
+    node: DictConfig, plugins: Sequence[str], questions: Sequence[Question], views: Mapping[str, Video], found: Fit
 ) -> list[str]:
     """The override of the frames' area with which everything fits, where the answerer has one and it is enough.
 
@@ -82,7 +79,7 @@ def smaller_frames(
         node: the answerer's configuration.
         plugins: as in :func:`pipeline.config.build`.
         questions: all of the run.
-        videos: by path: those that can be read.
+        views: by question id: what it may see of its video.
         found: what does not fit as configured.
     """
     if node.get("max_pixels") is None or node.get("frame_size") is not None:
@@ -101,7 +98,7 @@ def smaller_frames(
         words = {load.question_id: load.words for load in found.loads}
         budget = max(load.frames for load in found.loads)
         here = [question for question in questions if question.id in words]
-        tried = fit(here, videos, budget, found.limits, answerer, words, found.answer_tokens, found.exact_words)
+        tried = fit(here, views, budget, found.limits, answerer, words, found.answer_tokens, found.exact_words)
         if not tried.over:
             return [f"answerer.max_pixels={pixels}"]
     return []

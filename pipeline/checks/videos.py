@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.checks import Finding, Level
-from pipeline.domain import Question
-from pipeline.errors import MissingVideoError, VideoError
+from pipeline.domain import Question, Video
+from pipeline.errors import MissingVideoError, StretchError, VideoError
 from pipeline.progress import track
 from pipeline.video import Reader
 from pipeline.video.probing import Probe
+from pipeline.video.stretch import stretch
 
 THREADS = 16
 """Looking at a file is waiting for the disk, and hashing it lets other threads run."""
@@ -32,6 +34,8 @@ class Videos:
     """By path: the others."""
     short: Mapping[str, str]
     """By path: those that can be read and are shorter than they should be, and by how much."""
+    views: Mapping[str, Video]
+    """By question id: what it may see of its video; questions whose part is not there are left out."""
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -62,6 +66,7 @@ def look_at_all(questions: Sequence[Question], reader: Reader, durations: Mappin
         probes=probes,
         failed={path: error for path, error in found.items() if isinstance(error, VideoError)},
         short={path: why for path, why in short.items() if why},
+        views=_views(questions, probes),
     )
 
 
@@ -124,16 +129,25 @@ def _missing_part(probe: Probe, annotated: float | None, questions: Sequence[Que
         return f"the file ends at {probe.readable:.1f} s of the {duration:.1f} s that it announces"
     if annotated is not None and duration < annotated - max(SHORTER, SHORTER_SHARE * annotated):
         return f"{duration:.1f} s, and the annotations say {annotated:.1f} s"
-    spans = [
-        (span.start, question)
-        for question in questions
-        for span in (*(question.evidence or ()), *([question.span] if question.span else []))
-    ]
-    beyond = [(start, question) for start, question in spans if start > duration + SHORTER]
-    if beyond:
-        start, question = max(beyond, key=lambda pair: pair[0])
-        return f"{duration:.1f} s, and the question {question.id} is about second {start:.1f}"
+    starts = [(span.start, question.id) for question in questions for span in question.evidence or ()]
+    latest, question_id = max(starts, default=(0.0, ""))
+    if latest > duration + SHORTER:
+        return f"{duration:.1f} s, and the question {question_id} is about second {latest:.1f}"
+    for question in questions:
+        try:
+            stretch(probe.video, question.span)
+        except StretchError as error:
+            return f"{error.problem}: question {question.id}"
     return ""
+
+
+def _views(questions: Sequence[Question], probes: Mapping[str, Probe]) -> dict[str, Video]:
+    views = {}
+    for question in questions:
+        if question.video in probes:
+            with suppress(StretchError):
+                views[question.id] = stretch(probes[question.video].video, question.span)
+    return views
 
 
 def _of_questions(paths: Sequence[str], questions: Sequence[Question]) -> int:

@@ -23,11 +23,12 @@ from pipeline.checks.plan import Plan, planned
 from pipeline.checks.rendering import show
 from pipeline.checks.report import Names, Report, as_json
 from pipeline.commands.questions import asked_of
-from pipeline.commands.run import surroundings
+from pipeline.commands.run import check_second_stage, surroundings
 from pipeline.config import build, run_folder
 from pipeline.domain import Question, SubtitleLine, Video
 from pipeline.errors import InputError, PipelineError
 from pipeline.samplers import HoldsPrefix, Sampler
+from pipeline.subtitles import SubtitleChoice
 
 OWN_KEYS = ("hydra", "json", "speed")
 """What this verb has and ``gens evaluate`` has not."""
@@ -59,15 +60,18 @@ def checked(config: DictConfig) -> Report:
 
     looked = videos.look_at_all(questions, around.reader, _durations(benchmark))
     found += videos.findings(looked, questions)
-    seen = {path: probe.video for path, probe in looked.probes.items()}
     found += material.image_findings(questions)
-    lines, spoken = _subtitles(config, questions, seen, policy.budget, found)
+    lines, spoken = _subtitles(around.subtitles, questions, looked, policy.budget, found)
 
-    plan = _plan(questions, seen, sampler, around.cache, found)
-    fit = _fit(config, questions, seen, policy.budget, answerer, lines, found)
+    plan = _plan(questions, looked.views, sampler, around.cache, found)
+    fit = _fit(config, questions, looked.views, policy.budget, answerer, lines, found)
     if fit is not None and fit.over:
-        smaller = stage_two.smaller_frames(config.answerer, config.plugins, questions, seen, fit)
+        smaller = stage_two.smaller_frames(config.answerer, config.plugins, questions, looked.views, fit)
         found += limits.findings(fit, policy.budget, around.over_limit, smaller)
+    try:
+        check_second_stage(answerer, around)  # a key or a package that is missing, a form that has no place for words
+    except PipelineError as error:
+        found.append(_fatal(error))
     machine = this_machine()
     held = _memory(config, sampler, answerer, fit, machine, found)
 
@@ -94,29 +98,32 @@ def _durations(benchmark: Benchmark) -> Mapping[str, float]:
 
 
 def _subtitles(
-    config: DictConfig, questions: Sequence[Question], seen: Mapping[str, Video], budget: int, found: list[Finding]
+    choice: SubtitleChoice,
+    questions: Sequence[Question],
+    looked: videos.Videos,
+    budget: int,
+    found: list[Finding],
 ) -> tuple[dict[str, tuple[SubtitleLine, ...]], str]:
     """The lines that go with each question, and a word on them all."""
-    choice = config.get("subtitles", "none")
-    if choice == "none":
+    if choice is SubtitleChoice.NONE:
         return {}, "not given to the answerer"
-    spoken = material.read_subtitles(questions, seen)
+    spoken = material.read_subtitles(questions, {path: probe.video for path, probe in looked.probes.items()})
     found += material.subtitle_findings(spoken, questions)
     return (
-        stage_two.given_lines(questions, seen, spoken.lines, choice, budget),
+        stage_two.given_lines(looked.views, spoken.lines, choice, budget),
         f"{choice}; {len(spoken.lines)} questions have some, {len(spoken.failed)} files cannot be read",
     )
 
 
 def _plan(
     questions: Sequence[Question],
-    seen: Mapping[str, Video],
+    views: Mapping[str, Video],
     sampler: Sampler,
     cache: RelevanceCache,
     found: list[Finding],
 ) -> Plan | None:
     try:
-        return planned(questions, seen, sampler, cache)
+        return planned(questions, views, sampler, cache)
     except PipelineError as error:
         found.append(_fatal(error))
         return None
@@ -125,7 +132,7 @@ def _plan(
 def _fit(
     config: DictConfig,
     questions: Sequence[Question],
-    seen: Mapping[str, Video],
+    views: Mapping[str, Video],
     budget: int,
     answerer: Answerer,
     lines: Mapping[str, tuple[SubtitleLine, ...]],
@@ -133,14 +140,10 @@ def _fit(
 ) -> Fit | None:
     room = int(config.answerer.get("max_new_tokens") or 0)
     try:
-        fit = stage_two.fitted(questions, seen, budget, answerer, room, lines)
+        fit = stage_two.fitted(questions, views, budget, answerer, room, lines)
     except PipelineError as error:
         found.append(_fatal(error))
         return None
-    try:
-        answerer.identity()  # a key or a package that is missing
-    except PipelineError as error:
-        found.append(_fatal(error))
     return fit
 
 

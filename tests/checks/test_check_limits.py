@@ -46,7 +46,7 @@ def test_what_is_said_to_fit_does_fit(tmp_path: Path, name: str, write: Callable
     answerer = build(config.answerer, "answerer")
     for height, width in ((360, 640), (720, 1280)):
         video = film(height=height, width=width)
-        found = stage_two.fitted([QUESTION], {"film.mp4": video}, 4000, answerer, config.answerer.max_new_tokens, {})
+        found = stage_two.fitted([QUESTION], {"q": video}, 4000, answerer, config.answerer.max_new_tokens, {})
         (load,) = found.loads
         pixels = np.broadcast_to(np.zeros((1, 1, 3), np.uint8), (height, width, 3))
         frames = tuple(Frame(float(second), second, pixels) for second in range(load.fitting * 2))
@@ -58,7 +58,7 @@ def test_what_is_said_to_fit_does_fit(tmp_path: Path, name: str, write: Callable
 
 def counted(words: int, frames: int, budget: int, context: int, cap: int | None = None) -> limits.Fit:
     told = AnswererLimits(context, 100, cap, "")
-    return limits.fit([QUESTION], {"film.mp4": film(frames)}, budget, told, None, {"q": words}, 50, True)
+    return limits.fit([QUESTION], {"q": film(frames)}, budget, told, None, {"q": words}, 50, True)
 
 
 def test_a_short_video_fits_any_budget() -> None:
@@ -91,7 +91,7 @@ def test_words_that_leave_no_room_cannot_be_cut() -> None:
 def test_half_the_pixels_are_offered_where_they_are_enough(tmp_path: Path) -> None:
     config = configured("qwen2_vl_7b", write_qwen2_vl(tmp_path / "model"))
     answerer = build(config.answerer, "answerer")
-    videos = {"film.mp4": film(height=720, width=1280)}
+    videos = {"q": film(height=720, width=1280)}
     found = stage_two.fitted([QUESTION], videos, 100, answerer, 128, {})
     assert len(found.over) == 1
     offered = stage_two.smaller_frames(config.answerer, (), [QUESTION], videos, found)
@@ -105,8 +105,7 @@ def test_subtitles_count_as_words(tmp_path: Path) -> None:
     answerer = build(config.answerer, "answerer")
     lines = tuple(SubtitleLine(second, second + 1, "red green blue yellow") for second in range(3000))
     bare, told = (
-        stage_two.fitted([QUESTION], {"film.mp4": film()}, 64, answerer, 128, given).loads[0]
-        for given in ({}, {"q": lines})
+        stage_two.fitted([QUESTION], {"q": film()}, 64, answerer, 128, given).loads[0] for given in ({}, {"q": lines})
     )
     assert told.words > bare.words + 3000 * 4
     assert told.fitting < bare.fitting

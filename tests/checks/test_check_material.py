@@ -10,6 +10,7 @@ from made import write_cut_video, write_video
 
 from pipeline.checks import Level, material, stage_two, videos
 from pipeline.domain import Question, Span, Subtitles
+from pipeline.subtitles import SubtitleChoice
 from pipeline.video.remembering import RememberingReader
 
 
@@ -62,7 +63,7 @@ def test_a_benchmark_without_any_video_cannot_run(films: Path) -> None:
         ({}, {"whole.mp4": 60.0}, "annotations say 60.0 s"),
         ({"evidence": (Span(9, 11),)}, {}, ""),
         ({"evidence": (Span(2, 3), Span(40, 41))}, {}, "about second 40.0"),
-        ({"span": Span(100, 200)}, {}, "about second 100.0"),
+        ({"span": Span(100, 200)}, {}, "question whole-0"),
     ],
 )
 def test_a_video_is_too_short_for_what_is_asked(
@@ -94,7 +95,8 @@ def test_subtitles_are_read_and_what_is_wrong_is_told(films: Path, tmp_path: Pat
     questions = [
         ask(film, number, subtitles=Subtitles(str(file)) if file else None) for number, file in enumerate(files)
     ]
-    seen = {path: probe.video for path, probe in look(questions).probes.items()}
+    looked = look(questions)
+    seen, views = {path: probe.video for path, probe in looked.probes.items()}, looked.views
     spoken = material.read_subtitles(questions, seen)
     found = material.subtitle_findings(spoken, questions)
     assert [(finding.level, finding.problem) for finding in found] == [
@@ -103,12 +105,12 @@ def test_subtitles_are_read_and_what_is_wrong_is_told(films: Path, tmp_path: Pat
         (Level.NOTE, "questions without subtitles, which are asked without: 1"),
     ]
     given = {
-        choice: [line.text for line in stage_two.given_lines(questions, seen, spoken.lines, choice, 4)["whole-0"]]
-        for choice in ("full", "at_frames")
+        choice.value: [line.text for line in stage_two.given_lines(views, spoken.lines, choice, 4)["whole-0"]]
+        for choice in (SubtitleChoice.FULL, SubtitleChoice.AT_FRAMES)
     }
     # Four frames of ten seconds: 1.25, 3.75, 6.25 and 8.75.
     assert given == {"full": ["hello there", "bye"], "at_frames": ["hello there", "bye"]}
-    assert stage_two.given_lines(questions, seen, spoken.lines, "at_frames", 1)["whole-0"] == ()
+    assert stage_two.given_lines(views, spoken.lines, SubtitleChoice.AT_FRAMES, 1)["whole-0"] == ()
 
 
 def test_a_benchmark_without_subtitles_is_told_so(films: Path) -> None:
@@ -134,3 +136,12 @@ def test_probes_are_shared_between_check_and_run(films: Path, tmp_path: Path) ->
     videos.look_at_all(questions, reader, {})
     kept = [json.loads(path.read_text()) for path in tmp_path.rglob("*.json")]
     assert [probe["video"]["path"] for probe in kept] == [str(films / "whole.mp4")]
+
+
+def test_a_question_that_may_see_a_part_is_planned_over_that_part(films: Path) -> None:
+    whole, part = ask(films / "whole.mp4"), ask(films / "whole.mp4", 1, span=Span(0, 4))
+    beyond = ask(films / "whole.mp4", 2, span=Span(30, 40))
+    views = look([whole, part, beyond]).views
+    assert set(views) == {whole.id, part.id}
+    assert (views[whole.id].duration, views[part.id].duration) == (10.0, 4.0)
+    assert views[part.id].fingerprint != views[whole.id].fingerprint
