@@ -19,7 +19,7 @@ import torch
 import transformers
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-from pipeline.inference.shared_prefix import continue_greedily, prefill
+from pipeline.inference.shared_prefix import Branches, continue_greedily, prefill
 
 IMAGE, START, END = 151655, 151652, 151653
 GRID = (1, 8, 8)  # patches of a frame of 112 x 112 pixels
@@ -101,8 +101,7 @@ def main() -> None:
             prefix = prefill(model, embeddings, positions)
         return continue_greedily(
             model,
-            prefix,
-            suffixes,
+            [Branches(prefix, suffixes)],
             end_tokens=frozenset(),
             is_complete=lambda _: False,
             max_new_tokens=arguments.tokens,

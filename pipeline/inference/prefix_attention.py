@@ -1,4 +1,4 @@
-"""Attention of many sequences that begin with the same tokens, whose keys and values exist once.
+"""Attention of many sequences, of which groups begin with the same tokens, whose keys and values exist once.
 
 A stock cache has a batch dimension: for Q questions about one window it would hold the frames Q times, and read them Q
 times for each token. Here the rows of all questions are the rows of one matrix that meets the shared keys in one
@@ -35,6 +35,15 @@ class PrefixStates:
         return self.keys[0].shape[1]
 
 
+@dataclass(frozen=True)
+class Prefixes:
+    """What the rows of a batch begin with."""
+
+    states: tuple[PrefixStates, ...]
+    rows: tuple[int, ...]
+    """How many rows of the batch begin with each: first all of the first, and so on; may be 0."""
+
+
 def register() -> None:
     """Make the attention known to transformers. Again and again does no harm."""
     from transformers import AttentionInterface
@@ -50,12 +59,18 @@ def _forward(
     attention_mask: torch.Tensor,
     *,
     scaling: float,
-    prefix: PrefixStates,
+    prefixes: Prefixes,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """The signature that transformers' attention modules call; ``prefix`` comes through the model's ``forward``."""
+    """The signature that transformers' attention modules call; ``prefixes`` come through the model's ``forward``."""
     layer: int = module.layer_idx  # type: ignore[assignment]
-    out = attend(query, prefix.keys[layer], prefix.values[layer], key, value, attention_mask, scaling)
+    rows = zip(*(torch.split(tensor, list(prefixes.rows)) for tensor in (query, key, value, attention_mask)), strict=True)
+    parts = [
+        attend(q, states.keys[layer], states.values[layer], k, v, mask, scaling)
+        for states, (q, k, v, mask) in zip(prefixes.states, rows, strict=True)
+        if len(q)
+    ]
+    out = torch.cat(parts) if len(parts) > 1 else parts[0]
     return out.transpose(1, 2).contiguous(), None
 
 

@@ -10,9 +10,10 @@ attention is exchanged.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -50,18 +51,26 @@ class Continuation:
     """It ended by itself; false if the token limit cut it."""
 
 
+_COLUMNS_AT_ONCE = 512
+"""Of long suffixes so many tokens a row are read in one call: their scores against the prefix are held."""
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
 IsComplete = Callable[[Sequence[int]], bool]
 """Whether tokens written so far are all that is wanted, though the model did not end."""
 
 
 @torch.inference_mode()
-def prefill(model: PreTrainedModel, embeddings: torch.Tensor, positions: torch.Tensor) -> Prefix:
+def prefill(
+    model: PreTrainedModel, embeddings: torch.Tensor, positions: torch.Tensor, beside: Mapping[str, Any] = _NOTHING
+) -> Prefix:
     """Read the shared beginning of prompts.
 
     Args:
         model: with a text decoder and output embeddings.
         embeddings: ``[1, tokens, hidden size]``, images already in place.
         positions: as the model's decoder takes them: ``[1, tokens]``, or ``[3, 1, tokens]`` for M-RoPE.
+        beside: what else its decoder takes with images.
 
     Raises:
         CheckpointError: some layer keeps less than all of the past.
@@ -71,36 +80,43 @@ def prefill(model: PreTrainedModel, embeddings: torch.Tensor, positions: torch.T
 
     decoder = model.get_decoder()
     cache = DynamicCache(config=decoder.config)
-    decoder(inputs_embeds=embeddings, position_ids=positions, past_key_values=cache, use_cache=True)
+    decoder(inputs_embeds=embeddings, position_ids=positions, past_key_values=cache, use_cache=True, **beside)
     layers: list[Any] = cache.layers
     if any(type(layer) is not DynamicLayer for layer in layers):
         raise CheckpointError(
             f"{type(model).__name__} with sliding or linear attention layers cannot share a prefix among questions.",
-            "Take a checkpoint whose config.json has use_sliding_window: false: sampler.checkpoint.source=...",
+            "Take a checkpoint whose config.json has use_sliding_window: false, by its checkpoint.source=...",
         )
     states = PrefixStates(tuple(layer.keys[0] for layer in layers), tuple(layer.values[0] for layer in layers))
     return Prefix(states, int(positions.max()) + 1)
 
 
+@dataclass(frozen=True)
+class Branches:
+    """Prompts that share their beginning."""
+
+    prefix: Prefix
+    suffixes: Sequence[Sequence[int]]
+    """Token ids of text behind the prefix, one sequence a prompt; none is empty, and lengths may differ."""
+
+
 @torch.inference_mode()
 def continue_greedily(
     model: PreTrainedModel,
-    prefix: Prefix,
-    suffixes: Sequence[Sequence[int]],
+    branches: Sequence[Branches],
     *,
     end_tokens: frozenset[int],
     is_complete: IsComplete,
     max_new_tokens: int,
 ) -> list[Continuation]:
-    """Append to ``prefix`` each suffix, and to each of these the most likely tokens.
+    """Append to each prefix its suffixes, and to each of these the most likely tokens.
 
-    All suffixes are decoded together, and those that are finished leave the batch. Memory beyond the prefix grows with
-    the number of suffixes times the length of what is appended.
+    All suffixes of all prefixes are decoded together, and those that are finished leave the batch. Memory beyond the
+    prefixes grows with the number of suffixes times the length of what is appended.
 
     Args:
-        model: the one that read ``prefix``.
-        prefix: what all prompts begin with.
-        suffixes: token ids of text, not empty; they need not be equally long.
+        model: the one that read the prefixes.
+        branches: at least one.
         end_tokens: each ends a continuation.
         is_complete: asked after every other token, with the tokens of one continuation.
         max_new_tokens: above 0.
@@ -108,10 +124,11 @@ def continue_greedily(
     Returns:
         One continuation a suffix, in their order.
     """
+    suffixes = [suffix for each in branches for suffix in each.suffixes]
     written: list[list[int]] = [[] for _ in suffixes]
     finished = [False] * len(suffixes)
     with _attention_over_prefix(model):
-        batch = _Batch(model, prefix, suffixes)
+        batch = _Batch(model, branches)
         for still_allowed in range(max_new_tokens - 1, -1, -1):
             tokens = batch.most_likely()
             staying = []
@@ -129,30 +146,35 @@ def continue_greedily(
 
 
 class _Batch:
-    """The unfinished sequences: what each adds to the prefix, as keys and values, and the state of its last token."""
+    """The unfinished sequences: what each adds to its prefix, as keys and values, and the state of its last token."""
 
-    def __init__(self, model: PreTrainedModel, prefix: Prefix, suffixes: Sequence[Sequence[int]]) -> None:
+    def __init__(self, model: PreTrainedModel, branches: Sequence[Branches]) -> None:
         from transformers import DynamicCache
 
+        suffixes = [suffix for each in branches for suffix in each.suffixes]
         self.sequences = list(range(len(suffixes)))
         self._decoder = model.get_decoder()
         self._embed = model.get_input_embeddings()
         self._head = model.get_output_embeddings()
-        self._prefix = prefix
+        self._states = tuple(each.prefix.states for each in branches)
+        self._prefix_of = [place for place, each in enumerate(branches) for _ in each.suffixes]
         self._cache = DynamicCache()
         self._device = self._embed.weight.device
 
         # Padding stands between prefix and suffix, so that all suffixes end, and go on, in the same column.
         width = max(len(suffix) for suffix in suffixes)
         padding = [width - len(suffix) for suffix in suffixes]
-        ids = [[suffix[0]] * pad + list(suffix) for suffix, pad in zip(suffixes, padding, strict=True)]
+        padded = [[suffix[0]] * pad + list(suffix) for suffix, pad in zip(suffixes, padding, strict=True)]
+        ids = torch.tensor(padded, device=self._device)
         self._seen = torch.arange(width, device=self._device) >= torch.tensor(padding, device=self._device)[:, None]
         causal = torch.ones(width, width, dtype=torch.bool, device=self._device).tril()
-        positions = prefix.next_position + (self._seen.cumsum(1) - 1).clamp(min=0)
+        mask = causal & self._seen[:, None, None, :]
+        firsts = torch.tensor([branches[place].prefix.next_position for place in self._prefix_of], device=self._device)
+        positions = firsts[:, None] + (self._seen.cumsum(1) - 1).clamp(min=0)
         self._next_positions = positions[:, -1:] + 1
-        self._last = self._read(
-            torch.tensor(ids, device=self._device), causal & self._seen[:, None, None, :], positions
-        )
+        for start in range(0, width, _COLUMNS_AT_ONCE):
+            end = min(start + _COLUMNS_AT_ONCE, width)
+            self._last = self._read(ids[:, start:end], mask[:, :, start:end, :end], positions[:, start:end])
 
     def most_likely(self) -> list[int]:
         """The next token of each sequence."""
@@ -166,6 +188,7 @@ class _Batch:
             return
         chosen = torch.tensor(rows, device=self._device)
         self.sequences = [self.sequences[row] for row in rows]
+        self._prefix_of = [self._prefix_of[row] for row in rows]
         self._seen = self._seen[chosen]
         self._next_positions = self._next_positions[chosen]
         for layer in self._cache.layers:
@@ -179,13 +202,14 @@ class _Batch:
         self._next_positions = self._next_positions + 1
 
     def _read(self, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        rows = tuple(self._prefix_of.count(place) for place in range(len(self._states)))
         output = self._decoder(
             inputs_embeds=self._embed(ids),
             attention_mask=mask,
             position_ids=positions,
             past_key_values=self._cache,
             use_cache=True,
-            prefix=self._prefix.states,
+            prefixes=prefix_attention.Prefixes(self._states, rows),
         )
         last: torch.Tensor = output.last_hidden_state[:, -1]
         return last

@@ -61,5 +61,9 @@ def load_qwen3(checkpoint: Checkpoint) -> Any:
     """
     from transformers import Qwen3VLForConditionalGeneration, Qwen3VLMoeForConditionalGeneration
 
+    from pipeline.models.frames_at_once import attend_frames_at_once
+
     classes = {QWEN3_VL: Qwen3VLForConditionalGeneration, QWEN3_VL_MOE: Qwen3VLMoeForConditionalGeneration}
-    return load(classes[family(checkpoint)], checkpoint)
+    model: Any = load(classes[family(checkpoint)], checkpoint)
+    attend_frames_at_once(model.model.visual)
+    return model

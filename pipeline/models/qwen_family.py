@@ -42,12 +42,14 @@ def context_tokens(checkpoint: Checkpoint) -> int:
 
 
 def load_qwen(checkpoint: Checkpoint) -> Any:
-    """The model, with right positions for text after a video."""
+    """The model, with right positions for text after a video, and frames of one size looked at in one call."""
     from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2VLForConditionalGeneration
 
+    from pipeline.models.frames_at_once import attend_frames_at_once
     from pipeline.models.qwen_positions import correct_positions
 
     classes = {QWEN2_VL: Qwen2VLForConditionalGeneration, QWEN2_5_VL: Qwen2_5_VLForConditionalGeneration}
     model: Any = load(classes[family(checkpoint)], checkpoint)
     correct_positions(model)
+    attend_frames_at_once(model.model.visual)
     return model

@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.inference.closing import JsonIsClosed
 from pipeline.inference.greedy import Generated, end_tokens
-from pipeline.inference.shared_prefix import Prefix, continue_greedily
+from pipeline.inference.shared_prefix import Branches, Prefix, continue_greedily
 
 
 class JsonWriter:
@@ -33,8 +33,7 @@ class JsonWriter:
         """
         written = continue_greedily(
             self._model,
-            prefix,
-            suffixes,
+            [Branches(prefix, suffixes)],
             end_tokens=self._end_tokens,
             is_complete=self._json_is_closed,
             max_new_tokens=max_new_tokens,

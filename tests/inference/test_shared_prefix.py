@@ -12,7 +12,7 @@ from tiny import write_llava_onevision, write_qwen2_5_vl, write_qwen2_vl
 
 from pipeline.errors import CheckpointError
 from pipeline.inference.prefix_attention import attend
-from pipeline.inference.shared_prefix import Continuation, Prefix, continue_greedily, prefill
+from pipeline.inference.shared_prefix import Branches, Continuation, Prefix, continue_greedily, prefill
 
 FRAMES, SIDE = 6, 4  # an image of 4 x 4 patches is 4 tokens
 NEW = 24
@@ -65,8 +65,7 @@ class Reference:
     ) -> list[Continuation]:
         return continue_greedily(
             self.model,
-            prefix or self.prefix(),
-            suffixes,
+            [Branches(prefix or self.prefix(), suffixes)],
             end_tokens=frozenset(ends),
             is_complete=is_complete,
             max_new_tokens=new,
@@ -160,12 +159,44 @@ def test_a_decoder_without_m_rope(tmp_path: Path) -> None:
     suffixes = [[30, 31, 32], [40, 41, 42, 43, 44, 45]]
     prefix = prefill(model, model.get_input_embeddings()(start), torch.arange(40)[None])
     together = continue_greedily(
-        model, prefix, suffixes, end_tokens=frozenset(), is_complete=lambda tokens: False, max_new_tokens=NEW
+        model,
+        [Branches(prefix, suffixes)],
+        end_tokens=frozenset(),
+        is_complete=lambda tokens: False,
+        max_new_tokens=NEW,
     )
     model.generation_config = GenerationConfig(eos_token_id=None, pad_token_id=0, do_sample=False)
     for suffix, given in zip(suffixes, together, strict=True):
         prompt = torch.cat([start, torch.tensor([suffix])], dim=1)
         assert list(given.tokens) == model.generate(prompt, max_new_tokens=NEW)[0, prompt.shape[1] :].tolist()
+
+
+def test_prompts_with_different_beginnings_are_decoded_together(reference: Reference) -> None:
+    """Prefixes of different lengths, one of them with a single prompt, and each ends in its own time."""
+    own, suffixes = reference.start, reference.suffixes
+    pictures = reference.prefix()
+    embed = reference.model.get_input_embeddings()
+    branches = [
+        Branches(pictures, suffixes[:2]),
+        Branches(
+            prefill(reference.model, embed(torch.tensor([[*range(40, 52)]])), torch.arange(12)[None]), suffixes[2:3]
+        ),
+        Branches(prefill(reference.model, embed(torch.tensor([own[:5]])), torch.arange(5)[None]), suffixes[3:4]),
+    ]
+    alone = [reference.together(list(each.suffixes), ends=[0], prefix=each.prefix) for each in branches]
+    ends = [alone[1][0].tokens[7], alone[0][1].tokens[3]]
+    expected = [one for each in branches for one in reference.together(list(each.suffixes), ends, prefix=each.prefix)]
+    given = continue_greedily(
+        reference.model, branches, end_tokens=frozenset(ends), is_complete=lambda _: False, max_new_tokens=NEW
+    )
+    assert given == expected
+    assert len({len(one.tokens) for one in given}) > 1
+
+
+def test_a_long_suffix_is_read_in_parts(reference: Reference, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = reference.together(reference.suffixes, ends=[0])
+    monkeypatch.setattr("pipeline.inference.shared_prefix._COLUMNS_AT_ONCE", 7)
+    assert reference.together(reference.suffixes, ends=[0]) == expected
 
 
 def test_sliding_attention_is_refused() -> None:

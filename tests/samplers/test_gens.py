@@ -204,7 +204,7 @@ def test_all_questions_share_decoding_vision_and_prefix(
         seen += args[0].shape[0] if args else kwargs["hidden_states"].shape[0]
 
     def count_prefixes(module: Any, args: Any, kwargs: Any) -> None:
-        if kwargs["inputs_embeds"].shape[1] > 1 and "prefix" not in kwargs:
+        if kwargs["inputs_embeds"].shape[1] > 1 and "prefixes" not in kwargs:
             prefixes.append(kwargs["inputs_embeds"].shape[1])
 
     model = sampler._backbone._model
@@ -431,12 +431,13 @@ class SmallMemory:
             self.pictures_seen += patches.shape[0] // 16
 
         def decoder(module: Any, args: Any, kwargs: Any) -> None:
-            embeddings, prefix = kwargs["inputs_embeds"], kwargs.get("prefix")
-            if prefix is None:
+            embeddings, prefixes = kwargs["inputs_embeds"], kwargs.get("prefixes")
+            if prefixes is None:
                 self._failed_attempts_are_gone()
                 self._allocate(embeddings.shape[1] > length, embeddings)
-            elif prefix.length >= long_window:
-                self._allocate(embeddings.shape[0] > rows or embeddings.shape[1] > suffix, embeddings, prefix.keys[0])
+            elif prefixes.states[0].length >= long_window:
+                held = prefixes.states[0].keys[0]
+                self._allocate(embeddings.shape[0] > rows or embeddings.shape[1] > suffix, embeddings, held)
 
         backbone._model.model.visual.register_forward_pre_hook(tower, with_kwargs=True)
         backbone._model.get_decoder().register_forward_pre_hook(decoder, with_kwargs=True)

@@ -211,7 +211,7 @@ def test_decoding_vision_and_prefix_are_shared(
     prefixes: list[int] = []
 
     def count_prefixes(_: Any, args: Any, kwargs: Any) -> None:
-        if kwargs["inputs_embeds"].shape[1] > 1 and "prefix" not in kwargs:
+        if kwargs["inputs_embeds"].shape[1] > 1 and "prefixes" not in kwargs:
             prefixes.append(kwargs["inputs_embeds"].shape[1])
 
     model = sampler._backbone._model  # type: ignore[attr-defined]
@@ -244,7 +244,7 @@ def test_a_window_that_does_not_fit_is_read_as_two(checkpoint: Path, opened: Ope
     halved = sampler_of(checkpoint, "window.on_out_of_memory=halve", "window.smallest_half=2")
 
     def full(_: Any, args: Any, kwargs: Any) -> None:
-        if "prefix" not in kwargs and kwargs["inputs_embeds"].shape[1] > 3 * 128:
+        if "prefixes" not in kwargs and kwargs["inputs_embeds"].shape[1] > 3 * 128:
             torch.empty(2**52)
 
     halved._backbone._model.get_decoder().register_forward_pre_hook(full, with_kwargs=True)  # type: ignore[attr-defined]
