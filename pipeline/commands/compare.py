@@ -80,6 +80,13 @@ def _of_samples(file: Path, questions: Sequence[Question], key: str, choice: str
             f" {found.unmatched[0]} for one; the run has {len(questions)} questions",
             "compare over those in both with questions=common, or name a run over the same benchmark and limit",
         )
+    if found.unclear and choice == "same":
+        raise InputError(
+            f"{len(found.unclear)} rows may be of several questions, which have the same words: {found.unclear[0]},"
+            " for one",
+            "compare with a run over the file that lmms-eval read, whole and in its order (for MLVU the re-pack"
+            " sy1998/MLVU_dev), so that the row's number tells; or leave them out with questions=common",
+        )
     return RunArtefacts(str(file), answers=found.rows, asked=tuple(row.question for row in found.rows))
 
 

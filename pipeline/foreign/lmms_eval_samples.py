@@ -70,6 +70,8 @@ class Samples:
     rows: tuple[AnswerRow, ...]
     unmatched: tuple[str, ...]
     """Where the rows stand that are of none of the questions."""
+    unclear: tuple[str, ...]
+    """Where the rows stand that may be of several, which have the same words."""
 
 
 def read_samples(file: Path, questions: Sequence[Question], override: str) -> Samples:
@@ -81,19 +83,31 @@ def read_samples(file: Path, questions: Sequence[Question], override: str) -> Sa
         override: the key that names the file, for the error.
 
     Raises:
-        InputError: the file is no samples file; two rows are of one question; a row could be of several; or a row's
-            right option is another one than the question's.
+        InputError: the file is no samples file; two rows have the id of one question; or a row's right option is
+            another one than the question's.
     """
     read = [_row(value, where) for where, value in read_entries(file, override)]
-    found = _Questions(questions).find(read)
-    twice = [id for id, count in Counter(each.id for each in found if each).items() if count > 1]
+    known = _Questions(questions)
+    by_id = [(row, known.with_id(row)) for row in read]
+    twice = [id for id, count in Counter(each.id for _, each in by_id if each).items() if count > 1]
     if twice:
         raise InputError(
             f"{file} has {len(twice)} questions with more than one row, {twice[0]!r} for one",
             f"name the samples file of one run and one task: {override}=...",
         )
-    rows = tuple(_answer(row, question, file) for row, question in zip(read, found, strict=True) if question)
-    return Samples(rows, tuple(row.where for row, question in zip(read, found, strict=True) if not question))
+    named = {row.where: [question] for row, question in by_id if question}
+    found = named | known.with_words([row for row in read if row.where not in named])
+    claims = Counter(each.id for candidates in found.values() for each in candidates)
+    clear = {
+        where: candidates[0]
+        for where, candidates in found.items()
+        if len(candidates) == 1 and claims[candidates[0].id] == 1
+    }
+    return Samples(
+        rows=tuple(_answer(row, clear[row.where], file) for row in read if row.where in clear),
+        unmatched=tuple(row.where for row in read if not found[row.where]),
+        unclear=tuple(row.where for row in read if found[row.where] and row.where not in clear),
+    )
 
 
 @dataclass(frozen=True)
@@ -154,23 +168,16 @@ class _Questions:
         self._by_id = {question.id: question for question in questions}
         self._keys = {question.id: _key(_words(question)) for question in questions}
 
-    def find(self, rows: Sequence[_Row]) -> list[Question | None]:
-        """The question of each row, or none.
-
-        Raises:
-            InputError: the words of a row are those of several questions, and its number does not tell which.
-        """
-        found = [self._with_id(row) for row in rows]
-        without = [row for row, question in zip(rows, found, strict=True) if question is None]
-        numbered = [row for row in without if row.sample.doc_id < len(self._ordered)]
-        in_order = numbered != [] and all(self._at_its_number(row) for row in numbered)
-        return [
-            question or (self._at_its_number(row) if in_order else self._with_words(row))
-            for row, question in zip(rows, found, strict=True)
-        ]
-
-    def _with_id(self, row: _Row) -> Question | None:
+    def with_id(self, row: _Row) -> Question | None:
+        """The question that the row names, or none."""
         return next((self._by_id[id] for id in sorted(row.ids) if id in self._by_id), None)
+
+    def with_words(self, rows: Sequence[_Row]) -> dict[str, list[Question]]:
+        """By the place of each of these rows without an id: all questions that it may be of."""
+        numbered = [row for row in rows if row.sample.doc_id < len(self._ordered)]
+        if numbered and all(self._at_its_number(row) for row in numbered):
+            return {row.where: [question] if (question := self._at_its_number(row)) else [] for row in rows}
+        return {row.where: [each for each in self._ordered if self._has_words(row, each)] for row in rows}
 
     def _at_its_number(self, row: _Row) -> Question | None:
         if not 0 <= row.sample.doc_id < len(self._ordered):
@@ -181,16 +188,6 @@ class _Questions:
     def _has_words(self, row: _Row, question: Question) -> bool:
         key = self._keys[question.id]
         return row.prompt.startswith(key) or key in row.names
-
-    def _with_words(self, row: _Row) -> Question | None:
-        candidates = [each for each in self._ordered if self._has_words(row, each)]
-        if len(candidates) > 1:
-            raise InputError(
-                f"{row.where} may be {candidates[0].id!r} or {candidates[1].id!r}: their words are the same",
-                "compare with a run over the file that lmms-eval read, whole and in its order, for MLVU the re-pack"
-                " sy1998/MLVU_dev: then the row's number tells",
-            )
-        return candidates[0] if candidates else None
 
 
 def _row(value: Any, where: str) -> _Row:

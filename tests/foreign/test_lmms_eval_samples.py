@@ -84,11 +84,13 @@ def test_a_row_is_found_by_its_words_where_its_number_is_another(tmp_path: Path)
     assert options(read(tmp_path, rows, MLVU)) == {"Q3": 0, "Q1": 0}
 
 
-def test_a_row_that_may_be_of_two_questions_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError) as error:
-        read(tmp_path, [mlvu_sample(1, "A", MLVU[0])], MLVU)
-    assert "may be 'Q0' or 'Q2': their words are the same" in error.value.problem
-    assert "sy1998/MLVU_dev" in error.value.remedy
+def test_a_row_that_may_be_of_two_questions_is_joined_to_neither(tmp_path: Path) -> None:
+    found = read(tmp_path, [mlvu_sample(1, "A", MLVU[0]), mlvu_sample(2, "A", MLVU[1], "B")], MLVU)
+    assert options(found) == {"Q1": 0}
+    assert [where.rsplit(":", 1)[1] for where in found.unclear] == ["1"]
+    # Nor where two rows have the words of the one that the run was asked.
+    both = read(tmp_path, [mlvu_sample(6, "A", MLVU[0]), mlvu_sample(7, "B", MLVU[2])], MLVU[:2])
+    assert (both.rows, len(both.unclear), both.unmatched) == ((), 2, ())
 
 
 def test_lvbench_is_found_by_its_prompt(tmp_path: Path) -> None:
