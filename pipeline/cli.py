@@ -57,7 +57,7 @@ def _as_typed(overrides: Sequence[str]) -> list[str]:
     if {"-m", "--multirun"} & set(overrides):
         return list(overrides)
     return [
-        f"{key}={_quoted(value)}" if key in ("question", "video") and not _is_quoted(value) else word
+        f"{key}={_quoted(value)}" if key in ("question", "video", "subtitles_file") and not _is_quoted(value) else word
         for word in overrides
         for key, _, value in [word.partition("=")]
     ]

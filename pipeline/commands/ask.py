@@ -21,8 +21,8 @@ from pipeline.subtitles import SubtitleChoice
 
 def run(config: DictConfig) -> int:
     """Print the answer and the moments it rests on."""
-    question = _question(config)
     around = surroundings(config)
+    question = _question(config)
     sampler = build(config.sampler, "sampler", config.plugins)
     policy = build(config.selection, "selection", config.plugins)
     answerer = build(config.answerer, "answerer", config.plugins)

@@ -13,7 +13,13 @@ from omegaconf import DictConfig
 from pipeline.config import nearest
 from pipeline.errors import ConfigError
 
-GROUPS = {"samplers": "sampler", "policies": "selection", "answerers": "answerer", "benchmarks": "benchmark"}
+GROUPS = {
+    "samplers": "sampler",
+    "policies": "selection",
+    "answerers": "answerer",
+    "prompts": "answerer/prompt",
+    "benchmarks": "benchmark",
+}
 NEEDS = ("checkpoint", "memory", "extra")
 
 

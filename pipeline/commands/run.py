@@ -75,7 +75,7 @@ def _subtitles(config: DictConfig) -> SubtitleChoice:
     choice = config.get("subtitles", SubtitleChoice.NONE.value)
     if choice not in list(SubtitleChoice):
         raise ConfigError(
-            f"subtitles={choice}: no such choice.{nearest(str(choice), SubtitleChoice)}",
+            f"subtitles={choice}: no such choice.{nearest(str(choice), map(str, SubtitleChoice))}",
             f"one of {', '.join(SubtitleChoice)}: subtitles=at_frames",
         )
     return SubtitleChoice(choice)
@@ -88,9 +88,9 @@ def check_second_stage(answerer: Answerer, around: Surroundings) -> None:
         CheckpointError: there is no checkpoint.
         ConfigError: subtitles are to go where this answerer has no place for them.
     """
-    answerer.identity()
     if around.subtitles is not SubtitleChoice.NONE and isinstance(answerer, ChecksSubtitles):
         answerer.check_subtitles()
+    answerer.identity()
 
 
 @contextmanager

@@ -56,7 +56,8 @@ class Said:
         """For the record, in one line."""
         if self.choice is SubtitleChoice.NONE:
             return ""
-        return f"subtitles {self.choice}: " + (f"{len(self.lines)} lines" if self.listed else "the question has none")
+        lines = f"{len(self.lines)} line{'' if len(self.lines) == 1 else 's'}"
+        return f"subtitles {self.choice}: {lines if self.listed else 'the question has none'}"
 
 
 class Listener:

@@ -1,0 +1,55 @@
+"""``gens ask`` with a file of subtitles and a named prompt, each in a process of its own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from made import write_video
+from test_cli import gens
+
+WORDS = ("ask", "video=clip.mp4", "question=what is it, then?", "options=[red, blue]", "sampler=uniform")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    write_video(tmp_path / "clip.mp4")
+    (tmp_path / "clip, en.srt").write_text("1\n00:00:00,000 --> 00:00:05,000\nhello\n")
+    return tmp_path
+
+
+def test_subtitles_and_a_begun_answer(home: Path) -> None:
+    named = ("answerer=qwen2_vl_micro", "answerer/prompt=mlvu_official", "subtitles=full")
+    asked = gens(*WORDS, *named, "subtitles_file=clip, en.srt", cwd=home)
+    assert asked.returncode in (0, 1), asked.stderr
+    [answers] = home.glob("runs/ask-*/answers.jsonl")
+    row = json.loads(answers.read_text())
+    assert row["answer"]["form"].endswith("; subtitles full: 1 line")
+    assert row["question"]["subtitles"] == {"path": "clip, en.srt", "start": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("words", "problem", "remedy"),
+    [
+        (("subtitles=full",), "do not go together", "subtitles_file=FILE.srt"),
+        (("subtitles=frames", "subtitles_file=clip, en.srt"), "subtitles=frames: no such choice", "at_frames"),
+        (
+            (
+                "subtitles=full",
+                "subtitles_file=clip, en.srt",
+                "answerer=llava_video_7b",
+                "answerer/prompt=longvideobench_official",
+            ),
+            "between the frames",
+            "answerer/prompt=videomme_official",
+        ),
+    ],
+)
+def test_what_cannot_be_is_told_before_anything_runs(
+    words: tuple[str, ...], problem: str, remedy: str, home: Path
+) -> None:
+    asked = gens(*WORDS, *words, cwd=home)
+    assert asked.returncode == 2
+    assert problem in asked.stderr
+    assert remedy in asked.stderr
