@@ -34,7 +34,7 @@ class Filter:
 
 @dataclass(frozen=True)
 class Choice:
-    """A label of the benchmark by which cards can be chosen."""
+    """A label of the benchmark, or a family of them, by which cards can be chosen."""
 
     label: str
     values: tuple[str, ...]
@@ -55,12 +55,17 @@ def choices(questions: Iterable[Question]) -> list[Choice]:
     labels: dict[str, set[str]] = {}
     for question in questions:
         for label, value in question.groups.items():
-            labels.setdefault(label, set()).add(value)
+            labels.setdefault(family(label), set()).add(value)
     return [
         Choice(label, tuple(sorted(values, key=in_order)))
         for label, values in labels.items()
         if 2 <= len(values) <= _MOST_CHOICES
     ]
+
+
+def family(label: str) -> str:
+    """``question_type`` of ``question_type/reasoning``: a question of several types has a label for each."""
+    return label.partition("/")[0]
 
 
 def searched(found: Sequence[Card]) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.benchmarks.intervals import Interval
 from pipeline.benchmarks.metrics import MeanRecall, Tally
 from pipeline.reports.charts import Chart, Series, Value, chart
-from pipeline.reports.choosing import in_order
+from pipeline.reports.choosing import family, in_order
 from pipeline.reports.scoreboard import RunScore
 
 MOST_CHARTS = 20
@@ -38,7 +39,7 @@ class GroupRow:
 
 @dataclass(frozen=True)
 class Group:
-    """Accuracy and evidence recall by the values of one label."""
+    """Accuracy and evidence recall by the values of one label, or family of labels."""
 
     label: str
     runs: tuple[str, ...]
@@ -67,24 +68,26 @@ def recall_chart(scores: Sequence[RunScore]) -> Chart | None:
 
 
 def groups(scores: Sequence[RunScore], names: Mapping[str, str]) -> list[Group]:
-    """One for every label that a question brings, in their order; ``names`` of the runs by run name."""
-    labels: dict[str, dict[str, int]] = {}
+    """One for every label that a question brings, in their order; ``names`` of the runs by run name.
+
+    Labels of one family are one group.
+    """
+    families: dict[str, Counter[tuple[str, str]]] = {}
     for question in {question.id: question for each in scores for question in each.run.questions}.values():
         for label, value in question.groups.items():
-            counts = labels.setdefault(label, {})
-            counts[value] = counts.get(value, 0) + 1
+            families.setdefault(family(label), Counter())[label, value] += 1
     counted = [each for each in scores if each.accuracy or each.recall]
     return [
         Group(
-            label,
+            name,
             tuple(names[each.run.name] for each in counted),
             tuple(
-                _row(label, value, values[value], counted, drawn=len(values) <= MOST_CHARTS)
-                for value in sorted(values, key=in_order)
+                _row(label, value, found[label, value], counted, drawn=len(found) <= MOST_CHARTS)
+                for label, value in sorted(found, key=lambda pair: in_order(pair[1]))
             ),
-            any(each.recall and label in each.recall.groups for each in counted),
+            any(each.recall and label in each.recall.groups for each in counted for label, _ in found),
         )
-        for label, values in labels.items()
+        for name, found in families.items()
     ]
 
 
@@ -101,7 +104,7 @@ def _row(label: str, value: str, questions: int, scores: Sequence[RunScore], dra
         for each, cell in pairs
         if each.run.budget and cell.recall and cell.recall.recall is not None
     ]
-    told = f"{label.replace('_', ' ')} {value}"
+    told = f"{family(label).replace('_', ' ')} {value}"
     return GroupRow(
         value,
         questions,

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from pipeline.artefacts.folder import REPORT_FILE
 from pipeline.reports.cards import Card, Verdict, cards, pictured, run_labels
-from pipeline.reports.choosing import choices, filters, searched
+from pipeline.reports.choosing import choices, family, filters, searched
 from pipeline.reports.costs import StageCost, stage_costs
 from pipeline.reports.curves import accuracy_chart, groups, recall_chart
 from pipeline.reports.document import environment, inlined, write_whole
@@ -50,11 +50,12 @@ _WORDS = {
     Verdict.MISSING: "no answer yet",
     Verdict.UNGRADED: "not graded",
 }
-VERDICT_FILTERS = {
+CARD_FILTERS = {
+    "family": family,
     "glyph": lambda verdict: _GLYPHS[verdict],
     "verdict_words": lambda verdict: _WORDS[verdict],
 }
-"""How templates tell a verdict: by a sign and in words."""
+"""How templates tell a label, and a verdict by a sign and in words."""
 
 
 def report_on(folders: Sequence[Path], reader: Reader, target: Path, pictures: int = THUMBNAIL_LIMIT) -> Path:
@@ -123,7 +124,7 @@ def _render(
     names = {run.name: labels[run.name] or " → ".join(filter(None, (run.sampler, run.answerer))) for run in runs}
     costs = [cost for run in runs for cost in stage_costs(run)]
     return (
-        environment(VERDICT_FILTERS)
+        environment(CARD_FILTERS)
         .get_template("page.html.j2")
         .render(
             title=runs[0].name if len(runs) == 1 else f"{len(runs)} runs",

@@ -13,15 +13,15 @@ from pipeline.benchmarks.intervals import Interval
 from pipeline.benchmarks.metrics import Accuracy
 from pipeline.domain import Question
 from pipeline.reports.cards import Card, cards, pictured, run_labels
-from pipeline.reports.choosing import Filter, choices, in_order, searched
+from pipeline.reports.choosing import Filter, choices, family, in_order, searched
 from pipeline.reports.document import environment, inlined, write_whole
 from pipeline.reports.page import (
+    CARD_FILTERS,
     PLAIN_CARDS,
     RECALL_TOLERANCE,
     THUMBNAIL_LIMIT,
     THUMBNAIL_QUALITY,
     THUMBNAIL_WIDTH,
-    VERDICT_FILTERS,
 )
 from pipeline.reports.pictures import INLINE_BYTES, hang, store
 from pipeline.reports.runs import RunArtefacts
@@ -96,7 +96,7 @@ def write_pair(
     folder = target.with_name(f"{target.stem}_files")
     gallery = hang(gather(uses, thumbnails), uses, folder.name, inline_bytes)
     text = (
-        environment(VERDICT_FILTERS)
+        environment(CARD_FILTERS)
         .get_template("paired.html.j2")
         .render(
             title="Second run against first",
@@ -161,10 +161,10 @@ def _as_wanted(row: KeyedRow, wanted: Mapping[str, Question]) -> KeyedRow:
 
 def _groups(comparison: Comparison) -> dict[str, dict[str, Difference]]:
     labels = dict.fromkeys(label for credit in comparison.first.credits for label in credit.question.groups)
-    found = {label: by_group(comparison, label) for label in labels}
-    return {
-        label: {value: rows[value] for value in sorted(rows, key=in_order)} for label, rows in found.items() if rows
-    }
+    found: dict[str, dict[str, Difference]] = {}
+    for label in labels:
+        found.setdefault(family(label), {}).update(by_group(comparison, label))
+    return {name: {value: rows[value] for value in sorted(rows, key=in_order)} for name, rows in found.items() if rows}
 
 
 def _filters(comparison: Comparison) -> list[Filter]:

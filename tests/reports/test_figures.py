@@ -16,6 +16,7 @@ from thousand import make_thousand
 from pipeline.domain import Cost, Status
 from pipeline.reports.cards import cards
 from pipeline.reports.charts import Series, Value, chart
+from pipeline.reports.choosing import choices
 from pipeline.reports.costs import stage_costs
 from pipeline.reports.curves import accuracy_chart, groups, recall_chart
 from pipeline.reports.exports import COLUMNS
@@ -133,6 +134,26 @@ def test_groups_are_counted_with_intervals_in_the_order_of_their_numbers(matrix:
         assert cell.interval.low <= (cell.tally.accuracy or 0) <= cell.interval.high
         assert cell.recall is not None
     assert durations.rows[0].accuracy is not None
+
+
+def test_labels_of_one_family_are_one_group(matrix: list[RunArtefacts]) -> None:
+    """LVBench's questions have up to three types, and count in each."""
+    run = matrix[0]
+    kinds = [{"type/a": "a", "type/b": "b"}, {"type/b": "b"}, {}]
+    questions = [replace(question, groups=kind) for question, kind in zip(run.questions, kinds * 8, strict=True)]
+    asked = {question.id: question for question in questions}
+    typed = replace(
+        run,
+        asked=tuple(questions),
+        **{
+            part: tuple(replace(row, question=asked[row.question.id]) for row in getattr(run, part))
+            for part in ("relevance", "selections", "answers")
+        },
+    )
+    (group,) = groups([score(typed, 1.0)], {run.name: ""})
+    assert (group.label, [(row.value, row.questions) for row in group.rows]) == ("type", [("a", 8), ("b", 16)])
+    assert [row.cells[0].tally.total for row in group.rows if row.cells[0].tally] == [8, 16]
+    assert [(choice.label, choice.values) for choice in choices(questions)] == [("type", ("a", "b"))]
 
 
 def test_others_count_beside_the_strict_count(sweep: Sweep, tmp_path: Path) -> None:

@@ -41,7 +41,7 @@
         const [name, runs] = mark.split(":");
         return [name, runs.split(",")];
       })),
-      groups: new Map(JSON.parse(card.dataset.groups)),
+      groups: JSON.parse(card.dataset.groups),
     }]));
     let turn = 0;
     const look = async () => {
@@ -54,8 +54,9 @@
         const runs = facts.get(card).marks.get(mark);
         return mark === "all" || (runs !== undefined && (run === "" || runs.includes(run)));
       };
-      const inGroups = (card) => choices.every((choice) =>
-        !choice.dataset.label || !choice.value || facts.get(card).groups.get(choice.dataset.label) === choice.value);
+      // A question of several types has a label for each: "question_type/reasoning".
+      const inGroups = (card) => choices.every(({ value, dataset: { label } }) => !label || !value ||
+        facts.get(card).groups.some(([name, found]) => found === value && name.split("/")[0] === label));
       const fitting = cards.filter((card) => inGroups(card) && (!wanted || words.get(card).includes(wanted)));
       const mark = form.elements.show.value;
       const visible = new Set(fitting.filter((card) => marked(card, mark)));
