@@ -31,6 +31,16 @@ from pipeline.errors import ConfigError, InputError, VideoError, with_remedy
 _MILLION = 1_000_000
 _GO_ON = {"add_generation_prompt": False, "continue_final_message": True}
 """In vLLM and SGLang: the last message is the beginning of the answer."""
+_AT_LEAST = {
+    "max_new_tokens": 1,
+    "max_frames": 1,
+    "max_request_mb": 0.001,
+    "context_tokens": 1,
+    "tokens_per_frame": 1,
+    "temperature": 0,
+}
+_LIMITS = ("max_tokens", "max_completion_tokens")
+_OWN_FIELDS = frozenset({"model", "messages", "temperature", "seed", "n", "stream", *_LIMITS, *_GO_ON})
 
 
 @dataclass(frozen=True)
@@ -96,7 +106,7 @@ class OpenAICompatible:
     """Folder where replies are kept from run to run; none: every request is made."""
 
     def __post_init__(self) -> None:
-        for name, least in (("max_new_tokens", 1), ("max_frames", 1), ("temperature", 0)):
+        for name, least in _AT_LEAST.items():
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ConfigError(f"answerer.{name}={value} is too small.", f"Take answerer.{name}={least} or more.")
@@ -106,17 +116,7 @@ class OpenAICompatible:
                 f"The prompt begins the answer, {self.prompt.answer_prefix!r}, and few servers go on from there.",
                 "If yours does (vLLM, SGLang): answerer.continues_answer=true; else answerer.prompt.answer_prefix=''",
             )
-        own = {
-            *_GO_ON,
-            "model",
-            "messages",
-            "max_tokens",
-            "max_completion_tokens",
-            "temperature",
-            "seed",
-            "n",
-            "stream",
-        }
+        own = set(_OWN_FIELDS)
         if self.form == "video":
             own |= {"media_io_kwargs", "mm_processor_kwargs"}
         if doubled := sorted(own & set(self.extra_body)):

@@ -68,6 +68,16 @@ def half(content: Any) -> Answering:
     return answer
 
 
+def cut_stream(handler: BaseHTTPRequestHandler, body: Mapping[str, Any]) -> None:
+    """A response in chunks of which the last never comes."""
+    handler.send_response(200)
+    handler.send_header("Content-Type", "application/json")
+    handler.send_header("Transfer-Encoding", "chunked")
+    handler.end_headers()
+    handler.wfile.write(b'b\r\n{"choices":\r\n')
+    handler.close_connection = True
+
+
 def hangs_up(handler: BaseHTTPRequestHandler, body: Mapping[str, Any]) -> None:
     """Nothing at all."""
     handler.close_connection = True

@@ -12,7 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from misbehaving import Answering, Heard, completion, echoes_key, fails, half, hangs_up, misbehaving, says, waits
+from misbehaving import (
+    Answering,
+    Heard,
+    completion,
+    cut_stream,
+    echoes_key,
+    fails,
+    half,
+    hangs_up,
+    misbehaving,
+    says,
+    waits,
+)
 from openai_cases import KEY, KEY_NAME, asked, made
 
 from pipeline.answerers import AnswerRequest
@@ -61,7 +73,10 @@ def test_what_passes_is_asked_again(number: int) -> None:
     assert heard.bodies[0] == heard.bodies[1]
 
 
-@pytest.mark.parametrize("failing", [hangs_up, half(completion("B"))], ids=["hangs up", "half a body"])
+BROKEN = {"hangs up": hangs_up, "half a body": half(completion("B")), "cut stream": cut_stream}
+
+
+@pytest.mark.parametrize("failing", BROKEN.values(), ids=BROKEN)
 def test_a_broken_response_is_asked_again(failing: Answering) -> None:
     answer, heard = ask([failing, GOOD])
     assert answer.option == 1
@@ -86,8 +101,7 @@ def test_retry_after_is_waited_for_and_an_hour_is_not() -> None:
         (fails(500, "the engine is dead"), 2, "500: the engine is dead, asked 2 times"),
         (fails(429, "slow down"), 2, "429: slow down"),
         (says(b"<html>busy</html>", 502, {"Retry-After": "0.01"}, "html"), 2, "502"),
-        (hangs_up, 2, "cannot be reached, or broke off"),
-        (half(completion("B")), 2, "cannot be reached, or broke off"),
+        *((broken, 2, "cannot be reached, or broke off") for broken in BROKEN.values()),
         (says(b"<html>welcome</html>", kind="html"), 1, "no chat completion"),
         (says(b"\xff\xfe garbage"), 1, "no chat completion"),
         (says(b""), 1, "no chat completion"),

@@ -178,6 +178,8 @@ def test_so_many_frames_as_bytes_allow_go_whichever_they_are(form: str) -> None:
         ("answerer.retries=-1", "answerer.retries="),
         ("answerer.max_new_tokens=0", "answerer.max_new_tokens="),
         ("answerer.max_frames=0", "answerer.max_frames="),
+        ("answerer.max_request_mb=0", "answerer.max_request_mb="),
+        ("answerer.tokens_per_frame=0", "answerer.tokens_per_frame="),
         ("answerer.temperature=-1", "answerer.temperature="),
         ("answerer.frame.quality=0", "answerer.frame.quality="),
         ("answerer.frame.max_side=0", "answerer.frame.max_side="),
