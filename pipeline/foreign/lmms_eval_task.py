@@ -34,7 +34,7 @@ QUESTIONS = "questions.jsonl"
 FUNCTIONS = "gens_functions.py"
 
 _YAML = """\
-# lmms_eval --include_path {folder} --tasks {task} --model MODEL --log_samples --output_path OUT
+# python -m lmms_eval --include_path {folder} --tasks {task} --model MODEL --log_samples --output_path OUT
 task: {task}
 dataset_path: json
 dataset_kwargs:
