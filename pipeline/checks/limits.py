@@ -34,6 +34,8 @@ class Load:
     frame_tokens: int
     words: int
     """Tokens of question, options, instruction and subtitles."""
+    pictures: int
+    """That are options, and count as frames do."""
     fitting: int
     """Frames for which there is room beside the words and the answer."""
 
@@ -45,7 +47,7 @@ class Load:
     @property
     def tokens(self) -> int:
         """Of the prompt with the frames that can be shown."""
-        return self.shown * self.frame_tokens + self.words + TEMPLATE_TOKENS
+        return (self.shown + self.pictures) * self.frame_tokens + self.words + TEMPLATE_TOKENS
 
 
 @dataclass(frozen=True)
@@ -99,11 +101,15 @@ def fit(
         view = views.get(question.id)
         if view is not None:
             tokens = by_size[view.height, view.width]
+            pictures = len(question.option_images or ())
             room = limits.context_tokens - answer_tokens - words[question.id] - TEMPLATE_TOKENS
-            fitting = max(0, room) // max(1, tokens)
+            fitting = room // max(1, tokens)
             if limits.max_frames is not None:
                 fitting = min(fitting, limits.max_frames)
-            loads.append(Load(question.id, min(budget, view.frame_count), tokens, words[question.id], fitting))
+            fitting = max(0, fitting - pictures)
+            loads.append(
+                Load(question.id, min(budget, view.frame_count), tokens, words[question.id], pictures, fitting)
+            )
     return Fit(limits, answer_tokens, tuple(loads), exact_words)
 
 

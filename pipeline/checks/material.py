@@ -7,6 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.answerers import Answerer
+from pipeline.answerers.local import LocalAnswerer
+from pipeline.answerers.prompts import question_fault
 from pipeline.checks import Finding, Level
 from pipeline.checks.videos import THREADS
 from pipeline.domain import Question, SubtitleLine, Video
@@ -77,6 +80,32 @@ def subtitle_findings(spoken: SpokenWords, questions: Sequence[Question]) -> lis
         )
     elif spoken.without:
         made.append(Finding(Level.NOTE, f"questions without subtitles, which are asked without: {spoken.without}", ""))
+    return made
+
+
+def question_findings(questions: Sequence[Question], answerer: Answerer) -> list[Finding]:
+    """Questions that cannot be put to this answerer, whatever is selected."""
+    made = []
+    faults = [fault for question in questions if (fault := question_fault(question, ()))]
+    if faults:
+        made.append(
+            Finding(
+                Level.SOME_FAIL,
+                f"questions that cannot be asked: {len(faults)}",
+                "mend them in the benchmark's file",
+                tuple(fault.partition("\n")[0] for fault in faults),
+            )
+        )
+    pictured = [question.id for question in questions if question.option_images]
+    if pictured and isinstance(answerer, LocalAnswerer):
+        made.append(
+            Finding(
+                Level.SOME_FAIL,
+                f"questions whose options are pictures, which this answerer does not take: {len(pictured)}",
+                "take one that does, answerer=openai or its kind, or leave them out of the benchmark",
+                tuple(pictured),
+            )
+        )
     return made
 
 

@@ -166,4 +166,6 @@ def _where_they_may_be(missing: Sequence[str]) -> str:
     if other:
         asked, found = min(other)
         return f"{len(other)} are there under another name: {asked} is asked for, {found} is there; rename or link them"
-    return "put them there, or name their folder: benchmark.video_root=..."
+    return (
+        "put them there (gens download benchmark=... says where from), or name their folder: benchmark.video_root=..."
+    )

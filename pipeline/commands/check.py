@@ -60,6 +60,7 @@ def checked(config: DictConfig) -> Report:
 
     looked = videos.look_at_all(questions, around.reader, _durations(benchmark))
     found += videos.findings(looked, questions)
+    found += material.question_findings(questions, answerer)
     found += material.image_findings(questions)
     lines, spoken = _subtitles(around.subtitles, questions, looked, policy.budget, found)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,13 @@ def test_a_short_video_fits_any_budget() -> None:
     assert counted(50, 400, 256, 10**6, cap=40).fitting == 40
     part = Question("q", "film.mp4", "what?", span=None)
     assert limits.fit([part], {}, 8, AnswererLimits(10, 1, None, ""), None, {}, 1, True).loads == ()
+
+
+def test_pictures_of_options_take_the_room_of_frames() -> None:
+    pictured = replace(QUESTION, option_images=("a.png", "b.png"))
+    told = AnswererLimits(10**6, 100, 40, "")
+    (load,) = limits.fit([pictured], {"q": film(400)}, 64, told, None, {"q": 50}, 50, True).loads
+    assert (load.fitting, load.tokens) == (38, 40 * 100 + 50 + limits.TEMPLATE_TOKENS)
 
 
 def test_above_the_limit_is_refused_with_the_overrides_that_help() -> None:

@@ -6,9 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
 from made import write_cut_video, write_video
 
+from pipeline.answerers import Answerer
 from pipeline.checks import Level, material, stage_two, videos
+from pipeline.config import build, conf_dir, register_resolvers
 from pipeline.domain import Question, Span, Subtitles
 from pipeline.subtitles import SubtitleChoice
 from pipeline.video.remembering import RememberingReader
@@ -128,6 +131,26 @@ def test_pictures_of_options_are_looked_for(tmp_path: Path) -> None:
     (finding,) = material.image_findings([question])
     assert (finding.level, finding.places) == (Level.SOME_FAIL, (gone,))
     assert material.image_findings([Question("q", "v.mp4", "which?")]) == []
+
+
+def test_questions_that_this_answerer_cannot_be_asked_are_told() -> None:
+    questions = [
+        Question("one", "v.mp4", "which?", ("only",)),
+        Question("two", "v.mp4", "which?", ("A", "B"), option_images=("a.png", "b.png")),
+        Question("three", "v.mp4", "which?", ("A", "B")),
+    ]
+    server = ("answerer=openai", "answerer.base_url=http://localhost/v1", "answerer.model=m")
+    invalid, pictured = material.question_findings(questions, answerer("answerer=qwen2_vl_7b"))
+    assert "one has 1 options" in invalid.places[0]
+    assert pictured.places == ("two",)
+    assert material.question_findings(questions, answerer(*server)) == [invalid]
+
+
+def answerer(*overrides: str) -> Answerer:
+    register_resolvers()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        made: Answerer = build(compose("evaluate", list(overrides)).answerer, "answerer")
+    return made
 
 
 def test_probes_are_shared_between_check_and_run(films: Path, tmp_path: Path) -> None:
