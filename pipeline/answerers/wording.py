@@ -76,15 +76,16 @@ def bare_option(index: int, option: str) -> str:
 
 
 def without_labels(options: Sequence[str]) -> tuple[str, ...]:
-    """The options' words, without labels of their own where all have them: ``A. red``, ``B. blue``.
+    """The options' words, without labels of their own where all have them: ``A. red``, ``(B) blue``.
 
     One alone is no label: of ``A. Smith`` and ``Jones`` both are names.
     """
     own = [
-        re.match(rf"\s*\(?{letter}[.):]\s*(?=\S)", option)
+        re.match(rf"\s*\(?{letter}[.):]\s+(?=\S)", option)
         for letter, option in zip(OPTION_LETTERS, options, strict=False)
     ]
-    labels = [label.end() if label else 0 for label in own] if all(own) else [0] * len(options)
+    ends = [label.end() for label in own if label]
+    labels = ends if len(ends) == len(options) else [0] * len(options)
     return tuple(option[end:].strip() for end, option in zip(labels, options, strict=True))
 
 

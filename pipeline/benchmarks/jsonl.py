@@ -14,6 +14,9 @@ One JSON object a line::
 * ``id``: unique in the file; the line number if there is none.
 * ``evidence``: where the answer is to be seen, a list of ``[start, end]`` in seconds.
 * ``groups``: labels to report by, ``{"task": "counting"}``.
+* ``subtitles``: a file of them (``.srt``, ``.vtt``, or LongVideoBench's ``.json``), given to the answerer where
+  ``subtitles=at_frames`` or ``full``.
+* ``span``: the stretch of the video that may be seen, ``[start, end]`` in seconds; all of it if there is none.
 
 A row that cannot be used ends the command before a model is loaded: a typing mistake is the user's to mend, and a
 question without text has no answer. A missing video does not; it becomes the status of its questions.
@@ -30,12 +33,12 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from pipeline.benchmarks.options import bare_options
-from pipeline.domain import OPTION_LETTERS, Question, Span, option_letter
+from pipeline.answerers.wording import without_labels
+from pipeline.domain import OPTION_LETTERS, Question, Span, Subtitles, option_letter
 from pipeline.errors import InputError
 
 NEEDED = ("video", "question")
-OPTIONAL = ("options", "answer", "id", "evidence", "groups")
+OPTIONAL = ("options", "answer", "id", "evidence", "groups", "subtitles", "span")
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class JsonlBenchmark:
     name: str
     path: str
     video_root: str | None
-    """Folder that relative ``video`` paths start from; the file's own folder if there is none."""
+    """Folder that relative paths of videos and subtitles start from; the file's own folder if there is none."""
 
     def questions(self) -> Sequence[Question]:
         """All rows, in the order of the file; empty lines are passed over.
@@ -83,8 +86,12 @@ def question_from_fields(
     answer: object = None,
     evidence: object = None,
     groups: object = None,
+    subtitles: str | None = None,
+    span: object = None,
 ) -> Question:
-    """A question from values as a user wrote them, in a file or on the command line; ``video`` as it is to be opened.
+    """A question from values as a user wrote them, in a file or on the command line.
+
+    ``video`` and ``subtitles`` are paths as they are to be opened.
 
     ``answer`` none: not known.
 
@@ -107,6 +114,8 @@ def question_from_fields(
         correct=None if choices is None or answer is None else _correct(answer, choices),
         groups=_groups(groups),
         evidence=None if evidence is None else _evidence(evidence),
+        subtitles=None if subtitles is None else Subtitles(subtitles),
+        span=None if span is None else _evidence([span])[0],
     )
 
 
@@ -148,12 +157,14 @@ def _question(line: str, number: int, root: Path) -> Question:
         )
     return question_from_fields(
         id=_id(row.get("id"), number),
-        video=_video(row["video"], root),
+        video=_path(row["video"], "video", root),
         text=row["question"],
         options=row.get("options"),
         answer=row.get("answer"),
         evidence=row.get("evidence"),
         groups=row.get("groups"),
+        subtitles=None if row.get("subtitles") is None else _path(row["subtitles"], "subtitles", root),
+        span=row.get("span"),
     )
 
 
@@ -182,9 +193,12 @@ def _id(value: object, number: int) -> str:
     return str(value)
 
 
-def _video(value: object, root: Path) -> str:
+def _path(value: object, field: str, root: Path) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise InputError(f"{value!r} is not the path of a video", 'write it as text: "video": "clip.mp4"')
+        raise InputError(
+            f"{value!r} is not the path of {'a video' if field == 'video' else field}",
+            f'write it as text: "{field}": "clip..."',
+        )
     # Absolute, so that the rows can be answered from another folder later.
     return str((root / Path(value).expanduser()).absolute())
 
@@ -196,11 +210,11 @@ def _options(value: object) -> tuple[str, ...]:
         raise InputError(
             f"there are {len(value)} options", f"give 2 to {len(OPTION_LETTERS)}, or none for an answer in free text"
         )
-    options = bare_options([_text(option) for option in value])
+    options = without_labels([_text(option) for option in value])
     for option in options:
         if options.count(option) > 1:
             raise InputError(f"the option {option!r} stands twice", "options must differ from each other")
-    return tuple(options)
+    return options
 
 
 def _text(option: object) -> str:

@@ -1,23 +1,14 @@
-"""Options and right answers as benchmarks write them: letters of their own, options inside the question, padding."""
+"""Options and right answers as benchmarks write them: options inside the question, letters, indices."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 
-from pipeline.domain import OPTION_LETTERS, option_letter
+from pipeline.domain import OPTION_LETTERS
 from pipeline.errors import InputError
 
 _MEND = "mend the row, or fetch the annotations again"
-
-
-def bare_options(options: Sequence[str]) -> list[str]:
-    """The options without letters of their own (``"A. a cup"``, ``"(A) a cup"``), if every one has its letter."""
-    lettered = [
-        re.match(rf"\(?{option_letter(i)}[.):]\s+(.*\S)", option, re.DOTALL) for i, option in enumerate(options)
-    ]
-    bare = [match.group(1) for match in lettered if match]
-    return bare if len(bare) == len(options) else list(options)
 
 
 def parted(question: str, where: str) -> tuple[str, tuple[str, ...]]:

@@ -14,9 +14,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.answerers.wording import without_labels
 from pipeline.artefacts.entries import checked
 from pipeline.benchmarks.annotations import Annotated, AnnotatedBenchmark
-from pipeline.benchmarks.options import bare_options, lettered
+from pipeline.benchmarks.options import lettered
 from pipeline.benchmarks.places import VideoFolder, folder
 from pipeline.benchmarks.tables import entries_of
 from pipeline.domain import Question, Subtitles
@@ -51,7 +52,7 @@ class VideoMME(AnnotatedBenchmark):
             row = checked(_Row, value, where)
             named = f"{row.videoID}.srt"
             has_subtitles = there is None or named in there
-            options = tuple(bare_options(row.options))
+            options = without_labels(row.options)
             question = Question(
                 id=row.question_id,
                 video=videos.find(f"{row.videoID}.mp4"),

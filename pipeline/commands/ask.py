@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -12,7 +11,7 @@ from pipeline.artefacts.rows import AnswerRow, SelectionRow
 from pipeline.benchmarks.jsonl import question_from_fields
 from pipeline.commands.run import check_second_stage, first_stage, run_folder, second_stage, surroundings
 from pipeline.config import build
-from pipeline.domain import Question, Status, Subtitles, option_letter
+from pipeline.domain import Question, Status, option_letter
 from pipeline.errors import ConfigError
 from pipeline.reports.page import report_on
 from pipeline.reports.timeline import clock
@@ -37,24 +36,24 @@ def run(config: DictConfig) -> int:
 
 def _question(config: DictConfig) -> Question:
     options = None if config.options is None else OmegaConf.to_container(config.options)
-    question = question_from_fields(
+    return question_from_fields(
         id="ask",
         video=str(Path(config.video).expanduser()),
         text=str(config.question),
         options=options,
         answer=config.answer,
+        subtitles=_subtitles(config),
     )
-    return replace(question, subtitles=_subtitles(config))
 
 
-def _subtitles(config: DictConfig) -> Subtitles | None:
+def _subtitles(config: DictConfig) -> str | None:
     given = config.subtitles_file is not None
     if given == (config.subtitles == SubtitleChoice.NONE):
         raise ConfigError(
             f"subtitles={config.subtitles} and subtitles_file={config.subtitles_file} do not go together",
             "give both, subtitles=at_frames subtitles_file=FILE.srt, or neither",
         )
-    return Subtitles(str(Path(config.subtitles_file).expanduser())) if given else None
+    return str(Path(config.subtitles_file).expanduser()) if given else None
 
 
 def _show(selected: SelectionRow, answered: AnswerRow) -> None:

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from pipeline.benchmarks import Benchmark
 from pipeline.benchmarks.jsonl import JsonlBenchmark, question_from_fields
-from pipeline.domain import Question, Span
+from pipeline.domain import Question, Span, Subtitles
 from pipeline.errors import InputError
 
 ROW: dict[str, Any] = {"video": "clip.mp4", "question": "What is it?"}
@@ -127,7 +127,7 @@ def test_options_without_the_answer_are_an_error_unless_said_to_be_unknown(tmp_p
         ({"video": "a.mp4"}, "'question' is missing"),
         ({**ROW, "question": "  "}, "no text"),
         ({**ROW, "question": 5}, "no text"),
-        ({**ROW, "video": ""}, "not the path of a video"),
+        ({**ROW, "video": ""}, "not the path of a file"),
         ({**ROW, "option": ["a", "b"]}, "unknown field 'option', perhaps meant as 'options'"),
         ({**ROW, "candidates": ["a", "b"]}, "unknown field 'candidates'"),
         ({**ROW, "answer": "a cup"}, "no options"),
@@ -193,3 +193,15 @@ def test_options_come_from_the_command_line_too() -> None:
     found = question_from_fields(id="ask", video="v.mp4", text="Which?", options=given.options, answer="dark blue")
     assert (found.options, found.correct) == (("red", "dark blue", "3"), 1)
     assert question_from_fields(id="ask", video="v.mp4", text="Which?", options=given.options).correct is None
+
+
+def test_subtitles_and_the_stretch_that_may_be_seen(tmp_path: Path) -> None:
+    file = tmp_path / "q.jsonl"
+    file.write_text('{"video": "a.mp4", "question": "What?", "subtitles": "a.srt", "span": [0, 12.5]}\n')
+    [question] = JsonlBenchmark("mine", str(file), None).questions()
+    assert question.subtitles == Subtitles(str(tmp_path / "a.srt"))
+    assert question.span == Span(0.0, 12.5)
+    for bad in ('"span": [3, 1]', '"span": 4', '"subtitles": ["a.srt"]'):
+        file.write_text(f'{{"video": "a.mp4", "question": "What?", {bad}}}\n')
+        with pytest.raises(InputError, match=r"q\.jsonl:1"):
+            JsonlBenchmark("mine", str(file), None).questions()
