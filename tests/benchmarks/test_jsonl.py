@@ -127,7 +127,7 @@ def test_options_without_the_answer_are_an_error_unless_said_to_be_unknown(tmp_p
         ({"video": "a.mp4"}, "'question' is missing"),
         ({**ROW, "question": "  "}, "no text"),
         ({**ROW, "question": 5}, "no text"),
-        ({**ROW, "video": ""}, "not the path of a file"),
+        ({**ROW, "video": ""}, "not the path of a video"),
         ({**ROW, "option": ["a", "b"]}, "unknown field 'option', perhaps meant as 'options'"),
         ({**ROW, "candidates": ["a", "b"]}, "unknown field 'candidates'"),
         ({**ROW, "answer": "a cup"}, "no options"),
