@@ -40,7 +40,8 @@ class Aria(LocalAnswerer[AriaReader]):
         )
 
     def identity(self) -> Mapping[str, Any]:
-        """All that decides the answers."""
+        """All that decides the answers; says what a checkpoint of another model is."""
+        shape(self.checkpoint)
         return {
             "answerer": "aria",
             "checkpoint": fingerprint(self.checkpoint),

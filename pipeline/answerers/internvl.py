@@ -42,7 +42,8 @@ class InternVL(LocalAnswerer[InternVLReader]):
         )
 
     def identity(self) -> Mapping[str, Any]:
-        """All that decides the answers."""
+        """All that decides the answers; says what a checkpoint of another model is."""
+        shape(self.checkpoint)
         return {
             "answerer": "internvl",
             "checkpoint": fingerprint(self.checkpoint),

@@ -53,7 +53,8 @@ class LlavaOnevision(LocalAnswerer[LlavaReader]):
         )
 
     def identity(self) -> Mapping[str, Any]:
-        """All that decides the answers."""
+        """All that decides the answers; says what a checkpoint of another model is."""
+        _ = self._tower
         return {
             "answerer": LLAVA_ONEVISION,
             "checkpoint": fingerprint(self.checkpoint),

@@ -52,11 +52,12 @@ class QwenVL(LocalAnswerer[QwenReader]):
 
     def limits(self) -> AnswererLimits:
         """From the settings and ``config.json``; a frame of the usual size is one of 1280 x 720 pixels."""
+        found = self._family()  # says what another model is, before its config is taken for a Qwen's
         return AnswererLimits(
             context_tokens=context_tokens(self.checkpoint),
             tokens_per_frame=self.frame_tokens(*_USUAL_FRAME),
             max_frames=None,
-            time_told=self._form.time_told(self._family()),
+            time_told=self._form.time_told(found),
         )
 
     def frame_tokens(self, height: int, width: int) -> int:
@@ -64,7 +65,12 @@ class QwenVL(LocalAnswerer[QwenReader]):
         return self._scale.tokens(height, width) + self._form.text_tokens()
 
     def identity(self) -> Mapping[str, Any]:
-        """The checkpoint's content, and every setting that reaches the model's inputs."""
+        """The checkpoint's content, and every setting that reaches the model's inputs.
+
+        Raises:
+            CheckpointError: it is another model, and which.
+        """
+        self._family()
         return {
             "answerer": self.kind,
             "checkpoint": fingerprint(self.checkpoint),

@@ -53,7 +53,8 @@ class Vila(LocalAnswerer[VilaReader]):
         )
 
     def identity(self) -> Mapping[str, Any]:
-        """All that decides the answers."""
+        """All that decides the answers; says what a checkpoint of another model is."""
+        _ = self._config
         return {
             "answerer": "vila",
             "checkpoint": fingerprint(self.checkpoint),

@@ -44,7 +44,7 @@ def load_tokenizer(folder: Path) -> Any:
         template = folder / "chat_template.json"
         if template.is_file():
             tokenizer.chat_template = json.loads(template.read_text(encoding="utf-8"))["chat_template"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # the tokenizers library raises nothing narrower
         raise CheckpointError(f"The tokenizer in {folder} cannot be read: {error}", _RESTORE) from error
     tokenizer.padding_side = "left"
     return tokenizer
@@ -72,7 +72,15 @@ def render_chat(tokenizer: Any, content: Content, system: str | None = None, beg
             "Take an instruction-tuned checkpoint (its name ends in -Instruct or -Chat), or add chat_template.jinja "
             "to its folder.",
         )
-    prompt = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    from jinja2 import TemplateError
+
+    try:
+        prompt = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    except (TemplateError, TypeError) as error:
+        raise CheckpointError(
+            f"The checkpoint's chat template cannot be filled in: {error}.",
+            restore("the chat template of the checkpoint"),
+        ) from error
     assert isinstance(prompt, str)
     if system is not None and system.strip() not in prompt:
         raise CheckpointError(

@@ -24,6 +24,8 @@ from pipeline.models.remedies import override, restore
 if TYPE_CHECKING:
     from torch import nn
 
+_TOKENIZERS = ("tokenizer.json", "vocab.json", "tokenizer.model", "spiece.model")
+
 Model = TypeVar("Model")
 Config = TypeVar("Config")
 
@@ -108,6 +110,10 @@ def fingerprint(checkpoint: Checkpoint) -> str:
     if folder is None:
         return f"commit:{path.parent.name}"
     weights.check_complete(folder, _refetch(checkpoint))
+    if not any(path.is_file() for name in _TOKENIZERS for path in folder.rglob(name)):
+        raise CheckpointError(
+            f"{folder} is incomplete: it has no tokenizer ({', '.join(_TOKENIZERS)}).", _refetch(checkpoint)
+        )
     return f"sha256:{weights.digest(folder)}"
 
 

@@ -72,7 +72,7 @@ def load_image_processor(folder: Path, found: InternVLShape) -> Any:
     remedy = restore("preprocessor_config.json of the checkpoint")
     try:
         processor = GotOcr2ImageProcessorPil.from_pretrained(str(folder), local_files_only=True)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(f"The image processor in {folder} cannot be read: {error}", remedy) from error
     size = dict(processor.size)
     if (size.get("height"), size.get("width")) != (found.side, found.side):

@@ -29,7 +29,7 @@ def load_image_processor(folder: Path, tower: Tower) -> Any:
     remedy = restore("the files of the checkpoint")
     try:
         processor = LlavaOnevisionImageProcessorPil.from_pretrained(str(folder), local_files_only=True)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{folder} has no readable image settings: {error}", remedy) from error
     size = dict(processor.size)
     if (size.get("height"), size.get("width")) != (tower.image_size, tower.image_size):

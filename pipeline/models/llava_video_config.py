@@ -85,6 +85,8 @@ def llava_video_config(checkpoint: Checkpoint) -> Mapping[str, Any]:
     for key in (*_TEXT, "mm_hidden_size"):
         if not isinstance(raw.get(key), int) or raw[key] < 1:
             raise _refusal(source, key, raw.get(key), "a number above 0")
+    if not isinstance(raw.get("rope_theta", 10000.0), int | float):
+        raise _refusal(source, "rope_theta", raw["rope_theta"], "a number above 0")
     if _TOWER not in str(raw.get("mm_vision_tower")):
         raise _refusal(source, "mm_vision_tower", raw.get("mm_vision_tower"), f"google/{_TOWER}")
     return raw
@@ -194,7 +196,7 @@ def _tower(width: int, folder: Path) -> dict[str, int]:
         return _RELEASED_TOWER
     try:
         shapes = weights.tensor_shapes(folder)
-    except (OSError, RuntimeError, ValueError, EOFError, AttributeError, pickle.UnpicklingError) as error:
+    except (OSError, RuntimeError, ValueError, EOFError, LookupError, AttributeError, pickle.UnpicklingError) as error:
         raise CheckpointError(f"The weights in {folder} cannot be read: {error}", restore("the weights")) from error
     found = {
         int(name.removeprefix(_LAYERS).partition(".")[0]): shape[0]

@@ -128,7 +128,7 @@ def load_image_processor(folder: Path, patch: int = PATCH) -> Any:
 
     try:
         processor = Qwen2VLImageProcessorPil.from_pretrained(str(folder), local_files_only=True)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"The image processor in {folder} cannot be read: {error}",
             restore("preprocessor_config.json of the checkpoint"),
