@@ -59,6 +59,7 @@ def test_page_is_small_and_its_pictures_are_beside_it(page: Path) -> None:
     # Each moment of each video once, however many questions it was selected for.
     assert 100 < len(pictures) <= 2 * 60 * 4
     assert "The pictures are too many for one file." in text
+    assert "img-src data: 'self' file:;" in text
 
 
 @needs_browser

@@ -72,9 +72,17 @@
     // The choice is kept in the address, so that a link to "the wrong ones of an hour" can be sent.
     const write = () => {
       const state = new URLSearchParams([...new FormData(form)].filter(([name, value]) => value && !(name === "show" && value === "all")));
-      history.replaceState(null, "", `${location.href.split("#")[0]}#${state}`);
+      const here = location.hash.startsWith("#q-") ? location.hash : "#";
+      history.replaceState(null, "", location.href.split("#")[0] + (`${state}` ? `#${state}` : here));
     };
     const restore = () => {
+      const card = document.getElementById(location.hash.slice(1));
+      if (card?.hidden) {
+        // A link to a question leads there, whatever was chosen before.
+        form.reset();
+        look().then(() => card.scrollIntoView());
+        return;
+      }
       const state = new URLSearchParams(location.hash.slice(1));
       if (![...state.keys()].some((name) => form.elements[name])) return;
       form.reset();
