@@ -83,8 +83,8 @@ def read_samples(file: Path, questions: Sequence[Question], override: str) -> Sa
         override: the key that names the file, for the error.
 
     Raises:
-        InputError: the file is no samples file; two rows have the id of one question; or a row's right option is
-            another one than the question's.
+        InputError: the file is no samples file; two rows have the id of one question; or a row's question or right
+            option is another one than that of the question with its id.
     """
     read = [_row(value, where) for where, value in read_entries(file, override)]
     known = _Questions(questions)
@@ -198,10 +198,20 @@ def _row(value: Any, where: str) -> _Row:
 
 
 def _answer(row: _Row, question: Question, file: Path) -> AnswerRow:
+    _check_words(row, question)
     _check_target(row, question)
     form = "lmms-eval samples"
     answer = conclude(question, row.text, truncated=False, form=form, frame_times=(), cost=Cost())
     return AnswerRow(key="", sampler="lmms-eval", answerer=file.stem, question=question, answer=answer)
+
+
+def _check_words(row: _Row, question: Question) -> None:
+    # Ids as plain as "55" or "Q0" are in many benchmarks.
+    if row.prompt and _key(question.text) not in row.prompt:
+        raise InputError(
+            f"{row.where}: the prompt does not hold the words of the question {question.id!r}: {question.text!r}",
+            "name a samples file of the run's own benchmark",
+        )
 
 
 def _check_target(row: _Row, question: Question) -> None:

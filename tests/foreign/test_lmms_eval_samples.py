@@ -30,14 +30,18 @@ MLVU = [
 def sample(doc_id: int, said: str, target: str, **metric: dict[str, Any]) -> dict[str, Any]:
     """A row as lmms-eval 0.7 writes it."""
     hashes = {"doc_hash": "d", "prompt_hash": "p", "target_hash": "t"}
-    return {"doc_id": doc_id, "target": target, "filtered_resps": said, **hashes, **metric, "input": "Look."}
+    asked = next((each.text for result in metric.values() for each in ASKED if each.id in result.values()), "Who?")
+    prompt = f"<image>\n{asked}\nA. ..."
+    return {"doc_id": doc_id, "target": target, "filtered_resps": said, **hashes, **metric, "input": prompt}
 
 
 def mlvu_sample(doc_id: int, said: str, question: Question, target: str = "A") -> dict[str, Any]:
     """The question's words stand in the place of its id."""
     options = "\n".join(f"({'ABCD'[number]}) {option}" for number, option in enumerate(question.options or ()))
-    result = {"question_id": f"{question.text}\n{options}\n", "pred_answer": said, "answer": target}
-    return sample(doc_id, said, target, mlvu_percetion_score=result)
+    words = f"{question.text}\n{options}\n"
+    result = {"question_id": words, "pred_answer": said, "answer": target}
+    row = sample(doc_id, said, target, mlvu_percetion_score=result)
+    return {**row, "input": f"{words}Only give the best option.\nBest option: ("}
 
 
 def read(folder: Path, rows: list[dict[str, Any]], questions: list[Question]) -> Samples:
@@ -94,7 +98,7 @@ def test_a_row_that_may_be_of_two_questions_is_joined_to_neither(tmp_path: Path)
 
 
 def test_lvbench_is_found_by_its_prompt(tmp_path: Path) -> None:
-    row = sample(5, "(D)", "D", lvbench_score=True)  # type: ignore[arg-type]
+    row = {**sample(5, "(D)", "D"), "lvbench_score": True}
     row["input"] = "How many cows?\n(A) one\n(B) two\n(C) three\n(D) four\nAnswer the question with the option letter"
     assert options(read(tmp_path, [row], ASKED)) == {"001-1": 3}
 
@@ -109,6 +113,12 @@ def test_a_row_of_no_question_is_told(tmp_path: Path) -> None:
 def test_other_annotations_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"right option is '2', and 'B' in the question '86Cx_0'"):
         read(tmp_path, [sample(0, "B", "2", lvb_acc={"id": "86Cx_0"})], ASKED)
+
+
+def test_the_same_id_in_another_benchmark_is_refused(tmp_path: Path) -> None:
+    row = {**sample(0, "B", "1", lvb_acc={"id": "86Cx_0"}), "input": "What does the man hold?\nA. a cat\nB. a dog"}
+    with pytest.raises(InputError, match=r"does not hold the words of the question '86Cx_0': 'What is shown first\?'"):
+        read(tmp_path, [row], ASKED)
 
 
 def test_two_rows_of_one_question_are_refused(tmp_path: Path) -> None:
