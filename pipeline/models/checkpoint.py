@@ -18,7 +18,15 @@ from pipeline.errors import CheckpointError, ConfigError
 from pipeline.models import hub, weights
 from pipeline.models.families import another
 from pipeline.models.hub import fetch_it
-from pipeline.models.placement import check_fits, free_bytes, pick_attention, pick_device, pick_dtype, room_for_weights
+from pipeline.models.placement import (
+    check_fits,
+    check_none_left_out,
+    free_bytes,
+    pick_attention,
+    pick_device,
+    pick_dtype,
+    room_for_weights,
+)
 from pipeline.models.remedies import override, restore
 
 if TYPE_CHECKING:
@@ -201,6 +209,8 @@ def load(model_class: type[Model], checkpoint: Checkpoint, config: Any = None) -
             f"{checkpoint.source} cannot be loaded as {model_class.__name__}: {error}", _refetch(checkpoint)
         ) from error
     _check_clean(info, checkpoint, model_class)
+    if device == "spread":
+        check_none_left_out(getattr(model, "hf_device_map", {}), checkpoint.source)
     model.eval()
     model.requires_grad_(False)
     return model  # type: ignore[no-any-return]

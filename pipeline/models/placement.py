@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import CheckpointError, ConfigError, MissingExtraError
 from pipeline.models.remedies import override
@@ -109,7 +110,33 @@ def check_fits(needed: int, free: dict[int, int], source: str, device: str) -> N
     raise CheckpointError(
         f"The weights of {source} take {needed / _GIB:.1f} GiB, and {where} {sum(free.values()) / _GIB:.1f} GiB free "
         "for weights and activations.",
-        "Override one of these under answerer.checkpoint (sampler.checkpoint for the sampler): source=A_SMALLER_ONE, "
-        "dtype=bfloat16 (if it is float32 now), device=spread (several GPUs), device=cpu (slow). Or end what else "
-        "holds the GPU.",
+        _SMALLER,
     )
+
+
+def check_none_left_out(places: Mapping[str, Any], source: str) -> None:
+    """See that every part of a spread model is on a GPU: what finds no room is put on the disk without a word.
+
+    Args:
+        places: part to device, as ``hf_device_map`` of the loaded model.
+        source: the checkpoint.
+
+    Raises:
+        CheckpointError: a part is not.
+    """
+    out = [name for name, place in places.items() if place in ("cpu", "disk")]
+    if not out:
+        return
+    shown = ", ".join(out[:3]) + (", ..." if len(out) > 3 else "")
+    raise CheckpointError(
+        f"{source} does not fit the GPUs: {len(out)} of its parts have no room on any ({shown}), and on the disk or "
+        "the CPU they would take minutes a question.",
+        _SMALLER,
+    )
+
+
+_SMALLER = (
+    "Override one of these under answerer.checkpoint (sampler.checkpoint for the sampler): source=A_SMALLER_ONE, "
+    "dtype=bfloat16 (if it is float32 now), device=spread (several GPUs), device=cpu (slow). Or end what else "
+    "holds the GPU."
+)
