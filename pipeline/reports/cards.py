@@ -125,6 +125,11 @@ class Card:
         """The evidence spans in words."""
         return ", ".join(stretch(span) for span in self.question.evidence or ())
 
+    @property
+    def may_see(self) -> str:
+        """The stretch of the video that may be seen, in words; empty for all of it."""
+        return stretch(self.question.span) if self.question.span else ""
+
     @cached_property
     def marks(self) -> Mapping[str, tuple[int, ...]]:
         """The filters that let this card through, each with the places of the runs for which they do."""

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import itertools
+import json
 import re
 import shutil
 import subprocess
@@ -337,3 +338,17 @@ def test_stage_one_alone_has_no_answers_to_miss(sweep: Sweep, tmp_path: Path) ->
     page = Page(write_report([run], THUMBNAILS, tmp_path / "page.html").read_text(encoding="utf-8"))
     assert "75.0 %" in page.text
     assert 'class="answer"' not in page.text
+
+
+def test_a_card_says_which_stretch_may_be_seen(sweep: Sweep, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(sweep.folder / "gens_micro-qwen2_vl_micro", run)
+    for name in ("relevance.jsonl", "selections.jsonl", "answers.jsonl"):
+        rows = [json.loads(line) for line in (run / name).read_text(encoding="utf-8").splitlines()]
+        for row in rows:
+            if row["question"]["id"] == "street-1":
+                row["question"]["span"] = {"start": 0.0, "end": 65.0}
+        (run / name).write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    page = Page(write_report(collect([run]), THUMBNAILS, tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert "Only 0:00 to 1:05 of the video may be seen." in page.card("street-1")
+    assert page.text.count("may be seen") == 1
