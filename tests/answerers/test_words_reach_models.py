@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,6 @@ from asking import answered
 from hydra import compose, initialize_config_dir
 
 from pipeline.answerers import Answerer, AnswerRequest
-from pipeline.answerers.llava_video import LlavaVideo
-from pipeline.answerers.llava_video_forms import frames_of_video
 from pipeline.config import build, conf_dir
 from pipeline.domain import Frame, Question, Status, SubtitleLine, Video
 from pipeline.errors import ConfigError
@@ -69,18 +67,13 @@ def request(lines: Sequence[SubtitleLine] = (), options: tuple[str, ...] | None 
 
 def seen(answerer: Any, asked: AnswerRequest) -> str:
     """The prompt's text out of the model's inputs, without spaces."""
-    local = answerer._local
-    encoded = local.reader.encode(*_frames(answerer, asked))
-    tokens = [token for token in encoded.input_ids.tolist() if token >= 0]
-    reader = local.reader
+    encoded = answerer.encode(asked)
+    ids = encoded["input_ids"][0] if isinstance(encoded, Mapping) else encoded.input_ids
+    tokens = [token for token in ids.tolist() if token >= 0]
+    reader = answerer._local.reader
     if hasattr(reader, "tokens_of"):
         return _packed(reader.tokens_of.decode(tokens))
     return _packed(reader.tokenizer.decode(tokens, skip_special_tokens=False))
-
-
-def _frames(answerer: Any, asked: AnswerRequest) -> tuple[Any, Any]:
-    frames = frames_of_video(asked) if isinstance(answerer, LlavaVideo) else asked.frames
-    return frames, answerer.prompt.words(asked)
 
 
 def _packed(text: str) -> str:
