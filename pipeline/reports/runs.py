@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -73,12 +74,13 @@ class RunArtefacts:
 
     @cached_property
     def selection(self) -> str:
-        """The usual policy of its selections in one line; empty where nothing was selected.
+        """The usual policy of its selections in one line, without the budget; empty where nothing was selected.
 
         Single questions may differ, for instance where the whole video fits the budget.
         """
         policies = Counter(row.selection.policy for row in self.selections)
-        return policies.most_common(1)[0][0] if policies else ""
+        # Told by itself: runs that differ in the number of frames alone are points of one curve.
+        return re.sub(r" ?\bbudget=\d+", "", policies.most_common(1)[0][0]) if policies else ""
 
     @cached_property
     def budget(self) -> int | None:

@@ -123,7 +123,7 @@ def _selection(question: Question, sampler: str, budget: int, chance: random.Ran
         places = range(SECONDS * FPS)
         chosen = sorted(chance.sample(places, budget))
         frames = [SelectedFrame(at / FPS, at, float(chance.randint(1, 5)), FrameOrigin.SAMPLER) for at in chosen]
-    policy = "uniform" if sampler == "uniform" else "topk (ties spread)"
+    policy = f"uniform linspace budget={budget}" if sampler == "uniform" else f"topk budget={budget} ties=spread"
     return Selection(question.id, tuple(frames), policy, budget)
 
 
