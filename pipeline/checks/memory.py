@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,29 @@ def checkpoints(part: Any, key: str) -> Iterator[tuple[str, Any, Checkpoint]]:
             yield from checkpoints(value, place)
 
 
+def unusable(parts: Mapping[str, Any]) -> dict[str, CheckpointError]:
+    """The parts that have a checkpoint of which not even the config can be had, and why.
+
+    Each checkpoint is asked for once, and all at a time: a hub that cannot be reached is told after half a minute.
+
+    Args:
+        parts: by name, as :func:`checkpoints` takes them.
+    """
+    wanted = [(name, checkpoint) for name, part in parts.items() for _, _, checkpoint in checkpoints(part, name)]
+    sources = list(dict.fromkeys(checkpoint for _, checkpoint in wanted))
+
+    def fault(checkpoint: Checkpoint) -> CheckpointError | None:
+        try:
+            raw_config(checkpoint)
+        except CheckpointError as error:
+            return error
+        return None
+
+    with ThreadPoolExecutor(max(1, len(sources))) as pool:
+        faults = dict(zip(sources, pool.map(fault, sources), strict=True))
+    return {name: error for name, checkpoint in wanted if (error := faults[checkpoint]) is not None}
+
+
 def held(key: str, checkpoint: Checkpoint, prompts: Prompts, stated: str, machine: Machine) -> Held:
     """What one checkpoint takes.
 
@@ -89,6 +113,11 @@ def held(key: str, checkpoint: Checkpoint, prompts: Prompts, stated: str, machin
     a_token = _cache_bytes_a_token(raw, checkpoint.source, item)
     cache = None if a_token is None else a_token * prompts.tokens
     return Held(key, checkpoint.source, device, size, cache, prompts.at_once, stated)
+
+
+def not_here(key: str, checkpoint: Checkpoint, stated: str, machine: Machine) -> Held:
+    """A checkpoint of which nothing is known but what its YAML says."""
+    return Held(key, checkpoint.source, _device(checkpoint.device, machine), None, None, 1, stated)
 
 
 def local_folder(checkpoint: Checkpoint) -> Path | None:

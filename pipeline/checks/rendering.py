@@ -97,7 +97,7 @@ def _fit(fit: Fit | None) -> str:
 
 def _held(model: Held, report: Report) -> str:
     if model.weights is None:
-        return f"{model.source} is not on this machine yet; its settings say: {model.stated}"
+        return f"{model.source} is not on this machine; its settings say: {model.stated}"
     cache = "" if not model.cache else f" and {model.prompts} x {model.cache / GIB:.2f} GiB of keys and values"
     most = memory.room(model.device, report.machine)
     return f"{model.source}: {model.weights / GIB:.2f} GiB of weights{cache}, of {most / GIB:.1f} GiB on {model.device}"

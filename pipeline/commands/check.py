@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -23,11 +24,12 @@ from pipeline.checks.plan import Plan, planned
 from pipeline.checks.rendering import show
 from pipeline.checks.report import Names, Report, as_json
 from pipeline.commands.questions import asked_of
-from pipeline.commands.run import check_second_stage, surroundings
+from pipeline.commands.run import Surroundings, check_second_stage, surroundings
 from pipeline.config import build, run_folder
 from pipeline.domain import Question, SubtitleLine, Video
 from pipeline.errors import InputError, PipelineError
 from pipeline.samplers import HoldsPrefix, Sampler
+from pipeline.selection import SelectionPolicy
 from pipeline.subtitles import SubtitleChoice
 
 OWN_KEYS = ("hydra", "json", "speed")
@@ -64,17 +66,20 @@ def checked(config: DictConfig) -> Report:
     found += material.image_findings(questions)
     lines, spoken = _subtitles(around.subtitles, questions, looked, policy.budget, found)
 
-    plan = _plan(questions, looked.views, sampler, around.cache, found)
-    fit = _fit(config, questions, looked.views, policy.budget, answerer, lines, found)
+    parts = {"sampler": sampler, "answerer": answerer}
+    faults = memory.unusable(parts)
+    found += [_fatal(error) for error in faults.values()]
+    usable = {stage: part for stage, part in parts.items() if stage not in faults}
+
+    plan = _plan(questions, looked.views, sampler, around.cache, found) if "sampler" in usable else None
+    fit = _fit(config, questions, looked.views, policy, answerer, lines, found) if "answerer" in usable else None
     if fit is not None and fit.over:
         smaller = stage_two.smaller_frames(config.answerer, config.plugins, questions, looked.views, fit)
         found += limits.findings(fit, policy.budget, around.over_limit, smaller)
-    try:
-        check_second_stage(answerer, around)  # a key or a package that is missing, a form that has no place for words
-    except PipelineError as error:
-        found.append(_fatal(error))
+    if "answerer" in usable:
+        _second_stage(answerer, around, found)
     machine = this_machine()
-    held = _memory(config, sampler, answerer, fit, machine, found)
+    held = _memory(config, parts, faults.keys(), fit, machine, found)
 
     answered = _answered(config)
     left = [load for load in fit.loads if load.question_id not in answered] if fit else []
@@ -134,27 +139,40 @@ def _fit(
     config: DictConfig,
     questions: Sequence[Question],
     views: Mapping[str, Video],
-    budget: int,
+    policy: SelectionPolicy,
     answerer: Answerer,
     lines: Mapping[str, tuple[SubtitleLine, ...]],
     found: list[Finding],
 ) -> Fit | None:
     room = int(config.answerer.get("max_new_tokens") or 0)
     try:
-        fit = stage_two.fitted(questions, views, budget, answerer, room, lines)
+        fit = stage_two.fitted(questions, views, policy.budget, answerer, room, lines)
     except PipelineError as error:
         found.append(_fatal(error))
         return None
     return fit
 
 
+def _second_stage(answerer: Answerer, around: Surroundings, found: list[Finding]) -> None:
+    """A key or a package that is missing, or a form without a place for subtitles."""
+    try:
+        check_second_stage(answerer, around)
+    except PipelineError as error:
+        found.append(_fatal(error))
+
+
 def _memory(
-    config: DictConfig, sampler: Sampler, answerer: Answerer, fit: Fit | None, machine: Machine, found: list[Finding]
+    config: DictConfig,
+    parts: Mapping[str, Any],
+    unusable: Collection[str],
+    fit: Fit | None,
+    machine: Machine,
+    found: list[Finding],
 ) -> list[tuple[str, Held]]:
     """Both stages' models; one stage's are gone before the other's are loaded."""
     longest = max((load.tokens for load in fit.loads), default=0) + fit.answer_tokens if fit else 0
     held: list[tuple[str, Held]] = []
-    for stage, part in (("sampler", sampler), ("answerer", answerer)):
+    for stage, part in parts.items():
         models: list[Held] = []
         for key, holder, checkpoint in memory.checkpoints(part, stage):
             if stage == "answerer":
@@ -162,6 +180,9 @@ def _memory(
             else:
                 prompts = Prompts(holder.prefix_tokens() if isinstance(holder, HoldsPrefix) else 0, 1)
             stated = str((config[stage].get("about") or {}).get("memory", "nothing"))
+            if stage in unusable:
+                models.append(memory.not_here(key, checkpoint, stated, machine))
+                continue
             try:
                 models.append(memory.held(key, checkpoint, prompts, stated, machine))
             except PipelineError as error:

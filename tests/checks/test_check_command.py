@@ -131,6 +131,8 @@ def test_what_cannot_run_is_exit_2_with_all_else_reported(
     fatal = [finding for finding in report.findings if finding.level == Level.CANNOT_RUN]
     assert problem in fatal[0].problem
     assert remedy in fatal[0].remedy
+    if "nobody/nothing" in more[0]:
+        assert ("answerer", None, "20 GB on the GPU") in [(s, held.weights, held.stated) for s, held in report.held]
 
 
 def test_after_a_run_nothing_is_left_and_its_pace_is_known(home: Path, models: Path) -> None:
