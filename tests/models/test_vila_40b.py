@@ -153,9 +153,9 @@ def test_pixels_logits_and_words(folder: Path, expected: tuple[torch.Tensor, lis
     off = float((logits - expected[0]).abs().max())
     print(f"40b: {off:.1e} off")  # shown by pytest -s
     assert off <= 1e-4
-    [written] = ours._local.reader.generate(model, [inputs], NEW_TOKENS)
-    assert list(written.tokens) == expected[1][: len(written.tokens)]
-    assert len(written.tokens) == NEW_TOKENS
+    [answer] = answered(ours, [REQUEST])
+    assert answer.text == ours._local.reader.tokens_of.decode(expected[1])
+    assert answer.cost.output_tokens == NEW_TOKENS
 
 
 def tensors_of(part: Path) -> dict[str, torch.Tensor]:

@@ -6,6 +6,7 @@ names the folder that holds ``vila15-tiny``. The tests here skip where it is not
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -24,7 +25,6 @@ from safetensors.torch import load_file
 
 from pipeline.answerers import AnswerRequest
 from pipeline.answerers.vila import Vila
-from pipeline.answerers.vila_reader import VilaReader
 from pipeline.config import build, conf_dir, register_resolvers
 from pipeline.domain import Frame, Question, Status, Video
 from pipeline.models.vila import IMAGE_ID
@@ -163,16 +163,16 @@ def test_logits(run: Run) -> None:
     assert run.off() <= TOLERANCE
 
 
+@torch.inference_mode()
 def test_greedy_tokens(run: Run) -> None:
-    """As ``answer`` runs the model, in one batch with a shorter request."""
-    reader: VilaReader = run.answerer._local.reader
-    from pipeline.answerers.local import Asked
-
-    one = AnswerRequest(run.request.question, run.request.video, run.request.frames[:1])
-    asked = [Asked(request, run.told["question"], 0) for request in (run.request, one)]
-    written = reader.generate(run.model, asked, NEW_TOKENS)[0]
-    assert list(written.tokens) == run.told["greedy"]
+    """By transformers' own ``generate``; and as ``answer`` runs the model, in one batch with a shorter request."""
+    ends = run.answerer._local.reader.tokens_of.eos_token_id
+    given = {"do_sample": False, "max_new_tokens": NEW_TOKENS, "eos_token_id": ends}
+    assert run.model.llm.generate(inputs_embeds=run.embeddings(), **given)[0].tolist() == run.told["greedy"]
+    one = dataclasses.replace(run.request, frames=run.request.frames[:1])
+    written = answered(run.answerer, [run.request, one])[0]
     assert written.text.strip() == run.told["greedy_text"].strip()
+    assert written.cost.output_tokens == NEW_TOKENS
 
 
 def test_the_answer_and_its_record(run: Run) -> None:
