@@ -26,12 +26,11 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from pipeline.artefacts.folder import QUESTIONS_FILE
 from pipeline.commands.job import FAILED, GOES_ON, INTERRUPTED
 from pipeline.commands.outcome import JobStatus, Outcome, read_outcome
 from pipeline.commands.sweep_table import sweep_table, swept_keys
 from pipeline.config import build, digest
-from pipeline.errors import PipelineError, StorageError, with_remedy
+from pipeline.errors import PipelineError, with_remedy
 
 SWEEP_FILE = "sweep.json"
 SCHEMA = "gens/sweep/1"
@@ -131,6 +130,8 @@ def _planned(config: DictConfig) -> Sweep:
 
 def _sum_up(sweep: Sweep) -> list[int]:
     """Write sweep.json, then the page where there is something to show; tell both. The exit codes."""
+    from pipeline.artefacts.folder import QUESTIONS_FILE  # every verb imports this module, and most need no rows
+
     outcomes = [_ended(read_outcome(job.folder)) for job in sweep.jobs]
     _write(sweep, outcomes)
     if any(outcome.code == INTERRUPTED for outcome in outcomes):
@@ -154,6 +155,8 @@ def _ended(outcome: Outcome) -> Outcome:
 
 
 def _write(sweep: Sweep, outcomes: Sequence[Outcome]) -> None:
+    from pipeline.reports.document import write_whole
+
     rows = [
         {
             "overrides": job.overrides,
@@ -163,16 +166,8 @@ def _write(sweep: Sweep, outcomes: Sequence[Outcome]) -> None:
         }
         for job, outcome in zip(sweep.jobs, outcomes, strict=True)
     ]
-    content = {"schema": SCHEMA, "command": sweep.command, "jobs": rows}
-    part = sweep.folder / f".{SWEEP_FILE}.part"
-    try:
-        sweep.folder.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(part, sweep.folder / SWEEP_FILE)
-    except OSError as error:
-        raise StorageError(
-            f"{sweep.folder} cannot be written: {error.strerror}", "choose another place: paths.runs=..."
-        ) from error
+    text = json.dumps({"schema": SCHEMA, "command": sweep.command, "jobs": rows}, indent=2, ensure_ascii=False)
+    write_whole(f"{text}\n".encode(), sweep.folder / SWEEP_FILE, "paths.runs=...")
 
 
 def _tell(sweep: Sweep, outcomes: Sequence[Outcome]) -> None:

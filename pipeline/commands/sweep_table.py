@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.artefacts.folder import QUESTIONS_FILE
 from pipeline.commands.outcome import JobStatus, Outcome
 
 if TYPE_CHECKING:
@@ -52,6 +51,8 @@ def sweep_table(
 
 def _figures(folder: Path, outcome: Outcome, recall_tolerance: float) -> dict[str, str]:
     """By heading; none of a job that is not done, since figures over a part compare with nothing."""
+    from pipeline.artefacts.folder import QUESTIONS_FILE
+
     if outcome.status is not JobStatus.DONE or not (folder / QUESTIONS_FILE).is_file():
         return {}
     from pipeline.reports.results import share
