@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-from pipeline.answerers import AnswererLimits, AnswerRequest
-from pipeline.answerers.aria_reader import AriaInputs, AriaReader, frame_tokens
+from pipeline.answerers import AnswererLimits
+from pipeline.answerers.aria_reader import AriaReader, frame_tokens
 from pipeline.answerers.labels import FrameLabels
 from pipeline.answerers.local import LocalAnswerer, LocalModel
 from pipeline.answerers.prompts import AnswerPrompt
@@ -50,10 +50,6 @@ class Aria(LocalAnswerer[AriaReader]):
             "prompt": asdict(self.prompt),
             "max_new_tokens": self.max_new_tokens,
         }
-
-    def encode(self, request: AnswerRequest) -> AriaInputs:
-        """The very inputs that the model gets for a request, not padded. Loads the tokenizer and no weights."""
-        return self._local.reader.encode(request.frames, self.prompt.words(request))
 
     @cached_property
     def _local(self) -> LocalModel[AriaReader]:

@@ -22,8 +22,7 @@ from pipeline.models.yi_vl_tokenizer import ChunkTokenizer
 
 if TYPE_CHECKING:
     import torch
-
-    from pipeline.inference.greedy import Generated
+    from transformers import Cache
 
 _AROUND = 2  # fim_prefix and fim_suffix
 
@@ -34,8 +33,8 @@ class AriaInputs:
 
     input_ids: torch.Tensor
     """``[L]``; each image's token stands as often as the image has tokens."""
-    frames: list[Pixels]
-    """In the size that they have on the canvas."""
+    pixels: list[Pixels]
+    """The frames in the size that they have on the canvas."""
 
 
 @dataclass(frozen=True)
@@ -79,43 +78,32 @@ class AriaReader:
         """See :class:`pipeline.answerers.local.Reader`."""
         return len(self._ids(frames, words))
 
-    def alike(self, frames: Sequence[Frame]) -> bool:
-        """Any numbers and sizes of frames go together."""
-        return True
-
-    def encode(self, frames: Sequence[Frame], words: Words) -> AriaInputs:
-        """One request's inputs, not padded."""
-        import torch
-
-        return AriaInputs(torch.tensor(self._ids(frames, words)), [fitted(frame.pixels) for frame in frames])
-
-    def collate(self, requests: Sequence[AriaInputs], pad: int, like: torch.Tensor) -> dict[str, torch.Tensor]:
-        """A batch, padded on the left, as the model class and ``generate`` take it.
-
-        Args:
-            requests: at least one.
-            pad: the padding token's id.
-            like: whose device and number format the pixels get.
-        """
-        import torch
-
-        from pipeline.models.prompt_ids import left_padded
-
-        shown = [on_canvas(request.frames, like) for request in requests]
-        return {
-            "input_ids": left_padded([request.input_ids for request in requests], pad),
-            "attention_mask": left_padded([torch.ones_like(request.input_ids) for request in requests], 0),
-            "pixel_values": torch.cat([pixels for pixels, _ in shown]),
-            "pixel_mask": torch.cat([inside for _, inside in shown]),
-        }
-
-    def generate(self, model: Any, batch: Sequence[AriaInputs], max_new_tokens: int) -> list[Generated]:
+    def pixels(self, frames: Sequence[Frame]) -> list[Pixels]:
         """See :class:`pipeline.answerers.local.Reader`."""
-        from pipeline.inference.greedy import generate_greedily, pad_token
+        return [fitted(frame.pixels) for frame in frames]
 
-        patches = model.model.vision_tower.embeddings.patch_embedding.weight
-        inputs = self.collate(batch, pad_token(model, self.tokenizer), like=patches)
-        return generate_greedily(model, self.tokenizer, inputs, max_new_tokens)
+    def encode(self, pixels: list[Pixels], frames: Sequence[Frame], words: Words) -> AriaInputs:
+        """See :class:`pipeline.answerers.local.Reader`."""
+        import torch
+
+        return AriaInputs(torch.tensor(self._ids(frames, words)), pixels)
+
+    def language(self, model: Any) -> Any:
+        """The whole model."""
+        return model
+
+    def frames_end(self, prompt: AriaInputs) -> int:
+        """See :class:`pipeline.inference.framed_prompts.ReadsPrompts`."""
+        from pipeline.inference.framed_prompts import last_of
+
+        return last_of(prompt.input_ids, self.shape.image_token)
+
+    def read(self, model: Any, prompt: AriaInputs, length: int, cache: Cache) -> int:
+        """See :class:`pipeline.inference.framed_prompts.ReadsPrompts`."""
+        ids = prompt.input_ids[None, :length].to(model.device)
+        pixels, inside = on_canvas(prompt.pixels, like=model.model.vision_tower.embeddings.patch_embedding.weight)
+        model.model(input_ids=ids, pixel_values=pixels, pixel_mask=inside, past_key_values=cache, use_cache=True)
+        return length
 
     def _ids(self, frames: Sequence[Frame], words: Words) -> list[int]:
         shown = (

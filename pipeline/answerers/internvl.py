@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-from pipeline.answerers import AnswererLimits, AnswerRequest
+from pipeline.answerers import AnswererLimits
 from pipeline.answerers.internvl_forms import FrameLines
-from pipeline.answerers.internvl_reader import AROUND, InternVLInputs, InternVLReader
+from pipeline.answerers.internvl_reader import AROUND, InternVLReader
 from pipeline.answerers.local import LocalAnswerer, LocalModel
 from pipeline.answerers.prompts import AnswerPrompt
 from pipeline.models.checkpoint import Checkpoint, fingerprint
@@ -53,10 +53,6 @@ class InternVL(LocalAnswerer[InternVLReader]):
             "system": self.system,
             "max_new_tokens": self.max_new_tokens,
         }
-
-    def encode(self, request: AnswerRequest) -> InternVLInputs:
-        """The very inputs that the model gets for a request, not padded. Loads the tokenizer and no weights."""
-        return self._local.reader.encode(request.frames, self.prompt.words(request))
 
     @cached_property
     def _local(self) -> LocalModel[InternVLReader]:

@@ -23,8 +23,7 @@ from pipeline.models.internvl_family import (
 
 if TYPE_CHECKING:
     import torch
-
-    from pipeline.inference.greedy import Generated
+    from transformers import Cache
 
 AROUND = 2
 """Tokens around an image: its start and its end."""
@@ -85,31 +84,32 @@ class InternVLReader:
         """See :class:`pipeline.answerers.local.Reader`."""
         return len(self._ids(frames, words))
 
-    def alike(self, frames: Sequence[Frame]) -> bool:
-        """Any numbers and sizes of frames go together."""
-        return True
+    def pixels(self, frames: Sequence[Frame]) -> torch.Tensor:
+        """See :class:`pipeline.answerers.local.Reader`."""
+        return frame_pixels(self.processor, [frame.pixels for frame in frames])
 
-    def encode(self, frames: Sequence[Frame], words: Words) -> InternVLInputs:
-        """One request's inputs, not padded."""
-        import torch
-
-        pixels = frame_pixels(self.processor, [frame.pixels for frame in frames])
-        return InternVLInputs(torch.tensor(self._ids(frames, words)), pixels)
-
-    def generate(self, model: Any, batch: Sequence[InternVLInputs], max_new_tokens: int) -> list[Generated]:
+    def encode(self, pixels: torch.Tensor, frames: Sequence[Frame], words: Words) -> InternVLInputs:
         """See :class:`pipeline.answerers.local.Reader`."""
         import torch
 
-        from pipeline.inference.greedy import generate_greedily, pad_token
-        from pipeline.models.prompt_ids import left_padded
+        return InternVLInputs(torch.tensor(self._ids(frames, words)), pixels)
 
-        pad = pad_token(model, self.tokenizer)
-        inputs = {
-            "input_ids": left_padded([one.input_ids for one in batch], pad),
-            "attention_mask": left_padded([torch.ones_like(one.input_ids) for one in batch], 0),
-            "pixel_values": torch.cat([one.pixels for one in batch]),
-        }
-        return generate_greedily(model, self.tokenizer, inputs, max_new_tokens)
+    def language(self, model: Any) -> Any:
+        """The whole model."""
+        return model
+
+    def frames_end(self, prompt: InternVLInputs) -> int:
+        """See :class:`pipeline.inference.framed_prompts.ReadsPrompts`."""
+        from pipeline.inference.framed_prompts import last_of
+
+        return last_of(prompt.input_ids, self.tokenizer.convert_tokens_to_ids(IMAGE_CONTEXT))
+
+    def read(self, model: Any, prompt: InternVLInputs, length: int, cache: Cache) -> int:
+        """See :class:`pipeline.inference.framed_prompts.ReadsPrompts`."""
+        ids = prompt.input_ids[None, :length].to(model.device)
+        pixels = prompt.pixels.to(model.device, model.dtype)
+        model.model(input_ids=ids, pixel_values=pixels, past_key_values=cache, use_cache=True)
+        return length
 
     def _ids(self, frames: Sequence[Frame], words: Words) -> list[int]:
         from pipeline.models.prompt_ids import expanded

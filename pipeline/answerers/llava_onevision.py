@@ -72,8 +72,8 @@ class LlavaOnevision(LocalAnswerer[LlavaReader]):
 
     def encode(self, request: AnswerRequest) -> Mapping[str, torch.Tensor]:
         """The very arguments of ``forward`` for this request alone. Loads the tokenizer and no weights."""
-        reader = self._local.reader
-        return reader.collate([reader.encode(request.frames, self.prompt.words(request))], pad=0)
+        inputs = super().encode(request)
+        return self._local.reader.arguments(inputs, len(inputs.input_ids))
 
     @property
     def _form(self) -> LlavaForm:

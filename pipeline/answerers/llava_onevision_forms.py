@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-import numpy as np
-
 from pipeline.answerers.labels import ORDER_ALONE, FrameLabels
 from pipeline.answerers.prompts import Words
 from pipeline.domain import Frame
@@ -49,17 +47,13 @@ class LlavaForm(Protocol):
         """The frames as the vision tower takes them: ``[frames, 3, image_size, image_size]``."""
         ...
 
-    def model_inputs(self, pixels: Sequence[Pixels], sizes: Sequence[tuple[int, int]]) -> dict[str, torch.Tensor]:
-        """The picture arguments of ``forward`` for a batch.
+    def model_inputs(self, pixels: Pixels, sizes: Sequence[tuple[int, int]]) -> dict[str, torch.Tensor]:
+        """The picture arguments of ``forward``.
 
         Args:
-            pixels: of each request, as :meth:`pixels` gives them.
-            sizes: height and width of every frame of the batch, as decoded.
+            pixels: as :meth:`pixels` gives them.
+            sizes: height and width of every frame, as decoded.
         """
-        ...
-
-    def alike(self, frames: int) -> int:
-        """Requests whose numbers of frames give equal values can go into one batch."""
         ...
 
 
@@ -110,15 +104,11 @@ class ImagesForm:
         """Padded to squares, then scaled."""
         return image_pixels(processor, [frame.pixels for frame in frames])
 
-    def model_inputs(self, pixels: Sequence[Pixels], sizes: Sequence[tuple[int, int]]) -> dict[str, torch.Tensor]:
-        """``pixel_values`` is ``[frames of the batch, 1 patch, 3, image_size, image_size]``."""
+    def model_inputs(self, pixels: Pixels, sizes: Sequence[tuple[int, int]]) -> dict[str, torch.Tensor]:
+        """``pixel_values`` is ``[frames, 1 patch, 3, image_size, image_size]``."""
         from pipeline.models.llava_onevision_inputs import image_arguments
 
-        return image_arguments(np.concatenate(pixels), sizes)
-
-    def alike(self, frames: int) -> int:
-        """Any numbers of frames go together."""
-        return 0
+        return image_arguments(pixels, sizes)
 
 
 @dataclass(frozen=True)
@@ -158,12 +148,8 @@ class VideoForm:
         """Scaled, proportions given up."""
         return video_pixels(processor, [frame.pixels for frame in frames])
 
-    def model_inputs(self, pixels: Sequence[Pixels], sizes: Sequence[tuple[int, int]]) -> dict[str, torch.Tensor]:
-        """``pixel_values_videos`` is ``[requests, frames, 3, image_size, image_size]``."""
+    def model_inputs(self, pixels: Pixels, sizes: Sequence[tuple[int, int]]) -> dict[str, torch.Tensor]:
+        """``pixel_values_videos`` is ``[1, frames, 3, image_size, image_size]``."""
         from pipeline.models.llava_onevision_inputs import video_arguments
 
         return video_arguments(pixels)
-
-    def alike(self, frames: int) -> int:
-        """Only equal numbers go together: the model takes the videos of a batch as one tensor."""
-        return frames

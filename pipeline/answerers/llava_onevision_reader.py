@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +12,12 @@ from pipeline.domain import Frame
 from pipeline.models.chat import render_chat
 from pipeline.models.checkpoint import Checkpoint, resolve
 from pipeline.models.llava_onevision_family import Tower, context_tokens, tower_of
-from pipeline.models.llava_onevision_pixels import load_image_processor
+from pipeline.models.llava_onevision_pixels import Pixels, load_image_processor
 
 if TYPE_CHECKING:
     import torch
+    from transformers import Cache
 
-    from pipeline.inference.greedy import Generated
     from pipeline.models.llava_onevision_inputs import LlavaInputs
 
 
@@ -67,12 +67,12 @@ class LlavaReader:
         """See :class:`pipeline.answerers.local.Reader`."""
         return len(self._ids(frames, words))
 
-    def alike(self, frames: Sequence[Frame]) -> int:
-        """As the form has it."""
-        return self.form.alike(len(frames))
+    def pixels(self, frames: Sequence[Frame]) -> Pixels:
+        """See :class:`pipeline.answerers.local.Reader`."""
+        return self.form.pixels(self.processor, frames)
 
-    def encode(self, frames: Sequence[Frame], words: Words) -> LlavaInputs:
-        """One request's inputs.
+    def encode(self, pixels: Pixels, frames: Sequence[Frame], words: Words) -> LlavaInputs:
+        """See :class:`pipeline.answerers.local.Reader`.
 
         Raises:
             CheckpointError: the chat template leaves out a picture.
@@ -82,28 +82,27 @@ class LlavaReader:
         from pipeline.models.llava_onevision_inputs import LlavaInputs
 
         sizes = [(frame.pixels.shape[0], frame.pixels.shape[1]) for frame in frames]
-        return LlavaInputs(torch.tensor(self._ids(frames, words)), self.form.pixels(self.processor, frames), sizes)
+        return LlavaInputs(torch.tensor(self._ids(frames, words)), pixels, sizes)
 
-    def collate(self, requests: Sequence[LlavaInputs], pad: int) -> Mapping[str, torch.Tensor]:
-        """The arguments of ``forward`` for requests that are :meth:`alike`, padded on the left.
+    def language(self, model: Any) -> Any:
+        """The whole model."""
+        return model
 
-        Args:
-            requests: at least one.
-            pad: the padding token's id.
-        """
-        from pipeline.models.llava_onevision_inputs import padded
+    def frames_end(self, prompt: LlavaInputs) -> int:
+        """See :class:`pipeline.inference.framed_prompts.ReadsPrompts`."""
+        from pipeline.inference.framed_prompts import last_of
 
-        pictures = self.form.model_inputs(
-            [request.pixels for request in requests], [size for request in requests for size in request.sizes]
-        )
-        return {**padded(requests, pad), **pictures}
+        return last_of(prompt.input_ids, self.form.placeholder_id(self.tower))
 
-    def generate(self, model: Any, batch: Sequence[LlavaInputs], max_new_tokens: int) -> list[Generated]:
-        """See :class:`pipeline.answerers.local.Reader`."""
-        from pipeline.inference.greedy import generate_greedily, pad_token
+    def read(self, model: Any, prompt: LlavaInputs, length: int, cache: Cache) -> int:
+        """See :class:`pipeline.inference.framed_prompts.ReadsPrompts`."""
+        given = {name: tensor.to(model.device) for name, tensor in self.arguments(prompt, length).items()}
+        model.model(**given, past_key_values=cache, use_cache=True)
+        return length
 
-        inputs = self.collate(batch, pad_token(model, self.tokenizer))
-        return generate_greedily(model, self.tokenizer, inputs, max_new_tokens)
+    def arguments(self, prompt: LlavaInputs, length: int) -> dict[str, torch.Tensor]:
+        """The arguments of ``forward`` for the first ``length`` tokens, with all pictures."""
+        return {"input_ids": prompt.input_ids[None, :length], **self.form.model_inputs(prompt.pixels, prompt.sizes)}
 
     def _ids(self, frames: Sequence[Frame], words: Words) -> list[int]:
         from pipeline.models.prompt_ids import expanded

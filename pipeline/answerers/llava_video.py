@@ -74,10 +74,10 @@ class LlavaVideo(LocalAnswerer[LlavaVideoReader]):
 
     def encode(self, request: AnswerRequest) -> Mapping[str, torch.Tensor]:
         """The very arguments of ``forward`` for this request alone. Loads the tokenizer and no weights."""
-        from pipeline.models.llava_video_inputs import collate
+        from pipeline.models.llava_video_inputs import arguments
 
-        words = self.prompt.words(request)
-        return collate([self._local.reader.encode(frames_of_video(request), words)], pad=0)
+        inputs = super().encode(_of_video(request))
+        return arguments(inputs, len(inputs.input_ids))
 
     def capacity(self, request: AnswerRequest) -> int:
         """See :class:`pipeline.answerers.Answerer`."""

@@ -24,7 +24,9 @@ from pipeline.models.llava_video_config import (
 from pipeline.models.remedies import restore
 
 if TYPE_CHECKING:
-    from pipeline.inference.greedy import Generated
+    import torch
+    from transformers import Cache
+
     from pipeline.models.llava_video_inputs import LlavaVideoInputs
 
 
@@ -78,25 +80,37 @@ class LlavaVideoReader:
         """See :class:`pipeline.answerers.local.Reader`."""
         return len(self._ids(frames, words))
 
-    def alike(self, frames: Sequence[Frame]) -> int:
-        """Equal numbers of frames: their prompts are of nearly equal length, so that little is padded."""
-        return len(frames)
+    def pixels(self, frames: Sequence[Frame]) -> torch.Tensor:
+        """See :class:`pipeline.answerers.local.Reader`."""
+        from pipeline.models.llava_video_inputs import frame_pixels
 
-    def encode(self, frames: Sequence[Frame], words: Words) -> LlavaVideoInputs:
-        """One request's inputs, not padded."""
+        return frame_pixels([frame.pixels for frame in frames])
+
+    def encode(self, pixels: torch.Tensor, frames: Sequence[Frame], words: Words) -> LlavaVideoInputs:
+        """See :class:`pipeline.answerers.local.Reader`."""
         import torch
 
-        from pipeline.models.llava_video_inputs import LlavaVideoInputs, frame_pixels
+        from pipeline.models.llava_video_inputs import LlavaVideoInputs
 
-        return LlavaVideoInputs(torch.tensor(self._ids(frames, words)), frame_pixels([f.pixels for f in frames]))
+        return LlavaVideoInputs(torch.tensor(self._ids(frames, words)), pixels)
 
-    def generate(self, model: Any, batch: Sequence[LlavaVideoInputs], max_new_tokens: int) -> list[Generated]:
-        """See :class:`pipeline.answerers.local.Reader`."""
-        from pipeline.inference.greedy import generate_greedily, pad_token
-        from pipeline.models.llava_video_inputs import collate
+    def language(self, model: Any) -> Any:
+        """The whole model."""
+        return model
 
-        inputs = collate(batch, pad_token(model, self.tokenizer))
-        return generate_greedily(model, self.tokenizer, inputs, max_new_tokens)
+    def frames_end(self, prompt: LlavaVideoInputs) -> int:
+        """See :class:`pipeline.inference.framed_prompts.ReadsPrompts`."""
+        from pipeline.inference.framed_prompts import last_of
+
+        return last_of(prompt.input_ids, self.placeholder)
+
+    def read(self, model: Any, prompt: LlavaVideoInputs, length: int, cache: Cache) -> int:
+        """See :class:`pipeline.inference.framed_prompts.ReadsPrompts`."""
+        from pipeline.models.llava_video_inputs import arguments
+
+        given = {name: tensor.to(model.device) for name, tensor in arguments(prompt, length).items()}
+        model.model(**given, past_key_values=cache, use_cache=True)
+        return length
 
     def _ids(self, frames: Sequence[Frame], words: Words) -> list[int]:
         from pipeline.models.llava_video_inputs import prompt_ids

@@ -1,8 +1,8 @@
 """How a model on this machine is asked: the same for every family, which brings its inputs, its forms and its loading.
 
-What cannot be put to the model is refused before it is loaded. The rest goes to it in batches of nearly equal length,
-prepared while the model is busy with the batch before, and halved where memory runs out. Each text that comes back is
-read by :func:`pipeline.answerers.options.conclude`.
+What cannot be put to the model is refused before it is loaded. The rest goes to it in batches, prepared while the model
+is busy with the batch before, and halved where memory runs out; questions about the same frames share the reading of
+them. Each text that comes back is read by :func:`pipeline.answerers.options.conclude`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Callable, Generator, Hashable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
@@ -38,8 +38,6 @@ class Asked:
     """As :meth:`Reader.describe` has it."""
     tokens: int
     """Length of the whole prompt."""
-    alike: Hashable
-    """As :meth:`Reader.alike` has it."""
     begun: str
     """How the answer begins already."""
     inputs: Any
@@ -76,16 +74,33 @@ class Reader(Protocol):
         """
         ...
 
-    def alike(self, frames: Sequence[Frame]) -> Hashable:
-        """Requests whose frames give equal values can be one batch."""
+    def pixels(self, frames: Sequence[Frame]) -> Any:
+        """The frames as the vision tower takes them; needs no model, and is called while the model is busy.
+
+        Raises:
+            VideoError: these frames cannot be put in this form.
+        """
         ...
 
-    def encode(self, frames: Sequence[Frame], words: Words) -> Any:
-        """One request's inputs, not padded; needs no model, and is called while the model is busy."""
+    def encode(self, pixels: Any, frames: Sequence[Frame], words: Words) -> Any:
+        """One request's inputs, not padded, with :meth:`pixels` of its frames; likewise."""
         ...
 
-    def generate(self, model: Any, batch: Sequence[Any], max_new_tokens: int) -> Sequence[Generated]:
-        """What the model writes for each of a batch of :meth:`encode`, whoever else is in the batch."""
+    def language(self, model: Any) -> Any:
+        """See :class:`pipeline.inference.framed_prompts.ReadsPrompts`."""
+        ...
+
+    @property
+    def tokenizer(self) -> Any:
+        """See :class:`pipeline.inference.framed_prompts.ReadsPrompts`."""
+        ...
+
+    def frames_end(self, prompt: Any) -> int:
+        """See :class:`pipeline.inference.framed_prompts.ReadsPrompts`."""
+        ...
+
+    def read(self, model: Any, prompt: Any, length: int, cache: Any) -> int:
+        """See :class:`pipeline.inference.framed_prompts.ReadsPrompts`."""
         ...
 
 
@@ -97,8 +112,6 @@ _WITHOUT_PICTURES = with_remedy(
     "Take one that is given both: answerer=openai, vllm, gpt4o or gemini; or leave such tasks out: "
     "benchmark.leave_out=[TASK] of HourVideo.",
 )
-_LEAST_FILL = 0.75
-"""Of a batch's longest prompt the shortest has at least this share, so that little is computed for padding."""
 
 
 class LocalModel(Generic[SomeReader]):
@@ -126,6 +139,7 @@ class LocalModel(Generic[SomeReader]):
         self._load = load
         self._prompt = prompt
         self._max_new_tokens = max_new_tokens
+        self._latest: tuple[Sequence[Frame], Any] = ((), None)
 
     @cached_property
     def reader(self) -> SomeReader:
@@ -141,6 +155,7 @@ class LocalModel(Generic[SomeReader]):
         """Free the model and its device memory; a later ``answer`` loads it again."""
         model = self.__dict__.pop("model", None)
         self.__dict__.pop("reader", None)
+        self._latest = ((), None)
         if model is not None:
             from pipeline.models.checkpoint import release
 
@@ -157,17 +172,38 @@ class LocalModel(Generic[SomeReader]):
 
     def answer(self, requests: Iterable[AnswerRequest], batch: int) -> Generator[Answer, None, None]:
         """See :class:`pipeline.answerers.Answerer`."""
-        pool: list[Asked] = []
+        together: list[Asked] = []
         with closing(ahead(requests, self._asked, batch)) as made:
             for asked in made:
                 if isinstance(asked, Answer):
                     yield asked
                     continue
-                pool.append(asked)
-                if len(pool) >= batch:
-                    yield from self._answers(_taken(pool, batch))
-        while pool:
-            yield from self._answers(_taken(pool, batch))
+                together.append(asked)
+                if len(together) == batch:
+                    yield from self._answers(together)
+                    together = []
+        if together:
+            yield from self._answers(together)
+        self._latest = ((), None)
+
+    def encode(self, request: AnswerRequest) -> Any:
+        """The inputs that the model gets for this request, not padded. Loads the tokenizer and no weights.
+
+        Raises:
+            VideoError: the frames cannot be put in this form.
+        """
+        return self.reader.encode(self._pixels(request.frames), request.frames, self._prompt.words(request))
+
+    def _pixels(self, frames: Sequence[Frame]) -> Any:
+        """Of the frames; the same object for the frames of the latest request, whose questions share their reading."""
+        known, pixels = self._latest
+        same = len(known) == len(frames) and all(
+            old.pixels is new.pixels and old.time == new.time for old, new in zip(known, frames, strict=True)
+        )
+        if not same:
+            pixels = self.reader.pixels(frames)
+            self._latest = (frames, pixels)
+        return pixels
 
     def _asked(self, request: AnswerRequest) -> Asked | Answer:
         """The request in the model's terms, or the failure that is known before the model is called."""
@@ -182,15 +218,14 @@ class LocalModel(Generic[SomeReader]):
             if not self._fits(tokens):
                 return self._too_long(request, words, tokens)
             with mapped_out_of_memory():
-                inputs = reader.encode(frames, words)
+                inputs = self.encode(request)
         except VideoError as error:
             return self._failed(request, error.status, str(error))
         except OutOfMemoryError as error:
             cost = Cost(prompt_tokens=tokens)
             detail = self._no_memory(error, len(frames))
             return self._failed(request, Status.OUT_OF_MEMORY, detail, shown=frames, cost=cost)
-        form, alike = reader.describe(frames), reader.alike(frames)
-        return Asked(question, _times(request), form, tokens, alike, words.begun, inputs)
+        return Asked(question, _times(request), reader.describe(frames), tokens, words.begun, inputs)
 
     def _refused(self, request: AnswerRequest) -> Answer | None:
         """The failure of what no prompt can be made of."""
@@ -231,7 +266,7 @@ class LocalModel(Generic[SomeReader]):
         return self._failed(request, Status.CONTEXT_EXCEEDED, detail, shown=frames, cost=cost)
 
     def _answers(self, batch: Sequence[Asked]) -> list[Answer]:
-        """Of requests that can be one batch. What does not fit the memory is tried in halves: answers are the same."""
+        """Of one batch. What does not fit the memory is tried in halves: the answers are the same."""
         from pipeline.inference.greedy import halving
 
         _ = self.model  # loading is no part of an answer's time
@@ -241,10 +276,11 @@ class LocalModel(Generic[SomeReader]):
         return [self._answer(asked, result, seconds) for asked, result in zip(batch, results, strict=True)]
 
     def _generate(self, batch: Sequence[Asked]) -> Sequence[Generated]:
+        from pipeline.inference.framed_prompts import write_answers
         from pipeline.inference.greedy import mapped_out_of_memory
 
         with mapped_out_of_memory():
-            return self.reader.generate(self.model, [asked.inputs for asked in batch], self._max_new_tokens)
+            return write_answers(self.reader, self.model, [asked.inputs for asked in batch], self._max_new_tokens)
 
     def _answer(self, asked: Asked, result: Generated | OutOfMemoryError, seconds: float) -> Answer:
         if isinstance(result, OutOfMemoryError):
@@ -303,26 +339,17 @@ class LocalAnswerer(ABC, Generic[SomeReader]):
         """See :class:`pipeline.answerers.Answerer`."""
         return self._local.answer(requests, batch)
 
+    def encode(self, request: AnswerRequest) -> Any:
+        """The very inputs that the model gets for a request, not padded. Loads the tokenizer and no weights.
+
+        Raises:
+            VideoError: the frames cannot be put in this form.
+        """
+        return self._local.encode(request)
+
     def close(self) -> None:
         """Free the model and its device memory; the next ``answer`` loads it again."""
         self._local.close()
-
-
-def _taken(pool: list[Asked], most: int) -> list[Asked]:
-    """Take out of the pool its first, with those that are nearest to it in length and can go with it."""
-    first = pool[0]
-    near = sorted(
-        (asked for asked in pool if asked.alike == first.alike and asked.tokens >= _LEAST_FILL * first.tokens),
-        key=lambda asked: abs(asked.tokens - first.tokens),
-    )
-    batch = [first]
-    for asked in near:
-        lengths = [other.tokens for other in (*batch, asked)]
-        if asked is not first and len(batch) < most and min(lengths) >= _LEAST_FILL * max(lengths):
-            batch.append(asked)
-    chosen = {id(asked) for asked in batch}
-    pool[:] = [asked for asked in pool if id(asked) not in chosen]
-    return batch
 
 
 def _any_of(*remedies: str) -> str:

@@ -16,7 +16,7 @@ from pipeline.answerers.qwen_forms import VideoForm
 from pipeline.domain import Frame
 from pipeline.models.chat import VIDEO, Content, text
 from pipeline.models.qwen3_family import VISION_END, VISION_START
-from pipeline.models.qwen_pixels import FrameScale, Patches, video_patches
+from pipeline.models.qwen_pixels import FrameScale, Patches
 
 if TYPE_CHECKING:
     from pipeline.models.qwen_inputs import QwenInputs
@@ -53,15 +53,18 @@ class TimedVideoForm(VideoForm):
         grids = len(self.pairs([frame.time for frame in frames]))
         return [total // grids] * grids
 
-    def inputs(self, tokenizer: Any, prompt: str, images: Patches, times: Sequence[float]) -> QwenInputs:
+    def pixels(self, images: Patches, times: Sequence[float]) -> Patches:
         """See :class:`pipeline.answerers.qwen_forms.QwenForm`. To the model each grid is a video of its own."""
+        video = super().pixels(images, times)
+        alone = video.grids.repeat(len(self.pairs(times)), 1)
+        alone[:, 0] = 1
+        return Patches(video.values, alone)
+
+    def inputs(self, tokenizer: Any, prompt: str, pixels: Patches, times: Sequence[float]) -> QwenInputs:
+        """See :class:`pipeline.answerers.qwen_forms.QwenForm`."""
         from pipeline.models.qwen_inputs import encode
 
-        pairs = self.pairs(times)
-        video = video_patches(images, pairs)
-        alone = video.grids.repeat(len(pairs), 1)
-        alone[:, 0] = 1
-        return encode(tokenizer, prompt, video=Patches(video.values, alone))
+        return encode(tokenizer, prompt, video=pixels)
 
 
 def _time_text(seconds: float) -> str:

@@ -52,14 +52,23 @@ class QwenForm(Protocol):
         """
         ...
 
-    def inputs(self, tokenizer: Any, prompt: str, images: Patches, times: Sequence[float]) -> QwenInputs:
+    def pixels(self, images: Patches, times: Sequence[float]) -> Patches:
+        """The frames' patches in this form.
+
+        Args:
+            images: every frame as an image.
+            times: their seconds.
+        """
+        ...
+
+    def inputs(self, tokenizer: Any, prompt: str, pixels: Patches, times: Sequence[float]) -> QwenInputs:
         """The rendered prompt and the frames' patches as one request.
 
         Args:
             tokenizer: the checkpoint's.
             prompt: of :meth:`content`.
-            images: every frame as an image.
-            times: their seconds.
+            pixels: of :meth:`pixels`.
+            times: the frames' seconds.
         """
         ...
 
@@ -93,11 +102,15 @@ class ImagesForm:
         """Frames may differ in size."""
         return [scale.tokens(*frame.pixels.shape[:2]) for frame in frames]
 
-    def inputs(self, tokenizer: Any, prompt: str, images: Patches, times: Sequence[float]) -> QwenInputs:
+    def pixels(self, images: Patches, times: Sequence[float]) -> Patches:
+        """See :class:`QwenForm`."""
+        return images
+
+    def inputs(self, tokenizer: Any, prompt: str, pixels: Patches, times: Sequence[float]) -> QwenInputs:
         """See :class:`QwenForm`."""
         from pipeline.models.qwen_inputs import encode
 
-        return encode(tokenizer, prompt, images=images)
+        return encode(tokenizer, prompt, images=pixels)
 
 
 @dataclass(frozen=True)
@@ -144,13 +157,16 @@ class VideoForm:
         pairs = self.pairs([frame.time for frame in frames])
         return [len(pairs) * scale.tokens(*frames[0].pixels.shape[:2])]
 
-    def inputs(self, tokenizer: Any, prompt: str, images: Patches, times: Sequence[float]) -> QwenInputs:
+    def pixels(self, images: Patches, times: Sequence[float]) -> Patches:
+        """See :class:`QwenForm`."""
+        return video_patches(images, self.pairs(times))
+
+    def inputs(self, tokenizer: Any, prompt: str, pixels: Patches, times: Sequence[float]) -> QwenInputs:
         """See :class:`QwenForm`."""
         from pipeline.models.qwen_inputs import encode
 
-        pairs = self.pairs(times)
-        grid_times = [times[first] for first, _ in pairs]
-        return encode(tokenizer, prompt, video=video_patches(images, pairs), grid_times=grid_times)
+        grid_times = [times[first] for first, _ in self.pairs(times)]
+        return encode(tokenizer, prompt, video=pixels, grid_times=grid_times)
 
     def pairs(self, times: Sequence[float]) -> list[tuple[int, int]]:
         """The two frames of each temporal grid, from the ascending times; ``(i, i)`` for a frame by itself."""

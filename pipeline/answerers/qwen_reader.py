@@ -13,10 +13,11 @@ from pipeline.domain import Frame
 from pipeline.models.chat import load_tokenizer, render_chat, special_tokens
 from pipeline.models.checkpoint import Checkpoint, resolve
 from pipeline.models.qwen_family import context_tokens, family
-from pipeline.models.qwen_pixels import FrameScale, image_patches, load_image_processor
+from pipeline.models.qwen_pixels import FrameScale, Patches, image_patches, load_image_processor
 
 if TYPE_CHECKING:
-    from pipeline.inference.greedy import Generated
+    from transformers import Cache
+
     from pipeline.models.qwen_inputs import QwenInputs
 
 
@@ -74,31 +75,34 @@ class QwenReader:
         counts = self.form.counts(self.scale, frames)
         return len(expanded(self.tokenizer, self._rendered(frames, words), {self.form.placeholder: counts}))
 
-    def alike(self, frames: Sequence[Frame]) -> bool:
-        """Any numbers and sizes of frames go together."""
-        return True
-
-    def encode(self, frames: Sequence[Frame], words: Words) -> QwenInputs:
-        """One request's inputs, not padded.
-
-        Raises:
-            VideoError: these frames cannot be put in this form.
-        """
-        self.form.counts(self.scale, frames)  # says so where they cannot
-        images = image_patches(self.processor, [frame.pixels for frame in frames], self.scale)
-        times = [frame.time for frame in frames]
-        return self.form.inputs(self.tokenizer, self._rendered(frames, words), images, times)
-
-    def generate(self, model: Any, batch: Sequence[QwenInputs], max_new_tokens: int) -> list[Generated]:
+    def pixels(self, frames: Sequence[Frame]) -> Patches:
         """See :class:`pipeline.answerers.local.Reader`."""
-        from pipeline.inference.greedy import generate_greedily, pad_token
-        from pipeline.models.qwen_inputs import collate
+        self.form.counts(self.scale, frames)  # says so where they cannot be put in this form
+        images = image_patches(self.processor, [frame.pixels for frame in frames], self.scale)
+        return self.form.pixels(images, [frame.time for frame in frames])
+
+    def encode(self, pixels: Patches, frames: Sequence[Frame], words: Words) -> QwenInputs:
+        """See :class:`pipeline.answerers.local.Reader`."""
+        times = [frame.time for frame in frames]
+        return self.form.inputs(self.tokenizer, self._rendered(frames, words), pixels, times)
+
+    def language(self, model: Any) -> Any:
+        """The whole model."""
+        return model
+
+    def frames_end(self, prompt: QwenInputs) -> int:
+        """See :class:`pipeline.inference.framed_prompts.ReadsPrompts`."""
+        return int(prompt.mm_token_type_ids.nonzero()[-1]) + 1
+
+    def read(self, model: Any, prompt: QwenInputs, length: int, cache: Cache) -> int:
+        """See :class:`pipeline.inference.framed_prompts.ReadsPrompts`."""
+        from pipeline.models.qwen_inputs import arguments
         from pipeline.models.qwen_positions import true_times
 
-        grid_times = [one.grid_times for one in batch]
-        with true_times(model, grid_times) if any(grid_times) else nullcontext():
-            inputs = collate(batch, pad_token(model, self.tokenizer))
-            return generate_greedily(model, self.tokenizer, inputs, max_new_tokens)
+        with true_times(model, [prompt.grid_times]) if prompt.grid_times else nullcontext():
+            given = {name: tensor.to(model.device) for name, tensor in arguments(prompt, length).items()}
+            model.model(**given, past_key_values=cache, use_cache=True)
+        return length + int(model.model.rope_deltas)
 
     def _rendered(self, frames: Sequence[Frame], words: Words) -> str:
         content = self.form.content(frames, words)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pipeline.answerers import AnswererLimits, AnswerRequest
+from pipeline.answerers import AnswererLimits
 from pipeline.answerers.labels import FrameLabels
 from pipeline.answerers.local import LocalAnswerer, LocalModel
 from pipeline.answerers.prompts import AnswerPrompt
@@ -18,7 +18,7 @@ from pipeline.models.qwen_family import context_tokens, family, load_qwen
 from pipeline.models.qwen_pixels import FrameScale
 
 if TYPE_CHECKING:
-    from pipeline.models.qwen_inputs import QwenInputs
+    pass
 
 _USUAL_FRAME = (720, 1280)
 
@@ -87,14 +87,6 @@ class QwenVL(LocalAnswerer[QwenReader]):
         """See :class:`pipeline.answerers.ChecksSubtitles`."""
         if self.form == "video":
             self.prompt.check_in_one()
-
-    def encode(self, request: AnswerRequest) -> QwenInputs:
-        """The very inputs that the model gets for a request, not padded. Loads the tokenizer and no weights.
-
-        Raises:
-            VideoError: the frames cannot be put in this form.
-        """
-        return self._local.reader.encode(request.frames, self.prompt.words(request))
 
     @cached_property
     def _scale(self) -> FrameScale:

@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from pipeline.answerers import AnswererLimits, AnswerRequest
+from pipeline.answerers import AnswererLimits
 from pipeline.answerers.labels import FrameLabels
 from pipeline.answerers.local import LocalAnswerer, LocalModel
 from pipeline.answerers.prompts import AnswerPrompt
-from pipeline.answerers.vila_reader import VilaForm, VilaInputs, VilaReader
+from pipeline.answerers.vila_reader import VilaForm, VilaReader
 from pipeline.models.checkpoint import Checkpoint, fingerprint
 from pipeline.models.vila_config import VilaConfig, read_config
 from pipeline.models.vila_conversations import ConversationName
@@ -65,10 +65,6 @@ class Vila(LocalAnswerer[VilaReader]):
             "prompt": asdict(self.prompt),
             "max_new_tokens": self.max_new_tokens,
         }
-
-    def encode(self, request: AnswerRequest) -> VilaInputs:
-        """The very inputs that the model gets for a request, not padded. Loads the tokenizer and no weights."""
-        return self._local.reader.encode(request.frames, self.prompt.words(request))
 
     @property
     def _form(self) -> VilaForm:

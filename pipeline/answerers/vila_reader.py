@@ -18,8 +18,7 @@ from pipeline.models.vila_tokenizer import IMAGE, VilaTokens
 
 if TYPE_CHECKING:
     import torch
-
-    from pipeline.inference.greedy import Generated
+    from transformers import Cache
 
 
 @dataclass(frozen=True)
@@ -104,32 +103,39 @@ class VilaReader:
         """See :class:`pipeline.answerers.local.Reader`."""
         return len(self._ids(frames, words))
 
-    def alike(self, frames: Sequence[Frame]) -> bool:
-        """Any numbers of frames go together."""
-        return True
+    @property
+    def tokenizer(self) -> VilaTokens:
+        """See :class:`pipeline.inference.framed_prompts.ReadsPrompts`."""
+        return self.tokens_of
 
-    def encode(self, frames: Sequence[Frame], words: Words) -> VilaInputs:
-        """One request's inputs, not padded."""
-        import torch
-
-        return VilaInputs(torch.tensor(self._ids(frames, words)), torch.from_numpy(self.pixels_of(frames)))
-
-    def generate(self, model: Any, batch: Sequence[VilaInputs], max_new_tokens: int) -> list[Generated]:
+    def pixels(self, frames: Sequence[Frame]) -> torch.Tensor:
         """See :class:`pipeline.answerers.local.Reader`."""
         import torch
 
-        from pipeline.inference.greedy import generate_greedily, pad_token
-        from pipeline.models.prompt_ids import left_padded
+        return torch.from_numpy(self.pixels_of(frames))
 
-        ids = left_padded([one.input_ids for one in batch], pad_token(model.llm, self.tokens_of))
-        with torch.inference_mode():
-            embeddings = model.embeddings(ids, [one.pixels for one in batch])
-        inputs = {
-            "input_ids": ids.clamp(min=0),  # only their number counts beside embeddings
-            "attention_mask": left_padded([torch.ones_like(one.input_ids) for one in batch], 0),
-            "inputs_embeds": embeddings,
-        }
-        return generate_greedily(model.llm, self.tokens_of, inputs, max_new_tokens)
+    def encode(self, pixels: torch.Tensor, frames: Sequence[Frame], words: Words) -> VilaInputs:
+        """See :class:`pipeline.answerers.local.Reader`."""
+        import torch
+
+        return VilaInputs(torch.tensor(self._ids(frames, words)), pixels)
+
+    def language(self, model: Any) -> Any:
+        """The Llama."""
+        return model.llm
+
+    def frames_end(self, prompt: VilaInputs) -> int:
+        """See :class:`pipeline.inference.framed_prompts.ReadsPrompts`."""
+        from pipeline.inference.framed_prompts import last_of
+        from pipeline.models.vila import IMAGE_ID
+
+        return last_of(prompt.input_ids, IMAGE_ID)
+
+    def read(self, model: Any, prompt: VilaInputs, length: int, cache: Cache) -> int:
+        """See :class:`pipeline.inference.framed_prompts.ReadsPrompts`."""
+        embeddings = model.embeddings(prompt.input_ids[None, :length], [prompt.pixels])
+        model.llm.model(inputs_embeds=embeddings, past_key_values=cache, use_cache=True)
+        return length
 
     def _ids(self, frames: Sequence[Frame], words: Words) -> list[int]:
         from pipeline.models.vila import IMAGE_ID

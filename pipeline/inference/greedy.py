@@ -1,10 +1,10 @@
-"""Greedy answers of a batch through transformers' own ``generate``."""
+"""What a model wrote, where it ends, and what happens when memory runs out."""
 
 from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -30,46 +30,11 @@ class Generated:
     """Whether the model ended by itself; otherwise the limit cut it."""
 
 
-def generate_greedily(
-    model: Any, tokenizer: Any, inputs: Mapping[str, torch.Tensor], max_new_tokens: int
-) -> list[Generated]:
-    """The most probable token, again and again, for each item of the batch.
-
-    Of the checkpoint's generation settings only the end and padding tokens are used: its sampling values do not apply,
-    and its repetition penalty would count the padding, which depends on who else is in the batch.
-
-    Args:
-        model: a loaded transformers model with ``generate``.
-        tokenizer: its tokenizer.
-        inputs: ``input_ids`` and ``attention_mask`` ``[B, L]``, padded on the left, and whatever else the model takes.
-        max_new_tokens: a limit for each item.
-    """
-    device = model.get_input_embeddings().weight.device
-    ends, pad = end_tokens(model, tokenizer), pad_token(model, tokenizer)
-    with _only(model, ends, pad), torch.inference_mode():
-        output = model.generate(
-            **{name: tensor.to(device) for name, tensor in inputs.items()},
-            do_sample=False,
-            num_beams=1,
-            max_new_tokens=max_new_tokens,
-        )
-        written = output[:, inputs["input_ids"].shape[1] :].tolist()
-    return [_finished(row, ends, tokenizer) for row in written]
-
-
 def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
     """All tokens that end an answer: the checkpoint's, and its tokenizer's end of turn."""
     named = model.generation_config.eos_token_id
     listed = named if isinstance(named, list) else [named]
     return frozenset(token for token in (*listed, tokenizer.eos_token_id) if token is not None)
-
-
-def pad_token(model: Any, tokenizer: Any) -> int:
-    """The token to pad with."""
-    for token in (tokenizer.pad_token_id, model.generation_config.pad_token_id, *end_tokens(model, tokenizer)):
-        if isinstance(token, int):
-            return token
-    return 0
 
 
 @contextmanager
@@ -99,25 +64,6 @@ def _is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(
         sign in words for sign in ("can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
     )
-
-
-@contextmanager
-def _only(model: Any, ends: frozenset[int], pad: int) -> Iterator[None]:
-    """``generate`` fills whatever a call leaves open from the model's own settings, so these are put aside."""
-    from transformers import GenerationConfig
-
-    before = model.generation_config
-    model.generation_config = GenerationConfig(eos_token_id=sorted(ends), pad_token_id=pad)
-    try:
-        yield
-    finally:
-        model.generation_config = before
-
-
-def _finished(row: list[int], ends: frozenset[int], tokenizer: Any) -> Generated:
-    length = next((place for place, token in enumerate(row) if token in ends), len(row))
-    tokens = tuple(row[:length])
-    return Generated(tokenizer.decode(tokens, skip_special_tokens=True), tokens, ended=length < len(row))
 
 
 def halving(

@@ -64,7 +64,9 @@ def _forward(
 ) -> tuple[torch.Tensor, None]:
     """The signature that transformers' attention modules call; ``prefixes`` come through the model's ``forward``."""
     layer: int = module.layer_idx  # type: ignore[assignment]
-    rows = zip(*(torch.split(tensor, list(prefixes.rows)) for tensor in (query, key, value, attention_mask)), strict=True)
+    rows = zip(
+        *(torch.split(tensor, list(prefixes.rows)) for tensor in (query, key, value, attention_mask)), strict=True
+    )
     parts = [
         attend(q, states.keys[layer], states.values[layer], k, v, mask, scaling)
         for states, (q, k, v, mask) in zip(prefixes.states, rows, strict=True)

@@ -10,10 +10,9 @@ attention is exchanged.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,7 +22,7 @@ from pipeline.inference import prefix_attention
 from pipeline.inference.prefix_attention import PrefixStates
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import Cache, PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -54,23 +53,37 @@ class Continuation:
 _COLUMNS_AT_ONCE = 512
 """Of long suffixes so many tokens a row are read in one call: their scores against the prefix are held."""
 
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
-
 IsComplete = Callable[[Sequence[int]], bool]
 """Whether tokens written so far are all that is wanted, though the model did not end."""
 
 
 @torch.inference_mode()
-def prefill(
-    model: PreTrainedModel, embeddings: torch.Tensor, positions: torch.Tensor, beside: Mapping[str, Any] = _NOTHING
-) -> Prefix:
+def prefill(model: PreTrainedModel, embeddings: torch.Tensor, positions: torch.Tensor) -> Prefix:
     """Read the shared beginning of prompts.
 
     Args:
         model: with a text decoder and output embeddings.
         embeddings: ``[1, tokens, hidden size]``, images already in place.
         positions: as the model's decoder takes them: ``[1, tokens]``, or ``[3, 1, tokens]`` for M-RoPE.
-        beside: what else its decoder takes with images.
+
+    Raises:
+        CheckpointError: some layer keeps less than all of the past.
+    """
+    decoder = model.get_decoder()
+
+    def read(cache: Cache) -> int:
+        decoder(inputs_embeds=embeddings, position_ids=positions, past_key_values=cache, use_cache=True)
+        return int(positions.max()) + 1
+
+    return Prefix(*states_read(model, read))
+
+
+def states_read(model: PreTrainedModel, read: Callable[[Cache], int]) -> tuple[PrefixStates, int]:
+    """What is left of a beginning that ``read`` reads into an empty cache, and the position that it returns.
+
+    Args:
+        model: whose text decoder the cache is for.
+        read: called once.
 
     Raises:
         CheckpointError: some layer keeps less than all of the past.
@@ -78,17 +91,15 @@ def prefill(
     from transformers import DynamicCache
     from transformers.cache_utils import DynamicLayer
 
-    decoder = model.get_decoder()
-    cache = DynamicCache(config=decoder.config)
-    decoder(inputs_embeds=embeddings, position_ids=positions, past_key_values=cache, use_cache=True, **beside)
+    cache = DynamicCache(config=model.get_decoder().config)
+    following = read(cache)
     layers: list[Any] = cache.layers
     if any(type(layer) is not DynamicLayer for layer in layers):
         raise CheckpointError(
             f"{type(model).__name__} with sliding or linear attention layers cannot share a prefix among questions.",
             "Take a checkpoint whose config.json has use_sliding_window: false, by its checkpoint.source=...",
         )
-    states = PrefixStates(tuple(layer.keys[0] for layer in layers), tuple(layer.values[0] for layer in layers))
-    return Prefix(states, int(positions.max()) + 1)
+    return PrefixStates(tuple(layer.keys[0] for layer in layers), tuple(layer.values[0] for layer in layers)), following
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from pipeline.errors import CheckpointError
 from pipeline.models.chat import load_tokenizer, special_tokens
 from pipeline.models.llava_onevision_family import Tower
 from pipeline.models.llava_onevision_pixels import Pixels
-from pipeline.models.prompt_ids import left_padded
 from pipeline.models.remedies import restore
 
 
@@ -61,33 +59,20 @@ def markup(tokenizer: Any, tower: Tower) -> tuple[str, ...]:
 
 
 def image_arguments(pixels: Pixels, sizes: Sequence[tuple[int, int]]) -> dict[str, torch.Tensor]:
-    """Images of base resolution; ``pixel_values`` is ``[frames of the batch, 1 patch, 3, image_size, image_size]``.
+    """Images of base resolution; ``pixel_values`` is ``[frames, 1 patch, 3, image_size, image_size]``.
 
     Args:
-        pixels: of all frames of the batch, from :func:`pipeline.models.llava_onevision_pixels.image_pixels`.
+        pixels: of all frames, from :func:`pipeline.models.llava_onevision_pixels.image_pixels`.
         sizes: height and width of every one of them, as decoded.
     """
     return {
         "pixel_values": torch.from_numpy(pixels)[:, None],
         "image_sizes": torch.tensor(sizes),
-        # All frames of the batch count as one prompt's: an entry of 1 would be taken for a lone image with tiles.
+        # An entry of 1 would be taken for a lone image with tiles.
         "batch_num_images": torch.tensor([max(2, len(sizes))]),
     }
 
 
-def video_arguments(videos: Sequence[Pixels]) -> dict[str, torch.Tensor]:
-    """Videos of equally many frames; ``pixel_values_videos`` is ``[videos, frames, 3, image_size, image_size]``."""
-    return {"pixel_values_videos": torch.from_numpy(np.stack(videos))}
-
-
-def padded(requests: Sequence[LlavaInputs], pad: int) -> dict[str, torch.Tensor]:
-    """The tokens of a batch and their mask, padded on the left.
-
-    Args:
-        requests: at least one.
-        pad: the padding token's id.
-    """
-    return {
-        "input_ids": left_padded([request.input_ids for request in requests], pad),
-        "attention_mask": left_padded([torch.ones_like(request.input_ids) for request in requests], 0),
-    }
+def video_arguments(video: Pixels) -> dict[str, torch.Tensor]:
+    """A video; ``pixel_values_videos`` is ``[1, frames, 3, image_size, image_size]``."""
+    return {"pixel_values_videos": torch.from_numpy(video)[None]}

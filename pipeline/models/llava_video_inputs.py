@@ -1,8 +1,8 @@
-"""Frames and prompt to the arguments of LLaVA-Video's ``forward``, one request at a time and as a batch."""
+"""Frames and prompt to the arguments of LLaVA-Video's ``forward``, one request at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,6 @@ import torch
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
 from pipeline.models.llava_video_config import IMAGE_SIZE
-from pipeline.models.prompt_ids import left_padded
 
 
 @dataclass(frozen=True)
@@ -46,15 +45,6 @@ def frame_pixels(frames: Sequence[npt.NDArray[np.uint8]]) -> torch.Tensor:
     return torch.cat([one["pixel_values"] for one in made]).float()
 
 
-def collate(requests: Sequence[LlavaVideoInputs], pad: int) -> Mapping[str, torch.Tensor]:
-    """The arguments of ``forward`` for requests with equal numbers of frames, padded on the left.
-
-    Args:
-        requests: at least one.
-        pad: the padding token's id.
-    """
-    return {
-        "input_ids": left_padded([request.input_ids for request in requests], pad),
-        "attention_mask": left_padded([torch.ones_like(request.input_ids) for request in requests], 0),
-        "pixel_values_videos": torch.stack([request.pixels for request in requests]),
-    }
+def arguments(request: LlavaVideoInputs, length: int) -> dict[str, torch.Tensor]:
+    """The arguments of ``forward`` for the first ``length`` tokens of a prompt, with all of the video."""
+    return {"input_ids": request.input_ids[None, :length], "pixel_values_videos": request.pixels[None]}

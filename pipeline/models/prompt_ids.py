@@ -1,11 +1,9 @@
-"""From a rendered prompt to token ids, and from the ids of several prompts to a batch."""
+"""From a rendered prompt to token ids."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
-
-import torch
 
 from pipeline.errors import CheckpointError, ConfigError
 from pipeline.models.remedies import restore
@@ -37,9 +35,3 @@ def expanded(tokenizer: Any, prompt: str, pictures: Mapping[str, Sequence[int]])
         repeats = iter(lengths)
         ids = [copy for word in ids for copy in ([word] * next(repeats) if word == token else [word])]
     return ids
-
-
-def left_padded(rows: Sequence[torch.Tensor], value: int) -> torch.Tensor:
-    """Rows of several lengths ``[L]`` as one ``[B, longest L]``, ``value`` before the shorter ones."""
-    longest = max(len(row) for row in rows)
-    return torch.stack([torch.nn.functional.pad(row, (longest - len(row), 0), value=value) for row in rows])

@@ -1,4 +1,4 @@
-"""Prompt and patches to model inputs for Qwen2-VL and Qwen2.5-VL, one request at a time and as a batch."""
+"""Prompt and patches to model inputs for Qwen2-VL and Qwen2.5-VL."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from pipeline.models.prompt_ids import expanded, left_padded
+from pipeline.models.prompt_ids import expanded
 from pipeline.models.qwen_family import IMAGE_PAD, VIDEO_PAD
 from pipeline.models.qwen_pixels import Patches
 
@@ -30,6 +30,11 @@ class QwenInputs:
     def tokens(self) -> int:
         """Length of the prompt."""
         return len(self.input_ids)
+
+    @property
+    def pixels(self) -> Patches | None:
+        """The frames, as images or as a video."""
+        return self.images if self.images is not None else self.video
 
 
 def encode(
@@ -59,24 +64,14 @@ def encode(
     return QwenInputs(input_ids, kinds, images, video, tuple(grid_times))
 
 
-def collate(requests: Sequence[QwenInputs], pad: int) -> dict[str, torch.Tensor]:
-    """A batch, padded on the left, as the model classes and ``generate`` take it.
-
-    Args:
-        requests: at least one.
-        pad: the padding token's id.
-    """
-    batch = {
-        "input_ids": left_padded([request.input_ids for request in requests], pad),
-        "attention_mask": left_padded([torch.ones_like(request.input_ids) for request in requests], 0),
-        "mm_token_type_ids": left_padded([request.mm_token_type_ids for request in requests], 0),
+def arguments(request: QwenInputs, length: int) -> dict[str, torch.Tensor]:
+    """The arguments of the model class's ``forward`` for the first ``length`` tokens of a prompt, with all pictures."""
+    given = {
+        "input_ids": request.input_ids[None, :length],
+        "mm_token_type_ids": request.mm_token_type_ids[None, :length],
     }
-    images = [request.images for request in requests if request.images is not None]
-    videos = [request.video for request in requests if request.video is not None]
-    if images:
-        batch["pixel_values"] = torch.cat([patches.values for patches in images])
-        batch["image_grid_thw"] = torch.cat([patches.grids for patches in images])
-    if videos:
-        batch["pixel_values_videos"] = torch.cat([patches.values for patches in videos])
-        batch["video_grid_thw"] = torch.cat([patches.grids for patches in videos])
-    return batch
+    if request.images is not None:
+        given |= {"pixel_values": request.images.values, "image_grid_thw": request.images.grids}
+    if request.video is not None:
+        given |= {"pixel_values_videos": request.video.values, "video_grid_thw": request.video.grids}
+    return given

@@ -21,10 +21,10 @@ from hydra import compose, initialize_config_dir
 from pipeline.answerers import Answerer, AnswerRequest
 from pipeline.answerers.aria import Aria
 from pipeline.answerers.labels import FrameLabels
-from pipeline.answerers.prompts import Words
 from pipeline.config import build, conf_dir
 from pipeline.domain import Frame, Question, Status, Video
 from pipeline.errors import CheckpointError
+from pipeline.models.aria_pixels import on_canvas
 
 VIDEO = Video("clip.mp4", "f", 100.0, 25.0, 2500, 160, 90)
 
@@ -112,10 +112,9 @@ def test_pixels_and_masks_are_the_stock_pil_processors(answerer: Aria) -> None:
     stock = AriaImageProcessorPil()(
         images=[Image.fromarray(frame.pixels) for frame in shown], max_image_size=490, return_tensors="pt"
     )
-    reader = answerer._local.reader
-    ours = reader.collate([reader.encode(shown, Words("Why?"))], 0, like=torch.zeros(()))
-    assert torch.equal(ours["pixel_values"], stock["pixel_values"])
-    assert torch.equal(ours["pixel_mask"], stock["pixel_mask"].bool())
+    pixels, inside = on_canvas(answerer._local.reader.pixels(shown), like=torch.zeros(()))
+    assert torch.equal(pixels, stock["pixel_values"])
+    assert torch.equal(inside, stock["pixel_mask"].bool())
 
 
 def by_stock(answerer: Aria, asked: AnswerRequest, **others: Any) -> list[int]:
@@ -152,10 +151,17 @@ def test_answers_are_those_of_stock_generate(answerer: Aria) -> None:
 
 @torch.inference_mode()
 def test_the_mask_reaches_the_model(answerer: Aria) -> None:
-    reader, model = answerer._local.reader, answerer._local.model
-    inputs = reader.collate([answerer.encode(ASKED[0])], 0, like=torch.zeros(()))
-    masked = model(**inputs).logits[0, -1]
-    bare = model(**{name: tensor for name, tensor in inputs.items() if name != "pixel_mask"}).logits[0, -1]
+    model = answerer._local.model
+    masks: list[Any] = []
+    model.model.register_forward_pre_hook(
+        lambda module, args, kwargs: masks.append(kwargs.get("pixel_mask")), with_kwargs=True
+    )
+    answered(answerer, [ASKED[0]])
+    given = answerer.encode(ASKED[0])
+    pixels, inside = on_canvas(given.pixels, like=torch.zeros(()))
+    assert torch.equal(masks[0], inside)
+    masked = model(input_ids=given.input_ids[None], pixel_values=pixels, pixel_mask=inside).logits[0, -1]
+    bare = model(input_ids=given.input_ids[None], pixel_values=pixels).logits[0, -1]
     assert (masked - bare).abs().max() > 1e-3
 
 

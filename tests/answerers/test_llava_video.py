@@ -217,14 +217,14 @@ def test_out_of_memory_is_the_failure_of_the_request_that_is_too_large(
     ours = answerer(folder)
     requests = [request(2), request(2, "Why?"), request(4), request(1)]
     expected = [a.text for a in answered(ours, requests)]
-    generate = ours._local.model.generate
+    forward = ours._local.model.model.forward
 
     def small_memory(**inputs: Any) -> Any:
         if inputs["pixel_values_videos"].flatten(0, 1).shape[0] > 3:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
-        return generate(**inputs)
+        return forward(**inputs)
 
-    monkeypatch.setattr(ours._local.model, "generate", small_memory)
+    monkeypatch.setattr(ours._local.model.model, "forward", small_memory)
     answers = answered(ours, requests)
     assert [a.status is Status.OUT_OF_MEMORY for a in answers] == [False, False, True, False]
     assert [a.text for a in answers] == [*expected[:2], "", expected[3]]

@@ -137,13 +137,13 @@ def test_remedies_name_settings_that_this_form_has(folders: dict[str, Path]) -> 
 def test_memory_that_runs_out_while_frames_are_prepared_is_the_requests_failure(
     answerer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def prepare(self: Any, frames: Any, words: str) -> Any:
+    def prepare(self: Any, frames: Any) -> Any:
         if len(frames) > 1:
             raise MemoryError
-        return encode(self, frames, words)
+        return pixels(self, frames)
 
-    encode = type(answerer._local.reader).encode
-    monkeypatch.setattr(type(answerer._local.reader), "encode", prepare)
+    pixels = type(answerer._local.reader).pixels
+    monkeypatch.setattr(type(answerer._local.reader), "pixels", prepare)
     large, one = answered(answerer, [asked(2), asked(1)])
     assert large.status is Status.OUT_OF_MEMORY
     assert large.frame_times == (0.0, 2.0)
@@ -165,3 +165,34 @@ def test_close_frees_the_model_and_a_later_answer_loads_it_again(answerer: Any) 
     answerer.close()
     assert sum(parameter.numel() for parameter in model.parameters()) == 0
     assert answered(answerer, [asked(1)])[0].text == before[0].text
+
+
+def test_questions_about_the_same_frames_are_prepared_and_read_once(
+    answerer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("Why?", "What is shown here at the end?", "What is it?")
+    first = asked(2)
+    requests = [dataclasses.replace(first, question=Question(each, VIDEO.path, each)) for each in words]
+    alone = [answered(answerer, [request])[0] for request in requests]
+    counts: dict[str, int] = {"pixels": 0, "read": 0}
+    kind = type(answerer._local.reader)
+
+    def counted(name: str) -> Any:
+        plain = getattr(kind, name)
+
+        def call(*given: Any) -> Any:
+            counts[name] += 1
+            return plain(*given)
+
+        return call
+
+    for name in counts:
+        monkeypatch.setattr(kind, name, counted(name))
+    # The one in between shows other pictures at the same seconds.
+    between = dataclasses.replace(
+        first, frames=tuple(dataclasses.replace(frame, pixels=255 - frame.pixels) for frame in first.frames)
+    )
+    together = answered(answerer, [*requests, between])
+    assert [answer.text for answer in together[:3]] == [answer.text for answer in alone]
+    assert [answer.cost.prompt_tokens for answer in together[:3]] == [answer.cost.prompt_tokens for answer in alone]
+    assert counts == {"pixels": 2, "read": 2}

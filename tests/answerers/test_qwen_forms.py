@@ -20,7 +20,7 @@ from pipeline.domain import Frame
 from pipeline.models.chat import IMAGE, VIDEO, render_chat, text
 from pipeline.models.checkpoint import Checkpoint
 from pipeline.models.qwen_family import load_qwen
-from pipeline.models.qwen_inputs import QwenInputs, collate
+from pipeline.models.qwen_inputs import QwenInputs, arguments
 from pipeline.models.qwen_pixels import FrameScale
 from pipeline.models.qwen_positions import rope_index, true_times
 
@@ -41,7 +41,8 @@ def reader(folder: Path) -> QwenReader:
 
 
 def told(reader: QwenReader, form: QwenForm, frames: Sequence[Frame]) -> QwenInputs:
-    return dataclasses.replace(reader, form=form).encode(frames, Words("Why?"))
+    other = dataclasses.replace(reader, form=form)
+    return other.encode(other.pixels(frames), frames, Words("Why?"))
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +59,14 @@ def filmed(*times: float) -> list[Frame]:
     return [Frame(time, round(time * FPS), random.integers(0, 256, (*SIDES, 3), dtype=np.uint8)) for time in times]
 
 
+def whole(encoded: QwenInputs) -> dict[str, torch.Tensor]:
+    return {**arguments(encoded, encoded.tokens), "attention_mask": torch.ones_like(encoded.input_ids)[None]}
+
+
 def test_the_image_form_is_the_stock_processors(stock: Any, reader: QwenReader) -> None:
     frames = filmed(0.0, 7.5, 100.0)
-    ours = collate([reader.encode(frames, Words("Why?"))], pad=0)
+    encoded = reader.encode(reader.pixels(frames), frames, Words("Why?"))
+    ours = whole(encoded)
     content: list[Any] = []
     for frame in frames:
         content += [text(f"{frame.time:.1f}s: "), IMAGE, text("\n")]
@@ -79,7 +85,7 @@ def test_the_video_form_is_the_stock_processors_where_frames_are_evenly_spaced(
 ) -> None:
     frames = filmed(0.0, 1.0, 2.0, 3.0, 4.0, 5.0)
     encoded = told(reader, VideoForm(1.0), frames)
-    ours = collate([encoded], pad=0)
+    ours = whole(encoded)
     theirs = stock(
         text=[render_chat(reader.tokenizer, [VIDEO, text("Why?")])],
         videos=[np.stack([frame.pixels for frame in frames])],

@@ -237,14 +237,14 @@ def test_a_request_that_does_not_fit_the_memory_is_its_own_failure(
     plain: dict[str, QwenVL], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answerer = dataclasses.replace(plain["qwen2_vl"])
-    generate = answerer._local.model.generate
+    forward = answerer._local.model.model.forward
 
     def hungry(**inputs: torch.Tensor) -> Any:
         if len(inputs["image_grid_thw"]) > 3:
             torch.empty(2**52)  # more than any machine has: the allocator's own error
-        return generate(**inputs)
+        return forward(**inputs)
 
-    monkeypatch.setattr(answerer._local.model, "generate", hungry)
+    monkeypatch.setattr(answerer._local.model.model, "forward", hungry)
     large = request("Why?", None, frames(*map(float, range(5))), "large")
     answers = answered(answerer, [ASKED[0], large, ASKED[1]])
     assert [answer.status is Status.OUT_OF_MEMORY for answer in answers] == [False, True, False]

@@ -185,7 +185,8 @@ def test_times_are_told_or_not(folders: dict[str, Path], kind: str) -> None:
 
     def said(form: str) -> str:
         reader = dataclasses.replace(ours, form=form)._local.reader
-        ids = reader.encode(request(2).frames, Words("Why?")).input_ids
+        shown = request(2).frames
+        ids = reader.encode(reader.pixels(shown), shown, Words("Why?")).input_ids
         return reader.tokens_of.decode([token for token in ids.tolist() if token != IMAGE_ID])
 
     assert "0.0s:" in said("images")

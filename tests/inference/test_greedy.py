@@ -9,11 +9,10 @@ import tiny
 import torch
 
 from pipeline.errors import OutOfMemoryError
-from pipeline.inference.greedy import Generated, end_tokens, generate_greedily, halving, mapped_out_of_memory, pad_token
-from pipeline.models.chat import load_tokenizer, render_chat, text
+from pipeline.inference.greedy import end_tokens, halving, mapped_out_of_memory
+from pipeline.models.chat import load_tokenizer
 from pipeline.models.checkpoint import Checkpoint
 from pipeline.models.qwen_family import load_qwen
-from pipeline.models.qwen_inputs import collate, encode
 
 
 @pytest.fixture(scope="module")
@@ -31,57 +30,9 @@ def model(folder: Path) -> Any:
     return load_qwen(Checkpoint(str(folder), None, "float32", "sdpa", "cpu"))
 
 
-def asked(tokenizer: Any, words: str) -> Any:
-    return encode(tokenizer, render_chat(tokenizer, [text(words)]))
-
-
-def generated(model: Any, tokenizer: Any, words: Sequence[str], limit: int = 6) -> list[Generated]:
-    batch = collate([asked(tokenizer, each) for each in words], pad_token(model, tokenizer))
-    return generate_greedily(model, tokenizer, batch, limit)
-
-
-def test_each_token_is_the_most_probable_one(model: Any, tokenizer: Any) -> None:
-    (found,) = generated(model, tokenizer, ["What colour is the square?"])
-    ids = asked(tokenizer, "What colour is the square?").input_ids
-    for token in found.tokens:
-        logits = model(input_ids=ids[None]).logits[0, -1]
-        assert token == int(logits.argmax())
-        ids = torch.cat([ids, torch.tensor([token])])
-    assert found.text == tokenizer.decode(found.tokens)
-
-
-def test_an_answer_does_not_depend_on_who_else_is_asked(model: Any, tokenizer: Any) -> None:
-    words = ["Why?", "What colour is the square that appears after the circle?", "A or B?"]
-    together = generated(model, tokenizer, words)
-    assert together == [generated(model, tokenizer, [each])[0] for each in words]
-
-
-def test_the_limit_and_the_models_own_end_are_told_apart(model: Any, tokenizer: Any) -> None:
-    (cut,) = generated(model, tokenizer, ["Why?"], limit=3)
-    assert len(cut.tokens) == 3
-    assert not cut.ended
-    second = cut.tokens[1]
-    before = model.generation_config.eos_token_id
-    model.generation_config.eos_token_id = [second]
-    try:
-        (ended,) = generated(model, tokenizer, ["Why?"], limit=3)
-    finally:
-        model.generation_config.eos_token_id = before
-    assert ended == Generated(tokenizer.decode(cut.tokens[:1]), cut.tokens[:1], ended=True)
-
-
-def test_the_checkpoints_sampling_settings_are_put_aside_and_kept(
-    model: Any, tokenizer: Any, caplog: pytest.LogCaptureFixture
-) -> None:
-    generated(model, tokenizer, ["Why?"])
-    assert not [record for record in caplog.records if "temperature" in record.getMessage()]
-    assert model.generation_config.repetition_penalty == 1.05
-
-
-def test_the_end_of_turn_ends_an_answer_and_endoftext_pads(model: Any, tokenizer: Any) -> None:
+def test_the_end_of_turn_and_of_text_end_an_answer(model: Any, tokenizer: Any) -> None:
     named = tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
     assert end_tokens(model, tokenizer) == frozenset(named)
-    assert pad_token(model, tokenizer) == named[1]
 
 
 def test_torchs_out_of_memory_becomes_our_own() -> None:
@@ -121,8 +72,7 @@ def test_a_batch_that_does_not_fit_is_halved_until_it_does() -> None:
 
 
 @pytest.mark.gpu
-def test_a_gpu_that_is_full_is_reported_and_usable_afterwards(folder: Path, tokenizer: Any) -> None:
-    model = load_qwen(Checkpoint(str(folder), None, "bfloat16", "auto", "cuda:0"))
+def test_a_gpu_that_is_full_is_reported_and_usable_afterwards() -> None:
     with pytest.raises(OutOfMemoryError), mapped_out_of_memory():
         torch.empty(2**50, device="cuda")
-    assert generated(model, tokenizer, ["Why?"])[0].tokens
+    assert torch.ones(2, device="cuda").sum() == 2

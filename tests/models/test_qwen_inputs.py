@@ -9,10 +9,10 @@ import tiny
 import torch
 
 from pipeline.errors import ConfigError
-from pipeline.models.chat import IMAGE, VIDEO, load_tokenizer, render_chat, text
+from pipeline.models.chat import IMAGE, load_tokenizer, render_chat, text
 from pipeline.models.qwen_family import IMAGE_PAD
-from pipeline.models.qwen_inputs import collate, encode
-from pipeline.models.qwen_pixels import FrameScale, image_patches, load_image_processor, video_patches
+from pipeline.models.qwen_inputs import arguments, encode
+from pipeline.models.qwen_pixels import FrameScale, image_patches, load_image_processor
 
 
 @pytest.fixture(scope="module")
@@ -48,16 +48,10 @@ def test_a_prompt_text_that_holds_a_placeholder_of_its_own_is_refused(tokenizer:
         encode(tokenizer, prompt, images=patches)
 
 
-def test_a_batch_is_padded_on_the_left_and_keeps_the_order_of_its_pictures(tokenizer: Any, patches: Any) -> None:
-    images = encode(tokenizer, render_chat(tokenizer, [IMAGE, IMAGE, text("Why is it so?")]), images=patches)
-    film = video_patches(type(patches)(patches.values[:16], patches.grids[:1]), [(0, 0)])
-    video = encode(tokenizer, render_chat(tokenizer, [VIDEO, text("Why?")]), video=film)
-    batch = collate([video, images], pad=7)
-    short = images.tokens - video.tokens
-    assert batch["input_ids"][0, :short].tolist() == [7] * short
-    assert batch["attention_mask"][0].tolist() == [0] * short + [1] * video.tokens
-    assert batch["input_ids"][0, short:].tolist() == video.input_ids.tolist()
-    assert batch["mm_token_type_ids"][0, short:].tolist() == video.mm_token_type_ids.tolist()
-    assert batch["attention_mask"][1].all()
-    assert torch.equal(batch["pixel_values"], patches.values)
-    assert batch["video_grid_thw"].tolist() == [[1, 4, 4]]
+def test_the_beginning_of_a_prompt_keeps_all_of_its_pictures(tokenizer: Any, patches: Any) -> None:
+    prompt = encode(tokenizer, render_chat(tokenizer, [IMAGE, IMAGE, text("Why is it so?")]), images=patches)
+    given = arguments(prompt, prompt.tokens - 3)
+    assert given["input_ids"].tolist() == [prompt.input_ids.tolist()[:-3]]
+    assert given["mm_token_type_ids"].tolist() == [prompt.mm_token_type_ids.tolist()[:-3]]
+    assert torch.equal(given["pixel_values"], patches.values)
+    assert torch.equal(given["image_grid_thw"], patches.grids)

@@ -28,7 +28,6 @@ from pipeline.answerers.llava_video import LlavaVideo
 from pipeline.config import build, conf_dir, register_resolvers
 from pipeline.domain import Frame, Question, Video
 from pipeline.errors import CheckpointError
-from pipeline.inference.greedy import generate_greedily
 from pipeline.models import llava_video
 
 TOLERANCE = 5e-5
@@ -162,8 +161,6 @@ def test_logits(run: Run, name: str, expected: dict[str, torch.Tensor]) -> None:
 
 def test_greedy_tokens(run: Run, name: str, cases: dict[str, Any]) -> None:
     tokenizer = run.answerer._local.reader.tokenizer
-    [written] = generate_greedily(run.model, tokenizer, run.answerer.encode(run.request), NEW_TOKENS)
-    assert list(written.tokens) == cases[name]["greedy_plain"]
     [answer] = answered(run.answerer, [run.request])
     assert answer.text == tokenizer.decode(cases[name]["greedy_plain"], skip_special_tokens=True)
     assert answer.cost.prompt_tokens == cases[name]["sequence_length"]

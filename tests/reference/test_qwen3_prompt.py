@@ -66,7 +66,7 @@ def test_token_for_token(expected: dict[str, Any], tmp_path: Path) -> None:
         Frame(index / film["fps"], index, dice.integers(0, 256, (*expected["frame_size_hw"], 3), np.uint8))
         for index in film["frames_indices"]
     ]
-    encoded = reader.encode(shown, Words(wording().render(Question("q", "clip.mp4", " q", None))))
+    encoded = reader.encode(reader.pixels(shown), shown, Words(wording().render(Question("q", "clip.mp4", " q", None))))
     assert reader.tokenizer.convert_ids_to_tokens(encoded.input_ids.tolist()) == expected["tokens"]
     assert encoded.video is not None
     assert encoded.video.grids.tolist() == [[1, rows, columns]] * grids
