@@ -173,6 +173,9 @@ def load(model_class: type[Model], checkpoint: Checkpoint, config: Any = None) -
         options["config"] = config
     if not sys.stderr.isatty():
         transformers.utils.logging.disable_progress_bar()  # a bar in a log file is noise
+    logging = transformers.utils.logging
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # its table of tensors says that they can be ignored; what is wrong is said below
     try:
         model, info = model_class.from_pretrained(  # type: ignore[attr-defined]
             str(folder),
@@ -208,6 +211,8 @@ def load(model_class: type[Model], checkpoint: Checkpoint, config: Any = None) -
         raise CheckpointError(
             f"{checkpoint.source} cannot be loaded as {model_class.__name__}: {error}", _refetch(checkpoint)
         ) from error
+    finally:
+        logging.set_verbosity(verbosity)
     _check_clean(info, checkpoint, model_class)
     if device == "spread":
         check_none_left_out(getattr(model, "hf_device_map", {}), checkpoint.source)
