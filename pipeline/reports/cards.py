@@ -194,7 +194,8 @@ def run_labels(runs: Sequence[RunArtefacts]) -> dict[str, str]:
     """The shortest words that tell the runs apart, by run name; empty for a single one."""
     if len(runs) < 2:
         return {run.name: "" for run in runs}
-    for parts in (("sampler",), ("sampler", "frames"), ("sampler", "selection"), ("sampler", "selection", "frames")):
+    stages = (("sampler",), ("sampler", "frames"), ("sampler", "selection"), ("sampler", "selection", "frames"))
+    for parts in (*stages, *(("benchmark", *stage) for stage in stages)):
         labels = {run.name: " → ".join(filter(None, (_told(run, parts), run.answerer))) for run in runs}
         if len(set(labels.values())) == len(runs) and all(labels.values()):
             return labels
@@ -202,7 +203,12 @@ def run_labels(runs: Sequence[RunArtefacts]) -> dict[str, str]:
 
 
 def _told(run: RunArtefacts, parts: Sequence[str]) -> str:
-    words = {"sampler": run.sampler, "selection": run.selection, "frames": f"K={run.budget}" if run.budget else ""}
+    words = {
+        "benchmark": run.benchmark,
+        "sampler": run.sampler,
+        "selection": run.selection,
+        "frames": f"K={run.budget}" if run.budget else "",
+    }
     return " · ".join(filter(None, (words[part] for part in parts)))
 
 

@@ -73,7 +73,8 @@ def groups(scores: Sequence[RunScore], names: Mapping[str, str]) -> list[Group]:
     Labels of one family are one group.
     """
     families: dict[str, Counter[tuple[str, str]]] = {}
-    for question in {question.id: question for each in scores for question in each.run.questions}.values():
+    asked = {(question.id, question.text): question for each in scores for question in each.run.questions}
+    for question in asked.values():
         for label, value in question.groups.items():
             families.setdefault(family(label), Counter())[label, value] += 1
     counted = [each for each in scores if each.accuracy or each.recall]
@@ -126,10 +127,13 @@ def _cell(label: str, value: str, each: RunScore) -> Cell:
 def _series(found: Sequence[tuple[RunScore, Value]], answered: bool) -> list[Series]:
     """Runs that differ in the budget alone are one series; a repeat of one of them begins another."""
     policies = {(each.run.sampler, each.run.selection) for each, _ in found}
+    several = len({each.run.benchmark for each, _ in found}) > 1
     plain = len({sampler for sampler, _ in policies}) == len(policies)
     lines: list[tuple[str, dict[int, Value]]] = []
     for each, value in found:
         first = each.run.sampler if plain else f"{each.run.sampler} · {each.run.selection}"
+        if several:
+            first = f"{each.run.benchmark}: {first}"
         name = " → ".join(filter(None, (first, each.run.answerer if answered else "")))
         line = next((line for known, line in lines if known == name and value.frames not in line), None)
         if line is None:

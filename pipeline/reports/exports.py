@@ -23,6 +23,7 @@ SCHEMA = "gens/summary/1"
 
 COLUMNS = (
     "run",
+    "benchmark",
     "sampler",
     "selection",
     "budget",
@@ -131,7 +132,7 @@ def _table(scores: Sequence[RunScore]) -> str:
     writer.writerow(COLUMNS)
     for each in scores:
         run = each.run
-        named = (run.name, run.sampler, run.selection, run.budget or "", run.answerer)
+        named = (run.name, run.benchmark, run.sampler, run.selection, run.budget or "", run.answerer)
         for row in _rows(each):
             writer.writerow([*named, *("" if cell is None else cell for cell in row)])
     return file.getvalue()
@@ -169,15 +170,30 @@ def _seen(mean: MeanRecall | None) -> tuple[object, object]:
 
 def _markdown(scores: Sequence[RunScore]) -> str:
     rules = list(dict.fromkeys(official.rule.name for each in scores for official in each.official))
-    heads = ["sampler", "selection", "K", "answerer", "accuracy", "95 %", "right", *rules, "evidence recall", "failed"]
-    lines = [heads, ["---"] * 4 + ["---:"] * (len(heads) - 4)]
+    heads = [
+        "benchmark",
+        "sampler",
+        "selection",
+        "K",
+        "answerer",
+        "accuracy",
+        "95 %",
+        "right",
+        *rules,
+        "evidence recall",
+        "failed",
+    ]
+    lines = [heads, ["---"] * 5 + ["---:"] * (len(heads) - 5)]
     for each in scores:
         run, tally = each.run, each.accuracy.overall if each.accuracy else None
         told = {official.rule.name: share(official.figure) for official in each.official}
         missing = f", {each.unanswered} missing" if each.unanswered else ""
         lines.append(
             [
-                *(_cell(str(part or "-")) for part in (run.sampler, run.selection, run.budget, run.answerer)),
+                *(
+                    _cell(str(part or "-"))
+                    for part in (run.benchmark, run.sampler, run.selection, run.budget, run.answerer)
+                ),
                 share(tally.accuracy if tally else None),
                 f"{100 * each.interval.low:.1f} to {100 * each.interval.high:.1f}" if each.interval else "-",
                 f"{tally.correct} of {tally.total}" if tally else "-",

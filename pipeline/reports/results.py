@@ -21,15 +21,11 @@ def results_table(runs: Sequence[RunArtefacts], recall_tolerance: float) -> Tabl
     """
     scores = [score(run, recall_tolerance) for run in runs]
     # A column that tells nothing apart only makes lines break.
+    stages = (["sampler"], ["sampler", "budget"], ["sampler", "selection"], ["sampler", "selection", "budget"])
     told = next(
         (
             told
-            for told in (
-                ["sampler"],
-                ["sampler", "budget"],
-                ["sampler", "selection"],
-                ["sampler", "selection", "budget"],
-            )
+            for told in (*stages, *(["benchmark", *stage] for stage in stages))
             if not _ambiguous(scores, *told, "answerer")
         ),
         ["sampler", "selection", "budget", "name"],

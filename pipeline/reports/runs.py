@@ -145,7 +145,7 @@ def read_run(folder: Path, name: str) -> RunArtefacts:
 
 
 def collect(folders: Sequence[Path]) -> list[RunArtefacts]:
-    """Every run at or below ``folders``: by sampler, selection, number of frames and answerer, then by path.
+    """Every run at or below ``folders``: by benchmark, sampler, selection, number of frames and answerer.
 
     Raises:
         InputError: there is no run, or a row cannot be used.
@@ -158,7 +158,7 @@ def collect(folders: Sequence[Path]) -> list[RunArtefacts]:
         )
     base = Path(os.path.commonpath([place.parent for place in places]))
     runs = [read_run(place, place.relative_to(base).as_posix()) for place in places]
-    return sorted(runs, key=lambda run: (run.sampler, run.selection, run.budget or 0, run.answerer))
+    return sorted(runs, key=lambda run: (run.benchmark, run.sampler, run.selection, run.budget or 0, run.answerer))
 
 
 def _rows(kind: type[Row], path: Path, asked: Mapping[str, Question]) -> tuple[Row, ...]:

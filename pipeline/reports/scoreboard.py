@@ -84,6 +84,8 @@ class RunScore:
 class BoardRow:
     """One first stage with all the answerers that took its selections."""
 
+    benchmark: str
+    """Set where the board has several."""
     sampler: str
     selection: str
     budget: int | None
@@ -104,15 +106,14 @@ class Board:
     rows: tuple[BoardRow, ...]
 
     @property
-    def best(self) -> float | None:
-        """The highest accuracy on the board; none where there is nothing to choose between."""
-        figures = [
-            cell.accuracy.overall.accuracy
-            for row in self.rows
-            for cell in row.cells
-            if cell and cell.accuracy and cell.accuracy.overall.accuracy is not None
-        ]
-        return max(figures) if len(set(figures)) > 1 else None
+    def best(self) -> Mapping[str, float]:
+        """The highest accuracy by ``benchmark`` of the rows, where there is something to choose between."""
+        figures: dict[str, set[float]] = {}
+        for row in self.rows:
+            for cell in row.cells:
+                if cell and cell.accuracy and cell.accuracy.overall.accuracy is not None:
+                    figures.setdefault(row.benchmark, set()).add(cell.accuracy.overall.accuracy)
+        return {benchmark: max(found) for benchmark, found in figures.items() if len(found) > 1}
 
 
 def score(run: RunArtefacts, recall_tolerance: float) -> RunScore:
@@ -149,20 +150,24 @@ def board(scores: Sequence[RunScore]) -> Board:
             cells = {}
             rows.append((key, cells))
         cells[each.run.answerer] = each
-    named = Counter(key[:3] for key, _ in rows)
-    samplers = list(dict.fromkeys(key[:2] for key, _ in rows))
-    rows.sort(key=lambda row: (samplers.index(row[0][:2]), row[0][2] or 0))
-    return Board(answerers, tuple(_row(cells, answerers, named) for _, cells in rows))
+    named = Counter(key[:4] for key, _ in rows)
+    several = len({key[0] for key, _ in rows}) > 1
+    samplers = list(dict.fromkeys(key[:3] for key, _ in rows))
+    rows.sort(key=lambda row: (samplers.index(row[0][:3]), row[0][3] or 0))
+    return Board(answerers, tuple(_row(cells, answerers, named, several) for _, cells in rows))
 
 
-def _first_stage(of: RunScore) -> tuple[str, str, int | None]:
-    return of.run.sampler, of.run.selection, of.run.budget
+def _first_stage(of: RunScore) -> tuple[str, str, str, int | None]:
+    return of.run.benchmark, of.run.sampler, of.run.selection, of.run.budget
 
 
-def _row(cells: Mapping[str, RunScore], answerers: Sequence[str], named: Mapping[tuple[object, ...], int]) -> BoardRow:
+def _row(
+    cells: Mapping[str, RunScore], answerers: Sequence[str], named: Mapping[tuple[object, ...], int], several: bool
+) -> BoardRow:
     first = next(iter(cells.values()))
     run = first.run
     return BoardRow(
+        benchmark=run.benchmark if several else "",
         sampler=run.sampler,
         selection=run.selection,
         budget=run.budget,

@@ -14,7 +14,7 @@ from sweep_on_disk import Sweep
 from thousand import make_thousand
 
 from pipeline.domain import Cost, Status
-from pipeline.reports.cards import cards
+from pipeline.reports.cards import cards, run_labels
 from pipeline.reports.charts import Series, Value, chart
 from pipeline.reports.choosing import choices
 from pipeline.reports.costs import stage_costs
@@ -79,6 +79,27 @@ def test_curves_have_a_line_for_what_differs_in_frames_alone(matrix: list[RunArt
     assert all(len(line.points) == 3 for line in (*accuracy.lines, *recall.lines))
     four, eight, sixteen = (tick.place for tick in accuracy.across)
     assert eight - four == pytest.approx(sixteen - eight, abs=0.2)
+
+
+def test_two_benchmarks_are_kept_apart(matrix: list[RunArtefacts]) -> None:
+    """As in a table of several benchmarks with one sampler and answerer."""
+    ours = [run for run in matrix if run.sampler == "uniform" and run.answerer == "gpt4o"]
+    runs = [
+        replace(run, name=f"{name} {run.name}", settings=f"benchmark: {{name: {name}}}\n{run.settings}")
+        for name in ("mlvu", "longvideobench")
+        for run in ours
+    ]
+    scores = [score(run, 1.0) for run in runs]
+    drawn = accuracy_chart(scores)
+    assert drawn is not None
+    assert [line.name for line in drawn.lines] == ["mlvu: uniform → gpt4o", "longvideobench: uniform → gpt4o"]
+    rows = board(scores).rows
+    assert [(row.benchmark, row.budget) for row in rows] == [
+        (name, budget) for name in ("mlvu", "longvideobench") for budget in (4, 8, 16)
+    ]
+    assert all(row.run == "" for row in rows)
+    assert set(board(scores).best) == {"mlvu", "longvideobench"}
+    assert run_labels(runs)[runs[0].name] == "mlvu · uniform · K=4 → gpt4o"
 
 
 def test_one_number_of_frames_is_no_curve(matrix: list[RunArtefacts]) -> None:
