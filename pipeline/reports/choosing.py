@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pipeline.domain import Question
-from pipeline.reports.cards import Card
 from pipeline.reports.document import packed
+from pipeline.reports.views import Card
 
 _FILTERS = (
     ("all", "All", "every question"),

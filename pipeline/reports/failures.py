@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from pipeline.errors import with_remedy
-from pipeline.reports.cards import Card
+from pipeline.reports.views import Card
 
 _BETWEEN = with_remedy("", "")
 """Stands between a problem and its remedy in the detail of a failure."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from pipeline.artefacts.folder import REPORT_FILE
-from pipeline.reports.cards import Card, Verdict, cards, pictured, run_labels
+from pipeline.reports.cards import cards, pictured, run_labels
 from pipeline.reports.choosing import choices, family, filters, searched
 from pipeline.reports.costs import StageCost, stage_costs
 from pipeline.reports.curves import accuracy_chart, groups, recall_chart
@@ -21,6 +21,7 @@ from pipeline.reports.results import results_table
 from pipeline.reports.runs import RunArtefacts, collect
 from pipeline.reports.scoreboard import RunScore, board, score
 from pipeline.reports.thumbnails import ThumbnailSource, VideoThumbnails, gather
+from pipeline.reports.views import Card, Verdict
 
 if TYPE_CHECKING:
     from pipeline.video import Reader

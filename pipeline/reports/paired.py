@@ -12,7 +12,7 @@ from pipeline.benchmarks.comparison import Comparison, Difference, by_group
 from pipeline.benchmarks.intervals import Interval
 from pipeline.benchmarks.metrics import Accuracy
 from pipeline.domain import Question
-from pipeline.reports.cards import Card, cards, pictured, run_labels
+from pipeline.reports.cards import cards, pictured, run_labels
 from pipeline.reports.choosing import Filter, choices, family, in_order, searched
 from pipeline.reports.document import environment, inlined, write_whole
 from pipeline.reports.page import (
@@ -26,6 +26,7 @@ from pipeline.reports.page import (
 from pipeline.reports.pictures import INLINE_BYTES, hang, store
 from pipeline.reports.runs import RunArtefacts
 from pipeline.reports.thumbnails import ThumbnailSource, VideoThumbnails, gather
+from pipeline.reports.views import Card
 
 if TYPE_CHECKING:
     from pipeline.video import Reader

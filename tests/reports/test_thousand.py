@@ -11,10 +11,11 @@ import pytest
 from browser import Cards, dom, needs_browser, opening_ms
 from thousand import make_thousand
 
-from pipeline.reports.cards import Card, Verdict, cards
+from pipeline.reports.cards import cards
 from pipeline.reports.page import write_report
 from pipeline.reports.runs import RunArtefacts, collect
 from pipeline.reports.thumbnails import VideoThumbnails
+from pipeline.reports.views import Card, Verdict
 from pipeline.video import Reader
 
 MEGABYTES = 1_000_000

@@ -1,0 +1,155 @@
+"""What a card shows: the words and drawings of one question, as the templates read them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from pathlib import PurePath
+
+from pipeline.domain import Question
+from pipeline.reports.timeline import Timeline, stretch
+
+
+class Verdict(StrEnum):
+    """How an answer stands. In the accuracy all but ``right`` count as wrong; a card tells them apart."""
+
+    RIGHT = "right"
+    WRONG = "wrong"
+    FAILED = "failed"
+    MISSING = "missing"
+    UNGRADED = "ungraded"
+
+
+@dataclass(frozen=True)
+class Note:
+    """A failure and what to do about it."""
+
+    stage: str
+    status: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class AnswerView:
+    """What one answerer made of the frames."""
+
+    label: str
+    verdict: Verdict
+    letter: str
+    """Of the option read; empty for free text and failures."""
+    text: str
+    note: Note | None
+    seen: str
+    """Which frames it saw and in what form."""
+    cost: str
+
+
+@dataclass(frozen=True)
+class FrameView:
+    """One selected frame."""
+
+    second: float
+    clock: str
+    score: str
+    source: str
+    shows_evidence: bool
+
+
+@dataclass(frozen=True)
+class WindowView:
+    """The sampler's own words on one window."""
+
+    span: str
+    status: str
+    raw: str
+
+
+@dataclass(frozen=True)
+class Route:
+    """One first stage with the answers that rest on its frames."""
+
+    sampler: str
+    selection: str
+    notes: tuple[Note, ...]
+    timeline: Timeline | None
+    frames: tuple[FrameView, ...]
+    windows: tuple[WindowView, ...]
+    evidence_told: str
+    """How much of the evidence the frames show; empty where none is known."""
+    evidence_missed: bool
+    cost: str
+    answers: tuple[AnswerView, ...]
+    runs: tuple[int, ...]
+    """Places of the runs that took this first stage, among the runs of the page."""
+
+
+@dataclass(frozen=True)
+class OptionView:
+    """One option, with the answerers that chose it."""
+
+    letter: str
+    text: str
+    correct: bool
+    chosen_by: tuple[tuple[str, Verdict], ...]
+
+
+@dataclass(frozen=True)
+class Card:
+    """One question over all runs."""
+
+    number: int
+    question: Question
+    options: tuple[OptionView, ...]
+    routes: tuple[Route, ...]
+    verdicts: tuple[tuple[int, str, Verdict], ...]
+    """Place and label of each run that answers; the label is empty where there is one run."""
+    disagree: bool
+
+    @property
+    def video_name(self) -> str:
+        """The file's name without its folders."""
+        return PurePath(self.question.video).name or self.question.video
+
+    @property
+    def evidence(self) -> str:
+        """The evidence spans in words."""
+        return ", ".join(stretch(span) for span in self.question.evidence or ())
+
+    @property
+    def may_see(self) -> str:
+        """The stretch of the video that may be seen, in words; empty for all of it."""
+        return stretch(self.question.span) if self.question.span else ""
+
+    @cached_property
+    def marks(self) -> Mapping[str, tuple[int, ...]]:
+        """The filters that let this card through, each with the places of the runs for which they do."""
+        found = {
+            "wrong": self._answered(Verdict.WRONG),
+            "failed": {
+                *self._answered(Verdict.FAILED),
+                *(run for route in self.routes if route.notes for run in route.runs),
+            },
+            "disagree": {run for run, _, _ in self.verdicts} if self.disagree else set(),
+            "missed": {run for route in self.routes if route.evidence_missed for run in route.runs},
+            "unfinished": self._answered(Verdict.MISSING),
+        }
+        return {mark: tuple(sorted(runs)) for mark, runs in found.items() if runs}
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """Every failure that the card tells."""
+        return (
+            *(note for route in self.routes for note in route.notes),
+            *(answer.note for route in self.routes for answer in route.answers if answer.note),
+        )
+
+    @property
+    def said(self) -> str:
+        """The answers and failures in one text, to be searched."""
+        texts = [answer.text for route in self.routes for answer in route.answers]
+        return "\n".join((*texts, *(f"{note.stage}: {note.status}. {note.detail}" for note in self.notes)))
+
+    def _answered(self, verdict: Verdict) -> set[int]:
+        return {run for run, _, found in self.verdicts if found is verdict}
