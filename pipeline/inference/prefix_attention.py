@@ -1,25 +1,27 @@
 """Attention of many sequences, of which groups begin with the same tokens, whose keys and values exist once.
 
 A stock cache has a batch dimension: for Q questions about one window it would hold the frames Q times, and read them Q
-times for each token. Here the rows of all questions are the rows of one matrix that meets the shared keys in one
-product; each question's own few tokens are attended to beside it, and one softmax spans both. It is the same sum in
-another order, so in float32 it agrees with stock attention to rounding.
+times for each token. Here the rows of all questions are the rows of one matrix that meets the shared keys at once; each
+question's own few tokens are attended to beside it, and the two results are weighed by the sums of their softmax. It is
+the same sum in another order, so in float32 it agrees with stock attention to rounding.
 
-The idea is that of Hydragen (arXiv 2402.05099) without its log-sum-exp step: with few query rows the scores are small
-enough to be held.
+Source: Hydragen (arXiv 2402.05099).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
 NAME = "shared_prefix"
 """Under which transformers knows this attention once :func:`register` has run."""
 
-_SCORE_BYTES = 2**28  # scores held at a time, in float32; more rows than fit are taken in turns
+_SCORE_BYTES = 2**28  # scores held at a time, in float32, where no flash attention can do without holding them
+
+Attended: TypeAlias = tuple[torch.Tensor, torch.Tensor]
+"""Values weighed by a softmax, ``[..., size]``, and the logarithm of its sum, ``[...]`` float32."""
 
 
 @dataclass(frozen=True)
@@ -64,33 +66,25 @@ def _forward(
 ) -> tuple[torch.Tensor, None]:
     """The signature that transformers' attention modules call; ``prefixes`` come through the model's ``forward``."""
     layer: int = module.layer_idx  # type: ignore[assignment]
-    rows = zip(
-        *(torch.split(tensor, list(prefixes.rows)) for tensor in (query, key, value, attention_mask)), strict=True
-    )
-    parts = [
-        attend(q, states.keys[layer], states.values[layer], k, v, mask, scaling)
-        for states, (q, k, v, mask) in zip(prefixes.states, rows, strict=True)
-        if len(q)
-    ]
-    out = torch.cat(parts) if len(parts) > 1 else parts[0]
+    out = attend(query, prefixes, layer, key, value, attention_mask, scaling)
     return out.transpose(1, 2).contiguous(), None
 
 
 def attend(
     query: torch.Tensor,
-    shared_key: torch.Tensor,
-    shared_value: torch.Tensor,
+    prefixes: Prefixes,
+    layer: int,
     key: torch.Tensor,
     value: torch.Tensor,
     mask: torch.Tensor,
     scaling: float,
 ) -> torch.Tensor:
-    """Softmax attention over the shared tokens and each row's own.
+    """Softmax attention over the tokens of each row's prefix, which it sees all of, and over its own.
 
     Args:
         query: ``[batch, heads, new tokens, size]``.
-        shared_key: ``[key-value heads, shared tokens, size]``; all of them are visible to every query.
-        shared_value: likewise.
+        prefixes: what the rows begin with.
+        layer: which of their layers.
         key: the row's own, ``[batch, key-value heads, own tokens, size]``.
         value: likewise.
         mask: which of the own tokens a new token sees, ``[batch, 1, new tokens, own tokens]``, true for seen.
@@ -99,51 +93,63 @@ def attend(
     Returns:
         ``[batch, heads, new tokens, size]``.
     """
-    _, heads, tokens, _ = query.shape
-    bytes_a_row = 4 * heads * tokens * (shared_key.shape[1] + key.shape[2])
-    rows = max(1, _SCORE_BYTES // bytes_a_row)
-    if rows >= query.shape[0]:
-        return _attend(query, shared_key, shared_value, key, value, mask, scaling)
-    parts = zip(*(torch.split(tensor, rows) for tensor in (query, key, value, mask)), strict=True)
-    return torch.cat([_attend(q, shared_key, shared_value, k, v, m, scaling) for q, k, v, m in parts])
-
-
-def _attend(
-    query: torch.Tensor,
-    shared_key: torch.Tensor,
-    shared_value: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    mask: torch.Tensor,
-    scaling: float,
-) -> torch.Tensor:
     batch, heads, tokens, size = query.shape
-    groups, shared, _ = shared_key.shape
-    own = key.shape[2]
+    groups = key.shape[1]
     width = heads // groups * tokens  # query rows that meet the same keys
     rows = query.reshape(batch, groups, width, size)
+    parts = [
+        _over_prefix(part, states.keys[layer], states.values[layer], scaling)
+        for states, part in zip(prefixes.states, torch.split(rows, list(prefixes.rows)), strict=True)
+        if len(part)
+    ]
+    shared, shared_sum = (torch.cat(made) if len(made) > 1 else made[0] for made in zip(*parts, strict=True))
+    own, own_sum = _over_own(rows, key, value, mask, scaling)
+    highest = torch.maximum(shared_sum, own_sum)  # of the prefix at least, so it is finite
+    weights = [(logarithm - highest).exp_().unsqueeze(-1) for logarithm in (shared_sum, own_sum)]
+    mixed = (shared * weights[0] + own * weights[1]) / (weights[0] + weights[1])
+    return mixed.to(query.dtype).reshape(batch, heads, tokens, size)
 
+
+def _over_prefix(rows: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float) -> Attended:
+    """``rows`` is ``[batch, key-value heads, rows, size]``; all of them see all of the prefix."""
+    batch, groups, width, size = rows.shape
     by_group = rows.transpose(0, 1).reshape(groups, batch * width, size)
-    over_shared = _products(by_group, shared_key.transpose(1, 2)).view(groups, batch, width, shared).transpose(0, 1)
-    over_own = _products(
-        rows.reshape(batch * groups, width, size), key.reshape(batch * groups, own, size).transpose(1, 2)
-    ).view(batch, groups, heads // groups, tokens, own)
-    over_own.masked_fill_(~mask.unsqueeze(2), -torch.inf)
-    over_own = over_own.view(batch, groups, width, own)
+    if rows.is_cuda and rows.dtype != torch.float32 and size % 8 == 0 and size <= 256:
+        out, total, *_ = torch.ops.aten._scaled_dot_product_flash_attention(
+            by_group[None], key[None], value[None], scale=scaling
+        )
+        out, total = out[0], total[0]
+    else:
+        at_once = max(1, _SCORE_BYTES // (4 * groups * key.shape[1]))
+        made = [_softmax(part, key, value, scaling) for part in torch.split(by_group, at_once, dim=1)]
+        out, total = (torch.cat(each, dim=1) for each in zip(*made, strict=True))
+    return out.view(groups, batch, width, size).transpose(0, 1), total.view(groups, batch, width).transpose(0, 1)
 
-    # One softmax over both parts. Every row sees the whole prefix, so the maximum is finite.
-    highest = torch.maximum(over_shared.amax(-1, keepdim=True), over_own.amax(-1, keepdim=True))
-    over_shared = over_shared.sub_(highest).mul_(scaling).exp_()
-    over_own = over_own.sub_(highest).mul_(scaling).exp_()
-    total = over_shared.sum(-1, keepdim=True) + over_own.sum(-1, keepdim=True)
-    from_shared = _products(
-        over_shared.transpose(0, 1).reshape(groups, batch * width, shared).to(shared_value.dtype), shared_value
-    )
-    from_own = _products(
-        over_own.reshape(batch * groups, width, own).to(value.dtype), value.reshape(batch * groups, own, size)
-    )
-    summed = from_shared.view(groups, batch, width, size).transpose(0, 1) + from_own.view(batch, groups, width, size)
-    return (summed / total).to(query.dtype).reshape(batch, heads, tokens, size)
+
+def _softmax(rows: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float) -> Attended:
+    return _weighed(_products(rows, key.transpose(1, 2)).mul_(scaling), value)
+
+
+def _over_own(
+    rows: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor, scaling: float
+) -> Attended:
+    batch, groups, width, size = rows.shape
+    tokens, own = mask.shape[2:]
+    flat_rows, flat_key, flat_value = (tensor.reshape(batch * groups, -1, size) for tensor in (rows, key, value))
+    scores = _products(flat_rows, flat_key.transpose(1, 2)).mul_(scaling)
+    scores.view(batch, groups, width // tokens, tokens, own).masked_fill_(~mask.unsqueeze(2), -torch.inf)
+    out, total = _weighed(scores, flat_value)
+    return out.view(batch, groups, width, size), total.view(batch, groups, width)
+
+
+def _weighed(scores: torch.Tensor, value: torch.Tensor) -> Attended:
+    """``scores`` is float32 and used up. A row that sees nothing, as padding does, has no share: minus infinity."""
+    # The largest weight is 1 before the values are weighed, and so loses nothing when it is rounded to theirs.
+    highest = scores.amax(-1, keepdim=True).clamp_(min=torch.finfo(torch.float32).min)
+    weights = scores.sub_(highest).exp_()
+    total = weights.sum(-1, keepdim=True)
+    out = _products(weights.to(value.dtype), value) / total.clamp(min=torch.finfo(torch.float32).tiny)
+    return out, (total.log() + highest).squeeze(-1)
 
 
 def _products(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:

@@ -11,7 +11,7 @@ import torch
 from tiny import write_llava_onevision, write_qwen2_5_vl, write_qwen2_vl
 
 from pipeline.errors import CheckpointError
-from pipeline.inference.prefix_attention import attend
+from pipeline.inference.prefix_attention import Prefixes, PrefixStates, attend
 from pipeline.inference.shared_prefix import Branches, Continuation, Prefix, continue_greedily, prefill
 
 FRAMES, SIDE = 6, 4  # an image of 4 x 4 patches is 4 tokens
@@ -212,48 +212,66 @@ def test_sliding_attention_is_refused() -> None:
 
 # --- the attention alone ---------------------------------------------------------------------------------------------
 
-BATCH, HEADS, GROUPS, SHARED, OWN, SIZE = 5, 6, 2, 33, 9, 8
+BATCH, HEADS, GROUPS, SHARED, OWN, SIZE = 5, 6, 2, (33, 20), 9, 8
+ROWS = (3, 2)
+"""The first three rows of the batch begin with 33 tokens, the others with 20 others."""
 
 
-def _attention_inputs(tokens: int, dtype: torch.dtype) -> Callable[[], tuple[torch.Tensor, ...]]:
-    generator = torch.Generator().manual_seed(tokens)
-    normal = lambda *shape: (3 * torch.randn(*shape, generator=generator)).to(dtype)  # noqa: E731
-    mask = torch.ones(BATCH, 1, tokens, OWN, dtype=torch.bool).tril(OWN - tokens)
-    for row in range(BATCH):
-        mask[row, ..., :row] = False  # padding of different lengths
-    shared = normal(GROUPS, SHARED, SIZE), normal(GROUPS, SHARED, SIZE)
-    own = normal(BATCH, GROUPS, OWN, SIZE), normal(BATCH, GROUPS, OWN, SIZE)
-    return lambda: (normal(BATCH, HEADS, tokens, SIZE), *shared, *own, mask)
+class Attention:
+    """Random inputs of one call, and what stock attention makes of them row by row."""
 
+    def __init__(self, tokens: int, dtype: torch.dtype) -> None:
+        generator = torch.Generator().manual_seed(tokens)
+        normal = lambda *shape: (3 * torch.randn(*shape, generator=generator)).to(dtype)  # noqa: E731
+        self.mask = torch.ones(BATCH, 1, tokens, OWN, dtype=torch.bool).tril(OWN - tokens)
+        for row in range(BATCH):
+            self.mask[row, ..., :row] = False  # padding of different lengths
+        self.mask[-1, :, 0] = False  # and a row that is all padding
+        self.shared = [(normal(GROUPS, length, SIZE), normal(GROUPS, length, SIZE)) for length in SHARED]
+        self.key, self.value = normal(BATCH, GROUPS, OWN, SIZE), normal(BATCH, GROUPS, OWN, SIZE)
+        self.query = normal(BATCH, HEADS, tokens, SIZE)
 
-def _plain(query: torch.Tensor, *inputs: torch.Tensor) -> torch.Tensor:
-    shared_key, shared_value, key, value, mask = inputs
-    keys = torch.cat([shared_key.expand(BATCH, -1, -1, -1), key], dim=2).repeat_interleave(HEADS // GROUPS, 1)
-    values = torch.cat([shared_value.expand(BATCH, -1, -1, -1), value], dim=2).repeat_interleave(HEADS // GROUPS, 1)
-    seen = torch.cat([torch.ones(*mask.shape[:3], SHARED, dtype=torch.bool), mask], dim=3)
-    return torch.nn.functional.scaled_dot_product_attention(query, keys, values, seen, scale=0.3)
+    def ours(self, device: str = "cpu") -> torch.Tensor:
+        states = tuple(PrefixStates((key.to(device),), (value.to(device),)) for key, value in self.shared)
+        inputs = [tensor.to(device) for tensor in (self.key, self.value, self.mask)]
+        return attend(self.query.to(device), Prefixes(states, ROWS), 0, *inputs, 0.3).cpu()
+
+    def stock(self, dtype: torch.dtype) -> torch.Tensor:
+        made = []
+        for row in range(BATCH):
+            prefix_key, prefix_value = self.shared[0 if row < ROWS[0] else 1]
+            key, value = (
+                torch.cat(pair, dim=1).repeat_interleave(HEADS // GROUPS, 0).to(dtype)
+                for pair in ((prefix_key, self.key[row]), (prefix_value, self.value[row]))
+            )
+            beside = torch.ones(*self.mask.shape[1:3], prefix_key.shape[1], dtype=torch.bool)
+            seen = torch.cat([beside, self.mask[row]], dim=2)
+            query = self.query[row].to(dtype)
+            made.append(torch.nn.functional.scaled_dot_product_attention(query, key, value, seen, scale=0.3))
+        return torch.stack(made)
 
 
 @pytest.mark.parametrize("tokens", [1, 4])
 @pytest.mark.parametrize("rows", [1, 2, 100])
 def test_attention_is_that_over_the_joined_keys(tokens: int, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    inputs = _attention_inputs(tokens, torch.float32)()
-    monkeypatch.setattr("pipeline.inference.prefix_attention._SCORE_BYTES", rows * 4 * HEADS * tokens * (SHARED + OWN))
-    torch.testing.assert_close(attend(*inputs, 0.3), _plain(*inputs), rtol=1e-5, atol=1e-5)
+    monkeypatch.setattr("pipeline.inference.prefix_attention._SCORE_BYTES", rows * 4 * GROUPS * max(SHARED))
+    inputs = Attention(tokens, torch.float32)
+    torch.testing.assert_close(inputs.ours(), inputs.stock(torch.float32), rtol=1e-5, atol=1e-5)
 
 
 def test_attention_in_bfloat16_is_as_near_the_truth_as_stock() -> None:
-    inputs = _attention_inputs(4, torch.bfloat16)()
-    truth = _plain(*(tensor if tensor.dtype is torch.bool else tensor.float() for tensor in inputs))
-    ours = (attend(*inputs, 0.3).float() - truth).abs().mean()
-    stock = (_plain(*inputs).float() - truth).abs().mean()
+    inputs = Attention(4, torch.bfloat16)
+    truth = inputs.stock(torch.float32)
+    ours = (inputs.ours().float() - truth).abs().mean()
+    stock = (inputs.stock(torch.bfloat16).float() - truth).abs().mean()
     assert ours <= 1.1 * stock
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_attention_on_the_gpu(dtype: torch.dtype) -> None:
-    inputs = _attention_inputs(4, dtype)()
-    truth = _plain(*(tensor if tensor.dtype is torch.bool else tensor.float() for tensor in inputs))
-    ours = attend(*(tensor.cuda() for tensor in inputs), 0.3).float().cpu()
-    torch.testing.assert_close(ours, truth, rtol=0.02, atol=0.05 if dtype is torch.bfloat16 else 0.02)
+@pytest.mark.parametrize("tokens", [1, 4])
+def test_attention_on_the_gpu(dtype: torch.dtype, tokens: int) -> None:
+    inputs = Attention(tokens, dtype)
+    truth = inputs.stock(torch.float32)
+    atol = 0.05 if dtype is torch.bfloat16 else 0.02
+    torch.testing.assert_close(inputs.ours("cuda").float(), truth, rtol=0.02, atol=atol)
