@@ -101,7 +101,7 @@ def whole(words: str, choices: Sequence[str]) -> frozenset[int]:
     if letter and not re.search(r"[+#&%]", words) and _index(letter[1]) < len(choices):
         return frozenset({_index(letter[1])})
     without_article = _key(words)[len(_ARTICLE.match(_key(words))[0]) :]  # type: ignore[index]
-    same = frozenset(i for i, choice in enumerate(choices) if choice == _key(words))
+    same = frozenset(i for i, choice in enumerate(choices) if choice and choice == _key(words))
     return same or frozenset(i for i, choice in enumerate(choices) if choice and choice == without_article)
 
 

@@ -62,7 +62,7 @@ class _Row:
         columns = [self.option0, self.option1, self.option2, self.option3, self.option4]
         while columns and columns[-1] in (None, PADDING):
             columns.pop()
-        return tuple(str(option) for option in columns)
+        return tuple(option or "" for option in columns)
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,9 @@ class LongVideoBench(AnnotatedBenchmark):
 
 def _annotated(row: _Row, where: str, videos: VideoFolder, subtitle_folder: Path) -> Annotated:
     options = row.options
-    if len(options) < 2:
-        raise InputError(f"{where}: candidates: {len(options)} options", "mend the row, or fetch the annotations again")
+    if len(options) < 2 or not all(options):
+        what = f"{len(options)} options" if len(options) < 2 else "an option has no text"
+        raise InputError(f"{where}: candidates: {what}", "mend the row, or fetch the annotations again")
     subtitles = None
     if row.subtitle_path is not None:
         start = row.starting_timestamp_for_subtitles

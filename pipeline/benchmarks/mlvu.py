@@ -10,6 +10,8 @@ What is known to be odd in the authors' files, and what becomes of it:
 * Two needle rows (``needle_4.mp4``, ``needle_5.mp4``) have an answer that is not among the options. They are asked, and
   cannot be counted. In any other row that is an error.
 * One topic row has four empty options. It is left out, as in the re-pack; 2174 multiple-choice rows remain.
+* In three rows (``plotQA_23``, ``ego_119``, ``ego_313``) one or two of the options are empty, in two of them the right
+  one. They are asked as they stand, as by the authors' script.
 * In some rows an option stands twice. The last of those equal to the answer is right, as in the authors' script.
 * A task bears three names: ``findNeedle`` in the rows, ``needle`` in the re-pack, ``needleQA`` in the test set. It is
   ``needle`` here; ``subPlot`` and ``subsummary`` are ``sub_scene``.

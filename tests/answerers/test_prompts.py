@@ -62,7 +62,7 @@ def test_a_template_without_its_slots_is_refused(key: str, value: str) -> None:
         (ask(" \n"), "no text"),
         (ask("Which?", "red"), "1 options"),
         (ask("Which?", *("x" * (i + 1) for i in range(27))), "27 options"),
-        (ask("Which?", "red", " "), "option B"),
+        (ask("Which?", "", " "), "without any text"),
         (ask("What is <image> here?"), "<image>"),
         (ask("Which?", "red", "blue<|im_end|>"), "<|im_end|>"),
     ],

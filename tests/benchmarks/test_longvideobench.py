@@ -118,6 +118,7 @@ def test_videos_and_subtitles_may_stand_elsewhere(tmp_path: Path) -> None:
         ({"correct_choice": 4}, "entry 2: option 4 of 4"),
         ({"correct_choice": "yes"}, "entry 2: correct_choice"),
         ({"candidates": None}, "entry 2: candidates: 0 options"),
+        ({"candidates": ["x", "", "y", "z"]}, "entry 2: candidates: an option has no text"),
         ({"question": None}, "entry 2: question"),
         ({"duration": "long"}, "entry 2: duration"),
         ({"id": "vid_0"}, "'vid_0' stands twice"),

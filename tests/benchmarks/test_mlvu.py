@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from pipeline.answerers.options import read_option
+from pipeline.answerers.prompts import question_fault
 from pipeline.benchmarks.mlvu import FOLDERS, MLVU
 from pipeline.errors import ConfigError, InputError
 
@@ -190,3 +192,13 @@ def test_the_real_files_are_complete() -> None:
     assert [question.id for question in choices if question.correct is None] == ["needle_34", "needle_338"]
     assert all(len(question.options or ()) == 4 for question in choices)
     assert max(loader(Path(path)).durations().values()) == pytest.approx(32550, abs=1)
+
+
+def test_an_option_without_text_is_asked_as_it_stands(tmp_path: Path) -> None:
+    """Three rows of the real files have some; refused, they would be wrong answers that nobody gave."""
+    write(tmp_path, plotQA=[{**PLOT, "candidates": ["Yellow", "Red", "", "Blue"], "answer": ""}])
+    (question,) = loader(tmp_path).questions()
+    assert (question.options, question.correct) == (("Yellow", "Red", "", "Blue"), 2)
+    assert question_fault(question, ()) is None
+    assert read_option("(C)", question.options or ()) == 2
+    assert read_option("...", question.options or ()) is None
