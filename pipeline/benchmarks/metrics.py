@@ -8,6 +8,7 @@ counts as they do, to stand beside this.)
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -227,7 +228,7 @@ def _add_to_groups(groups: dict[str, dict[str, list[T]]], question: Question, re
 
 
 def _tally(credits: Sequence[float]) -> Tally:
-    correct = sum(credits)
+    correct = math.fsum(credits)  # a draw of one in three, three times, is one
     return Tally(int(correct) if correct == int(correct) else correct, len(credits))
 
 

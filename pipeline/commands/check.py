@@ -72,6 +72,8 @@ def checked(config: DictConfig) -> Report:
     usable = {stage: part for stage, part in parts.items() if stage not in faults}
 
     plan = _plan(questions, looked.views, sampler, around.cache, found) if "sampler" in usable else None
+    if not looked.views:
+        plan = None  # of no question is anything known: not that nothing is left to do
     fit = _fit(config, questions, looked.views, policy, answerer, lines, found) if "answerer" in usable else None
     if fit is not None and fit.over:
         smaller = stage_two.smaller_frames(config.answerer, config.plugins, questions, looked.views, fit)
@@ -93,8 +95,8 @@ def checked(config: DictConfig) -> Report:
         held=tuple(held),
         plan=plan,
         fit=fit,
-        times=_times(config, sampler, plan, fit, left, machine.name),
-        money=_money(answerer, fit, left),
+        times=_times(config, sampler, plan, fit if looked.views else None, left, machine.name),
+        money=_money(answerer, fit if looked.views else None, left),
         findings=tuple(dict.fromkeys(found)),  # a checkpoint that is missing is missed by several
     )
 
