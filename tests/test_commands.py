@@ -1,4 +1,4 @@
-"""Whole commands over real files with tiny random models, each in a process of its own."""
+"""Whole commands over real files with tiny random models."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import shutil
 from pathlib import Path
 
 import pytest
+from command_line import gens, gens_apart
 from made import write_video
-from test_cli import gens
 from tiny import write_llava_onevision, write_qwen2_5_vl, write_qwen2_vl
 
 from pipeline.artefacts.journal import read_rows
@@ -111,7 +111,9 @@ def test_a_sweep_keeps_its_good_jobs_and_goes_on(home: Path, models: Path) -> No
 
 
 def test_ask_prints_the_moments_and_writes_the_page(home: Path, models: Path) -> None:
-    asked = gens(*("ask", "video=clip.mp4", "question=what is it, then?", *sampler(models), *qwen(models)), cwd=home)
+    asked = gens_apart(
+        *("ask", "video=clip.mp4", "question=what is it, then?", *sampler(models), *qwen(models)), cwd=home
+    )
     assert asked.returncode in (0, 1), asked.stderr
     folder = only(list(home.glob("runs/ask-*")))
     row = read_rows(AnswerRow, folder / "answers.jsonl")[0]
@@ -144,7 +146,7 @@ def test_a_video_shorter_than_a_second_has_one_moment(home: Path, models: Path) 
 def test_what_cannot_run_says_which_override_helps(
     home: Path, models: Path, words: list[str], problem: str, remedy: str
 ) -> None:
-    done = gens("evaluate", *MINE, *sampler(models), *qwen(models), *words, cwd=home, HF_HUB_OFFLINE="1")
+    done = gens("evaluate", *MINE, *sampler(models), *qwen(models), *words, cwd=home)
     assert done.returncode == 2, done.stderr
     first, _, second = done.stderr.rpartition("what to do:")
     assert problem in first

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from command_line import gens
 from made import write_video
-from test_cli import gens
 
 from pipeline.artefacts.folder import write_questions
 from pipeline.artefacts.rows import AnswerRow, SelectionRow, to_line

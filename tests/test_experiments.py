@@ -14,8 +14,9 @@ from typing import Any
 import made_benchmarks
 import pytest
 import yaml
+from command_line import gens
+from huggingface_hub import constants
 from hydra import compose, initialize_config_dir
-from test_cli import gens
 from tiny import write_qwen2_vl
 from tiny_aria import write_aria
 from tiny_encoders import write_clip, write_qwen3_vl, write_siglip
@@ -101,7 +102,10 @@ class Cell:
 
 def command(home: Path, verb: str, *words: str) -> Any:
     here = ("benchmark.rows=null", "answerer.checkpoint.device=cpu")
-    return gens(verb, *words, *here, cwd=home, HF_HUB_CACHE=str(home / "hub"), HF_HUB_OFFLINE="1")
+    with pytest.MonkeyPatch.context() as patch:
+        # What HF_HUB_CACHE=home/hub sets where it is there from the beginning.
+        patch.setattr(constants, "HF_HUB_CACHE", str(home / "hub"))
+        return gens(verb, *words, *here, cwd=home)
 
 
 def swept(home: Path, *words: str) -> list[Cell]:

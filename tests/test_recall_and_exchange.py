@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import gens
 from made import write_video
-from test_cli import gens
 
 from pipeline.artefacts.journal import read_rows
 from pipeline.artefacts.rows import RelevanceRow, SelectionRow

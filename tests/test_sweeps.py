@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import gens, gens_apart
 from made import write_video
-from test_cli import gens
 from tiny import write_llava_onevision, write_qwen2_5_vl, write_qwen2_vl
 from tiny_internvl import write_internvl
 from tiny_llava_video import write_llava_video
@@ -60,7 +60,7 @@ def sweep(home: Path, *words: str, **environment: str) -> Swept:
     log = home / "probe.jsonl"
     log.unlink(missing_ok=True)
     place = {"PYTHONPATH": str(TESTS), "PROBE_LOG": str(log), **environment}
-    done = gens("evaluate", "-m", *PROBED, *QUESTIONS, *words, cwd=home, **place)
+    done = gens_apart("evaluate", "-m", *PROBED, *QUESTIONS, *words, cwd=home, **place)
     return Swept(done, [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else [])
 
 
@@ -268,7 +268,7 @@ def test_a_fault_in_one_job_keeps_no_memory_and_stops_no_other(home: Path) -> No
 def gens_with_faulty(home: Path) -> subprocess.CompletedProcess[str]:
     words = [*PROBED[:3], *QUESTIONS, "plugins=[faulty]", "sampler=uniform", "answerer=faulty,tiny_qwen2_vl"]
     path = f"{TESTS}:{home}"
-    return gens("evaluate", "-m", *words, cwd=home, PYTHONPATH=path, PROBE_LOG=str(home / "probe.jsonl"))
+    return gens_apart("evaluate", "-m", *words, cwd=home, PYTHONPATH=path, PROBE_LOG=str(home / "probe.jsonl"))
 
 
 LAUNCHER = """
@@ -312,7 +312,7 @@ def test_jobs_in_other_processes_are_summed_up_alike(home: Path) -> None:
     (home / "hydra_plugins").mkdir()
     (home / "hydra_plugins" / "apart.py").write_text(LAUNCHER)
     words = ["--config-dir", "mine", *QUESTIONS, "sampler=uniform", "selection.budget=2,0", "hydra/launcher=apart"]
-    swept = gens("sample", "-m", *words, cwd=home, PYTHONPATH=str(home))
+    swept = gens_apart("sample", "-m", *words, cwd=home, PYTHONPATH=str(home))
     assert swept.returncode == 2, swept.stderr
     (path,) = home.glob("runs/sweep-sample-*/sweep.json")
     jobs = json.loads(path.read_text())["jobs"]

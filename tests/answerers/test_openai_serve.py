@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from command_line import gens
 from made import write_video
 from openai_cases import KEY, KEY_NAME, asked, made
 from served import Served, serving, write_llava
-from test_cli import gens
 
 from pipeline.artefacts.journal import read_rows
 from pipeline.artefacts.rows import AnswerRow

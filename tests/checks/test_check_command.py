@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import gens
 from hydra import compose, initialize_config_dir
 from made import write_cut_video, write_video
-from test_cli import gens
 from tiny import write_qwen2_5_vl, write_qwen2_vl
 
 from pipeline.checks import Level

@@ -10,10 +10,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from command_line import gens, gens_apart
 from hub_server import hub
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
-from test_cli import gens
 
 from pipeline.artefacts.entries import checked
 from pipeline.benchmarks.origin import Origin, by_hand
@@ -69,7 +69,7 @@ def download(home: Path, endpoint: str, *words: str) -> subprocess.CompletedProc
         "HF_HOME": str(home / "hf"),
         "HF_HUB_DISABLE_XET": "1",
     }
-    return gens("download", *words, cwd=home, **environment)
+    return gens_apart("download", *words, cwd=home, **environment)
 
 
 def test_annotations_come_first_and_videos_when_they_are_wanted(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_without_network_the_command_says_what_goes_where(tmp_path: Path, name: 
     # A folder that has something in it is no sign that the hub was reached.
     (tmp_path / folder).mkdir(parents=True)
     (tmp_path / folder / "something").touch()
-    done = gens("download", f"benchmark={name}", cwd=tmp_path, HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path / "hf"))
+    done = gens_apart("download", f"benchmark={name}", cwd=tmp_path, HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path / "hf"))
     assert done.returncode == 2, done.stdout
     assert "hf download" in done.stderr
     assert f"--local-dir {folder}" in done.stderr

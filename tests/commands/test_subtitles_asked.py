@@ -1,4 +1,4 @@
-"""``gens ask`` with a file of subtitles and a named prompt, each in a process of its own."""
+"""``gens ask`` with a file of subtitles and a named prompt."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
+from command_line import gens
 from made import write_video
-from test_cli import gens
 
 WORDS = ("ask", "video=clip.mp4", "question=what is it, then?", "options=[red, blue]", "sampler=uniform")
 
