@@ -73,6 +73,9 @@ def test_what_passes_is_asked_again(number: int) -> None:
     assert heard.bodies[0] == heard.bodies[1]
 
 
+SOON = 30
+"""Seconds: long for a machine with much else to do, and short beside the waits that these tests are about."""
+
 BROKEN = {"hangs up": hangs_up, "half a body": half(completion("B")), "cut stream": cut_stream}
 
 
@@ -86,13 +89,13 @@ def test_a_broken_response_is_asked_again(failing: Answering) -> None:
 def test_retry_after_is_waited_for_and_an_hour_is_not() -> None:
     answer, heard = ask([fails(429, retry_after="1"), GOOD])
     assert answer.option == 1
-    assert 1.0 <= heard.moments[1] - heard.moments[0] < 3.0
+    assert 1.0 <= heard.moments[1] - heard.moments[0] < SOON
     started = time.monotonic()
     answer, heard = ask([fails(429, retry_after="3600"), GOOD])
     assert answer.status is Status.UNREACHABLE
     assert "asked once. It says to come back after 3600 s." in answer.detail
     assert len(heard.bodies) == 1
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < SOON
 
 
 @pytest.mark.parametrize(
@@ -135,12 +138,12 @@ def test_as_often_as_is_set_and_no_more() -> None:
 
 def test_a_server_that_hangs_is_given_up_in_time() -> None:
     started = time.monotonic()
-    answer, heard = ask([waits(5, GOOD)], "answerer.timeout=0.3")
+    answer, heard = ask([waits(2 * SOON, GOOD)], "answerer.timeout=0.3")
     assert answer.status is Status.UNREACHABLE
     assert "did not answer within 0.3 s, asked 2 times" in answer.detail
     assert "answerer.timeout=0.6" in answer.detail
     assert len(heard.bodies) == 2
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < SOON
 
 
 def test_where_no_server_listens() -> None:
@@ -318,12 +321,12 @@ def test_closing_the_iteration_stops_the_drawing_and_waits_for_no_server() -> No
             drawn.append(number)
             yield asked(number)
 
-    with misbehaving([GOOD, waits(3, GOOD)]) as (url, _):
+    with misbehaving([GOOD, waits(2 * SOON, GOOD)]) as (url, _):
         answers = made(url).answer(requests(), 2)
         next(answers)
         started = time.monotonic()
         answers.close()
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < SOON
         count = len(drawn)
         time.sleep(0.2)
     assert len(drawn) == count <= 6
