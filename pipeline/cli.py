@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 
 from pipeline.config import conf_dir, nearest, register_resolvers
 from pipeline.errors import with_remedy
+from pipeline.usage import OPTIONS, usage_of
 
 VERBS = {
     "demo": "both stages on the embedded models over made videos: no GPU, no network",
@@ -17,12 +20,12 @@ VERBS = {
     "answer": "stage 2 alone: answers from a selection file",
     "evaluate": "both stages over a benchmark; -m sweeps over samplers, budgets, answerers",
     "recall": "how much of the evidence a sampler's frames show; needs no model, and often no video",
-    "export": "a selection file as other projects read it",
+    "export": "selections or answers as other projects read them",
     "check": "what is missing and what a run will take, before any model is loaded",
     "download": "what a benchmark consists of, where to get it, and the parts that the hub has",
     "report": "one HTML page over finished and half-finished runs",
     "compare": "two runs over the same questions: difference, interval, and which answers flipped",
-    "list": "samplers, policies, answerers, benchmarks: what each is and needs",
+    "list": "samplers, policies, answerers, prompts, benchmarks: what each is and needs",
 }
 FINE, USAGE, INTERRUPTED = 0, 2, 130
 
@@ -42,6 +45,9 @@ def main() -> int:
     verb, overrides = words[0], words[1:]
     if verb not in VERBS:
         return _refuse(f"gens {verb}: no such command.{nearest(verb, VERBS)}", f"one of {', '.join(VERBS)}")
+    if {"-h", "--help"} & set(overrides):
+        print(usage_of(verb, VERBS[verb]))
+        return FINE
     if verb == "list" and overrides and "=" not in overrides[0] and not overrides[0].startswith("-"):
         overrides = [f"what={overrides[0]}", *overrides[1:]]
     if verb == "check":
@@ -74,12 +80,19 @@ def _quoted(value: str) -> str:
     return f"'{escaped}{chr(92) * trailing}'"
 
 
-def _run(verb: str, overrides: Sequence[str]) -> int:
+def _run(verb: str, words: Sequence[str]) -> int:
     import hydra
+    from hydra.main import get_args_parser
 
     from pipeline.commands.job import Job
     from pipeline.commands.sweep import summed_up
 
+    given, unknown = get_args_parser().parse_known_intermixed_args(list(words))
+    if unknown:
+        option = unknown[0]
+        return _refuse(f"{option}: no such option.{nearest(option, OPTIONS)}", f"one of {', '.join(OPTIONS)}")
+    # Hydra wants its options before the overrides; people write them in any order.
+    overrides = [word for word in words if word not in given.overrides] + given.overrides
     job = Job(verb)
     register_resolvers()
     # Hydra then hands its exceptions to us, who know the nearest valid word.
@@ -107,16 +120,24 @@ def _explained(error: Exception, verb: str, overrides: Sequence[str]) -> int:
 
 def _complete(words: Sequence[str]) -> int:
     """Hydra's shell completion, with the verb taken out of the line that it completes."""
-    line = os.environ.get("COMP_LINE", "").split(" ")
+    line = re.split(" +", os.environ.get("COMP_LINE", ""))
     if any(word.startswith("query=") for word in words):
         if len(line) < 3 or line[1] not in VERBS:
             print(" ".join(VERBS))
             return FINE
         verb = line[1]
         os.environ["COMP_LINE"] = " ".join([line[0], *line[2:]])
-    else:
-        verb = "evaluate"
-    return _run(verb, list(words))
+        told = io.StringIO()
+        with redirect_stdout(told):
+            code = _run(verb, words)
+        print(_completed(told.getvalue()), end="")
+        return code
+    return _run("evaluate", words)
+
+
+def _completed(told: str) -> str:
+    """Hydra's choices, of which a group that holds options and groups is left without an end: it may have either."""
+    return re.sub(r"(?<!\S)([\w/@]*\w)(?!\S)", r"\1= \1/", told)
 
 
 def _usage() -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from pipeline.errors import ConfigError
 
@@ -73,9 +73,12 @@ def build(node: DictConfig, key: str, plugins: Sequence[str] = ()) -> Any:
     """
     try:
         container = OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        raise ConfigError(f"{error.full_key} is missing", f"give it: {error.full_key}=...") from error
     except OmegaConfBaseException as error:
-        missing = getattr(error, "full_key", None) or key
-        raise ConfigError(f"{missing} has no usable value: {error}", f"give one: {missing}=...") from error
+        unusable = getattr(error, "full_key", None) or key
+        reason = str(error).split("\n", maxsplit=1)[0]
+        raise ConfigError(f"{unusable} has no usable value: {reason}", f"give one: {unusable}=...") from error
     assert isinstance(container, dict)
     return _made({str(name): value for name, value in container.items()}, key, plugins)
 

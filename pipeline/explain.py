@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, MissingMandatoryValue, OmegaConfBaseException
 
 from pipeline.config import conf_dir, nearest
 from pipeline.errors import ConfigError, PipelineError, StorageError
@@ -22,12 +22,22 @@ def explain(error: Exception, verb: str, overrides: Sequence[str]) -> PipelineEr
             explained: PipelineError | None = error
         case MissingConfigException(missing_cfg_file=str()):
             explained = _missing_option(error)
+        case OverrideParseException(override=str(word)) if "=" not in word:
+            explained = ConfigError(f"{word}: no setting", f"say which: KEY=VALUE; gens {verb} --help shows the keys")
         case OverrideParseException():
             first = str(error).split("\n")[0]
             explained = ConfigError(first, "quote values with spaces or commas: question='\"what, then?\"'")
-        case MissingMandatoryValue():
+        case MissingMandatoryValue() | ConfigAttributeError():
             key = str(error.full_key or "a value")
             explained = ConfigError(f"{key} is missing", f"give it: gens {verb} {key}=...")
+        case ValueError() if str(error).startswith("Config group override must be"):
+            explained = _no_name(overrides)
+        case ValueError() if str(error).startswith("Only one of --run"):
+            explained = ConfigError(str(error), "leave one of them out: --cfg job shows one job, -m runs several")
+        case ConfigCompositionException() if str(error).startswith("Ambiguous value"):
+            explained = ConfigError(str(error).split("\n")[0], f"-m sweeps over several: gens {verb} -m ...")
+        case HydraException() if "config directory" in str(error):
+            explained = ConfigError(str(error), "check the path: --config-dir FOLDER")
         case HydraException() | OmegaConfBaseException():
             explained = _unknown_key(error, verb, overrides)
         case OSError(filename=str() as name):
@@ -36,6 +46,12 @@ def explain(error: Exception, verb: str, overrides: Sequence[str]) -> PipelineEr
         case _:
             explained = None
     return explained
+
+
+def _no_name(overrides: Sequence[str]) -> ConfigError:
+    words = [word for word in overrides if re.match(r"[\w/]*=(\d|null|true|false)", word, re.IGNORECASE)]
+    at_fault = next((word for word in words if (conf_dir() / word.partition("=")[0]).is_dir()), "an override")
+    return ConfigError(f"{at_fault}: no name of an option", "gens list shows the names")
 
 
 def _missing_option(error: MissingConfigException) -> ConfigError:

@@ -149,7 +149,12 @@ def test_a_user_adds_an_option_by_one_yaml_file(tmp_path: Path) -> None:
     [
         ("gens ", "evaluate"),
         ("gens evaluate sampler=", "sampler=gens_micro"),
-        ("gens ask ans", "answerer"),  # which has groups below it: Hydra leaves the rest of the word open
+        ("gens ask ans", "answerer="),
+        ("gens ask ans", "answerer."),
+        ("gens evaluate answerer/", "answerer/prompt="),
+        ("gens evaluate answerer/prompt=mlvu", "answerer/prompt=mlvu_official"),
+        ("gens evaluate ~ans", "~answerer"),
+        ("gens  evaluate sampler=cl", "sampler=clip"),
         ("gens evaluate selection.bud", "selection.budget="),
     ],
 )

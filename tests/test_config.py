@@ -77,7 +77,7 @@ def test_a_part_may_hold_another() -> None:
         ({"ties": "latest"}, r"sampler\.ties='latest'.*'earliest' or 'spread'"),
         ({"_target_": "os.system"}, r"outside pipeline.*\n.*plugins=\[os\]"),
         ({"_target_": "pipeline.domain.Nothing"}, "cannot be imported"),
-        ({"name": "???"}, r"name has no usable value"),
+        ({"name": "???"}, "name is missing"),
     ],
 )
 def test_a_wrong_setting_names_the_key_and_the_way_out(changes: dict[str, object], message: str) -> None:

@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 from pipeline.artefacts.folder import ANSWERS_FILE
 from pipeline.artefacts.journal import read_rows
 from pipeline.artefacts.rows import SelectionRow
+from pipeline.commands.questions import check_limit
 from pipeline.commands.run import check_second_stage, exit_code, run_folder, second_stage, surroundings
 from pipeline.config import build
 from pipeline.orchestrator import take
@@ -17,6 +18,7 @@ from pipeline.reports.page import report_on
 
 def run(config: DictConfig) -> int:
     """Answer the questions of the selection file."""
+    check_limit(config.limit)
     around = surroundings(config)
     answerer = build(config.answerer, "answerer", config.plugins)
     check_second_stage(answerer, around)

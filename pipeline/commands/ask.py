@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from pipeline.artefacts.rows import AnswerRow, SelectionRow
 from pipeline.benchmarks.jsonl import question_from_fields
@@ -35,6 +35,8 @@ def run(config: DictConfig) -> int:
 
 
 def _question(config: DictConfig) -> Question:
+    if config.options is not None and not isinstance(config.options, ListConfig):
+        raise ConfigError(f"options={config.options} is no list", 'set options="[one, another]", or null for free text')
     options = None if config.options is None else OmegaConf.to_container(config.options)
     return question_from_fields(
         id="ask",

@@ -25,9 +25,14 @@ def asked_of(benchmark: Benchmark, limit: int | None) -> list[Question]:
     Raises:
         ConfigError, InputError: nothing can be asked.
     """
-    if limit is not None and limit < 1:
-        raise ConfigError(f"limit={limit} asks nothing", "set limit=1 or more, or limit=null for all questions")
+    check_limit(limit)
     questions = list(benchmark.questions())[:limit]
     if not questions:
         raise InputError(f"benchmark {benchmark.name} holds no question", "check its files and settings")
     return questions
+
+
+def check_limit(limit: object) -> None:
+    """Raise ConfigError for a ``limit`` that is no number of questions."""
+    if limit is not None and (type(limit) is not int or limit < 1):
+        raise ConfigError(f"limit={limit} asks nothing", "set limit=1 or more, or limit=null for all questions")

@@ -1,0 +1,83 @@
+"""``gens VERB --help``: what a verb does and what can be set, read from its primary config with the comments there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from textwrap import fill
+
+import yaml
+
+from pipeline.config import conf_dir
+
+NOT_KEYS = ("defaults", "hydra")
+OPTIONS = ("--help", "--cfg", "--resolve", "--package", "--multirun", "--config-dir", "--info", "--hydra-help")
+"""Hydra's options that every verb takes."""
+
+
+def usage_of(verb: str, what: str) -> str:
+    """The help of a verb: example commands, groups with their options, keys with their comments."""
+    texts = [path.read_text() for path in _with_parents(conf_dir() / f"{verb}.yaml")]
+    examples = [line.removeprefix("# ") for line in texts[-1].splitlines() if line.startswith("# ")]
+    groups = dict(group for text in texts for group in _groups(text))
+    keys = [block for text in reversed(texts) for block in _keys(text)]
+    parts = [f"gens {verb}: {what}", _indented(examples)]
+    if groups:
+        parts.append(f"groups, chosen with GROUP=NAME (gens list says what each is):\n{_listed(groups)}")
+    parts.append(
+        f"keys, set with KEY=VALUE (??? must be given, paths.runs=... is one inside another):\n{_indented(keys)}"
+    )
+    parts.append(
+        f"gens {verb} --cfg job shows all keys, those of the chosen parts too. -m sweeps over values with commas;\n"
+        "--config-dir FOLDER adds your own YAML files."
+    )
+    return "\n\n".join(parts)
+
+
+def _with_parents(path: Path) -> Iterator[Path]:
+    """The primary config, after those that it builds on."""
+    for entry in _defaults(path.read_text()):
+        if isinstance(entry, str) and entry != "_self_":
+            yield from _with_parents(path.with_name(f"{entry}.yaml"))
+    yield path
+
+
+def _defaults(text: str) -> list[str | dict[str, str | None]]:
+    entries: list[str | dict[str, str | None]] = yaml.safe_load(text).get("defaults", [])
+    return entries
+
+
+def _groups(text: str) -> Iterator[tuple[str, tuple[str, list[str]]]]:
+    """Groups that a config chooses from, and the groups inside them, each with its choice and options."""
+    for entry in _defaults(text):
+        for key, choice in entry.items() if isinstance(entry, dict) else ():
+            folder = conf_dir() / key
+            if folder.is_dir():
+                yield key, (str(choice or "null"), _options(folder))
+                for inner in sorted(path for path in folder.iterdir() if path.is_dir()):
+                    yield f"{key}/{inner.name}", ("", _options(inner))
+
+
+def _options(folder: Path) -> list[str]:
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def _keys(text: str) -> Iterator[str]:
+    """Blocks of a YAML file that begin with a key of its own, as they stand there."""
+    for block in re.split(r"^(?=[a-z_]+:)", text, flags=re.MULTILINE)[1:]:
+        if block.partition(":")[0] not in NOT_KEYS:
+            yield from block.rstrip().splitlines()
+
+
+def _listed(groups: dict[str, tuple[str, list[str]]]) -> str:
+    lines = [
+        fill(f"{key}={choice}: {', '.join(options)}", 118, initial_indent="  ", subsequent_indent="      ")
+        for key, (choice, options) in groups.items()
+        if len(options) > 1
+    ]
+    return "\n".join(lines)
+
+
+def _indented(lines: list[str]) -> str:
+    return "\n".join(f"  {line}" for line in lines)
