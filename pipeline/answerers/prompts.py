@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from pipeline.answerers import AnswerRequest
-from pipeline.answerers.wording import without_labels
 from pipeline.domain import OPTION_LETTERS, Frame, Question, SubtitleLine, option_letter
 from pipeline.errors import ConfigError, with_remedy
+from pipeline.option_labels import without_labels
 
 _SLOT = re.compile(r"\{([a-z_]+)\}")
 

@@ -75,20 +75,6 @@ def bare_option(index: int, option: str) -> str:
     return words[own.end() :] if own else words
 
 
-def without_labels(options: Sequence[str]) -> tuple[str, ...]:
-    """The options' words, without labels of their own where all have them: ``A. red``, ``(B) blue``.
-
-    One alone is no label: of ``A. Smith`` and ``Jones`` both are names.
-    """
-    own = [
-        re.match(rf"\s*\(?{letter}[.):]\s+(?=\S)", option)
-        for letter, option in zip(OPTION_LETTERS, options, strict=False)
-    ]
-    ends = [label.end() for label in own if label]
-    labels = ends if len(ends) == len(options) else [0] * len(options)
-    return tuple(option[end:].strip() for end, option in zip(labels, options, strict=True))
-
-
 def _key(text: str) -> str:
     """Words for comparison: case, runs of spaces and punctuation around them do not matter."""
     return re.sub(r"\s+", " ", plain(text)).casefold().strip(" .,:;!?\"'")

@@ -33,9 +33,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from pipeline.answerers.wording import without_labels
 from pipeline.domain import OPTION_LETTERS, Question, Span, Subtitles, option_letter
 from pipeline.errors import InputError
+from pipeline.option_labels import without_labels
 
 NEEDED = ("video", "question")
 OPTIONAL = ("options", "answer", "id", "evidence", "groups", "subtitles", "span")

@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from pipeline.answerers.official_rules import (
+from pipeline.artefacts.rows import AnswerRow
+from pipeline.benchmarks.metrics import MISSING, Accuracy, Credit, answers_by_question
+from pipeline.benchmarks.official_rules import (
     lmms_eval_option,
     longvideobench_option,
     mlvu_option,
     video_mme_option,
 )
-from pipeline.artefacts.rows import AnswerRow
-from pipeline.benchmarks.metrics import MISSING, Accuracy, Credit, answers_by_question
 from pipeline.domain import Answer, Question, Status
 
 

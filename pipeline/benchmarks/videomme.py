@@ -14,13 +14,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.answerers.wording import without_labels
 from pipeline.artefacts.entries import checked
 from pipeline.benchmarks.annotations import Annotated, AnnotatedBenchmark
 from pipeline.benchmarks.options import lettered
 from pipeline.benchmarks.places import VideoFolder, folder
 from pipeline.benchmarks.tables import entries_of
 from pipeline.domain import Question, Subtitles
+from pipeline.option_labels import without_labels
 
 
 @dataclass(frozen=True)

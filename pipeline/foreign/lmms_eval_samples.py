@@ -28,11 +28,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.answerers.options import conclude
-from pipeline.answerers.wording import without_labels
 from pipeline.artefacts.entries import checked, read_entries
 from pipeline.artefacts.rows import AnswerRow
 from pipeline.domain import Answer, Cost, Question, Status, option_letter
 from pipeline.errors import InputError
+from pipeline.option_labels import without_labels
 
 _ID_FIELDS = ("id", "question_id", "qid", "uid")
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 from answer_rows import answered, failed, question, said
 
-from pipeline.answerers.official_rules import (
+from pipeline.benchmarks.metrics import Tally, accuracy
+from pipeline.benchmarks.official import OfficialRule, official_accuracy, rules_for
+from pipeline.benchmarks.official_rules import (
     lmms_eval_option,
     longvideobench_option,
     mlvu_option,
     video_mme_option,
 )
-from pipeline.benchmarks.metrics import Tally, accuracy
-from pipeline.benchmarks.official import OfficialRule, official_accuracy, rules_for
 from pipeline.domain import Question, Status
 
 

@@ -16,9 +16,9 @@ import pytest
 import yaml
 from made import write_video
 
-from pipeline.answerers.official_rules import lmms_eval_option
 from pipeline.answerers.prompts import AnswerPrompt, SubtitleForm
 from pipeline.artefacts.rows import SelectionRow
+from pipeline.benchmarks.official_rules import lmms_eval_option
 from pipeline.domain import FrameOrigin, Question, SelectedFrame, Selection, Status
 from pipeline.errors import ConfigError, InputError
 from pipeline.foreign.lmms_eval_task import LmmsEvalTaskForm

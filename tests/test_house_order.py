@@ -1,0 +1,95 @@
+"""What may import what, and what is imported only when a model is about to be used."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import pipeline
+
+PACKAGE = Path(pipeline.__file__).parent
+HEAVY = (
+    "torch",
+    "torchvision",
+    "transformers",
+    "statsmodels",
+    "openai",
+    "pyarrow",
+    "pandas",
+    "av",
+    "decord",
+    "torchcodec",
+)
+WITH_TORCH = (
+    *("pipeline.models", "pipeline.inference"),
+    *("pipeline.samplers.aria_backbone", "pipeline.samplers.qwen_backbone", "pipeline.samplers.writing"),
+)
+"""Where tensors are computed with; imported inside functions by all others."""
+
+LOWER = {
+    "domain": (),
+    "errors": ("domain",),
+    "config": ("errors",),
+    "option_labels": ("domain",),
+    "progress": (),
+    "models": ("domain", "errors"),
+    "inference": ("errors",),
+    "subtitles": ("domain", "errors"),
+    "artefacts": ("config", "domain", "errors"),
+    "video": ("artefacts", "config", "domain", "errors"),
+    "selection": ("artefacts", "domain", "errors"),
+    "benchmarks": ("artefacts", "config", "domain", "errors", "option_labels"),
+    "answerers": ("artefacts", "config", "domain", "errors", "inference", "models", "option_labels", "selection"),
+    "foreign": ("answerers", "artefacts", "domain", "errors", "option_labels", "progress", "selection", "video"),
+    "samplers": ("artefacts", "config", "domain", "errors", "foreign", "inference", "models", "selection", "video"),
+    "reports": ("artefacts", "benchmarks", "domain", "errors", "progress", "video"),
+}
+"""The rooms that each room may know. Samplers, answerers and benchmarks do not know one another."""
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        yield ".".join(parts).removesuffix(".__init__"), path
+
+
+def imported(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("room", LOWER)
+def test_a_room_knows_only_those_below_it(room: str) -> None:
+    above = {
+        f"{name} imports {other}"
+        for name, path in modules()
+        if (name + ".").startswith(f"pipeline.{room}.")
+        for other in imported(path)
+        if other.startswith("pipeline.") and other.split(".")[1] not in (room, *LOWER[room])
+    }
+    assert not above
+
+
+def test_nothing_heavy_is_imported_before_it_is_used() -> None:
+    light = [name for name, _ in modules() if not f"{name}.".startswith(tuple(f"{each}." for each in WITH_TORCH))]
+    light.remove("pipeline.__main__")
+    assert len(light) > 150
+    code = (
+        "import importlib, sys\n"
+        f"for name in {light!r}:\n"
+        "    importlib.import_module(name)\n"
+        f"    heavy = set({HEAVY!r}) & set(sys.modules)\n"
+        "    assert not heavy, (name, heavy)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
