@@ -1,4 +1,4 @@
-"""Labels that options carry in a file, ``A. red`` or ``(B) blue``; whoever shows options puts other ones before them."""
+"""Labels that options carry in a file, ``A. red`` or ``(B) blue``; whoever shows options puts others before them."""
 
 from __future__ import annotations
 
