@@ -13,6 +13,7 @@ from pipeline.answerers.llava_onevision_forms import ImagesForm, LlavaForm, Vide
 from pipeline.answerers.llava_onevision_reader import LlavaReader
 from pipeline.answerers.local import LocalAnswerer, LocalModel
 from pipeline.answerers.prompts import AnswerPrompt
+from pipeline.answerers.time_instruction import TimeSentence
 from pipeline.models.checkpoint import Checkpoint, fingerprint
 from pipeline.models.llava_onevision_family import (
     LLAVA_ONEVISION,
@@ -33,9 +34,11 @@ class LlavaOnevision(LocalAnswerer[LlavaReader]):
     name: str
     checkpoint: Checkpoint
     form: Literal["images", "video"]
-    """``images``: each frame with its second before it; ``video``: a quarter of the tokens, and no times."""
+    """``images``: each frame with its second before it; ``video``: a quarter of the tokens, and a sentence with all."""
     images: FrameLabels
     """Used by the form of that name."""
+    time_instruction: Literal["selected", "none"]
+    """Used by the form ``video``: LLaVA-Video's sentence as far as it is true of any frames, or no times at all."""
     prompt: AnswerPrompt
     max_new_tokens: int
 
@@ -60,7 +63,7 @@ class LlavaOnevision(LocalAnswerer[LlavaReader]):
             "checkpoint": fingerprint(self.checkpoint),
             "dtype": self.checkpoint.dtype,
             "form": self.form,
-            self.form: asdict(self.images) if self.form == "images" else {},
+            self.form: asdict(self.images) if self.form == "images" else {"time_instruction": self.time_instruction},
             "prompt": asdict(self.prompt),
             "max_new_tokens": self.max_new_tokens,
         }
@@ -77,7 +80,7 @@ class LlavaOnevision(LocalAnswerer[LlavaReader]):
 
     @property
     def _form(self) -> LlavaForm:
-        return ImagesForm(self.images) if self.form == "images" else VideoForm()
+        return ImagesForm(self.images) if self.form == "images" else VideoForm(TimeSentence(self.time_instruction))
 
     @cached_property
     def _tower(self) -> Tower:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from pipeline.answerers.labels import ORDER_ALONE, FrameLabels
+from pipeline.answerers.labels import FrameLabels
 from pipeline.answerers.prompts import Words
+from pipeline.answerers.time_instruction import TimeSentence
 from pipeline.domain import Frame
 from pipeline.models.chat import VIDEO, Content, text
 from pipeline.models.llava_onevision_family import Tower
@@ -113,7 +114,10 @@ class ImagesForm:
 
 @dataclass(frozen=True)
 class VideoForm:
-    """The frames are a video: evenly spaced for all that the model knows, for it is told no times.
+    """The frames are a video, and a sentence before the question tells their seconds.
+
+    Without it they are evenly spaced for all that the model knows, as its authors' prompts leave them. The sentence is
+    that of LLaVA-Video, which began as this model.
 
     Each is scaled to a square whatever its shape, its patches are pooled to ``ceil(grid / 2)**2`` tokens (196 at 384
     pixels), and one newline token ends the video.
@@ -122,15 +126,17 @@ class VideoForm:
     :func:`pipeline.models.llava_onevision_pixels.video_pixels`.
     """
 
+    times: TimeSentence
+
     kind: ClassVar[str] = "video"
 
     def time_told(self) -> str:
-        """The model has no means to be told."""
-        return ORDER_ALONE
+        """Text, or nothing."""
+        return self.times.time_told()
 
     def text_tokens(self) -> int:
-        """None."""
-        return 0
+        """Its second in the sentence."""
+        return self.times.text_tokens()
 
     def placeholder_id(self, tower: Tower) -> int:
         """``<video>``."""
@@ -138,7 +144,7 @@ class VideoForm:
 
     def content(self, placeholder: str, frames: Sequence[Frame], words: Words) -> Content:
         """The chat template writes the placeholder."""
-        return [VIDEO, text(words.in_one)]
+        return [VIDEO, text(self.times.before_question(frames, words.video_end) + words.in_one)]
 
     def counts(self, tower: Tower, frames: int) -> list[int]:
         """One placeholder for all frames."""

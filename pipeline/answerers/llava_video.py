@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.answerers import AnswererLimits, AnswerRequest
-from pipeline.answerers.llava_video_forms import TimeInstruction, VideoForm, frames_of_video
+from pipeline.answerers.llava_video_forms import VideoForm
 from pipeline.answerers.llava_video_reader import LlavaVideoReader
 from pipeline.answerers.local import LocalAnswerer, LocalModel
 from pipeline.answerers.prompts import AnswerPrompt
-from pipeline.domain import Answer
+from pipeline.answerers.time_instruction import TimeInstruction, TimeSentence
 from pipeline.models.checkpoint import Checkpoint, fingerprint
 from pipeline.models.llava_video_config import (
     Pooling,
@@ -76,20 +76,12 @@ class LlavaVideo(LocalAnswerer[LlavaVideoReader]):
         """The very arguments of ``forward`` for this request alone. Loads the tokenizer and no weights."""
         from pipeline.models.llava_video_inputs import arguments
 
-        inputs = super().encode(_of_video(request))
+        inputs = super().encode(request)
         return arguments(inputs, len(inputs.input_ids))
-
-    def capacity(self, request: AnswerRequest) -> int:
-        """See :class:`pipeline.answerers.Answerer`."""
-        return super().capacity(_of_video(request))
-
-    def answer(self, requests: Iterable[AnswerRequest], batch: int) -> Generator[Answer, None, None]:
-        """See :class:`pipeline.answerers.Answerer`."""
-        return super().answer(map(_of_video, requests), batch)
 
     @property
     def _form(self) -> VideoForm:
-        return VideoForm(self.time_instruction)
+        return VideoForm(TimeSentence(self.time_instruction))
 
     @cached_property
     def _config(self) -> Mapping[str, Any]:
@@ -114,7 +106,3 @@ class LlavaVideo(LocalAnswerer[LlavaVideoReader]):
         from pipeline.models.llava_video import load_llava_video
 
         return load_llava_video(self.checkpoint, self._pooling, len(self._local.reader.tokenizer))
-
-
-def _of_video(request: AnswerRequest) -> AnswerRequest:
-    return replace(request, frames=frames_of_video(request))

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LlavaVideoReader:
-    """See :class:`pipeline.answerers.local.Reader`. Frames are those of ``frames_of_video``."""
+    """See :class:`pipeline.answerers.local.Reader`."""
 
     tokenizer: Any
     context_tokens: int

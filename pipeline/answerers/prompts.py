@@ -27,6 +27,8 @@ class Words:
     """How the answer begins already: the model goes on from here."""
     between: tuple[str, ...] = ()
     """Before each frame, ahead of its label: subtitles up to it. Empty where there are none."""
+    video_end: float = 0.0
+    """Second at which the video's last frame leaves the screen, for forms that tell it."""
 
     def before(self, frames: Sequence[Frame]) -> tuple[str, ...]:
         """The text before each of the frames."""
@@ -125,7 +127,7 @@ class AnswerPrompt:
     def words(self, request: AnswerRequest) -> Words:
         """The question with its options, lettered from A, the instruction how to answer, and the subtitles."""
         lines, question = request.subtitles, request.question
-        words = Words(self.render(question, lines))
+        words = Words(self.render(question, lines), video_end=request.video.duration)
         if question.options is not None:
             words = replace(words, system=self.system, begun=self.answer_prefix)
         if lines and self.subtitles.placement == "between_frames":

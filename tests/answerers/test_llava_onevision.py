@@ -38,7 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def answerer(folder: Path, form: str = "images", **changes: Any) -> LlavaOnevision:
     checkpoint = Checkpoint(str(folder), None, "float32", "sdpa", "cpu")
-    made = LlavaOnevision("llava", checkpoint, form, FrameLabels("{time:.1f}s: ", "\n"), PROMPT, 6)  # type: ignore[arg-type]
+    made = LlavaOnevision("llava", checkpoint, form, FrameLabels("{time:.1f}s: ", "\n"), "selected", PROMPT, 6)  # type: ignore[arg-type]
     return dataclasses.replace(made, **changes)
 
 
@@ -106,9 +106,22 @@ def test_a_video_is_what_the_stock_code_makes(folder: Path) -> None:
     tokens = StockProcessor(folder, ours._local.reader.tokenizer).replace_video_token(
         {"pixel_values_videos": mine["pixel_values_videos"]}, 0
     )
-    prompt = f"<|im_start|>user {tokens}\nWhich colour?\nAnswer the question using a single word or phrase."
-    free = ours.encode(dataclasses.replace(asked, question=Question("q", "clip.mp4", "Which colour?")))
-    assert ours._local.reader.tokenizer.decode(free["input_ids"][0]) == f"{prompt}<|im_end|><|im_start|>assistant\n"
+    told = {
+        "none": "",
+        "selected": "The video lasts for 60.00 seconds, and 5 frames are sampled from it. These frames are located at "
+        "0.00s,1.25s,2.50s,3.75s,5.00s.Please answer the following questions related to this video.\n",
+    }
+    for mode, sentence in told.items():
+        timed = dataclasses.replace(ours, time_instruction=mode)
+        prompt = (
+            f"<|im_start|>user {tokens}\n{sentence}Which colour?\nAnswer the question using a single word or phrase."
+        )
+        free = timed.encode(dataclasses.replace(asked, question=Question("q", "clip.mp4", "Which colour?")))
+        text = timed._local.reader.tokenizer.decode(free["input_ids"][0])
+        assert text == f"{prompt}<|im_end|><|im_start|>assistant\n"
+        (answer,) = answered(timed, [asked])
+        assert f"time_instruction={mode}" in answer.form
+        assert ("not told" in answer.form) == (mode == "none")
     siglip = SiglipImageProcessorPil(size={"height": 56, "width": 56}, image_mean=[0.5] * 3, image_std=[0.5] * 3)
     pixels = siglip([frame.pixels for frame in asked.frames], resample=3, return_tensors="pt")["pixel_values"]
     assert torch.allclose(mine["pixel_values_videos"][0], pixels.float(), atol=1e-6)
@@ -148,7 +161,7 @@ def test_limits_say_what_a_frame_costs(folder: Path, form: str, pictures: int) -
 
 @pytest.mark.parametrize("form", FORMS)
 def test_too_many_frames_are_refused_before_the_call(tmp_path: Path, form: str) -> None:
-    ours = answerer(write_llava_onevision(tmp_path / "short", context=120), form)
+    ours = answerer(write_llava_onevision(tmp_path / "short", context=160), form)
     answers = answered(ours, [request(40), request(1)])
     assert answers[0].status is Status.CONTEXT_EXCEEDED
     assert answers[1].cost.output_tokens > 0

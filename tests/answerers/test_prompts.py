@@ -125,10 +125,10 @@ def test_the_wording_of_each_named_prompt(name: str) -> None:
         "option that accurately addresses the question."
     )
     expected = (system, "Best Option: (") if name == "mlvu_official" else (None, "")
-    assert words == Words(GOLDEN[name], *expected)
+    assert words == Words(GOLDEN[name], *expected, video_end=100.0)
     assert words.in_one == words.text
     free = "{}\nAnswer the question using a single word or phrase." if name == "letter_or_phrase" else "{}"
-    assert prompt.words(request(ask("Which colour?"))) == Words(free.format("Which colour?"))
+    assert prompt.words(request(ask("Which colour?"))) == Words(free.format("Which colour?"), video_end=100.0)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,9 @@ def test_the_wording_of_each_named_prompt(name: str) -> None:
     ],
 )
 def test_subtitles_in_one_block_before_the_question(name: str, text: str) -> None:
-    assert wording(name).words(request(ask("Which colour?", "red", "blue"), lines=LINES)) == Words(text)
+    assert wording(name).words(request(ask("Which colour?", "red", "blue"), lines=LINES)) == Words(
+        text, video_end=100.0
+    )
 
 
 def test_subtitles_between_frames_by_the_middle_of_each_line() -> None:
