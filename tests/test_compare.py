@@ -65,7 +65,7 @@ def test_a_half_finished_run_is_compared_over_all_that_it_was_asked(home: Path) 
     write_run(home / "runs" / "half", "gens", GENS[:4])
     done = gens("compare", "first=runs/uniform", "second=runs/half", cwd=home)
     assert done.returncode == 0, done.stderr
-    assert "second: 4 missing" in done.stdout
+    assert "second is unfinished: 4 without an answer yet, which count as wrong" in done.stdout
     (file,) = home.glob("runs/compare-*/comparison.json")
     assert json.loads(file.read_text())["second"]["statuses"] == {"ok": 4, "missing": 4}
 

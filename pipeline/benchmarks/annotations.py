@@ -13,7 +13,6 @@ from functools import cached_property
 from pathlib import Path
 
 from pipeline.benchmarks.subsets import read_ids
-from pipeline.config import nearest
 from pipeline.domain import Question
 from pipeline.errors import InputError
 
@@ -84,7 +83,8 @@ class AnnotatedBenchmark(ABC):
             )
         kept = tuple(row for row in rows.values() if not self.leaves_out(row.question))
         if self.ids is not None:
-            kept = _listed(kept, Path(self.ids).expanduser(), rows)
+            wanted = read_ids(Path(self.ids).expanduser(), "benchmark.ids", rows)
+            kept = tuple(row for row in kept if row.question.id in wanted)
         if not kept:
             raise InputError(f"{file} holds no question", "check the file and what the settings leave out of it")
         return kept
@@ -103,16 +103,3 @@ def _unique(rows: Iterable[Annotated], file: Path) -> dict[str, Annotated]:
             raise InputError(f"{file}: the id {row.question.id!r} stands twice", "fetch the annotations again")
         kept[row.question.id] = row
     return kept
-
-
-def _listed(rows: Sequence[Annotated], file: Path, known: Mapping[str, Annotated]) -> tuple[Annotated, ...]:
-    wanted = read_ids(file, "benchmark.ids")
-    unknown = sorted(wanted - known.keys())
-    if unknown:
-        shown = ", ".join(repr(id) for id in unknown[:5]) + (" ..." if len(unknown) > 5 else "")
-        raise InputError(
-            f"{file}: {len(unknown)} of {len(wanted)} ids are of no question of this benchmark: {shown}."
-            f"{nearest(unknown[0], known)}",
-            "take them out of the list, or name the list of this benchmark: benchmark.ids=...",
-        )
-    return tuple(row for row in rows if row.question.id in wanted)

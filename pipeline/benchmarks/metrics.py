@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
@@ -91,6 +91,11 @@ class Accuracy:
         return sum(credit.value is None and credit.question.correct is not None for credit in self.credits)
 
     @property
+    def unanswered(self) -> int:
+        """Questions without a row."""
+        return self.statuses.get(MISSING, 0)
+
+    @property
     def drawn(self) -> int:
         """Answers for which the rule draws an option, counted by the draw's expected value."""
         return sum(credit.value is not None and 0 < credit.value < 1 for credit in self.credits)
@@ -113,10 +118,6 @@ class Accuracy:
             [each.question.video for each in counted],
             [each.question.groups[label] for each in counted],
         )
-
-    def within(self, ids: Collection[str]) -> Accuracy:
-        """The same, counted over these questions alone."""
-        return Accuracy(tuple(credit for credit in self.credits if credit.question.id in ids))
 
     def _counted(self) -> list[Credit]:
         return [credit for credit in self.credits if credit.value is not None]

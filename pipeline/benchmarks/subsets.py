@@ -1,23 +1,29 @@
 """A part of a benchmark, named by a list of ids: the v-centric questions of LongVideoBench and MLVU, for instance.
 
-The lists are their authors' and not shipped here.
+The lists are their authors' and not shipped here. A part is asked (``benchmark.ids``), or counted after a run over all
+of it (``subset`` of ``gens report`` and ``gens compare``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from pathlib import Path
 
 from pipeline.artefacts.entries import read_json, read_text
-from pipeline.domain import Question
+from pipeline.config import nearest
 from pipeline.errors import InputError
 
 
-def read_ids(file: Path, override: str) -> frozenset[str]:
+def read_ids(file: Path, override: str, known: Collection[str]) -> frozenset[str]:
     """The ids in a file: a JSON list, or one a line.
 
+    Args:
+        file: it.
+        override: the key that names it, for the error.
+        known: the ids that there are.
+
     Raises:
-        InputError: no such file, it is not text, or it holds no id.
+        InputError: no such file, it is not text, it holds no id, or one that is not known.
     """
     text = read_text(file, override)
     if text.lstrip().startswith("["):
@@ -29,19 +35,11 @@ def read_ids(file: Path, override: str) -> frozenset[str]:
         raise InputError(
             f"{file} is not a list of ids, each once", f"it needs one id a line, or a JSON list of ids: {override}=..."
         )
-    return ids
-
-
-def limited_to(questions: Sequence[Question], ids: Collection[str]) -> tuple[Question, ...]:
-    """The questions with these ids, such as a benchmark's v-centric ones, in their order.
-
-    Raises:
-        InputError: an id is of no question.
-    """
-    unknown = sorted(set(ids) - {question.id for question in questions})
+    unknown = sorted(ids.difference(known))
     if unknown:
+        shown = ", ".join(repr(id) for id in unknown[:5]) + (" ..." if len(unknown) > 5 else "")
         raise InputError(
-            f"{len(unknown)} of {len(set(ids))} ids in the subset are of no question here, {unknown[0]!r} for one",
-            "name a list that was made for this benchmark: subset=...",
+            f"{file}: {len(unknown)} of {len(ids)} ids are of no question here: {shown}.{nearest(unknown[0], known)}",
+            f"take them out of the list, or name the list of this benchmark: {override}=...",
         )
-    return tuple(question for question in questions if question.id in ids)
+    return ids

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from pipeline.artefacts.folder import ANSWERS_FILE
 from pipeline.benchmarks.comparison import common_questions, compare, same_questions
-from pipeline.benchmarks.subsets import limited_to, read_ids
+from pipeline.benchmarks.subsets import read_ids
 from pipeline.config import build, nearest
 from pipeline.domain import Question
 from pipeline.errors import ConfigError, InputError
@@ -33,7 +33,8 @@ def run(config: DictConfig) -> int:
     questions = CHOICES[config.questions](first.questions, second.questions)
     left = len(first.questions) + len(second.questions) - 2 * len(questions)
     if config.subset is not None:
-        questions = limited_to(questions, read_ids(Path(config.subset).expanduser(), "subset"))
+        ids = read_ids(Path(config.subset).expanduser(), "subset", {question.id for question in questions})
+        questions = tuple(question for question in questions if question.id in ids)
     sides = Sides(_label(first), _label(second), compare(first.answers, second.answers, questions))
     group = _group(config.group, sides.labels)
     show(sides, group)

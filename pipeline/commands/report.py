@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig
 
+from pipeline.benchmarks.subsets import read_ids
 from pipeline.config import build
 from pipeline.errors import ConfigError
-from pipeline.reports.page import report_on
+from pipeline.reports.page import report_of
+from pipeline.reports.runs import RunArtefacts, collect
 
 
 def run(config: DictConfig) -> int:
     """Write the page with the files beside it, and print the table."""
     if not isinstance(config.pictures, int) or config.pictures < 0:
         raise ConfigError(f"pictures={config.pictures} is no number of pictures", "set pictures=0 or more")
-    runs = Path(config.runs).expanduser()
-    target = runs if config.target is None else Path(config.target).expanduser()
-    report_on([runs], build(config.reader, "reader", config.plugins), target, config.pictures)
+    folder = Path(config.runs).expanduser()
+    runs, place, part = collect([folder]), folder, ""
+    if config.subset is not None:
+        subset = Path(config.subset).expanduser()
+        # In a folder of its own, so that it does not take the place of the page over all questions.
+        runs, part = _within(runs, subset), f"{subset.stem} alone"
+        place = folder / f"subset-{subset.stem}"
+    target = place if config.target is None else Path(config.target).expanduser()
+    report_of(runs, build(config.reader, "reader", config.plugins), target, config.pictures, part)
     return 0
+
+
+def _within(runs: Sequence[RunArtefacts], subset: Path) -> list[RunArtefacts]:
+    """The runs over these questions alone, without those that were asked none of them."""
+    ids = read_ids(subset, "subset", {question.id for run in runs for question in run.questions})
+    parts = [run.within(ids) for run in runs]
+    print(f"over {len(ids)} questions alone: {subset}")
+    return [part for part in parts if part.questions]

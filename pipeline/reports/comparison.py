@@ -10,8 +10,8 @@ from typing import Any
 
 from pipeline.benchmarks.comparison import Comparison, Difference, by_group
 from pipeline.benchmarks.intervals import Interval
-from pipeline.benchmarks.metrics import Accuracy
-from pipeline.domain import Question
+from pipeline.benchmarks.metrics import MISSING, Accuracy
+from pipeline.domain import Question, Status
 
 COMPARISON_FILE = "comparison.json"
 SCHEMA = "gens/comparison/1"
@@ -79,7 +79,9 @@ def show(sides: Sides, group: str | None) -> None:
     _flips(console, "right in the second run alone", compared.gained)
     _flips(console, "right in the first run alone", compared.lost)
     for name, side in (("first", compared.first), ("second", compared.second)):
-        failed = {status: count for status, count in side.statuses.items() if status != "ok"}
+        if side.unanswered:
+            console.print(f"{name} is unfinished: {side.unanswered} without an answer yet, which count as wrong")
+        failed = {status: count for status, count in side.statuses.items() if status not in (Status.OK, MISSING)}
         if failed:
             console.print(f"{name}: {', '.join(f'{count} {status}' for status, count in failed.items())}")
 

@@ -59,20 +59,31 @@ CARD_FILTERS = {
 """How templates tell a label, and a verdict by a sign and in words."""
 
 
-def report_on(folders: Sequence[Path], reader: Reader, target: Path, pictures: int = THUMBNAIL_LIMIT) -> Path:
-    """Write the page about every run in ``folders`` with the files beside it; print the table and the page's path.
-
-    ``target`` is a file named ``*.html``, or the folder in which the page is called ``report.html``; ``pictures`` is
-    the most selected frames that get one.
+def report_on(folders: Sequence[Path], reader: Reader, target: Path) -> Path:
+    """As :func:`report_of`, about every run in ``folders``.
 
     Raises:
         InputError: there is no run, or a row cannot be used.
         StorageError: the page cannot be written.
     """
-    runs = collect(folders)
+    return report_of(collect(folders), reader, target)
+
+
+def report_of(
+    runs: Sequence[RunArtefacts], reader: Reader, target: Path, pictures: int = THUMBNAIL_LIMIT, part: str = ""
+) -> Path:
+    """Write the page about ``runs`` with the files beside it; print the table and the page's path.
+
+    ``target`` is a file named ``*.html``, or the folder in which the page is called ``report.html``; ``pictures`` is
+    the most selected frames that get one; ``part`` names the questions, where these are not all of the runs'.
+
+    Raises:
+        InputError: a run's answers cannot be counted.
+        StorageError: the page cannot be written.
+    """
     file = target if target.suffix == ".html" else target / REPORT_FILE
     source = VideoThumbnails(reader, THUMBNAIL_WIDTH, THUMBNAIL_QUALITY)
-    page = write_report(runs, source, file, thumbnail_limit=pictures)
+    page = write_report(runs, source, file, thumbnail_limit=pictures, part=part)
     Console().print(results_table(runs, RECALL_TOLERANCE))
     # Not through rich, which would break a long path in two.
     print(f"report: {page}", flush=True)
@@ -87,6 +98,7 @@ def write_report(
     thumbnail_limit: int = THUMBNAIL_LIMIT,
     inline_bytes: int = INLINE_BYTES,
     plain_cards: int = PLAIN_CARDS,
+    part: str = "",
 ) -> Path:
     """Write the page about ``runs`` to the file ``target``; the same runs give the same bytes.
 
@@ -104,7 +116,7 @@ def write_report(
     uses = [(card.question.video, frame.second) for card, place in shown for frame in card.routes[place].frames]
     folder = target.with_name(f"{target.stem}_files")
     gallery = hang(gather(uses, thumbnails), uses, folder.name, inline_bytes)
-    text = _render(runs, scores, found, shown, gallery, len(uses), recall_tolerance, plain_cards)
+    text = _render(runs, scores, found, shown, gallery, len(uses), recall_tolerance, plain_cards, part)
     store(gallery, folder, ELSEWHERE)
     write_whole(text.encode("utf-8"), target, ELSEWHERE)
     write_exports(scores, target.parent, ELSEWHERE)
@@ -120,6 +132,7 @@ def _render(
     shown_frames: int,
     recall_tolerance: float,
     plain_cards: int,
+    part: str,
 ) -> str:
     labels = run_labels(runs)
     names = {run.name: labels[run.name] or " → ".join(filter(None, (run.sampler, run.answerer))) for run in runs}
@@ -128,13 +141,13 @@ def _render(
         environment(CARD_FILTERS)
         .get_template("page.html.j2")
         .render(
-            title=runs[0].name if len(runs) == 1 else f"{len(runs)} runs",
+            title=", ".join(filter(None, (runs[0].name if len(runs) == 1 else f"{len(runs)} runs", part))),
             **inlined("page"),
             runs=runs,
             board=board(scores),
             scores=scores,
             names=names,
-            rules=list(dict.fromkeys(official.rule.about for each in scores for official in each.official)),
+            rules=_rules(scores),
             graded=any(card.question.correct is not None for card in found),
             not_counted=max((each.accuracy.not_counted for each in scores if each.accuracy), default=0),
             charts=[drawn for drawn in (accuracy_chart(scores), recall_chart(scores)) if drawn],
@@ -162,6 +175,15 @@ def _render(
             show_all="gens report runs=... pictures=N",
         )
     )
+
+
+def _rules(scores: Sequence[RunScore]) -> list[str]:
+    """How others count, in one line each; of what benchmark, where there are several."""
+    found = {
+        (each.run.benchmark, official.rule.about): official.rule.about for each in scores for official in each.official
+    }
+    several = len({benchmark for benchmark, _ in found}) > 1
+    return [f"{benchmark}, {about}" if several else about for benchmark, about in found]
 
 
 def _dollars(costs: Sequence[StageCost]) -> float:

@@ -51,6 +51,11 @@ class Side:
     accuracy: Accuracy
     interval: Interval | None
 
+    @property
+    def unanswered(self) -> int:
+        """Compared questions without a row."""
+        return self.accuracy.unanswered
+
 
 @dataclass(frozen=True)
 class Change:
@@ -178,6 +183,8 @@ def _filters(comparison: Comparison) -> list[Filter]:
 
 
 def _changes(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Change]:
+    if not first or not second:
+        return []  # of a samples file no settings are known, and nothing can be said to differ
     before, after = dict(_flat(first)), dict(_flat(second))
     return [
         Change(key, before.get(key, "-"), after.get(key, "-"))

@@ -6,8 +6,8 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -114,6 +114,16 @@ class RunArtefacts:
     def parsed_settings(self) -> Mapping[str, Any]:
         """The settings as a mapping; empty where they are missing or cannot be read."""
         return _mapping(self.settings)
+
+    def within(self, ids: Collection[str]) -> RunArtefacts:
+        """The same run as if it had been about these questions alone."""
+        return replace(
+            self,
+            relevance=tuple(row for row in self.relevance if row.question.id in ids),
+            selections=tuple(row for row in self.selections if row.question.id in ids),
+            answers=tuple(row for row in self.answers if row.question.id in ids),
+            asked=tuple(question for question in self.asked if question.id in ids),
+        )
 
     @property
     def _rows(self) -> list[RelevanceRow | SelectionRow | AnswerRow]:

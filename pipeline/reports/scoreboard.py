@@ -77,7 +77,7 @@ class RunScore:
     @property
     def unanswered(self) -> int:
         """Questions without a row."""
-        return self.accuracy.statuses.get(MISSING, 0) if self.accuracy else 0
+        return self.accuracy.unanswered if self.accuracy else 0
 
 
 @dataclass(frozen=True)

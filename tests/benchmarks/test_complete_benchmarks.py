@@ -46,7 +46,7 @@ def test_a_list_of_ids_is_asked_in_the_order_of_the_benchmark(file: Path, tmp_pa
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("vid_1\nvid_9\nvid_8\n", "2 of 3 ids are of no question of this benchmark: 'vid_8', 'vid_9'. Did you mean"),
+        ("vid_1\nvid_9\nvid_8\n", "2 of 3 ids are of no question here: 'vid_8', 'vid_9'. Did you mean"),
         ("\n", "is not a list of ids"),
         ("[[1]]", "is not a list of ids"),
         ('["a"', "not JSON"),

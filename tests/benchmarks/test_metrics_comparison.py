@@ -9,8 +9,7 @@ from scipy import stats
 
 from pipeline.artefacts.rows import AnswerRow
 from pipeline.benchmarks.comparison import Comparison, by_group, common_questions, compare, same_questions
-from pipeline.benchmarks.metrics import accuracy
-from pipeline.benchmarks.subsets import limited_to, read_ids
+from pipeline.benchmarks.subsets import read_ids
 from pipeline.domain import Question
 from pipeline.errors import InputError
 
@@ -101,26 +100,28 @@ def test_one_id_for_two_questions_is_refused_and_a_moved_video_is_not() -> None:
         common_questions(ASKED, corrected)
 
 
-def test_a_subset_counts_its_ids_alone(tmp_path: Path) -> None:
-    (tmp_path / "ids.txt").write_text("q0\nq2\n\nq9\n")
+def test_a_subset_is_a_list_of_ids_in_either_form(tmp_path: Path) -> None:
+    (tmp_path / "ids.txt").write_text("q0\r\nq2\n\nq9\n")
     (tmp_path / "ids.json").write_text('["q0", "q2", "q9"]')
-    ids = read_ids(tmp_path / "ids.txt", "subset")
-    assert ids == read_ids(tmp_path / "ids.json", "subset") == {"q0", "q2", "q9"}
-    counted = accuracy(rows(FIRST), ASKED).within(ids)
-    assert (counted.overall.correct, counted.overall.total) == (2, 3)
-    part = limited_to(ASKED, ids)
-    assert [each.id for each in part] == ["q0", "q2", "q9"]
+    known = {each.id for each in ASKED}
+    ids = read_ids(tmp_path / "ids.txt", "subset", known)
+    assert ids == read_ids(tmp_path / "ids.json", "subset", known) == {"q0", "q2", "q9"}
+    part = [each for each in ASKED if each.id in ids]
     assert compare(rows(FIRST), rows(SECOND), part).questions == 3
 
 
-def test_a_subset_of_another_benchmark_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="2 of 3 ids in the subset are of no question here, 'x' for one"):
-        limited_to(ASKED, {"x", "q1", "y"})
-    (tmp_path / "twice.txt").write_text("q0\nq0\n")
-    with pytest.raises(InputError, match="not a list of ids, each once"):
-        read_ids(tmp_path / "twice.txt", "subset")
-    (tmp_path / "rows.json").write_text('[{"id": "q0"}]')
-    with pytest.raises(InputError, match="not a list of ids"):
-        read_ids(tmp_path / "rows.json", "subset")
-    with pytest.raises(InputError, match="no file"):
-        read_ids(tmp_path / "none.txt", "subset")
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("x\nq1\ny\n", "2 of 3 ids are of no question here: 'x', 'y'"),
+        ("q0\nq0\n", "not a list of ids, each once"),
+        ('[{"id": "q0"}]', "not a list of ids"),
+        (None, "no file"),
+    ],
+)
+def test_a_subset_that_is_none_is_refused(tmp_path: Path, text: str | None, problem: str) -> None:
+    if text is not None:
+        (tmp_path / "ids.txt").write_text(text)
+    with pytest.raises(InputError, match=problem) as error:
+        read_ids(tmp_path / "ids.txt", "subset", {each.id for each in ASKED})
+    assert "subset=" in error.value.remedy

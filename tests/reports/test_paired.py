@@ -110,3 +110,24 @@ def test_runs_over_different_questions_are_no_pair(pair: tuple[RunArtefacts, Run
 def test_lost_and_gained_can_be_chosen(page: Path, tmp_path: Path) -> None:
     assert Cards(dom(page, tmp_path, "show=gained")).visible == ["q-1", "q-2"]
     assert Cards(dom(page, tmp_path, "show=lost")).visible == []
+
+
+def test_answers_that_are_missing_are_told_before_any_figure(
+    pair: tuple[RunArtefacts, RunArtefacts], tmp_path: Path
+) -> None:
+    first, second = pair
+    text = _page(replace(first, answers=first.answers[:2]), second, tmp_path).read_text(encoding="utf-8")
+    note = text.index("First is unfinished.")
+    assert note < text.index('id="difference-heading"')
+    assert "4 questions without an answer yet" in text[note : note + 200]
+    assert "Second is unfinished" not in text
+
+
+def test_answers_of_another_program_are_neither_unfinished_nor_set_otherwise(
+    pair: tuple[RunArtefacts, RunArtefacts], tmp_path: Path
+) -> None:
+    foreign = RunArtefacts("samples.jsonl", answers=pair[0].answers, asked=pair[0].questions)
+    text = _page(foreign, pair[1], tmp_path).read_text(encoding="utf-8")
+    assert "unfinished" not in text
+    assert "First: no settings are recorded." in text
+    assert '<th scope="row">sampler' not in text
