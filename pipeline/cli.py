@@ -27,7 +27,7 @@ VERBS = {
     "compare": "two runs over the same questions: difference, interval, and which answers flipped",
     "list": "samplers, policies, answerers, prompts, benchmarks: what each is and needs",
 }
-FINE, USAGE, INTERRUPTED = 0, 2, 130
+FINE, USAGE, INTERRUPTED, BROKEN_PIPE = 0, 2, 130, 141
 
 
 def main() -> int:
@@ -36,7 +36,17 @@ def main() -> int:
     Returns:
         0 when all is well, 1 when some questions failed, 2 for a command that cannot run as it stands.
     """
-    words = sys.argv[1:]
+    try:
+        code = _called(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader of a pipe, such as head, has seen enough; Python would complain once more as it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    return code
+
+
+def _called(words: Sequence[str]) -> int:
     if "-sc" in words or "--shell_completion" in words:
         return _complete(words)
     if not words or words[0] in ("-h", "--help"):
@@ -104,6 +114,8 @@ def _run(verb: str, words: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("\ninterrupted: finished questions are kept, the same command goes on from here", file=sys.stderr)
         return INTERRUPTED
+    except BrokenPipeError:
+        raise
     except Exception as error:
         return _explained(error, verb, overrides)
     return max(job.codes, default=FINE)

@@ -24,9 +24,11 @@ def explain(error: Exception, verb: str, overrides: Sequence[str]) -> PipelineEr
             explained = _missing_option(error)
         case OverrideParseException(override=str(word)) if "=" not in word:
             explained = ConfigError(f"{word}: no setting", f"say which: KEY=VALUE; gens {verb} --help shows the keys")
-        case OverrideParseException():
-            first = str(error).split("\n")[0]
-            explained = ConfigError(first, "quote values with spaces or commas: question='\"what, then?\"'")
+        case OverrideParseException(override=str(word)):
+            key, _, value = word.partition("=")
+            explained = ConfigError(
+                f"{word}: {str(error).splitlines()[0]}", f"quote what is no plain word: '{key}=\"{value}\"'"
+            )
         case MissingMandatoryValue() | ConfigAttributeError():
             key = str(error.full_key or "a value")
             explained = ConfigError(f"{key} is missing", f"give it: gens {verb} {key}=...")

@@ -37,6 +37,7 @@ from pipeline.cli import VERBS
         (["evaluate", "answerer=openai"], "answerer.base_url is missing", "answerer.base_url="),
         (["evaluate", "sampler=uniform,gens_micro"], "Ambiguous value", "-m"),
         (["evaluate", "qwen2_vl_7b"], "qwen2_vl_7b: no setting", "KEY=VALUE"),
+        (["evaluate", "answerer.x=a {b}: c"], "answerer.x=a {b}: c", """'answerer.x="a {b}: c"'"""),
         (["evaluate", "--config-dri", "mine"], "--config-dri: no such option. Did you mean '--config-dir'", "--cfg"),
         (["evaluate", "--config-dir", "nowhere"], "nowhere' not found", "--config-dir"),
         (["evaluate", "over_limit=cut"], "over_limit=cut", "over_limit=keep_best"),
@@ -167,3 +168,14 @@ def test_the_completion_script_is_for_gens(tmp_path: Path) -> None:
     installed = Path(sys.executable).parent / "gens"
     done = subprocess.run([installed, "-sc", "install=bash"], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.rstrip().endswith("hydra_bash_completion gens")
+
+
+@pytest.mark.parametrize("words", [["list"], ["evaluate", "--cfg", "job"], ["check", "--help"]])
+def test_a_pipe_may_be_closed_early(tmp_path: Path, words: list[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "pipeline", *words]
+    done = subprocess.run(command, cwd=tmp_path, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert done.stderr == ""
+    assert done.returncode in (1, 141)
