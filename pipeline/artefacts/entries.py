@@ -89,7 +89,7 @@ def _list(text: str) -> list[Any] | None:
         return None
     try:
         whole = json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return None
     return whole if isinstance(whole, list) else None
 
@@ -101,4 +101,8 @@ def _parsed(text: str, where: str, override: str) -> Any:
         raise InputError(
             f"{where}: not JSON: {error.msg} at line {error.lineno}, column {error.colno}",
             f"fetch the file again, or name another: {override}=...",
+        ) from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets in thousands
+        raise InputError(
+            f"{where}: not JSON that can be read: {error}", f"mend it, or name another: {override}=..."
         ) from error

@@ -145,6 +145,8 @@ def _question(line: str, number: int, root: Path) -> Question:
             f"not JSON: {error.msg} at column {error.colno}",
             "each line must be one whole JSON object; a JSON list becomes such lines with: jq -c '.[]' list.json",
         ) from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets in thousands
+        raise InputError(f"not JSON that can be read: {error}", "mend the line") from error
     if not isinstance(row, dict):
         raise InputError(
             f"not a JSON object: {_shortened(row)}", 'each line must look like {"video": "...", "question": "..."}'
@@ -194,7 +196,7 @@ def _id(value: object, number: int) -> str:
 
 
 def _path(value: object, field: str, root: Path) -> str:
-    if not isinstance(value, str) or not value.strip():
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
         raise InputError(
             f"{value!r} is not the path of {'a video' if field == 'video' else field}",
             f'write it as text: "{field}": "clip..."',

@@ -31,6 +31,8 @@ POSITION_CLOCK = 24.0
 LARGEST_POSITION = 1e7
 """Nearly five days: what is above is no position."""
 PADDING = "N/A"
+NOT_TOLD = -1
+"""What the authors' code takes for the right option where a row of the test set has none."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def _annotated(row: _Row, where: str, videos: VideoFolder, subtitle_folder: Path
         video=videos.find(row.video_path),
         text=row.question,
         options=options,
-        correct=indexed(row.correct_choice, options, where),
+        correct=None if row.correct_choice == NOT_TOLD else indexed(row.correct_choice, options, where),
         groups={
             "duration_group": str(row.duration_group),
             "question_category": row.question_category,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def probe(path: str | Path, image_fps: float = 1.0) -> Video:
 def look(path: str | Path, image_fps: float) -> Probe:
     """The same as :func:`probe`, and where the readable part ends."""
     path = Path(path).expanduser()
-    if path.is_dir():
+    if os.path.isdir(path):  # not path.is_dir(), which raises where a name is too long or a folder is closed
         folder = read_image_folder(path, image_fps)
         return Probe(folder_video(folder), folder.timeline.end)
     facts = scan(path)

@@ -82,6 +82,8 @@ def test_a_video_that_is_nowhere_keeps_its_published_name_and_is_no_error_yet(fi
         ('[\n  {"id": "vid_0"},\n]', "line 3, column 1"),
         ('{"id": "vid_0"', "not JSON"),
         ("[1]", "entry 1: the entry"),
+        ("[" * 100_000, "not JSON that can be read"),
+        ('{"id": ' + "9" * 5000 + "}", "not JSON that can be read"),
     ],
 )
 def test_a_file_that_is_broken_says_where(tmp_path: Path, text: str, problem: str) -> None:

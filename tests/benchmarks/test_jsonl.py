@@ -205,3 +205,17 @@ def test_subtitles_and_the_stretch_that_may_be_seen(tmp_path: Path) -> None:
         file.write_text(f'{{"video": "a.mp4", "question": "What?", {bad}}}\n')
         with pytest.raises(InputError, match=r"q\.jsonl:1"):
             JsonlBenchmark("mine", str(file), None).questions()
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ('{"video": "a.mp4", "question": "?", "id": ' + "9" * 5000 + "}", "not JSON that can be read"),
+        ("[" * 100_000, "not JSON that can be read"),
+        ('{"video": "a\\u0000.mp4", "question": "?"}', "is not the path of a video"),
+    ],
+)
+def test_a_line_that_no_reader_can_hold_is_named_too(tmp_path: Path, line: str, problem: str) -> None:
+    error = refused(tmp_path, ROW, line)
+    assert f"{tmp_path / 'mine.jsonl'}:2: " in error.problem
+    assert problem in error.problem

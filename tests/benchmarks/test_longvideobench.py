@@ -154,3 +154,8 @@ def test_the_real_annotations_are_complete() -> None:
     assert Counter(len(question.options or ()) for question in questions) == {5: 983, 4: 353, 3: 1}
     assert sum(question.subtitles is not None and question.subtitles.start > 0 for question in questions) == 250
     assert all(question.correct is not None for question in questions)
+
+
+def test_minus_one_is_no_option_but_one_that_is_not_told(tmp_path: Path) -> None:
+    (question,) = write(tmp_path, {**ROW, "correct_choice": -1}).questions()
+    assert question.correct is None

@@ -10,7 +10,7 @@ import pytest
 from made import write_cut_video, write_video
 from PIL import Image
 
-from pipeline.errors import MissingVideoError, UnsupportedVideoError
+from pipeline.errors import MissingVideoError, UnsupportedVideoError, VideoError
 from pipeline.video import probe, probing
 from pipeline.video.remembering import RememberingReader
 
@@ -95,3 +95,8 @@ def test_a_folder_of_images_is_known_by_its_images(tmp_path: Path) -> None:
     assert first == probe(folder) == mine.probe(folder)
     Image.fromarray(np.full((32, 32, 3), 9, np.uint8)).save(folder / "sec003.png")
     assert mine.probe(folder).duration == 4
+
+
+def test_a_name_that_no_disk_can_hold_is_an_error_of_this_video_alone(tmp_path: Path) -> None:
+    with pytest.raises(VideoError, match="cannot be read"):
+        probing.look(tmp_path / f"{'x' * 300}.mp4", 1.0)
