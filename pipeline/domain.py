@@ -39,11 +39,11 @@ class Status(StrEnum):
     # of the answerer
     UNPARSED = "unparsed"  # text came back, and no option can be read from it
     EMPTY_ANSWER = "empty_answer"
-    UNSUPPORTED = "unsupported"  # the question brings something that this answerer does not take
     REFUSED = "refused"
     CONTEXT_EXCEEDED = "context_exceeded"  # frames and question do not fit the model's context
     UNREACHABLE = "unreachable"  # the server gave no usable response, however often it was asked
     # of a model call in either stage
+    UNSUPPORTED = "unsupported"  # the question or the shape of its frames is nothing that this model takes
     OUT_OF_MEMORY = "out_of_memory"
 
     @property

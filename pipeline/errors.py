@@ -73,6 +73,12 @@ class UnsupportedVideoError(VideoError):
     """No installed backend decodes this codec or container."""
 
 
+class FramesError(VideoError):
+    """Frames that were read, and that a model cannot be shown in the form that is set: asking again changes nothing."""
+
+    status = Status.UNSUPPORTED
+
+
 class StretchError(VideoError):
     """A question may see a stretch that its video does not have."""
 

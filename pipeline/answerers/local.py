@@ -21,7 +21,7 @@ from pipeline.answerers.ahead import ahead
 from pipeline.answerers.options import conclude
 from pipeline.answerers.prompts import AnswerPrompt, Words, question_fault
 from pipeline.domain import Answer, Cost, Frame, Question, Status
-from pipeline.errors import ConfigError, OutOfMemoryError, VideoError, with_remedy
+from pipeline.errors import ConfigError, FramesError, OutOfMemoryError, with_remedy
 
 if TYPE_CHECKING:
     from pipeline.inference.greedy import Generated
@@ -70,7 +70,7 @@ class Reader(Protocol):
         """Length of the prompt; looks at no pixel.
 
         Raises:
-            VideoError: these frames cannot be put in this form.
+            FramesError: these frames cannot be put in this form.
         """
         ...
 
@@ -78,7 +78,7 @@ class Reader(Protocol):
         """The frames as the vision tower takes them; needs no model, and is called while the model is busy.
 
         Raises:
-            VideoError: these frames cannot be put in this form.
+            FramesError: these frames cannot be put in this form.
         """
         ...
 
@@ -166,7 +166,7 @@ class LocalModel(Generic[SomeReader]):
         words = self._prompt.words(request)
         try:
             tokens = self.reader.tokens(request.frames, words) if request.frames else 0
-        except VideoError:
+        except FramesError:
             return len(request.frames)  # they are no matter of number, and the answer says what they are
         return len(request.frames) if self._fits(tokens) else self._fitting(request.frames, words)
 
@@ -190,7 +190,7 @@ class LocalModel(Generic[SomeReader]):
         """The inputs that the model gets for this request, not padded. Loads the tokenizer and no weights.
 
         Raises:
-            VideoError: the frames cannot be put in this form.
+            FramesError: the frames cannot be put in this form.
         """
         return self.reader.encode(self._pixels(request.frames), request.frames, self._prompt.words(request))
 
@@ -219,7 +219,7 @@ class LocalModel(Generic[SomeReader]):
                 return self._too_long(request, words, tokens)
             with mapped_out_of_memory():
                 inputs = self.encode(request)
-        except VideoError as error:
+        except FramesError as error:
             return self._failed(request, error.status, str(error))
         except OutOfMemoryError as error:
             cost = Cost(prompt_tokens=tokens)
@@ -343,7 +343,7 @@ class LocalAnswerer(ABC, Generic[SomeReader]):
         """The very inputs that the model gets for a request, not padded. Loads the tokenizer and no weights.
 
         Raises:
-            VideoError: the frames cannot be put in this form.
+            FramesError: the frames cannot be put in this form.
         """
         return self._local.encode(request)
 

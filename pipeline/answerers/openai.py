@@ -26,7 +26,7 @@ from pipeline.answerers.options import conclude
 from pipeline.answerers.prompts import AnswerPrompt, Words, question_fault
 from pipeline.config import digest
 from pipeline.domain import Answer, Cost, Frame, Question, Status, option_letter
-from pipeline.errors import ConfigError, InputError, VideoError, with_remedy
+from pipeline.errors import ConfigError, FramesError, InputError, with_remedy
 
 _MILLION = 1_000_000
 _GO_ON = {"add_generation_prompt": False, "continue_final_message": True}
@@ -198,7 +198,7 @@ class OpenAICompatible:
         """The very request that goes to the server, as JSON values.
 
         Raises:
-            VideoError: the frames cannot be put in this form.
+            FramesError: the frames cannot be put in this form.
             InputError: a picture of an option cannot be read.
         """
         return self._body(request, self._option_parts(request.question))
@@ -263,7 +263,7 @@ class OpenAICompatible:
             body = self.body(request)
         except InputError as error:
             return self._failed(request, Status.INVALID_QUESTION, str(error))
-        except VideoError as error:
+        except FramesError as error:
             return self._failed(request, error.status, str(error))
         excess = self._excess(request, body)
         return self._failed(request, Status.CONTEXT_EXCEEDED, excess) if excess else self._asked(request, body)

@@ -14,7 +14,7 @@ from pipeline.answerers.labels import FrameLabels
 from pipeline.answerers.openai_frames import Part, SentFrame, text_part
 from pipeline.answerers.prompts import Words
 from pipeline.domain import Frame, Video
-from pipeline.errors import ConfigError, VideoError
+from pipeline.errors import ConfigError, FramesError
 
 
 class RequestForm(Protocol):
@@ -39,7 +39,7 @@ class RequestForm(Protocol):
             words: of the question.
 
         Raises:
-            VideoError: these frames cannot be put in this form.
+            FramesError: these frames cannot be put in this form.
             ConfigError: these words cannot.
         """
         ...
@@ -109,7 +109,7 @@ class SampledVideo:
     ) -> list[Part]:
         """All frames in one data URL."""
         if len({frame.pixels.shape for frame in frames}) > 1:
-            raise VideoError("The frames differ in size, so they cannot be one video.", "Take answerer.form=images.")
+            raise FramesError("The frames differ in size, so they cannot be one video.", "Take answerer.form=images.")
         url = f"data:video/jpeg;base64,{','.join(encoded)}"
         shown = [{"type": "video_url", "video_url": {"url": url}}] if frames else []
         return [*shown, *options, text_part(words.in_one)]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from pipeline.answerers.labels import ORDER_ALONE, FrameLabels
 from pipeline.answerers.prompts import Words
 from pipeline.domain import Frame
-from pipeline.errors import ConfigError, VideoError
+from pipeline.errors import ConfigError, FramesError
 from pipeline.models.chat import IMAGE, VIDEO, Content, text
 from pipeline.models.qwen_family import IMAGE_PAD, QWEN2_5_VL, VIDEO_PAD
 from pipeline.models.qwen_pixels import FrameScale, Patches, video_patches
@@ -48,7 +48,7 @@ class QwenForm(Protocol):
         """Tokens of each picture of the content.
 
         Raises:
-            VideoError: these frames cannot be put in this form.
+            FramesError: these frames cannot be put in this form.
         """
         ...
 
@@ -149,7 +149,7 @@ class VideoForm:
         """One number, of all grids together; frames must come out at one size."""
         sizes = {scale.size(*frame.pixels.shape[:2]) for frame in frames}
         if len(sizes) > 1:
-            raise VideoError(
+            raise FramesError(
                 "The frames differ in size, so they cannot be one video.",
                 "Take answerer.form=images, or give all frames one shape: "
                 f"answerer.frame_size=[{9 * scale.unit},{16 * scale.unit}].",

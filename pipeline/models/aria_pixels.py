@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.errors import VideoError
+from pipeline.errors import FramesError
 from pipeline.models.yi_vl_config import CANVAS
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def shrink(pixels: Pixels) -> Pixels:
         RGB; the longer side has 490 pixels, the shorter 336 to 490.
 
     Raises:
-        VideoError: one side is more than 490 times the other.
+        FramesError: one side is more than 490 times the other.
     """
     from PIL import Image
 
@@ -43,9 +43,9 @@ def shrink(pixels: Pixels) -> Pixels:
         ratio = min(CANVAS / image.width, CANVAS / image.height)
         size = int(image.width * ratio), int(image.height * ratio)
         if min(size) < 1:
-            raise VideoError(
+            raise FramesError(
                 f"A frame of {image.height} x {image.width} pixels is too long a strip for GenS.",
-                "Take the video out of the questions, or cut it to a wider picture.",
+                "Take another sampler=NAME for it, or the video out of the questions.",
             )
         image = image.resize(size, Image.Resampling.BICUBIC)
     return fitted(np.asarray(image))

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLModel, Qwen3VLPreTrainedModel
 
-from pipeline.errors import VideoError
+from pipeline.errors import FramesError
 from pipeline.models.chat import IMAGE, Content, load_tokenizer, render_chat, special_tokens, text
 from pipeline.models.checkpoint import Checkpoint, load, model_type, release, resolve
 from pipeline.models.qwen3_family import load_qwen3_image_processor
@@ -77,7 +77,7 @@ class Qwen3VLEmbedder:
         """A frame (RGB ``[height, width, 3]``) as the patches of the vision tower.
 
         Raises:
-            VideoError: one side is more than 200 times the other.
+            FramesError: one side is more than 200 times the other.
         """
         from PIL import Image
         from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
@@ -85,7 +85,7 @@ class Qwen3VLEmbedder:
         try:
             height, width = smart_resize(*frame.shape[:2], UNIT, MIN_PIXELS, self._max_pixels)
         except ValueError as error:
-            raise VideoError(f"A frame is too long a strip: {error}", "Take another sampler for it.") from error
+            raise FramesError(f"A frame is too long a strip: {error}", "Take another sampler for it.") from error
         resized = np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BICUBIC))
         made = self._processor(images=resized, do_resize=False, return_tensors="pt", input_data_format="channels_last")
         return Patches(made["pixel_values"], made["image_grid_thw"])

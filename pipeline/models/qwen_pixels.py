@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.errors import CheckpointError, ConfigError, VideoError
+from pipeline.errors import CheckpointError, ConfigError, FramesError
 from pipeline.models.remedies import override, restore
 
 if TYPE_CHECKING:
@@ -71,12 +71,12 @@ class FrameScale:
         """Height and width that a frame of this shape gets.
 
         Raises:
-            VideoError: one side is more than 200 times the other.
+            FramesError: one side is more than 200 times the other.
         """
         if self.fixed is not None:
             return self.fixed
         if max(height, width) > _MOST_UNEQUAL * min(height, width):
-            raise VideoError(
+            raise FramesError(
                 f"A frame of {height} x {width} pixels is too long a strip for this model.",
                 f"Give all frames one shape: answerer.frame_size=[{9 * self.unit},{16 * self.unit}].",
             )
@@ -152,7 +152,7 @@ def image_patches(processor: Any, frames: Sequence[Pixels], scale: FrameScale) -
         scale: the size they get.
 
     Raises:
-        VideoError: a frame is too long a strip.
+        FramesError: a frame is too long a strip.
     """
     from PIL import Image
 

@@ -68,7 +68,7 @@ class SingleFrames(Protocol):
         """A frame, RGB ``[height, width, 3]``, for the vision tower.
 
         Raises:
-            VideoError: a frame of this shape cannot be shown to the model.
+            FramesError: a frame of this shape cannot be shown to the model.
         """
         ...
 

@@ -82,7 +82,7 @@ class YesNoModel:
         """A frame (RGB ``[height, width, 3]``) as the vision tower takes it.
 
         Raises:
-            VideoError: a frame of this shape cannot be shown to the model.
+            FramesError: a frame of this shape cannot be shown to the model.
         """
         return self._inputs.prepare(frame)
 

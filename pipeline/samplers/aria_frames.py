@@ -26,7 +26,7 @@ class Canvas:
         """A frame as it is put on the canvas, by the authors' two resizes.
 
         Raises:
-            VideoError: one side is more than 490 times the other.
+            FramesError: one side is more than 490 times the other.
         """
         from pipeline.models.aria_pixels import shrink
 

@@ -34,7 +34,7 @@ class FrameForm(Protocol):
             pixels: RGB ``[height, width, 3]`` as decoded.
 
         Raises:
-            VideoError: a frame of this shape cannot be shown to the model.
+            FramesError: a frame of this shape cannot be shown to the model.
         """
         ...
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from pipeline.config import content, register_resolvers
 from pipeline.domain import Status, SubtitleLine
-from pipeline.errors import ConfigError, VideoError
+from pipeline.errors import ConfigError, FramesError
 
 URL = "http://localhost:8000/v1"
 TEXT = "Which colour is 0?\nA. red\nB. green\nC. blue\nAnswer with the option's letter from the given choices directly."
@@ -76,7 +76,7 @@ def test_places_tell_the_true_second_where_native_numbers_do_not() -> None:
 def test_frames_of_several_sizes_are_images_and_no_video() -> None:
     request = replace(asked(), frames=frames_at(1.0) + frames_at(2.0, width=32))
     assert len(made(URL).body(request)["messages"][0]["content"]) == 5
-    with pytest.raises(VideoError, match="differ in size") as raised:
+    with pytest.raises(FramesError, match="differ in size") as raised:
         made(URL, "answerer.form=video").body(request)
     assert "answerer.form=images" in raised.value.remedy
 

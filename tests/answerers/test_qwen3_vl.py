@@ -248,7 +248,7 @@ def test_frames_of_several_sizes_are_images_but_no_video(plain: dict[str, Qwen3V
     mixed = request("Why?", (*frames(0.0), *frames(1.0, height=160, width=90)))
     assert answered(dataclasses.replace(plain["qwen3_vl"], form="images"), [mixed])[0].cost.output_tokens > 0
     (answer,) = answered(plain["qwen3_vl"], [mixed])
-    assert answer.status is Status.UNREADABLE_VIDEO
+    assert answer.status is Status.UNSUPPORTED
     assert "answerer.frame_size=[288,512]" in answer.detail  # which this family can take
     one_shape = dataclasses.replace(plain["qwen3_vl"], frame_size=(64, 64))
     assert answered(one_shape, [mixed])[0].cost.output_tokens > 0

@@ -19,7 +19,7 @@ from pipeline.answerers.qwen_forms import VideoForm
 from pipeline.answerers.qwen_vl import QwenVL
 from pipeline.config import build, conf_dir
 from pipeline.domain import Frame, Question, Status, Video
-from pipeline.errors import CheckpointError, ConfigError, VideoError
+from pipeline.errors import CheckpointError, ConfigError, FramesError
 
 VIDEO = Video("clip.mp4", "f", 100.0, 25.0, 2500, 160, 90)
 NAMES = ("qwen2_vl_2b", "qwen2_vl_7b", "qwen2_vl_72b", "qwen2_5_vl_3b", "qwen2_5_vl_7b", "qwen2_5_vl_72b")
@@ -203,7 +203,7 @@ def test_failures_of_some_requests_leave_the_others_alone(plain: dict[str, QwenV
     assert "<|image_pad|>" in answers["markup"].detail
     assert answers["markup_option"].status is Status.INVALID_QUESTION
     assert answers["no_frames"].status is Status.NO_FRAMES
-    assert answers["strip"].status is Status.UNREADABLE_VIDEO
+    assert answers["strip"].status is Status.UNSUPPORTED
     assert all(not answers[one.question.id].text for one in bad)
     assert answers["a"].text == answered(answerer, ASKED[:1])[0].text
     assert answers["b"].text
@@ -214,9 +214,9 @@ def test_frames_of_several_sizes_are_images_but_no_video(plain: dict[str, QwenVL
     assert answered(plain["qwen2_vl"], [mixed])[0].status is Status.OK
     video = dataclasses.replace(plain["qwen2_vl"], form="video")
     (answer,) = answered(video, [mixed])
-    assert answer.status is Status.UNREADABLE_VIDEO
+    assert answer.status is Status.UNSUPPORTED
     assert "answerer.form=images" in answer.detail
-    with pytest.raises(VideoError, match="differ in size"):
+    with pytest.raises(FramesError, match="differ in size"):
         video.encode(mixed)
 
 

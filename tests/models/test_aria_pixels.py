@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.errors import VideoError
+from pipeline.errors import FramesError
 from pipeline.models.aria_pixels import on_canvas, shrink
 
 
@@ -58,5 +58,5 @@ def test_beside_the_frame_is_black() -> None:
 
 
 def test_a_strip_is_refused() -> None:
-    with pytest.raises(VideoError, match="strip"):
+    with pytest.raises(FramesError, match="strip"):
         shrink(picture(1, 1000))

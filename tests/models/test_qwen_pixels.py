@@ -12,7 +12,7 @@ import pytest
 import tiny
 import torch
 
-from pipeline.errors import CheckpointError, ConfigError, VideoError
+from pipeline.errors import CheckpointError, ConfigError, FramesError
 from pipeline.models.checkpoint import Checkpoint
 from pipeline.models.qwen_family import load_qwen
 from pipeline.models.qwen_pixels import FrameScale, image_patches, load_image_processor, video_patches
@@ -127,7 +127,7 @@ def test_patches_are_those_of_the_stock_video_processor(processor: Any) -> None:
 
 
 def test_a_strip_is_refused() -> None:
-    with pytest.raises(VideoError, match="too long a strip"):
+    with pytest.raises(FramesError, match="too long a strip"):
         LIMITS.size(4, 1000)
 
 
