@@ -31,6 +31,9 @@ from pipeline.subtitles import Listener, SubtitleChoice
 from pipeline.video import Reader
 from pipeline.video.stretch import StretchFrames, by_span, stretch
 
+_DECODED_BYTES = 2**30
+"""Of frames that wait to be prepared: 16 questions of 64 frames each in 4K would be 25 GB."""
+
 
 def sample(
     questions: Sequence[Question], sampler: Sampler, reader: Reader, cache: RelevanceCache, folder: Path
@@ -213,7 +216,7 @@ def _unread(question: Question, sampler: Sampler, error: VideoError) -> Relevanc
 class _Shown:
     """The requests of a run, made as they are drawn, from whatever thread; and what did not become one.
 
-    Questions of one video come next to each other, ``batch`` at a time from one pass over its frames.
+    Questions of one video come next to each other, ``batch`` at a time at most from one pass over its frames.
     """
 
     def __init__(
@@ -230,8 +233,7 @@ class _Shown:
     def requests(self) -> Iterator[AnswerRequest]:
         """One a question, except for those whose frames cannot be read now."""
         for path, same_video in _rows_by_video(each.row for each in self._materials.values()).items():
-            for start in range(0, len(same_video), self._batch):
-                rows = same_video[start : start + self._batch]
+            for rows in _passes(same_video, self._batch):
                 try:
                     frames = _frames(path, rows, self._reader)
                 except VideoError as error:
@@ -274,6 +276,23 @@ def _rows_by_video(rows: Iterable[SelectionRow]) -> dict[str, list[SelectionRow]
         assert row.video is not None
         videos.setdefault(row.video.path, []).append(row)
     return videos
+
+
+def _passes(rows: Sequence[SelectionRow], batch: int) -> Iterator[list[SelectionRow]]:
+    """Questions of one video whose frames are decoded in one pass: as many as may be held at once, at least one."""
+    together: list[SelectionRow] = []
+    times: set[float] = set()
+    for row in rows:
+        assert row.video is not None
+        wanted = times | {frame.time for frame in row.selection.frames}
+        held = len(wanted) * row.video.width * row.video.height * 3
+        if together and (len(together) == batch or held > _DECODED_BYTES):
+            yield together
+            together, wanted = [], {frame.time for frame in row.selection.frames}
+        together.append(row)
+        times = wanted
+    if together:
+        yield together
 
 
 def _frames(path: str, rows: Sequence[SelectionRow], reader: Reader) -> dict[str, tuple[Frame, ...]]:

@@ -116,6 +116,7 @@ def conclude(
         detail=with_remedy(problem, remedy) if problem else "",
         form=form,
         frame_times=frame_times,
+        finish="length" if truncated else "stop",
         cost=cost,
     )
 

@@ -1,0 +1,127 @@
+"""What stage 2 holds at once, and what is left of it when something else than memory breaks in the middle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from made import write_video
+from tiny import write_qwen2_vl
+
+from pipeline import orchestrator
+from pipeline.answerers.over_limit import OverLimit
+from pipeline.artefacts.folder import ANSWERS_FILE
+from pipeline.artefacts.journal import read_rows
+from pipeline.artefacts.rows import AnswerRow, SelectionRow
+from pipeline.config import build, conf_dir, register_resolvers
+from pipeline.domain import FrameOrigin, Question, SelectedFrame, Selection
+from pipeline.subtitles import SubtitleChoice
+
+QUESTIONS, FRAMES = 7, 3
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_qwen2_vl(tmp_path_factory.mktemp("answerer"))
+
+
+class Stage:
+    """Seven questions of one video, each with frames of its own."""
+
+    def __init__(self, checkpoint: Path, folder: Path) -> None:
+        register_resolvers()
+        settings = [f"answerer.checkpoint.source={checkpoint}", "answerer.checkpoint.device=cpu"]
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            config = compose("evaluate", ["answerer=qwen2_vl_7b", *settings, "answerer.max_new_tokens=6"])
+        self.folder = folder
+        self.answerer: Any = build(config.answerer, "answerer")
+        self.reader: Any = build(config.reader, "reader")
+        video = self.reader.probe(str(write_video(folder / "clip.mp4")))
+        self.rows = [
+            SelectionRow("k", "uniform", Question(f"q{n}", video.path, f"What is {n}?"), video, self._selection(n))
+            for n in range(QUESTIONS)
+        ]
+
+    @staticmethod
+    def _selection(number: int) -> Selection:
+        times = [number + 0.25 * place for place in range(FRAMES)]
+        frames = tuple(SelectedFrame(time, int(4 * time), None, FrameOrigin.UNIFORM) for time in times)
+        return Selection(f"q{number}", frames, "uniform", FRAMES)
+
+    def answers(self, name: str, batch: int = 2) -> list[AnswerRow]:
+        return orchestrator.answer(
+            self.rows, self.answerer, self.reader, OverLimit.REFUSE, SubtitleChoice.NONE, batch, self.folder / name
+        )
+
+
+@pytest.fixture
+def stage(checkpoint: Path, tmp_path: Path) -> Stage:
+    return Stage(checkpoint, tmp_path)
+
+
+def test_no_more_frames_are_decoded_at_once_than_may_be_held(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, passes = orchestrator._frames, []
+
+    def spy(path: str, rows: Sequence[SelectionRow], reader: Any) -> Any:
+        passes.append(len({frame.time for row in rows for frame in row.selection.frames}))
+        return read(path, rows, reader)
+
+    monkeypatch.setattr(orchestrator, "_frames", spy)
+    expected = [row.answer.text for row in stage.answers("whole", batch=16)]
+    assert passes == [QUESTIONS * FRAMES]
+    for room, held in ((2 * FRAMES, 2 * FRAMES), (1, FRAMES)):  # a single question's frames always go
+        passes.clear()
+        monkeypatch.setattr(orchestrator, "_DECODED_BYTES", room * 64 * 64 * 3)
+        assert [row.answer.text for row in stage.answers(f"parts{room}", batch=16)] == expected
+        assert max(passes) == held
+        assert sum(passes) == QUESTIONS * FRAMES
+
+
+def test_an_error_of_the_device_loses_no_answer_that_stands(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = [row.answer.text for row in stage.answers("whole")]
+    model = stage.answerer._local.model
+    forward, calls = model.model.forward, []
+
+    def breaks(**inputs: Any) -> Any:
+        calls.append(1)
+        if len(calls) > 5:
+            raise RuntimeError("CUDA error: device-side assert triggered")
+        return forward(**inputs)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(model.model, "forward", breaks)
+        with pytest.raises(RuntimeError, match="device-side assert"):
+            stage.answers("broken")
+    kept = read_rows(AnswerRow, stage.folder / "broken" / ANSWERS_FILE)
+    assert [row.question.id for row in kept] == ["q0", "q1", "q2", "q3"]
+    assert [row.answer.text for row in stage.answers("broken")] == expected
+
+
+def test_an_error_in_drawing_loses_no_answer_that_stands(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frames are read in another thread, ahead of the model."""
+    read = orchestrator._frames
+
+    def breaks(path: str, rows: Sequence[SelectionRow], reader: Any) -> Any:
+        if rows[0].question.id == "q6":
+            raise OSError("Stale file handle")
+        return read(path, rows, reader)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(orchestrator, "_frames", breaks)
+        with pytest.raises(OSError, match="Stale file handle"):
+            stage.answers("broken")
+    assert len(read_rows(AnswerRow, stage.folder / "broken" / ANSWERS_FILE)) == QUESTIONS - 1
+    assert len(stage.answers("broken")) == QUESTIONS
+
+
+@pytest.mark.parametrize("tokens", [1, 6])
+def test_how_a_text_ended_stands_in_its_record(stage: Stage, tokens: int) -> None:
+    import dataclasses
+
+    stage.answerer = dataclasses.replace(stage.answerer, max_new_tokens=tokens)
+    for row in stage.answers("finish"):
+        cut = row.answer.cost.output_tokens == tokens
+        assert row.answer.finish == ("length" if cut else "stop")
