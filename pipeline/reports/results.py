@@ -28,9 +28,10 @@ def results_table(runs: Sequence[RunArtefacts], recall_tolerance: float) -> Tabl
             for told in (*stages, *(["benchmark", *stage] for stage in stages))
             if not _ambiguous(scores, *told, "answerer")
         ),
-        ["sampler", "selection", "budget", "name"],
+        None,
     )
-    told.insert(-1 if told[-1] == "name" else len(told), "answerer")
+    # A run folder's name says its parts; beside it, their columns would leave none of them room in a terminal.
+    told = ["name"] if told is None else [*told, "answerer"]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in told:
         table.add_column(_HEADINGS.get(heading, heading), overflow="fold")
