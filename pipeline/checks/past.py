@@ -22,7 +22,7 @@ from pipeline.video.stretch import stretch
 MOST_RUNS = 100
 """The newest so many folders are looked into."""
 ENOUGH = 3
-"""Runs of one part that are counted."""
+"""Runs of one part that are counted; one in which it had nothing to do tells nothing."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,8 @@ class PastRuns:
         seconds, windows, questions, runs = 0.0, 0, 0, []
         for run in self._alike("sampler", node, RELEVANCE_FILE):
             rows = [row for row in _rows(RelevanceRow, run / RELEVANCE_FILE) if row.relevance.cost.seconds > 0]
+            if not rows:
+                continue
             by_view: dict[Video, list[Question]] = {}
             for row in rows:
                 if row.video is not None:
@@ -63,6 +65,8 @@ class PastRuns:
             seconds += sum(row.relevance.cost.seconds for row in rows)
             questions += len(rows)
             runs.append(run.name)
+            if len(runs) == ENOUGH:
+                break
         return Experience(seconds, windows, questions, tuple(runs)) if windows and seconds else None
 
     def of_video(self, node: DictConfig) -> Experience | None:
@@ -70,10 +74,14 @@ class PastRuns:
         seconds, length, questions, runs = 0.0, 0.0, 0, []
         for run in self._alike("sampler", node, RELEVANCE_FILE):
             rows = [row for row in _rows(RelevanceRow, run / RELEVANCE_FILE) if row.relevance.cost.seconds > 0]
+            if not rows:
+                continue
             length += sum({row.video.path: row.video.duration for row in rows if row.video}.values())
             seconds += sum(row.relevance.cost.seconds for row in rows)
             questions += len(rows)
             runs.append(run.name)
+            if len(runs) == ENOUGH:
+                break
         return Experience(seconds, length, questions, tuple(runs)) if length and seconds else None
 
     def of_frames(self, node: DictConfig) -> Experience | None:
@@ -81,20 +89,22 @@ class PastRuns:
         seconds, frames, questions, runs = 0.0, 0, 0, []
         for run in self._alike("answerer", node, ANSWERS_FILE):
             rows = [row for row in _rows(AnswerRow, run / ANSWERS_FILE) if row.answer.cost.seconds > 0]
+            if not rows:
+                continue
             frames += sum(len(row.answer.frame_times) for row in rows)
             seconds += sum(row.answer.cost.seconds for row in rows)
             questions += len(rows)
             runs.append(run.name)
+            if len(runs) == ENOUGH:
+                break
         return Experience(seconds, frames, questions, tuple(runs)) if frames and seconds else None
 
     def _alike(self, part: str, node: DictConfig, file: str) -> Iterator[Path]:
         """The newest runs with such a file whose part has the same settings, as far as they decide what is computed."""
         wanted = _settings(part, OmegaConf.to_container(node, resolve=True))
         newest = sorted(self.folder.glob(f"*/{file}"), key=lambda path: path.stat().st_mtime, reverse=True)
-        found = 0
         for path in newest[:MOST_RUNS]:
-            if found < ENOUGH and _settings(part, _config(path.parent).get(part)) == wanted:
-                found += 1
+            if _settings(part, _config(path.parent).get(part)) == wanted:
                 yield path.parent
 
 

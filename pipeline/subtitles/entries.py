@@ -35,6 +35,8 @@ def json_lines(text: str, video_end: float) -> list[SubtitleLine]:
         entries = json.loads(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from error
+    except RecursionError as error:
+        raise ValueError(f"not JSON that can be read: {error}") from error
     if not isinstance(entries, list):
         raise ValueError("it is no JSON list of lines")
     return [_line(entry, f"entry {number}", video_end) for number, entry in enumerate(entries, start=1)]

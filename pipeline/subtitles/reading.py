@@ -59,7 +59,10 @@ def _text(path: Path) -> str:
             "put it there, or ask without subtitles: subtitles=none; a question without subtitles names no file",
         ) from error
     except UnicodeDecodeError as error:
-        _refuse(f"{path} is not UTF-8 text: {error}", f"convert it: iconv -f latin1 -t utf-8 {path.name}")
+        _refuse(
+            f"{path} is not UTF-8 text: {error}",
+            f"convert it: iconv -f latin1 (or utf-16, gb18030 ...) -t utf-8 {path.name}",
+        )
     except OSError as error:
         _refuse(f"{path} cannot be read: {error}", "make the file readable, or ask without subtitles: subtitles=none")
 

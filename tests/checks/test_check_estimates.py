@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,19 @@ def test_runs_with_the_same_settings_are_believed_and_others_are_not(tmp_path: P
     video = past.of_video(config.sampler)
     assert video is not None
     assert video.rate == 6.0 / 600
+
+
+def test_runs_in_which_a_part_had_nothing_to_do_hide_no_older_one(tmp_path: Path) -> None:
+    """Of a sampler that finds nothing the answerer is asked nothing: three such runs, and its pace is still known."""
+    config = composed("sampler=gens_3b", f"paths.cache={tmp_path}", "answerer=qwen2_vl_7b")
+    for number, seconds in enumerate((3.0, 0.0, 0.0, 0.0)):
+        folder = tmp_path / "runs" / f"evaluate-{number}"
+        write_run(folder, config, seconds)
+        for file in folder.iterdir():
+            os.utime(file, (number, number))
+    frames = PastRuns(tmp_path / "runs").of_frames(config.answerer)
+    assert frames is not None
+    assert frames.runs == ("evaluate-0",)
 
 
 @dataclass(frozen=True)

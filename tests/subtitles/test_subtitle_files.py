@@ -116,6 +116,7 @@ def test_a_video_cut_out_of_a_longer_one_has_its_own_clock(tmp_path: Path) -> No
         ("a.vtt", "00:01.000 --> 00:02.000\nwords", "line 1: a WebVTT file begins with WEBVTT"),
         ("a.vtt", "WEBVTT\n\n00:01.000 --> 00:02.000\nok\n\nname\nwords", "line 7: 'words' is no time line"),
         ("a.json", "{", "not JSON: .* line 1, column 2"),
+        ("a.json", "[" * 100_000, "not JSON that can be read"),
         ("a.json", "{}", "no JSON list"),
         ("a.json", '["words"]', "entry 1 is no object"),
         ("a.json", '[{"timestamp": [1], "text": "a"}]', "entry 1: timestamp"),
