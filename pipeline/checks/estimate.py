@@ -52,6 +52,7 @@ class Priced(Protocol):
 
 
 NOTHING_TO_DO = Estimate(0.0, "nothing is left to do")
+NO_PICTURES = Estimate(0.0, "the sampler looks at no pictures")
 
 
 def sampling(
@@ -69,7 +70,7 @@ def sampling(
     if not plan.open:
         return NOTHING_TO_DO
     if not plan.reads_frames:
-        return Estimate(0.0, "the sampler looks at no pictures")
+        return NO_PICTURES
     if plan.windows and windows is not None:
         return Estimate(plan.windows * windows.rate, _told(windows, "window"))
     if video is not None:
@@ -85,8 +86,10 @@ def sampling(
 
 def decoding(plan: Plan, includes_decoding: bool, rate: Rate | None) -> Estimate:
     """Seconds of reading the videos for the first stage, where the sampler's own figure is without it."""
-    if not plan.open or not plan.reads_frames:
+    if not plan.open:
         return NOTHING_TO_DO
+    if not plan.reads_frames:
+        return NO_PICTURES
     if includes_decoding:
         return Estimate(0.0, "part of the sampler's figure")
     return _from_table(rate, {"video_second": plan.video_seconds}, "reader", "")

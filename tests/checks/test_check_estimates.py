@@ -16,7 +16,7 @@ from pipeline.artefacts.rows import AnswerRow, RelevanceRow, to_line
 from pipeline.checks import estimate
 from pipeline.checks.limits import Load
 from pipeline.checks.past import PastRuns
-from pipeline.checks.plan import planned
+from pipeline.checks.plan import Pass, Plan, planned
 from pipeline.checks.speed import Rate
 from pipeline.config import build, conf_dir, register_resolvers
 from pipeline.domain import Answer, Cost, Question, Relevance, Video
@@ -159,3 +159,9 @@ def test_the_table_of_the_project_is_read() -> None:
     assert table.of("gens_3b").machine.startswith("NVIDIA H100")
     assert table.of("reader auto") is not None
     assert table.of("qwen2_vl_micro") is None
+
+
+def test_a_sampler_that_looks_at_no_pictures_takes_nothing_though_all_is_left_to_do() -> None:
+    plan = Plan((Pass(VIDEO, tuple(QUESTIONS), 0),), cached=0, reads_frames=False)
+    told = (estimate.decoding(plan, False, None), estimate.sampling(plan, None, None, None, "no GPU"))
+    assert told == (estimate.NO_PICTURES, estimate.NO_PICTURES)
