@@ -74,7 +74,7 @@ def test_every_form_of_an_export_composes(name: str) -> None:
 @pytest.mark.parametrize("answerer", ["qwen2_vl_7b", "qwen2_vl_micro", "llava_video_7b", "vila15_3b", "aria"])
 def test_every_named_prompt_goes_with_every_answerer(answerer: str, name: str) -> None:
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        config = compose("evaluate", [f"answerer={answerer}", f"answerer/prompt={name}"])
+        config = compose(f"answerer/{answerer}", [f"answerer/prompt={name}"])
     assert build(config.answerer, "answerer").prompt.name == name
     about = yaml.safe_load((conf_dir() / "answerer" / "prompt" / f"{name}.yaml").read_text())["about"]
     assert about["what"]

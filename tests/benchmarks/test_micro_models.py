@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import gens
 
 from pipeline.config import PACKAGE
 
@@ -21,23 +18,10 @@ MODELS = ("gens_micro", "qwen2_vl_micro", "llava_onevision_micro")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, list[dict[str, Any]]]:
     """Rows of answers.jsonl by answerer, from one sweep through the command line."""
     home = tmp_path_factory.mktemp("home")
-    subprocess.run(
-        [
-            *(sys.executable, "-m", "pipeline", "evaluate", "-m"),
-            "benchmark=micro",
-            "benchmark.videos=1",
-            "benchmark.seed=987654",
-            "benchmark.max_minutes=3.0",
-            "sampler=gens_micro",
-            "answerer=qwen2_vl_micro,llava_onevision_micro",
-            *(f"paths.{name}={home / name}" for name in ("runs", "cache", "data")),
-        ],
-        check=True,
-        cwd=Path(__file__).parents[2],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
-        capture_output=True,
-        timeout=240,
-    )
+    words = ("benchmark=micro", "benchmark.videos=1", "benchmark.seed=987654", "benchmark.max_minutes=3.0")
+    parts = ("sampler=gens_micro", "answerer=qwen2_vl_micro,llava_onevision_micro")
+    done = gens("evaluate", "-m", *words, *parts, cwd=home)
+    assert done.returncode == 0, done.stderr
     found: dict[str, list[dict[str, Any]]] = {}
     for path in sorted((home / "runs").rglob("answers.jsonl")):
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

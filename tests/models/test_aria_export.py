@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny_aria import write_aria
 from tiny_yi_vl import write_yi_vl
 from transformers import AriaConfig, AriaForConditionalGeneration, AutoModelForImageTextToText, AutoTokenizer
 
@@ -112,9 +113,10 @@ def test_a_folder_with_something_in_it_is_left_alone(source: Path, tmp_path: Pat
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
-def test_the_command_says_what_is_wrong_in_one_line(target: Path, tmp_path: Path) -> None:
+def test_the_command_says_what_is_wrong_in_one_line(tmp_path: Path) -> None:
     """An Aria is none of the authors' layout."""
-    command = [sys.executable, "-m", "pipeline.models.aria_export", str(target), str(tmp_path / "again")]
+    aria = write_aria(tmp_path / "aria")
+    command = [sys.executable, "-m", "pipeline.models.aria_export", str(aria), str(tmp_path / "again")]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 1
     assert "model_type is aria" in done.stderr

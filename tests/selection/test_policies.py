@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import random
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
 from score_curves import relevance, video
 
 from pipeline.artefacts.features import Features, FeatureStore
@@ -19,10 +22,16 @@ POLICIES = sorted(path.stem for path in (conf_dir() / "selection").glob("*.yaml"
 LENGTH = 120
 
 
-def made(name: str, folder: Path, *overrides: str) -> Policy:
+@cache
+def composed(name: str) -> DictConfig:
     register_resolvers()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        config = compose("evaluate", [f"selection={name}", f"paths.cache={folder}", *overrides])
+        return compose("evaluate", [f"selection={name}"])
+
+
+def made(name: str, folder: Path, *overrides: str) -> Policy:
+    given = OmegaConf.from_dotlist([f"paths.cache={folder}", *overrides])
+    config = OmegaConf.unsafe_merge(copy.deepcopy(composed(name)), given)
     policy = build(config.selection, "selection")
     assert isinstance(policy, Policy)
     return policy
