@@ -38,6 +38,7 @@ _AT_LEAST = {
     "context_tokens": 1,
     "tokens_per_frame": 1,
     "temperature": 0,
+    "give_up_after": 0,
 }
 _LIMITS = ("max_tokens", "max_completion_tokens")
 _OWN_FIELDS = frozenset({"model", "messages", "temperature", "seed", "n", "stream", *_LIMITS, *_GO_ON})
@@ -101,6 +102,8 @@ class OpenAICompatible:
     """Seconds for one answer."""
     retries: int
     """How often the client asks again."""
+    give_up_after: float | None
+    """Seconds without any response, over three questions or more, after which the rest are not sent; none: all are."""
     prices: Prices
     response_store: Path | None
     """Folder where replies are kept from run to run; none: every request is made."""
@@ -213,7 +216,7 @@ class OpenAICompatible:
 
     @cached_property
     def _server(self) -> Server:
-        return Server(self._endpoint)
+        return Server(self._endpoint, self.give_up_after)
 
     @cached_property
     def _form(self) -> RequestForm:

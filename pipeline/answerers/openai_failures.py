@@ -96,6 +96,15 @@ def failure(error: APIError, words: str, asking: Asking) -> PipelineError:
     return Unanswered(Status.UNREACHABLE, f"What {asking.server} sent cannot be used: {words}.", f"Then {AGAIN}.")
 
 
+def not_asked(server: str, seconds: float) -> Unanswered:
+    """Nothing came back for so long that this question was not sent at all."""
+    return Unanswered(
+        Status.UNREACHABLE,
+        f"{server} has not responded to anything for {seconds:g} s, so this question was not sent.",
+        f"See that the server runs at answerer.base_url; {AGAIN}. More patience: answerer.give_up_after=null",
+    )
+
+
 def unusable(reason: str, words: str, asking: Asking) -> Unanswered:
     """The server said that all is well and sent something that is no chat completion."""
     return Unanswered(

@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import re
+import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from pipeline.answerers.openai_failures import Asking, failure, unusable
+from pipeline.answerers.openai_failures import Asking, failure, not_asked, unusable
 from pipeline.answerers.openai_replies import Reply, read_reply
 from pipeline.errors import ConfigError, MissingExtraError
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"[A-Z_][A-Z0-9_]*")
 _CONNECTED_WITHIN = 10.0  # seconds: a host that is not there is known soon, however long an answer may take
+_ASKED_IN_VAIN = 3  # questions
 _QUOTED = 300  # characters of a server's words in a message
 _SECRET = 8  # characters: what is shorter (EMPTY, x) is a word that stands in for a key, and may stand in any text
 
@@ -91,11 +94,44 @@ class Endpoint:
         return words.replace(key, f"<{self.key_env}>")
 
 
-class Server:
-    """The client of one endpoint, for any number of threads."""
+class Silence:
+    """How long a server has not said a word, to whatever question; for any number of threads."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._since: float | None = None
+        self._questions = 0
+
+    def goes_on(self, since: float) -> None:
+        """A question that was first asked at ``since``, by the monotonic clock, got no response."""
+        with self._lock:
+            self._since = since if self._since is None else min(self._since, since)
+            self._questions += 1
+
+    def ends(self) -> None:
+        """There was a response, of whatever kind."""
+        with self._lock:
+            self._since, self._questions = None, 0
+
+    def lasts(self, seconds: float) -> bool:
+        """Whether it has lasted so long, and over several questions: a single one may be what the server dies of."""
+        with self._lock:
+            asked_enough = self._questions >= _ASKED_IN_VAIN
+            return asked_enough and self._since is not None and time.monotonic() - self._since >= seconds
+
+
+class Server:
+    """The client of one endpoint, for any number of threads.
+
+    Args:
+        endpoint: where it is.
+        give_up_after: seconds without any response after which nothing more is asked; none: everything is.
+    """
+
+    def __init__(self, endpoint: Endpoint, give_up_after: float | None) -> None:
         self._endpoint = endpoint
+        self._give_up_after = give_up_after
+        self._silence = Silence()
 
     def check(self) -> None:
         """Find out before hours of work that no request could be made. Sends nothing.
@@ -122,9 +158,12 @@ class Server:
             CheckpointError: the server does not have the model.
             ConfigError: the server takes no request with this key or these settings.
         """
-        from openai import APIError
+        from openai import APIConnectionError, APIError
 
         point = self._endpoint
+        if self._give_up_after is not None and self._silence.lasts(self._give_up_after):
+            raise not_asked(point.host, self._give_up_after)
+        begin = time.monotonic()
         asking = Asking(point.host, point.model, point.key_env, point.timeout, smaller)
         model, messages = body["model"], body["messages"]
         rest = {name: value for name, value in body.items() if name not in ("model", "messages")}
@@ -132,8 +171,13 @@ class Server:
             raw = self._client.chat.completions.with_raw_response.create(
                 model=model, messages=messages, extra_body=rest
             ).text
-        except APIError as error:
+        except APIConnectionError as error:
+            self._silence.goes_on(begin)
             raise failure(error, self._words(error), asking) from None
+        except APIError as error:
+            self._silence.ends()
+            raise failure(error, self._words(error), asking) from None
+        self._silence.ends()
         try:
             reply = read_reply(raw)
         except ValueError as error:
@@ -142,7 +186,8 @@ class Server:
         return replace(reply, text=text, refusal=refusal, finish=finish)
 
     def close(self) -> None:
-        """Close the connections; a later request opens new ones."""
+        """Close the connections; a later request opens new ones, whatever was before."""
+        self._silence.ends()
         client = self.__dict__.pop("_client", None)
         if client is not None:
             client.close()

@@ -154,6 +154,28 @@ def test_where_no_server_listens() -> None:
     assert "answerer.base_url" in answer.detail
 
 
+def test_a_dead_server_is_not_waited_for_by_every_question() -> None:
+    answerer = made("http://127.0.0.1:9/v1", "answerer.retries=0", "answerer.give_up_after=0")
+    answers = list(answerer.answer(map(asked, range(6)), 1))
+    assert {answer.status for answer in answers} == {Status.UNREACHABLE}
+    assert ["was not sent" in answer.detail for answer in answers] == [False] * 3 + [True] * 3
+    assert "answerer.base_url" in answers[-1].detail
+    answerer.close()
+    assert "was not sent" not in next(answerer.answer([asked()], 1)).detail
+    patient = made("http://127.0.0.1:9/v1", "answerer.retries=0")
+    assert not any("was not sent" in answer.detail for answer in patient.answer(map(asked, range(6)), 1))
+
+
+def test_a_word_of_the_server_ends_its_silence() -> None:
+    broken = half(completion("B"))
+    script = [broken, broken, fails(500), broken, broken, GOOD, broken, broken, broken]
+    with misbehaving(script) as (url, heard):
+        answerer = made(url, "answerer.retries=0", "answerer.give_up_after=0")
+        answers = list(answerer.answer(map(asked, range(11)), 1))
+    assert len(heard.bodies) == 9
+    assert ["was not sent" in answer.detail for answer in answers] == [False] * 9 + [True] * 2
+
+
 @pytest.mark.parametrize(
     ("failing", "text"),
     [
