@@ -12,7 +12,7 @@ from pipeline.answerers.qwen_forms import QwenForm
 from pipeline.domain import Frame
 from pipeline.models.chat import load_tokenizer, render_chat, special_tokens
 from pipeline.models.checkpoint import Checkpoint, resolve
-from pipeline.models.qwen_family import context_tokens, family
+from pipeline.models.qwen_family import check_placeholders, context_tokens, family
 from pipeline.models.qwen_pixels import FrameScale, Patches, image_patches, load_image_processor
 
 if TYPE_CHECKING:
@@ -39,11 +39,13 @@ class QwenReader:
         """Read a checkpoint's tokenizer and image settings; no weights.
 
         Raises:
-            CheckpointError: it is another model, or a file is missing.
+            CheckpointError: it is another model, or a file is missing or does not go with the others.
         """
         found = family(checkpoint)  # says what another model is, before its files are taken for a Qwen's
         folder, context = resolve(checkpoint), context_tokens(checkpoint)
-        return cls(load_tokenizer(folder), load_image_processor(folder), found, context, scale, form, system)
+        tokenizer = load_tokenizer(folder)
+        check_placeholders(checkpoint, tokenizer)
+        return cls(tokenizer, load_image_processor(folder), found, context, scale, form, system)
 
     @property
     def markup(self) -> tuple[str, ...]:

@@ -202,6 +202,7 @@ def load(model_class: type[Model], checkpoint: Checkpoint, config: Any = None) -
         OSError,
         RuntimeError,
         ValueError,
+        ArithmeticError,
         LookupError,
         TypeError,
         AttributeError,
@@ -231,7 +232,7 @@ def configured(config_class: type[Config], arguments: Mapping[str, Any], checkpo
 
     try:
         return config_class(**arguments)
-    except (StrictDataclassError, ValueError, TypeError, LookupError, AttributeError) as error:
+    except (StrictDataclassError, ValueError, ArithmeticError, TypeError, LookupError, AttributeError) as error:
         raise CheckpointError(
             f"config.json of {checkpoint.source} describes no {config_class.__name__}: {error}", _refetch(checkpoint)
         ) from error

@@ -39,11 +39,16 @@ def open_tokenizer(folder: Path, tower: Tower) -> Any:
         CheckpointError: there is none, or it lacks one of them.
     """
     tokenizer = load_tokenizer(folder)
-    if None in placeholders(tokenizer, tower):
-        raise CheckpointError(
-            f"The tokenizer in {folder} lacks the token that stands for a picture.",
-            restore("the files of the checkpoint"),
-        )
+    for key, word, named in (
+        ("image_token_index", "<image>", tower.image_token_id),
+        ("video_token_index", "<video>", tower.video_token_id),
+    ):
+        found = tokenizer.convert_tokens_to_ids(word)
+        if named != found:
+            raise CheckpointError(
+                f"config.json in {folder} has {key}={named!r}, and its tokenizer's {word} is {found!r}.",
+                restore("the files of the checkpoint"),
+            )
     return tokenizer
 
 

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from pipeline.errors import CheckpointError
 from pipeline.models.checkpoint import Checkpoint, load, model_type
+from pipeline.models.qwen_family import check_sections
 from pipeline.models.qwen_pixels import MERGE, FrameScale, load_image_processor
 from pipeline.models.remedies import restore
 
@@ -65,5 +66,6 @@ def load_qwen3(checkpoint: Checkpoint) -> Any:
 
     classes = {QWEN3_VL: Qwen3VLForConditionalGeneration, QWEN3_VL_MOE: Qwen3VLMoeForConditionalGeneration}
     model: Any = load(classes[family(checkpoint)], checkpoint)
+    check_sections(checkpoint, model)
     attend_frames_at_once(model.model.visual)
     return model

@@ -140,6 +140,13 @@ def load_image_processor(folder: Path, patch: int = PATCH) -> Any:
             f"{(patch, MERGE, 2)}.",
             f"Name a checkpoint of this family: {override('source')}.",
         )
+    for key in ("image_mean", "image_std"):
+        values = getattr(processor, key)
+        if not isinstance(values, list | tuple) or not all(isinstance(value, int | float) for value in values):
+            raise CheckpointError(
+                f"preprocessor_config.json in {folder} has {key}={values!r}.",
+                restore("preprocessor_config.json of the checkpoint"),
+            )
     return processor
 
 

@@ -263,7 +263,7 @@ def test_times_are_told_or_not(folder: Path) -> None:
     timed, untimed = answerer(folder), answerer(folder, images=FrameLabels("", " "))
     assert "'12.5s: '" in timed.limits().time_told
     assert "not told" in untimed.limits().time_told
-    assert "not told" in answerer(folder, "video").limits().time_told
+    assert "not told" in answerer(folder, "video", time_instruction="none").limits().time_told
     words = timed._local.reader.tokenizer.decode(untimed.encode(request(2))["input_ids"][0]).replace("<image>", "")
     assert words.startswith("<|im_start|>user \n  Which colour?")
     assert [answered(timed, [request(2)])[0].form, answered(untimed, [request(2)])[0].form] == [

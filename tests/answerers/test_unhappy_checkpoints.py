@@ -317,3 +317,33 @@ def test_a_hub_checkpoint_in_three_folders_needs_no_network(
         cached.cache_clear()
     [answer] = answered(answerer("vila15_3b", "maker/vila"), [PLAIN])
     assert answer.cost.output_tokens > 0
+
+
+EDITED = {
+    "image_token_id is left out": ("qwen2_vl_7b", "qwen2_vl", {"image_token_id": None}, "image_token_id"),
+    "video_token_id is another": ("qwen3_vl_8b", "qwen3_vl", {"video_token_id": 0}, "video_token_id"),
+    "rope_scaling is left out": ("qwen2_vl_7b", "qwen2_vl", {"rope_scaling": None}, "mrope_section"),
+    "a word for sections": (
+        "qwen2_5_vl_7b",
+        "qwen2_5_vl",
+        {"rope_scaling": {"type": "mrope", "mrope_section": "odd"}},
+        "mrope_section",
+    ),
+    "no heads": ("qwen2_vl_7b", "qwen2_vl", {"num_attention_heads": 0}, "cannot be loaded"),
+    "a token below 0": ("llava_onevision_7b", "llava_onevision", {"image_token_index": -1}, "image_token_index"),
+    "a word of the language": ("llava_onevision_7b", "llava_onevision", {"video_token_index": 3}, "video_token_index"),
+}
+
+
+@pytest.mark.parametrize("fault", EDITED)
+def test_an_edited_config_is_refused_by_the_name_of_its_key(
+    folders: dict[str, Path], tmp_path: Path, fault: str
+) -> None:
+    name, kind, change, told = EDITED[fault]
+    folder = shutil.copytree(folders[kind], tmp_path / "edited")
+    config = {**json.loads((folder / "config.json").read_text()), **change}
+    kept = {key: value for key, value in config.items() if value is not None}
+    (folder / "config.json").write_text(json.dumps(kept))
+    with pytest.raises(CheckpointError, match=told) as error:
+        answered(answerer(name, folder), [PLAIN])
+    assert error.value.remedy
