@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import InstanceOf
 
 from pipeline.domain import FrameOrigin, Relevance, SelectedFrame, Selection, Status, Video
-from pipeline.errors import ConfigError, InputError
+from pipeline.errors import ConfigError, InputError, with_remedy
 from pipeline.selection.choice import Choice, Curve
 from pipeline.selection.embeddings import key_of
 from pipeline.selection.native import native_index, native_time
@@ -154,8 +154,9 @@ class Policy:
             status = Status.NO_FRAMES
             detail = "the sampler named no frame" if video.frame_count else "the video has no frames"
         if not ordered and video.frame_count and status not in _NOT_THE_SAMPLERS and self.fallback == "none":
-            advice = "to show such questions uniform frames: selection.fallback=uniform"
-            detail = f"{detail}; {advice}" if detail else advice
+            advice = "show such questions uniform frames: selection.fallback=uniform"
+            told = with_remedy("", "") in detail
+            detail = f"{detail}; or {advice}" if told else with_remedy(detail or "there is no frame to show", advice)
         return Selection(relevance.question_id, ordered, policy, self.budget, status, detail)
 
 

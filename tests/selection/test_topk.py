@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pipeline.domain import FrameOrigin, Relevance, Selection, Status, Video
-from pipeline.errors import ConfigError, InputError
+from pipeline.errors import ConfigError, InputError, with_remedy
 from pipeline.selection import SelectionPolicy
 from pipeline.selection.policy import Policy
 from pipeline.selection.topk import TopK
@@ -155,6 +155,23 @@ def test_nothing_named_without_a_failure_is_no_frames() -> None:
     assert selection.status is Status.NO_FRAMES
     assert selection.frames == ()
     assert "selection.fallback=uniform" in selection.detail
+
+
+@pytest.mark.parametrize(
+    ("detail", "told"),
+    [
+        ("", "there is no frame to show\n  what to do: show such questions"),
+        ("no window named a frame", "no window named a frame\n  what to do: show such questions"),
+        (
+            with_remedy("it did not fit", "sampler.window.frames=128"),
+            "what to do: sampler.window.frames=128; or show such",
+        ),
+    ],
+)
+def test_the_fallback_is_told_as_what_to_do_once(detail: str, told: str) -> None:
+    selection = policy(4).select(Relevance("q", (), (), status=Status.NOTHING_RELEVANT, detail=detail), video())
+    assert told in selection.detail
+    assert selection.detail.count("what to do:") == 1
 
 
 def test_a_video_without_frames_selects_none() -> None:
