@@ -102,6 +102,9 @@ def raw_config(checkpoint: Checkpoint) -> dict[str, Any]:
         raise CheckpointError(f"{path} cannot be read as JSON: {error}.", _refetch(checkpoint)) from error
     if not isinstance(config, dict):
         raise CheckpointError(f"{path} holds no JSON object.", _refetch(checkpoint))
+    for key, part in config.items():
+        if key.endswith("_config") and part is not None and not isinstance(part, dict):
+            raise CheckpointError(f"{path} has {key}={part!r}, and its parts are objects.", _refetch(checkpoint))
     return config
 
 

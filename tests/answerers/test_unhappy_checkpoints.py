@@ -329,6 +329,7 @@ EDITED = {
         {"rope_scaling": {"type": "mrope", "mrope_section": "odd"}},
         "mrope_section",
     ),
+    "a word for a part": ("qwen3_vl_8b", "qwen3_vl", {"text_config": "odd"}, "text_config"),
     "no heads": ("qwen2_vl_7b", "qwen2_vl", {"num_attention_heads": 0}, "cannot be loaded"),
     "a token below 0": ("llava_onevision_7b", "llava_onevision", {"image_token_index": -1}, "image_token_index"),
     "a word of the language": ("llava_onevision_7b", "llava_onevision", {"video_token_index": 3}, "video_token_index"),
