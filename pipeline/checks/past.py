@@ -114,7 +114,7 @@ def _settings(part: str, node: Any) -> dict[str, Any]:
 
 def _config(run: Path) -> dict[str, Any]:
     try:
-        found = yaml.load((run / CONFIG_FILE).read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
+        found = yaml.safe_load((run / CONFIG_FILE).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return {}  # a folder that is no run, or one that was begun and left
     return found if isinstance(found, dict) else {}
