@@ -27,7 +27,7 @@ from pipeline.progress import track
 from pipeline.samplers import ChecksQuestions, Sampler
 from pipeline.selection import SelectionPolicy
 from pipeline.selection.native import native_index
-from pipeline.subtitles import Listener, SubtitleChoice
+from pipeline.subtitles import Listener, Said, SubtitleChoice
 from pipeline.video import Reader
 from pipeline.video.stretch import StretchFrames, by_span, stretch
 
@@ -229,6 +229,7 @@ class _Shown:
         self._batch = batch
         self._failed: SimpleQueue[Answer] = SimpleQueue()
         self._left_out: dict[str, tuple[float, ...]] = {}
+        self._said: dict[str, Said] = {}
 
     def requests(self) -> Iterator[AnswerRequest]:
         """One a question, except for those whose frames cannot be read now."""
@@ -250,7 +251,7 @@ class _Shown:
 
     def told(self, given: Answer) -> Answer:
         """The answer with the subtitles that went with it, and the frames that were left out of its request."""
-        said = self._materials[given.question_id].said.told()
+        said = self._said.pop(given.question_id, self._materials[given.question_id].said).told()
         form = "; ".join(part for part in (given.form, said) if part)
         return replace(given, form=form, left_out=self._left_out.pop(given.question_id, ()))
 
@@ -260,14 +261,32 @@ class _Shown:
         if self._over_limit is OverLimit.REFUSE:
             return request
         capacity = self._answerer.capacity(request)
+        if capacity < len(frames) and given.said.lines:
+            capacity = self._fitting_with_lines(row, request)
         if not 0 < capacity < len(frames):
             return request
-        kept = best(row.selection.frames, capacity)
-        self._left_out[row.question.id] = tuple(
-            frame.time for place, frame in enumerate(frames) if place not in set(kept)
-        )
-        lines = given.said.at([row.selection.frames[place].time for place in kept])
-        return replace(request, frames=tuple(frames[place] for place in kept), subtitles=lines)
+        shown = self._best(row, request, capacity)
+        self._said[row.question.id] = replace(given.said, lines=shown.subtitles)
+        times = {frame.time for frame in shown.frames}
+        self._left_out[row.question.id] = tuple(frame.time for frame in frames if frame.time not in times)
+        return shown
+
+    def _best(self, row: SelectionRow, request: AnswerRequest, count: int) -> AnswerRequest:
+        """With so many frames alone, the best, and the lines that go with these."""
+        kept = best(row.selection.frames, count)
+        lines = self._materials[row.question.id].said.at([row.selection.frames[place].time for place in kept])
+        return replace(request, frames=tuple(request.frames[place] for place in kept), subtitles=lines)
+
+    def _fitting_with_lines(self, row: SelectionRow, request: AnswerRequest) -> int:
+        """How many frames fit where each brings lines of its own, so that it depends on which they are."""
+        fits, exceeds = 0, len(request.frames)
+        while exceeds - fits > 1:
+            count = (fits + exceeds) // 2
+            if self._answerer.capacity(self._best(row, request, count)) == count:
+                fits = count
+            else:
+                exceeds = count
+        return fits
 
 
 def _rows_by_video(rows: Iterable[SelectionRow]) -> dict[str, list[SelectionRow]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from pipeline.artefacts.folder import ANSWERS_FILE
 from pipeline.artefacts.journal import read_rows
 from pipeline.artefacts.rows import AnswerRow, SelectionRow
 from pipeline.config import build, conf_dir, register_resolvers
-from pipeline.domain import FrameOrigin, Question, SelectedFrame, Selection
+from pipeline.domain import FrameOrigin, Question, SelectedFrame, Selection, Status, Subtitles
 from pipeline.subtitles import SubtitleChoice
 
 QUESTIONS, FRAMES = 7, 3
@@ -51,10 +52,15 @@ class Stage:
         frames = tuple(SelectedFrame(time, int(4 * time), None, FrameOrigin.UNIFORM) for time in times)
         return Selection(f"q{number}", frames, "uniform", FRAMES)
 
-    def answers(self, name: str, batch: int = 2) -> list[AnswerRow]:
-        return orchestrator.answer(
-            self.rows, self.answerer, self.reader, OverLimit.REFUSE, SubtitleChoice.NONE, batch, self.folder / name
-        )
+    def answers(
+        self,
+        name: str,
+        batch: int = 2,
+        over_limit: OverLimit = OverLimit.REFUSE,
+        subtitles: SubtitleChoice = SubtitleChoice.NONE,
+    ) -> list[AnswerRow]:
+        folder = self.folder / name
+        return orchestrator.answer(self.rows, self.answerer, self.reader, over_limit, subtitles, batch, folder)
 
 
 @pytest.fixture
@@ -119,9 +125,35 @@ def test_an_error_in_drawing_loses_no_answer_that_stands(stage: Stage, monkeypat
 
 @pytest.mark.parametrize("tokens", [1, 6])
 def test_how_a_text_ended_stands_in_its_record(stage: Stage, tokens: int) -> None:
-    import dataclasses
-
-    stage.answerer = dataclasses.replace(stage.answerer, max_new_tokens=tokens)
+    stage.answerer = replace(stage.answerer, max_new_tokens=tokens)
     for row in stage.answers("finish"):
         cut = row.answer.cost.output_tokens == tokens
         assert row.answer.finish == ("length" if cut else "stop")
+
+
+@pytest.mark.parametrize("placement", ["before_question", "between_frames"])
+def test_the_best_frames_bring_their_own_lines(stage: Stage, tmp_path: Path, placement: str) -> None:
+    """The lines of all frames would leave no room; those of the kept ones do."""
+    said = tmp_path / "clip.srt"
+    cues = (f"{n + 1}\n00:00:{n:02d},000 --> 00:00:{n:02d},900\n{'word ' * (4 + n)}\n" for n in range(11))
+    said.write_text("\n".join(cues))
+    small = write_qwen2_vl(tmp_path / "small", context=330)
+    checkpoint = replace(stage.answerer.checkpoint, source=str(small))
+    block = stage.answerer.prompt.subtitles.block if placement == "before_question" else ""
+    form = replace(stage.answerer.prompt.subtitles, placement=placement, block=block)
+    prompt = replace(stage.answerer.prompt, subtitles=form)
+    stage.answerer = replace(stage.answerer, checkpoint=checkpoint, prompt=prompt, max_pixels=6400)
+    frames = tuple(SelectedFrame(float(n), 4 * n, float(n % 4), FrameOrigin.SAMPLER) for n in range(11))
+    row = stage.rows[0]
+    question = replace(row.question, subtitles=Subtitles(str(said)))
+    stage.rows = [replace(row, question=question, selection=replace(row.selection, frames=frames, budget=11))]
+    given = {"over_limit": OverLimit.KEEP_BEST, "subtitles": SubtitleChoice.AT_FRAMES}
+    (refused,) = stage.answers("refused", subtitles=SubtitleChoice.AT_FRAMES)
+    assert refused.answer.status is Status.CONTEXT_EXCEEDED
+    assert "subtitles=none" in refused.answer.detail
+    (kept,) = stage.answers("kept", **given)  # type: ignore[arg-type]
+    shown = len(kept.answer.frame_times)
+    assert kept.answer.cost.output_tokens > 0
+    assert 0 < shown < len(frames)
+    assert len(kept.answer.left_out) == len(frames) - shown
+    assert f"{shown} line" in kept.answer.form

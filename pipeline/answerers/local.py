@@ -257,6 +257,8 @@ class LocalModel(Generic[SomeReader]):
             if fitting
             else ["a shorter question, as no frame fits in beside this one"]
         )
+        if request.subtitles:
+            ways.append("subtitles=none, as these take room too")
         detail = with_remedy(
             f"{len(frames)} frames and the question are {tokens} tokens and {self._max_new_tokens} are kept for "
             f"the answer, more than the {reader.context_tokens} of the model's context.",
