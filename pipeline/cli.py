@@ -6,6 +6,7 @@ import io
 import os
 import re
 import sys
+import traceback
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 
@@ -27,14 +28,15 @@ VERBS = {
     "compare": "two runs over the same questions: difference, interval, and which answers flipped",
     "list": "samplers, policies, answerers, prompts, benchmarks: what each is and needs",
 }
-FINE, USAGE, INTERRUPTED, BROKEN_PIPE = 0, 2, 130, 141
+FINE, USAGE, FAULT, INTERRUPTED, BROKEN_PIPE = 0, 2, 3, 130, 141
 
 
 def main() -> int:
     """Run the verb named on the command line.
 
     Returns:
-        0 when all is well, 1 when some questions failed, 2 for a command that cannot run as it stands.
+        0 when all is well, 1 when some questions failed, 2 for a command that cannot run as it stands, 3 for a fault of
+        this program, told by its traceback.
     """
     try:
         code = _called(sys.argv[1:])
@@ -43,6 +45,9 @@ def main() -> int:
         # The reader of a pipe, such as head, has seen enough; Python would complain once more as it flushes at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
+    except Exception:
+        traceback.print_exc()
+        return FAULT
     return code
 
 

@@ -45,6 +45,10 @@ class StorageError(PipelineError):
     """A cache or run folder that cannot be written, or is in use by another process."""
 
 
+class BusyError(StorageError):
+    """Another process is at work in the run folder, which is its to write."""
+
+
 class VideoError(PipelineError):
     """A video that cannot be read. The orchestrator turns it into ``status`` on each of the video's questions."""
 

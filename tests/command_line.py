@@ -11,7 +11,6 @@ import logging
 import os
 import subprocess
 import sys
-import traceback
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -36,11 +35,7 @@ def gens(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedProc
         redirect_stdout(out),
         redirect_stderr(err),
     ):
-        try:
-            code = main()
-        except Exception:
-            traceback.print_exc()
-            code = 1
+        code = main()
     return subprocess.CompletedProcess(command, code, out.getvalue(), err.getvalue())
 
 

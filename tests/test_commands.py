@@ -152,3 +152,18 @@ def test_what_cannot_run_says_which_override_helps(
     assert problem in first
     assert remedy in second
     assert "Traceback" not in done.stderr
+
+
+def test_a_second_process_is_refused_and_leaves_the_outcome_of_the_first_alone(home: Path, models: Path) -> None:
+    from pipeline.artefacts.journal import sole_writer
+    from pipeline.commands.outcome import JobStatus, read_outcome
+
+    words = ("evaluate", *MINE, "sampler=uniform", *qwen(models))
+    gens(*words, cwd=home)
+    folder = only(list(home.glob("runs/evaluate-*")))
+    with sole_writer(folder):
+        refused = gens(*words, cwd=home)
+    assert refused.returncode == 2
+    assert "another process is at work" in refused.stderr
+    outcome = read_outcome(folder)
+    assert outcome.status is not JobStatus.FAILED

@@ -255,7 +255,7 @@ def test_a_fault_in_one_job_keeps_no_memory_and_stops_no_other(home: Path) -> No
     node = {"_target_": "faulty.Faulty", "name": "faulty", "about": {"what": "breaks"}}
     (home / "mine" / "answerer" / "faulty.yaml").write_text(json.dumps(node))
     swept = gens_with_faulty(home)
-    assert swept.returncode != 0
+    assert swept.returncode == 3
     assert "RuntimeError: a fault over 1000000 numbers" in swept.stderr
     assert by_answerer(home) == {"faulty": {"failed"}, "qwen2_vl": {"done"}}
     (faulty,) = (job for job in summary(home)["jobs"] if job["answerer"] == "faulty")

@@ -15,7 +15,7 @@ from typing import Generic
 from filelock import FileLock, Timeout
 
 from pipeline.artefacts.rows import KeyedRow, Row, from_line, to_line
-from pipeline.errors import InputError, StorageError
+from pipeline.errors import BusyError, InputError, StorageError
 
 
 def read_rows(kind: type[Row], path: Path) -> list[Row]:
@@ -96,14 +96,15 @@ def sole_writer(folder: Path) -> Iterator[None]:
     """Hold a run folder for this process; the system lets go of it when the process ends, however it ends.
 
     Raises:
-        StorageError: another process is at work in it, or it cannot be written.
+        BusyError: another process is at work in it.
+        StorageError: it cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".lock", timeout=0)
         lock.acquire()
     except Timeout as error:
-        raise StorageError(
+        raise BusyError(
             f"another process is at work in {folder}", "wait for it, or write elsewhere: paths.runs=..."
         ) from error
     except OSError as error:

@@ -13,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from pipeline.commands.outcome import JobStatus, Outcome, write_outcome
-from pipeline.errors import with_remedy
+from pipeline.errors import BusyError, with_remedy
 from pipeline.explain import explain
 
 FAILED, INTERRUPTED = 2, 130
@@ -47,6 +47,9 @@ class Job:
                 _leave(outcome)
                 raise
             print(f"error: {with_remedy(outcome.problem, outcome.remedy)}", file=sys.stderr)
+            if isinstance(error, BusyError):
+                self.codes.append(FAILED)
+                return  # the folder's outcome is that of the process at work in it
         _leave(outcome)
         self.codes.append(outcome.code or 0)
 
