@@ -167,3 +167,12 @@ def test_a_second_process_is_refused_and_leaves_the_outcome_of_the_first_alone(h
     assert "another process is at work" in refused.stderr
     outcome = read_outcome(folder)
     assert outcome.status is not JobStatus.FAILED
+
+
+def test_without_a_network_a_checkpoint_that_is_not_here_is_told_at_once(home: Path) -> None:
+    """As on a cluster's node: the hub is not asked again and again."""
+    nowhere = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0", "HF_HOME": str(home / "hf")}
+    told = gens_apart("evaluate", *MINE, "sampler=uniform", "answerer=qwen2_vl_7b", cwd=home, **nowhere)
+    assert told.returncode == 2
+    assert "Qwen/Qwen2-VL-7B-Instruct is not in the local cache, and the hub cannot be reached" in told.stderr
+    assert "Retrying" not in told.stderr

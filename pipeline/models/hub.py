@@ -30,9 +30,17 @@ def config_file(source: str, revision: str | None) -> Path:
     Raises:
         CheckpointError: there is no such repository or revision, or no network.
     """
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
 
-    return Path(_from_hub(source, revision, lambda: hf_hub_download(source, "config.json", revision=revision)))
+    name = "config.json"
+
+    def fetch() -> str:
+        if not isinstance(try_to_load_from_cache(source, name, revision=revision), str):
+            # Asks once. Without a network the download would try again for half a minute, and then say the same.
+            get_hf_file_metadata(hf_hub_url(source, name, revision=revision))
+        return str(hf_hub_download(source, name, revision=revision))
+
+    return Path(_from_hub(source, revision, fetch))
 
 
 @lru_cache(maxsize=64)
@@ -88,17 +96,23 @@ def _from_hub(source: str, revision: str | None, fetch: Callable[[], str]) -> st
         raise CheckpointError(
             f"{source} has no revision {revision!r} on the hub.", f"Correct it: {override('revision')}."
         ) from error
-    except errors.LocalEntryNotFoundError as error:  # before EntryNotFoundError, which it is one of
-        raise CheckpointError(
-            f"{source} is not in the local cache, and the hub cannot be reached (no network, or HF_HUB_OFFLINE=1).",
-            fetch_it(source, revision),
-        ) from error
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:  # before their base classes
+        raise _unreachable(source, revision) from error
     except errors.EntryNotFoundError as error:
         raise CheckpointError(
             f"The hub repository {source} has no config.json: it is no checkpoint of a transformers model.",
             f"Name another one: {override('source')}.",
         ) from error
-    except (OSError, errors.OfflineModeIsEnabled, errors.HfHubHTTPError) as error:
+    except (OSError, errors.HfHubHTTPError) as error:
         raise CheckpointError(
             f"{source} cannot be fetched from the hub: {error}.", fetch_it(source, revision)
         ) from error
+    except errors.HTTPError as error:  # of the connection; what the hub itself answers is caught above
+        raise _unreachable(source, revision) from error
+
+
+def _unreachable(source: str, revision: str | None) -> CheckpointError:
+    return CheckpointError(
+        f"{source} is not in the local cache, and the hub cannot be reached (no network, or HF_HUB_OFFLINE=1).",
+        fetch_it(source, revision),
+    )
