@@ -14,7 +14,7 @@ from pipeline.errors import StorageError
 from pipeline.video.probing import Probe
 from pipeline.video.reader import Reader
 
-PROBE_VERSION = 1
+PROBE_VERSION = 2
 """Part of every key; goes up when the same file is probed to another result."""
 
 _PROBE = TypeAdapter(Probe)
