@@ -41,6 +41,10 @@ class MissingExtraError(PipelineError):
     """An optional package that the chosen configuration needs is not installed."""
 
 
+class IncompatibleLibraryError(PipelineError):
+    """An installed library is of a version that does not do what this project needs of it."""
+
+
 class StorageError(PipelineError):
     """A cache or run folder that cannot be written, or is in use by another process."""
 

@@ -38,7 +38,7 @@ LOWER = {
     "option_labels": ("domain",),
     "progress": (),
     "models": ("domain", "errors"),
-    "inference": ("errors",),
+    "inference": ("errors", "models"),
     "subtitles": ("domain", "errors"),
     "artefacts": ("config", "domain", "errors"),
     "video": ("artefacts", "config", "domain", "errors"),

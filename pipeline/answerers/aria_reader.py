@@ -17,6 +17,7 @@ from pipeline.models.aria_native import AriaShape, open_tokenizer, prompt_tokens
 from pipeline.models.aria_pixels import Pixels, fitted, on_canvas
 from pipeline.models.chat import IMAGE, render_chat, text
 from pipeline.models.checkpoint import Checkpoint, resolve
+from pipeline.models.moving_parts import read_with_cache
 from pipeline.models.yi_vl_config import CANVAS
 from pipeline.models.yi_vl_tokenizer import ChunkTokenizer
 
@@ -102,7 +103,7 @@ class AriaReader:
         """See :class:`pipeline.inference.framed_prompts.ReadsPrompts`."""
         ids = prompt.input_ids[None, :length].to(model.device)
         pixels, inside = on_canvas(prompt.pixels, like=model.model.vision_tower.embeddings.patch_embedding.weight)
-        model.model(input_ids=ids, pixel_values=pixels, pixel_mask=inside, past_key_values=cache, use_cache=True)
+        read_with_cache(model.model, cache, input_ids=ids, pixel_values=pixels, pixel_mask=inside)
         return length
 
     def _ids(self, frames: Sequence[Frame], words: Words) -> list[int]:

@@ -20,6 +20,7 @@ from pipeline.models.internvl_family import (
     load_image_processor,
     shape,
 )
+from pipeline.models.moving_parts import read_with_cache
 
 if TYPE_CHECKING:
     import torch
@@ -108,7 +109,7 @@ class InternVLReader:
         """See :class:`pipeline.inference.framed_prompts.ReadsPrompts`."""
         ids = prompt.input_ids[None, :length].to(model.device)
         pixels = prompt.pixels.to(model.device, model.dtype)
-        model.model(input_ids=ids, pixel_values=pixels, past_key_values=cache, use_cache=True)
+        read_with_cache(model.model, cache, input_ids=ids, pixel_values=pixels)
         return length
 
     def _ids(self, frames: Sequence[Frame], words: Words) -> list[int]:

@@ -13,6 +13,7 @@ from pipeline.models.chat import render_chat
 from pipeline.models.checkpoint import Checkpoint, resolve
 from pipeline.models.llava_onevision_family import Tower, context_tokens, tower_of
 from pipeline.models.llava_onevision_pixels import Pixels, load_image_processor
+from pipeline.models.moving_parts import read_with_cache
 
 if TYPE_CHECKING:
     import torch
@@ -97,7 +98,7 @@ class LlavaReader:
     def read(self, model: Any, prompt: LlavaInputs, length: int, cache: Cache) -> int:
         """See :class:`pipeline.inference.framed_prompts.ReadsPrompts`."""
         given = {name: tensor.to(model.device) for name, tensor in self.arguments(prompt, length).items()}
-        model.model(**given, past_key_values=cache, use_cache=True)
+        read_with_cache(model.model, cache, **given)
         return length
 
     def arguments(self, prompt: LlavaInputs, length: int) -> dict[str, torch.Tensor]:

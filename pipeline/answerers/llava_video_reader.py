@@ -21,6 +21,7 @@ from pipeline.models.llava_video_config import (
     placeholder_id,
     video_tokens,
 )
+from pipeline.models.moving_parts import read_with_cache
 from pipeline.models.remedies import restore
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ class LlavaVideoReader:
         from pipeline.models.llava_video_inputs import arguments
 
         given = {name: tensor.to(model.device) for name, tensor in arguments(prompt, length).items()}
-        model.model(**given, past_key_values=cache, use_cache=True)
+        read_with_cache(model.model, cache, **given)
         return length
 
     def _ids(self, frames: Sequence[Frame], words: Words) -> list[int]:

@@ -12,6 +12,7 @@ from pipeline.answerers.qwen_forms import QwenForm
 from pipeline.domain import Frame
 from pipeline.models.chat import load_tokenizer, render_chat, special_tokens
 from pipeline.models.checkpoint import Checkpoint, resolve
+from pipeline.models.moving_parts import read_with_cache
 from pipeline.models.qwen_family import check_placeholders, context_tokens, family
 from pipeline.models.qwen_pixels import FrameScale, Patches, image_patches, load_image_processor
 
@@ -103,7 +104,7 @@ class QwenReader:
 
         with true_times(model, [prompt.grid_times]) if prompt.grid_times else nullcontext():
             given = {name: tensor.to(model.device) for name, tensor in arguments(prompt, length).items()}
-            model.model(**given, past_key_values=cache, use_cache=True)
+            read_with_cache(model.model, cache, **given)
         return length + int(model.model.rope_deltas)
 
     def _rendered(self, frames: Sequence[Frame], words: Words) -> str:

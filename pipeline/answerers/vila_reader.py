@@ -11,6 +11,7 @@ from pipeline.answerers.prompts import Words
 from pipeline.domain import Frame
 from pipeline.errors import ConfigError
 from pipeline.models.checkpoint import Checkpoint, resolve
+from pipeline.models.moving_parts import read_with_cache
 from pipeline.models.vila_config import VilaConfig
 from pipeline.models.vila_conversations import ConversationName
 from pipeline.models.vila_pixels import VilaPixels
@@ -134,7 +135,7 @@ class VilaReader:
     def read(self, model: Any, prompt: VilaInputs, length: int, cache: Cache) -> int:
         """See :class:`pipeline.inference.framed_prompts.ReadsPrompts`."""
         embeddings = model.embeddings(prompt.input_ids[None, :length], [prompt.pixels])
-        model.llm.model(inputs_embeds=embeddings, past_key_values=cache, use_cache=True)
+        read_with_cache(model.llm.model, cache, inputs_embeds=embeddings)
         return length
 
     def _ids(self, frames: Sequence[Frame], words: Words) -> list[int]:

@@ -20,6 +20,7 @@ import torch
 from pipeline.errors import CheckpointError
 from pipeline.inference import prefix_attention
 from pipeline.inference.prefix_attention import PrefixStates
+from pipeline.models.moving_parts import read_with_cache
 
 if TYPE_CHECKING:
     from transformers import Cache, PreTrainedModel
@@ -72,7 +73,7 @@ def prefill(model: PreTrainedModel, embeddings: torch.Tensor, positions: torch.T
     decoder = model.get_decoder()
 
     def read(cache: Cache) -> int:
-        decoder(inputs_embeds=embeddings, position_ids=positions, past_key_values=cache, use_cache=True)
+        read_with_cache(decoder, cache, inputs_embeds=embeddings, position_ids=positions)
         return int(positions.max()) + 1
 
     return Prefix(*states_read(model, read))
@@ -214,12 +215,12 @@ class _Batch:
 
     def _read(self, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         rows = tuple(self._prefix_of.count(place) for place in range(len(self._states)))
-        output = self._decoder(
+        output = read_with_cache(
+            self._decoder,
+            self._cache,
             inputs_embeds=self._embed(ids),
             attention_mask=mask,
             position_ids=positions,
-            past_key_values=self._cache,
-            use_cache=True,
             prefixes=prefix_attention.Prefixes(self._states, rows),
         )
         last: torch.Tensor = output.last_hidden_state[:, -1]

@@ -18,6 +18,7 @@ from pipeline.errors import ConfigError
 from pipeline.models import llava_onevision_family, qwen_family
 from pipeline.models.chat import IMAGE, render_chat, text
 from pipeline.models.checkpoint import Checkpoint, model_type, release
+from pipeline.models.moving_parts import read_with_cache
 from pipeline.models.prompt_ids import expanded
 from pipeline.models.single_frames import PreparedFrame, SingleFrames
 
@@ -112,15 +113,15 @@ class YesNoModel:
         cache = DynamicCache()
         axes = positions.shape[:-2]
         places = positions.expand(*axes, len(frames), -1)
-        decoder(inputs_embeds=embeddings, position_ids=places, past_key_values=cache, use_cache=True)
+        read_with_cache(decoder, cache, inputs_embeds=embeddings, position_ids=places)
         found = []
         for suffix in suffixes:
             places = torch.arange(len(suffix), device=device) + int(positions.max()) + 1
-            output = decoder(
+            output = read_with_cache(
+                decoder,
+                cache,
                 inputs_embeds=self._embed(torch.tensor([suffix], device=device)).repeat(len(frames), 1, 1),
                 position_ids=places.expand(*axes, len(frames), -1),
-                past_key_values=cache,
-                use_cache=True,
             )
             cache.crop(-len(suffix))
             found.append(self._probability(head(output.last_hidden_state[:, -1]).float()))

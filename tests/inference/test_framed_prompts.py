@@ -15,6 +15,7 @@ from pipeline.inference.framed_prompts import write_answers
 from pipeline.inference.greedy import Generated
 from pipeline.models.chat import IMAGE, Content, load_tokenizer, render_chat, text
 from pipeline.models.checkpoint import Checkpoint
+from pipeline.models.moving_parts import read_with_cache
 from pipeline.models.qwen_family import load_qwen
 from pipeline.models.qwen_inputs import QwenInputs, arguments, encode
 from pipeline.models.qwen_pixels import Patches
@@ -37,7 +38,7 @@ class Reader:
 
     def read(self, model: Any, prompt: QwenInputs, length: int, cache: Any) -> int:
         self.lengths.append(length)
-        model.model(**arguments(prompt, length), past_key_values=cache, use_cache=True)
+        read_with_cache(model.model, cache, **arguments(prompt, length))
         return length + int(model.model.rope_deltas)
 
 

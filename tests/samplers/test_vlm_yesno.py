@@ -19,7 +19,7 @@ from transformers.models.llava_onevision.image_processing_pil_llava_onevision im
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from pipeline.domain import Status
-from pipeline.errors import CheckpointError, ConfigError
+from pipeline.errors import CheckpointError, ConfigError, IncompatibleLibraryError
 from pipeline.samplers import Sampler
 
 SECONDS = 5
@@ -196,6 +196,22 @@ def test_out_of_memory_is_a_status_with_its_override(
     # Pixels are the remedy of those families alone whose frames can be smaller.
     assert ("sampler.max_pixels=100352" in found.detail) == ("llava" not in checkpoint_type(checkpoint))
     assert sampler.score(source.video, source, ask("where?"))[0].status is Status.OK
+
+
+def test_no_score_comes_of_a_question_that_was_read_without_its_frame(
+    checkpoint: Path, source: Counted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A transformers that knows the cache by another name ignores ours, and each question is read alone."""
+    sampler = built("vlm_yesno", checkpoint, tmp_path)
+    decoder = type(sampler._model._model.get_decoder())
+    forward = decoder.forward
+
+    def renamed(self: Any, inputs_embeds: Any, position_ids: Any, memory: Any = None, **ignored: Any) -> Any:
+        return forward(self, inputs_embeds=inputs_embeds, position_ids=position_ids)
+
+    monkeypatch.setattr(decoder, "forward", renamed)
+    with pytest.raises(IncompatibleLibraryError, match="no parameter named cache"):
+        sampler.score(source.video, source, ask("where?"))
 
 
 def test_what_decides_the_scores_is_identity(checkpoint: Path, tmp_path: Path) -> None:
