@@ -53,14 +53,14 @@ def video_mme_option(text: str) -> int | None:
 
 
 def mlvu_option(text: str) -> int | None:
-    """The letter before the first ``)``, or else the whole text if it is a letter (MLVU, arXiv 2406.04264).
+    """The character before the first ``)``, or else the whole text, if it is a letter (MLVU, arXiv 2406.04264).
 
-    The script's prompt ends in ``Best option: (``, so that a model goes on with ``B) red``. "B." is nothing.
+    ``check_ans`` of ``multiple_choice_evaluation/choice_bench.py`` in the repository JUNJIE99/MLVU. Its prompt ends in
+    ``Best Option: (``, so that a model goes on with ``B) red``. "B." is nothing, and neither is " B" or "B )": the
+    script keeps whitespace.
     """
-    words = text.strip()
-    end = words.find(")")
-    letter = words if end < 0 else words[end - 1 : end] if end else ""
-    return _index(letter)
+    end = text.find(")")
+    return _index(text if end < 0 else text[max(end - 1, 0) : end])
 
 
 _LMMS_EVAL_PHRASES = (

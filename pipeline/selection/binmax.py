@@ -1,7 +1,7 @@
-"""The best frame of each of K equal parts of the video: coverage and relevance at once.
+"""The best frame of each of K equal parts of the video's time: coverage and relevance at once.
 
-Source: one of the selection heads of TSPO, "Temporal Sampling Policy Optimization for Long-form Video Language
-Understanding" (arXiv 2508.04369) and its released code.
+The idea is that of TSPO's "bin-max" head (arXiv 2508.04369), but the bins are other ones: equal stretches of time here,
+the candidates nearest to K even indices there. :mod:`pipeline.selection.tspo` is the head itself.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from pipeline.selection.choice import Curve
 class BinMax:
     """The time from the first candidate to the last is cut into K equal bins, and each gives its best named frame.
 
-    A bin without a named frame gives none; its share goes to the best scores left. Where several frames of a bin have
-    its best score, ``ties=spread`` takes the one nearest to the bin's middle, so that constant scores come out evenly
-    spread.
+    Scores that rise over 16 frames give frames 3, 7, 11 and 15 for K = 4. A bin without a named frame gives none; its
+    share goes to the best scores left. Where several frames of a bin have its best score, ``ties=spread`` takes the one
+    nearest to the bin's middle, so that constant scores come out evenly spread.
 
     Scores of GenS: a 1 in a bin of its own comes before the second 5 of another, which suits questions about the
     order of events and not those about one moment.

@@ -95,7 +95,7 @@ GOLDEN = {
     "longvideobench_official": f"Question: {LETTER}",
     "longvideobench_lmms_eval": f"{LETTER}\n",
     "mlvu_official": "Question: Which colour?\nOptions:\n(A) red\n(B) blue\nOnly give the best option.",
-    "mlvu_lmms_eval": "Which colour?\n(A) red\n(B) blue\nOnly give the best option.\nBest option: (",
+    "mlvu_lmms_eval": "Which colour?\n(A) red\n(B) blue\n\nOnly give the best option.\nBest option: (",
     "videomme_official": f"{SELECT.format('')}The best answer is:",
     "videomme_lmms_eval": f"{AND_SUBTITLES}\nAnswer with the option's letter from the given choices directly.",
     "videomme_lmms_eval_best": f"{AND_SUBTITLES}The best answer is:",

@@ -64,7 +64,12 @@ def test_video_mme_keeps_the_phrases_that_its_missing_commas_joined(text: str, o
         ("B) red", 1),
         ("(B) red", 1),
         ("B", 1),
-        (" D \n", 3),
+        (" D", None),  # the script compares as it stands
+        ("D\n", None),
+        ("D )", None),
+        (" D) red", 3),
+        ("F) red", 5),
+        ("B) red, not (C)", 1),  # the first bracket decides
         ("B.", None),
         ("Best option: (C) because", 2),
         ("I think (b)", None),
