@@ -8,7 +8,9 @@ from pathlib import Path
 
 from pipeline.domain import Video
 from pipeline.video.backends.images import ImageFolder, read_image_folder
+from pipeline.video.failures import reading
 from pipeline.video.fingerprint import file_fingerprint, files_fingerprint
+from pipeline.video.place import absolute
 from pipeline.video.scan import Scan, scan
 
 
@@ -31,13 +33,19 @@ def probe(path: str | Path, image_fps: float = 1.0) -> Video:
 
     Raises:
         MissingVideoError, EmptyVideoError, NoVideoStreamError, TruncatedVideoError, UnsupportedVideoError
+        VideoError: anything else that goes wrong while the file is read.
     """
     return look(path, image_fps).video
 
 
 def look(path: str | Path, image_fps: float) -> Probe:
     """The same as :func:`probe`, and where the readable part ends."""
-    path = Path(path).expanduser()
+    path = absolute(path)
+    with reading(path):
+        return _look(path, image_fps)
+
+
+def _look(path: Path, image_fps: float) -> Probe:
     if os.path.isdir(path):  # not path.is_dir(), which raises where a name is too long or a folder is closed
         folder = read_image_folder(path, image_fps)
         return Probe(folder_video(folder), folder.timeline.end)

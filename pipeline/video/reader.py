@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from pipeline.video.backends.images import ImageDecoder, read_image_folder
 from pipeline.video.backends.pyav import PyAVDecoder
 from pipeline.video.backends.pyav_counting import CountingDecoder
 from pipeline.video.backends.torchcodec import TorchCodecDecoder
+from pipeline.video.failures import reading
+from pipeline.video.place import absolute
 from pipeline.video.probing import Probe, folder_video, look
 from pipeline.video.scan import Scan, scan
 from pipeline.video.source import OpenVideo
@@ -53,10 +56,15 @@ class Reader:
         Raises:
             MissingVideoError, EmptyVideoError, NoVideoStreamError, TruncatedVideoError: as in ``probe``.
             UnsupportedVideoError: the chosen backend cannot read the file, or is known to read it wrongly.
+            VideoError: anything else that goes wrong while the file is read.
             MissingExtraError: the chosen backend is not installed.
         """
-        path = Path(path).expanduser()
-        if path.is_dir():
+        path = absolute(path)
+        with reading(path):
+            return self._open(path)
+
+    def _open(self, path: Path) -> OpenVideo:
+        if os.path.isdir(path):
             folder = read_image_folder(path, self.image_fps)
             return OpenVideo(folder_video(folder), folder.timeline, [lambda: ImageDecoder(folder)])
         facts = scan(path)

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from pipeline.artefacts.store import ContentStore
 from pipeline.config import digest
 from pipeline.errors import StorageError
+from pipeline.video.place import absolute
 from pipeline.video.probing import Probe
 from pipeline.video.reader import Reader
 
@@ -32,13 +33,14 @@ class RememberingReader(Reader):
         if self.probe_store is None:
             return super().look(path)
         store = ContentStore(self.probe_store / "probes", ".json")
-        key = _key(Path(path).expanduser(), self.image_fps)
+        path = absolute(path)
+        key = _key(path, self.image_fps)
         found = _known(store, key) if key else None
         if found is None:
             found = super().look(path)
             with suppress(StorageError):
                 # Not under the key of a file that has changed in the meantime.
-                if key and key == _key(Path(path).expanduser(), self.image_fps):
+                if key and key == _key(path, self.image_fps):
                     store.keep(key, _PROBE.dump_json(found))
         return found
 
@@ -56,12 +58,12 @@ def _key(path: Path, image_fps: float) -> str | None:
     try:
         files = sorted(path.iterdir()) if path.is_dir() else [path]
         stats = [(file.name, file.stat()) for file in files]
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a name with a null character
         return None
     return digest(
         {
             "version": PROBE_VERSION,
-            "path": [str(path), str(path.absolute())],
+            "path": str(path),
             "files": [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats],
             "image_fps": image_fps,
         }

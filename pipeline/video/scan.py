@@ -16,14 +16,15 @@ import numpy.typing as npt
 
 from pipeline.errors import (
     EmptyVideoError,
-    MissingVideoError,
     NoVideoStreamError,
     TruncatedVideoError,
     UnsupportedVideoError,
     VideoError,
 )
+from pipeline.video.failures import FETCH_AGAIN, convert, reading
 from pipeline.video.orientation import Orientation, read_orientation
 from pipeline.video.packets import Packets, open_container, read_packets
+from pipeline.video.place import absolute, regular_file
 from pipeline.video.timeline import Timeline
 
 # Demuxers that take any text or bytes for pictures.
@@ -32,8 +33,6 @@ _NOT_VIDEO = frozenset({"tty", "bin", "xbin", "adf", "idf", "rawvideo"})
 _HEADER_SLACK = 0.5
 # Seconds; a file that claims to be longer has damaged timestamps or a damaged header.
 _LONGEST = 7 * 24 * 3600.0
-_FETCH_AGAIN = "fetch or copy the file again"
-_CONVERT = "convert it: ffmpeg -i INPUT -c:v libx264 OUTPUT.mp4"
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,9 @@ class Scan:
     """A file's video track."""
 
     path: Path
+    """As it is named; for messages."""
+    file: Path
+    """The file itself, behind all symbolic links; what decoders open."""
     container: str
     codec: str
     width: int
@@ -82,25 +84,19 @@ def scan(path: Path) -> Scan:
         TruncatedVideoError: the file was cut so short that nothing can be read.
         UnsupportedVideoError: not a video, or one that FFmpeg does not decode.
     """
-    try:
-        stat = path.stat()
-        with path.open("rb"):
-            pass
-    except FileNotFoundError as error:
-        raise MissingVideoError(f"there is no video {path}", "check the path, or put the file there") from error
-    except OSError as error:
-        raise VideoError(f"{path} cannot be read: {error.strerror}", "check the permissions of the file") from error
-    if stat.st_size == 0:
-        raise EmptyVideoError(f"{path} has no bytes", _FETCH_AGAIN)
-    return _scan(path.absolute(), stat.st_size, stat.st_mtime_ns)
+    named = absolute(path)
+    with reading(named):
+        file = regular_file(named)
+        found = file.stat()
+        return _scan(named, file, found.st_size, found.st_mtime_ns)
 
 
 @lru_cache(maxsize=4)
-def _scan(path: Path, size: int, modified: int) -> Scan:
+def _scan(path: Path, file: Path, size: int, modified: int) -> Scan:
     import av
 
     try:
-        container = open_container(path)
+        container = open_container(file)
     except (av.FFmpegError, ValueError) as error:
         raise _unopenable(path, error) from error
     with container:
@@ -111,11 +107,11 @@ def _scan(path: Path, size: int, modified: int) -> Scan:
         if not streams:
             raise NoVideoStreamError(f"{path} holds no pictures, only sound or data", "give a file with a video track")
         if streams[0].codec_context is None:
-            raise UnsupportedVideoError(f"{path}: FFmpeg does not know the codec of the video track", _CONVERT)
-        return _read_track(path, container, streams[0], len(streams))
+            raise UnsupportedVideoError(f"{path}: FFmpeg does not know the codec of the video track", convert(path))
+        return _read_track(path, file, container, streams[0], len(streams))
 
 
-def _read_track(path: Path, container: Any, stream: Any, video_streams: int) -> Scan:
+def _read_track(path: Path, file: Path, container: Any, stream: Any, video_streams: int) -> Scan:
     packets = read_packets(container, stream)
     positions = packets.usable()
     stores_order = container.format.name != "avi"
@@ -128,24 +124,25 @@ def _read_track(path: Path, container: Any, stream: Any, video_streams: int) -> 
         )
     if not len(positions):
         if stream.frames or not packets.reaches_end:
-            raise TruncatedVideoError(f"{path} ends before its first picture", _FETCH_AGAIN)
-        raise EmptyVideoError(f"{path} has a video track without a single picture", _FETCH_AGAIN)
+            raise TruncatedVideoError(f"{path} ends before its first picture", FETCH_AGAIN)
+        raise EmptyVideoError(f"{path} has a video track without a single picture", FETCH_AGAIN)
     stamps = (packets.pts if stores_order else packets.dts)[positions]
     if len(stamps) > 1 and np.diff(stamps).min() <= 0:
         raise UnsupportedVideoError(
-            f"{path}: several pictures carry one timestamp, so their times are unknown", _CONVERT
+            f"{path}: several pictures carry one timestamp, so their times are unknown", convert(path)
         )
     if (stamps[-1] - stamps[0]) * float(stream.time_base) > _LONGEST:
-        raise UnsupportedVideoError(f"{path}: the times of its pictures span more than a week", _FETCH_AGAIN)
+        raise UnsupportedVideoError(f"{path}: the times of its pictures span more than a week", FETCH_AGAIN)
     timeline = _timeline(stamps, container, stream, packets, int(packets.durations[positions[-1]]))
     if timeline.is_truncated:
         # Pictures stored behind the cut may belong between those before it; none is shown before it is decoded.
         known = stamps <= packets.dts[packets.is_shown].max()
         positions = positions[known]
         timeline = _timeline(stamps[known], container, stream, packets, 0)
-    width, height, orientation = _first_picture(path, stream.index)
+    width, height, orientation = _first_picture(path, file, stream.index)
     return Scan(
         path=path,
+        file=file,
         container=container.format.name,
         codec=stream.codec_context.codec.canonical_name,
         width=width,
@@ -191,21 +188,21 @@ def _declared_end(container: Any, stream: Any, packets: Packets, end: float) -> 
     return max(track, end) if whole > packets.last_second - start + _HEADER_SLACK else end
 
 
-def _first_picture(path: Path, stream_index: int) -> tuple[int, int, Orientation]:
+def _first_picture(path: Path, file: Path, stream_index: int) -> tuple[int, int, Orientation]:
     """Width, height and orientation as shown."""
     import av
 
     try:
-        with open_container(path) as container:
+        with open_container(file) as container:
             for frame in container.decode(container.streams[stream_index]):
                 orientation = read_orientation(frame)
                 width, height = frame.width, frame.height
                 return (height, width, orientation) if orientation.swaps else (width, height, orientation)
     except av.FFmpegError as error:
         raise UnsupportedVideoError(
-            f"{path}: the first picture cannot be decoded ({error.strerror})", f"{_FETCH_AGAIN}, or {_CONVERT}"
+            f"{path}: the first picture cannot be decoded ({error.strerror})", f"{FETCH_AGAIN}, or {convert(path)}"
         ) from error
-    raise EmptyVideoError(f"{path}: no picture can be decoded", _FETCH_AGAIN)
+    raise EmptyVideoError(f"{path}: no picture can be decoded", FETCH_AGAIN)
 
 
 def _unopenable(path: Path, error: Exception) -> VideoError:

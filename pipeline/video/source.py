@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.domain import Frame, Video
-from pipeline.errors import UnsupportedVideoError, VideoError
+from pipeline.errors import PipelineError, UnsupportedVideoError, VideoError
 from pipeline.video.backends import Decoder
+from pipeline.video.failures import reading
 from pipeline.video.timeline import Timeline
 
 _log = logging.getLogger(__name__)
@@ -71,16 +72,29 @@ class OpenVideo:
         failure: VideoError | None = None
         for second in seconds:
             try:
-                indices.append(self._timeline.index_at(second))
+                with reading(self._video.path):
+                    indices.append(self._timeline.index_at(second))
             except VideoError as error:
                 failure = error
                 break
         return self._stream(indices, failure)
 
     def _stream(self, indices: Sequence[int], failure: VideoError | None) -> Iterator[Frame]:
+        self._turn += 1
+        turn = self._turn
         unique = sorted(set(indices))
+        pictures = self._pictures(unique)
         at = 0
-        for index, pixels in zip(unique, self._pictures(unique), strict=True):
+        for index in unique:
+            if turn != self._turn:
+                raise RuntimeError("another stream of frames was begun on this video: open it a second time")
+            with reading(self._video.path):
+                pixels = next(pictures, None)
+                if pixels is None:
+                    raise UnsupportedVideoError(
+                        f"{self._video.path}: the {self.backend} decoder gives no frame {index}",
+                        "set reader.backend=pyav",
+                    )
             frame = Frame(time=float(self._timeline.times[index]), index=index, pixels=pixels)
             while at < len(indices) and indices[at] == index:
                 yield frame
@@ -89,20 +103,16 @@ class OpenVideo:
             raise failure
 
     def _pictures(self, unique: Sequence[int]) -> Iterator[npt.NDArray[np.uint8]]:
-        self._turn += 1
-        turn, given = self._turn, 0
+        given = 0
         while True:
             try:
                 for picture in self._decoder.pictures(unique[given:]):
                     yield picture
                     given += 1
-                    if turn != self._turn and given < len(unique):
-                        raise RuntimeError("another stream of frames was begun on this video: open it a second time")
                 return
-            except UnsupportedVideoError as error:
-                if not self._others:
+            except Exception as error:
+                if not self._may_try_another(error):
                     raise
-                _log.warning("%s; trying another backend", error.problem)
                 self._decoder.close()
                 self._decoder = self._next_decoder()
 
@@ -111,7 +121,14 @@ class OpenVideo:
             decoder = self._others.pop(0)
             try:
                 return decoder()
-            except UnsupportedVideoError as error:
-                if not self._others:
+            except Exception as error:
+                if not self._may_try_another(error):
                     raise
-                _log.info("%s; trying another backend", error.problem)
+
+    def _may_try_another(self, error: Exception) -> bool:
+        """Whether this is a failure of the backend, which may raise anything, and there is another one."""
+        if not self._others or (isinstance(error, PipelineError) and not isinstance(error, UnsupportedVideoError)):
+            return False
+        told = error.problem if isinstance(error, PipelineError) else f"{self._video.path}: {error}"
+        _log.warning("%s; trying another backend", told)
+        return True

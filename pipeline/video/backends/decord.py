@@ -80,7 +80,7 @@ class DecordDecoder:
         self._scan = scan
         decord.logging.set_level(decord.logging.QUIET)  # its failures are told by our own errors
         try:
-            self._reader: Any = decord.VideoReader(str(scan.path), ctx=decord.cpu(0), num_threads=threads)
+            self._reader: Any = decord.VideoReader(str(scan.file), ctx=decord.cpu(0), num_threads=threads)
         except decord.DECORDError as error:
             raise self._failure(error) from error
         self._check_index()

@@ -178,7 +178,7 @@ class PyAVDecoder:
 
     def _open(self, threads: int, detection: dict[str, str]) -> None:
         self.close()
-        self._container = open_container(self._scan.path)
+        self._container = open_container(self._scan.file)
         self._stream = self._container.streams[self._scan.stream_index]
         self._stream.thread_type = "AUTO"
         self._stream.codec_context.thread_count = threads

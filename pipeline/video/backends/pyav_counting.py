@@ -31,7 +31,7 @@ class CountingDecoder:
 
         wanted = iter(indices)
         index = next(wanted, None)
-        with open_container(self._scan.path) as container:
+        with open_container(self._scan.file) as container:
             stream = container.streams[self._scan.stream_index]
             stream.thread_type = "AUTO"
             stream.codec_context.thread_count = self._threads

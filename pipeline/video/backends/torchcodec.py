@@ -50,7 +50,7 @@ class TorchCodecDecoder:
         self._scan = scan
         try:
             self._decoder: Any = VideoDecoder(
-                str(scan.path),
+                str(scan.file),
                 stream_index=scan.stream_index,
                 dimension_order="NHWC",
                 num_ffmpeg_threads=threads,

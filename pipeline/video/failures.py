@@ -1,0 +1,42 @@
+"""Whatever goes wrong while a video is read becomes an error of that video, which names it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipeline.errors import PipelineError, VideoError
+
+FETCH_AGAIN = "fetch or copy the file again"
+
+
+@contextmanager
+def reading(path: str | Path) -> Iterator[None]:
+    """Turn any exception into a :class:`pipeline.errors.VideoError` that names ``path``.
+
+    Decoders and demuxers raise much that they do not document (IndexError, RuntimeError, MemoryError) when a file is
+    damaged. One such file must not end the work on the others. Settings that are wrong and packages that are missing
+    are no fault of the file, so their errors pass unchanged.
+    """
+    try:
+        yield
+    except VideoError as error:
+        if Path(path).name in error.problem:
+            raise
+        raise type(error)(f"{path}: {error.problem}", error.remedy) from error
+    except PipelineError:
+        raise
+    except Exception as error:
+        reason = (str(error).strip() or "no reason given").splitlines()[0]
+        raise VideoError(
+            f"{path} cannot be read ({type(error).__name__}: {reason})", f"{FETCH_AGAIN}, or {convert(path)}"
+        ) from error
+
+
+def convert(path: str | Path, options: str = "", suffix: str = ".mp4") -> str:
+    """A command that writes the video anew; ``options`` for ffmpeg stand between input and codec."""
+    target = Path(path).with_suffix(f".converted{suffix}")
+    words = ["ffmpeg", "-i", shlex.quote(str(path)), options, "-c:v libx264", shlex.quote(str(target))]
+    return f"convert it: {' '.join(word for word in words if word)}"

@@ -1,0 +1,53 @@
+"""Where a video lies: the file behind a path, checked before anything is read from it."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from pipeline.errors import EmptyVideoError, MissingVideoError, UnsupportedVideoError, VideoError
+from pipeline.video.failures import FETCH_AGAIN
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def absolute(path: str | Path) -> Path:
+    """The path from the root. ``~`` and ``~name`` are home folders where there is such a user, else part of a name."""
+    return Path(os.path.abspath(os.path.expanduser(path)))  # Path.expanduser raises for "~draft.mp4"
+
+
+def regular_file(path: Path) -> Path:
+    """The file itself, behind all symbolic links. It is readable, and opening it does not wait for anybody.
+
+    Raises:
+        MissingVideoError: there is nothing at the path, or at the end of its links.
+        EmptyVideoError: the file has no bytes.
+        UnsupportedVideoError: a folder, a named pipe, a socket or a device.
+        VideoError: it may not be read.
+    """
+    try:
+        file = Path(os.path.realpath(path, strict=True))
+        found = file.stat()
+        if not stat.S_ISREG(found.st_mode):  # opening a named pipe would wait for a writer
+            kind = _KINDS.get(stat.S_IFMT(found.st_mode), "no regular file")
+            raise UnsupportedVideoError(f"{path} is {kind}", "give the path of a video file or a folder of images")
+        with file.open("rb"):
+            pass
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if path.is_symlink():
+            raise MissingVideoError(
+                f"{path} is a link to {os.readlink(path)}, which is not there", "put the file there, or mend the link"
+            ) from error
+        raise MissingVideoError(f"there is no video {path}", "check the path, or put the file there") from error
+    except OSError as error:
+        raise VideoError(f"{path} cannot be read: {error.strerror}", "check the permissions of the file") from error
+    if found.st_size == 0:
+        raise EmptyVideoError(f"{path} has no bytes", FETCH_AGAIN)
+    return file
