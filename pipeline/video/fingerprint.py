@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
@@ -29,5 +30,6 @@ def files_fingerprint(paths: Iterable[Path], seconds: Iterable[float]) -> str:
     """The same over several files, their names, and the second at which each is shown."""
     digest = hashlib.blake2b(digest_size=16)
     for path, second in zip(paths, seconds, strict=True):
-        digest.update(f"{path.name}\0{second!r}\0{file_fingerprint(path)}\n".encode())
+        digest.update(os.fsencode(path.name))  # not every name is UTF-8
+        digest.update(f"\0{second!r}\0{file_fingerprint(path)}\n".encode())
     return digest.hexdigest()
