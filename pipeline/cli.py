@@ -12,7 +12,9 @@ from contextlib import redirect_stdout
 
 from pipeline.config import conf_dir, nearest, register_resolvers
 from pipeline.errors import with_remedy
+from pipeline.paths import path_text
 from pipeline.usage import OPTIONS, usage_of
+from pipeline.wellformed import is_well_formed, well_formed
 
 VERBS = {
     "demo": "both stages on the embedded models over made videos: no GPU, no network",
@@ -57,7 +59,7 @@ def _called(words: Sequence[str]) -> int:
     if not words or words[0] in ("-h", "--help"):
         print(_usage())
         return FINE if words else USAGE
-    verb, overrides = words[0], words[1:]
+    verb, overrides = words[0], [_well_formed(word) for word in words[1:]]
     if verb not in VERBS:
         return _refuse(f"gens {verb}: no such command.{nearest(verb, VERBS)}", f"one of {', '.join(VERBS)}")
     if {"-h", "--help"} & set(overrides):
@@ -68,6 +70,13 @@ def _called(words: Sequence[str]) -> int:
     if verb == "check":
         overrides = ["json=true" if word == "--json" else word for word in overrides]
     return _run(verb, _as_typed(overrides) if verb == "ask" else overrides)
+
+
+def _well_formed(word: str) -> str:
+    """A word whose bytes are not UTF-8 as one that can be stored: a path as a ``file:`` URI, other text with U+FFFD."""
+    key, _, value = word.partition("=")
+    is_path = value and not value.startswith(("[", "{")) and key not in ("question", "options", "answer")
+    return well_formed(word) if is_well_formed(word) or not is_path else f"{key}={path_text(value)}"
 
 
 def _as_typed(overrides: Sequence[str]) -> list[str]:

@@ -57,7 +57,7 @@ def nearest(word: str, valid: Iterable[str]) -> str:
 def digest(content: Any) -> str:
     """A short name for JSON content: equal content, equal name, whatever the order of keys."""
     text = json.dumps(content, sort_keys=True, ensure_ascii=False, default=str)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16).hexdigest()
 
 
 def build(node: DictConfig, key: str, plugins: Sequence[str] = ()) -> Any:

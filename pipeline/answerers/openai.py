@@ -27,6 +27,7 @@ from pipeline.answerers.prompts import AnswerPrompt, Words, question_fault
 from pipeline.config import digest
 from pipeline.domain import Answer, Cost, Frame, Question, Status, option_letter
 from pipeline.errors import ConfigError, FramesError, InputError, with_remedy
+from pipeline.paths import local_path
 
 _MILLION = 1_000_000
 _GO_ON = {"add_generation_prompt": False, "continue_final_message": True}
@@ -248,7 +249,7 @@ class OpenAICompatible:
         """Pictures that are the options, each after its letter; the prompt then names them."""
         parts: list[Part] = []
         for place, path in enumerate(question.option_images or ()):
-            picture = self.frame.encoded(read_picture(Path(path)))
+            picture = self.frame.encoded(read_picture(local_path(path)))
             parts += [text_part(f"{option_letter(place)}: "), self.frame.image_part(picture)]
         return parts
 

@@ -10,13 +10,14 @@ import tempfile
 from pathlib import Path
 
 from pipeline.errors import StorageError
+from pipeline.paths import local_path
 
 
 class ContentStore:
     """A folder of files by key."""
 
     def __init__(self, folder: Path, suffix: str) -> None:
-        self.folder = folder.expanduser()
+        self.folder = local_path(folder)
         self._suffix = suffix
 
     def __contains__(self, key: str) -> bool:

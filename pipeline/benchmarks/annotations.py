@@ -15,6 +15,7 @@ from pathlib import Path
 from pipeline.benchmarks.subsets import read_ids
 from pipeline.domain import Question
 from pipeline.errors import InputError
+from pipeline.paths import local_path
 
 HALF_HOUR = 1800.0
 
@@ -68,7 +69,7 @@ class AnnotatedBenchmark(ABC):
 
     @cached_property
     def _asked(self) -> tuple[Annotated, ...]:
-        file = Path(self.path).expanduser()
+        file = local_path(self.path)
         if not file.exists():
             raise InputError(
                 f"there is no file {file}",
@@ -83,7 +84,7 @@ class AnnotatedBenchmark(ABC):
             )
         kept = tuple(row for row in rows.values() if not self.leaves_out(row.question))
         if self.ids is not None:
-            wanted = read_ids(Path(self.ids).expanduser(), "benchmark.ids", rows)
+            wanted = read_ids(local_path(self.ids), "benchmark.ids", rows)
             kept = tuple(row for row in kept if row.question.id in wanted)
         if not kept:
             raise InputError(f"{file} holds no question", "check the file and what the settings leave out of it")

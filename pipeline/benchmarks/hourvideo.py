@@ -28,6 +28,7 @@ from pipeline.benchmarks.options import lettered
 from pipeline.benchmarks.places import VideoFolder, folder
 from pipeline.domain import Question, Span, option_letter
 from pipeline.errors import InputError
+from pipeline.paths import path_text
 
 PICTURES = ("navigation/room_to_room_image", "navigation/object_retrieval_image", "reasoning/spatial/layout")
 """Tasks whose options are pictures."""
@@ -102,7 +103,7 @@ def _question(row: _Row, video: str, seconds: float, pictures: Path, where: str)
     predicts = row.task.startswith(PREDICTION)
     options, images = row.answers, None
     if row.task in PICTURES:
-        images = tuple(str((pictures / answer).absolute()) for answer in row.answers)
+        images = tuple(path_text((pictures / answer).absolute()) for answer in row.answers)
         options = tuple(f"image {option_letter(number)}" for number in range(len(images)))
     return Question(
         id=row.qid,

@@ -36,6 +36,7 @@ from typing import Any
 from pipeline.domain import OPTION_LETTERS, Question, Span, Subtitles, option_letter
 from pipeline.errors import InputError
 from pipeline.option_labels import without_labels
+from pipeline.paths import local_path, path_text
 
 NEEDED = ("video", "question")
 OPTIONAL = ("options", "answer", "id", "evidence", "groups", "subtitles", "span")
@@ -56,8 +57,8 @@ class JsonlBenchmark:
         Raises:
             InputError: there is no such file, no question in it, or a row cannot be used; the message names the line.
         """
-        file = Path(self.path).expanduser()
-        root = Path(self.video_root).expanduser() if self.video_root is not None else file.parent
+        file = local_path(self.path)
+        root = local_path(self.video_root) if self.video_root is not None else file.parent
         questions: list[Question] = []
         lines: dict[str, int] = {}
         for number, line in _lines(file):
@@ -202,7 +203,7 @@ def _path(value: object, field: str, root: Path) -> str:
             f'write it as text: "{field}": "clip..."',
         )
     # Absolute, so that the rows can be answered from another folder later.
-    return str((root / Path(value).expanduser()).absolute())
+    return path_text((root / local_path(value)).absolute())
 
 
 def _options(value: object) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ from pipeline.benchmarks.places import VideoFolder, folder
 from pipeline.benchmarks.tables import entries_of
 from pipeline.domain import Question, Span, Subtitles
 from pipeline.errors import InputError
+from pipeline.paths import path_text
 
 POSITION_CLOCK = 24.0
 """Positions a second."""
@@ -90,7 +91,7 @@ def _annotated(row: _Row, where: str, videos: VideoFolder, subtitle_folder: Path
     subtitles = None
     if row.subtitle_path is not None:
         start = row.starting_timestamp_for_subtitles
-        subtitles = Subtitles(str((subtitle_folder / row.subtitle_path).absolute()), start)
+        subtitles = Subtitles(path_text((subtitle_folder / row.subtitle_path).absolute()), start)
     question = Question(
         id=row.id,
         video=videos.find(row.video_path),

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from pipeline.paths import local_path, path_text
+
 CONTAINERS = (".mp4", ".mkv", ".webm", ".mov", ".avi")
 """Tried in this order where a video is not there under its own name: downloads keep what the site gave them."""
 
@@ -28,8 +30,8 @@ class VideoFolder:
             there = self._names(place.parent)
             for candidate in (place.name, *(place.stem + suffix for suffix in CONTAINERS)):
                 if candidate in there:
-                    return str((place.parent / candidate).absolute())
-        return str((self.path / names[0]).absolute())
+                    return path_text((place.parent / candidate).absolute())
+        return path_text((self.path / names[0]).absolute())
 
     def search(self, name: str) -> str:
         """As :meth:`find`, and if it is not there, in the folders of this folder: for names that no two videos bear."""
@@ -51,7 +53,7 @@ class VideoFolder:
 def folder(root: str | None, base: Path, *usual: str) -> Path:
     """``root``, or else the first of the ``usual`` places seen from ``base`` that is there, or else the first."""
     if root is not None:
-        return Path(root).expanduser()
+        return local_path(root)
     # By name, since the folder above a link is not the one above what it leads to.
     places = [Path(os.path.normpath(base.absolute() / place)) for place in usual]
     return next((place for place in places if place.is_dir()), places[0])

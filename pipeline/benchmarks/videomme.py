@@ -21,6 +21,7 @@ from pipeline.benchmarks.places import VideoFolder, folder
 from pipeline.benchmarks.tables import entries_of
 from pipeline.domain import Question, Subtitles
 from pipeline.option_labels import without_labels
+from pipeline.paths import path_text
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,6 @@ class VideoMME(AnnotatedBenchmark):
                     "sub_category": row.sub_category,
                     "task_type": row.task_type,
                 },
-                subtitles=Subtitles(str((subtitles / named).absolute())) if has_subtitles else None,
+                subtitles=Subtitles(path_text((subtitles / named).absolute())) if has_subtitles else None,
             )
             yield Annotated(question, None)

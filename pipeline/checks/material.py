@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 from pipeline.answerers import Answerer
 from pipeline.answerers.local import LocalAnswerer
@@ -14,6 +13,7 @@ from pipeline.checks import Finding, Level
 from pipeline.checks.videos import THREADS
 from pipeline.domain import Question, SubtitleLine, Video
 from pipeline.errors import MissingSubtitlesError, SubtitlesError
+from pipeline.paths import local_path
 from pipeline.subtitles import read
 
 
@@ -113,7 +113,7 @@ def image_findings(questions: Sequence[Question]) -> list[Finding]:
     """Option pictures that are not there."""
     paths = list(dict.fromkeys(path for question in questions for path in question.option_images or ()))
     with ThreadPoolExecutor(THREADS) as pool:
-        here = list(pool.map(lambda path: Path(path).expanduser().is_file(), paths))
+        here = list(pool.map(lambda path: local_path(path).is_file(), paths))
     missing = {path for path, there in zip(paths, here, strict=True) if not there}
     if not missing:
         return []

@@ -11,6 +11,7 @@ from pathlib import Path
 from pipeline.checks import Finding, Level
 from pipeline.domain import Question, Video
 from pipeline.errors import MissingVideoError, StretchError, VideoError
+from pipeline.paths import local_path
 from pipeline.progress import track
 from pipeline.video import Reader
 from pipeline.video.probing import Probe
@@ -157,7 +158,7 @@ def _of_questions(paths: Sequence[str], questions: Sequence[Question]) -> int:
 
 def _where_they_may_be(missing: Sequence[str]) -> str:
     """Where to put them, or how they are called where they are."""
-    named = {Path(path).expanduser() for path in missing}
+    named = {local_path(path) for path in missing}
     there: dict[tuple[Path, str], str] = {}
     for folder in {path.parent for path in named}:
         if folder.is_dir():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from omegaconf import DictConfig
 
 from pipeline.artefacts.folder import ANSWERS_FILE
@@ -13,6 +11,7 @@ from pipeline.commands.questions import check_limit
 from pipeline.commands.run import check_second_stage, exit_code, run_folder, second_stage, surroundings
 from pipeline.config import build
 from pipeline.orchestrator import take
+from pipeline.paths import local_path
 from pipeline.reports.page import report_on
 
 
@@ -22,7 +21,7 @@ def run(config: DictConfig) -> int:
     around = surroundings(config)
     answerer = build(config.answerer, "answerer", config.plugins)
     check_second_stage(answerer, around)
-    rows = read_rows(SelectionRow, Path(config.selections).expanduser())[: config.limit]
+    rows = read_rows(SelectionRow, local_path(config.selections))[: config.limit]
     with run_folder(config) as folder:
         take(rows, folder)
         answers = second_stage(rows, answerer, around, folder)

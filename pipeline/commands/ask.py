@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
@@ -13,6 +12,7 @@ from pipeline.commands.run import check_second_stage, first_stage, run_folder, s
 from pipeline.config import build
 from pipeline.domain import Question, Status, option_letter
 from pipeline.errors import ConfigError
+from pipeline.paths import local_path, path_text
 from pipeline.reports.page import report_on
 from pipeline.reports.timeline import clock
 from pipeline.subtitles import SubtitleChoice
@@ -40,7 +40,7 @@ def _question(config: DictConfig) -> Question:
     options = None if config.options is None else OmegaConf.to_container(config.options)
     return question_from_fields(
         id="ask",
-        video=str(Path(config.video).expanduser()),
+        video=path_text(local_path(config.video)),
         text=str(config.question),
         options=options,
         answer=config.answer,
@@ -55,7 +55,7 @@ def _subtitles(config: DictConfig) -> str | None:
             f"subtitles={config.subtitles} and subtitles_file={config.subtitles_file} do not go together",
             "give both, subtitles=at_frames subtitles_file=FILE.srt, or neither",
         )
-    return str(Path(config.subtitles_file).expanduser()) if given else None
+    return path_text(local_path(config.subtitles_file)) if given else None
 
 
 def _show(selected: SelectionRow, answered: AnswerRow) -> None:

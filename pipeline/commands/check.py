@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -28,6 +27,7 @@ from pipeline.commands.run import Surroundings, check_second_stage, surroundings
 from pipeline.config import build, run_folder
 from pipeline.domain import Question, SubtitleLine, Video
 from pipeline.errors import InputError, PipelineError
+from pipeline.paths import local_path
 from pipeline.samplers import HoldsPrefix, Sampler
 from pipeline.selection import SelectionPolicy
 from pipeline.subtitles import SubtitleChoice
@@ -204,7 +204,7 @@ def _times(
 ) -> dict[str, Estimate]:
     unknown = Estimate(None, "unknown, see below")
     table = build(config.speed, "speed", config.plugins)
-    past = PastRuns(Path(config.paths.runs).expanduser())
+    past = PastRuns(local_path(config.paths.runs))
     times = {"decoding": unknown, "sampling": unknown, "answering": unknown}
     if plan is not None:
         needed = bool(plan.open) and plan.reads_frames
@@ -230,7 +230,7 @@ def _answered(config: DictConfig) -> set[str]:
     same = OmegaConf.masked_copy(config, [str(name) for name in config if name not in OWN_KEYS])
     OmegaConf.set_struct(same, False)
     same.hydra = {"job": {"config_name": "evaluate"}}
-    path = Path(config.paths.runs).expanduser() / run_folder(same) / ANSWERS_FILE
+    path = local_path(config.paths.runs) / run_folder(same) / ANSWERS_FILE
     if not path.is_file():
         return set()
     try:

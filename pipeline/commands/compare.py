@@ -15,6 +15,7 @@ from pipeline.config import build, nearest
 from pipeline.domain import Question
 from pipeline.errors import ConfigError, InputError
 from pipeline.foreign.lmms_eval_samples import read_samples
+from pipeline.paths import local_path
 from pipeline.reports.comparison import COMPARISON_FILE, Sides, show, write
 from pipeline.reports.paired import report_on_pair
 from pipeline.reports.runs import RunArtefacts, read_run
@@ -33,14 +34,14 @@ def run(config: DictConfig) -> int:
     questions = CHOICES[config.questions](first.questions, second.questions)
     left = len(first.questions) + len(second.questions) - 2 * len(questions)
     if config.subset is not None:
-        ids = read_ids(Path(config.subset).expanduser(), "subset", {question.id for question in questions})
+        ids = read_ids(local_path(config.subset), "subset", {question.id for question in questions})
         questions = tuple(question for question in questions if question.id in ids)
     sides = Sides(_label(first), _label(second), compare(first.answers, second.answers, questions))
     group = _group(config.group, sides.labels)
     show(sides, group)
     if left:
         print(f"{left} questions are in one of the two alone, and not compared")
-    folder = Path(config.target or HydraConfig.get().runtime.output_dir).expanduser()
+    folder = local_path(config.target or HydraConfig.get().runtime.output_dir)
     write(sides, folder / COMPARISON_FILE)
     print(f"comparison of {sides.comparison.questions} questions: {folder / COMPARISON_FILE}")
     reader = build(config.reader, "reader", config.plugins)
@@ -49,7 +50,7 @@ def run(config: DictConfig) -> int:
 
 
 def _runs(config: DictConfig) -> tuple[RunArtefacts, RunArtefacts]:
-    paths = {key: Path(config[key]).expanduser() for key in ("first", "second")}
+    paths = {key: local_path(config[key]) for key in ("first", "second")}
     runs = {key: _of_folder(path, key) for key, path in paths.items() if not path.is_file()}
     if not runs:
         raise InputError(

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from pipeline.artefacts.entries import checked
 from pipeline.benchmarks.origin import Origin, Part, fetch
 from pipeline.errors import InputError
+from pipeline.paths import local_path
 
 
 def run(config: DictConfig) -> int:
@@ -22,7 +23,7 @@ def run(config: DictConfig) -> int:
     """
     name = HydraConfig.get().runtime.choices["benchmark"]
     origin = _origin(config, name)
-    folder = Path(config.paths.data).expanduser() / origin.folder
+    folder = local_path(config.paths.data) / origin.folder
     wanted = [*origin.annotations, *(origin.videos if config.videos else ())]
     _tell(origin, name, folder, wanted)
     refused = [error for part in wanted if (error := _fetched(part, folder)) is not None]

@@ -17,6 +17,7 @@ from pipeline.config import build
 from pipeline.domain import Status
 from pipeline.errors import ConfigError, InputError
 from pipeline.foreign import AnswerForm, FolderForm, SelectionForm, frames_status
+from pipeline.paths import local_path
 
 
 def run(config: DictConfig) -> int:
@@ -67,7 +68,7 @@ def _given(config: DictConfig, key: str, chosen: str) -> Path:
         raise ConfigError(f"form={chosen} is made from {key}", f"name them: {key}=runs/...")
     if config[other] is not None:
         raise ConfigError(f"form={chosen} is made from {key} and not from {other}", f"leave out {other}=")
-    return Path(config[key]).expanduser()
+    return local_path(config[key])
 
 
 def _read_selections(source: Path) -> Sequence[SelectionRow]:
@@ -78,7 +79,7 @@ def _read_selections(source: Path) -> Sequence[SelectionRow]:
 
 
 def _target(config: DictConfig, default: Path) -> Path:
-    return Path(config.target).expanduser() if config.target else default
+    return local_path(config.target) if config.target else default
 
 
 def _write(text: str, target: Path) -> Path:

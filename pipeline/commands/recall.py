@@ -22,6 +22,7 @@ from pipeline.commands.run import exit_code, run_folder
 from pipeline.config import build, nearest
 from pipeline.domain import Question, Relevance, Selection, Span, Video
 from pipeline.errors import ConfigError, InputError, VideoError
+from pipeline.paths import local_path
 from pipeline.reports.recall import RECALL_FILE, Measured, show, write
 from pipeline.samplers import ChecksQuestions, Sampler, WithoutPictures
 from pipeline.selection import SelectionPolicy
@@ -51,7 +52,7 @@ def run(config: DictConfig) -> int:
         sets = {
             f"{sampler.name} k{policy.budget}": _selected(relevances, questions, videos, policy) for policy in policies
         }
-        sets.update({str(path): _of_file(Path(path).expanduser(), questions) for path in config.selections})
+        sets.update({str(path): _of_file(local_path(path), questions) for path in config.selections})
         measured = [
             Measured(
                 of,

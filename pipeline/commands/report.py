@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 from pipeline.benchmarks.subsets import read_ids
 from pipeline.config import build
 from pipeline.errors import ConfigError
+from pipeline.paths import local_path
 from pipeline.reports.page import report_of
 from pipeline.reports.runs import RunArtefacts, collect
 
@@ -18,14 +19,14 @@ def run(config: DictConfig) -> int:
     """Write the page with the files beside it, and print the table."""
     if not isinstance(config.pictures, int) or config.pictures < 0:
         raise ConfigError(f"pictures={config.pictures} is no number of pictures", "set pictures=0 or more")
-    folder = Path(config.runs).expanduser()
+    folder = local_path(config.runs)
     runs, place, part = collect([folder]), folder, ""
     if config.subset is not None:
-        subset = Path(config.subset).expanduser()
+        subset = local_path(config.subset)
         # In a folder of its own, so that it does not take the place of the page over all questions.
         runs, part = _within(runs, subset), f"{subset.stem} alone"
         place = folder / f"subset-{subset.stem}"
-    target = place if config.target is None else Path(config.target).expanduser()
+    target = place if config.target is None else local_path(config.target)
     report_of(runs, build(config.reader, "reader", config.plugins), target, config.pictures, part)
     return 0
 

@@ -17,6 +17,7 @@ from pipeline.errors import InputError
 from pipeline.foreign import ForeignRow
 from pipeline.foreign.annotated import annotated_ids
 from pipeline.foreign.moments import NativeFrames
+from pipeline.paths import local_path
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Aks:
         Raises:
             InputError: there are more or fewer rows than annotations, or a row is not a list of frame numbers.
         """
-        ids = annotated_ids(Path(self.annotations).expanduser(), self.id_field)
+        ids = annotated_ids(local_path(self.annotations), self.id_field)
         lists = read_json(file, "sampler.path")
         if not isinstance(lists, list):
             raise InputError(f"{file} is not a list of lists", "name AKS's selected_frames.json: sampler.path=...")

@@ -21,6 +21,7 @@ from pipeline.errors import InputError
 from pipeline.foreign import ForeignRow
 from pipeline.foreign.annotated import annotated_ids
 from pipeline.foreign.moments import UniformFrames
+from pipeline.paths import local_path
 from pipeline.selection.uniform import UniformVariant
 
 
@@ -51,7 +52,7 @@ class VideoItg:
         Raises:
             InputError: a doc_id is no row of the annotations, or its rows differ.
         """
-        ids = None if self.annotations is None else annotated_ids(Path(self.annotations).expanduser(), self.id_field)
+        ids = None if self.annotations is None else annotated_ids(local_path(self.annotations), self.id_field)
         entries = read_entries(file, "sampler.path")
         rows = [self._row(checked(_Entry, value, where), ids, where) for where, value in entries]
         return list({(row.question_id, row.moments, row.scores): row for row in reversed(rows)}.values())[::-1]

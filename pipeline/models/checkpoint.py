@@ -28,6 +28,7 @@ from pipeline.models.placement import (
     room_for_weights,
 )
 from pipeline.models.remedies import override, restore
+from pipeline.paths import local_path
 
 if TYPE_CHECKING:
     from torch import nn
@@ -63,7 +64,7 @@ class Checkpoint:
     @property
     def folder(self) -> Path | None:
         """The local folder that the source names; none for a hub id."""
-        path = Path(self.source).expanduser()
+        path = local_path(self.source)
         if path.is_dir():
             return path
         looks_like_a_path = self.source.startswith(("/", ".", "~")) or self.source.count("/") != 1

@@ -11,7 +11,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import InstanceOf
@@ -20,6 +19,7 @@ from pipeline.config import nearest
 from pipeline.domain import FrameSource, Question, Relevance, Status, Video
 from pipeline.errors import InputError
 from pipeline.foreign import ForeignRow, SelectionFormat
+from pipeline.paths import local_path
 from pipeline.selection.native import native_time
 
 UNSCORED = 1.0
@@ -85,7 +85,7 @@ class FileSampler:
     @cached_property
     def _rows(self) -> dict[str, ForeignRow]:
         rows: dict[str, ForeignRow] = {}
-        for row in self.format.rows(Path(self.path).expanduser()):
+        for row in self.format.rows(local_path(self.path)):
             if row.question_id in rows:
                 raise InputError(
                     f"{row.where}: the id {row.question_id!r} stands at {rows[row.question_id].where} already",

@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from pipeline.domain import SubtitleLine, Subtitles
 from pipeline.errors import MissingSubtitlesError, SubtitlesError
+from pipeline.paths import local_path
 from pipeline.subtitles.cues import srt_cues, webvtt_cues
 from pipeline.subtitles.entries import json_lines
 
@@ -36,7 +37,7 @@ def read(subtitles: Subtitles, video_end: float) -> tuple[SubtitleLine, ...]:
         MissingSubtitlesError: there is no such file.
         SubtitlesError: it cannot be read; the message says where and why.
     """
-    path = Path(subtitles.path).expanduser()
+    path = local_path(subtitles.path)
     form = FORMS.get(path.suffix.lower())
     if form is None:
         _refuse(f"{path} is of no form that can be read", f"give a file that ends in {', '.join(FORMS)}")

@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 
 from pipeline.errors import EmptyVideoError, MissingVideoError, UnsupportedVideoError, VideoError
+from pipeline.paths import local_path
 from pipeline.video.failures import FETCH_AGAIN
 
 _KINDS = {
@@ -19,8 +20,8 @@ _KINDS = {
 
 
 def absolute(path: str | Path) -> Path:
-    """The path from the root. ``~`` and ``~name`` are home folders where there is such a user, else part of a name."""
-    return Path(os.path.abspath(os.path.expanduser(path)))  # Path.expanduser raises for "~draft.mp4"
+    """The path from the root, as :func:`pipeline.paths.local_path` reads it."""
+    return Path(os.path.abspath(local_path(path)))
 
 
 def regular_file(path: Path) -> Path:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.domain import Video
+from pipeline.paths import path_text
 from pipeline.video.backends.images import ImageFolder, read_image_folder
 from pipeline.video.failures import reading
 from pipeline.video.fingerprint import file_fingerprint, files_fingerprint
@@ -57,7 +58,7 @@ def file_video(facts: Scan) -> Video:
     """The facts of a scanned file."""
     timeline = facts.timeline
     return Video(
-        path=str(facts.path),
+        path=path_text(facts.path),
         fingerprint=file_fingerprint(facts.path),
         duration=timeline.declared_end,
         fps=len(timeline.times) / timeline.end,
@@ -71,7 +72,7 @@ def folder_video(folder: ImageFolder) -> Video:
     """The facts of a folder of images."""
     timeline = folder.timeline
     return Video(
-        path=str(folder.path),
+        path=path_text(folder.path),
         fingerprint=files_fingerprint(folder.files, timeline.times.tolist()),
         duration=timeline.end,
         fps=len(timeline.times) / (timeline.end - float(timeline.times[0])),

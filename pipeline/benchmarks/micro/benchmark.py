@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from random import Random
 from typing import Literal
 
@@ -13,6 +12,7 @@ from pipeline.benchmarks.micro.questions import KINDS, MicroQuestion, draw_quest
 from pipeline.benchmarks.micro.world import Plan, make_plan
 from pipeline.domain import Question
 from pipeline.errors import ConfigError
+from pipeline.paths import local_path, path_text
 
 WORLD_VERSION = 1
 """Part of every file name; goes up when the same seed gives another picture, so that no old file is reused."""
@@ -76,13 +76,13 @@ class MicroBenchmark:
 
     def _of_video(self, number: int) -> list[Question]:
         plan = self.plan(number)
-        path = Path(self.root).expanduser() / f"{self._stem(number)}.mp4"
+        path = local_path(self.root) / f"{self._stem(number)}.mp4"
         if not path.exists():
             write_mp4(plan, path)
         return [
             Question(
                 id=f"{self._stem(number)}-{question.kind}",
-                video=str(path),
+                video=path_text(path),
                 text=question.text,
                 options=question.options,
                 correct=question.correct,

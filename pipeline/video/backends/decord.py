@@ -18,6 +18,7 @@ import numpy.typing as npt
 from pipeline.errors import MissingExtraError, UnsupportedVideoError
 from pipeline.video.orientation import UPRIGHT
 from pipeline.video.scan import Scan
+from pipeline.wellformed import is_well_formed
 
 # Seen wrong elsewhere: MPEG-4 part 2 with B-frames, h264 and MPEG-2 in transport and program streams, AVI.
 _CODECS = frozenset({"h264", "hevc", "vp9"})
@@ -45,6 +46,7 @@ def decord_objection(scan: Scan) -> str | None:
             scan.declared_frames not in (0, scan.frame_count)
         ),
         "it chooses among several video tracks by itself": scan.video_streams > 1,
+        "it takes no file name that is not UTF-8": not is_well_formed(str(scan.path)),
     }
     return next((reason for reason, holds in objections.items() if holds), None)
 

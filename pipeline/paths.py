@@ -1,0 +1,39 @@
+"""Paths as people write them and as rows hold them.
+
+A row is UTF-8 text, and a file name on Linux is any bytes. A path that is not UTF-8 is therefore held as a ``file:``
+URI, ``file:///data/caf%E9.mp4``, which can be stored, printed and typed. All other paths are held as they are.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from urllib.parse import unquote_to_bytes
+
+from pipeline.wellformed import is_well_formed
+
+_URI = "file:///"
+
+
+def local_path(written: str | os.PathLike[str]) -> Path:
+    """The place on this machine that a written path names.
+
+    ``~`` and ``~/...`` start in the home folder. Any other name that starts with a tilde is that name: ``~draft.mp4``
+    is a file, as it is for every program that is given it by a shell which finds no user of that name.
+    ``file:///...`` is decoded.
+    """
+    text = os.fspath(written)
+    if text.startswith(_URI):
+        return Path(os.fsdecode(unquote_to_bytes(text[len(_URI) - 1 :])))
+    if text == "~" or text.startswith("~/"):
+        return Path(os.path.expanduser(text))
+    return Path(text)
+
+
+def path_text(path: str | os.PathLike[str]) -> str:
+    """The path as UTF-8 text, from which :func:`local_path` makes the same path again.
+
+    A relative path that is not UTF-8 becomes an absolute one, since a URI cannot be relative.
+    """
+    text = os.fspath(path)
+    return text if is_well_formed(text) else Path(text).absolute().as_uri()
