@@ -33,6 +33,7 @@ NOT_CONTENT = frozenset(
         "device",
         "feature_store",
         "probe_store",
+        "digest_store",
         "response_store",
         "api_key_env",
         "timeout",

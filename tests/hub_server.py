@@ -1,4 +1,4 @@
-"""A server that speaks as much of the Hugging Face hub's protocol as downloading a data set takes."""
+"""A server that speaks as much of the Hugging Face hub's protocol as downloading data sets and models takes."""
 
 from __future__ import annotations
 
@@ -20,8 +20,11 @@ def hub(
     gated: frozenset[str] = frozenset(),
     claimed: int | None = None,
     breaks: bool = False,
+    kind: str = "datasets",
 ) -> Iterator[str]:
-    """Serve data sets, repository to file to content; yields the endpoint. Gated ones show their list and no file.
+    """Serve ``datasets`` or ``models``, repository to file to content; yields the endpoint.
+
+    Gated ones show their list and no file. Files of safetensors are large, and so are listed with their SHA-256.
 
     ``claimed`` is the size that every file is said to have when only its size is asked for. One that
     ``breaks`` sends half of each file and hangs up.
@@ -41,8 +44,9 @@ def hub(
 
         def _answer(self, *, body: bool) -> None:
             path = unquote(urlparse(self.path).path)
-            listing = re.fullmatch(r"/api/datasets/(.+?)(?:/(revision|tree)/[^/]+)?/?", path)
-            content = re.fullmatch(r"/datasets/(.+?)/resolve/[^/]+/(.+)", path)
+            place = "/datasets" if kind == "datasets" else ""
+            listing = re.fullmatch(rf"/api/{kind}/(.+?)(?:/(revision|tree)/[^/]+)?/?", path)
+            content = re.fullmatch(rf"{place}/(.+?)/resolve/[^/]+/(.+)", path)
             if listing and listing.group(1) in files:
                 self._json(files[listing.group(1)], listing.group(1), listing.group(2) or "", body)
             elif content and content.group(1) in gated:
@@ -61,7 +65,8 @@ def hub(
                     for name, data in there.items()
                 ]
             else:
-                found = {"id": repository, "sha": COMMIT, "siblings": [{"rfilename": name} for name in there]}
+                siblings = [_sibling(name, data) for name, data in there.items()]
+                found = {"id": repository, "sha": COMMIT, "siblings": siblings}
             self._send(200, json.dumps(found).encode(), {"Content-Type": "application/json"}, body)
 
         def _send(self, status: int, data: bytes, headers: Mapping[str, str], body: bool) -> None:
@@ -85,3 +90,10 @@ def hub(
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def _sibling(name: str, data: bytes) -> dict[str, object]:
+    told: dict[str, object] = {"rfilename": name, "size": len(data), "blobId": hashlib.sha1(data).hexdigest()}
+    if name.endswith(".safetensors"):
+        told["lfs"] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest(), "pointerSize": 130}
+    return told

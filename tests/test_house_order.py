@@ -42,7 +42,7 @@ LOWER = {
     "config": ("errors",),
     "option_labels": ("domain",),
     "progress": (),
-    "models": ("domain", "errors"),
+    "models": ("artefacts", "domain", "errors", "progress"),
     "inference": ("errors", "models"),
     "subtitles": ("domain", "errors"),
     "artefacts": ("config", "domain", "errors"),

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pipeline.errors import CheckpointError, ConfigError
-from pipeline.models import hub, weights
+from pipeline.models import contents, hub, weights
 from pipeline.models.families import another
 from pipeline.models.hub import fetch_it
+from pipeline.models.notes import Notes, open_notes
 from pipeline.models.placement import (
     check_fits,
     check_none_left_out,
@@ -53,6 +54,8 @@ class Checkpoint:
     """``auto``: flash attention where it is installed and the model is on a GPU, else sdpa."""
     device: str
     """``auto`` (the first GPU, or the CPU), ``cpu``, ``cuda``, ``cuda:1``, or ``spread``: over all GPUs."""
+    digest_store: Path | None = None
+    """Folder where hashes of large files are kept from run to run; None keeps them for this process."""
 
     def __post_init__(self) -> None:
         if not self.source.strip():
@@ -83,9 +86,9 @@ def resolve(checkpoint: Checkpoint) -> Path:
     """
     folder = checkpoint.folder
     if folder is None:
-        folder = hub.snapshot(checkpoint.source, _config_file(checkpoint).parent.name)
+        folder = hub.snapshot(checkpoint.source, _hub_config(checkpoint)[0])
     else:
-        _config_file(checkpoint)
+        _local_config(folder)
     weights.check_complete(folder, _refetch(checkpoint))
     return folder
 
@@ -96,37 +99,61 @@ def raw_config(checkpoint: Checkpoint) -> dict[str, Any]:
     Raises:
         CheckpointError: as :func:`resolve`, or the file is not JSON.
     """
-    path = _config_file(checkpoint)
+    folder = checkpoint.folder
+    where = f"config.json of {checkpoint.source}" if folder is None else str(_local_config(folder))
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        text = _hub_config(checkpoint)[1] if folder is None else Path(where).read_text(encoding="utf-8")
+        config = json.loads(text)
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"{path} cannot be read as JSON: {error}.", _refetch(checkpoint)) from error
+        raise CheckpointError(f"{where} cannot be read as JSON: {error}.", _refetch(checkpoint)) from error
     if not isinstance(config, dict):
-        raise CheckpointError(f"{path} holds no JSON object.", _refetch(checkpoint))
+        raise CheckpointError(f"{where} holds no JSON object.", _refetch(checkpoint))
     for key, part in config.items():
         if key.endswith("_config") and part is not None and not isinstance(part, dict):
-            raise CheckpointError(f"{path} has {key}={part!r}, and its parts are objects.", _refetch(checkpoint))
+            raise CheckpointError(f"{where} has {key}={part!r}, and its parts are objects.", _refetch(checkpoint))
     return config
 
 
 def fingerprint(checkpoint: Checkpoint) -> str:
-    """What tells this checkpoint's content from any other: the commit on the hub, or a digest of the local files.
+    """What tells this checkpoint's content from any other: a digest of the files that decide its output.
 
-    Fetches ``config.json`` at most, and reads no more than the headers of large weight files.
+    A repository of the hub and a folder with the same files have the same one. Needs no weights where the content is
+    known already: of a commit that was seen before, of a folder whose weights have been taken away since, or from the
+    hub's list of hashes.
 
     Raises:
         CheckpointError: as :func:`raw_config`, or a local folder is incomplete.
     """
+    notes = open_notes(checkpoint.digest_store)
     folder = checkpoint.folder
-    path = _config_file(checkpoint)
-    if folder is None:
-        return f"commit:{path.parent.name}"
+    if folder is not None:
+        return _fingerprint_of_folder(folder, checkpoint, notes)
+    commit, _ = _hub_config(checkpoint)
+    known = notes.find("commit", checkpoint.source, commit)
+    if known is None:
+        known = hub.content_of(checkpoint.source, commit, notes)
+        if known is None:
+            return f"commit:{commit}"
+        notes.keep(known, "commit", checkpoint.source, commit)
+    return known
+
+
+def _fingerprint_of_folder(folder: Path, checkpoint: Checkpoint, notes: Notes) -> str:
+    _local_config(folder)
+    settings = [name for name in contents.deciding(contents.files_in(folder)) if not weights.is_of_weights(name)]
+    about = ("folder", str(folder.resolve()), contents.digest(contents.hashes(folder, settings, notes)))
+    if weights.are_absent(folder):
+        known = notes.find(*about)
+        if known is not None:
+            return known
     weights.check_complete(folder, _refetch(checkpoint))
     if not any(path.is_file() for name in _TOKENIZERS for path in folder.rglob(name)):
         raise CheckpointError(
             f"{folder} is incomplete: it has no tokenizer ({', '.join(_TOKENIZERS)}).", _refetch(checkpoint)
         )
-    return f"sha256:{weights.digest(folder)}"
+    found = contents.of_folder(folder, notes)
+    notes.keep(found, *about)
+    return found
 
 
 def model_type(checkpoint: Checkpoint, known: Mapping[str, str]) -> str:
@@ -279,10 +306,7 @@ def _refetch(checkpoint: Checkpoint) -> str:
     return fetch_it(checkpoint.source, checkpoint.revision)
 
 
-def _config_file(checkpoint: Checkpoint) -> Path:
-    folder = checkpoint.folder
-    if folder is None:
-        return hub.config_file(checkpoint.source, checkpoint.revision)
+def _local_config(folder: Path) -> Path:
     path = folder / "config.json"
     if not path.is_file():
         weights.refuse_adapter(folder)
@@ -290,4 +314,23 @@ def _config_file(checkpoint: Checkpoint) -> Path:
             f"{folder} is no checkpoint: it has no config.json.",
             f"Name the folder that holds config.json and the weights: {override('source')}.",
         )
+    weights.refuse_pointer(path, restore("the folder"))
     return path
+
+
+def _hub_config(checkpoint: Checkpoint) -> tuple[str, str]:
+    """The commit on the hub that the revision names, and its ``config.json``; the noted ones without the hub."""
+    source, revision = checkpoint.source, checkpoint.revision
+    notes = open_notes(checkpoint.digest_store)
+    about = ("config", source, revision or "main")
+    try:
+        path = hub.config_file(source, revision)
+    except hub.UnreachableError:
+        noted = notes.find(*about)
+        if noted is None:
+            raise
+        commit, _, text = noted.partition("\n")
+        return commit, text
+    commit, text = path.parent.name, path.read_text(encoding="utf-8")
+    notes.keep(f"{commit}\n{text}", *about)
+    return commit, text

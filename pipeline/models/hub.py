@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
 from pipeline.errors import CheckpointError
-from pipeline.models import weights
+from pipeline.models import contents, weights
+from pipeline.models.notes import Notes
 from pipeline.models.remedies import override
 
 _SMALL_FILES = ["*.json", "*.jinja", "*.txt", "*.model"]
+
+
+class UnreachableError(CheckpointError):
+    """A file is not in the local cache, and the hub cannot be asked for it."""
 
 
 def fetch_it(source: str, revision: str | None) -> str:
@@ -65,6 +71,43 @@ def snapshot(source: str, commit: str) -> Path:
     return folder if weights.files(folder) else fetch("*.bin")
 
 
+def content_of(source: str, commit: str, notes: Notes) -> str | None:
+    """The digest of a commit's contents: that of a folder with the same files. Fetches no weights.
+
+    The hub lists the hashes of large files; small ones are fetched. Where it does not, the files in the local cache
+    are hashed.
+
+    Returns:
+        None where neither the hub's list nor a whole copy is at hand.
+    """
+    try:
+        return contents.digest(_listed(source, commit))
+    except CheckpointError:
+        folder = _cached(source, commit)
+    return contents.of_folder(folder, notes) if folder is not None else None
+
+
+def _listed(source: str, commit: str) -> dict[str, str]:
+    """The SHA-256 of a commit's files, as the hub says."""
+    from huggingface_hub import HfApi, hf_hub_download
+
+    found: dict[str, str] = {}
+
+    def ask() -> str:
+        siblings = HfApi().model_info(source, revision=commit, files_metadata=True).siblings or ()
+        large = {sibling.rfilename: sibling.lfs.sha256 for sibling in siblings if sibling.lfs is not None}
+        for name in contents.deciding(sibling.rfilename for sibling in siblings):
+            if name in large:
+                found[name] = large[name]
+            else:
+                fetched = Path(hf_hub_download(source, name, revision=commit))
+                found[name] = hashlib.sha256(fetched.read_bytes()).hexdigest()
+        return source
+
+    _from_hub(source, commit, ask)
+    return found
+
+
 def _cached(source: str, commit: str) -> Path | None:
     """The whole snapshot in the local cache, if it is whole: a commit never changes, so the hub need not be asked."""
     from huggingface_hub import errors, snapshot_download
@@ -111,8 +154,8 @@ def _from_hub(source: str, revision: str | None, fetch: Callable[[], str]) -> st
         raise _unreachable(source, revision) from error
 
 
-def _unreachable(source: str, revision: str | None) -> CheckpointError:
-    return CheckpointError(
+def _unreachable(source: str, revision: str | None) -> UnreachableError:
+    return UnreachableError(
         f"{source} is not in the local cache, and the hub cannot be reached (no network, or HF_HUB_OFFLINE=1).",
         fetch_it(source, revision),
     )

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import shutil
-import struct
 from pathlib import Path
 
 import pytest
@@ -11,7 +9,7 @@ import tiny
 import torch
 
 from pipeline.errors import CheckpointError, ConfigError, MissingExtraError
-from pipeline.models.checkpoint import Checkpoint, fingerprint, load, raw_config, release, resolve
+from pipeline.models.checkpoint import Checkpoint, load, raw_config, release, resolve
 from pipeline.models.placement import check_fits, pick_attention, pick_device, pick_dtype
 from pipeline.models.weights import bytes_in
 
@@ -119,10 +117,9 @@ def hub_cache(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tu
 
 
 def test_a_cached_hub_checkpoint_works_without_network(hub_cache: tuple[str, Path]) -> None:
-    commit, snapshot = hub_cache
+    _, snapshot = hub_cache
     checkpoint = at("maker/tiny")
     assert resolve(checkpoint).resolve() == snapshot.resolve()
-    assert fingerprint(checkpoint) == f"commit:{commit}"
     assert load_it(checkpoint).config.model_type == "qwen2_vl"  # type: ignore[union-attr]
 
 
@@ -179,33 +176,6 @@ def test_tensors_that_are_not_the_models_end_the_load(folder: Path, change: str,
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(CheckpointError, match=message):
         load_it(at(folder))
-
-
-def test_the_fingerprint_follows_the_content(folder: Path, made: Path) -> None:
-    before = fingerprint(at(folder))
-    assert before == fingerprint(at(made)), "the same files elsewhere are the same checkpoint"
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"rms_norm_eps": 1e-5}))
-    changed = fingerprint(at(folder))
-    weights = folder / "model.safetensors"
-    data = bytearray(weights.read_bytes())
-    data[-1] ^= 1
-    weights.write_bytes(data)
-    assert len({before, changed, fingerprint(at(folder))}) == 3
-
-
-def test_a_large_weight_file_counts_by_its_header_and_not_by_reading_it_all(folder: Path) -> None:
-    weights = folder / "model.safetensors"
-    length = 2**30  # sparse: no bytes on disk
-    header = json.dumps({"w": {"dtype": "F32", "shape": [length // 4], "data_offsets": [0, length]}}).encode()
-    weights.write_bytes(struct.pack("<Q", len(header)) + header)
-    with weights.open("r+b") as file:
-        file.truncate(8 + len(header) + length)
-    first = fingerprint(at(folder))
-    with weights.open("r+b") as file:
-        file.seek(8)
-        file.write(header.replace(b'"w"', b'"v"'))
-    assert fingerprint(at(folder)) != first
 
 
 def test_flash_attention_that_is_not_installed_names_the_extra() -> None:
