@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,7 +10,7 @@ from typing import Literal
 from pipeline.domain import Video
 from pipeline.errors import ConfigError
 from pipeline.video.backends import Decoder
-from pipeline.video.backends.decord import DecordDecoder, decord_objection, has_decord
+from pipeline.video.backends.decord import DecordDecoder
 from pipeline.video.backends.images import ImageDecoder, read_image_folder
 from pipeline.video.backends.pyav import PyAVDecoder
 from pipeline.video.backends.pyav_counting import CountingDecoder
@@ -29,8 +28,8 @@ class Reader:
 
     name: str
     backend: Literal["auto", "decord", "pyav", "torchcodec"]
-    """``auto``: decord, and PyAV for files that decord is known to get wrong and where decord fails or is missing.
-    A folder of images needs none of them."""
+    """``auto`` is PyAV. decord and torchcodec refuse the files that they are known to read wrongly, and decord shows
+    damaged pictures without a word. A folder of images needs none of them."""
     threads: int
     """Threads that decode one video; 0 for one a core."""
     image_fps: float
@@ -66,24 +65,15 @@ class Reader:
     def _open(self, path: Path) -> OpenVideo:
         if os.path.isdir(path):
             folder = read_image_folder(path, self.image_fps)
-            return OpenVideo(folder_video(folder), folder.timeline, [lambda: ImageDecoder(folder)])
+            return OpenVideo(folder_video(folder), folder.timeline, ImageDecoder(folder), has_one_size=False)
         facts = scan(path)
-        return OpenVideo(self.probe(path), facts.timeline, self._decoders(facts))
+        return OpenVideo(self.probe(path), facts.timeline, self._decoder(facts), has_one_size=True)
 
-    def _decoders(self, facts: Scan) -> list[Callable[[], Decoder]]:
-        makers: dict[str, Callable[[], Decoder]] = {
-            "decord": lambda: DecordDecoder(facts, self.threads),
-            "pyav": lambda: _pyav(facts, self.threads),
-            "torchcodec": lambda: TorchCodecDecoder(facts, self.threads),
-        }
-        if self.backend != "auto":
-            return [makers[self.backend]]
-        if has_decord() and decord_objection(facts) is None:
-            return [makers["decord"], makers["pyav"]]
-        return [makers["pyav"]]
-
-
-def _pyav(facts: Scan, threads: int) -> Decoder:
-    if facts.has_b_frames and not facts.stores_order:
-        return CountingDecoder(facts, threads)
-    return PyAVDecoder(facts, threads)
+    def _decoder(self, facts: Scan) -> Decoder:
+        if self.backend == "decord":
+            return DecordDecoder(facts, self.threads)
+        if self.backend == "torchcodec":
+            return TorchCodecDecoder(facts, self.threads)
+        if facts.has_b_frames and not facts.stores_order:
+            return CountingDecoder(facts, self.threads)
+        return PyAVDecoder(facts, self.threads)

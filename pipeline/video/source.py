@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from types import TracebackType
 
@@ -11,26 +10,21 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.domain import Frame, Video
-from pipeline.errors import PipelineError, UnsupportedVideoError, VideoError
+from pipeline.errors import UnsupportedVideoError, VideoError
 from pipeline.video.backends import Decoder
-from pipeline.video.failures import reading
+from pipeline.video.failures import convert, reading
 from pipeline.video.timeline import Timeline
-
-_log = logging.getLogger(__name__)
 
 
 class OpenVideo:
-    """The frame source (:class:`pipeline.domain.FrameSource`) of one file or folder. Use as a context manager.
+    """The frame source (:class:`pipeline.domain.FrameSource`) of one file or folder. Use as a context manager."""
 
-    Decoders come in order of preference. The next one is opened where one cannot give a picture; it goes on from that
-    very picture, so no frame is left out or given twice.
-    """
-
-    def __init__(self, video: Video, timeline: Timeline, decoders: Sequence[Callable[[], Decoder]]) -> None:
+    def __init__(self, video: Video, timeline: Timeline, decoder: Decoder, has_one_size: bool) -> None:
+        """Take over the decoder. ``has_one_size``: all pictures are as large as ``video`` says, as in a file."""
         self._video = video
         self._timeline = timeline
-        self._others = list(decoders)
-        self._decoder = self._next_decoder()
+        self._decoder = decoder
+        self._has_one_size = has_one_size
         self._turn = 0  # which stream the decoder is working for
 
     @property
@@ -83,52 +77,35 @@ class OpenVideo:
         self._turn += 1
         turn = self._turn
         unique = sorted(set(indices))
-        pictures = self._pictures(unique)
+        with reading(self._video.path):
+            pictures = iter(self._decoder.pictures(unique))
         at = 0
         for index in unique:
             if turn != self._turn:
                 raise RuntimeError("another stream of frames was begun on this video: open it a second time")
             with reading(self._video.path):
-                pixels = next(pictures, None)
-                if pixels is None:
-                    raise UnsupportedVideoError(
-                        f"{self._video.path}: the {self.backend} decoder gives no frame {index}",
-                        "set reader.backend=pyav",
-                    )
+                pixels = self._checked(next(pictures, None), index)
             frame = Frame(time=float(self._timeline.times[index]), index=index, pixels=pixels)
             while at < len(indices) and indices[at] == index:
                 yield frame
                 at += 1
+        if turn == self._turn:
+            with reading(self._video.path):
+                if next(pictures, None) is not None:
+                    raise self._not_a_picture(f"more than the {len(unique)} frames asked for")
         if failure is not None:
             raise failure
 
-    def _pictures(self, unique: Sequence[int]) -> Iterator[npt.NDArray[np.uint8]]:
-        given = 0
-        while True:
-            try:
-                for picture in self._decoder.pictures(unique[given:]):
-                    yield picture
-                    given += 1
-                return
-            except Exception as error:
-                if not self._may_try_another(error):
-                    raise
-                self._decoder.close()
-                self._decoder = self._next_decoder()
+    def _checked(self, pixels: npt.NDArray[np.uint8] | None, index: int) -> npt.NDArray[np.uint8]:
+        """The picture of a frame, if it is one: no backend is trusted with the shape of what it gives."""
+        if pixels is None:
+            raise self._not_a_picture(f"nothing for frame {index}")
+        is_picture = pixels.ndim == 3 and pixels.shape[2] == 3 and pixels.size and pixels.dtype == np.uint8
+        if not is_picture or (self._has_one_size and pixels.shape[:2] != (self._video.height, self._video.width)):
+            given = f"{list(pixels.shape)} {pixels.dtype} for frame {index}"
+            raise self._not_a_picture(f"{given}, not [{self._video.height}, {self._video.width}, 3] uint8")
+        return pixels
 
-    def _next_decoder(self) -> Decoder:
-        while True:
-            decoder = self._others.pop(0)
-            try:
-                return decoder()
-            except Exception as error:
-                if not self._may_try_another(error):
-                    raise
-
-    def _may_try_another(self, error: Exception) -> bool:
-        """Whether this is a failure of the backend, which may raise anything, and there is another one."""
-        if not self._others or (isinstance(error, PipelineError) and not isinstance(error, UnsupportedVideoError)):
-            return False
-        told = error.problem if isinstance(error, PipelineError) else f"{self._video.path}: {error}"
-        _log.warning("%s; trying another backend", told)
-        return True
+    def _not_a_picture(self, given: str) -> UnsupportedVideoError:
+        remedy = convert(self._video.path) if self.backend == "pyav" else "set reader.backend=auto"
+        return UnsupportedVideoError(f"{self._video.path}: the {self.backend} decoder gives {given}", remedy)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from barcode_videos import write_video
 
@@ -83,25 +84,34 @@ def test_whatever_is_raised_is_told_of_the_file(tmp_path: Path, monkeypatch: pyt
             list(opened.frames_at([0.0]))
 
 
-def test_a_backend_may_fail_in_its_own_way_where_there_is_another(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ([np.zeros((96, 160, 4), np.uint8)], r"\[96, 160, 4\] uint8 for frame 0, not \[96, 160, 3\] uint8"),
+        ([np.zeros((96, 160), np.uint8)], r"\[96, 160\] uint8 for frame 0"),
+        ([np.zeros((96, 160, 3), np.float32)], r"float32 for frame 0"),
+        ([np.zeros((160, 96, 3), np.uint8)], r"\[160, 96, 3\] uint8 for frame 0"),
+        ([np.zeros((96, 160, 3), np.uint8)], "nothing for frame 6"),
+        ([np.zeros((96, 160, 3), np.uint8)] * 3, "more than the 2 frames asked for"),
+    ],
+)
+def test_a_backend_that_gives_something_else_than_pictures_is_refused(
+    given: list[np.ndarray], words: str, tmp_path: Path
 ) -> None:
-    path = write_video(tmp_path / "film.mp4", frames=8)
-    opened = reader().open(path)
+    class Wrong:
+        name = "wrong"
 
-    class Broken:
-        name = "broken"
-
-        def pictures(self, indices: object) -> None:
-            raise RuntimeError("[12:00:00] video_reader.cc: check failed")
+        def pictures(self, indices: object) -> Iterator[np.ndarray]:
+            return iter(given)
 
         def close(self) -> None: ...
 
-    def broken_open() -> Broken:
-        raise RuntimeError("check failed")
-
-    both = source.OpenVideo(opened.video, opened._timeline, [broken_open, Broken, lambda: opened._decoder])  # type: ignore[list-item]
-    assert [frame.index for frame in both.frames_at([0.0, 0.2])] == [0, 6]
+    opened = reader().open(write_video(tmp_path / "film.mp4", frames=8))
+    wrong = source.OpenVideo(opened.video, opened._timeline, Wrong(), has_one_size=True)
+    with pytest.raises(UnsupportedVideoError, match=rf"film\.mp4: the wrong decoder gives .*{words}") as raised:
+        list(wrong.frames_at([0.0, 0.2]))
+    assert "reader.backend=auto" in raised.value.remedy
+    assert raised.value.status is Status.UNREADABLE_VIDEO
 
 
 def test_errors_without_the_name_get_it_and_settings_stay_settings() -> None:

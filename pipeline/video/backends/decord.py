@@ -4,7 +4,7 @@ Left alone between two reads, decord's reader goes on decoding the packets that 
 (1 GB of 1280x720 in three seconds). So pictures are read a batch at a time, and a seek empties its queues before the
 consumer gets to see them.
 
-Where damage does not make a packet unreadable, decord shows what the codec patched together; PyAV notices it.
+It does not tell where FFmpeg concealed damage: such pictures pass unless the damage shows in the packets themselves.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ _CODECS = frozenset({"h264", "hevc", "vp9"})
 _CONTAINERS = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"})
 _BATCH_BYTES = 64 << 20
 _BATCH_FRAMES = 32
+_REMEDY = "set reader.backend=auto"
 
 
 def decord_objection(scan: Scan) -> str | None:
@@ -51,15 +52,6 @@ def decord_objection(scan: Scan) -> str | None:
     return next((reason for reason, holds in objections.items() if holds), None)
 
 
-def has_decord() -> bool:
-    """Whether decord is installed."""
-    try:
-        import decord  # noqa: F401
-    except (ImportError, OSError):  # its shared library may not fit the machine
-        return False
-    return True
-
-
 class DecordDecoder:
     """One open decord reader."""
 
@@ -69,23 +61,22 @@ class DecordDecoder:
         """``threads`` for decord to decode with; 0 for one a core."""
         objection = decord_objection(scan)
         if objection:
-            raise UnsupportedVideoError(
-                f"decord cannot be trusted with {scan.path}: {objection}",
-                "set reader.backend=auto or reader.backend=pyav",
-            )
-        if not has_decord():
+            raise UnsupportedVideoError(f"decord cannot be trusted with {scan.path}: {objection}", _REMEDY)
+        try:
+            import decord
+        except (ImportError, OSError) as error:  # its shared library may not fit the machine
             raise MissingExtraError(
-                "decord is not installed", "pip install decord (Linux on x86-64), or set reader.backend=pyav"
-            )
-        import decord
-
+                f"decord cannot be used ({str(error).splitlines()[0]})",
+                "pip install decord (Linux on x86-64), or set reader.backend=auto",
+            ) from error
         self._scan = scan
-        decord.logging.set_level(decord.logging.QUIET)  # its failures are told by our own errors
+        decord.logging.set_level(decord.logging.QUIET)  # its failures are reported by our own errors
         try:
             self._reader: Any = decord.VideoReader(str(scan.file), ctx=decord.cpu(0), num_threads=threads)
-        except decord.DECORDError as error:
+        except Exception as error:  # DECORDError, and RuntimeError where it finds no video at all
             raise self._failure(error) from error
         self._check_index()
+        self._check_first_picture()
 
     def close(self) -> None:
         """Free the decoder."""
@@ -100,11 +91,9 @@ class DecordDecoder:
             yield from batch
 
     def _picture(self, index: int) -> npt.NDArray[np.uint8]:
-        import decord
-
         try:
             pixels: npt.NDArray[np.uint8] = self._reader[index].asnumpy()
-        except decord.DECORDError as error:
+        except Exception as error:
             raise self._failure(error) from error
         return pixels
 
@@ -113,11 +102,9 @@ class DecordDecoder:
 
         ``seek_accurate`` does not empty them, and ``seek`` misses other frames than the first where the rate varies.
         """
-        import decord
-
         try:
             self._reader.seek(0)
-        except decord.DECORDError as error:
+        except Exception as error:
             raise self._failure(error) from error
 
     def _check_index(self) -> None:
@@ -127,13 +114,20 @@ class DecordDecoder:
         stamps = np.asarray(self._reader.get_frame_timestamp(range(count)))[:, 0] if count == len(times) else None
         if stamps is None or np.abs(stamps - stamps[0] - times).max() > 2e-3:
             self.close()
+            raise UnsupportedVideoError(f"decord numbers the frames of {self._scan.path} in its own way", _REMEDY)
+
+    def _check_first_picture(self) -> None:
+        """In pictures of fewer than 96 columns it may take the padding of a row for more channels (4 to 48 of them)."""
+        shape = list(self._picture(0).shape)
+        self._rest()
+        if shape != [self._scan.height, self._scan.width, 3]:
+            self.close()
             raise UnsupportedVideoError(
-                f"decord numbers the frames of {self._scan.path} in its own way",
-                "set reader.backend=auto or reader.backend=pyav",
+                f"decord gives {self._scan.path} as pictures of {shape}, not [{self._scan.height}, "
+                f"{self._scan.width}, 3]",
+                _REMEDY,
             )
 
     def _failure(self, error: Exception) -> UnsupportedVideoError:
         reason = str(error).strip().splitlines()[0].rpartition(": ")[2] if str(error).strip() else "no reason given"
-        return UnsupportedVideoError(
-            f"decord fails on {self._scan.path}: {reason}", "set reader.backend=auto or reader.backend=pyav"
-        )
+        return UnsupportedVideoError(f"decord fails on {self._scan.path}: {reason}", _REMEDY)

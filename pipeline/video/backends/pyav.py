@@ -220,8 +220,14 @@ class PyAVDecoder:
         self._open(self._threads, _STRICT)
 
     def _shown(self, frame: Any) -> npt.NDArray[np.uint8]:
-        pixels: npt.NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
-        return self._scan.orientation.show(pixels)
+        return as_shown(frame, self._scan)
+
+
+def as_shown(frame: Any, scan: Scan) -> npt.NDArray[np.uint8]:
+    """RGB ``[scan.height, scan.width, 3]``. Where a stream changes its size, its first size holds, as in players."""
+    width, height = (scan.height, scan.width) if scan.orientation.swaps else (scan.width, scan.height)
+    pixels: npt.NDArray[np.uint8] = frame.to_ndarray(format="rgb24", width=width, height=height)
+    return scan.orientation.show(pixels)
 
 
 class _Picked:

@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import TruncatedVideoError, UnsupportedVideoError
+from pipeline.video.backends.pyav import as_shown
+from pipeline.video.failures import convert
 from pipeline.video.packets import open_container
 from pipeline.video.scan import Scan
 
@@ -42,14 +44,14 @@ class CountingDecoder:
                     if frame.is_corrupt:
                         raise self._damage(index)
                     if count == index:
-                        yield self._scan.orientation.show(frame.to_ndarray(format="rgb24"))
+                        yield as_shown(frame, self._scan)
                         index = next(wanted, None)
             except av.FFmpegError as error:
                 raise self._damage(index) from error
         if index is not None:
             raise UnsupportedVideoError(
                 f"{self._scan.path}: the decoder gives no frame {index}, though the file lists one",
-                "convert it: ffmpeg -i INPUT -c:v libx264 OUTPUT.mp4",
+                convert(self._scan.path),
             )
 
     def _damage(self, index: int | None) -> TruncatedVideoError:

@@ -14,7 +14,7 @@ from pipeline.video.scan import Scan
 
 # Seen failing elsewhere: transport and program streams, AVI with B-frames, edit lists.
 _CONTAINERS = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "flv"})
-_REMEDY = "set reader.backend=auto or reader.backend=pyav"
+_REMEDY = "set reader.backend=auto"
 
 
 def torchcodec_objection(scan: Scan) -> str | None:
