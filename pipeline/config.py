@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import hashlib
 import importlib
-import json
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -20,27 +18,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from pipeline.errors import ConfigError
+from pipeline.identity import configured_run, digest
 
 PACKAGE = Path(__file__).resolve().parent
-NOT_CONTENT = frozenset(
-    {
-        "hydra",
-        "paths",
-        "execution",
-        "plugins",
-        "about",
-        "origin",
-        "device",
-        "feature_store",
-        "probe_store",
-        "digest_store",
-        "response_store",
-        "api_key_env",
-        "timeout",
-        "retries",
-    }
-)
-"""Keys that say where and how fast, not what is computed: they don't name a run folder."""
 
 
 def conf_dir() -> Path:
@@ -53,12 +33,6 @@ def nearest(word: str, valid: Iterable[str]) -> str:
     """``" Did you mean 'x'?"`` for the closest valid word, or nothing."""
     close = difflib.get_close_matches(word, list(valid), n=1, cutoff=0.5)
     return f" Did you mean {close[0]!r}?" if close else ""
-
-
-def digest(content: Any) -> str:
-    """A short name for JSON content: equal content, equal name, whatever the order of keys."""
-    text = json.dumps(content, sort_keys=True, ensure_ascii=False, default=str)
-    return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16).hexdigest()
 
 
 def build(node: DictConfig, key: str, plugins: Sequence[str] = ()) -> Any:
@@ -143,34 +117,60 @@ def _validated(kind: Any, settings: Mapping[str, Any], key: str) -> Any:
         raise ConfigError(f"{place}={first['input']!r}: {first['msg']}", f"set it: {place}=...") from error
 
 
-def content(config: DictConfig) -> dict[str, Any]:
-    """The resolved config without what only says where and how fast it runs."""
-    resolved = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(resolved, dict)
-    kept = _without(resolved, NOT_CONTENT)
-    assert isinstance(kept, dict)
-    return kept
-
-
-def _without(value: Any, names: frozenset[str]) -> Any:
-    if isinstance(value, dict):
-        return {str(name): _without(inner, names) for name, inner in value.items() if name not in names}
-    return value
-
-
 def run_folder(config: DictConfig) -> str:
-    """A folder name that says what is computed: the parts' names and a digest of the whole content."""
+    """A folder name that says what is computed: the names of the parts and a digest of all settings that are content.
+
+    A question set counts by its benchmark, the name of its file and the settings that choose its rows, never by labels.
+    """
     bare = OmegaConf.masked_copy(config, [str(name) for name in config if name != "hydra"])
-    kept = content(bare)
+    settings = OmegaConf.to_container(bare, resolve=True)
+    assert isinstance(settings, dict)
+    verb = str(config.hydra.job.config_name)
     parts = [
-        kept[group].get("name") for group in ("benchmark", "sampler", "answerer") if isinstance(kept.get(group), dict)
+        settings[group].get("name")
+        for group in ("benchmark", "sampler", "answerer")
+        if isinstance(settings.get(group), dict)
     ]
-    selection = kept.get("selection")
+    selection = settings.get("selection")
     if isinstance(selection, dict) and "budget" in selection:
         budget = selection["budget"]
         parts.append("k" + "-".join(str(count) for count in (budget if isinstance(budget, list) else [budget])))
-    verb = config.hydra.job.config_name
-    return "-".join([str(verb), *(str(part) for part in parts if part), digest(kept)[:8]])
+    content = {**configured_run({str(name): part for name, part in settings.items()}), **_question_set(verb, settings)}
+    return "-".join([verb, *(str(part) for part in parts if part), digest(content)[:8]])
+
+
+def _question_set(verb: str, settings: Mapping[Any, Any]) -> dict[str, Any]:
+    """What names the questions of the verbs that have no benchmark, in place of the settings that hold them."""
+    if verb == "answer":
+        # Its folder's name says what was selected; the name of the file itself is always the same.
+        path = local_path(str(settings["selections"]))
+        return {"selections": [path.parent.name, path.name]}
+    if verb == "ask":
+        subtitles = settings["subtitles_file"]
+        return {
+            "video": _video_content(str(settings["video"]), settings["reader"]),
+            "answer": None,
+            "subtitles_file": subtitles and local_path(str(subtitles)).name,
+        }
+    return {}
+
+
+def _video_content(path: str, reader: Mapping[str, Any]) -> str:
+    """The fingerprint of a video, so that a copy of it is the same run; its path where it cannot be read."""
+    from pipeline.errors import VideoError
+    from pipeline.video.remembering import RememberingReader
+
+    try:
+        store = reader["probe_store"]
+        return (
+            RememberingReader(
+                name="", backend="auto", threads=0, image_fps=reader["image_fps"], probe_store=store and Path(store)
+            )
+            .probe(path)
+            .fingerprint
+        )
+    except VideoError:
+        return str(path)
 
 
 def register_resolvers() -> None:

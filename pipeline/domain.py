@@ -26,6 +26,7 @@ class Status(StrEnum):
     INVALID_QUESTION = "invalid_question"
     MISSING_VIDEO = "missing_video"
     UNREADABLE_VIDEO = "unreadable_video"
+    CHANGED_VIDEO = "changed_video"  # the file at the path is not the one that the frames were selected from
     MISSING_SUBTITLES = "missing_subtitles"  # the question names a file of subtitles, and there is none
     UNREADABLE_SUBTITLES = "unreadable_subtitles"
     # of the sampler
@@ -42,6 +43,8 @@ class Status(StrEnum):
     REFUSED = "refused"
     CONTEXT_EXCEEDED = "context_exceeded"  # frames and question do not fit the model's context
     UNREACHABLE = "unreachable"  # the server gave no usable response, however often it was asked
+    # of either stage
+    INVALID_OUTPUT = "invalid_output"  # a sampler, policy or answerer broke its protocol, for instance with a NaN
     # of a model call in either stage
     UNSUPPORTED = "unsupported"  # the question or the shape of its frames is nothing that this model takes
     OUT_OF_MEMORY = "out_of_memory"
@@ -61,6 +64,8 @@ _WORTH_RETRYING = frozenset(
     {
         Status.MISSING_VIDEO,
         Status.UNREADABLE_VIDEO,
+        Status.CHANGED_VIDEO,
+        Status.INVALID_OUTPUT,
         Status.MISSING_SUBTITLES,
         Status.UNREADABLE_SUBTITLES,
         Status.UNREACHABLE,
@@ -94,6 +99,8 @@ class Video:
     height: int
     start: float = 0.0
     """Second of the first frame: 0 for files; a folder of images may begin with ``sec100.png``."""
+    is_even: bool = True
+    """Whether frame i appears at ``start + i / fps``: not so in files of variable rate and folders with gaps."""
 
 
 @dataclass(frozen=True)
@@ -168,6 +175,13 @@ class FrameSource(Protocol):
         """
         ...
 
+    def indices_at(self, seconds: Sequence[float]) -> list[int]:
+        """Native indices, in the whole video, of the frames on screen at ``seconds``. Decodes nothing.
+
+        The last frame that there is stands in for a second that the video does not reach.
+        """
+        ...
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -178,6 +192,8 @@ class Cost:
     output_tokens: int = 0
     dollars: float = 0.0
     """What a server charges, from its prices in the settings; 0 for models on this machine."""
+    more: Mapping[str, float] = field(default_factory=dict)
+    """Other figures by name, such as ``{"visual_tokens": 8192}``. Readers ignore names that they do not know."""
 
 
 @dataclass(frozen=True)
@@ -201,6 +217,9 @@ class Relevance:
     """Candidate frames in seconds, ascending."""
     scores: tuple[float, ...]
     """Parallel to ``times``. GenS: 1..5, and 0 for a frame that was not named; embeddings: cosine."""
+    indices: tuple[int, ...] | None = None
+    """Native frame index of each candidate, parallel to ``times``, counted in the whole video. None where it is not
+    known: a sampler that opens no video, and rows of an earlier version."""
     spread: str | None = None
     """Set by samplers that score nothing: the named uniform variant in which the budget is to be spread."""
     named_above: float | None = 0.0
@@ -237,8 +256,10 @@ class SelectedFrame:
     index: int
     """Native frame index."""
     score: float | None
-    """The sampler's; none where the frame was not chosen for its score."""
+    """The sampler's; None where the frame was not chosen for its score."""
     source: FrameOrigin
+    scale: float | None = None
+    """Factor on each side of the frame before the answerer's own resize; None leaves the size to the answerer."""
 
 
 @dataclass(frozen=True)
@@ -261,7 +282,7 @@ class Answer:
 
     question_id: str
     text: str
-    """The model's output as it came."""
+    """What the model answered, without its thoughts."""
     option: int | None = None
     """The option read from ``text``; none for free-text questions and failures."""
     status: Status = Status.OK
@@ -275,6 +296,8 @@ class Answer:
     finish: str = ""
     """Why the text ended: ``stop``, ``length``, or a server's own word; empty where no text came."""
     cost: Cost = Cost()
+    thought: str = ""
+    """What the model wrote as its thoughts before or beside the answer. No option is read from it."""
 
 
 def option_letter(option: int) -> str:

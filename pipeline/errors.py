@@ -65,6 +65,12 @@ class MissingVideoError(VideoError):
     status = Status.MISSING_VIDEO
 
 
+class ChangedVideoError(VideoError):
+    """The file at the path is not the one that the frames were selected from."""
+
+    status = Status.CHANGED_VIDEO
+
+
 class EmptyVideoError(VideoError):
     """The file has no bytes, or no frame can be decoded from it."""
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from pipeline.answerers.over_limit import OverLimit
 from pipeline.artefacts.rows import SelectionRow
-from pipeline.config import digest
 from pipeline.domain import Answer, Status, Video
 from pipeline.errors import StretchError, SubtitlesError, with_remedy
 from pipeline.subtitles import Listener, Said, SubtitleChoice
+from pipeline.video.fingerprint import file_fingerprint
 from pipeline.video.stretch import holds, stretch
 
 
@@ -40,23 +41,39 @@ def material(row: SelectionRow, listener: Listener) -> Material | Answer:
         return Answer(question.id, "", status=error.status, detail=str(error))
 
 
-def answer_key(row: SelectionRow, given: Material | Answer, choice: SubtitleChoice, answerer: Mapping[str, Any]) -> str:
-    """The name of an answer: everything that decides it, nothing else."""
+def asked_of(
+    row: SelectionRow, given: Material | Answer, choice: SubtitleChoice, over_limit: OverLimit
+) -> dict[str, Any]:
+    """All that the answerer is given for a question, as JSON values for the key of its answer.
+
+    Labels, groups and evidence are no part of it. Scores are, where they decide which frames are left out.
+    """
     question = row.question
-    shown = [(frame.time, frame.index) for frame in row.selection.frames]
+    scored = over_limit is OverLimit.KEEP_BEST
     fingerprint = None if row.video is None else row.video.fingerprint
     content: dict[str, Any] = {
         "video": given.view.fingerprint if isinstance(given, Material) else fingerprint,
-        "frames": shown,
+        "frames": [
+            (frame.time, frame.index, frame.scale, frame.score if scored else None) for frame in row.selection.frames
+        ],
         "question": (question.text, question.options),
-        "answerer": answerer,
     }
     if question.option_images:
-        content["option_images"] = question.option_images
+        content["option_images"] = [_picture_content(path) for path in question.option_images]
     if choice is not SubtitleChoice.NONE:
         lines = given.said.lines if isinstance(given, Material) else ()
         content["subtitles"] = [choice.value, [(line.start, line.end, line.text) for line in lines]]
-    return digest(content)
+    if isinstance(given, Answer):
+        content["failure"] = [given.status.value, given.detail]
+    return content
+
+
+def _picture_content(path: str) -> str:
+    """The picture's own content, so that another picture under its name is another question."""
+    try:
+        return file_fingerprint(Path(path))
+    except OSError:
+        return path
 
 
 def _sees_too_much(view: Video) -> str:

@@ -6,28 +6,33 @@ goes on where it was interrupted. Failures of one question or one video are rows
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from pipeline.answerers import Answerer, AnswerRequest
 from pipeline.answerers.over_limit import OverLimit, best
-from pipeline.artefacts.cache import RelevanceCache, relevance_key
+from pipeline.artefacts.cache import AnswerCache, RelevanceCache
 from pipeline.artefacts.folder import ANSWERS_FILE, RELEVANCE_FILE, SELECTIONS_FILE
 from pipeline.artefacts.journal import Journal
 from pipeline.artefacts.rows import AnswerRow, RelevanceRow, SelectionRow
-from pipeline.config import digest
-from pipeline.domain import Answer, Frame, Question, Relevance, Selection, Video
-from pipeline.errors import StretchError, VideoError
-from pipeline.material import Material, answer_key, material
+from pipeline.domain import Answer, Frame, Question, Relevance, SelectedFrame, Selection, Status, Video
+from pipeline.errors import ChangedVideoError, StretchError, VideoError
+from pipeline.identity import answer_key, digest, identity_of, relevance_key
+from pipeline.material import Material, asked_of, material
 from pipeline.progress import track
 from pipeline.samplers import ChecksQuestions, Sampler
 from pipeline.selection import SelectionPolicy
 from pipeline.selection.native import native_index
 from pipeline.subtitles import Listener, Said, SubtitleChoice
+from pipeline.validation import checked_answer, checked_relevances, checked_selection
 from pipeline.video import Reader
 from pipeline.video.stretch import StretchFrames, by_span, stretch
 
@@ -36,46 +41,56 @@ _DECODED_BYTES = 2**30
 
 
 def sample(
-    questions: Sequence[Question], sampler: Sampler, reader: Reader, cache: RelevanceCache, folder: Path
-) -> list[RelevanceRow]:
+    questions: Sequence[Question],
+    sampler: Sampler,
+    reader: Reader,
+    cache: RelevanceCache,
+    folder: Path,
+) -> Iterator[RelevanceRow]:
     """Stage 1: the relevance of every question, video by video, from the cache where it has been computed before.
 
-    The sampler's model is loaded only if some question of some video is not in the cache. Questions that may see
-    different stretches of a video are scored apart, each over its own stretch.
+    A stream in the order of the videos: no more than the rows of one video are in memory. The sampler's model is loaded
+    only if some question of some video is not in the cache. Questions that may see different stretches of a video are
+    scored apart, each over its own stretch.
 
     Raises:
         InputError: the sampler cannot score these questions, found before anything is scored.
     """
     if isinstance(sampler, ChecksQuestions):
         sampler.check(questions)
-    identity = sampler.identity()
-    rows: dict[str, RelevanceRow] = {}
+    identity = identity_of(sampler)
     videos = _by_video(questions)
-    with Journal(RelevanceRow, folder / RELEVANCE_FILE) as journal, track("sampling", len(questions)) as advance:
-        for path, asked in videos.items():
-            try:
-                video = reader.probe(path)
-            except VideoError as error:
-                found = [_unread(question, sampler, error) for question in asked]
-            else:
-                found = [
-                    row
-                    for same in by_span(asked).values()
-                    for row in _relevances(video, same, identity, sampler, reader, cache)
-                ]
-            for row in found:
-                if journal.find(row.question.id, row.key) != row:
-                    journal.append(row)
-                rows[row.question.id] = row
-            advance(len(asked))
-    return [rows[question.id] for question in questions]
+    with Journal(RelevanceRow, folder / RELEVANCE_FILE) as journal:
+        _tell_outdated(journal)
+        with track("sampling", len(questions)) as advance:
+            for path, same_video in videos.items():
+                try:
+                    video = reader.probe(path)
+                except VideoError as error:
+                    found = [_unread(question, sampler, error) for question in same_video]
+                else:
+                    found = [
+                        row
+                        for same_span in by_span(same_video).values()
+                        for row in _relevances(video, same_span, identity, sampler, reader, cache)
+                    ]
+                for row in found:
+                    journal.keep(row)
+                    yield row
+                advance(len(same_video))
 
 
-def select(relevances: Sequence[RelevanceRow], policy: SelectionPolicy, folder: Path) -> list[SelectionRow]:
-    """Cut a selection from every relevance; cheap enough to be done anew each time."""
-    identity = policy.identity()
+def select(
+    relevances: Iterable[RelevanceRow],
+    policy: SelectionPolicy,
+    reader: Reader,
+    folder: Path,
+) -> list[SelectionRow]:
+    """Cut a selection from every relevance as it comes; cheap enough to be done anew each time."""
+    identity = identity_of(policy)
     rows: list[SelectionRow] = []
     with Journal(SelectionRow, folder / SELECTIONS_FILE) as journal:
+        _tell_outdated(journal)
         for given in relevances:
             if given.video is None:
                 selection = Selection(
@@ -87,11 +102,10 @@ def select(relevances: Sequence[RelevanceRow], policy: SelectionPolicy, folder: 
                     detail=given.relevance.detail,
                 )
             else:
-                selection = _selected(given.relevance, given.question, given.video, policy)
+                selection = _selected(given.relevance, given.question, given.video, policy, reader)
             key = digest({"relevance": given.key, "policy": identity})
             row = SelectionRow(key, given.sampler, given.question, given.video, selection)
-            if journal.find(row.question.id, key) != row:
-                journal.append(row)
+            journal.keep(row)
             rows.append(row)
     return rows
 
@@ -100,14 +114,14 @@ def take(selections: Sequence[SelectionRow], folder: Path) -> None:
     """Copy the selections of another run into this one's folder, which is thereby complete in itself."""
     with Journal(SelectionRow, folder / SELECTIONS_FILE) as journal:
         for row in selections:
-            if journal.find(row.question.id, row.key) != row:
-                journal.append(row)
+            journal.keep(replace(row, schema=SelectionRow.schema))
 
 
 def answer(
     selections: Sequence[SelectionRow],
     answerer: Answerer,
     reader: Reader,
+    cache: AnswerCache,
     over_limit: OverLimit,
     subtitles: SubtitleChoice,
     batch: int,
@@ -115,54 +129,102 @@ def answer(
 ) -> list[AnswerRow]:
     """Stage 2: an answer to every question from its selected frames, ``batch`` questions at a time.
 
-    Beside them stand the lines of subtitles that go with them, where they are asked for.
+    The lines of subtitles that go with the frames are given to the answerer where they are asked for. An answer that
+    this run or, for an answerer that repeats itself, any run has given stands; it is joined with the question as it is
+    now.
     """
-    identity = {**answerer.identity(), "over_limit": over_limit.value}
+    identity = {**identity_of(answerer), "over_limit": over_limit.value}
+    shared = cache if answerer.is_repeatable else None
     done: dict[str, AnswerRow] = {}
-    asked: dict[str, tuple[str, SelectionRow]] = {}
+    waiting: dict[str, tuple[str, SelectionRow]] = {}
     open_ones: list[Material] = []
     listener = Listener(subtitles)
-    with Journal(AnswerRow, folder / ANSWERS_FILE) as journal, track("answering", len(selections)) as advance:
+    with Journal(AnswerRow, folder / ANSWERS_FILE) as journal:
+        _tell_outdated(journal)
+        with track("answering", len(selections)) as advance:
 
-        def finish(given: Answer) -> None:
-            key, row = asked.pop(given.question_id)
-            finished = AnswerRow(key, row.sampler, answerer.name, row.question, given)
-            journal.append(finished)
-            done[given.question_id] = finished
-            advance(1)
-
-        for row in selections:
-            given = material(row, listener)
-            key = answer_key(row, given, subtitles, identity)
-            kept = journal.find(row.question.id, key)
-            if kept is not None and kept.answer.status.is_final:
-                done[row.question.id] = kept
+            def finish(given: Answer) -> None:
+                key, row = waiting.pop(given.question_id)
+                finished = AnswerRow(key, row.sampler, answerer.name, row.question, given)
+                journal.append(finished)
+                if shared is not None:
+                    shared.keep(key, given)
+                done[given.question_id] = finished
                 advance(1)
-                continue
-            asked[row.question.id] = (key, row)
-            if isinstance(given, Answer):
-                finish(given)
-            else:
-                open_ones.append(given)
-        shown = _Shown(open_ones, answerer, reader, over_limit, batch)
-        with closing(answerer.answer(shown.requests(), batch)) as answers:
-            for given in answers:
-                finish(shown.told(given))
-                for failed in shown.failures():
-                    finish(failed)
-        for failed in shown.failures():
-            finish(failed)
+
+            for row in selections:
+                given = material(row, listener)
+                key = answer_key(identity, asked_of(row, given, subtitles, over_limit))
+                kept = journal.find(row.question, key)
+                if kept is not None and kept.answer.status.is_final:
+                    done[row.question.id] = kept
+                    advance(1)
+                    continue
+                waiting[row.question.id] = (key, row)
+                known = shared.find(key, row.question.id) if shared is not None else None
+                if known is not None:
+                    finish(known)
+                elif isinstance(given, Answer):
+                    finish(given)
+                else:
+                    open_ones.append(given)
+            shown = _Shown(open_ones, answerer, reader, over_limit, batch)
+            with closing(answerer.answer(shown.requests(), batch)) as answers:
+                for given in answers:
+                    question = waiting[given.question_id][1].question
+                    finish(shown.told(checked_answer(given, question, answerer.name)))
+                    for failed in shown.failures():
+                        finish(failed)
+            for failed in shown.failures():
+                finish(failed)
     return [done[row.question.id] for row in selections]
 
 
-def _selected(relevance: Relevance, question: Question, video: Video, policy: SelectionPolicy) -> Selection:
+def _tell_outdated(journal: Journal[Any]) -> None:
+    """Rows of an earlier version stay in the file; what they say is computed again and appended."""
+    if journal.outdated:
+        print(
+            f"{journal.path}: {journal.outdated} rows of an earlier version are kept, and their questions are computed "
+            "again",
+            file=sys.stderr,
+        )
+
+
+def _selected(
+    relevance: Relevance, question: Question, video: Video, policy: SelectionPolicy, reader: Reader
+) -> Selection:
     """Cut from what the question may see of the video, with the frame numbers of the whole."""
     view = stretch(video, question.span)
-    selection = policy.select(relevance, view)
-    if view is video:
-        return selection
-    frames = (replace(frame, index=native_index(frame.time, video)) for frame in selection.frames)
+    first = 0 if view is video else native_index(view.start, video)
+    if relevance.indices is not None and first:
+        local = replace(relevance, indices=tuple(index - first for index in relevance.indices))
+    else:
+        local = relevance
+    selection = checked_selection(policy.select(local, view), question, policy.budget, policy.name)
+    frames = [replace(frame, index=frame.index + first) for frame in selection.frames] if first else selection.frames
+    if not video.is_even and relevance.status not in (Status.MISSING_VIDEO, Status.UNREADABLE_VIDEO):
+        frames = _on_the_real_clock(frames, set(relevance.times), view is video, reader.times(video.path))
     return replace(selection, frames=tuple(frames))
+
+
+def _on_the_real_clock(
+    frames: Iterable[SelectedFrame], decoded: Collection[float], whole: bool, times: npt.NDArray[np.float64]
+) -> list[SelectedFrame]:
+    """Moments at which nothing was decoded yet, where frames are not evenly spaced: each real frame once.
+
+    Frames that were spread over the whole video have the index that they are to have; the others a second.
+    """
+    found: dict[int, SelectedFrame] = {}
+    for frame in frames:
+        if frame.time not in decoded:
+            last = len(times) - 1
+            place = frame.index if whole else int(np.searchsorted(times, frame.time + 1e-3, side="right")) - 1
+            place = min(max(place, 0), last)
+            real = replace(frame, index=place, time=float(times[place]))
+        else:
+            real = frame
+        found.setdefault(real.index, real)
+    return [found[index] for index in sorted(found)]
 
 
 def _by_video(questions: Iterable[Question]) -> dict[str, list[Question]]:
@@ -189,12 +251,7 @@ def _relevances(
     known = [cache.find(key, question.id) for key, question in zip(keys, questions, strict=True)]
     missing = [index for index, relevance in enumerate(known) if relevance is None]
     if missing:
-        asked = [questions[index] for index in missing]
-        try:
-            with reader.open(video.path) as frames:
-                scored = sampler.score(view, frames if view is video else StretchFrames(view, frames), asked)
-        except VideoError as error:
-            scored = [_failed(question, error) for question in asked]
+        scored = _scored(video, view, [questions[index] for index in missing], sampler, reader)
         for index, relevance in zip(missing, scored, strict=True):
             cache.keep(keys[index], relevance)
             known[index] = relevance
@@ -203,6 +260,23 @@ def _relevances(
         for key, question, relevance in zip(keys, questions, known, strict=True)
         if relevance is not None
     ]
+
+
+def _scored(
+    video: Video, view: Video, questions: Sequence[Question], sampler: Sampler, reader: Reader
+) -> list[Relevance]:
+    """What the sampler says, checked, each candidate with the native index of its frame."""
+    try:
+        with reader.open(video.path) as frames:
+            given = sampler.score(view, frames if view is video else StretchFrames(view, frames), questions)
+            return [
+                relevance
+                if relevance.indices is not None
+                else replace(relevance, indices=tuple(frames.indices_at(relevance.times)))
+                for relevance in checked_relevances(given, questions, view, sampler.name)
+            ]
+    except VideoError as error:
+        return [_failed(question, error) for question in questions]
 
 
 def _failed(question: Question, error: VideoError) -> Relevance:
@@ -233,9 +307,10 @@ class _Shown:
 
     def requests(self) -> Iterator[AnswerRequest]:
         """One a question, except for those whose frames cannot be read now."""
-        for path, same_video in _rows_by_video(each.row for each in self._materials.values()).items():
+        for (path, fingerprint), same_video in _rows_by_video(each.row for each in self._materials.values()).items():
             for rows in _passes(same_video, self._batch):
                 try:
+                    _check_unchanged(path, fingerprint, self._reader)
                     frames = _frames(path, rows, self._reader)
                 except VideoError as error:
                     for row in rows:
@@ -289,12 +364,22 @@ class _Shown:
         return fits
 
 
-def _rows_by_video(rows: Iterable[SelectionRow]) -> dict[str, list[SelectionRow]]:
-    videos: dict[str, list[SelectionRow]] = {}
+def _rows_by_video(rows: Iterable[SelectionRow]) -> dict[tuple[str, str], list[SelectionRow]]:
+    """By path and fingerprint: a file may have been replaced between two selections."""
+    videos: dict[tuple[str, str], list[SelectionRow]] = {}
     for row in rows:
         assert row.video is not None
-        videos.setdefault(row.video.path, []).append(row)
+        videos.setdefault((row.video.path, row.video.fingerprint), []).append(row)
     return videos
+
+
+def _check_unchanged(path: str, fingerprint: str, reader: Reader) -> None:
+    """Raise where the file at ``path`` is not the one that frames were selected from."""
+    if reader.probe(path).fingerprint != fingerprint:
+        raise ChangedVideoError(
+            f"{path} is not the file that the frames were selected from: its content has changed",
+            "select again with gens sample or gens evaluate, or put the old file back",
+        )
 
 
 def _passes(rows: Sequence[SelectionRow], batch: int) -> Iterator[list[SelectionRow]]:

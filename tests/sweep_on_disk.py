@@ -11,6 +11,7 @@ import av
 import numpy as np
 from PIL import Image, ImageDraw
 
+from pipeline.artefacts.folder import write_questions
 from pipeline.artefacts.journal import Journal
 from pipeline.artefacts.rows import AnswerRow, RelevanceRow, SelectionRow
 from pipeline.domain import (
@@ -207,6 +208,7 @@ def write_run(
         "machine": "Linux x86_64",
     }
     (folder / "run.json").write_text(json.dumps(facts))
+    write_questions(asked, folder)
     with (
         Journal(RelevanceRow, folder / "relevance.jsonl") as relevances,
         Journal(SelectionRow, folder / "selections.jsonl") as selections,

@@ -14,6 +14,7 @@ from tiny import write_qwen2_vl
 
 from pipeline import orchestrator
 from pipeline.answerers.over_limit import OverLimit
+from pipeline.artefacts.cache import AnswerCache
 from pipeline.artefacts.folder import ANSWERS_FILE
 from pipeline.artefacts.journal import read_rows
 from pipeline.artefacts.rows import AnswerRow, SelectionRow
@@ -46,6 +47,10 @@ class Stage:
             for n in range(QUESTIONS)
         ]
 
+    @property
+    def asked(self) -> dict[str, Question]:
+        return {row.question.id: row.question for row in self.rows}
+
     @staticmethod
     def _selection(number: int) -> Selection:
         times = [number + 0.25 * place for place in range(FRAMES)]
@@ -60,7 +65,8 @@ class Stage:
         subtitles: SubtitleChoice = SubtitleChoice.NONE,
     ) -> list[AnswerRow]:
         folder = self.folder / name
-        return orchestrator.answer(self.rows, self.answerer, self.reader, over_limit, subtitles, batch, folder)
+        cache = AnswerCache(folder / "cache")
+        return orchestrator.answer(self.rows, self.answerer, self.reader, cache, over_limit, subtitles, batch, folder)
 
 
 @pytest.fixture
@@ -101,7 +107,7 @@ def test_an_error_of_the_device_loses_no_answer_that_stands(stage: Stage, monkey
         patched.setattr(model.model, "forward", breaks)
         with pytest.raises(RuntimeError, match="device-side assert"):
             stage.answers("broken")
-    kept = read_rows(AnswerRow, stage.folder / "broken" / ANSWERS_FILE)
+    kept = read_rows(AnswerRow, stage.folder / "broken" / ANSWERS_FILE, stage.asked)
     assert [row.question.id for row in kept] == ["q0", "q1", "q2", "q3"]
     assert [row.answer.text for row in stage.answers("broken")] == expected
 
@@ -119,7 +125,7 @@ def test_an_error_in_drawing_loses_no_answer_that_stands(stage: Stage, monkeypat
         patched.setattr(orchestrator, "_frames", breaks)
         with pytest.raises(OSError, match="Stale file handle"):
             stage.answers("broken")
-    assert len(read_rows(AnswerRow, stage.folder / "broken" / ANSWERS_FILE)) == QUESTIONS - 1
+    assert len(read_rows(AnswerRow, stage.folder / "broken" / ANSWERS_FILE, stage.asked)) == QUESTIONS - 1
     assert len(stage.answers("broken")) == QUESTIONS
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from command_line import gens, gens_apart
 from made import write_video
+from rows_on_disk import rows_of
 from tiny import write_llava_onevision, write_qwen2_5_vl, write_qwen2_vl
 
-from pipeline.artefacts.journal import read_rows
 from pipeline.artefacts.rows import AnswerRow, SelectionRow
 
 
@@ -78,11 +78,11 @@ def test_a_selection_file_is_all_that_an_answerer_needs(home: Path, models: Path
     for answerer in (qwen(models), llava(models)):
         answered = gens("answer", "selections=chosen.jsonl", *answerer, cwd=alone)
         assert answered.returncode in (0, 1), answered.stderr
-    chosen = {row.question.id: row for row in read_rows(SelectionRow, selections)}
+    chosen = {row.question.id: row for row in rows_of(SelectionRow, selections)}
     answers = sorted(alone.glob("runs/answer-*/answers.jsonl"))
     assert len(answers) == 2
     for path in answers:
-        rows = read_rows(AnswerRow, path)
+        rows = rows_of(AnswerRow, path)
         assert [row.question.id for row in rows] == ["first", "second", "third"]
         for row in rows:
             assert row.answer.frame_times == tuple(frame.time for frame in chosen[row.question.id].selection.frames)
@@ -116,7 +116,7 @@ def test_ask_prints_the_moments_and_writes_the_page(home: Path, models: Path) ->
     )
     assert asked.returncode in (0, 1), asked.stderr
     folder = only(list(home.glob("runs/ask-*")))
-    row = read_rows(AnswerRow, folder / "answers.jsonl")[0]
+    row = rows_of(AnswerRow, folder / "answers.jsonl")[0]
     assert row.question.text == "what is it, then?"
     for time in row.answer.frame_times:
         assert f"({time:.2f} s)" in asked.stdout
@@ -127,7 +127,7 @@ def test_a_video_shorter_than_a_second_has_one_moment(home: Path, models: Path) 
     write_video(home / "blink.mp4", seconds=1, fps=2, drop=1)
     asked = gens("ask", "video=blink.mp4", "question=what?", *sampler(models), *qwen(models), cwd=home)
     assert asked.returncode in (0, 1), asked.stderr
-    row = read_rows(AnswerRow, only(list(home.glob("runs/ask-*/answers.jsonl"))))[0]
+    row = rows_of(AnswerRow, only(list(home.glob("runs/ask-*/answers.jsonl"))))[0]
     assert row.answer.frame_times == (0.0,)
 
 

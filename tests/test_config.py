@@ -7,7 +7,7 @@ import pytest
 from omegaconf import OmegaConf
 from pydantic import InstanceOf
 
-from pipeline.config import build, content, digest
+from pipeline.config import build
 from pipeline.errors import ConfigError
 
 
@@ -88,13 +88,3 @@ def test_a_wrong_setting_names_the_key_and_the_way_out(changes: dict[str, object
 def test_classes_of_undeclared_packages_are_not_made() -> None:
     with pytest.raises(ConfigError, match=r"plugins=\["):
         build(OmegaConf.create(GOOD), "sampler")
-
-
-def test_content_leaves_out_where_and_how_fast() -> None:
-    one = OmegaConf.create(
-        {"paths": {"runs": "a"}, "sampler": {"name": "x", "about": 1, "checkpoint": {"device": "cpu"}}}
-    )
-    two = OmegaConf.create(
-        {"sampler": {"name": "x", "checkpoint": {"device": "cuda"}}, "execution": {"answer_batch": 2}}
-    )
-    assert digest(content(one)) == digest(content(two))

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from hydra import compose, initialize_config_dir
 from made import write_video
+from rows_on_disk import rows_of
 from tiny import write_qwen2_vl
 
 from pipeline.answerers.over_limit import OverLimit
-from pipeline.artefacts.cache import RelevanceCache
+from pipeline.artefacts.cache import AnswerCache, RelevanceCache
 from pipeline.artefacts.folder import ANSWERS_FILE
-from pipeline.artefacts.journal import read_rows
 from pipeline.artefacts.rows import AnswerRow, SelectionRow
 from pipeline.config import build, conf_dir, register_resolvers
 from pipeline.domain import Question, Span, Status, Subtitles
@@ -62,11 +62,12 @@ class Run:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             node = compose("evaluate", [f"sampler={sampler}"]).sampler
         relevances = sample(questions, build(node, "sampler"), self.reader, self.cache, self.folder)
-        return select(relevances, build(self.config.selection, "selection"), self.folder)
+        return select(relevances, build(self.config.selection, "selection"), self.reader, self.folder)
 
     def answer(self, rows: list[SelectionRow], choice: SubtitleChoice, **settings: Any) -> list[AnswerRow]:
         answerer = replace(build(self.config.answerer, "answerer"), **settings)
-        return answer(rows, answerer, self.reader, OverLimit.REFUSE, choice, 2, self.folder)
+        cache = AnswerCache(self.folder / "cache")
+        return answer(rows, answerer, self.reader, cache, OverLimit.REFUSE, choice, 2, self.folder)
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +118,7 @@ def test_a_file_that_is_missing_or_damaged_is_a_status_until_it_is_mended(run: R
     statuses = [row.answer.status for row in run.answer(rows, FULL)]
     assert statuses[:2] == [Status.MISSING_SUBTITLES, Status.UNREADABLE_SUBTITLES]
     assert statuses[2] not in (Status.MISSING_SUBTITLES, Status.UNREADABLE_SUBTITLES)
-    recorded = {row.question.id: row.answer for row in read_rows(AnswerRow, run.folder / ANSWERS_FILE)}
+    recorded = {row.question.id: row.answer for row in rows_of(AnswerRow, run.folder / ANSWERS_FILE)}
     assert "bad.srt: line 2: 'soon' is no time" in recorded["damaged"].detail
     assert "subtitles=none" in recorded["missing"].detail
     for name in ("later.srt", "bad.srt"):

@@ -18,7 +18,7 @@ from made import write_video
 from tiny import write_qwen2_5_vl, write_qwen2_vl
 
 from pipeline.answerers.over_limit import OverLimit
-from pipeline.artefacts.cache import RelevanceCache
+from pipeline.artefacts.cache import AnswerCache, RelevanceCache
 from pipeline.artefacts.folder import ANSWERS_FILE, RELEVANCE_FILE, SELECTIONS_FILE
 from pipeline.artefacts.journal import read_rows
 from pipeline.artefacts.rows import AnswerRow, RelevanceRow, SelectionRow
@@ -83,6 +83,7 @@ class Parts:
             self.config = compose("evaluate", overrides)
         self.reader = build(self.config.reader, "reader")
         self.cache = RelevanceCache(folder / "cache")
+        self.answers = AnswerCache(folder / "cache")
         self.folder = folder / "run"
 
     def sample(self, questions: list[Question], **changes: object) -> list[RelevanceRow]:
@@ -91,17 +92,18 @@ class Parts:
             from omegaconf import OmegaConf
 
             OmegaConf.update(node, key.replace("__", "."), value)
-        return sample(questions, build(node, "sampler"), self.reader, self.cache, self.folder)
+        return list(sample(questions, build(node, "sampler"), self.reader, self.cache, self.folder))
 
     def select(self, rows: list[RelevanceRow], budget: int = 4) -> list[SelectionRow]:
         node = self.config.selection.copy()
         node.budget = budget
-        return select(rows, build(node, "selection"), self.folder)
+        return select(rows, build(node, "selection"), self.reader, self.folder)
 
     def answer(
         self, rows: list[SelectionRow], batch: int = 2, over_limit: OverLimit = OverLimit.REFUSE
     ) -> list[AnswerRow]:
-        return answer(rows, build(self.config.answerer, "answerer"), self.reader, over_limit, NONE, batch, self.folder)
+        answerer = build(self.config.answerer, "answerer")
+        return answer(rows, answerer, self.reader, self.answers, over_limit, NONE, batch, self.folder)
 
 
 @pytest.fixture
@@ -117,6 +119,10 @@ def questions_of(videos: Path) -> list[Question]:
     ]
 
 
+def by_id(questions: list[Question]) -> dict[str, Question]:
+    return {question.id: question for question in questions}
+
+
 def test_frames_and_question_go_from_the_first_stage_to_the_second(parts: Parts, videos: Path) -> None:
     questions = questions_of(videos)
     relevances = parts.sample(questions)
@@ -127,13 +133,12 @@ def test_frames_and_question_go_from_the_first_stage_to_the_second(parts: Parts,
         assert answered.answer.frame_times == tuple(frame.time for frame in selected.selection.frames)
         assert len(answered.answer.frame_times) == 4
         assert answered.answer.text or answered.answer.status is Status.EMPTY_ANSWER
-    assert {row.question.id: row for row in read_rows(RelevanceRow, parts.folder / RELEVANCE_FILE)} == {
-        row.question.id: row for row in relevances
-    }
-    assert {row.question.id for row in read_rows(SelectionRow, parts.folder / SELECTIONS_FILE)} == {
+    kept = read_rows(RelevanceRow, parts.folder / RELEVANCE_FILE, by_id(questions))
+    assert {row.question.id: row for row in kept} == {row.question.id: row for row in relevances}
+    assert {row.question.id for row in read_rows(SelectionRow, parts.folder / SELECTIONS_FILE, by_id(questions))} == {
         q.id for q in questions
     }
-    assert {row.question.id: row for row in read_rows(AnswerRow, parts.folder / ANSWERS_FILE)} == {
+    assert {row.question.id: row for row in read_rows(AnswerRow, parts.folder / ANSWERS_FILE, by_id(questions))} == {
         row.question.id: row for row in answers
     }
 
@@ -298,6 +303,6 @@ def test_more_frames_than_fit_are_refused_or_cut_by_the_rule(parts: Parts, video
         assert answer.left_out
         assert sorted((*answer.frame_times, *answer.left_out)) == times[row.question.id]
         assert min(scored[time] for time in answer.frame_times) >= max(scored[time] for time in answer.left_out)
-    resumed = read_rows(AnswerRow, parts.folder / ANSWERS_FILE)
+    resumed = read_rows(AnswerRow, parts.folder / ANSWERS_FILE, by_id(questions_of(videos)))
     assert {row.answer.status for row in parts.answer(selections)} == {Status.CONTEXT_EXCEEDED}
-    assert len(read_rows(AnswerRow, parts.folder / ANSWERS_FILE)) <= len(resumed)
+    assert len(read_rows(AnswerRow, parts.folder / ANSWERS_FILE, by_id(questions_of(videos)))) <= len(resumed)

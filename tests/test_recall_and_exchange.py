@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from command_line import gens
 from made import write_video
+from rows_on_disk import rows_of
 
-from pipeline.artefacts.journal import read_rows
 from pipeline.artefacts.rows import RelevanceRow, SelectionRow
 
 ANNOTATIONS = "GENS_LONGVIDEOBENCH"
@@ -180,7 +180,7 @@ def test_a_foreign_file_runs_as_a_sampler_and_goes_out_again(clips: Path) -> Non
     sampled = gens("sample", *MINE, "sampler=file", "sampler.path=rag.jsonl", cwd=clips)
     assert sampled.returncode == 0, sampled.stderr
     (selections,) = clips.glob("runs/sample-jsonl-file-*/selections.jsonl")
-    chosen = {row.question.id: row.selection.frames for row in read_rows(SelectionRow, selections)}
+    chosen = {row.question.id: row.selection.frames for row in rows_of(SelectionRow, selections)}
     assert [(frame.time, frame.index, frame.score) for frame in chosen["second"]] == [(2, 8, 4), (10, 40, 5)]
     assert [frame.time for frame in chosen["first"]] == [7]
 
@@ -192,7 +192,7 @@ def test_a_foreign_file_runs_as_a_sampler_and_goes_out_again(clips: Path) -> Non
     back = gens("sample", *MINE, "sampler=file", f"sampler.path={again}", "paths.runs=back", cwd=clips)
     assert back.returncode == 0, back.stderr
     (returned,) = clips.glob("back/*/selections.jsonl")
-    assert {row.question.id: row.selection.frames for row in read_rows(SelectionRow, returned)} == chosen
+    assert {row.question.id: row.selection.frames for row in rows_of(SelectionRow, returned)} == chosen
 
     measured = gens("recall", *MINE, f"selections=[{selections}]", "selection.budget=4", "tolerances=[1]", cwd=clips)
     assert measured.returncode == 0, measured.stderr
@@ -241,7 +241,7 @@ def test_a_question_without_evidence_is_a_failure_of_the_oracle_and_of_the_expor
     assert sampled.returncode == 1
     assert "1 no_evidence" in sampled.stderr
     (relevance,) = clips.glob("runs/sample-*/relevance.jsonl")
-    assert [row.relevance.status.value for row in read_rows(RelevanceRow, relevance)] == ["ok", "ok", "no_evidence"]
+    assert [row.relevance.status.value for row in rows_of(RelevanceRow, relevance)] == ["ok", "ok", "no_evidence"]
     exported = gens("export", f"selections={relevance.parent}/selections.jsonl", "form=seconds", cwd=clips)
     assert exported.returncode == 1
     assert "1 no_evidence" in exported.stderr

@@ -54,6 +54,11 @@ class Answerer(Protocol):
         """All that decides the answers, as JSON values; what only decides speed stays out."""
         ...
 
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether the same request always has the same answer, so that answers may be shared by all runs."""
+        ...
+
     def capacity(self, request: AnswerRequest) -> int:
         """How many of the request's frames go with its question: all of them, unless a limit is in the way.
 

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 from pipeline.answerers import AnswererLimits
 from pipeline.answerers.aria_reader import AriaReader, frame_tokens
 from pipeline.answerers.labels import FrameLabels
 from pipeline.answerers.local import LocalAnswerer, LocalModel
 from pipeline.answerers.prompts import AnswerPrompt
+from pipeline.identity import Label
 from pipeline.models.aria_native import load_native, shape
-from pipeline.models.checkpoint import Checkpoint, fingerprint
+from pipeline.models.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True)
 class Aria(LocalAnswerer[AriaReader]):
     """Answers from frames with ``rhymes-ai/Aria`` or ``Aria-Chat``: each an image of 128 tokens on 490 x 490 pixels."""
 
-    name: str
+    kind: ClassVar[str] = "aria"
+
+    name: Label[str]
     checkpoint: Checkpoint
     images: FrameLabels
     prompt: AnswerPrompt
@@ -40,16 +43,13 @@ class Aria(LocalAnswerer[AriaReader]):
         )
 
     def identity(self) -> Mapping[str, Any]:
-        """All that decides the answers; says what a checkpoint of another model is."""
+        """The checkpoint's content and every other setting that decides the answers.
+
+        Raises:
+            CheckpointError: the checkpoint is of another model; the error names it.
+        """
         shape(self.checkpoint)
-        return {
-            "answerer": "aria",
-            "checkpoint": fingerprint(self.checkpoint),
-            "dtype": self.checkpoint.dtype,
-            "images": asdict(self.images),
-            "prompt": asdict(self.prompt),
-            "max_new_tokens": self.max_new_tokens,
-        }
+        return super().identity()
 
     @cached_property
     def _local(self) -> LocalModel[AriaReader]:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 from pipeline.answerers import AnswererLimits
 from pipeline.answerers.internvl_forms import FrameLines
 from pipeline.answerers.internvl_reader import AROUND, InternVLReader
 from pipeline.answerers.local import LocalAnswerer, LocalModel
 from pipeline.answerers.prompts import AnswerPrompt
-from pipeline.models.checkpoint import Checkpoint, fingerprint
+from pipeline.identity import Label
+from pipeline.models.checkpoint import Checkpoint
 from pipeline.models.internvl_family import load_internvl, shape
 
 
@@ -20,7 +21,9 @@ from pipeline.models.internvl_family import load_internvl, shape
 class InternVL(LocalAnswerer[InternVLReader]):
     """Answers from frames with an ``OpenGVLab/InternVL3-*-hf`` checkpoint, each a line with an image of 256 tokens."""
 
-    name: str
+    kind: ClassVar[str] = "internvl"
+
+    name: Label[str]
     checkpoint: Checkpoint
     images: FrameLines
     prompt: AnswerPrompt
@@ -42,17 +45,13 @@ class InternVL(LocalAnswerer[InternVLReader]):
         )
 
     def identity(self) -> Mapping[str, Any]:
-        """All that decides the answers; says what a checkpoint of another model is."""
+        """The checkpoint's content and every other setting that decides the answers.
+
+        Raises:
+            CheckpointError: the checkpoint is of another model; the error names it.
+        """
         shape(self.checkpoint)
-        return {
-            "answerer": "internvl",
-            "checkpoint": fingerprint(self.checkpoint),
-            "dtype": self.checkpoint.dtype,
-            "images": asdict(self.images),
-            "prompt": asdict(self.prompt),
-            "system": self.system,
-            "max_new_tokens": self.max_new_tokens,
-        }
+        return super().identity()
 
     @cached_property
     def _local(self) -> LocalModel[InternVLReader]:

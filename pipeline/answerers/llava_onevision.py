@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pipeline.answerers import AnswererLimits, AnswerRequest
 from pipeline.answerers.labels import FrameLabels
@@ -14,9 +14,9 @@ from pipeline.answerers.llava_onevision_reader import LlavaReader
 from pipeline.answerers.local import LocalAnswerer, LocalModel
 from pipeline.answerers.prompts import AnswerPrompt
 from pipeline.answerers.time_instruction import TimeSentence
-from pipeline.models.checkpoint import Checkpoint, fingerprint
+from pipeline.identity import Label
+from pipeline.models.checkpoint import Checkpoint
 from pipeline.models.llava_onevision_family import (
-    LLAVA_ONEVISION,
     Tower,
     context_tokens,
     load_llava_onevision,
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 class LlavaOnevision(LocalAnswerer[LlavaReader]):
     """Answers from frames with a ``llava-hf/llava-onevision-qwen2-*-ov-hf`` checkpoint, or one like it."""
 
-    name: str
+    kind: ClassVar[str] = "llava_onevision"
+
+    name: Label[str]
     checkpoint: Checkpoint
     form: Literal["images", "video"]
     """``images``: each frame with its second before it; ``video``: a quarter of the tokens, and a sentence with all."""
@@ -56,17 +58,13 @@ class LlavaOnevision(LocalAnswerer[LlavaReader]):
         )
 
     def identity(self) -> Mapping[str, Any]:
-        """All that decides the answers; says what a checkpoint of another model is."""
+        """The checkpoint's content and every other setting that decides the answers.
+
+        Raises:
+            CheckpointError: the checkpoint is of another model; the error names it.
+        """
         _ = self._tower
-        return {
-            "answerer": LLAVA_ONEVISION,
-            "checkpoint": fingerprint(self.checkpoint),
-            "dtype": self.checkpoint.dtype,
-            "form": self.form,
-            self.form: asdict(self.images) if self.form == "images" else {"time_instruction": self.time_instruction},
-            "prompt": asdict(self.prompt),
-            "max_new_tokens": self.max_new_tokens,
-        }
+        return super().identity()
 
     def check_subtitles(self) -> None:
         """See :class:`pipeline.answerers.ChecksSubtitles`."""

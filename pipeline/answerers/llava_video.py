@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pipeline.answerers import AnswererLimits, AnswerRequest
 from pipeline.answerers.llava_video_forms import VideoForm
@@ -13,7 +13,8 @@ from pipeline.answerers.llava_video_reader import LlavaVideoReader
 from pipeline.answerers.local import LocalAnswerer, LocalModel
 from pipeline.answerers.prompts import AnswerPrompt
 from pipeline.answerers.time_instruction import TimeInstruction, TimeSentence
-from pipeline.models.checkpoint import Checkpoint, fingerprint
+from pipeline.identity import Label
+from pipeline.models.checkpoint import Checkpoint
 from pipeline.models.llava_video_config import (
     Pooling,
     context_tokens,
@@ -34,7 +35,9 @@ class LlavaVideo(LocalAnswerer[LlavaVideoReader]):
     ``lmms-lab/llava-onevision-qwen2-*`` is one: the same files, and one newline token at the end of a video.
     """
 
-    name: str
+    kind: ClassVar[str] = "llava_video"
+
+    name: Label[str]
     checkpoint: Checkpoint
     pooling: Literal["checkpoint", "bilinear", "average"]
     """Of a frame's 27 x 27 patches: as its config says, to 14 x 14, or to 13 x 13 (lmms-eval's default)."""
@@ -55,18 +58,6 @@ class LlavaVideo(LocalAnswerer[LlavaVideoReader]):
             max_frames=None,
             time_told=self._form.time_told(),
         )
-
-    def identity(self) -> Mapping[str, Any]:
-        """All that decides the answers."""
-        return {
-            "answerer": "llava_video",
-            "checkpoint": fingerprint(self.checkpoint),
-            "dtype": self.checkpoint.dtype,
-            "pooling": self._pooling,
-            "time_instruction": self.time_instruction,
-            "prompt": asdict(self.prompt),
-            "max_new_tokens": self.max_new_tokens,
-        }
 
     def check_subtitles(self) -> None:
         """See :class:`pipeline.answerers.ChecksSubtitles`."""

@@ -22,6 +22,7 @@ from pipeline.answerers.options import conclude
 from pipeline.answerers.prompts import AnswerPrompt, Words, question_fault
 from pipeline.domain import Answer, Cost, Frame, Question, Status
 from pipeline.errors import ConfigError, FramesError, OutOfMemoryError, with_remedy
+from pipeline.identity import Identified
 
 if TYPE_CHECKING:
     from pipeline.inference.greedy import Generated
@@ -325,8 +326,13 @@ class LocalModel(Generic[SomeReader]):
         )
 
 
-class LocalAnswerer(ABC, Generic[SomeReader]):
+class LocalAnswerer(Identified, ABC, Generic[SomeReader]):
     """The part of an answerer that all models on this machine share; a family adds its settings and limits."""
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Decoding is greedy."""
+        return True
 
     @property
     @abstractmethod

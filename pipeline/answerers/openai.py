@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pipeline.answerers import AnswererLimits, AnswerRequest
 from pipeline.answerers.labels import FrameLabels
@@ -24,9 +24,9 @@ from pipeline.answerers.openai_server import Endpoint, Server
 from pipeline.answerers.openai_threads import each
 from pipeline.answerers.options import conclude
 from pipeline.answerers.prompts import AnswerPrompt, Words, question_fault
-from pipeline.config import digest
 from pipeline.domain import Answer, Cost, Frame, Question, Status, option_letter
 from pipeline.errors import ConfigError, FramesError, InputError, with_remedy
+from pipeline.identity import Identified, Label, Place, Speed, digest
 from pipeline.paths import local_path
 
 _MILLION = 1_000_000
@@ -63,15 +63,17 @@ class Prices:
 
 
 @dataclass(frozen=True)
-class OpenAICompatible:
+class OpenAICompatible(Identified):
     """Asks a server over HTTP. ``execution.answer_batch`` is the number of requests under way at once."""
 
-    name: str
+    kind: ClassVar[str] = "openai"
+
+    name: Label[str]
     base_url: str
     """Of the API, mostly ending in ``/v1``."""
     model: str
     """As the server calls it."""
-    api_key_env: str | None
+    api_key_env: Place[str | None]
     """Name of the environment variable that holds the key; none for a server without keys."""
     form: Literal["images", "video"]
     """``images``: a label before each. ``video``: vLLM's video of frames that are sampled already."""
@@ -99,14 +101,14 @@ class OpenAICompatible:
     """What the server's model takes, for the limits that are told; the server itself judges each request."""
     tokens_per_frame: int
     """The same."""
-    timeout: float
+    timeout: Speed[float]
     """Seconds for one answer."""
-    retries: int
+    retries: Speed[int]
     """How often the client asks again."""
-    give_up_after: float | None
+    give_up_after: Speed[float | None]
     """Seconds without any response, over three questions or more, after which the rest are not sent; none: all are."""
-    prices: Prices
-    response_store: Path | None
+    prices: Label[Prices]
+    response_store: Place[Path | None]
     """Folder where replies are kept from run to run; none: every request is made."""
 
     def __post_init__(self) -> None:
@@ -138,29 +140,19 @@ class OpenAICompatible:
             time_told=self._form.time_told(),
         )
 
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether replies are kept: then a request has one reply."""
+        return self.response_store is not None
+
     def identity(self) -> Mapping[str, Any]:
-        """All that decides the answers, and nothing secret.
+        """All that decides the answers, and nothing secret: of the URL the host alone.
 
         Raises:
             MissingExtraError, ConfigError: no request could be made; known here before stage 1 has run for hours.
         """
         self._server.check()
-        return {
-            "answerer": "openai",
-            "host": self._endpoint.host,
-            "model": self.model,
-            "form": self.form,
-            "images": asdict(self.images) if self.form == "images" else None,
-            "frame": asdict(self.frame),
-            "prompt": asdict(self.prompt),
-            "system": self.system,
-            "temperature": self.temperature,
-            "seed": self.seed,
-            "max_new_tokens": self.max_new_tokens,
-            "extra_body": dict(self.extra_body),
-            "max_frames": self.max_frames,
-            "max_request_mb": self.max_request_mb,
-        }
+        return {**super().identity(), "base_url": self._endpoint.host}
 
     def check_subtitles(self) -> None:
         """See :class:`pipeline.answerers.ChecksSubtitles`."""

@@ -10,6 +10,7 @@ from typing import Literal
 from pipeline.answerers import AnswerRequest
 from pipeline.domain import OPTION_LETTERS, Frame, Question, SubtitleLine, option_letter
 from pipeline.errors import ConfigError, with_remedy
+from pipeline.identity import Label
 from pipeline.option_labels import without_labels
 
 _SLOT = re.compile(r"\{([a-z_]+)\}")
@@ -97,7 +98,7 @@ class AnswerPrompt:
     braces in a question or an option stay as they are, and a template may hold other braces (a JSON example, say).
     """
 
-    name: str
+    name: Label[str]
     system: str | None
     """The system turn of a question with options; none: the answerer's own."""
     multiple_choice: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -13,7 +13,8 @@ from pipeline.answerers.local import LocalAnswerer, LocalModel
 from pipeline.answerers.prompts import AnswerPrompt
 from pipeline.answerers.qwen_forms import ImagesForm, QwenForm, VideoForm
 from pipeline.answerers.qwen_reader import QwenReader
-from pipeline.models.checkpoint import Checkpoint, fingerprint
+from pipeline.identity import Label
+from pipeline.models.checkpoint import Checkpoint
 from pipeline.models.qwen_family import context_tokens, family, load_qwen
 from pipeline.models.qwen_pixels import FrameScale
 
@@ -30,7 +31,7 @@ class QwenVL(LocalAnswerer[QwenReader]):
     kind: ClassVar[str] = "qwen_vl"
     """Part of the identity."""
 
-    name: str
+    name: Label[str]
     checkpoint: Checkpoint
     form: Literal["images", "video"]
     """Which of the two below is used."""
@@ -65,23 +66,13 @@ class QwenVL(LocalAnswerer[QwenReader]):
         return self._scale.tokens(height, width) + self._form.text_tokens()
 
     def identity(self) -> Mapping[str, Any]:
-        """The checkpoint's content, and every setting that reaches the model's inputs.
+        """The checkpoint's content and every other setting that decides the answers.
 
         Raises:
-            CheckpointError: it is another model, and which.
+            CheckpointError: the checkpoint is of another model; the error names it.
         """
         self._family()
-        return {
-            "answerer": self.kind,
-            "checkpoint": fingerprint(self.checkpoint),
-            "dtype": self.checkpoint.dtype,
-            "form": self.form,
-            self.form: asdict(self.images if self.form == "images" else self.video),
-            "scale": asdict(self._scale),
-            "prompt": asdict(self.prompt),
-            "system": self.system,
-            "max_new_tokens": self.max_new_tokens,
-        }
+        return super().identity()
 
     def check_subtitles(self) -> None:
         """See :class:`pipeline.answerers.ChecksSubtitles`."""

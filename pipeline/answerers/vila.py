@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pipeline.answerers import AnswererLimits
 from pipeline.answerers.labels import FrameLabels
 from pipeline.answerers.local import LocalAnswerer, LocalModel
 from pipeline.answerers.prompts import AnswerPrompt
 from pipeline.answerers.vila_reader import VilaForm, VilaReader
-from pipeline.models.checkpoint import Checkpoint, fingerprint
+from pipeline.identity import Label
+from pipeline.models.checkpoint import Checkpoint
 from pipeline.models.vila_config import VilaConfig, read_config
 from pipeline.models.vila_conversations import ConversationName
 
@@ -27,7 +28,9 @@ class Vila(LocalAnswerer[VilaReader]):
     prompts without a word; here such a question is refused and its status says how many frames fit.
     """
 
-    name: str
+    kind: ClassVar[str] = "vila"
+
+    name: Label[str]
     checkpoint: Checkpoint
     form: Literal["images", "video"]
     """``images``: each frame with its second before it; ``video``: frames alone, each in a line, as the authors do."""
@@ -53,18 +56,13 @@ class Vila(LocalAnswerer[VilaReader]):
         )
 
     def identity(self) -> Mapping[str, Any]:
-        """All that decides the answers; says what a checkpoint of another model is."""
+        """The checkpoint's content and every other setting that decides the answers.
+
+        Raises:
+            CheckpointError: the checkpoint is of another model; the error names it.
+        """
         _ = self._config
-        return {
-            "answerer": "vila",
-            "checkpoint": fingerprint(self.checkpoint),
-            "dtype": self.checkpoint.dtype,
-            "form": self.form,
-            self.form: asdict(self._form.labels),
-            "conversation": self.conversation,
-            "prompt": asdict(self.prompt),
-            "max_new_tokens": self.max_new_tokens,
-        }
+        return super().identity()
 
     @property
     def _form(self) -> VilaForm:

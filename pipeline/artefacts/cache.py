@@ -1,37 +1,31 @@
-"""The relevance cache: a score is computed once, whatever answerers and budgets come after it.
+"""What is computed once, whatever runs come after it: relevances and answers by the digest of all that decides them.
 
-One file a (video content, query, sampler identity), named by their digest.
+The relevance cache serves every answerer and budget; the answer cache every run that shows the same frames with the
+same question to the same model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline.artefacts.store import ContentStore
-from pipeline.config import digest
-from pipeline.domain import Relevance
+from pipeline.domain import Answer, Relevance
 
 _RELEVANCE = TypeAdapter(Relevance)
-
-
-def relevance_key(fingerprint: str, query: str, sampler_identity: Mapping[str, Any]) -> str:
-    """The name of a relevance: everything that decides it, nothing else."""
-    return digest({"video": fingerprint, "query": query, "sampler": dict(sampler_identity)})
+_ANSWER = TypeAdapter(Answer)
 
 
 class RelevanceCache:
-    """A folder of relevances by key."""
+    """A folder of relevances by key (:func:`pipeline.identity.relevance_key`)."""
 
     def __init__(self, folder: Path) -> None:
         self._store = ContentStore(folder / "relevance", ".json")
 
     def find(self, key: str, question_id: str) -> Relevance | None:
-        """The relevance of this key, as that of ``question_id``; none if it has not been computed.
+        """The relevance of this key, as that of ``question_id``; None if it has not been computed.
 
         Raises:
             StorageError: the folder cannot be read.
@@ -42,7 +36,7 @@ class RelevanceCache:
         try:
             return replace(_RELEVANCE.validate_json(content), question_id=question_id)
         except ValidationError:
-            return None  # written by another version of the schema: computed afresh and overwritten
+            return None  # damaged, or written by another version of the schema: computed again and overwritten
 
     def keep(self, key: str, relevance: Relevance) -> None:
         """Store a relevance that would come out the same again; others are left to the next run.
@@ -60,3 +54,33 @@ class RelevanceCache:
             StorageError: the folder cannot be written.
         """
         self._store.check_writable()
+
+
+class AnswerCache:
+    """A folder of answers by key (:func:`pipeline.identity.answer_key`), for answerers that repeat themselves."""
+
+    def __init__(self, folder: Path) -> None:
+        self._store = ContentStore(folder / "answers", ".json")
+
+    def find(self, key: str, question_id: str) -> Answer | None:
+        """The answer of this key, as that of ``question_id``; None if it has not been given.
+
+        Raises:
+            StorageError: the folder cannot be read.
+        """
+        content = self._store.find(key)
+        if content is None:
+            return None
+        try:
+            return replace(_ANSWER.validate_json(content), question_id=question_id)
+        except ValidationError:
+            return None  # as for relevances
+
+    def keep(self, key: str, answer: Answer) -> None:
+        """Store an answer that would come out the same again.
+
+        Raises:
+            StorageError: the folder cannot be written.
+        """
+        if answer.status.is_final:
+            self._store.keep(key, _ANSWER.dump_json(answer))

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.artefacts.journal import read_rows
-from pipeline.artefacts.rows import QuestionRow, to_line
+from pipeline.artefacts.rows import QuestionRow, SelectionRow, is_same_question, to_line
 from pipeline.domain import Question
+from pipeline.errors import InputError
 
 QUESTIONS_FILE = "questions.jsonl"
 RELEVANCE_FILE = "relevance.jsonl"
@@ -22,13 +23,62 @@ REPORT_FILE = "report.html"
 
 
 def write_questions(questions: Sequence[Question], folder: Path) -> None:
-    """Write down what the run is asked, so that an unfinished run is counted over all of it."""
+    """Add to what the run has been asked, so that an unfinished run is counted over all of it.
+
+    A question that is there already takes the labels, groups and evidence that it has now.
+
+    Raises:
+        InputError: the id of a question stands for another text or other options in this folder.
+    """
+    asked = {question.id: question for question in read_questions(folder)}
+    for question in questions:
+        known = asked.get(question.id, question)
+        if not is_same_question(known, question):
+            raise InputError(
+                f"the question {question.id!r} is {known.text!r} with the options {known.options} in {folder}, and "
+                f"now {question.text!r} with the options {question.options}",
+                "give the new question an id of its own, or start a run elsewhere: paths.runs=...",
+            )
+        asked[question.id] = question
     temporary = folder / f".{QUESTIONS_FILE}.part"
-    temporary.write_bytes(b"".join(to_line(QuestionRow(question)) for question in questions))
+    temporary.write_bytes(b"".join(to_line(QuestionRow(question)) for question in asked.values()))
     os.replace(temporary, folder / QUESTIONS_FILE)
 
 
 def read_questions(folder: Path) -> tuple[Question, ...]:
     """The questions of a run; empty where it was interrupted before it knew them."""
     path = folder / QUESTIONS_FILE
-    return tuple(row.question for row in read_rows(QuestionRow, path)) if path.is_file() else ()
+    return tuple(row.question for row in read_rows(QuestionRow, path, {})) if path.is_file() else ()
+
+
+def questions_beside(file: Path) -> dict[str, Question]:
+    """The questions of the run that an artefact file belongs to, by id; empty for a file that stands alone.
+
+    Where ``questions.jsonl`` is gone they are those of the selections.
+    """
+    asked = read_questions(file.parent)
+    selections = file.parent / SELECTIONS_FILE
+    if not asked and selections.is_file() and selections.name != file.name:
+        asked = tuple(row.question for row in read_rows(SelectionRow, selections, {}))
+    return {question.id: question for question in asked}
+
+
+def read_selections(file: Path) -> list[SelectionRow]:
+    """The rows of a selection file, with the labels of the ``questions.jsonl`` beside it, if there is one.
+
+    Raises:
+        InputError: no such file, it holds no row, or a row's question is another one there.
+    """
+    rows = read_rows(SelectionRow, file, {})
+    if not rows:
+        raise InputError(f"{file} holds no selection", "name a selections.jsonl that gens sample has finished")
+    asked = questions_beside(file)
+    for row in rows:
+        known = asked.get(row.question.id, row.question)
+        if not is_same_question(known, row.question):
+            raise InputError(
+                f"{file}: the question {row.question.id!r} is {row.question.text!r} with the options "
+                f"{row.question.options}, and {QUESTIONS_FILE} beside it has {known.text!r} with {known.options}",
+                "select again with gens sample, or move the file into a folder of its own",
+            )
+    return read_rows(SelectionRow, file, {row.question.id: row.question for row in rows} | asked)

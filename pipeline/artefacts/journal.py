@@ -7,21 +7,25 @@ that was cut in the middle, and goes on.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic
+from typing import Any, Generic
 
 from filelock import FileLock, Timeout
+from pydantic_core import from_json
 
-from pipeline.artefacts.rows import KeyedRow, Row, from_line, to_line
+from pipeline.artefacts.rows import AnyRow, KeyedRow, Row, from_line, to_line
+from pipeline.domain import Question
 from pipeline.errors import BusyError, InputError, StorageError
 
 
-def read_rows(kind: type[Row], path: Path) -> list[Row]:
+def read_rows(kind: type[Row], path: Path, asked: Mapping[str, Question]) -> list[Row]:
     """All rows of a file, the last of each question, in the order in which questions first appear.
 
-    A last line without its newline was cut by an interrupt and is passed over.
+    A last line without its newline was cut by an interrupt and is passed over, and so is a row whose question is not
+    among ``asked`` or asks something else there (see :func:`pipeline.artefacts.rows.from_line`).
 
     Raises:
         InputError: no such file, or a line is not a row of this kind.
@@ -31,40 +35,71 @@ def read_rows(kind: type[Row], path: Path) -> list[Row]:
             f"{path}: no such file", "check the path; `gens sample` writes relevance.jsonl and selections.jsonl"
         )
     rows: dict[str, Row] = {}
-    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
-        if line.endswith(b"\n") and line.strip():
-            row = from_line(kind, line, f"{path}:{number}")
+    for number, _, line in _lines(path):
+        row = from_line(kind, line, f"{path}:{number}", asked)
+        if row is not None:
             rows[row.question.id] = row
     return list(rows.values())
 
 
+def _lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
+    """Number, offset and bytes of each whole line that is not blank."""
+    offset = 0
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if line.endswith(b"\n") and line.strip():
+                yield number, offset, line
+            offset += len(line)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a row stands in its file."""
+
+    key: str
+    offset: int
+    length: int
+
+
 class Journal(Generic[KeyedRow]):
-    """One artefact file of a run folder, written row by row."""
+    """One artefact file of a run folder, written row by row. Rows stay on the disk; only their places are in memory.
+
+    Attributes:
+        outdated: rows of an earlier schema version. They stay in the file, and what they say is computed again.
+    """
 
     def __init__(self, kind: type[KeyedRow], path: Path) -> None:
         self.path = path
-        self._rows: dict[str, KeyedRow] = {}
+        self.outdated = 0
+        self._kind: type[KeyedRow] = kind
+        self._places: dict[str, _Place] = {}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.exists():
-                self._rows = {row.question.id: row for row in read_rows(kind, path)}
+                self._index()
                 _drop_cut_line(path)
             self._file = path.open("ab")
+            self._end = path.stat().st_size
         except OSError as error:
             raise StorageError(
                 f"{path} cannot be written: {error.strerror}", "choose another place: paths.runs=..."
             ) from error
 
-    def find(self, question_id: str, key: str) -> KeyedRow | None:
-        """The finished row of this question made under this very key, if there is one."""
-        row = self._rows.get(question_id)
-        return row if row is not None and row.key == key else None
+    def find(self, question: Question, key: str) -> KeyedRow | None:
+        """The finished row of this question made under this very key, if there is one, with the question as given."""
+        place = self._places.get(question.id)
+        if place is None or place.key != key:
+            return None
+        with self.path.open("rb") as file:
+            file.seek(place.offset)
+            line = file.read(place.length)
+        return from_line(self._kind, line, f"{self.path}, byte {place.offset}", {question.id: question})
 
     def append(self, row: KeyedRow) -> None:
         """Write the row and wait until the disk has it."""
-        self._rows[row.question.id] = row
+        line = to_line(row)
         try:
-            self._file.write(to_line(row))
+            self._file.write(line)
             self._file.flush()
             os.fsync(self._file.fileno())
         except OSError as error:
@@ -72,6 +107,13 @@ class Journal(Generic[KeyedRow]):
                 f"{self.path} cannot be written: {error.strerror}",
                 "free some space or choose another place (paths.runs=...); the same command goes on from here",
             ) from error
+        self._places[row.question.id] = _Place(row.key, self._end, len(line))
+        self._end += len(line)
+
+    def keep(self, row: KeyedRow) -> None:
+        """Append the row unless the file says the same already."""
+        if self.find(row.question, row.key) != row:
+            self.append(row)
 
     def close(self) -> None:
         """Close the file; its rows stay readable."""
@@ -83,12 +125,54 @@ class Journal(Generic[KeyedRow]):
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _index(self) -> None:
+        current = _schema(self._kind)
+        for number, offset, line in _lines(self.path):
+            where = f"{self.path}:{number}"
+            try:
+                content = from_json(line)
+                schema, key, question_id = content["schema"], content["key"], _question_id(content)
+            except (ValueError, KeyError, TypeError) as error:
+                raise InputError(
+                    f"{where}: no row that this program wrote: {error}",
+                    "move the file away, or choose another place: paths.runs=...",
+                ) from error
+            if schema == current:
+                self._places[question_id] = _Place(key, offset, len(line))
+            else:
+                from_line(self._kind, line, where, {})  # refuses a version that is not known
+                self.outdated += 1
+
+
+def _schema(kind: type[AnyRow]) -> str:
+    return str(kind.schema)
+
+
+def _question_id(content: Any) -> str:
+    for part in ("relevance", "selection", "answer"):
+        if part in content:
+            return str(content[part]["question_id"])
+    raise KeyError("question_id")
+
 
 def _drop_cut_line(path: Path) -> None:
-    text = path.read_bytes()
-    if text and not text.endswith(b"\n"):
-        with path.open("r+b") as file:
-            file.truncate(text.rfind(b"\n") + 1)
+    """Cut off a last line without its newline, reading no more than that line."""
+    with path.open("r+b") as file:
+        end = file.seek(0, os.SEEK_END)
+        keep = end
+        while keep:
+            start = max(0, keep - 65536)
+            file.seek(start)
+            block = file.read(keep - start)
+            if keep == end and block.endswith(b"\n"):
+                return
+            newline = block.rfind(b"\n")
+            if newline >= 0:
+                keep = start + newline + 1
+                break
+            keep = start
+        if keep < end:
+            file.truncate(keep)
 
 
 @contextmanager

@@ -1,18 +1,23 @@
 """The rows of a run folder's files: what is asked, and what one stage hands to the next.
 
 One JSON object a line, one line a question. ``schema`` names the form and its version; a reader refuses a version that
-it does not know. A row is complete in itself: ``selections.jsonl`` alone is enough to answer from.
+it does not know. ``selections.jsonl`` is complete in itself: an answerer needs nothing else. ``relevance.jsonl`` and
+``answers.jsonl`` name their question by its id; the question stands in ``questions.jsonl`` beside them, so that a
+corrected label counts at once. Rows of version 1, which repeat the question, can still be read.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline.domain import Answer, Question, Relevance, Selection, Video
 from pipeline.errors import InputError
+from pipeline.identity import digest
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,7 @@ class RelevanceRow:
     video: Video | None
     """None where the video could not be read, so that nothing is known of it."""
     relevance: Relevance
-    schema: Literal["gens/relevance/1"] = "gens/relevance/1"
+    schema: Literal["gens/relevance/1", "gens/relevance/2"] = "gens/relevance/2"
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,7 @@ class SelectionRow:
     question: Question
     video: Video | None
     selection: Selection
-    schema: Literal["gens/selection/1"] = "gens/selection/1"
+    schema: Literal["gens/selection/1", "gens/selection/2"] = "gens/selection/2"
 
 
 @dataclass(frozen=True)
@@ -55,16 +60,16 @@ class AnswerRow:
     """What the answerer said of one question."""
 
     key: str
-    """Digest of the question, the selected times and the answerer's identity."""
+    """Digest of all that decided the answer: the frames, the question, the answerer's identity."""
     sampler: str
     answerer: str
     question: Question
     answer: Answer
-    schema: Literal["gens/answer/1"] = "gens/answer/1"
+    schema: Literal["gens/answer/1", "gens/answer/2"] = "gens/answer/2"
 
     @property
     def correct(self) -> bool | None:
-        """Whether the option read is the right one; none where the question has no known answer."""
+        """Whether the option read is the right one; None where the question has no known answer."""
         if self.question.correct is None:
             return None
         return self.answer.option == self.question.correct
@@ -72,31 +77,120 @@ class AnswerRow:
 
 Row = TypeVar("Row", QuestionRow, RelevanceRow, SelectionRow, AnswerRow)
 KeyedRow = TypeVar("KeyedRow", RelevanceRow, SelectionRow, AnswerRow)
+AnyRow = QuestionRow | RelevanceRow | SelectionRow | AnswerRow
+
+
+@dataclass(frozen=True)
+class _RelevanceLine:
+    """A relevance row as it is written: with the id and a digest of its question in place of the question."""
+
+    key: str
+    sampler: str
+    asked: str
+    video: Video | None
+    relevance: Relevance
+    schema: Literal["gens/relevance/2"] = "gens/relevance/2"
+
+
+@dataclass(frozen=True)
+class _AnswerLine:
+    """An answer row as it is written; likewise."""
+
+    key: str
+    sampler: str
+    answerer: str
+    asked: str
+    answer: Answer
+    schema: Literal["gens/answer/2"] = "gens/answer/2"
 
 
 _ADAPTERS: dict[type, TypeAdapter[Any]] = {
-    kind: TypeAdapter(kind) for kind in (QuestionRow, RelevanceRow, SelectionRow, AnswerRow)
+    kind: TypeAdapter(kind)
+    for kind in (QuestionRow, RelevanceRow, SelectionRow, AnswerRow, _RelevanceLine, _AnswerLine)
 }
+_VERSION_1 = re.compile(rb'"schema"\s*:\s*"gens/\w+/1"')
+_LINES: dict[type, type] = {RelevanceRow: _RelevanceLine, AnswerRow: _AnswerLine}
+"""Rows that are written without their question, and their written form."""
 
 
-def to_line(row: QuestionRow | RelevanceRow | SelectionRow | AnswerRow) -> bytes:
-    """The row as one line of JSON, its newline included."""
-    return _ADAPTERS[type(row)].dump_json(row) + b"\n"
+def question_key(question: Question) -> str:
+    """Digest of what is asked: text and options. Labels, groups and evidence may change without another question."""
+    return digest({"text": question.text, "options": question.options})[:16]
 
 
-def from_line(kind: type[Row], line: bytes | str, where: str) -> Row:
-    """Read one line. ``where`` names file and line for the error.
+def is_same_question(one: Question, other: Question) -> bool:
+    """Whether two questions ask the same under the same id, whatever their labels."""
+    return one.id == other.id and question_key(one) == question_key(other)
+
+
+def to_line(row: AnyRow) -> bytes:
+    """The row as one line of JSON, including the newline."""
+    match row:
+        case RelevanceRow():
+            asked = question_key(row.question)
+            written: Any = _RelevanceLine(row.key, row.sampler, asked, row.video, row.relevance)
+        case AnswerRow():
+            written = _AnswerLine(row.key, row.sampler, row.answerer, question_key(row.question), row.answer)
+        case _:
+            written = row
+    return _ADAPTERS[type(written)].dump_json(written) + b"\n"
+
+
+def from_line(kind: type[Row], line: bytes | str, where: str, asked: Mapping[str, Question]) -> Row | None:
+    """Read one line.
+
+    Args:
+        kind: what the line must be.
+        line: with or without its newline.
+        where: file and line, for the error.
+        asked: the questions by id, as they are now. A row of any version takes its labels, groups and evidence from
+            there.
+
+    Returns:
+        None for a row whose question is unknown, or asks something else than the one of its id in ``asked``.
 
     Raises:
-        InputError: the line is not a row of this kind and version.
+        InputError: the line is not a row of this kind and of a known version.
     """
+    written = _LINES.get(kind)
     try:
-        row: Row = _ADAPTERS[kind].validate_json(line)
-        return row
+        if written is None or _is_version_1(line):
+            row = _ADAPTERS[kind].validate_json(line)
+        else:
+            return cast("Row | None", _joined(_ADAPTERS[written].validate_json(line), asked))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "the row"
         raise InputError(
             f"{where}: {place}: {first['msg']}",
-            f"the file must hold rows of the form {kind.schema}; the README says what they are",
+            f"the file must hold rows of the form {kind.schema}; pipeline/artefacts/README.md describes them",
         ) from error
+    if kind is QuestionRow:
+        return cast("Row", row)
+    return cast("Row | None", _relabelled(row, asked))
+
+
+def _is_version_1(line: bytes | str) -> bool:
+    """Without parsing: quotes inside of a string are escaped, so only the field itself matches."""
+    text = line if isinstance(line, bytes) else line.encode("utf-8", "surrogatepass")
+    return _VERSION_1.search(text) is not None
+
+
+def _joined(line: Any, asked: Mapping[str, Question]) -> RelevanceRow | AnswerRow | None:
+    said = line.relevance if isinstance(line, _RelevanceLine) else line.answer
+    question = asked.get(said.question_id)
+    if question is None or question_key(question) != line.asked:
+        return None
+    if isinstance(line, _RelevanceLine):
+        return RelevanceRow(line.key, line.sampler, question, line.video, line.relevance)
+    return AnswerRow(line.key, line.sampler, line.answerer, question, line.answer)
+
+
+def _relabelled(row: Any, asked: Mapping[str, Question]) -> Any:
+    """The row with its question as it is now; as it stands where no questions are known."""
+    if not asked:
+        return row
+    question = asked.get(row.question.id)
+    if question is None or not is_same_question(question, row.question):
+        return None
+    return replace(row, question=question)

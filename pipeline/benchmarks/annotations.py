@@ -15,6 +15,7 @@ from pathlib import Path
 from pipeline.benchmarks.subsets import read_ids
 from pipeline.domain import Question
 from pipeline.errors import InputError
+from pipeline.identity import Label, Place, RowFile
 from pipeline.paths import local_path
 
 HALF_HOUR = 1800.0
@@ -34,13 +35,13 @@ class AnnotatedBenchmark(ABC):
     """The questions of a published annotation file."""
 
     name: str
-    path: str
+    path: RowFile[str]
     """The annotation file."""
-    video_root: str | None
+    video_root: Place[str | None]
     """Folder of the videos; none: where the benchmark's own layout has it, seen from the file."""
-    rows: tuple[int, ...] | None
+    rows: Label[tuple[int, ...] | None]
     """Numbers of questions that a complete file may hold; none: any, so that a part of one can be run."""
-    ids: str | None
+    ids: RowFile[str | None]
     """A file of question ids, the only ones that are asked: one a line, or a JSON list; none: all."""
 
     def questions(self) -> Sequence[Question]:

@@ -21,6 +21,7 @@ from pipeline.benchmarks.places import VideoFolder, folder
 from pipeline.benchmarks.tables import entries_of
 from pipeline.domain import Question, Span
 from pipeline.errors import ConfigError, InputError
+from pipeline.identity import Label
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class GenSVideo(AnnotatedBenchmark):
     """The rows of one file, JSON or parquet."""
 
     fields: Fields
-    evidence_from: float
+    evidence_from: Label[float]
     """The lowest score of a frame that counts as evidence."""
 
     def __post_init__(self) -> None:

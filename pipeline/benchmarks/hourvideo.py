@@ -28,6 +28,7 @@ from pipeline.benchmarks.options import lettered
 from pipeline.benchmarks.places import VideoFolder, folder
 from pipeline.domain import Question, Span, option_letter
 from pipeline.errors import InputError
+from pipeline.identity import Place
 from pipeline.paths import path_text
 
 PICTURES = ("navigation/room_to_room_image", "navigation/object_retrieval_image", "reasoning/spatial/layout")
@@ -70,7 +71,7 @@ class _Video:
 class HourVideo(AnnotatedBenchmark):
     """The questions of one annotation file; videos are ``UID.mp4``."""
 
-    image_root: str | None
+    image_root: Place[str | None]
     """Folder that the pictures' paths start from; none: the one above that of the file, as in the release."""
     leave_out: tuple[str, ...]
     """Tasks, by the start of their names, whose questions are not asked."""

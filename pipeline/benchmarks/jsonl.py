@@ -35,6 +35,7 @@ from typing import Any
 
 from pipeline.domain import OPTION_LETTERS, Question, Span, Subtitles, option_letter
 from pipeline.errors import InputError
+from pipeline.identity import Place, RowFile
 from pipeline.option_labels import without_labels
 from pipeline.paths import local_path, path_text
 
@@ -47,8 +48,8 @@ class JsonlBenchmark:
     """A file of questions in the form above."""
 
     name: str
-    path: str
-    video_root: str | None
+    path: RowFile[str]
+    video_root: Place[str | None]
     """Folder that relative paths of videos and subtitles start from; the file's own folder if there is none."""
 
     def questions(self) -> Sequence[Question]:

@@ -25,6 +25,7 @@ from pipeline.benchmarks.places import VideoFolder, folder
 from pipeline.benchmarks.tables import entries_of
 from pipeline.domain import Question, Span, Subtitles
 from pipeline.errors import InputError
+from pipeline.identity import Place
 from pipeline.paths import path_text
 
 POSITION_CLOCK = 24.0
@@ -72,7 +73,7 @@ class _Row:
 class LongVideoBench(AnnotatedBenchmark):
     """The questions of one annotation file."""
 
-    subtitle_root: str | None
+    subtitle_root: Place[str | None]
     """Folder of the subtitles; none: ``subtitles`` beside the file."""
 
     def read(self, file: Path) -> Iterator[Annotated]:

@@ -10,12 +10,12 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from pipeline.artefacts.folder import ANSWERS_FILE, CONFIG_FILE, RELEVANCE_FILE
+from pipeline.artefacts.folder import ANSWERS_FILE, CONFIG_FILE, RELEVANCE_FILE, questions_beside
 from pipeline.artefacts.journal import read_rows
 from pipeline.artefacts.rows import AnswerRow, RelevanceRow
-from pipeline.config import content
 from pipeline.domain import Question, Video
 from pipeline.errors import InputError
+from pipeline.identity import configured
 from pipeline.samplers import PlansWindows, Sampler
 from pipeline.video.stretch import stretch
 
@@ -108,8 +108,8 @@ class PastRuns:
                 yield path.parent
 
 
-def _settings(part: str, node: Any) -> dict[str, Any]:
-    return content(OmegaConf.create({part: node}))
+def _settings(part: str, node: Any) -> Any:
+    return configured({part: node})
 
 
 def _config(run: Path) -> dict[str, Any]:
@@ -122,6 +122,6 @@ def _config(run: Path) -> dict[str, Any]:
 
 def _rows(kind: Any, path: Path) -> list[Any]:
     try:
-        return read_rows(kind, path)
+        return read_rows(kind, path, questions_beside(path))
     except InputError:
         return []  # written by another version

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pipeline.artefacts.cache import RelevanceCache, relevance_key
+from pipeline.artefacts.cache import RelevanceCache
 from pipeline.domain import Question, Video
+from pipeline.identity import identity_of, relevance_key
 from pipeline.samplers import ChecksQuestions, PlansWindows, Sampler, WithoutPictures
 
 
@@ -70,7 +71,7 @@ def planned(questions: Sequence[Question], views: Mapping[str, Video], sampler: 
     """
     if isinstance(sampler, ChecksQuestions):
         sampler.check(questions)
-    identity = sampler.identity()
+    identity = identity_of(sampler)
     left: dict[Video, list[Question]] = {}
     cached = 0
     for question in questions:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from pipeline.artefacts.folder import ANSWERS_FILE
-from pipeline.artefacts.journal import read_rows
-from pipeline.artefacts.rows import SelectionRow
+from pipeline.artefacts.folder import ANSWERS_FILE, read_selections, write_questions
 from pipeline.commands.questions import check_limit
 from pipeline.commands.run import check_second_stage, exit_code, run_folder, second_stage, surroundings
 from pipeline.config import build
@@ -21,8 +19,9 @@ def run(config: DictConfig) -> int:
     around = surroundings(config)
     answerer = build(config.answerer, "answerer", config.plugins)
     check_second_stage(answerer, around)
-    rows = read_rows(SelectionRow, local_path(config.selections))[: config.limit]
+    rows = read_selections(local_path(config.selections))[: config.limit]
     with run_folder(config) as folder:
+        write_questions([row.question for row in rows], folder)
         take(rows, folder)
         answers = second_stage(rows, answerer, around, folder)
         code = exit_code([row.answer.status for row in answers])

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from pipeline.answerers import Answerer
 from pipeline.artefacts.cache import RelevanceCache
-from pipeline.artefacts.folder import ANSWERS_FILE
+from pipeline.artefacts.folder import ANSWERS_FILE, questions_beside
 from pipeline.artefacts.journal import read_rows
 from pipeline.artefacts.rows import AnswerRow
 from pipeline.benchmarks import Benchmark, MeasuredBenchmark
@@ -71,7 +71,7 @@ def checked(config: DictConfig) -> Report:
     found += [_fatal(error) for error in faults.values()]
     usable = {stage: part for stage, part in parts.items() if stage not in faults}
 
-    plan = _plan(questions, looked.views, sampler, around.cache, found) if "sampler" in usable else None
+    plan = _plan(questions, looked.views, sampler, around.relevances, found) if "sampler" in usable else None
     if not looked.views:
         plan = None  # of no question is anything known: not that nothing is left to do
     fit = _fit(config, questions, looked.views, policy, answerer, lines, found) if "answerer" in usable else None
@@ -234,9 +234,11 @@ def _answered(config: DictConfig) -> set[str]:
     if not path.is_file():
         return set()
     try:
-        return {row.question.id for row in read_rows(AnswerRow, path) if row.answer.status.is_final}
+        rows = read_rows(AnswerRow, path, questions_beside(path))
     except InputError:
-        return set()  # of another version, and made anew by the run
+        return set()  # of a version that is not known, and made anew by the run
+    current = AnswerRow.schema
+    return {row.question.id for row in rows if row.schema == current and row.answer.status.is_final}
 
 
 def _fatal(error: PipelineError) -> Finding:

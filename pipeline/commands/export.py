@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from pipeline.artefacts.folder import ANSWERS_FILE, read_questions
+from pipeline.artefacts.folder import ANSWERS_FILE, questions_beside, read_selections
 from pipeline.artefacts.journal import read_rows
-from pipeline.artefacts.rows import AnswerRow, SelectionRow
+from pipeline.artefacts.rows import AnswerRow
 from pipeline.commands.run import exit_code
 from pipeline.config import build
 from pipeline.domain import Status
@@ -33,7 +32,7 @@ def run(config: DictConfig) -> int:
 
 def _selections(config: DictConfig, form: SelectionForm, chosen: str) -> int:
     source = _given(config, "selections", chosen)
-    rows = _read_selections(source)
+    rows = read_selections(source)
     target = _write(form.text(rows), _target(config, source.with_suffix(f".{chosen}{form.suffix}")))
     print(f"{len(rows)} selections as {chosen}: {target}")
     return exit_code([frames_status(row) for row in rows])
@@ -41,7 +40,7 @@ def _selections(config: DictConfig, form: SelectionForm, chosen: str) -> int:
 
 def _folder(config: DictConfig, form: FolderForm, chosen: str) -> int:
     source = _given(config, "selections", chosen)
-    rows = _read_selections(source)
+    rows = read_selections(source)
     target = _target(config, source.with_suffix(f".{chosen}"))
     statuses = form.write(rows, build(config.reader, "reader", config.plugins), target)
     print(f"{statuses.count(Status.OK)} of {len(rows)} selections as {chosen}: {target}")
@@ -51,10 +50,11 @@ def _folder(config: DictConfig, form: FolderForm, chosen: str) -> int:
 def _answers(config: DictConfig, form: AnswerForm, chosen: str) -> int:
     source = _given(config, "answers", chosen)
     file = source / ANSWERS_FILE if source.is_dir() else source
-    rows = read_rows(AnswerRow, file)
+    asked = questions_beside(file)
+    rows = read_rows(AnswerRow, file, asked)
     if not rows:
         raise InputError(f"{file} holds no answer", "name a run that gens answer or gens evaluate has finished")
-    questions = read_questions(file.parent) or tuple(row.question for row in rows)
+    questions = tuple(asked.values()) or tuple(row.question for row in rows)
     target = _write(form.samples(rows, questions), _target(config, file.with_suffix(f".{chosen}{form.suffix}")))
     print(f"{len(rows)} answers as {chosen}: {target}")
     if len(rows) < len(questions):
@@ -69,13 +69,6 @@ def _given(config: DictConfig, key: str, chosen: str) -> Path:
     if config[other] is not None:
         raise ConfigError(f"form={chosen} is made from {key} and not from {other}", f"leave out {other}=")
     return local_path(config[key])
-
-
-def _read_selections(source: Path) -> Sequence[SelectionRow]:
-    rows = read_rows(SelectionRow, source)
-    if not rows:
-        raise InputError(f"{source} holds no selection", "name a selections.jsonl that gens sample has finished")
-    return rows
 
 
 def _target(config: DictConfig, default: Path) -> Path:

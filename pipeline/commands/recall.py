@@ -14,6 +14,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from pipeline.artefacts.folder import questions_beside
 from pipeline.artefacts.journal import read_rows
 from pipeline.artefacts.rows import SelectionRow
 from pipeline.benchmarks import MeasuredBenchmark
@@ -190,7 +191,7 @@ def _of_file(path: Path, questions: Sequence[Question]) -> list[Selection]:
         InputError: the file is no selection file, or a row's question is another one.
     """
     asked = {question.id: question for question in questions}
-    rows = read_rows(SelectionRow, path)
+    rows = read_rows(SelectionRow, path, questions_beside(path))
     for row in rows:
         question = asked.get(row.question.id)
         if question is None or question.text != row.question.text:

@@ -6,7 +6,7 @@ import json
 import platform
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -17,10 +17,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from pipeline.answerers import Answerer, ChecksSubtitles
 from pipeline.answerers.over_limit import OverLimit
-from pipeline.artefacts.cache import RelevanceCache
+from pipeline.artefacts.cache import AnswerCache, RelevanceCache
 from pipeline.artefacts.folder import CONFIG_FILE, RUN_FILE, write_questions
 from pipeline.artefacts.journal import sole_writer
-from pipeline.artefacts.rows import AnswerRow, SelectionRow
+from pipeline.artefacts.rows import AnswerRow, RelevanceRow, SelectionRow
 from pipeline.config import build, nearest
 from pipeline.domain import Question, Status
 from pipeline.errors import ConfigError
@@ -38,7 +38,8 @@ class Surroundings:
     """What both stages need beside their models."""
 
     reader: Reader
-    cache: RelevanceCache
+    relevances: RelevanceCache
+    answers: AnswerCache
     answer_batch: int
     over_limit: OverLimit
     subtitles: SubtitleChoice
@@ -58,7 +59,12 @@ def surroundings(config: DictConfig) -> Surroundings:
     cache = RelevanceCache(Path(config.paths.cache))
     cache.check_writable()
     return Surroundings(
-        build(config.reader, "reader", config.plugins), cache, batch, _over_limit(config), _subtitles(config)
+        build(config.reader, "reader", config.plugins),
+        cache,
+        AnswerCache(Path(config.paths.cache)),
+        batch,
+        _over_limit(config),
+        _subtitles(config),
     )
 
 
@@ -120,11 +126,21 @@ def first_stage(
 ) -> list[SelectionRow]:
     """Relevance and selection of all questions; the sampler's model is gone when this returns."""
     write_questions(questions, folder)
+    statuses: list[Status] = []
+    windows: list[Status] = []
+
+    def noted(rows: Iterable[RelevanceRow]) -> Iterator[RelevanceRow]:
+        for row in rows:
+            statuses.append(row.relevance.status)
+            windows.extend(window.status for window in row.relevance.windows)
+            yield row
+
     with closing(sampler):
-        rows = sample(questions, sampler, around.reader, around.cache, folder)
-    _tell_failures("sampler, questions", [row.relevance.status for row in rows])
-    _tell_windows([window.status for row in rows for window in row.relevance.windows])
-    return select(rows, policy, folder)
+        rows = sample(questions, sampler, around.reader, around.relevances, folder)
+        selected = {row.question.id: row for row in select(noted(rows), policy, around.reader, folder)}
+    _tell_failures("sampler, questions", statuses)
+    _tell_windows(windows)
+    return [selected[question.id] for question in questions]
 
 
 def _tell_windows(statuses: Sequence[Status]) -> None:
@@ -142,7 +158,14 @@ def second_stage(
     write_questions([row.question for row in selections], folder)
     with closing(answerer):
         return answer(
-            selections, answerer, around.reader, around.over_limit, around.subtitles, around.answer_batch, folder
+            selections,
+            answerer,
+            around.reader,
+            around.answers,
+            around.over_limit,
+            around.subtitles,
+            around.answer_batch,
+            folder,
         )
 
 

@@ -29,8 +29,9 @@ from omegaconf.errors import OmegaConfBaseException
 from pipeline.commands.job import FAILED, GOES_ON, INTERRUPTED
 from pipeline.commands.outcome import JobStatus, Outcome, read_outcome
 from pipeline.commands.sweep_table import sweep_table, swept_keys
-from pipeline.config import build, digest
+from pipeline.config import build
 from pipeline.errors import PipelineError, with_remedy
+from pipeline.identity import digest
 
 SWEEP_FILE = "sweep.json"
 SCHEMA = "gens/sweep/1"

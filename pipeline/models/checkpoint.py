@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pipeline.errors import CheckpointError, ConfigError
+from pipeline.identity import Place, Speed
 from pipeline.models import contents, hub, weights
 from pipeline.models.families import another
 from pipeline.models.hub import fetch_it
@@ -50,11 +51,11 @@ class Checkpoint:
     """Branch, tag or commit on the hub; none is the main branch."""
     dtype: Literal["auto", "bfloat16", "float16", "float32"]
     """``auto``: as stored, and float32 on a CPU."""
-    attention: Literal["auto", "sdpa", "eager", "flash_attention_2"]
+    attention: Speed[Literal["auto", "sdpa", "eager", "flash_attention_2"]]
     """``auto``: flash attention where it is installed and the model is on a GPU, else sdpa."""
-    device: str
+    device: Speed[str]
     """``auto`` (the first GPU, or the CPU), ``cpu``, ``cuda``, ``cuda:1``, or ``spread``: over all GPUs."""
-    digest_store: Path | None = None
+    digest_store: Place[Path | None] = None
     """Folder where hashes of large files are kept from run to run; None keeps them for this process."""
 
     def __post_init__(self) -> None:
@@ -63,6 +64,14 @@ class Checkpoint:
                 "The checkpoint has no source.",
                 f"Name a hub id or a folder: {override('source')}.",
             )
+
+    def identity(self) -> Mapping[str, Any]:
+        """The content of its files and the number format that it is run in, wherever it lies.
+
+        Raises:
+            CheckpointError: as :func:`fingerprint`.
+        """
+        return {"content": fingerprint(self), "dtype": self.dtype}
 
     @property
     def folder(self) -> Path | None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,7 @@ from pipeline.artefacts.folder import (
     RELEVANCE_FILE,
     RUN_FILE,
     SELECTIONS_FILE,
+    questions_beside,
     read_questions,
 )
 from pipeline.artefacts.journal import read_rows
@@ -141,24 +143,26 @@ def read_run(folder: Path, name: str) -> RunArtefacts:
         InputError: a row in it cannot be used.
     """
     facts = _facts(folder / RUN_FILE)
-    asked = {question.id: question for question in read_questions(folder)}
+    known = questions_beside(folder / ANSWERS_FILE)
     return RunArtefacts(
         name=name,
-        relevance=_rows(RelevanceRow, folder / RELEVANCE_FILE, asked),
-        selections=_rows(SelectionRow, folder / SELECTIONS_FILE, asked),
-        answers=_rows(AnswerRow, folder / ANSWERS_FILE, asked),
+        relevance=_with_shared_times(_rows(RelevanceRow, folder / RELEVANCE_FILE, known)),
+        selections=_rows(SelectionRow, folder / SELECTIONS_FILE, known),
+        answers=_rows(AnswerRow, folder / ANSWERS_FILE, known),
         settings=_text(folder / CONFIG_FILE),
         command=facts.pop("command", ""),
         versions=facts,
-        asked=tuple(asked.values()),
+        asked=read_questions(folder),
     )
 
 
 def collect(folders: Sequence[Path]) -> list[RunArtefacts]:
     """Every run at or below ``folders``: by benchmark, sampler, selection, number of frames and answerer.
 
+    A run with a row that cannot be used is left out and named on standard error.
+
     Raises:
-        InputError: there is no run, or a row cannot be used.
+        InputError: there is no run, or none that can be used.
     """
     places = sorted({path.resolve().parent for folder in folders for file in _JOURNALS for path in folder.rglob(file)})
     if not places:
@@ -167,13 +171,31 @@ def collect(folders: Sequence[Path]) -> list[RunArtefacts]:
             f"name a run folder, or one above it: a run folder holds {', '.join(_JOURNALS[:-1])} or {_JOURNALS[-1]}",
         )
     base = Path(os.path.commonpath([place.parent for place in places]))
-    runs = [read_run(place, place.relative_to(base).as_posix()) for place in places]
+    runs: list[RunArtefacts] = []
+    unreadable: list[InputError] = []
+    for place in places:
+        try:
+            runs.append(read_run(place, place.relative_to(base).as_posix()))
+        except InputError as error:
+            unreadable.append(error)
+    if not runs:
+        raise unreadable[0]
+    for reason in unreadable:
+        print(f"left out: {reason.problem}", file=sys.stderr)
     return sorted(runs, key=lambda run: (run.benchmark, run.sampler, run.selection, run.budget or 0, run.answerer))
 
 
-def _rows(kind: type[Row], path: Path, asked: Mapping[str, Question]) -> tuple[Row, ...]:
-    rows = read_rows(kind, path) if path.is_file() else []
-    return tuple(row for row in rows if not asked or asked.get(row.question.id) == row.question)
+def _rows(kind: type[Row], path: Path, known: Mapping[str, Question]) -> tuple[Row, ...]:
+    return tuple(read_rows(kind, path, known)) if path.is_file() else ()
+
+
+def _with_shared_times(rows: Iterable[RelevanceRow]) -> tuple[RelevanceRow, ...]:
+    """The questions of one video have the same candidates, which are held once."""
+    pool: dict[tuple[float, ...], tuple[float, ...]] = {}
+    return tuple(
+        replace(row, relevance=replace(row.relevance, times=pool.setdefault(row.relevance.times, row.relevance.times)))
+        for row in rows
+    )
 
 
 def _text(path: Path) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.samplers.similarity import SimilaritySampler
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class ClipSampler(SimilaritySampler):
     """Any checkpoint of the CLIP architecture. Texts of more than 77 tokens are cut into pieces and averaged."""
+
+    kind: ClassVar[str] = "clip"
 
     def frame_identity(self) -> Mapping[str, Any]:
         """Size and colours are part of the checkpoint."""

@@ -8,10 +8,10 @@ and no moment may lie behind the end of its video; anything else ends the comman
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
 from pydantic import InstanceOf
 
@@ -19,6 +19,7 @@ from pipeline.config import nearest
 from pipeline.domain import FrameSource, Question, Relevance, Status, Video
 from pipeline.errors import InputError
 from pipeline.foreign import ForeignRow, SelectionFormat
+from pipeline.identity import Identified, Label, RowFile
 from pipeline.paths import local_path
 from pipeline.selection.native import native_time
 
@@ -27,11 +28,13 @@ UNSCORED = 1.0
 
 
 @dataclass(frozen=True)
-class FileSampler:
+class FileSampler(Identified):
     """Says what a file says. Decodes nothing, loads nothing."""
 
-    name: str
-    path: str
+    kind: ClassVar[str] = "file"
+
+    name: Label[str]
+    path: RowFile[str]
     format: InstanceOf[SelectionFormat]
     surplus: Literal["refuse", "ignore"]
     """What is done about rows whose question is not asked, as in a run over a part of the benchmark."""
@@ -42,10 +45,6 @@ class FileSampler:
     def without_pictures(self) -> Literal[True]:
         """No frame is touched."""
         return True
-
-    def identity(self) -> Mapping[str, Any]:
-        """Only that it is this sampler: what decides a question's scores is its row, which is in :meth:`query`."""
-        return {"sampler": "file"}
 
     def query(self, question: Question) -> str:
         """The question's id and its row, so that a mended file is not answered from the cache."""

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import InstanceOf
 
 from pipeline.domain import Cost, FrameSource, Question, Relevance, Status, Video, WindowOutput
 from pipeline.errors import ConfigError
-from pipeline.models.checkpoint import Checkpoint, fingerprint
+from pipeline.identity import Identified, InQuery, Label, Speed
+from pipeline.models.checkpoint import Checkpoint
 from pipeline.samplers.frames import Candidate, FrameForm, candidates
 from pipeline.samplers.output import Reading, read_scores
 from pipeline.samplers.pooling import Pool
@@ -31,10 +32,12 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class GensSampler:
+class GensSampler(Identified):
     """GenS on a checkpoint of its own form (``yi_vl``), of Aria, Qwen2-VL or Qwen2.5-VL."""
 
-    name: str
+    kind: ClassVar[str] = "gens"
+
+    name: Label[str]
     checkpoint: Checkpoint
     fps: float
     """Candidate frames a second."""
@@ -42,30 +45,17 @@ class GensSampler:
     frame: InstanceOf[FrameForm]
     """What a frame becomes; each family of models has its own form."""
     prompt: FramePrompt
-    question_form: Literal["question", "question_and_options"]
+    question_form: InQuery[Literal["question", "question_and_options"]]
     """Whether the model is told the options. The paper does not say."""
     max_new_tokens: int
     """A window and question. An answer that is cut there is read as far as it goes, and marked."""
-    questions_at_once: int
+    questions_at_once: Speed[int]
     """Questions decoded together; decides memory and speed, not scores."""
 
     def __post_init__(self) -> None:
         for key in ("max_new_tokens", "questions_at_once"):
             if getattr(self, key) < 1:
                 raise ConfigError(f"{key} is {getattr(self, key)}.", f"Set sampler.{key} to 1 or more.")
-
-    def identity(self) -> Mapping[str, Any]:
-        """Settings, prompt and the checkpoint's content; the question's form shows in :meth:`query`."""
-        return {
-            "sampler": "gens",
-            "checkpoint": fingerprint(self.checkpoint),
-            "dtype": self.checkpoint.dtype,
-            "fps": self.fps,
-            "window": asdict(self.window),
-            "frame": asdict(self.frame),
-            "prompt": asdict(self.prompt),
-            "max_new_tokens": self.max_new_tokens,
-        }
 
     def query(self, question: Question) -> str:
         """The question, and below it its options if they are to be told."""

@@ -10,26 +10,28 @@ those that keep the same frames do, as all do where there are no more candidates
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 from pydantic import InstanceOf
 
-from pipeline.config import digest
 from pipeline.domain import Cost, Frame, FrameSource, Question, Relevance, Status, Video
 from pipeline.errors import ConfigError, PipelineError
+from pipeline.identity import Identified, Label, digest
 from pipeline.samplers import ChecksQuestions, PlansWindows, Sampler
 from pipeline.video.timeline import TOLERANCE, candidate_times
 
 
 @dataclass(frozen=True)
-class HybridSampler:
+class HybridSampler(Identified):
     """What the second sampler says of the frames that the first one likes best."""
 
-    name: str
+    kind: ClassVar[str] = "hybrid"
+
+    name: Label[str]
     first: InstanceOf[Sampler]
     second: InstanceOf[Sampler]
     keep: int
@@ -43,15 +45,6 @@ class HybridSampler:
                 "The second sampler takes less than one frame a second, and would leave out some that were kept.",
                 "Set sampler.second.fps=1, and the rate at which the video is searched with sampler.first.fps.",
             )
-
-    def identity(self) -> Mapping[str, Any]:
-        """Those of both, and how many frames are kept."""
-        return {
-            "sampler": "hybrid",
-            "first": dict(self.first.identity()),
-            "second": dict(self.second.identity()),
-            "keep": self.keep,
-        }
 
     def query(self, question: Question) -> str:
         """What both are told."""
@@ -143,8 +136,13 @@ class _KeptFrames:
         )
 
     def frames_at(self, seconds: Sequence[float]) -> Iterator[Frame]:
-        last = len(self._times) - 1
-        return self._frames.frames_at([self._times[min(int(second + TOLERANCE), last)] for second in seconds])
+        return self._frames.frames_at([self._kept(second) for second in seconds])
+
+    def indices_at(self, seconds: Sequence[float]) -> list[int]:
+        return self._frames.indices_at([self._kept(second) for second in seconds])
+
+    def _kept(self, second: float) -> float:
+        return self._times[min(int(second + TOLERANCE), len(self._times) - 1)]
 
 
 def _planned(sampler: Sampler, video: Video, questions: Sequence[Question]) -> int:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
 from pipeline.domain import FrameSource, Question, Relevance, Span, Status, Video
+from pipeline.identity import Identified, Label
 from pipeline.selection.native import native_time
 from pipeline.video.timeline import candidate_times
 
@@ -15,10 +16,12 @@ INSIDE, OUTSIDE = 5.0, 0.0
 
 
 @dataclass(frozen=True)
-class OracleSampler:
+class OracleSampler(Identified):
     """An upper bound for stage 2. Knows the right places, so it is no sampler to compare others with as an equal."""
 
-    name: str
+    kind: ClassVar[str] = "oracle"
+
+    name: Label[str]
     fps: float
     """Candidate frames a second."""
 
@@ -26,10 +29,6 @@ class OracleSampler:
     def without_pictures(self) -> Literal[True]:
         """No frame is touched."""
         return True
-
-    def identity(self) -> Mapping[str, Any]:
-        """The rate."""
-        return {"sampler": "oracle", "fps": self.fps}
 
     def query(self, question: Question) -> str:
         """The evidence: all that decides the scores."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.errors import ConfigError
 from pipeline.samplers.similarity import SimilaritySampler
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Qwen3VLEmbeddingSampler(SimilaritySampler):
     """Any size of Qwen3-VL-Embedding."""
+
+    kind: ClassVar[str] = "qwen3_vl_embedding"
 
     frame_instruction: str
     """What the model is told to do with a frame; the authors' default for what is searched."""
@@ -42,10 +44,6 @@ class Qwen3VLEmbeddingSampler(SimilaritySampler):
             "instruction": self.frame_instruction,
             "max_pixels": self.max_pixels,
         }
-
-    def text_identity(self) -> Mapping[str, Any]:
-        """The instruction."""
-        return {"instruction": self.question_instruction}
 
     def open_encoder(self) -> Qwen3VLEmbedder:
         """Load the model."""

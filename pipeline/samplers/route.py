@@ -8,14 +8,15 @@ which kind a question is; here that is a part of its own, and a list of words is
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 from pydantic import InstanceOf
 
 from pipeline.domain import FrameSource, Question, Relevance, Video
 from pipeline.errors import ConfigError
+from pipeline.identity import Identified, InQuery, Label
 from pipeline.samplers import ChecksQuestions, PlansWindows, Sampler
 
 
@@ -58,22 +59,17 @@ class Keywords:
 
 
 @dataclass(frozen=True)
-class RouteSampler:
+class RouteSampler(Identified):
     """Hands each question to one of two samplers. What that one says, its status and its cost included, stands."""
 
-    name: str
-    classifier: InstanceOf[Classifier]
+    kind: ClassVar[str] = "route"
+
+    name: Label[str]
+    classifier: InQuery[InstanceOf[Classifier]]
     whole: InstanceOf[Sampler]
     """For global questions; the uniform one, usually."""
     localised: InstanceOf[Sampler]
     """For all others. It is never shown a global question, and its model loads only if there is another."""
-
-    def identity(self) -> Mapping[str, Any]:
-        """Both samplers'. Which of them has scored a question shows in :meth:`query`.
-
-        So a change of the classifier computes exactly those questions anew that change sides.
-        """
-        return {"sampler": "route", "whole": self.whole.identity(), "localised": self.localised.identity()}
 
     def query(self, question: Question) -> str:
         """The side, and the question as that side is given it."""

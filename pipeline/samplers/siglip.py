@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.samplers.similarity import SimilaritySampler
 
@@ -19,6 +19,8 @@ class SiglipSampler(SimilaritySampler):
     Texts of more than 64 tokens are cut into pieces and averaged. The models' own sigmoid, its scale and bias are left
     out: they change no order.
     """
+
+    kind: ClassVar[str] = "siglip"
 
     def frame_identity(self) -> Mapping[str, Any]:
         """Size and colours are part of the checkpoint."""

@@ -19,10 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.artefacts.features import Features, FeatureStore
-from pipeline.config import digest
 from pipeline.domain import Cost, FrameSource, Question, Relevance, Status, Video
 from pipeline.errors import ConfigError, OutOfMemoryError
-from pipeline.models.checkpoint import Checkpoint, fingerprint
+from pipeline.identity import Identified, Label, Place, Speed, features_key, identity_of
+from pipeline.models.checkpoint import Checkpoint
 from pipeline.samplers.frames import distinct
 from pipeline.samplers.queries import score_askable, with_options
 from pipeline.video.timeline import candidate_times
@@ -57,18 +57,18 @@ class Encoder(Protocol):
 
 
 @dataclass(frozen=True)
-class SimilaritySampler(ABC):
+class SimilaritySampler(Identified, ABC):
     """What all samplers that compare embeddings have in common. A family of models brings its encoder."""
 
-    name: str
+    name: Label[str]
     checkpoint: Checkpoint
     fps: float
     """Candidate frames a second."""
     query_form: Literal["question", "question_and_options", "best_option"]
     """What a frame is compared with. ``best_option``: with question and option; the best option counts."""
-    frames_at_once: int
+    frames_at_once: Speed[int]
     """Frames in one call of the model; decides memory and speed, not scores."""
-    feature_store: Path
+    feature_store: Place[Path]
     """Folder where the frames' vectors are kept from run to run."""
 
     def __post_init__(self) -> None:
@@ -85,20 +85,7 @@ class SimilaritySampler(ABC):
 
     @abstractmethod
     def frame_identity(self) -> Mapping[str, Any]:
-        """What decides the frames' vectors beside checkpoint and candidate rate, with the family's name."""
-
-    def text_identity(self) -> Mapping[str, Any]:
-        """What decides the questions' vectors, beside checkpoint and form."""
-        return {}
-
-    def identity(self) -> Mapping[str, Any]:
-        """What decides the vectors of frames and questions."""
-        return {
-            "sampler": "similarity",
-            "frames": self._frame_identity,
-            "texts": dict(self.text_identity()),
-            "query_form": self.query_form,
-        }
+        """What decides the frames' vectors apart from checkpoint and candidate rate, with the family's name."""
 
     def query(self, question: Question) -> str:
         """The question, with its options where they matter."""
@@ -141,8 +128,7 @@ class SimilaritySampler(ABC):
     def _frame_identity(self) -> dict[str, Any]:
         return {
             **self.frame_identity(),
-            "checkpoint": fingerprint(self.checkpoint),
-            "dtype": self.checkpoint.dtype,
+            "checkpoint": identity_of(self.checkpoint),
             "fps": self.fps,
         }
 
@@ -181,7 +167,7 @@ class SimilaritySampler(ABC):
         ]
 
     def _features_key(self, video: Video) -> str:
-        return digest({"video": video.fingerprint, "frames": self._frame_identity})
+        return features_key(video.fingerprint, self._frame_identity)
 
     def _embed(self, video: Video, frames: FrameSource) -> Features:
         times: list[float] = []

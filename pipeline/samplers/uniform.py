@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
 from pipeline.domain import FrameSource, Question, Relevance, Video
+from pipeline.identity import Identified, Label
 from pipeline.selection.uniform import UniformVariant
 
 
 @dataclass(frozen=True)
-class UniformSampler:
+class UniformSampler(Identified):
     """Scores nothing, decodes nothing, loads nothing: says only in which variant the budget is to be spread."""
 
-    name: str
+    kind: ClassVar[str] = "uniform"
+
+    name: Label[str]
     spread: UniformVariant
     """One of the four variants in use; :mod:`pipeline.selection.uniform` has formulas and who uses which."""
 
@@ -22,10 +25,6 @@ class UniformSampler:
     def without_pictures(self) -> Literal[True]:
         """No frame is touched."""
         return True
-
-    def identity(self) -> Mapping[str, Any]:
-        """The variant."""
-        return {"sampler": "uniform", "spread": self.spread}
 
     def query(self, question: Question) -> str:
         """The question's text, though nothing depends on it: each question keeps a row of its own."""

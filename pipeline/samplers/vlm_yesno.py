@@ -8,14 +8,15 @@ of "A. yes". The wording goes back to SeViLA (arXiv 2305.06988). Any checkpoint 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pipeline.domain import Cost, FrameSource, Question, Relevance, Status, Video
 from pipeline.errors import ConfigError, OutOfMemoryError
-from pipeline.models.checkpoint import Checkpoint, fingerprint
+from pipeline.identity import Identified, InQuery, Label, Speed
+from pipeline.models.checkpoint import Checkpoint
 from pipeline.samplers.frames import distinct
 from pipeline.samplers.queries import score_askable, with_options
 from pipeline.video.timeline import candidate_times
@@ -47,10 +48,12 @@ class UsefulnessPrompt:
 
 
 @dataclass(frozen=True)
-class VlmYesNoSampler:
+class VlmYesNoSampler(Identified):
     """The probability of yes, frame by frame."""
 
-    name: str
+    kind: ClassVar[str] = "vlm_yesno"
+
+    name: Label[str]
     checkpoint: Checkpoint
     fps: float
     """Candidate frames a second."""
@@ -61,8 +64,8 @@ class VlmYesNoSampler:
     prompt: UsefulnessPrompt
     among: Literal["vocabulary", "replies"]
     """The probability of yes among all tokens, as FRAG has it, or among the two replies."""
-    question_form: Literal["question", "question_and_options"]
-    frames_at_once: int
+    question_form: InQuery[Literal["question", "question_and_options"]]
+    frames_at_once: Speed[int]
     """Frames in one call of the model; decides memory and speed, not scores."""
 
     def __post_init__(self) -> None:
@@ -70,19 +73,6 @@ class VlmYesNoSampler:
             raise ConfigError(f"frames_at_once is {self.frames_at_once}.", "Set sampler.frames_at_once to 1 or more.")
         if self.max_frames is not None and self.max_frames < 1:
             raise ConfigError(f"max_frames is {self.max_frames}.", "Set sampler.max_frames=256, or null for no limit.")
-
-    def identity(self) -> Mapping[str, Any]:
-        """Settings, prompt and the checkpoint's content; the question's form shows in :meth:`query`."""
-        return {
-            "sampler": "vlm_yesno",
-            "checkpoint": fingerprint(self.checkpoint),
-            "dtype": self.checkpoint.dtype,
-            "fps": self.fps,
-            "max_frames": self.max_frames,
-            "max_pixels": self.max_pixels,
-            "prompt": asdict(self.prompt),
-            "among": self.among,
-        }
 
     def query(self, question: Question) -> str:
         """The question, and below it its options if they are to be told."""

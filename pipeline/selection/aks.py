@@ -5,19 +5,20 @@ Source: AKS, "Adaptive Keyframe Sampling for Long Video Understanding" (arXiv 25
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import ConfigError
+from pipeline.identity import Identified
 from pipeline.selection.choice import Curve, Floats
 
 
 @dataclass(frozen=True)
-class Aks:
+class Aks(Identified):
     """Halves the video until its stretches have clear peaks; each gives its best frames, fewer the deeper it lies.
 
     With scores scaled to 0..1 over the video, a stretch at depth d stays whole if d is ``depth``, or if
@@ -35,6 +36,7 @@ class Aks:
     stretches in which something was named. Constant scores are halved to the end too, and spread.
     """
 
+    kind: ClassVar[str] = "aks"
     needs_embeddings: ClassVar[bool] = False
 
     threshold: float
@@ -45,10 +47,6 @@ class Aks:
             raise ConfigError(
                 f"selection.choice.depth={self.depth} is no number of halvings", "set selection.choice.depth=5"
             )
-
-    def identity(self) -> Mapping[str, Any]:
-        """Threshold and depth."""
-        return {"choice": "aks", "threshold": self.threshold, "depth": self.depth}
 
     def choose(self, curve: Curve, count: int) -> Sequence[int]:
         """At most ``count`` named candidates."""

@@ -6,17 +6,18 @@ the candidates nearest to K even indices there. :mod:`pipeline.selection.tspo` i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
+from pipeline.identity import Identified
 from pipeline.selection.choice import Curve
 
 
 @dataclass(frozen=True)
-class BinMax:
+class BinMax(Identified):
     """The time from the first candidate to the last is cut into K equal bins, and each gives its best named frame.
 
     Scores that rise over 16 frames give frames 3, 7, 11 and 15 for K = 4. A bin without a named frame gives none; its
@@ -27,11 +28,8 @@ class BinMax:
     order of events and not those about one moment.
     """
 
+    kind: ClassVar[str] = "binmax"
     needs_embeddings: ClassVar[bool] = False
-
-    def identity(self) -> Mapping[str, Any]:
-        """There are no settings."""
-        return {"choice": "binmax"}
 
     def choose(self, curve: Curve, count: int) -> Sequence[int]:
         """At most one named candidate a bin, ascending."""

@@ -78,7 +78,7 @@ class Choice(Protocol):
         ...
 
     def identity(self) -> Mapping[str, Any]:
-        """All that decides the choice, as JSON values: ``choice``, its name, and its settings."""
+        """All that decides the choice, as JSON values: ``kind``, its name, and its settings."""
         ...
 
     def choose(self, curve: Curve, count: int) -> Sequence[int]:

@@ -6,20 +6,21 @@ the weighing of MDP3 (arXiv 2501.02885), whose released default, one segment for
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from pipeline.errors import ConfigError
+from pipeline.identity import Identified, Place
 from pipeline.selection.choice import Curve
 from pipeline.selection.embeddings import embeddings
 from pipeline.selection.kernel import greedy, qualities
 
 
 @dataclass(frozen=True)
-class Dpp:
+class Dpp(Identified):
     """Greedily maximises ``(2 / weight) sum log r_i + logdet L_S`` over the named frames.
 
     r_i is the kernel of frame and question, L the kernel of the frames, see :mod:`pipeline.selection.kernel`. Scores
@@ -27,19 +28,16 @@ class Dpp:
     decide. Frames that show nothing new (a still video) are left to the best scores, spread by ``ties``.
     """
 
+    kind: ClassVar[str] = "dpp"
     needs_embeddings: ClassVar[bool] = True
 
     weight: float
     """lambda: the smaller, the more relevance counts."""
-    feature_store: str
+    feature_store: Place[str]
     """Folder with the embeddings."""
 
     def __post_init__(self) -> None:
         check_weight(self.weight)
-
-    def identity(self) -> Mapping[str, Any]:
-        """The weight, and not where the embeddings are."""
-        return {"choice": "dpp", "weight": self.weight}
 
     def choose(self, curve: Curve, count: int) -> Sequence[int]:
         """At most ``count`` named candidates, in the order taken."""

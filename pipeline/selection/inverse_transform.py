@@ -5,18 +5,19 @@ Source: BOLT, "Boost Large Vision-Language Model Without Training for Long-form 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from pipeline.errors import ConfigError
+from pipeline.identity import Identified
 from pipeline.selection.choice import Curve
 
 
 @dataclass(frozen=True)
-class InverseTransform:
+class InverseTransform(Identified):
     """Steps evenly through the accumulated scores, without a random number.
 
     With scores scaled to 0..1 over the video:
@@ -30,6 +31,7 @@ class InverseTransform:
     their weight evenly over time.
     """
 
+    kind: ClassVar[str] = "inverse_transform"
     needs_embeddings: ClassVar[bool] = False
 
     alpha: float
@@ -40,10 +42,6 @@ class InverseTransform:
             raise ConfigError(
                 f"selection.choice.alpha={self.alpha} would prefer the worst frames", "set selection.choice.alpha=3.0"
             )
-
-    def identity(self) -> Mapping[str, Any]:
-        """The sharpness."""
-        return {"choice": "inverse_transform", "alpha": self.alpha}
 
     def choose(self, curve: Curve, count: int) -> Sequence[int]:
         """At most ``count`` named candidates, ascending."""

@@ -6,13 +6,14 @@ code.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from pipeline.errors import ConfigError
+from pipeline.identity import Identified, Place
 from pipeline.selection.choice import Curve, Floats
 from pipeline.selection.dpp import check_weight
 from pipeline.selection.embeddings import embeddings
@@ -20,7 +21,7 @@ from pipeline.selection.kernel import greedy, kernel, qualities
 
 
 @dataclass(frozen=True)
-class Mdp3:
+class Mdp3(Identified):
     """Greedy lists in segments of the video, put together by dynamic programming over (segment, frames used).
 
     The objective is that of :class:`pipeline.selection.dpp.Dpp`, but a frame is compared only with those of its own
@@ -34,13 +35,14 @@ class Mdp3:
     nothing new are left to the best scores, spread by ``ties``.
     """
 
+    kind: ClassVar[str] = "mdp3"
     needs_embeddings: ClassVar[bool] = True
 
     weight: float
     """lambda: the smaller, the more relevance counts."""
     segment: int
     """Named candidate frames in a segment; 32 in the paper."""
-    feature_store: str
+    feature_store: Place[str]
     """Folder with the embeddings."""
 
     def __post_init__(self) -> None:
@@ -49,10 +51,6 @@ class Mdp3:
             raise ConfigError(
                 f"selection.choice.segment={self.segment} holds no frame", "set selection.choice.segment=32"
             )
-
-    def identity(self) -> Mapping[str, Any]:
-        """Weight and segment, and not where the embeddings are."""
-        return {"choice": "mdp3", "weight": self.weight, "segment": self.segment}
 
     def choose(self, curve: Curve, count: int) -> Sequence[int]:
         """At most ``count`` named candidates, ascending."""

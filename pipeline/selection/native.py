@@ -1,8 +1,7 @@
 """Between seconds and native frame indices, at the video's average rate.
 
-Frame i of N is on screen from start + i / fps until start + (i + 1) / fps. Files of variable rate have their own
-timestamps, which only the video room knows; there the index says which frame it would be at the average rate, and the
-second is what counts.
+Frame i of N is on screen from start + i / fps until start + (i + 1) / fps. A frame that was decoded has an index of its
+own, which comes with its relevance; these functions are for moments of which nothing was decoded.
 """
 
 from __future__ import annotations

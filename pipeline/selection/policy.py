@@ -9,7 +9,7 @@ the same relevance gives the same selection each time.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
@@ -18,6 +18,7 @@ from pydantic import InstanceOf
 
 from pipeline.domain import FrameOrigin, Relevance, SelectedFrame, Selection, Status, Video
 from pipeline.errors import ConfigError, InputError, with_remedy
+from pipeline.identity import Identified, Label
 from pipeline.selection.choice import Choice, Curve
 from pipeline.selection.embeddings import key_of
 from pipeline.selection.native import native_index, native_time
@@ -29,7 +30,7 @@ _NOT_THE_SAMPLERS = frozenset({Status.INVALID_QUESTION, Status.MISSING_VIDEO, St
 
 
 @dataclass(frozen=True)
-class Policy:
+class Policy(Identified):
     """At most ``budget`` frames in order of time, each native frame once.
 
     * A frame is chosen for its score only if it is named (``Relevance.named_above``), and there are
@@ -39,7 +40,7 @@ class Policy:
     * A relevance that names a uniform variant instead of scores is spread over the native frames in that variant.
     """
 
-    name: str
+    name: Label[str]
     budget: int
     """K, in frames."""
     choice: InstanceOf[Choice]
@@ -67,10 +68,6 @@ class Policy:
                 "set it to how many frames the answerer is to see: selection.budget=8",
             )
 
-    def identity(self) -> Mapping[str, Any]:
-        """All settings; the name that a YAML gives them decides nothing."""
-        return {**self.choice.identity(), **self._shared_settings()}
-
     def select(self, relevance: Relevance, video: Video) -> Selection:
         """Cut the selection of one question. No video is opened.
 
@@ -95,9 +92,9 @@ class Policy:
         return self._selection(relevance, video, frames, str(self))
 
     def __str__(self) -> str:
-        choice = dict(self.choice.identity())
-        settings = {**choice, **self._shared_settings()}
-        return " ".join([str(settings.pop("choice")), *(f"{key}={value}" for key, value in settings.items())])
+        settings = {**self.choice.identity(), **self._shared_settings()}
+        kind = settings.pop("kind", type(self.choice).__name__)
+        return " ".join([str(kind), *(f"{key}={value}" for key, value in settings.items())])
 
     def _shared_settings(self) -> dict[str, Any]:
         return {key: getattr(self, key) for key in ("budget", "ties", "fits", "fill", "fallback", "uniform")}
@@ -170,8 +167,8 @@ def _candidates(relevance: Relevance, video: Video) -> list[_Candidate]:
     """The candidates in order of time; of several that show one native frame the one with the best score."""
     best: dict[int, _Candidate] = {}
     if video.frame_count:
-        for time, score in zip(relevance.times, relevance.scores, strict=True):
-            native = native_index(time, video)
+        indices = relevance.indices or tuple(native_index(time, video) for time in relevance.times)
+        for time, score, native in zip(relevance.times, relevance.scores, indices, strict=True):
             if native not in best or score > best[native].score:
                 best[native] = _Candidate(time, native, score)
     return [best[native] for native in sorted(best)]

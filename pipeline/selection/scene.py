@@ -7,34 +7,36 @@ shot's best-scored frame instead of its middle, more shots than frames, and the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import ConfigError
+from pipeline.identity import Identified, Place
 from pipeline.selection.choice import Curve
 from pipeline.selection.embeddings import embeddings
 from pipeline.selection.ranking import best_first
 
 
 @dataclass(frozen=True)
-class Scene:
+class Scene(Identified):
     """Cuts the candidates into shots where neighbours differ most, and goes round the shots.
 
     A round takes the best named frame left of each shot, the shot with the best such frame first, until the budget is
     used. Equal distances and equal scores follow ``ties``, so a still video with constant scores comes out spread.
     """
 
+    kind: ClassVar[str] = "scene"
     needs_embeddings: ClassVar[bool] = True
 
     shots_per_frame: int
     """Shots for each frame of the budget; with 1 every shot is shown."""
     min_seconds: float
     """No shot is shorter, the last one aside."""
-    feature_store: str
+    feature_store: Place[str]
     """Folder with the embeddings."""
 
     def __post_init__(self) -> None:
@@ -47,10 +49,6 @@ class Scene:
             raise ConfigError(
                 f"selection.choice.min_seconds={self.min_seconds} is no length", "set selection.choice.min_seconds=2.0"
             )
-
-    def identity(self) -> Mapping[str, Any]:
-        """Number and length of shots, and not where the embeddings are."""
-        return {"choice": "scene", "shots_per_frame": self.shots_per_frame, "min_seconds": self.min_seconds}
 
     def choose(self, curve: Curve, count: int) -> Sequence[int]:
         """``count`` named candidates, in the order taken."""

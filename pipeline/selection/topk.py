@@ -6,25 +6,23 @@ SigLIP baselines with their cosines, FRAG and VideoITG with probabilities.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
+from pipeline.identity import Identified
 from pipeline.selection.choice import Curve
 
 
 @dataclass(frozen=True)
-class TopK:
+class TopK(Identified):
     """A frame with a better score is never left out for one with a worse.
 
     Scores of GenS tie a lot: the last level that fits is cut by the policy's ``ties``, alone of all rules.
     """
 
+    kind: ClassVar[str] = "topk"
     needs_embeddings: ClassVar[bool] = False
-
-    def identity(self) -> Mapping[str, Any]:
-        """There are no settings."""
-        return {"choice": "topk"}
 
     def choose(self, curve: Curve, count: int) -> Sequence[int]:
         """The ``count`` best."""

@@ -7,11 +7,12 @@ gives a frame of each before a second one of the first.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pipeline.errors import ConfigError
+from pipeline.identity import Identified
 from pipeline.selection.choice import Curve
 
 _SHORTEST = 1e-3
@@ -19,12 +20,13 @@ _SHORTEST = 1e-3
 
 
 @dataclass(frozen=True)
-class TopKApart:
+class TopKApart(Identified):
     """Best score first, suppressing |t - t*| < w around each that is taken; w is halved whenever none is left.
 
     Scores of GenS: a far 3 comes before the 4 next to a 5, unlike topk; within a level the policy's ``ties`` decides.
     """
 
+    kind: ClassVar[str] = "topk_nms"
     needs_embeddings: ClassVar[bool] = False
 
     radius: float
@@ -36,10 +38,6 @@ class TopKApart:
                 f"selection.choice.radius={self.radius} suppresses nothing",
                 "give a share of the even distance, selection.choice.radius=0.5, or take selection=topk",
             )
-
-    def identity(self) -> Mapping[str, Any]:
-        """The radius."""
-        return {"choice": "topk_nms", "radius": self.radius}
 
     def choose(self, curve: Curve, count: int) -> Sequence[int]:
         """``count`` named candidates."""

@@ -65,6 +65,7 @@ def file_video(facts: Scan) -> Video:
         frame_count=max(facts.frame_count, facts.declared_frames) if timeline.is_truncated else facts.frame_count,
         width=facts.width,
         height=facts.height,
+        is_even=timeline.is_even,
     )
 
 
@@ -80,4 +81,5 @@ def folder_video(folder: ImageFolder) -> Video:
         width=folder.width,
         height=folder.height,
         start=float(timeline.times[0]),
+        is_even=timeline.is_even,
     )

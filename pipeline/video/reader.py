@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
+
 from pipeline.domain import Video
 from pipeline.errors import ConfigError
+from pipeline.identity import Label, Speed
 from pipeline.video.backends import Decoder
 from pipeline.video.backends.decord import DecordDecoder
 from pipeline.video.backends.images import ImageDecoder, read_image_folder
@@ -26,11 +30,11 @@ from pipeline.video.source import OpenVideo
 class Reader:
     """How video files and folders of images are read."""
 
-    name: str
-    backend: Literal["auto", "decord", "pyav", "torchcodec"]
+    name: Label[str]
+    backend: Speed[Literal["auto", "decord", "pyav", "torchcodec"]]
     """``auto`` is PyAV. decord and torchcodec refuse the files that they are known to read wrongly, and decord shows
     damaged pictures without a word. A folder of images needs none of them."""
-    threads: int
+    threads: Speed[int]
     """Threads that decode one video; 0 for one a core."""
     image_fps: float
     """Images a second in folders whose images are numbered and not named after their second (``sec012.png``)."""
@@ -48,6 +52,16 @@ class Reader:
     def look(self, path: str | Path) -> Probe:
         """The same, and how much of the video is there."""
         return look(path, self.image_fps)
+
+    def times(self, path: str | Path) -> npt.NDArray[np.float64]:
+        """When each native frame appears, in seconds, ascending. Decodes nothing.
+
+        Raises:
+            VideoError: as in ``probe``.
+        """
+        path = Path(path).expanduser()
+        timeline = read_image_folder(path, self.image_fps).timeline if path.is_dir() else scan(path).timeline
+        return timeline.times
 
     def open(self, path: str | Path) -> OpenVideo:
         """Open a file or a folder; close the result, or use it in a ``with``.

@@ -9,8 +9,8 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline.artefacts.store import ContentStore
-from pipeline.config import digest
 from pipeline.errors import StorageError
+from pipeline.identity import Place, digest
 from pipeline.video.place import absolute
 from pipeline.video.probing import Probe
 from pipeline.video.reader import Reader
@@ -25,7 +25,7 @@ _PROBE = TypeAdapter(Probe)
 class RememberingReader(Reader):
     """A reader that looks at a file once, as long as its path, size and modification time stay the same."""
 
-    probe_store: Path | None
+    probe_store: Place[Path | None]
     """Folder where probes are kept; none: they are not. One that cannot be used costs time and nothing else."""
 
     def look(self, path: str | Path) -> Probe:

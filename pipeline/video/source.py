@@ -73,6 +73,10 @@ class OpenVideo:
                 break
         return self._stream(indices, failure)
 
+    def indices_at(self, seconds: Sequence[float]) -> list[int]:
+        """As :class:`pipeline.domain.FrameSource` has it."""
+        return [self._timeline.nearest_index(second) for second in seconds]
+
     def _stream(self, indices: Sequence[int], failure: VideoError | None) -> Iterator[Frame]:
         self._turn += 1
         turn = self._turn

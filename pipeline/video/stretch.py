@@ -10,9 +10,9 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from pipeline.config import digest
 from pipeline.domain import Frame, FrameSource, Question, Span, Video
 from pipeline.errors import StretchError, VideoError
+from pipeline.identity import digest
 
 _ROUNDING = 1e-3
 """Seconds; as everywhere in the video room."""
@@ -80,6 +80,10 @@ class StretchFrames:
                 "take a sampler that keeps to the question's stretch of the video",
             )
         return self.source.frames_at(seconds)
+
+    def indices_at(self, seconds: Sequence[float]) -> list[int]:
+        """As the whole video's source."""
+        return self.source.indices_at(seconds)
 
 
 def by_span(questions: Sequence[Question]) -> dict[Span | None, list[Question]]:

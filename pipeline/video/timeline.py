@@ -27,9 +27,21 @@ class Timeline:
     """The same as the container declares it: later than ``end`` where the file was cut short."""
 
     @property
+    def is_even(self) -> bool:
+        """Whether no frame appears half a frame or more away from where the average rate has it."""
+        first = float(self.times[0])
+        step = (self.end - first) / len(self.times)
+        return bool(np.abs(self.times - (first + step * np.arange(len(self.times)))).max() < step / 2)
+
+    @property
     def is_truncated(self) -> bool:
         """Whether frames are missing at the end."""
         return self.declared_end > self.end + TOLERANCE
+
+    def nearest_index(self, second: float) -> int:
+        """As :meth:`index_at`; the last frame that is there for a second behind it."""
+        found = int(np.searchsorted(self.times, second + TOLERANCE, side="right")) - 1
+        return min(max(found, 0), len(self.times) - 1)
 
     def index_at(self, second: float) -> int:
         """Native index of the frame on screen at ``second``; the first one for a second before it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -28,6 +29,10 @@ class UnseenFrames:
     """The frame source that goes with it: there are no pictures."""
 
     video: Video
+
+    def indices_at(self, seconds: Sequence[float]) -> list[int]:
+        """On the clock that is taken for its own."""
+        return [min(max(math.floor(second * self.video.fps), 0), self.video.frame_count - 1) for second in seconds]
 
     def frames_at(self, seconds: Sequence[float]) -> Iterator[Frame]:
         """Asked for nothing, gives nothing.

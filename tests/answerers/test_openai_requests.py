@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 from openai_cases import KEY, KEY_NAME, VIDEO, asked, frames_at, made
 from PIL import Image
 
-from pipeline.config import content, register_resolvers
+from pipeline.config import register_resolvers
 from pipeline.domain import Status, SubtitleLine
 from pipeline.errors import ConfigError, FramesError
+from pipeline.identity import configured
 
 URL = "http://localhost:8000/v1"
 TEXT = "Which colour is 0?\nA. red\nB. green\nC. blue\nAnswer with the option's letter from the given choices directly."
@@ -229,7 +231,7 @@ def test_a_key_that_is_not_there_is_missed_before_anything_runs(monkeypatch: pyt
 def test_the_identity_holds_what_decides_answers_and_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(KEY_NAME, KEY)
     first = made(URL, f"answerer.api_key_env={KEY_NAME}").identity()
-    assert first["host"] == "localhost:8000"
+    assert first["base_url"] == "localhost:8000"
     assert KEY not in json.dumps(first)
     for same in ("answerer.timeout=5", "answerer.retries=0", "answerer.prices={input: 1.0, output: 2.0}"):
         assert made(URL, same).identity() == first
@@ -247,7 +249,7 @@ def test_where_replies_are_kept_and_how_patiently_is_asked_name_no_run() -> None
     def kept(*overrides: str) -> dict[str, Any]:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             config = compose("answer", ["selections=s.jsonl", "answerer=gpt4o", *overrides])
-        return content(config)["answerer"]
+        return configured(OmegaConf.to_container(config.answerer, resolve=True))
 
     same = ("answerer.response_store=null", "answerer.api_key_env=OTHER", "answerer.timeout=9", "answerer.retries=9")
     assert kept(*same) == kept()

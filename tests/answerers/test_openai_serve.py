@@ -15,9 +15,9 @@ import pytest
 from command_line import gens
 from made import write_video
 from openai_cases import KEY, KEY_NAME, asked, made
+from rows_on_disk import rows_of
 from served import Served, serving, write_llava
 
-from pipeline.artefacts.journal import read_rows
 from pipeline.artefacts.rows import AnswerRow
 from pipeline.domain import Status
 from pipeline.errors import CheckpointError
@@ -80,7 +80,7 @@ def run(home: Path, *line: str, **environment: str) -> subprocess.CompletedProce
 def test_a_benchmark_through_the_server_and_again_without_it(server: Served, home: Path) -> None:
     done = run(home, *words(server, f"answerer.api_key_env={KEY_NAME}"), **{KEY_NAME: KEY})
     (folder,) = (home / "runs").iterdir()
-    rows = read_rows(AnswerRow, folder / "answers.jsonl")
+    rows = rows_of(AnswerRow, folder / "answers.jsonl")
     assert len(rows) == QUESTIONS
     for row in rows:
         assert row.answer.finish in ("stop", "length")
@@ -98,7 +98,7 @@ def test_a_benchmark_through_the_server_and_again_without_it(server: Served, hom
     # Another price is another run, and takes its replies from the store.
     run(home, *words(server, "answerer.prices={input: 1.0, output: 1.0}"))
     (other,) = set((home / "runs").iterdir()) - {folder}
-    again = {row.question.id: row.answer for row in read_rows(AnswerRow, other / "answers.jsonl")}
+    again = {row.question.id: row.answer for row in rows_of(AnswerRow, other / "answers.jsonl")}
     for row in rows:
         assert again[row.question.id].text == row.answer.text
     kept = [row.question.id for row in rows if row.answer.text.strip()]
@@ -110,7 +110,7 @@ def test_what_the_server_did_not_answer_is_asked_for_by_the_same_command(server:
     gone = words(Served("http://127.0.0.1:9/v1", server.model), "answerer.retries=0")
     assert f"{QUESTIONS} unreachable" in run(home, *gone).stderr
     (folder,) = (home / "runs").iterdir()
-    assert {row.answer.status for row in read_rows(AnswerRow, folder / "answers.jsonl")} == {Status.UNREACHABLE}
+    assert {row.answer.status for row in rows_of(AnswerRow, folder / "answers.jsonl")} == {Status.UNREACHABLE}
     # Patience and the place of the key do not make another run.
     assert f"{QUESTIONS} unreachable" in run(home, *gone, "answerer.retries=1", "answerer.timeout=5").stderr
     assert list((home / "runs").iterdir()) == [folder]

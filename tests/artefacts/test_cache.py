@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.artefacts.cache import RelevanceCache, relevance_key
+from pipeline.artefacts.cache import RelevanceCache
 from pipeline.domain import Cost, Relevance, Status, WindowOutput
 from pipeline.errors import StorageError
+from pipeline.identity import relevance_key
 
 RELEVANCE = Relevance(
     "q1",

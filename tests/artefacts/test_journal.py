@@ -29,13 +29,17 @@ def answer_row(question_id: str, text: str) -> AnswerRow:
     return AnswerRow("k", "gens", "qwen", question, Answer(question_id, text))
 
 
+ASKED = {id: selection_row(id).question for id in "12"}
+TOLD = {id: answer_row(id, "").question for id in "12"}
+
+
 def test_rows_come_back_as_they_were(tmp_path: Path) -> None:
     path = tmp_path / "selections.jsonl"
     rows = [selection_row("1"), selection_row("2")]
     with Journal(SelectionRow, path) as journal:
         for row in rows:
             journal.append(row)
-    assert read_rows(SelectionRow, path) == rows
+    assert read_rows(SelectionRow, path, {}) == rows
 
 
 def test_last_row_of_a_question_counts(tmp_path: Path) -> None:
@@ -43,7 +47,7 @@ def test_last_row_of_a_question_counts(tmp_path: Path) -> None:
         journal.append(answer_row("1", "old"))
         journal.append(answer_row("2", "other"))
         journal.append(answer_row("1", "new"))
-    assert [row.answer.text for row in read_rows(AnswerRow, tmp_path / "answers.jsonl")] == ["new", "other"]
+    assert [row.answer.text for row in read_rows(AnswerRow, tmp_path / "answers.jsonl", TOLD)] == ["new", "other"]
 
 
 def test_every_cut_of_the_last_line_loses_only_that_line(tmp_path: Path) -> None:
@@ -57,8 +61,8 @@ def test_every_cut_of_the_last_line_loses_only_that_line(tmp_path: Path) -> None
         path = tmp_path / f"{cut}.jsonl"
         path.write_bytes(text[:cut])
         with Journal(SelectionRow, path) as journal:
-            assert journal.find("1", "k") == selection_row("1")
-            assert journal.find("2", "k") is None
+            assert journal.find(ASKED["1"], "k") == selection_row("1")
+            assert journal.find(ASKED["2"], "k") is None
             journal.append(selection_row("2"))
         assert path.read_bytes() == text
 
@@ -66,8 +70,8 @@ def test_every_cut_of_the_last_line_loses_only_that_line(tmp_path: Path) -> None
 def test_find_passes_over_rows_made_under_another_key(tmp_path: Path) -> None:
     with Journal(SelectionRow, tmp_path / "s.jsonl") as journal:
         journal.append(selection_row("1", key="before"))
-        assert journal.find("1", "after") is None
-        assert journal.find("1", "before") is not None
+        assert journal.find(ASKED["1"], "after") is None
+        assert journal.find(ASKED["1"], "before") is not None
 
 
 @pytest.mark.parametrize(
@@ -77,12 +81,12 @@ def test_a_line_of_another_kind_is_named(tmp_path: Path, line: str) -> None:
     path = tmp_path / "s.jsonl"
     path.write_text(line + "\n")
     with pytest.raises(InputError, match=r"s\.jsonl:1"):
-        read_rows(SelectionRow, path)
+        read_rows(SelectionRow, path, {})
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
-        read_rows(SelectionRow, tmp_path / "nowhere.jsonl")
+        read_rows(SelectionRow, tmp_path / "nowhere.jsonl", {})
 
 
 def _write_until_killed(path: Path) -> None:
@@ -104,7 +108,8 @@ def test_kill_loses_no_finished_row(tmp_path: Path) -> None:
     assert finished >= 40
     with Journal(AnswerRow, path):
         pass
-    rows = read_rows(AnswerRow, path)
+    asked = {str(number): answer_row(str(number), "").question for number in range(finished)}
+    rows = read_rows(AnswerRow, path, asked)
     assert [row.question.id for row in rows] == [str(number) for number in range(finished)]
 
 

@@ -11,7 +11,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from pipeline.artefacts.cache import RelevanceCache, relevance_key
+from pipeline.artefacts.cache import RelevanceCache
+from pipeline.artefacts.folder import write_questions
 from pipeline.artefacts.rows import AnswerRow, RelevanceRow, to_line
 from pipeline.checks import estimate
 from pipeline.checks.limits import Load
@@ -20,6 +21,7 @@ from pipeline.checks.plan import Pass, Plan, planned
 from pipeline.checks.speed import Rate
 from pipeline.config import build, conf_dir, register_resolvers
 from pipeline.domain import Answer, Cost, Question, Relevance, Video
+from pipeline.identity import identity_of, relevance_key
 
 VIDEO = Video("film.mp4", "content", 600.0, 25.0, 15000, 640, 360)
 QUESTIONS = [Question(f"q{number}", "film.mp4", f"what {number}?") for number in range(4)]
@@ -38,6 +40,7 @@ def write_run(folder: Path, config: Any, seconds: float) -> None:
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True))
     asked = QUESTIONS[:2]
+    write_questions(asked, folder)
     relevances = [
         RelevanceRow("k", "gens_3b", question, VIDEO, Relevance(question.id, (0.0,), (1.0,), cost=Cost(seconds)))
         for question in asked
@@ -117,7 +120,7 @@ def test_what_is_in_the_cache_is_not_planned(tmp_path: Path) -> None:
     plan = planned(QUESTIONS, VIEWS, sampler, cache)
     assert (plan.open, plan.cached, plan.windows, plan.window_questions, plan.video_seconds) == (4, 0, 3, 12, 600.0)
     for question in QUESTIONS[:3]:
-        key = relevance_key(VIDEO.fingerprint, question.text, sampler.identity())
+        key = relevance_key(VIDEO.fingerprint, question.text, identity_of(sampler))
         cache.keep(key, Relevance(question.id, (0.0,), (1.0,)))
     plan = planned(QUESTIONS, VIEWS, sampler, cache)
     assert (plan.open, plan.cached, plan.window_questions) == (1, 3, 3)

@@ -343,7 +343,7 @@ def test_stage_one_alone_has_no_answers_to_miss(sweep: Sweep, tmp_path: Path) ->
 def test_a_card_says_which_stretch_may_be_seen(sweep: Sweep, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(sweep.folder / "gens_micro-qwen2_vl_micro", run)
-    for name in ("relevance.jsonl", "selections.jsonl", "answers.jsonl"):
+    for name in ("questions.jsonl", "selections.jsonl"):
         rows = [json.loads(line) for line in (run / name).read_text(encoding="utf-8").splitlines()]
         for row in rows:
             if row["question"]["id"] == "street-1":

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from hydra import compose, initialize_config_dir
 
-from pipeline.artefacts.cache import relevance_key
 from pipeline.config import build, conf_dir, register_resolvers
 from pipeline.domain import Cost, Frame, FrameOrigin, Question, Relevance, Status, Video
 from pipeline.errors import ConfigError
+from pipeline.identity import relevance_key
 from pipeline.samplers import Sampler
 from pipeline.samplers.route import Classifier, Keywords, RouteSampler
 from pipeline.samplers.uniform import UniformSampler

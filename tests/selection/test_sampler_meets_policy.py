@@ -36,9 +36,10 @@ def test_clip_with_every_policy_that_compares_frames(tmp_path: Path) -> None:
             sampler = build(config.sampler, "sampler")
             reader = build(config.reader, "reader")
             questions = [Question("q", str(clip), "What colour is the square?")]
-            relevances = sample(questions, sampler, reader, RelevanceCache(tmp_path / "cache"), tmp_path / "run")
+            cache = RelevanceCache(tmp_path / "cache")
+            relevances = list(sample(questions, sampler, reader, cache, tmp_path / "run"))
             sampler.close()
-        (row,) = select(relevances, build(config.selection, "selection"), tmp_path / "run")
+        (row,) = select(relevances, build(config.selection, "selection"), reader, tmp_path / "run")
         assert len(row.selection.frames) == 4, row.selection.detail
         assert row.selection.policy.startswith(policy)
 

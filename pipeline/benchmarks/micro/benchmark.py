@@ -12,6 +12,7 @@ from pipeline.benchmarks.micro.questions import KINDS, MicroQuestion, draw_quest
 from pipeline.benchmarks.micro.world import Plan, make_plan
 from pipeline.domain import Question
 from pipeline.errors import ConfigError
+from pipeline.identity import Place
 from pipeline.paths import local_path, path_text
 
 WORLD_VERSION = 1
@@ -28,7 +29,7 @@ class MicroBenchmark:
     """
 
     name: str
-    root: str
+    root: Place[str]
     """Folder for the videos."""
     split: Literal["train", "test"]
     seed: int

@@ -1,0 +1,152 @@
+"""What samplers, policies and answerers hand over, checked before it is written.
+
+Plug-ins are code that we do not know. A result that breaks its protocol becomes the status ``invalid_output`` of its
+question; it is not cached, so that the next run asks the mended plug-in again.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+from pipeline.domain import Answer, Cost, Question, Relevance, SelectedFrame, Selection, Status, Video
+from pipeline.errors import with_remedy
+
+_ROUNDING = 1e-3
+"""Seconds, as in the video room."""
+
+
+def checked_relevances(given: Any, questions: Sequence[Question], video: Video, sampler: str) -> list[Relevance]:
+    """One usable relevance a question, in the order of ``questions``."""
+    if not isinstance(given, list | tuple) or len(given) != len(questions):
+        count = len(given) if isinstance(given, list | tuple) else type(given).__name__
+        fault = f"it returned {count} relevances for {len(questions)} questions"
+        return [_refused(question, fault, sampler) for question in questions]
+    return [_relevance(each, question, video, sampler) for each, question in zip(given, questions, strict=True)]
+
+
+def checked_selection(given: Any, question: Question, budget: int, policy: str) -> Selection:
+    """A usable selection of the question."""
+    fault = _selection_fault(given, question, budget)
+    if fault is None:
+        frames = tuple(replace(frame, index=operator.index(frame.index)) for frame in given.frames)
+        usable: Selection = replace(given, frames=frames)
+        return usable
+    detail = _detail(f"selection={policy}", fault)
+    return Selection(question.id, (), policy, budget, Status.INVALID_OUTPUT, detail)
+
+
+def checked_answer(given: Answer, question: Question, answerer: str) -> Answer:
+    """A usable answer to the question."""
+    fault = _answer_fault(given, question)
+    if fault is None:
+        # Half of a surrogate pair, which JSON may hold and UTF-8 may not.
+        text, thought = (part.encode("utf-8", "replace").decode() for part in (given.text, given.thought))
+        return replace(given, text=text, thought=thought)
+    return Answer(question.id, "", status=Status.INVALID_OUTPUT, detail=_detail(f"answerer={answerer}", fault))
+
+
+def _relevance(given: Any, question: Question, video: Video, sampler: str) -> Relevance:
+    if not isinstance(given, Relevance):
+        return _refused(question, f"it returned a {type(given).__name__} and no Relevance", sampler)
+    try:
+        plain = replace(
+            given,
+            times=tuple(float(time) for time in given.times),
+            scores=tuple(float(score) for score in given.scores),
+            indices=None if given.indices is None else tuple(int(index) for index in given.indices),
+        )
+    except (TypeError, ValueError, OverflowError) as error:
+        return _refused(question, f"its times and scores are not numbers: {error}", sampler)
+    fault = _relevance_fault(plain, question, video)
+    return plain if fault is None else _refused(question, fault, sampler)
+
+
+def _relevance_fault(given: Relevance, question: Question, video: Video) -> str | None:
+    last = video.duration + 1 / video.fps + _ROUNDING
+    faults = {
+        f"it returned a relevance of {given.question_id!r} for {question.id!r}": given.question_id != question.id,
+        f"it gave {len(given.scores)} scores for {len(given.times)} candidates": len(given.scores) != len(given.times),
+        "a score is not a finite number": not all(map(math.isfinite, given.scores)),
+        "a time is not a finite number": not all(map(math.isfinite, given.times)),
+        "its times do not ascend": any(later <= earlier for earlier, later in pairwise(given.times)),
+        f"a time lies outside of the video, which ends at {video.duration:.3f} s": any(
+            not -1 / video.fps - _ROUNDING <= time - video.start <= last - video.start for time in given.times
+        ),
+        f"it gave {len(given.indices or ())} native indices for {len(given.times)} candidates": (
+            given.indices is not None and len(given.indices) != len(given.times)
+        ),
+        "a native index is negative": any(index < 0 for index in given.indices or ()),
+        "its cost is not a finite number": not _is_finite(given.cost),
+        f"{given.status!r} is no status": not isinstance(given.status, Status),
+        f"named_above={given.named_above!r} is not a finite number": not _is_number_or_none(given.named_above),
+    }
+    return next((fault for fault, holds in faults.items() if holds), None)
+
+
+def _selection_fault(given: Any, question: Question, budget: int) -> str | None:
+    if not isinstance(given, Selection):
+        return f"it returned a {type(given).__name__} and no Selection"
+    if not all(isinstance(frame, SelectedFrame) for frame in given.frames):
+        return "its frames are not SelectedFrames"
+    frames = given.frames
+    faults = {
+        f"it returned a selection of {given.question_id!r} for {question.id!r}": given.question_id != question.id,
+        f"it selected {len(frames)} frames, more than the budget of {budget}": len(frames) > budget,
+        "the time of a frame is not a finite number": not all(_is_number(frame.time) for frame in frames),
+        "the score of a frame is not a finite number": not all(_is_number_or_none(frame.score) for frame in frames),
+        "the scale of a frame is not a positive number": any(
+            frame.scale is not None and not (_is_number(frame.scale) and frame.scale > 0) for frame in frames
+        ),
+        "a native index is not a whole number from 0 on": any(
+            not hasattr(frame.index, "__index__") or operator.index(frame.index) < 0 for frame in frames
+        ),
+        f"{given.status!r} is no status": not isinstance(given.status, Status),
+    }
+    fault = next((fault for fault, holds in faults.items() if holds), None)
+    if fault is None and any(later.time < earlier.time for earlier, later in pairwise(frames)):
+        return "its frames are not in order of time"
+    return fault
+
+
+def _answer_fault(given: Answer, question: Question) -> str | None:
+    options = len(question.options or ())
+    option = given.option
+    faults = {
+        "its text is no text": not isinstance(given.text, str) or not isinstance(given.thought, str),
+        f"{given.status!r} is no status": not isinstance(given.status, Status),
+        f"{option!r} is not the index of an option": option is not None
+        and (not isinstance(option, int) or isinstance(option, bool) or not 0 <= option < options),
+        "its cost is not a finite number": not _is_finite(given.cost),
+        "the time of a frame is not a finite number": not all(map(_is_number, (*given.frame_times, *given.left_out))),
+    }
+    return next((fault for fault, holds in faults.items() if holds), None)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_number_or_none(value: Any) -> bool:
+    return value is None or _is_number(value)
+
+
+def _is_finite(cost: Any) -> bool:
+    if not isinstance(cost, Cost):
+        return False
+    return all(
+        map(_is_number, (cost.seconds, cost.prompt_tokens, cost.output_tokens, cost.dollars, *cost.more.values()))
+    )
+
+
+def _refused(question: Question, fault: str, sampler: str) -> Relevance:
+    detail = _detail(f"sampler={sampler}", fault)
+    return Relevance(question.id, (), (), status=Status.INVALID_OUTPUT, detail=detail)
+
+
+def _detail(part: str, fault: str) -> str:
+    return with_remedy(f"{part} broke its protocol: {fault}", "correct its class, then run the same command again")
