@@ -92,7 +92,9 @@ class Parts:
             from omegaconf import OmegaConf
 
             OmegaConf.update(node, key.replace("__", "."), value)
-        return list(sample(questions, build(node, "sampler"), self.reader, self.cache, self.folder))
+        sampler = build(node, "sampler")
+        rows = {row.question.id: row for row in sample(questions, sampler, self.reader, self.cache, self.folder)}
+        return [rows[question.id] for question in questions]
 
     def select(self, rows: list[RelevanceRow], budget: int = 4) -> list[SelectionRow]:
         node = self.config.selection.copy()

@@ -74,6 +74,7 @@ def test_a_question_that_is_no_longer_asked_is_not_counted(sweep: Sweep, tmp_pat
     shutil.copytree(sweep.folder / "gens_micro-qwen2_vl_micro", folder)
     (run,) = collect([folder])
     first, second, *_ = run.questions
+    (folder / QUESTIONS_FILE).unlink()
     write_questions([first, replace(second, text="asked anew, and not answered yet")], folder)
     (again,) = collect([folder])
     assert [question.id for question in again.questions] == [first.id, second.id]
