@@ -19,6 +19,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from pipeline.errors import ConfigError
 from pipeline.identity import configured_run, digest
+from pipeline.paths import local_path
 
 PACKAGE = Path(__file__).resolve().parent
 

@@ -7,17 +7,18 @@ made with this head. Those for LongVideoBench and MLVU were made with ``topk``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
+from pipeline.identity import Identified
 from pipeline.selection.choice import Curve
 
 
 @dataclass(frozen=True)
-class Tspo:
+class Tspo(Identified):
     """Each candidate belongs to the nearest of K even indices, and each index gives the best of its candidates.
 
     With N candidates the indices are round(i (N - 1) / (K - 1)) for i = 0..K-1, halves rounded to even, and N - 1 for
@@ -29,11 +30,8 @@ class Tspo:
     left. (In the released code every candidate has a score and is named.)
     """
 
+    kind: ClassVar[str] = "tspo"
     needs_embeddings: ClassVar[bool] = False
-
-    def identity(self) -> Mapping[str, Any]:
-        """There are no settings."""
-        return {"choice": "tspo"}
 
     def choose(self, curve: Curve, count: int) -> Sequence[int]:
         """At most one named candidate an index, ascending."""
