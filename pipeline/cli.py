@@ -110,6 +110,7 @@ def _run(verb: str, words: Sequence[str]) -> int:
 
     from pipeline.commands.job import Job
     from pipeline.commands.sweep import summed_up
+    from pipeline.run_names import register_run_folder
 
     given, unknown = get_args_parser().parse_known_intermixed_args(list(words))
     if unknown:
@@ -119,6 +120,7 @@ def _run(verb: str, words: Sequence[str]) -> int:
     overrides = [word for word in words if word not in given.overrides] + given.overrides
     job = Job(verb)
     register_resolvers()
+    register_run_folder()
     # Hydra then hands its exceptions to us, who know the nearest valid word.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     sys.argv = [sys.argv[0], *overrides]

@@ -18,8 +18,6 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from pipeline.errors import ConfigError
-from pipeline.identity import configured_run, digest
-from pipeline.paths import local_path
 
 PACKAGE = Path(__file__).resolve().parent
 
@@ -118,63 +116,6 @@ def _validated(kind: Any, settings: Mapping[str, Any], key: str) -> Any:
         raise ConfigError(f"{place}={first['input']!r}: {first['msg']}", f"set it: {place}=...") from error
 
 
-def run_folder(config: DictConfig) -> str:
-    """A folder name that says what is computed: the names of the parts and a digest of all settings that are content.
-
-    A question set counts by its benchmark, the name of its file and the settings that choose its rows, never by labels.
-    """
-    bare = OmegaConf.masked_copy(config, [str(name) for name in config if name != "hydra"])
-    settings = OmegaConf.to_container(bare, resolve=True)
-    assert isinstance(settings, dict)
-    verb = str(config.hydra.job.config_name)
-    parts = [
-        settings[group].get("name")
-        for group in ("benchmark", "sampler", "answerer")
-        if isinstance(settings.get(group), dict)
-    ]
-    selection = settings.get("selection")
-    if isinstance(selection, dict) and "budget" in selection:
-        budget = selection["budget"]
-        parts.append("k" + "-".join(str(count) for count in (budget if isinstance(budget, list) else [budget])))
-    content = {**configured_run({str(name): part for name, part in settings.items()}), **_question_set(verb, settings)}
-    return "-".join([verb, *(str(part) for part in parts if part), digest(content)[:8]])
-
-
-def _question_set(verb: str, settings: Mapping[Any, Any]) -> dict[str, Any]:
-    """What names the questions of the verbs that have no benchmark, in place of the settings that hold them."""
-    if verb == "answer":
-        # Its folder's name says what was selected; the name of the file itself is always the same.
-        path = local_path(str(settings["selections"]))
-        return {"selections": [path.parent.name, path.name]}
-    if verb == "ask":
-        subtitles = settings["subtitles_file"]
-        return {
-            "video": _video_content(str(settings["video"]), settings["reader"]),
-            "answer": None,
-            "subtitles_file": subtitles and local_path(str(subtitles)).name,
-        }
-    return {}
-
-
-def _video_content(path: str, reader: Mapping[str, Any]) -> str:
-    """The fingerprint of a video, so that a copy of it is the same run; its path where it cannot be read."""
-    from pipeline.errors import VideoError
-    from pipeline.video.remembering import RememberingReader
-
-    try:
-        store = reader["probe_store"]
-        return (
-            RememberingReader(
-                name="", backend="auto", threads=0, image_fps=reader["image_fps"], probe_store=store and Path(store)
-            )
-            .probe(path)
-            .fingerprint
-        )
-    except VideoError:
-        return str(path)
-
-
 def register_resolvers() -> None:
-    """Give YAML files ``${package_file:...}`` and ``${run_folder:}``."""
+    """Give YAML files ``${package_file:...}``."""
     OmegaConf.register_new_resolver("package_file", lambda path: str(PACKAGE / path), replace=True)
-    OmegaConf.register_new_resolver("run_folder", lambda *, _root_: run_folder(_root_), replace=True)

@@ -23,6 +23,13 @@ from typing import Annotated, Any, ClassVar, TypeVar
 
 from pipeline.errors import ConfigError
 
+FRAMES_VERSION = 2
+"""Version of the decoding contract: which picture is shown at which second. Part of the key of everything that is
+computed from frames: relevance, features and answers.
+
+Raise it when any file gives another picture at some second, or another length, than it did before. Entries of another
+version are then misses."""
+
 
 class Role(StrEnum):
     """What a setting is, other than content."""
@@ -204,23 +211,17 @@ def relevance_key(fingerprint: str, query: str, sampler: Mapping[str, Any]) -> s
         query: the question as the sampler is given it.
         sampler: identity of the sampler.
     """
-    return digest({"frames": _frames_version(), "video": fingerprint, "query": query, "sampler": dict(sampler)})
+    return digest({"frames": FRAMES_VERSION, "video": fingerprint, "query": query, "sampler": dict(sampler)})
 
 
 def features_key(fingerprint: str, encoder: Mapping[str, Any]) -> str:
     """The key of the embeddings of a video's candidate frames, by the identity of what computes them."""
-    return digest({"frames": _frames_version(), "video": fingerprint, "encoder": dict(encoder)})
+    return digest({"frames": FRAMES_VERSION, "video": fingerprint, "encoder": dict(encoder)})
 
 
 def answer_key(answerer: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
     """The key of an answer, by the answerer's identity and all that it is given."""
-    return digest({"frames": _frames_version(), "answerer": dict(answerer), "asked": dict(asked)})
-
-
-def _frames_version() -> int:
-    from pipeline.video.contract import FRAMES_VERSION  # that room declares its settings with this module
-
-    return FRAMES_VERSION
+    return digest({"frames": FRAMES_VERSION, "answerer": dict(answerer), "asked": dict(asked)})
 
 
 # Settings as they stand in a configuration, before any object is made

@@ -31,12 +31,13 @@ WITH_TORCH = (
 )
 """Where tensors are computed with; imported inside functions by all others."""
 
-UNDER_ALL = ("paths", "wellformed")
+UNDER_ALL = ("identity", "paths", "wellformed")
 """Modules that every room may know, and that know no room."""
 
 LOWER = {
     "paths": (),
     "wellformed": (),
+    "identity": ("errors",),
     "domain": (),
     "errors": ("domain",),
     "config": ("errors",),

@@ -24,10 +24,11 @@ from pipeline.checks.rendering import show
 from pipeline.checks.report import Names, Report, as_json
 from pipeline.commands.questions import asked_of
 from pipeline.commands.run import Surroundings, check_second_stage, surroundings
-from pipeline.config import build, run_folder
+from pipeline.config import build
 from pipeline.domain import Question, SubtitleLine, Video
 from pipeline.errors import InputError, PipelineError
 from pipeline.paths import local_path
+from pipeline.run_names import run_folder
 from pipeline.samplers import HoldsPrefix, Sampler
 from pipeline.selection import SelectionPolicy
 from pipeline.subtitles import SubtitleChoice

@@ -10,9 +10,10 @@ from made import write_video
 from tiny_encoders import write_clip
 
 from pipeline.artefacts.cache import RelevanceCache
-from pipeline.config import build, conf_dir, register_resolvers, run_folder
+from pipeline.config import build, conf_dir, register_resolvers
 from pipeline.domain import Question
 from pipeline.orchestrator import sample, select
+from pipeline.run_names import run_folder
 
 pytest.importorskip("av")
 
