@@ -34,19 +34,46 @@ def load_tokenizer(folder: Path) -> Any:
     Raises:
         CheckpointError: there is no tokenizer in the folder, or it cannot be read.
     """
-    from transformers import AutoTokenizer
-
     if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json", "tokenizer.model")):
         # Transformers would make an empty tokenizer out of config.json and say nothing.
         raise CheckpointError(f"{folder} has no tokenizer.json, vocab.json or tokenizer.model.", _RESTORE)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
+        tokenizer = read_tokenizer(folder)
         template = folder / "chat_template.json"
         if template.is_file():
             tokenizer.chat_template = json.loads(template.read_text(encoding="utf-8"))["chat_template"]
     except Exception as error:  # the tokenizers library raises nothing narrower
         raise CheckpointError(f"The tokenizer in {folder} cannot be read: {error}", _RESTORE) from error
     tokenizer.padding_side = "left"
+    return tokenizer
+
+
+def read_tokenizer(folder: Path) -> Any:
+    """The tokenizer of a folder as its files describe it.
+
+    ``tokenizer.json`` is complete in itself. Without it the class is the one that ``tokenizer_config.json`` names:
+    transformers would go by ``model_type`` in ``config.json``, and for the raw LLaVA's ``llava`` it takes a class that
+    cannot read Qwen2's files.
+
+    Raises:
+        OSError, ValueError: a file is missing, or is not what it should be.
+    """
+    import transformers
+
+    words, config = folder / "vocab.json", folder / "tokenizer_config.json"
+    kind: Any = transformers.AutoTokenizer
+    from_parts = words.is_file() and not (folder / "tokenizer.json").is_file()
+    if from_parts:
+        for part in (folder / "merges.txt", config):
+            if not part.is_file():
+                raise ValueError(f"it consists of vocab.json, without tokenizer.json and without {part.name}")
+        kind = getattr(transformers, str(json.loads(config.read_text(encoding="utf-8")).get("tokenizer_class")), kind)
+    tokenizer = kind.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
+    if from_parts:
+        numbers = tokenizer.get_vocab()
+        for token, number in json.loads(words.read_text(encoding="utf-8")).items():
+            if numbers.get(token) != number:
+                raise ValueError(f"{kind.__name__} gives {token!r} number {numbers.get(token)}, vocab.json {number}")
     return tokenizer
 
 

@@ -255,6 +255,7 @@ def load(model_class: type[Model], checkpoint: Checkpoint, config: Any = None) -
     finally:
         logging.set_verbosity(verbosity)
     _check_clean(info, checkpoint, model_class)
+    _check_tied(model, folder, checkpoint)
     if device == "spread":
         check_none_left_out(getattr(model, "hf_device_map", {}), checkpoint.source)
     model.eval()
@@ -307,6 +308,29 @@ def _check_clean(info: dict[str, Any], checkpoint: Checkpoint, model_class: type
             f"The tensors of {checkpoint.source} are not those of {model_class.__name__}: {'; '.join(wrong)}.",
             "The folder is damaged or holds another model. " + _refetch(checkpoint),
         )
+
+
+def _check_tied(model: Any, folder: Path, checkpoint: Checkpoint) -> None:
+    """Input and output embeddings are one tensor only where ``config.json`` says so, or both are stored.
+
+    Some classes of transformers tie them by default, and then nothing is reported as missing.
+    """
+    if not hasattr(model, "get_output_embeddings"):
+        return
+    head, words = model.get_output_embeddings(), model.get_input_embeddings()
+    if head is None or head.weight is not words.weight:
+        return
+    config = raw_config(checkpoint)
+    parts = [config, *(part for key, part in config.items() if key.endswith("_config") and part)]
+    if any(part.get("tie_word_embeddings") for part in parts):
+        return
+    names = weights.tensor_shapes(folder)
+    for tensor in ("lm_head.weight", "embed_tokens.weight"):
+        if not any(name.endswith(tensor) for name in names):
+            raise CheckpointError(
+                f"{checkpoint.source} holds no {tensor}, and its config.json does not say tie_word_embeddings: true.",
+                "The folder is damaged or holds another model. " + _refetch(checkpoint),
+            )
 
 
 def _refetch(checkpoint: Checkpoint) -> str:

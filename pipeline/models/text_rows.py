@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import CheckpointError
-from pipeline.models.chat import special_tokens
+from pipeline.models.chat import read_tokenizer, special_tokens
 from pipeline.models.remedies import restore
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -61,12 +61,10 @@ class TextRows:
 
 
 def _from_tokenizer(folder: Path) -> TextRows:
-    from transformers import AutoTokenizer
-
     if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
         # Transformers would make an empty tokenizer out of config.json and say nothing.
         raise CheckpointError(f"{folder} has no tokenizer.json, vocab.json or spiece.model.", _RESTORE)
-    tokenizer: Any = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
+    tokenizer = read_tokenizer(folder)
 
     def encode(text: str) -> list[int]:
         ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False).input_ids

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -204,3 +205,27 @@ def test_the_identity_follows_what_decides_answers_and_not_what_decides_speed(an
 def test_a_label_that_cannot_be_filled_in_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"(?s)label='\{second\}'.*\{frame\} and \{time\}"):
         from_yaml("internvl3_8b", "answerer.images.label='{second}'")
+
+
+@pytest.mark.parametrize("lost", ["lm_head.weight", "embed_tokens.weight"])
+def test_a_copy_that_lost_its_head_or_its_words_is_refused_by_name(folder: Path, tmp_path: Path, lost: str) -> None:
+    """Where the config says nothing, transformers takes the one for the other."""
+    from safetensors.torch import load_file, save_file
+
+    from pipeline.models.checkpoint import Checkpoint
+    from pipeline.models.internvl_family import load_internvl
+
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    config = json.loads((copy / "config.json").read_text())
+    del config["tie_word_embeddings"], config["text_config"]["tie_word_embeddings"]
+    (copy / "config.json").write_text(json.dumps(config))
+    checkpoint = Checkpoint(str(copy), None, "auto", "sdpa", "cpu")
+    head, words = (load_internvl(checkpoint).get_output_embeddings(), load_internvl(checkpoint).get_input_embeddings())
+    assert not torch.equal(head.weight, words.weight)
+    kept = {name: tensor for name, tensor in load_file(copy / "model.safetensors").items() if not name.endswith(lost)}
+    save_file(kept, copy / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match=rf"holds no {lost}, .* does not say tie_word_embeddings: true"):
+        load_internvl(checkpoint)
+    (copy / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": True}))
+    tied = load_internvl(checkpoint)
+    assert tied.get_output_embeddings().weight is tied.get_input_embeddings().weight

@@ -50,6 +50,30 @@ def test_a_folder_without_a_tokenizer(folder: Path) -> None:
         load_tokenizer(folder)
 
 
+PROMPT = "What colour?<|im_end|>\n<|im_start|><|image_pad|>é  12.5s\n\n"
+
+
+@pytest.mark.parametrize("model_type", ["qwen2_vl", "llava", "llava_qwen", "internvl"])
+def test_a_tokenizer_of_words_and_merges_is_that_of_its_class_whatever_the_model(folder: Path, model_type: str) -> None:
+    whole = load_tokenizer(folder)(PROMPT).input_ids
+    (folder / "tokenizer.json").unlink()
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": model_type}))
+    tokenizer = load_tokenizer(folder)
+    assert tokenizer(PROMPT).input_ids == whole
+    assert tokenizer.decode(whole) == PROMPT
+    assert special_tokens(tokenizer) == special_tokens(load_tokenizer(folder))
+
+
+@pytest.mark.parametrize("absent", ["merges.txt", "tokenizer_config.json"])
+def test_words_without_what_belongs_to_them_are_no_tokenizer(folder: Path, absent: str) -> None:
+    """Transformers reads letters one by one without the merges, and numbers control tokens anew without the config."""
+    for name in ("tokenizer.json", absent):
+        (folder / name).unlink()
+    with pytest.raises(CheckpointError, match=rf"without tokenizer\.json and without {absent}"):
+        load_tokenizer(folder)
+
+
 def test_control_tokens_are_known(folder: Path) -> None:
     found = special_tokens(load_tokenizer(folder))
     assert {"<|image_pad|>", "<|video_pad|>", "<|im_end|>", "<|endoftext|>", "<|vision_start|>"} <= set(found)

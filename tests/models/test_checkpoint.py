@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import shutil
 from pathlib import Path
 
@@ -176,6 +177,40 @@ def test_tensors_that_are_not_the_models_end_the_load(folder: Path, change: str,
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(CheckpointError, match=message):
         load_it(at(folder))
+
+
+def test_a_tensor_in_two_shards_is_named(folder: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    names = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
+    half = {name: tensor for name, tensor in tensors.items() if "layers.0" not in name}
+    for name, part in zip(names, (half, tensors), strict=True):
+        save_file(part, folder / name, metadata={"format": "pt"})
+    places = {name: names[0] if name in half else names[1] for name in tensors}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
+    with pytest.raises(CheckpointError, match=rf"is in two weight files: .*{names[0]} and {names[1]}"):
+        resolve(at(folder))
+
+
+def test_weights_that_are_there_in_two_copies_are_refused(folder: Path) -> None:
+    load_it(at(folder)).save_pretrained(folder / "again", max_shard_size="300KB")  # type: ignore[operator]
+    for path in (folder / "again").glob("model*"):
+        path.rename(folder / path.name)
+    with pytest.raises(CheckpointError, match=r"holds its weights twice: in model\.safetensors"):
+        resolve(at(folder))
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.float8_e4m3fn])
+def test_quantised_weights_are_not_taken_for_trained_ones(folder: Path, dtype: torch.dtype) -> None:
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(folder / "model.safetensors")
+    tensors["lm_head.weight"] = tensors["lm_head.weight"].to(dtype)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"holds lm_head\.weight as .*: it is quantised"):
+        resolve(at(folder))
 
 
 def test_flash_attention_that_is_not_installed_names_the_extra() -> None:
