@@ -315,9 +315,10 @@ def _check_tied(model: Any, folder: Path, checkpoint: Checkpoint) -> None:
 
     Some classes of transformers tie them by default, and then nothing is reported as missing.
     """
-    if not hasattr(model, "get_output_embeddings"):
+    try:
+        head, words = model.get_output_embeddings(), model.get_input_embeddings()
+    except (AttributeError, NotImplementedError):  # an encoder, or a model of several parts, has no head of its own
         return
-    head, words = model.get_output_embeddings(), model.get_input_embeddings()
     if head is None or head.weight is not words.weight:
         return
     config = raw_config(checkpoint)
