@@ -146,13 +146,13 @@ class OpenAICompatible(Identified):
         return self.response_store is not None
 
     def identity(self) -> Mapping[str, Any]:
-        """All that decides the answers, and nothing secret: of the URL the host alone.
+        """All that decides the answers, and nothing secret: of the URL host and path.
 
         Raises:
             MissingExtraError, ConfigError: no request could be made; known here before stage 1 has run for hours.
         """
         self._server.check()
-        return {**super().identity(), "base_url": self._endpoint.host}
+        return {**super().identity(), "base_url": self._endpoint.address}
 
     def check_subtitles(self) -> None:
         """See :class:`pipeline.answerers.ChecksSubtitles`."""
@@ -277,7 +277,7 @@ class OpenAICompatible(Identified):
         """The reply, and whether it was asked for just now."""
         if self._store is None:
             return self._server.ask(body, self._smaller(frames)), True
-        key = digest({"host": self._endpoint.host, "body": body})
+        key = digest({"host": self._endpoint.address, "body": body})
         kept = self._store.find(key)
         if kept is not None:
             return kept, False

@@ -67,6 +67,13 @@ class Endpoint:
         """Name and port."""
         return urlsplit(self.base_url).netloc
 
+    @property
+    def address(self) -> str:
+        """Host, port and path, which tell one API of a gateway from another; the usual ``/v1`` is left out."""
+        parts = urlsplit(self.base_url)
+        path = parts.path.rstrip("/")
+        return parts.netloc if path in ("", "/v1") else f"{parts.netloc}{path}"
+
     def key(self) -> str:
         """The key; a word without meaning for a server that wants none.
 

@@ -20,6 +20,7 @@ from pipeline.benchmarks.options import lettered
 from pipeline.benchmarks.places import VideoFolder, folder
 from pipeline.benchmarks.tables import entries_of
 from pipeline.domain import Question, Subtitles
+from pipeline.identity import Place
 from pipeline.option_labels import without_labels
 from pipeline.paths import path_text
 
@@ -41,7 +42,7 @@ class _Row:
 class VideoMME(AnnotatedBenchmark):
     """The questions of one annotation file; videos are ``YOUTUBE_ID.mp4`` in ``data``."""
 
-    subtitle_root: str | None
+    subtitle_root: Place[str | None]
     """Folder of the subtitles, ``YOUTUBE_ID.srt``; none: ``subtitle`` beside the file or one folder above."""
 
     def read(self, file: Path) -> Iterator[Annotated]:
