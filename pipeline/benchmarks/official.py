@@ -17,12 +17,17 @@ from enum import StrEnum
 from pipeline.artefacts.rows import AnswerRow
 from pipeline.benchmarks.metrics import MISSING, Accuracy, Credit, answers_by_question
 from pipeline.benchmarks.official_rules import (
+    lmms_eval_longvideobench_option,
     lmms_eval_option,
     longvideobench_option,
     mlvu_option,
     video_mme_option,
 )
 from pipeline.domain import Answer, Question, Status
+
+
+_SPOKE = (Status.EMPTY_ANSWER, Status.TRUNCATED_OUTPUT)
+"""Of answers without text: the model ran, and wrote nothing or thoughts alone."""
 
 
 class Counts(StrEnum):
@@ -44,7 +49,7 @@ class OfficialRule:
     unreadable: Counts
     """An answer of which it can read nothing."""
     silent: Counts
-    """A question without any words of a model: no row, or a failure before the model spoke."""
+    """A question that no model answered: no row, or a failure before the model wrote anything."""
     mean_over: str | None = None
     """The label over whose values the published average is the mean; none: pooled."""
 
@@ -79,7 +84,7 @@ OFFICIAL: Mapping[str, OfficialRule] = {
 
 LMMS_EVAL: Mapping[str, OfficialRule] = {
     "longvideobench": OfficialRule(
-        "lmms-eval", _words(longvideobench_option), unreadable=Counts.DRAWN, silent=Counts.WRONG
+        "lmms-eval", _words(lmms_eval_longvideobench_option), unreadable=Counts.DRAWN, silent=Counts.WRONG
     ),
     "mlvu": OfficialRule(
         "lmms-eval", _words(lmms_eval_option), unreadable=Counts.WRONG, silent=Counts.WRONG, mean_over="task"
@@ -115,7 +120,7 @@ def _credit(question: Question, row: AnswerRow | None, rule: OfficialRule) -> Cr
     status = row.answer.status.value if row else MISSING
     if question.correct is None:
         return Credit(question, status, None)
-    if row is None or (not row.answer.text and row.answer.status is not Status.EMPTY_ANSWER):
+    if row is None or not (row.answer.text or row.answer.status in _SPOKE):
         return Credit(question, status, _worth(rule.silent, question))
     option = rule.read(row.answer)
     credit = _worth(rule.unreadable, question) if option is None else float(option == question.correct)

@@ -1,11 +1,11 @@
 """How other people's scripts read an option from a model's words, re-implemented to be compared with.
 
 Ours is :func:`pipeline.answerers.options.read_option`. These take more for an answer than was said: the first capital
-letter anywhere reads "Based on ..." as B. They stand here so that a number can be set beside a published one, which was
-read so; they never decide what an answer of ours is.
+letter anywhere reads "Based on ..." as B. They are here to compare a number with a published one that was read this way;
+they never decide what an answer of ours is.
 
-Each takes the model's output as it came and gives the option's index, or none. An index may lie beyond the question's
-options, as the scripts' letters do; it is then an answer, and a wrong one.
+Each takes the model's answer and gives the option's index, or none. An index may lie beyond the question's options, as
+the scripts' letters do; it is then an answer, and a wrong one.
 """
 
 from __future__ import annotations
@@ -55,12 +55,11 @@ def video_mme_option(text: str) -> int | None:
 def mlvu_option(text: str) -> int | None:
     """The character before the first ``)``, or else the whole text, if it is a letter (MLVU, arXiv 2406.04264).
 
-    ``check_ans`` of ``multiple_choice_evaluation/choice_bench.py`` in the repository JUNJIE99/MLVU. Its prompt ends in
-    ``Best Option: (``, so that a model goes on with ``B) red``. "B." is nothing, and neither is " B" or "B )": the
-    script keeps whitespace.
+    The script's prompt ends in ``Best option: (``, so that a model goes on with ``B) red``. It compares the text as it
+    came: "B." is nothing, and so are "B" with a space around it and "B )".
     """
     end = text.find(")")
-    return _index(text if end < 0 else text[max(end - 1, 0) : end])
+    return _index(text if end < 0 else text[max(0, end - 1) : end])
 
 
 _LMMS_EVAL_PHRASES = (
@@ -78,18 +77,47 @@ _LMMS_EVAL_PHRASES = (
     *("옵션", "정답은", "답은", "답:", "答案是", "答案为", "选", "答えは"),
 )
 _STRIPPED_FIRST = ",.!?;:'\""
+_REASONING_TAGS = (("<think>", "</think>"), ("<analysis>", "</analysis>"))
 _START, _END, _PHRASE = 10, 9, 7
 _FORMS = ((6, "({})"), (5, "{}."), (4, "{}:"), (3, "{})"), (2, "{} "))
+
+
+def without_reasoning(text: str) -> str:
+    """The text as lmms-eval 0.7 hands it to its tasks: without ``<think>`` and ``<analysis>`` blocks.
+
+    Its ``--reasoning_tags`` are these two by default (``lmms_eval/api/reasoning.py``). Capitals matter. Of a text with
+    closing tags alone, what follows the last one is kept; a block that is never closed stays.
+    """
+    for start, end in _REASONING_TAGS:
+        while (shorter := _without_blocks(text, start, end)) != text:
+            text = shorter
+        if end in text and start not in text:
+            text = text.rpartition(end)[2]
+    return text.strip()
+
+
+def _without_blocks(text: str, start: str, end: str) -> str:
+    kept, place = [], 0
+    while (opened := text.find(start, place)) >= 0 and (closed := text.find(end, opened)) >= 0:
+        kept.append(text[place:opened])
+        place = closed + len(end)
+    return "".join((*kept, text[place:]))
+
+
+def lmms_eval_longvideobench_option(text: str) -> int | None:
+    """LongVideoBench as lmms-eval counts it: :func:`longvideobench_option` of the text without its reasoning."""
+    return longvideobench_option(without_reasoning(text))
 
 
 def lmms_eval_option(text: str, letters: str = "ABCD") -> int | None:
     """By the order of forms of lmms-eval 0.7's ``extract_mcq_answer``; MLVU, Video-MME and LVBench are read so there.
 
-    A letter at the start, at the end, after "answer is" and the like, ``(A)``, ``A.``, ``A:``, ``A)``, ``A`` before a
-    space, or anywhere: the first of these forms that occurs decides, and in it the last place. Only at the start and at
-    the end must the letter stand alone, so "Based on (C)" is C and "VHS tapes" is nothing, but "DNA shows" is A.
+    :func:`without_reasoning` comes first. A letter at the start, at the end, after "answer is" and the like, ``(A)``,
+    ``A.``, ``A:``, ``A)``, ``A`` before a space, or anywhere: the first of these forms that occurs decides, and in it
+    the last place. Only at the start and at the end must the letter stand alone, so "Based on (C)" is C and "VHS tapes"
+    is nothing, but "DNA shows" is A.
     """
-    words = text.strip()
+    words = without_reasoning(text)
     for mark in _STRIPPED_FIRST:
         words = words.strip(mark)
     found = _stated(f" {words} ", letters)

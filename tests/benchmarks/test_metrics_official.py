@@ -95,14 +95,37 @@ def test_mlvu_takes_the_letter_before_the_bracket(text: str, option: int | None)
         ("So: B) and also D) here", 3),
         ("DNA shows", 0),  # "A " is a form too
         ("seen in BCD", 3),  # anywhere: the last
+        ("A is what I see, not B", 0),  # the start comes before the end
+        ("Seen first: A. So it is B", 1),  # the end comes before all forms in between
+        ("A frame, then B", 0),
         ("'C'", 2),
         ("red", None),
         ("  ", None),
         ("E", None),
+        ("<think>So C. But look again.</think> B", 1),
+        ("So C. But look again.</think> B", 1),  # the prompt held the opening tag
+        ("<analysis>A?</analysis>\nB", 1),
+        ("<think>A</think> B <think>C</think>", 1),
+        ("<THINK>A</THINK> B", 1),
+        ("<think>The answer is C. Wait", 2),  # never closed: lmms-eval grades the thought
     ],
 )
 def test_lmms_eval_ranks_the_forms_of_a_letter(text: str, option: int | None) -> None:
     assert lmms_eval_option(text) == option
+
+
+def test_lmms_eval_removes_reasoning_where_longvideobench_keeps_it() -> None:
+    thoughtful = question("q", correct=1)
+    row = said(thoughtful, "<think>A square? C?</think>\nB", 1)
+    assert official_accuracy([row], [thoughtful], lmms_eval("longvideobench")).overall == Tally(1, 1)
+    assert official_accuracy([row], [thoughtful], official("longvideobench")).overall == Tally(0, 1)
+
+
+def test_thoughts_without_an_answer_are_an_unreadable_answer_and_no_silence() -> None:
+    asked = [question("q")]
+    row = said(asked[0], "", None, Status.TRUNCATED_OUTPUT)
+    assert official_accuracy([row], asked, official("longvideobench")).drawn == 1
+    assert official_accuracy([row], asked, official("lvbench")).overall == Tally(0, 1)
 
 
 ASKED = [question(f"q{i}", video=f"v{i}") for i in range(8)]
