@@ -31,11 +31,12 @@ WITH_TORCH = (
 )
 """Where tensors are computed with; imported inside functions by all others."""
 
-UNDER_ALL = ("identity", "paths", "wellformed")
+UNDER_ALL = ("identity", "paths", "thoughts", "wellformed")
 """Modules that every room may know, and that know no room."""
 
 LOWER = {
     "paths": (),
+    "thoughts": (),
     "wellformed": (),
     "identity": ("errors",),
     "domain": (),

@@ -2,12 +2,14 @@
 
 A reading is strict: words that name no option, or several without a decision between them, name none. Taking the first
 capital letter, as some published scripts do, reads "Based on ..." as B, and a random choice for what cannot be read
-makes a failure look like an answer. Neither happens here: such an answer is ``unparsed`` and counts as wrong.
+makes a failure look like an answer. Neither happens here: such an answer is ``unparsed`` and counts as wrong. Thoughts
+are no part of an answer (:mod:`pipeline.thoughts`).
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -17,6 +19,7 @@ from pipeline.answerers.wording import (
     FINAL,
     LEANING,
     NOTHING,
+    UNREADABLE,
     bare_option,
     following,
     line_heads,
@@ -29,12 +32,15 @@ from pipeline.answerers.wording import (
 )
 from pipeline.domain import OPTION_LETTERS, Answer, Cost, Question, Status
 from pipeline.errors import with_remedy
+from pipeline.thoughts import split_thoughts
+
+_LOG = logging.getLogger(__name__)
 
 _Reading = Callable[[str, Sequence[str]], frozenset[int]]
 
 _DECIDING: tuple[_Reading, ...] = (whole, partial(following, FINAL), partial(following, DECIDED), line_heads)
 _SUGGESTING: tuple[_Reading, ...] = (partial(following, LEANING), mentions, statement)
-_UNREADABLE = frozenset({-1})
+_DEEPEST_JSON = 100
 _KEYS = ("final_answer", "answer", "option", "choice", "letter", "best_option", "correct_option", "your_answer")
 _WILL_NOT = (
     r"(?:(?:i|we)\s*(?:can't|cannot|can not|won't|will not|(?:am|are|'m|'re) (?:not able|unable) to"
@@ -48,15 +54,24 @@ _REFUSAL = re.compile(
 )
 
 
+_DOUBT = re.compile(
+    r"(?i:\b(?:wait|hold on|hmm+|on second thought|look(?:ing)? again"
+    r"|let(?:'s| me) (?:re-?(?:check|think|examine|consider|look|view)|double|check|look|think|verify|see))\b)"
+)
+
+
 def read_option(text: str, options: Sequence[str]) -> int | None:
-    r"""The index of the option that ``text`` decides for, or none.
+    r"""The index of the option that ``text`` decides for, or None.
+
+    Thoughts are left out first; a text whose thoughts do not end has no option. Of texts before and after a thought,
+    the last one is read alone, and all of them together if nothing can be read from it.
 
     The first of these readings that finds a letter or an option decides. If it finds two, or a letter beyond the
     options, there is no answer:
 
     1. a JSON object with a key such as ``answer``, its value read by this same rule;
     2. the whole text is a letter (``B``, ``(b)``, ``**B.**``) or one option's text, with or without article and quotes;
-    3. what follows "final answer", ``\boxed{`` or ``<answer>``: a letter or an option's text;
+    3. what follows "final answer", ``\boxed{``, ``<answer>`` or ``<|begin_of_box|>``: a letter or an option's text;
     4. what follows "the answer is", "Answer:", "the best option is", "I choose";
     5. letters at the head of a line that are marked as a label: ``B. red``, ``(B) red``, ``Option B``, ``B because``,
        or a letter before its own option's text: "A red circle" has an article and no label, unless option A is
@@ -68,15 +83,19 @@ def read_option(text: str, options: Sequence[str]) -> int | None:
     Readings 6 to 8 are skipped where the text says that it cannot tell, and by :func:`conclude` where it was cut. Small
     letters count where they cannot be a word (``(b)``, ``b.``, ``answer: b``).
     """
-    return _read(text, options, (*_DECIDING, *_SUGGESTING))
+    said = split_thoughts(text)
+    return None if said.is_open else _read_parts(said.parts, options, (*_DECIDING, *_SUGGESTING))
 
 
 def conclude(
     question: Question,
     text: str,
     *,
+    thought: str = "",
+    thought_begun: bool = False,
     begun: str = "",
     truncated: bool,
+    limit: int = 0,
     form: str,
     frame_times: tuple[float, ...],
     cost: Cost,
@@ -85,32 +104,44 @@ def conclude(
 
     Args:
         question: the question that was asked.
-        text: the model's output as it came.
+        text: the model's output as it came, thoughts included.
+        thought: thoughts that came apart from ``text``.
+        thought_begun: the prompt ended inside a thought.
         begun: how the prompt began the answer, which the output goes on with.
         truncated: whether the token limit cut the output.
+        limit: that limit, if it is known.
         form: how frames and times were told, for the record.
         frame_times: seconds of the frames that the model saw.
         cost: what it took.
     """
-    # What a cut text would have decided is not known yet where it only hints.
-    readings = _DECIDING if truncated else (*_DECIDING, *_SUGGESTING)
-    # A bracket that the prompt opened for the letter may stay open: "Best Option: (" and "B", for instance.
-    whole_text = f"{begun.rstrip('([{< ')} {text}" if begun else text
-    option = None if question.options is None else _read(whole_text, question.options, readings)
-    status, problem, remedy = Status.OK, "", "Reword the question, or take another answerer=NAME."
-    if not text.strip():
-        status, problem = Status.EMPTY_ANSWER, "The model wrote nothing."
-    elif option is None and _REFUSAL.search(plain(text)):
-        status, problem = Status.REFUSED, "The model declined to answer."
-    elif option is None and question.options is not None:
-        last = OPTION_LETTERS[len(question.options) - 1]
-        status, problem = Status.UNPARSED, f"No single option of A to {last} can be read from the text."
-    if truncated and option is None:
+    said = split_thoughts(text, is_begun=thought_begun)
+    thoughts = "\n".join(each for each in (thought.strip(), said.thought) if each)
+    # White space at the beginning only parts the answer from thoughts that the server took out.
+    answer = said.answer.lstrip() if thoughts else said.answer
+    more = f"answerer.max_new_tokens={2 * max(limit, cost.output_tokens, 8)}"
+    option, status, problem = None, Status.OK, ""
+    remedy = "Reword the question, or take another answerer=NAME."
+    if said.is_open or (truncated and thoughts and not answer.strip()):
+        status, problem = Status.TRUNCATED_OUTPUT, "The model's thoughts did not end, so there is no answer."
+        remedy = f"Try {more}, or take another answerer=NAME."
+    elif not answer.strip():
+        wrote = "The model thought, and wrote no answer." if thoughts else "The model wrote nothing."
+        status, problem = Status.EMPTY_ANSWER, wrote
+    else:
+        try:
+            option = _option(question, said.parts, begun, truncated=truncated)
+            status, problem = _verdict(question, answer, option)
+        except Exception as error:  # the reading of one text must not cost the answers of all the others
+            _LOG.exception("An answer to question %s could not be read: %.200r", question.id, answer)
+            status, problem = Status.UNPARSED, f"The text could not be read ({type(error).__name__}: {error})."
+            remedy = "Report it with the text of the answer."
+    if truncated and option is None and status is not Status.TRUNCATED_OUTPUT:
         problem = f"{problem} The token limit cut the text.".strip()
-        remedy = f"Try answerer.max_new_tokens={2 * max(cost.output_tokens, 8)}."
+        remedy = f"Try {more}."
     return Answer(
         question_id=question.id,
-        text=text,
+        text=answer,
+        thought=thoughts,
         option=option,
         status=status,
         detail=with_remedy(problem, remedy) if problem else "",
@@ -119,6 +150,37 @@ def conclude(
         finish="length" if truncated else "stop",
         cost=cost,
     )
+
+
+def _option(question: Question, parts: Sequence[str], begun: str, *, truncated: bool) -> int | None:
+    if question.options is None:
+        return None
+    if begun:
+        # A bracket that the prompt opened for the letter may stay open: "Best Option: (" and "B", for instance.
+        parts = (*parts[:-1], f"{begun.rstrip('([{< ')} {parts[-1]}")
+    if not truncated:
+        return _read_parts(parts, question.options, (*_DECIDING, *_SUGGESTING))
+    # What a cut text would have decided is not known yet where it only hints, or has begun to doubt.
+    return None if _DOUBT.search(plain(parts[-1])) else _read_parts(parts, question.options, _DECIDING)
+
+
+def _verdict(question: Question, answer: str, option: int | None) -> tuple[Status, str]:
+    if option is None and _REFUSAL.search(plain(answer)):
+        return Status.REFUSED, "The model declined to answer."
+    if option is None and question.options is not None:
+        last = OPTION_LETTERS[len(question.options) - 1]
+        return Status.UNPARSED, f"No single option of A to {last} can be read from the text."
+    return Status.OK, ""
+
+
+def _read_parts(parts: Sequence[str], options: Sequence[str], readings: Sequence[_Reading]) -> int | None:
+    """From the last of several texts between thoughts, which overrules the others; else from all."""
+    if not parts:
+        return None
+    option = _read(parts[-1], options, readings)
+    if option is None and len(parts) > 1:
+        option = _read("\n".join(parts), options, readings)
+    return option
 
 
 def _read(text: str, options: Sequence[str], readings: Sequence[_Reading]) -> int | None:
@@ -136,17 +198,18 @@ def _read(text: str, options: Sequence[str], readings: Sequence[_Reading]) -> in
 
 def _from_json(text: str, options: Sequence[str]) -> frozenset[int]:
     body = unfenced(text)
-    if not body.startswith("{"):
+    # An answer needs no such depth, and the decoder's recursion has its own limit.
+    if not body.startswith("{") or body.count("{") + body.count("[") > _DEEPEST_JSON:
         return NOTHING
     try:
         parsed = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return NOTHING
     if not isinstance(parsed, dict):
         return NOTHING
     values = {str(key).casefold().replace(" ", "_"): value for key, value in parsed.items()}
     value = next((values[key] for key in _KEYS if key in values), None)
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        return _UNREADABLE
+        return UNREADABLE
     option = read_option(str(value), options)
-    return _UNREADABLE if option is None else frozenset({option})
+    return UNREADABLE if option is None else frozenset({option})

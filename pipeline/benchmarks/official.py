@@ -25,7 +25,6 @@ from pipeline.benchmarks.official_rules import (
 )
 from pipeline.domain import Answer, Question, Status
 
-
 _SPOKE = (Status.EMPTY_ANSWER, Status.TRUNCATED_OUTPUT)
 """Of answers without text: the model ran, and wrote nothing or thoughts alone."""
 

@@ -1,8 +1,8 @@
 """How other people's scripts read an option from a model's words, re-implemented to be compared with.
 
 Ours is :func:`pipeline.answerers.options.read_option`. These take more for an answer than was said: the first capital
-letter anywhere reads "Based on ..." as B. They are here to compare a number with a published one that was read this way;
-they never decide what an answer of ours is.
+letter anywhere reads "Based on ..." as B. They are here to compare a number with a published one that was read this
+way; they never decide what an answer of ours is.
 
 Each takes the model's answer and gives the option's index, or none. An index may lie beyond the question's options, as
 the scripts' letters do; it is then an answer, and a wrong one.

@@ -1,14 +1,17 @@
-"""Reading the scores out of what GenS wrote: ``{"11-12": 5, "16-21": 4, "33": 2}`` and all that models make of it.
+"""Reads the scores out of what GenS wrote: ``{"11-12": 5, "16-21": 4, "33": 2}`` and the forms that models make of it.
 
 Keys are frame numbers of the window, single or as spans with both ends included; values are scores from 1 to 5; a frame
 that is not named is not relevant (released inference code of GenS, arXiv 2503.09146). Models also write fences, prose,
-units, lists of pairs, records, and stop in the middle. Everything that can be read for certain is read, the rest is
-counted, and nothing is guessed.
+units, lists of pairs, records, thoughts before the scores, and stop in the middle. What can be read for certain is
+read, the rest is counted, and nothing is guessed.
+
+The time grows linearly with the length of the text, whatever is in it: a model that loops must not stop the run.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import math
 import re
 from collections.abc import Iterator
@@ -16,6 +19,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.domain import Status
+from pipeline.thoughts import split_thoughts
+
+_LOG = logging.getLogger(__name__)
 
 LOWEST, HIGHEST = 1.0, 5.0
 
@@ -44,15 +50,19 @@ class Reading:
 def read_scores(text: str, frames: int, first_number: int) -> Reading:
     """The scores in ``text``, the output for a window of ``frames`` frames numbered from ``first_number``."""
     reading = Reading()
-    for key, value in _entries(text, reading):
-        score = _score(value)
-        spans = _spans(key)
-        if score is None or not spans:
-            reading.ignored += 1
-        elif score <= 0:  # outside the scale, and clear all the same
-            reading.says_nothing_relevant = True
-        else:
-            _add(reading, spans, score, frames, first_number)
+    try:
+        for key, value in _entries(split_thoughts(text).answer, reading):
+            score = _score(value)
+            spans = _spans(key)
+            if score is None or not spans:
+                reading.ignored += 1
+            elif score <= 0:  # outside the scale, and clear all the same
+                reading.says_nothing_relevant = True
+            else:
+                _add(reading, spans, score, frames, first_number)
+    except Exception:  # one text must not end a run of thousands
+        _LOG.exception("The output of one window could not be read, and counts as one without scores: %.200r", text)
+        return Reading(ignored=1)
     return reading
 
 
@@ -82,64 +92,118 @@ class _Object(tuple[tuple[str, Any], ...]):
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_Object)
 _OPENING = re.compile(r"[{\[]")
+_OBJECT = re.compile(r"\{")
+_LISTS_TRIED = 100
+"""Brackets that turn out to begin no JSON. An output of scores has few, and each may cost a look at all of the text."""
 _FRAME_KEYS = {"timestamp", "timestamps", "time", "frame", "frames", "span", "second", "seconds", "number", "index"}
 _SCORE_KEYS = {"score", "relevance", "relevance_score", "relevance score"}
-# For what is no valid JSON: bare keys, single quotes, a missing comma, an end in the middle.
-_LOOSE_ENTRY = re.compile(r"""(?P<key>[^"'{}:]*\d[^"'{}:]*?)["']?\s*:\s*["']?(?P<score>-?\d+(?:\.\d+)?)(?![\d:])""")
-_LOOSE_PAIR = re.compile(
-    r"""\[\s*["']?(?P<key>[^"'\[\]]*?\d[^"'\[\]]*?)["']?\s*,\s*["']?(?P<score>\d+(?:\.\d+)?)["']?\s*\]"""
-)
 
 
 def _entries(text: str, reading: Reading) -> Iterator[tuple[Any, Any]]:
-    position = 0
-    while opening := _OPENING.search(text, position):
+    is_empty_list = re.sub(r"```\w*", "", text).strip() == "[]"
+    position, failed = 0, 0
+    while opening := (_OPENING if failed < _LISTS_TRIED else _OBJECT).search(text, position):
+        start = opening.start()
         try:
-            value, position = _DECODER.raw_decode(text, opening.start())
+            value, position = _DECODER.raw_decode(text, start)
         except (ValueError, RecursionError):
-            rest = text[opening.start() :]
-            if re.match(r"\[\s*\[", rest):
-                yield from ((pair["key"], pair["score"]) for pair in _LOOSE_PAIR.finditer(rest))
+            if _LIST_OF_LISTS.match(text, start):
+                yield from _loose_pairs(text, start)
                 return
             if opening[0] == "{":
-                yield from ((entry["key"], entry["score"]) for entry in _LOOSE_ENTRY.finditer(rest))
+                yield from _loose_entries(text, start)
                 return
             position = opening.end()
+            failed += 1
         else:
             # An empty object is the asked form; an empty list counts only where it is all there is.
-            if not value and (isinstance(value, _Object) or _unfenced(text) == "[]"):
+            if not value and (isinstance(value, _Object) or is_empty_list):
                 reading.says_nothing_relevant = True
             yield from _walk(value)
 
 
 def _walk(value: Any) -> Iterator[tuple[Any, Any]]:
-    if isinstance(value, _Object):
-        frame = next((item for key, item in value if key.strip().lower() in _FRAME_KEYS), None)
-        score = _named_score(value)
-        if score is not None and frame is not None:
-            yield frame, score
-            return
-        for key, item in value:
-            if not isinstance(item, _Object | list):
-                yield key, item
-            elif isinstance(item, _Object) and (inner := _named_score(item)) is not None and _spans(key):
-                yield key, inner
+    """The pairs of frame and score in a JSON value, in their order, however deep they are."""
+    left = [value]
+    while left:
+        value = left.pop()
+        if isinstance(value, _Pair):
+            yield value.frame, value.score
+        elif isinstance(value, _Object):
+            frame = next((item for key, item in value if key.strip().lower() in _FRAME_KEYS), None)
+            score = _named_score(value)
+            if score is not None and frame is not None:
+                yield frame, score
             else:
-                yield from _walk(item)
-    elif isinstance(value, list):
-        for item in value:
-            if isinstance(item, list) and len(item) == 2 and not any(isinstance(part, _Object | list) for part in item):
-                yield item[0], item[1]
-            else:
-                yield from _walk(item)
+                left += reversed([_member(key, item) for key, item in value])
+        elif isinstance(value, list):
+            left += reversed([_element(item) for item in value])
+
+
+@dataclass(frozen=True)
+class _Pair:
+    frame: Any
+    score: Any
+
+
+def _member(key: str, item: Any) -> Any:
+    if not isinstance(item, _Object | list):
+        return _Pair(key, item)
+    if isinstance(item, _Object) and (inner := _named_score(item)) is not None and _spans(key):
+        return _Pair(key, inner)
+    return item
+
+
+def _element(item: Any) -> Any:
+    if isinstance(item, list) and len(item) == 2 and not any(isinstance(part, _Object | list) for part in item):
+        return _Pair(item[0], item[1])
+    return item
 
 
 def _named_score(value: _Object) -> Any:
     return next((item for key, item in value if key.strip().lower() in _SCORE_KEYS), None)
 
 
-def _unfenced(text: str) -> str:
-    return re.sub(r"```\w*", "", text).strip()
+# --- entries of what is no valid JSON: bare keys, single quotes, a missing comma, an end in the middle ---------------
+
+_LIST_OF_LISTS = re.compile(r"\[\s*\[")
+_HAS_DIGIT = re.compile(r"\d")
+_LOOSE_SCORE = re.compile(r"""\s*["']?(-?\d+(?:\.\d+)?)(?![\d:])""")
+_INNERMOST = re.compile(r"\[([^\[\]]*+)\]")
+_LOOSE_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+
+
+def _loose_entries(text: str, start: int) -> Iterator[tuple[str, str]]:
+    """Each ``key: score`` with a digit in the key.
+
+    A key reaches from its colon back to a brace, a quote, another colon or the score before it.
+    """
+    colon = text.find(":", start)
+    while colon >= 0:
+        key = text[start:colon].rstrip()
+        key = key[:-1] if key.endswith(('"', "'")) else key
+        key = key[max(map(key.rfind, "\"'{}")) + 1 :]
+        start = colon + 1
+        if _HAS_DIGIT.search(key) and (score := _LOOSE_SCORE.match(text, start)):
+            yield key, score[1]
+            start = score.end()
+        colon = text.find(":", start)
+
+
+def _loose_pairs(text: str, start: int) -> Iterator[tuple[str, str]]:
+    """Each ``[key, score]`` with a digit in the key; a key may hold commas."""
+    for inner in _INNERMOST.finditer(text, start):
+        key, _, score = inner[1].rpartition(",")
+        key, number = _unquoted(key), _LOOSE_NUMBER.fullmatch(_unquoted(score))
+        if number and _HAS_DIGIT.search(key) and not {"'", '"'} & set(key):
+            yield key, number[0]
+
+
+def _unquoted(text: str) -> str:
+    """Without one quote at either end."""
+    text = text.strip()
+    text = text[1:] if text.startswith(('"', "'")) else text
+    return text[:-1] if text.endswith(('"', "'")) else text
 
 
 # --- reading one entry ---------------------------------------------------------------------------------------------
