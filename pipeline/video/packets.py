@@ -1,13 +1,20 @@
-"""The packets of a video track: their times and flags, read without decoding a picture."""
+"""The packets of a video track: their times and what their headers say, read without decoding a picture."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from pipeline.video.headers import look_of
+from pipeline.video.headers.signs import BEGINS, ENTRY, INTRA, RECOVERY_SHIFT, REFERENCE, SHOWN, SKIPPABLE
+
+NEVER = np.iinfo(np.int64).max
+"""The stamp from which pictures are whole, where decoding cannot start."""
 
 
 @dataclass(frozen=True)
@@ -15,40 +22,58 @@ class Packets:
     """Arrays in decoding order, one element a packet, up to the place where the file cannot be read on."""
 
     pts: npt.NDArray[np.int64]
-    """Presentation timestamps in the track's time base."""
+    """Presentation timestamps in the track's time base, on one clock: no two pictures share one."""
     dts: npt.NDArray[np.int64]
     """Decoding timestamps in the same unit."""
+    stored_pts: npt.NDArray[np.int64]
+    """As :func:`packet_time` gives them: where recordings were joined, they start again in the middle."""
+    stored_dts: npt.NDArray[np.int64]
+    """As :func:`decoding_time` gives them."""
     durations: npt.NDArray[np.int64]
     """In the same unit, 0 where unknown."""
-    is_key: npt.NDArray[np.bool_]
-    """Decoding can start here."""
+    whole_from: npt.NDArray[np.int64]
+    """The timestamp from which all pictures are whole where decoding starts here; :data:`NEVER` where it cannot."""
     is_shown: npt.NDArray[np.bool_]
-    """False for what an edit list cuts off, and for what is damaged on its face."""
+    """Whether the packet gives a picture: not so for what an edit list cuts off and for what only serves others."""
+    is_corrupt: npt.NDArray[np.bool_]
+    """Parts of the packet are lost, as the container tells."""
+    has_dts: npt.NDArray[np.bool_]
+    """Whether it tells when the picture is decoded."""
+    has_order: bool
+    """Whether the container tells when each picture is shown. If not, ``pts`` and ``whole_from`` are decoding times."""
+    claims_are_true: bool
+    """Whether decoding can start at each packet that the container marks as a key."""
     count: int
     """All packets of the track, also the empty ones that only repeat a picture."""
     has_times: bool
     """Whether each packet came with a timestamp at all."""
     reaches_end: bool
     """Whether the file could be read to its end."""
+    last_empty: int
+    """When the last empty packet ends, which repeats the picture before it; a very low number where there is none."""
+    others: Mapping[int, npt.NDArray[np.float64]]
+    """By index of the other tracks of pictures and sound: when their packets begin, in the container's seconds."""
+    first_second: float
+    """Where the first packet of any of these tracks or of this one begins, in the container's seconds."""
+    is_joined: bool
+    """Whether the file holds several recordings, each with a clock of its own."""
     last_second: float
     """Where the last packet of any track ends, in the container's seconds."""
 
     def usable(self) -> npt.NDArray[np.int64]:
-        """Positions of the packets that give a picture, in order of presentation.
+        """Positions of the packets that give a whole picture, in order of presentation.
 
-        What comes before the first key packet, or is shown before it, refers to pictures that are not in the file.
+        What comes before the first entry, or is shown before pictures are whole, refers to pictures that are not in the
+        file.
         """
-        if not self.is_key.any():
-            return np.zeros(0, dtype=np.int64)
-        first = int(np.flatnonzero(self.is_key)[0])
-        gives = self.is_shown & (np.arange(len(self.pts)) >= first) & (self.pts >= self.pts[first])
+        gives = self.is_shown & (np.minimum.accumulate(self.whole_from) <= self.pts)
         positions = np.flatnonzero(gives)
         return positions[np.argsort(self.pts[positions], kind="stable")]
 
     def has_leading_pictures(self) -> bool:
-        """Whether pictures are stored behind a key packet and shown before it, as in an open group of pictures."""
-        keys = np.flatnonzero(self.is_key)
-        return bool(len(keys)) and bool((np.minimum.reduceat(self.pts, keys) < self.pts[keys]).any())
+        """Whether pictures are stored behind an entry and shown before it, as in an open group of pictures."""
+        entries = np.flatnonzero(self.whole_from != NEVER)
+        return bool(len(entries)) and bool((np.minimum.reduceat(self.pts, entries) < self.pts[entries]).any())
 
 
 def open_container(path: Path) -> Any:
@@ -71,45 +96,172 @@ def decoding_time(packet: Any) -> int:
     return int(packet.dts if packet.dts is not None else packet.pts)
 
 
+@dataclass
+class _Track:
+    """What is noted of a track's packets while the file is read."""
+
+    pts: list[int | None] = field(default_factory=list)
+    dts: list[int | None] = field(default_factory=list)
+    durations: list[int] = field(default_factory=list)
+    signs: list[int] = field(default_factory=list)
+    is_key: list[bool] = field(default_factory=list)
+    is_discarded: list[bool] = field(default_factory=list)
+    is_corrupt: list[bool] = field(default_factory=list)
+    empty: int = 0
+    last_empty: int = -(1 << 62)
+
+    def note(self, packet: Any, look: Callable[[Any, bool], int]) -> None:
+        key = packet.is_keyframe
+        self.pts.append(packet.pts)
+        self.dts.append(packet.dts)
+        self.durations.append(packet.duration or 0)
+        self.signs.append(look(packet, key))
+        self.is_key.append(key)
+        self.is_discarded.append(packet.is_discard)
+        self.is_corrupt.append(packet.is_corrupt)
+
+    def note_empty(self, packet: Any) -> None:
+        """The picture before it stays on screen; only the packet that ends the reading has no time."""
+        if packet.dts is not None:
+            self.empty += 1
+            self.last_empty = max(self.last_empty, packet_time(packet) + (packet.duration or 0))
+
+
+@dataclass
+class _Other:
+    """The same of another track."""
+
+    stamps: list[int] = field(default_factory=list)
+    last: Any = None
+
+    def note(self, packet: Any) -> None:
+        stamp = packet.dts if packet.pts is None else packet.pts
+        if stamp is not None and (self.stamps or not packet.is_discard):  # an encoder's delay is cut off
+            self.stamps.append(stamp)
+            self.last = packet
+
+
 def read_packets(container: Any, stream: Any) -> Packets:
-    """Go through the whole file once."""
+    """Go through the whole file once, and believe the codec's headers where the container claims something else."""
     import av
 
-    pts: list[int] = []
-    dts: list[int] = []
-    durations: list[int] = []
-    is_key: list[bool] = []
-    is_shown: list[bool] = []
-    count, last_second, has_times, reaches_end = 0, 0.0, True, True
+    mine = stream.index
+    look = _look(stream)
+    track = _Track()
+    others = {each.index: _Other() for each in container.streams}
+    last: Any = None
     try:
         for packet in container.demux():
-            if packet.size == 0:
-                count += packet.dts is not None and packet.stream_index == stream.index
-                continue
-            reaches_end = not packet.is_corrupt  # a cut leaves a part of a packet at the end
-            if packet.dts is None and packet.pts is None:
-                has_times = has_times and packet.stream_index != stream.index
-                continue
-            stamp = packet_time(packet)
-            last_second = max(last_second, float((stamp + (packet.duration or 0)) * packet.time_base))
-            if packet.stream_index != stream.index:
-                continue
-            count += 1
-            pts.append(stamp)
-            dts.append(decoding_time(packet))
-            durations.append(packet.duration or 0)
-            is_key.append(packet.is_keyframe)
-            is_shown.append(not packet.is_discard and not packet.is_corrupt)
+            if packet.stream_index != mine:
+                if packet.size:
+                    last = packet
+                    others[packet.stream_index].note(packet)
+            elif packet.size:
+                last = packet
+                track.note(packet, look)
+            else:
+                track.note_empty(packet)
+        reaches_end = last is None or not last.is_corrupt  # a cut leaves a part of a packet at the end
     except av.FFmpegError:
         reaches_end = False
+    return _packets(container, stream, track, others, reaches_end)
+
+
+def _packets(container: Any, stream: Any, track: _Track, others: Mapping[int, _Other], reaches_end: bool) -> Packets:
+    times = [(q, q) if p is None else (p, p if q is None else q) for p, q in zip(track.pts, track.dts, strict=True)]
+    has_times = (None, None) not in times
+    stored, decoding = np.array(times if has_times else [], dtype=np.int64).reshape(-1, 2).T
+    # AVI stores the order of decoding alone; what FFmpeg makes of it is a guess where pictures are reordered.
+    has_order = None not in track.pts and not (container.format.name == "avi" and stream.codec_context.has_b_frames)
+    stamps = stored if has_order else decoding
+    durations = np.array(track.durations[: len(stamps)], dtype=np.int64)
+    signs = np.array(track.signs[: len(stamps)], dtype=np.int64)
+    whole_from = _whole_from(stamps, signs)
+    claimed = np.flatnonzero(np.array(track.is_key[: len(stamps)], dtype=bool))
+    discarded = np.array(track.is_discarded[: len(stamps)], dtype=bool)
+    is_shown = _without_skipped((signs & SHOWN).astype(bool) & ~discarded, signs.tolist())
+    corrupt = np.array(track.is_corrupt[: len(stamps)], dtype=bool)
+    if not reaches_end:
+        is_shown[-1:] &= ~corrupt[-1:]
+    heard = {
+        each.index: np.array(others[each.index].stamps) * float(each.time_base)
+        for each in container.streams
+        if each.type in ("video", "audio") and others[each.index].stamps and not is_cover(each)
+    }
+    firsts = [float(each[0]) for each in heard.values()]
+    lasts = [
+        float((max(each.stamps) + (each.last.duration or 0)) * each.last.time_base)
+        for each in others.values()
+        if each.stamps
+    ]
+    tick = float(stream.time_base)
     return Packets(
-        pts=np.array(pts, dtype=np.int64),
-        dts=np.array(dts, dtype=np.int64),
-        durations=np.array(durations, dtype=np.int64),
-        is_key=np.array(is_key, dtype=bool),
-        is_shown=np.array(is_shown, dtype=bool),
-        count=count,
+        pts=stamps,
+        dts=decoding,
+        stored_pts=stored,
+        stored_dts=decoding,
+        durations=durations,
+        whole_from=whole_from,
+        is_shown=is_shown,
+        is_corrupt=corrupt,
+        has_dts=np.array([dts is not None for dts in track.dts[: len(stamps)]], dtype=bool),
+        has_order=has_order,
+        claims_are_true=bool((whole_from[claimed] == stamps[claimed]).all()),
+        count=len(track.pts) + track.empty,
         has_times=has_times,
         reaches_end=reaches_end,
-        last_second=last_second,
+        last_empty=track.last_empty,
+        others=heard,
+        first_second=min([*firsts, *(stored[~discarded][:1] * tick).tolist()], default=0.0),
+        is_joined=False,
+        last_second=max([*lasts, float((stored + durations).max(initial=0)) * tick]),
     )
+
+
+def is_cover(stream: Any) -> bool:
+    """Whether a video track is the cover art of a sound file."""
+    return bool(stream.type == "video" and stream.disposition & stream.disposition.attached_pic)
+
+
+def _look(stream: Any) -> Callable[[Any, bool], int]:
+    """A function from a packet, and whether the container marks it as a key, to its signs.
+
+    Where headers are not read, a mark is worth as much as an intra picture: decoding may start at the first.
+    """
+    codec = stream.codec_context
+    if codec.codec.intra_only:
+        return lambda packet, key: SHOWN | ENTRY | INTRA
+    reads = look_of(codec.codec.canonical_name, bytes(codec.extradata or b""))
+    if reads is None:
+        return lambda packet, key: SHOWN | INTRA if key else SHOWN
+    return lambda packet, key: reads(memoryview(packet))
+
+
+def _whole_from(pts: npt.NDArray[np.int64], signs: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """For each packet the timestamp from which pictures are whole if decoding starts there.
+
+    Without any entry, decoding starts at the first intra picture and nowhere else.
+    """
+    whole_from = np.where(signs & ENTRY, pts, NEVER)
+    recovery = next(iter(np.flatnonzero(signs >> RECOVERY_SHIFT)), None)
+    # FFmpeg does not come through every recovery, so only a recording that begins with one is decoded from there.
+    if recovery is not None and not (signs[:recovery] & ENTRY).any():
+        references = np.flatnonzero(signs[recovery + 1 :] & REFERENCE)
+        count = int(signs[recovery]) >> RECOVERY_SHIFT
+        if count <= len(references):
+            whole_from[recovery] = pts[recovery + references[count - 1] + 1]
+    if (whole_from == NEVER).all():
+        first = np.flatnonzero(signs & INTRA)[:1]
+        whole_from[first] = pts[first]
+    return whole_from
+
+
+def _without_skipped(is_shown: npt.NDArray[np.bool_], signs: list[int]) -> npt.NDArray[np.bool_]:
+    """Leading pictures are left out where decoders skip them: behind an entry that begins a new sequence."""
+    skips = False
+    for place, found in enumerate(signs):
+        if found & ENTRY:
+            skips = bool(found & BEGINS)
+        elif skips and found & SKIPPABLE:
+            is_shown[place] = False
+    return is_shown

@@ -61,11 +61,12 @@ def file_video(facts: Scan) -> Video:
         path=path_text(facts.path),
         fingerprint=file_fingerprint(facts.path),
         duration=timeline.declared_end,
-        fps=len(timeline.times) / timeline.end,
+        fps=len(timeline.times) / (timeline.end - float(timeline.times[0])),
         frame_count=max(facts.frame_count, facts.declared_frames) if timeline.is_truncated else facts.frame_count,
         width=facts.width,
         height=facts.height,
         is_even=timeline.is_even,
+        start=float(timeline.times[0]),
     )
 
 

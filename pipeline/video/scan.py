@@ -6,8 +6,9 @@ something is missing. An hour of video takes about half a second.
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +22,22 @@ from pipeline.errors import (
     UnsupportedVideoError,
     VideoError,
 )
+from pipeline.video.clock import on_one_clock
 from pipeline.video.failures import FETCH_AGAIN, convert, reading
+from pipeline.video.length import LONGEST, timeline_of
 from pipeline.video.orientation import Orientation, read_orientation
-from pipeline.video.packets import Packets, open_container, read_packets
+from pipeline.video.packets import NEVER, Packets, is_cover, open_container, read_packets
 from pipeline.video.place import absolute, regular_file
 from pipeline.video.timeline import Timeline
 
 # Demuxers that take any text or bytes for pictures.
 _NOT_VIDEO = frozenset({"tty", "bin", "xbin", "adf", "idf", "rawvideo"})
-# By so many seconds a header may promise more than there is: rounding, and tracks that end a little apart.
-_HEADER_SLACK = 0.5
-# Seconds; a file that claims to be longer has damaged timestamps or a damaged header.
-_LONGEST = 7 * 24 * 3600.0
+# AVFMT_TS_DISCONT of FFmpeg's libavformat/avformat.h: such containers may start their clock anew.
+_CLOCK_MAY_BREAK = 0x0200
+
+
+# Packets among which the first picture must be: codecs hold back 16, and a recovery takes some seconds.
+_FIRST_PICTURE = 600
 
 
 @dataclass(frozen=True)
@@ -53,15 +58,11 @@ class Scan:
     packets: Packets
     positions: npt.NDArray[np.int64]
     """``[frames]``: the place of each frame's packet, by native index."""
-    keys: npt.NDArray[np.int64]
-    """Ascending places of the packets from which decoding can start."""
     seconds_per_tick: float
     stream_index: int
     declared_frames: int
     """What the container says, 0 if it does not."""
     has_b_frames: bool
-    stores_order: bool
-    """Whether packets tell when they are shown; AVI stores only the order of decoding."""
     video_streams: int
 
     @property
@@ -69,9 +70,36 @@ class Scan:
         """Frames that are there."""
         return len(self.positions)
 
+    @property
+    def stores_order(self) -> bool:
+        """Whether packets tell when they are shown; AVI stores only the order of decoding."""
+        return self.packets.has_order
+
+    def entry(self, index: int) -> int:
+        """The place of the packet at which decoding starts to give the frame ``index`` whole: the last one possible.
+
+        It is a packet of the same recording, at or before the frame's own, at which the codec's headers say that
+        decoding can start, and from which pictures are whole at the frame's time.
+        """
+        position = self.positions[index]
+        stamp = self.packets.pts[position]
+        place = int(np.searchsorted(self._entries, position, side="right")) - 1
+        while self.packets.whole_from[self._entries[place]] > stamp:
+            place -= 1
+        return int(self._entries[place])
+
+    def is_entry(self, index: int) -> bool:
+        """Whether decoding can start at the frame ``index`` itself."""
+        return self.entry(index) == int(self.positions[index])
+
+    @cached_property
+    def _entries(self) -> npt.NDArray[np.int64]:
+        return np.flatnonzero(self.packets.whole_from != NEVER)
+
     def second_of(self, stamp: int) -> float:
-        """A presentation timestamp as seconds since the first frame."""
-        return float((stamp - self.packets.pts[self.positions[0]]) * self.seconds_per_tick)
+        """A presentation timestamp as seconds of the video."""
+        since = float(stamp - self.packets.pts[self.positions[0]]) * self.seconds_per_tick
+        return float(self.timeline.times[0]) + since
 
 
 def scan(path: Path) -> Scan:
@@ -103,7 +131,7 @@ def _scan(path: Path, file: Path, size: int, modified: int) -> Scan:
         if container.format.name in _NOT_VIDEO:
             raise UnsupportedVideoError(f"{path} is not a video file", "give the path of a video or a folder of images")
         # Cover art of a sound file is a video track too.
-        streams = [s for s in container.streams.video if not s.disposition & s.disposition.attached_pic]
+        streams = [stream for stream in container.streams.video if not is_cover(stream)]
         if not streams:
             raise NoVideoStreamError(f"{path} holds no pictures, only sound or data", "give a file with a video track")
         if streams[0].codec_context is None:
@@ -113,33 +141,30 @@ def _scan(path: Path, file: Path, size: int, modified: int) -> Scan:
 
 def _read_track(path: Path, file: Path, container: Any, stream: Any, video_streams: int) -> Scan:
     packets = read_packets(container, stream)
-    positions = packets.usable()
-    stores_order = container.format.name != "avi"
-    if not stores_order:
-        positions = np.sort(positions)
     if not packets.has_times:
         raise UnsupportedVideoError(
             f"{path} stores no times, only pictures",
-            "put it into a container: ffmpeg -r RATE -i INPUT -c copy OUTPUT.mp4",
+            f"put it into a container: ffmpeg -r 25 -i {shlex.quote(str(path))} -c copy "
+            f"{shlex.quote(str(path.with_suffix('.converted.mp4')))} (with its own rate for 25)",
         )
+    tick = float(stream.time_base)
+    packets = on_one_clock(packets, path, tick, bool(container.format.flags & _CLOCK_MAY_BREAK))
+    positions = packets.usable()
     if not len(positions):
-        if stream.frames or not packets.reaches_end:
-            raise TruncatedVideoError(f"{path} ends before its first picture", FETCH_AGAIN)
-        raise EmptyVideoError(f"{path} has a video track without a single picture", FETCH_AGAIN)
-    stamps = (packets.pts if stores_order else packets.dts)[positions]
+        raise _without_picture(path, stream, packets)
+    stamps = packets.pts[positions]
     if len(stamps) > 1 and np.diff(stamps).min() <= 0:
         raise UnsupportedVideoError(
             f"{path}: several pictures carry one timestamp, so their times are unknown", convert(path)
         )
-    if (stamps[-1] - stamps[0]) * float(stream.time_base) > _LONGEST:
+    if (stamps[-1] - stamps[0]) * tick > LONGEST:
         raise UnsupportedVideoError(f"{path}: the times of its pictures span more than a week", FETCH_AGAIN)
-    timeline = _timeline(stamps, container, stream, packets, int(packets.durations[positions[-1]]))
+    timeline = timeline_of(file, container, stream, packets, positions, int(packets.durations[positions[-1]]))
     if timeline.is_truncated:
         # Pictures stored behind the cut may belong between those before it; none is shown before it is decoded.
-        known = stamps <= packets.dts[packets.is_shown].max()
-        positions = positions[known]
-        timeline = _timeline(stamps[known], container, stream, packets, 0)
-    width, height, orientation = _first_picture(path, file, stream.index)
+        positions = positions[stamps <= packets.dts[packets.is_shown].max()]
+        timeline = timeline_of(file, container, stream, packets, positions, 0)
+    width, height, orientation = _first_picture(path, file, stream.index, packets)
     return Scan(
         path=path,
         file=file,
@@ -151,58 +176,54 @@ def _read_track(path: Path, file: Path, container: Any, stream: Any, video_strea
         timeline=timeline,
         packets=packets,
         positions=positions,
-        keys=np.flatnonzero(packets.is_key),
-        seconds_per_tick=float(stream.time_base),
+        seconds_per_tick=tick,
         stream_index=stream.index,
         declared_frames=int(stream.frames),
         has_b_frames=bool(stream.codec_context.has_b_frames),
-        stores_order=stores_order,
         video_streams=video_streams,
     )
 
 
-def _timeline(stamps: npt.NDArray[np.int64], container: Any, stream: Any, packets: Packets, last: int) -> Timeline:
-    """Times from ascending stamps; ``last`` is for how long the last frame is shown, 0 for as long as the average."""
-    tick = float(stream.time_base)
-    times = (stamps - stamps[0]) * tick
-    shown_for = last * tick
-    if not last:
-        shown_for = float(times[-1]) / (len(times) - 1) if len(times) > 1 else float(1 / (stream.average_rate or 1))
-    end = float(times[-1]) + shown_for
-    return Timeline(times, end, _declared_end(container, stream, packets, end))
+def _without_picture(path: Path, stream: Any, packets: Packets) -> VideoError:
+    if packets.is_shown.any():
+        return UnsupportedVideoError(
+            f"{path} has no key frame, nor any other picture at which decoding could begin",
+            "record it again with a key frame at the start, or take a part of the recording that has one",
+        )
+    if stream.frames or not packets.reaches_end:
+        return TruncatedVideoError(f"{path} ends before its first picture", FETCH_AGAIN)
+    return EmptyVideoError(f"{path} has a video track without a single picture", FETCH_AGAIN)
 
 
-def _declared_end(container: Any, stream: Any, packets: Packets, end: float) -> float:
-    """When the video would end if the file were whole; ``end`` itself where nothing is missing."""
-    whole = container.duration / 1e6 if container.duration else 0.0
-    track = float(stream.duration * stream.time_base) if stream.duration else whole
-    if container.format.name == "avi":  # its durations are those of what is left of the file
-        track = end * stream.frames / packets.count if stream.frames else end
-    track, whole = (value if value <= _LONGEST else end for value in (track, whole))
-    if not packets.reaches_end:
-        return max(track, end + _HEADER_SLACK)
-    if packets.count < stream.frames:
-        return max(track, end)
-    # A header may count the sound too, so nothing is missing as long as any track reaches the end.
-    start = (container.start_time or 0) / 1e6
-    return max(track, end) if whole > packets.last_second - start + _HEADER_SLACK else end
-
-
-def _first_picture(path: Path, file: Path, stream_index: int) -> tuple[int, int, Orientation]:
-    """Width, height and orientation as shown."""
+def _first_picture(path: Path, file: Path, stream_index: int, packets: Packets) -> tuple[int, int, Orientation]:
+    """Width, height and orientation as shown, of the first picture that can be decoded whole."""
     import av
 
-    try:
-        with open_container(file) as container:
-            for frame in container.decode(container.streams[stream_index]):
-                orientation = read_orientation(frame)
-                width, height = frame.width, frame.height
-                return (height, width, orientation) if orientation.swaps else (width, height, orientation)
-    except av.FFmpegError as error:
-        raise UnsupportedVideoError(
-            f"{path}: the first picture cannot be decoded ({error.strerror})", f"{FETCH_AGAIN}, or {convert(path)}"
-        ) from error
-    raise EmptyVideoError(f"{path}: no picture can be decoded", FETCH_AGAIN)
+    entry = int(np.argmax(packets.whole_from != NEVER))
+    failure = "it gives no picture"
+    with open_container(file) as container:
+        stream = container.streams[stream_index]
+        decoder = stream.codec_context
+        for place, packet in enumerate(
+            packet for packet in container.demux(stream) if packet.size or packet.dts is None
+        ):
+            if place < entry:
+                continue
+            if place > entry + _FIRST_PICTURE:
+                break
+            try:
+                # The packet that ends the reading makes the decoder give what it holds.
+                for frame in decoder.decode(packet):
+                    orientation = read_orientation(frame)
+                    width, height = frame.width, frame.height
+                    return (height, width, orientation) if orientation.swaps else (width, height, orientation)
+            except av.FFmpegError as error:
+                failure = error.strerror
+                if packets.whole_from[entry] == packets.pts[entry]:
+                    break  # elsewhere faults are natural until pictures are whole
+    raise UnsupportedVideoError(
+        f"{path}: the first picture cannot be decoded ({failure})", f"{FETCH_AGAIN}, or {convert(path)}"
+    )
 
 
 def _unopenable(path: Path, error: Exception) -> VideoError:

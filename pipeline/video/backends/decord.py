@@ -41,6 +41,7 @@ def decord_objection(scan: Scan) -> str | None:
             scan.packets.has_leading_pictures()
         ),
         "the video is to be shown turned": scan.orientation != UPRIGHT,
+        "its clock starts again in the middle": scan.packets.is_joined,
         "the file is cut short": scan.timeline.is_truncated,
         # dmlc/decord issue 373: it waits for the missing frames for ever, holding Python's lock.
         f"the container declares {scan.declared_frames} frames and holds {scan.frame_count}": (
@@ -112,9 +113,18 @@ class DecordDecoder:
         times = self._scan.timeline.times
         count = len(self._reader)
         stamps = np.asarray(self._reader.get_frame_timestamp(range(count)))[:, 0] if count == len(times) else None
-        if stamps is None or np.abs(stamps - stamps[0] - times).max() > 2e-3:
+        if stamps is None or np.abs(stamps - stamps[0] - (times - times[0])).max() > 2e-3:
             self.close()
             raise UnsupportedVideoError(f"decord numbers the frames of {self._scan.path} in its own way", _REMEDY)
+        # Its FFmpeg may see other marks than ours: a missing table of sync samples marks every packet, for example.
+        false = [index for index in self._reader.get_key_indices() if not self._scan.is_entry(index)]
+        if false:
+            self.close()
+            raise UnsupportedVideoError(
+                f"decord would begin to decode {self._scan.path} at frame {false[0]}, which is no key frame whatever "
+                "the container says",
+                _REMEDY,
+            )
 
     def _check_first_picture(self) -> None:
         """In pictures of fewer than 96 columns it may take the padding of a row for more channels (4 to 48 of them)."""

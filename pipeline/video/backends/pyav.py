@@ -75,15 +75,11 @@ class PyAVDecoder:
 
     def _runs(self, indices: Sequence[int]) -> list[_Run]:
         """From the last key packet before each picture to the picture; runs that nearly touch are one."""
-        packets, keys = self._scan.packets, self._scan.keys
         runs: list[_Run] = []
         for index in indices:
             position = int(self._scan.positions[index])
-            stamp = int(packets.pts[position])
-            key = int(np.searchsorted(keys, position, side="right")) - 1
-            while key > 0 and packets.pts[keys[key]] > stamp:  # a leading picture needs what came before the key
-                key -= 1
-            first = int(keys[key])
+            stamp = int(self._scan.packets.pts[position])
+            first = self._scan.entry(index)
             if runs and first <= runs[-1].last + _WORTH_A_BREAK:
                 runs[-1].last = max(runs[-1].last, position)
                 runs[-1].wanted.append(stamp)
@@ -172,7 +168,11 @@ class PyAVDecoder:
             whole.update(frame.pts for frame in codec.decode(None) if not frame.is_corrupt)
         # Pictures that lead the first key cannot be decoded from it, and are not asked for.
         for tried in range(run.first, position):
-            if is_shown[tried] and pts[tried] >= pts[run.first] and int(pts[tried]) not in whole:
+            if (
+                is_shown[tried]
+                and pts[tried] >= self._scan.packets.whole_from[run.first]
+                and int(pts[tried]) not in whole
+            ):
                 return tried
         return position if position <= run.last else None
 
@@ -193,9 +193,13 @@ class PyAVDecoder:
         for packet in self._packets:
             if packet.size == 0:
                 continue
-            if packet_time(packet) != self._scan.packets.pts[self._next]:
-                raise _OutOfStepError
             position = self._next
+            if (
+                position == len(self._scan.packets.pts)
+                or packet_time(packet) != self._scan.packets.stored_pts[position]
+            ):
+                raise _OutOfStepError
+            packet.pts = int(self._scan.packets.pts[position])  # on the clock of the scan
             self._next += 1
             if position >= first:
                 yield packet
@@ -207,12 +211,14 @@ class PyAVDecoder:
         """Come to stand at or before a packet; from the beginning where the container's own index misleads."""
         scan = self._scan
         by_pts = "matroska" in scan.container
-        target = int((scan.packets.pts if by_pts else scan.packets.dts)[position])
+        target = int((scan.packets.stored_pts if by_pts else scan.packets.stored_dts)[position])
         self._container.seek(target, stream=self._stream, backward=True, any_frame=False)
         packets = self._container.demux(self._stream)
         first = next((packet for packet in packets if packet.size), None)
         if first is not None:
-            here = np.flatnonzero((scan.packets.pts == packet_time(first)) & (scan.packets.dts == decoding_time(first)))
+            here = np.flatnonzero(
+                (scan.packets.stored_pts == packet_time(first)) & (scan.packets.stored_dts == decoding_time(first))
+            )
             if len(here) == 1 and here[0] <= position:
                 self._packets = chain((first,), packets)
                 self._next = int(here[0])

@@ -25,6 +25,8 @@ def torchcodec_objection(scan: Scan) -> str | None:
         ),
         "the video is to be shown turned, which its versions do not agree on": scan.orientation != UPRIGHT,
         "an edit list leaves out some of its pictures": not scan.packets.is_shown.all(),
+        "its container marks pictures as key frames that are none": not scan.packets.claims_are_true,
+        "its clock starts again in the middle": scan.packets.is_joined,
         "the file is cut short": scan.timeline.is_truncated,
     }
     return next((reason for reason, holds in objections.items() if holds), None)

@@ -1,0 +1,170 @@
+"""The clock of a track. Where timestamps start again or jump, recordings are put behind each other.
+
+Joined recordings (``cat a.ts b.ts``, an encoder that was restarted, a recorded stream with a break) have clocks of
+their own. ffmpeg and players show the second one behind the first. What cannot be put right with certainty is refused.
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.errors import UnsupportedVideoError
+from pipeline.video.failures import convert
+from pipeline.video.packets import NEVER, Packets
+
+_JUMP = 10.0
+"""Seconds. In transport and program streams a longer gap is a break in the clock: ffmpeg's dts_delta_threshold."""
+_STILL, _SILENT_STILL = 30.0, 300.0
+"""Seconds. Elsewhere players hold a picture as long as its timestamps say; longer than this, with and without a sound
+track, and without a sound meanwhile, it is more likely that the clock jumped."""
+_STILL_FRAMES = 250
+"""The same in intervals between pictures: a slide show holds each of them."""
+_REORDERED = 64
+"""Pictures that may be decoded after one that is shown later; codecs allow 16."""
+_BACKWARDS = 1.0
+"""Seconds by which decoding times may go back without a new recording: careless multiplexers."""
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A recording with a clock of its own."""
+
+    start: int
+    """Place of its first packet."""
+    shift: int
+    """Ticks to add to its timestamps."""
+
+
+def on_one_clock(packets: Packets, path: Path, tick: float, may_break: bool) -> Packets:
+    """The packets with timestamps that ascend through all recordings in the file.
+
+    Args:
+        packets: as the file has them.
+        path: for messages.
+        tick: seconds of one unit of time.
+        may_break: the container is one whose clock may start anew (transport and program streams).
+
+    Raises:
+        UnsupportedVideoError: the clock starts again or jumps where it cannot be put right.
+    """
+    if not len(packets.pts):
+        return packets
+    typical = _typical(packets.dts[packets.is_shown])
+    parts = _parts(packets, typical, tick, may_break)
+    _check_backwards(packets, parts, path, tick, typical)
+    if len(parts) > 1:
+        packets = _shifted(packets, parts)
+    _check_jumps(packets, path, tick, typical, may_break)
+    return packets
+
+
+def _typical(stamps: npt.NDArray[np.int64]) -> int:
+    """Ticks from one picture to the next, from their decoding times."""
+    gaps = np.diff(stamps)
+    gaps = gaps[gaps > 0]
+    return int(np.median(gaps)) if len(gaps) else 1
+
+
+def _parts(packets: Packets, typical: int, tick: float, may_break: bool) -> list[_Part]:
+    """Where new recordings begin. All that is decoded before an entry is shown before it, or the clock is another."""
+    stamps = packets.pts
+    entries = np.flatnonzero(packets.whole_from != NEVER)
+    parts = [_Part(0, 0)]
+    limit = int(_JUMP / tick) if may_break else NEVER // 2
+    before = np.maximum.accumulate(stamps)[entries[1:] - 1]
+    ahead = stamps[entries[1:]] - before
+    if not ((ahead < 0) | (ahead > limit)).any():
+        return parts
+    latest = np.maximum.reduceat(stamps, entries)
+    reached = int(stamps[: entries[0] + 1].max())
+    for place, last in zip(entries, latest, strict=True):
+        here = int(stamps[place])
+        if here < reached or (here > reached + limit and not _is_heard(packets, reached, here, tick)):
+            follows = reached + parts[-1].shift + typical
+            parts.append(_Part(int(place), follows - int(packets.whole_from[place])))
+            reached = int(last)
+        else:
+            reached = max(reached, int(last))
+    return parts
+
+
+def _is_heard(packets: Packets, start: int, end: int, tick: float) -> bool:
+    """Whether another track goes on between two timestamps."""
+    for seconds in packets.others.values():
+        if ((seconds > start * tick + _BACKWARDS) & (seconds < end * tick - _BACKWARDS)).any():
+            return True
+    return False
+
+
+def _shifted(packets: Packets, parts: list[_Part]) -> Packets:
+    starts = np.array([part.start for part in parts])
+    part_of = np.searchsorted(starts, np.arange(len(packets.pts)), side="right") - 1
+    shift = np.array([part.shift for part in parts])[part_of]
+    whole_from = np.where(packets.whole_from == NEVER, NEVER, packets.whole_from + shift)
+    pts = packets.pts + shift
+    # What leads the first entry of a recording refers to pictures that are not in it.
+    leads = (part_of > 0) & (pts < whole_from[starts][part_of])
+    return replace(
+        packets,
+        pts=pts,
+        dts=packets.dts + shift,
+        whole_from=whole_from,
+        is_shown=packets.is_shown & ~leads,
+        last_empty=packets.last_empty + parts[-1].shift,
+        is_joined=True,
+    )
+
+
+def _check_backwards(packets: Packets, parts: list[_Part], path: Path, tick: float, typical: int) -> None:
+    """Refuse a clock that starts again where decoding cannot: what comes there may refer to lost pictures."""
+    has_dts = packets.has_dts[1:] & packets.has_dts[:-1]
+    back = has_dts & (np.diff(packets.dts) < -_BACKWARDS / tick)
+    if not has_dts.all():
+        behind = np.maximum.accumulate(packets.pts)[1:] - packets.pts[1:]
+        back |= ~has_dts & (behind > max(_JUMP / tick, _REORDERED * typical))
+    starts = {part.start for part in parts}
+    place = next((int(place) for place in np.flatnonzero(back) + 1 if place not in starts), None)
+    if place is not None:
+        second = float(packets.dts[place - 1] - packets.dts[0]) * tick
+        raise UnsupportedVideoError(
+            f"{path}: the timestamps start again after {second:.1f} s, in the middle of a group of pictures, so it is "
+            "not known which pictures are whole and when they are shown",
+            _count_anew(path, tick, typical),
+        )
+
+
+def _check_jumps(packets: Packets, path: Path, tick: float, typical: int, may_break: bool) -> None:
+    """Refuse a gap of which nobody can tell whether the picture stood still."""
+    usable = packets.usable()
+    gaps = np.diff(packets.pts[usable])
+    if not len(gaps):
+        return
+    least = _JUMP
+    if not may_break:
+        intervals = _STILL_FRAMES * float(np.percentile(gaps, 95)) * tick
+        least = max(_STILL if packets.others else _SILENT_STILL, intervals)
+    for place in np.flatnonzero(gaps > least / tick):
+        before, after = packets.stored_pts[usable[place]], packets.stored_pts[usable[place + 1]]
+        if not _is_heard(packets, int(before), int(after), tick):
+            second = float(packets.pts[usable[place]] - packets.pts[usable[0]]) * tick
+            raise UnsupportedVideoError(
+                f"{path}: the timestamps jump ahead by {float(after - before) * tick:.1f} s, {second:.1f} s after the "
+                "first picture, and it is not known whether the picture stood still or the clock was wrong",
+                f"{_count_anew(path, tick, typical)}\n  or, if the picture stood still, "
+                f"{convert(path, f'-an -vf fps={_rate(tick, typical)}')}",
+            )
+
+
+def _count_anew(path: Path, tick: float, typical: int) -> str:
+    rate = _rate(tick, typical)
+    filters = shlex.quote(f"setpts=N/({rate}*TB)")
+    return f"give the pictures new times: {convert(path, f'-an -vf {filters} -r {rate}').partition(': ')[2]}"
+
+
+def _rate(tick: float, typical: int) -> str:
+    return f"{round(1 / (typical * tick), 3):g}"

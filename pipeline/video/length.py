@@ -1,0 +1,94 @@
+"""How long a video is, and whether its end is missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.video.packets import Packets
+from pipeline.video.timeline import Timeline
+
+LONGEST = 7 * 24 * 3600.0
+"""Seconds; a file that claims to be longer has damaged timestamps or a damaged header."""
+_HEADER_SLACK = 0.5
+"""Seconds by which a header may promise more than there is: rounding, and tracks that end a little apart."""
+_LATE = 0.1
+"""Seconds. Pictures that come later after the sound than encoders delay them begin later on a player's clock too."""
+
+
+def timeline_of(
+    file: Path, container: Any, stream: Any, packets: Packets, positions: npt.NDArray[np.int64], last: int
+) -> Timeline:
+    """When each picture is shown, on the clock that players show and subtitles refer to.
+
+    Second 0 is where the first track of pictures or sound begins.
+
+    Args:
+        file: the file itself.
+        container: an open PyAV container of it.
+        stream: the track.
+        packets: of the track.
+        positions: the places of packets by native index of their picture.
+        last: for how many ticks the last picture is shown; 0 for as long as the average.
+    """
+    tick = float(stream.time_base)
+    stamps = packets.pts[positions]
+    start = _start(packets, positions, tick)
+    times = start + (stamps - stamps[0]) * tick
+    shown_for = last * tick
+    if not shown_for:
+        average = float(times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else 0.0
+        shown_for = average or float(1 / (stream.average_rate or 1))
+    end = max(float(times[-1]) + shown_for, start + float(packets.last_empty - stamps[0]) * tick)
+    if container.format.name == "avi":
+        return _avi(file, times, end, start + int(stream.frames) * tick, packets)
+    return Timeline(times, end, _declared_end(container, stream, packets, start, end))
+
+
+def _start(packets: Packets, positions: npt.NDArray[np.int64], tick: float) -> float:
+    start = float(packets.stored_pts[positions[0]]) * tick - packets.first_second
+    return start if start > _LATE else 0.0
+
+
+def _avi(file: Path, times: npt.NDArray[np.float64], end: float, promised: float, packets: Packets) -> Timeline:
+    """AVI counts frames, also empty ones. FFmpeg passes over these: the header alone knows of those at the end."""
+    is_whole = packets.reaches_end and riff_is_whole(file)
+    end = max(end, promised) if is_whole else end
+    return Timeline(times, end, end if is_whole else max(promised, end + _HEADER_SLACK))
+
+
+def riff_is_whole(file: Path) -> bool:
+    """Whether the chunks that an AVI file consists of are as long as they announce."""
+    size = file.stat().st_size
+    place = 0
+    with file.open("rb") as opened:
+        while True:
+            opened.seek(place)
+            head = opened.read(12)
+            if len(head) < 12 or head[:4] != b"RIFF":
+                return True  # no further chunk of the video
+            place += 8 + int.from_bytes(head[4:8], "little")
+            if place > size:
+                return False
+            place += place & 1
+
+
+def _declared_end(container: Any, stream: Any, packets: Packets, start: float, end: float) -> float:
+    """When the video would end if the file were whole; ``end`` itself where nothing is missing."""
+    whole = container.duration / 1e6 if container.duration else 0.0
+    track = start + float(stream.duration * stream.time_base) if stream.duration else whole
+    track, whole = (value if value <= LONGEST else end for value in (track, whole))
+    if not packets.reaches_end:
+        return max(track, end + _HEADER_SLACK)
+    if packets.is_joined:  # a header knows of one clock alone
+        return end
+    if packets.count < stream.frames:
+        return max(track, end)
+    # A header may count the sound too, so nothing is missing as long as any track reaches the end.
+    begins = (container.start_time or 0) / 1e6
+    if "matroska" in container.format.name:  # its duration counts from 0, wherever the tracks begin
+        begins, whole = min(begins, 0.0), whole - max(begins, 0.0)
+    return max(track, end) if whole > packets.last_second - begins + _HEADER_SLACK else end
