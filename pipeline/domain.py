@@ -143,6 +143,9 @@ class Question:
     """Paths of pictures that are the options, parallel to ``options``, which then only name them."""
     span: Span | None = None
     """The stretch of the video that may be seen; none: all of it. Times stay those of the whole video."""
+    fault: str = ""
+    """Why nothing can be asked: what is wrong with the benchmark's row, and what to do. Such a question ends as
+    ``invalid_question`` in every run. Empty for all others."""
 
 
 @dataclass(frozen=True)
@@ -179,6 +182,13 @@ class FrameSource(Protocol):
         """Native indices, in the whole video, of the frames on screen at ``seconds``. Decodes nothing.
 
         The last frame that there is stands in for a second that the video does not reach.
+        """
+        ...
+
+    def times_of(self, indices: Sequence[int]) -> list[float]:
+        """Seconds at which native frames of the whole video appear. Decodes nothing.
+
+        A frame behind the last one is told at the average rate.
         """
         ...
 

@@ -59,10 +59,14 @@ def sample(
     if isinstance(sampler, ChecksQuestions):
         sampler.check(questions)
     identity = identity_of(sampler)
-    videos = _by_video(questions)
+    videos = _by_video(question for question in questions if not question.fault)
     with Journal(RelevanceRow, folder / RELEVANCE_FILE) as journal:
         _tell_outdated(journal)
         with track("sampling", len(questions)) as advance:
+            for row in [_unasked(question, sampler) for question in questions if question.fault]:
+                journal.keep(row)
+                yield row
+                advance(1)
             for path, same_video in videos.items():
                 try:
                     video = reader.probe(path)
@@ -225,6 +229,12 @@ def _on_the_real_clock(
             real = frame
         found.setdefault(real.index, real)
     return [found[index] for index in sorted(found)]
+
+
+def _unasked(question: Question, sampler: Sampler) -> RelevanceRow:
+    """Of a question that cannot be asked: its benchmark's row cannot be used."""
+    relevance = Relevance(question.id, (), (), status=Status.INVALID_QUESTION, detail=question.fault)
+    return RelevanceRow(digest({"fault": question.fault}), sampler.name, question, None, relevance)
 
 
 def _by_video(questions: Iterable[Question]) -> dict[str, list[Question]]:

@@ -169,8 +169,8 @@ def question_fault(question: Question, special_tokens: Iterable[str], lines: Seq
             they would move the place of a frame or end the turn.
         lines: the subtitles that it comes with.
     """
-    if not question.text.strip():
-        return with_remedy(f"Question {question.id} has no text.", "Give it one.")
+    if question.fault or not question.text.strip():
+        return question.fault or with_remedy(f"Question {question.id} has no text.", "Give it one.")
     options = question.options
     if options is not None:
         if not 2 <= len(options) <= len(OPTION_LETTERS):

@@ -1,21 +1,69 @@
-"""JSON that other people wrote: read whole, checked entry by entry, every complaint with its place in the file."""
+"""Files that other people wrote, read entry by entry, every complaint with its place in the file.
+
+JSON lists, JSON Lines, folders of JSON files and parquet have the same entries here. Where entries are independent of
+each other, one that cannot be parsed costs that entry: it carries its fault, and whoever reads the file decides what
+becomes of it.
+
+What is read differently from Python's ``json``: half of a surrogate pair becomes U+FFFD, and a key that stands twice in
+an object with different values is an error, since which of them is meant cannot be known. ``NaN`` and ``Infinity`` are
+read as numbers, as other projects' Python writes them; a field that must be finite says so where it is checked.
+"""
 
 from __future__ import annotations
 
+import codecs
 import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, MissingExtraError
+from pipeline.wellformed import well_formed_json
 
 Kind = TypeVar("Kind")
 
+_PARQUET = b"PAR1"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of a file."""
+
+    where: str
+    """File and place, for errors: ``rows.jsonl:3``."""
+    name: str
+    """The place alone: ``line 3``."""
+    read: Any = None
+    fault: InputError | None = None
+    """Why it could not be parsed."""
+
+    @property
+    def value(self) -> Any:
+        """What stands there, as JSON values.
+
+        Raises:
+            InputError: it could not be parsed.
+        """
+        if self.fault is not None:
+            raise self.fault
+        return self.read
+
+    def as_kind(self, kind: type[Kind]) -> Kind:
+        """The value as a dataclass; fields that the dataclass does not have are passed over.
+
+        Raises:
+            InputError: it could not be parsed, or a field is missing or is of another type.
+        """
+        return checked(kind, self.value, self.where)
+
 
 def read_text(file: Path, override: str) -> str:
-    """The text of a file; a byte order mark is no part of it.
+    """The text of a file with line feeds alone: UTF-8, or UTF-16 with a byte order mark, which is no part of it.
 
     Args:
         file: where it is.
@@ -25,11 +73,40 @@ def read_text(file: Path, override: str) -> str:
         InputError: no such file, or it is not text.
     """
     try:
-        return file.read_text(encoding="utf-8-sig")
+        return decoded(file.read_bytes())
     except FileNotFoundError as error:
         raise InputError(f"there is no file {file}", f"check the path: {override}=...") from error
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{file} cannot be read: {error}", f"it must be UTF-8 text: {override}=...") from error
+
+
+def decoded(content: bytes) -> str:
+    """The text of a file's bytes, as :func:`read_text` has it.
+
+    Raises:
+        UnicodeDecodeError: it is not text.
+    """
+    encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    return content.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
+
+
+def parsed(text: str, of_object: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
+    """A JSON value as it stands, with halves of surrogate pairs as they are.
+
+    Args:
+        text: the value's text.
+        of_object: what becomes of the keys and values of an object; None: a dict.
+
+    Raises:
+        ValueError: it cannot be read; the message says where and why.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=of_object or _object)
+    except json.JSONDecodeError as error:
+        line = f"line {error.lineno}, " if "\n" in text.strip() else ""
+        raise ValueError(f"not JSON: {error.msg} at {line}column {error.colno}") from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets in thousands
+        raise ValueError(f"not JSON that can be read: {error}") from error
 
 
 def read_json(file: Path, override: str) -> Any:
@@ -38,25 +115,29 @@ def read_json(file: Path, override: str) -> Any:
     Raises:
         InputError: no such file, or it is not JSON.
     """
-    return _parsed(read_text(file, override), str(file), override)
+    return _value(read_text(file, override), str(file), override)
 
 
-def read_entries(file: Path, override: str) -> list[tuple[str, Any]]:
-    """The entries of a JSON list or of JSON Lines, whichever it is, each with its place for errors.
+def read_entries(file: Path, override: str) -> list[Entry]:
+    """The entries of a file: a JSON list, JSON Lines, a single JSON object, parquet, or a folder of JSON files.
+
+    Lines and files that cannot be parsed carry their fault.
 
     Raises:
-        InputError: no such file, it is neither, or it holds no entry.
+        InputError: no such file, it is none of these, it holds no entry, or none that can be parsed.
+        MissingExtraError: it is parquet, and pyarrow is not installed.
     """
-    text = read_text(file, override)
-    whole = _list(text)
-    if whole is not None:
-        entries = [(f"{file}: entry {number}", entry) for number, entry in enumerate(whole, start=1)]
+    if file.is_dir():
+        entries = [_file(each, override) for each in sorted(file.glob("*.json"))]
+    elif _is_parquet(file):
+        entries = _parquet(file, override)
     else:
-        # Not splitlines: that also cuts at separators which JSON allows inside a string.
-        lines = [(f"{file}:{number}", line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
-        entries = [(where, _parsed(line, where, override)) for where, line in lines]
+        entries = _entries(read_text(file, override), file, override)
     if not entries:
         raise InputError(f"{file} is empty", f"it needs at least one entry: {override}=...")
+    faults = [entry.fault for entry in entries if entry.fault]
+    if len(faults) == len(entries):
+        raise faults[0]
     return entries
 
 
@@ -83,26 +164,89 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
-def _list(text: str) -> list[Any] | None:
-    """The list that the whole text is, if it is one; a line of JSON Lines may be a list too."""
-    if not text.lstrip().startswith("["):
-        return None
-    try:
-        whole = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return whole if isinstance(whole, list) else None
+def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        for key, value in pairs:
+            if made[key] != value:
+                raise ValueError(f"the key {key!r} stands twice with different values")
+    return made
 
 
-def _parsed(text: str, where: str, override: str) -> Any:
+def _value(text: str, where: str, override: str) -> Any:
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"{where}: not JSON: {error.msg} at line {error.lineno}, column {error.colno}",
-            f"fetch the file again, or name another: {override}=...",
+        value = parsed(text)
+        # Only an escape can bring half of a pair into text that was decoded.
+        return well_formed_json(value) if "\\ud" in text.lower() else value
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: {error}", f"mend it, or fetch the file again: {override}=...") from error
+
+
+def _entries(text: str, file: Path, override: str) -> list[Entry]:
+    # Not splitlines: that also cuts at separators which JSON allows inside a string.
+    lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    is_list = text.lstrip().startswith("[")
+    # In JSON Lines the first line is a value by itself; a list may be the only line.
+    if lines and ((is_list and len(lines) == 1) or not _is_json(lines[0][1])):
+        if is_list:
+            whole = enumerate(_value(text, str(file), override), start=1)
+            return [Entry(f"{file}: entry {number}", f"entry {number}", value) for number, value in whole]
+        if _is_json(text):
+            return [Entry(str(file), "entry 1", _value(text, str(file), override))]
+    return [_parsed_entry(line, f"{file}:{number}", f"line {number}", override) for number, line in lines]
+
+
+def _is_json(text: str) -> bool:
+    try:
+        parsed(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _parsed_entry(text: str, where: str, name: str, override: str) -> Entry:
+    try:
+        return Entry(where, name, _value(text, where, override))
+    except InputError as error:
+        return Entry(where, name, fault=error)
+
+
+def _file(file: Path, override: str) -> Entry:
+    try:
+        return _parsed_entry(read_text(file, override), str(file), file.stem, override)
+    except InputError as error:
+        return Entry(str(file), file.stem, fault=error)
+
+
+def _is_parquet(file: Path) -> bool:
+    try:
+        with file.open("rb") as opened:
+            return opened.read(len(_PARQUET)) == _PARQUET or file.suffix == ".parquet"
+    except OSError:
+        return False  # told by what reads it
+
+
+def _parquet(file: Path, override: str) -> list[Entry]:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise MissingExtraError(
+            f"{file} is parquet, and pyarrow, which reads it, is not installed", "pip install 'gens-videoqa[parquet]'"
         ) from error
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets in thousands
+    try:
+        with file.open("rb") as opened:  # a path that is not UTF-8 is nothing to pyarrow
+            rows = pq.read_table(opened).to_pylist()
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise InputError(
-            f"{where}: not JSON that can be read: {error}", f"mend it, or name another: {override}=..."
+            f"{file} cannot be read as parquet: {error}", f"fetch the file again, or name another: {override}=..."
         ) from error
+    return [
+        Entry(f"{file}: row {number}", f"row {number}", {key: _cell(value) for key, value in row.items()})
+        for number, row in enumerate(rows, start=1)
+    ]
+
+
+def _cell(value: Any) -> Any:
+    """None for NaN: pandas writes what is missing in a column of numbers as one."""
+    return None if isinstance(value, float) and math.isnan(value) else value

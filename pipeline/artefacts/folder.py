@@ -25,12 +25,13 @@ REPORT_FILE = "report.html"
 def write_questions(questions: Sequence[Question], folder: Path) -> None:
     """Add to what the run has been asked, so that an unfinished run is counted over all of it.
 
-    A question that is there already takes the labels, groups and evidence that it has now.
+    A question that is there already takes the labels, groups and evidence that it has now. One that could not be asked
+    is forgotten: its row may have been mended, and then has another text, or another id.
 
     Raises:
         InputError: the id of a question stands for another text or other options in this folder.
     """
-    asked = {question.id: question for question in read_questions(folder)}
+    asked = {question.id: question for question in read_questions(folder) if not question.fault}
     for question in questions:
         known = asked.get(question.id, question)
         if not is_same_question(known, question):

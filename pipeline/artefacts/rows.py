@@ -8,16 +8,19 @@ corrected label counts at once. Rows of version 1, which repeat the question, ca
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError
 
 from pipeline.domain import Answer, Question, Relevance, Selection, Video
 from pipeline.errors import InputError
 from pipeline.identity import digest
+from pipeline.wellformed import well_formed_json
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,13 @@ def to_line(row: AnyRow) -> bytes:
             written = _AnswerLine(row.key, row.sampler, row.answerer, question_key(row.question), row.answer)
         case _:
             written = row
-    return _ADAPTERS[type(written)].dump_json(written) + b"\n"
+    adapter = _ADAPTERS[type(written)]
+    try:
+        return adapter.dump_json(written) + b"\n"
+    except PydanticSerializationError:
+        # Half of a surrogate pair in somebody's text: a model's, a server's, an error's with the name of a file.
+        whole = well_formed_json(adapter.dump_python(written, mode="json"))
+        return json.dumps(whole, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
 def from_line(kind: type[Row], line: bytes | str, where: str, asked: Mapping[str, Question]) -> Row | None:
@@ -153,6 +162,7 @@ def from_line(kind: type[Row], line: bytes | str, where: str, asked: Mapping[str
         InputError: the line is not a row of this kind and of a known version.
     """
     written = _LINES.get(kind)
+    line = _without_halves(line)
     try:
         if written is None or _is_version_1(line):
             row = _ADAPTERS[kind].validate_json(line)
@@ -168,6 +178,17 @@ def from_line(kind: type[Row], line: bytes | str, where: str, asked: Mapping[str
     if kind is QuestionRow:
         return cast("Row", row)
     return cast("Row | None", _relabelled(row, asked))
+
+
+def _without_halves(line: bytes | str) -> bytes | str:
+    """The line with U+FFFD for halves of surrogate pairs, which pydantic refuses and other programs write."""
+    text = line.decode(errors="replace") if isinstance(line, bytes) else line
+    if "\\ud" not in text.lower():
+        return line
+    try:
+        return json.dumps(well_formed_json(json.loads(text)), ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return line  # told by whoever validates it
 
 
 def _is_version_1(line: bytes | str) -> bool:

@@ -2,16 +2,24 @@
 
 A benchmark whose annotation file is half there gives a number that looks like the published one. So the rows are
 counted before anything is asked, and a part is run because somebody said so: ``rows=null``, or a list of ``ids``.
+
+A row that cannot be used costs that row: it becomes a question that fails by name. Where no row can be used, the file
+is of another kind, and the command ends.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Annotated as Described
 
+from pydantic import Field
+
+from pipeline.artefacts.entries import Entry
+from pipeline.benchmarks.faults import unusable
 from pipeline.benchmarks.subsets import read_ids
 from pipeline.domain import Question
 from pipeline.errors import InputError
@@ -19,6 +27,10 @@ from pipeline.identity import Label, Place, RowFile
 from pipeline.paths import local_path
 
 HALF_HOUR = 1800.0
+Length = Described[float, Field(ge=0, allow_inf_nan=False)]
+"""Of a video, in seconds or minutes."""
+OVERRIDE = "benchmark.path"
+"""The key that names the annotation file."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +40,19 @@ class Annotated:
     question: Question
     duration: float | None
     """Of the whole video in seconds; none where the row does not say."""
+    error: InputError | None = None
+    """Why the row cannot be used; its question then only stands for it."""
+    place: str = ""
+    """Of a row that cannot be used, in its file."""
+
+
+def of_each(entries: Iterable[Entry], make: Callable[[Entry], Iterable[Annotated]]) -> Iterator[Annotated]:
+    """What ``make`` makes of each entry; a question that fails by name for each of which it raises InputError."""
+    for entry in entries:
+        try:
+            yield from list(make(entry))
+        except InputError as error:
+            yield Annotated(unusable(entry.read, entry.name, error), None, error, entry.name)
 
 
 @dataclass(frozen=True)
@@ -48,7 +73,7 @@ class AnnotatedBenchmark(ABC):
         """The questions in the order of the file.
 
         Raises:
-            InputError: the file cannot be read, is not complete, or a row is not as described; the message names it.
+            InputError: the file cannot be read, is not complete, or holds no row that can be used.
         """
         return [row.question for row in self._asked]
 
@@ -61,7 +86,7 @@ class AnnotatedBenchmark(ABC):
         """Every row of ``file``, which exists.
 
         Raises:
-            InputError: a row is not as described.
+            InputError: the file cannot be read at all.
         """
 
     def leaves_out(self, question: Question) -> bool:
@@ -77,13 +102,16 @@ class AnnotatedBenchmark(ABC):
                 f"gens download benchmark={self.name} says where to get it; if it is elsewhere: benchmark.path=...",
             )
         rows = _unique(self.read(file), file)
+        faults = [row.error for row in rows.values() if row.error]
+        if faults and len(faults) == len(rows):
+            raise faults[0]
         if self.rows is not None and len(rows) not in self.rows:
             complete = " or ".join(str(count) for count in self.rows)
             raise InputError(
                 f"{file} holds {len(rows)} questions, and the complete benchmark {complete}",
                 f"fetch it again (gens download benchmark={self.name}); to run this part of it: benchmark.rows=null",
             )
-        kept = tuple(row for row in rows.values() if not self.leaves_out(row.question))
+        kept = tuple(row for row in rows.values() if row.error or not self.leaves_out(row.question))
         if self.ids is not None:
             wanted = read_ids(local_path(self.ids), "benchmark.ids", rows)
             kept = tuple(row for row in kept if row.question.id in wanted)
@@ -101,6 +129,8 @@ def half_hours(seconds: float) -> str:
 def _unique(rows: Iterable[Annotated], file: Path) -> dict[str, Annotated]:
     kept: dict[str, Annotated] = {}
     for row in rows:
+        if row.error and row.question.id in kept:
+            row = replace(row, question=replace(row.question, id=f"{row.question.id}, {row.place}"))  # noqa: PLW2901
         if row.question.id in kept:
             raise InputError(f"{file}: the id {row.question.id!r} stands twice", "fetch the annotations again")
         kept[row.question.id] = row

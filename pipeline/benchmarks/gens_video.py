@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.artefacts.entries import checked
-from pipeline.benchmarks.annotations import Annotated, AnnotatedBenchmark
+from pipeline.artefacts.entries import Entry, checked, read_entries
+from pipeline.benchmarks.annotations import OVERRIDE, Annotated, AnnotatedBenchmark, of_each
 from pipeline.benchmarks.places import VideoFolder, folder
-from pipeline.benchmarks.tables import entries_of
 from pipeline.domain import Question, Span
 from pipeline.errors import ConfigError, InputError
 from pipeline.identity import Label
@@ -66,17 +65,22 @@ class GenSVideo(AnnotatedBenchmark):
     def read(self, file: Path) -> Iterator[Annotated]:
         """Every row."""
         videos = VideoFolder(folder(self.video_root, file.parent, "videos"))
-        for number, (where, value) in enumerate(entries_of(file), start=1):
-            row = checked(_Row, self._renamed(value, where), where)
-            scores = _scores(row.frames, where)
+
+        def made(entry: Entry) -> list[Annotated]:
+            row = checked(_Row, self._renamed(entry.value, entry.where), entry.where)
+            scores = _scores(row.frames, entry.where)
             evidence = tuple(span for span, score in scores if score >= self.evidence_from)
             question = Question(
-                id=str(row.id) if row.id is not None else str(number),
+                id=str(row.id) if row.id is not None else str(numbers[entry.where]),
                 video=videos.find(row.video),
                 text=row.question.strip(),
                 evidence=evidence or None,
             )
-            yield Annotated(question, None)
+            return [Annotated(question, None)]
+
+        entries = read_entries(file, OVERRIDE)
+        numbers = {entry.where: number for number, entry in enumerate(entries, start=1)}
+        return of_each(entries, made)
 
     def _renamed(self, value: Any, where: str) -> dict[str, Any]:
         if not isinstance(value, Mapping):

@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.artefacts.entries import checked, read_json
-from pipeline.benchmarks.annotations import Annotated, AnnotatedBenchmark, half_hours
+from pipeline.artefacts.entries import Entry, read_json
+from pipeline.benchmarks.annotations import OVERRIDE, Annotated, AnnotatedBenchmark, Length, half_hours, of_each
 from pipeline.benchmarks.options import lettered
 from pipeline.benchmarks.places import VideoFolder, folder
 from pipeline.domain import Question, Span, option_letter
@@ -58,13 +58,13 @@ class _Row:
 
 @dataclass(frozen=True)
 class _Metadata:
-    duration_in_seconds: float
+    duration_in_seconds: Length
 
 
 @dataclass(frozen=True)
 class _Video:
     video_metadata: _Metadata
-    benchmark_dataset: list[_Row]
+    benchmark_dataset: list[Any]
 
 
 @dataclass(frozen=True)
@@ -78,25 +78,38 @@ class HourVideo(AnnotatedBenchmark):
 
     def leaves_out(self, question: Question) -> bool:
         """Whether its task is left out."""
-        return question.groups["task"].startswith(self.leave_out)
+        return question.groups.get("task", "").startswith(self.leave_out)
 
     def read(self, file: Path) -> Iterator[Annotated]:
         """Every question, video by video."""
-        found = read_json(file, "benchmark.path")
+        found = read_json(file, OVERRIDE)
         if not isinstance(found, dict):
             raise InputError(f"{file} is not an object of videos", "name one of HourVideo's files: benchmark.path=...")
         usual = ("videos", "../../videos", "../../v2/video_540ss")
         videos = VideoFolder(folder(self.video_root, file.parent, *usual))
         pictures = folder(self.image_root, file.parent, "..")
-        for uid, value in found.items():
-            if isinstance(value, str):
-                continue  # the canary
-            if isinstance(value, dict) and "benchmark_dataset" not in value:
-                raise InputError(f"{file}: {uid!r} has no benchmark_dataset", "name one of HourVideo's question files")
-            video = checked(_Video, value, f"{file}: {uid!r}")
-            path, seconds = videos.find(f"{uid}.mp4"), video.video_metadata.duration_in_seconds
-            for row in video.benchmark_dataset:
-                yield Annotated(_question(row, path, seconds, pictures, f"{file}: {row.qid!r}"), seconds)
+
+        def of_video(entry: Entry) -> Iterator[Annotated]:
+            if isinstance(entry.value, dict) and "benchmark_dataset" not in entry.value:
+                raise InputError(f"{entry.where} has no benchmark_dataset", "name one of HourVideo's question files")
+            video = entry.as_kind(_Video)
+            path, seconds = videos.find(f"{entry.name}.mp4"), video.video_metadata.duration_in_seconds
+
+            def of_row(row: Entry) -> list[Annotated]:
+                return [Annotated(_question(row.as_kind(_Row), path, seconds, pictures, row.where), seconds)]
+
+            rows = enumerate(video.benchmark_dataset, start=1)
+            return of_each((_entry(file, entry.name, number, row) for number, row in rows), of_row)
+
+        # A text is the canary.
+        entries = (Entry(f"{file}: {uid!r}", uid, each) for uid, each in found.items() if not isinstance(each, str))
+        return of_each(entries, of_video)
+
+
+def _entry(file: Path, uid: str, number: int, row: Any) -> Entry:
+    qid = row.get("qid") if isinstance(row, dict) else None
+    where = f"{file}: {qid!r}" if isinstance(qid, str) else f"{file}: {uid!r}, question {number}"
+    return Entry(where, f"{uid}, question {number}", row)
 
 
 def _question(row: _Row, video: str, seconds: float, pictures: Path, where: str) -> Question:

@@ -18,14 +18,14 @@ One JSON object a line::
   ``subtitles=at_frames`` or ``full``.
 * ``span``: the stretch of the video that may be seen, ``[start, end]`` in seconds; all of it if there is none.
 
-A row that cannot be used ends the command before a model is loaded: a typing mistake is the user's to mend, and a
-question without text has no answer. A missing video does not; it becomes the status of its questions.
+A row that cannot be used, for instance because its answer is none of the options, costs that row: it becomes a question
+that ends as ``invalid_question``, with the line and what is wrong, and the others are asked. Where no row can be used,
+the command ends with what is wrong with the first. So it does where two rows have the same id.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,13 +33,19 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from pipeline.artefacts.entries import parsed, read_text
+from pipeline.benchmarks.faults import unusable
 from pipeline.domain import OPTION_LETTERS, Question, Span, Subtitles, option_letter
 from pipeline.errors import InputError
 from pipeline.identity import Place, RowFile
 from pipeline.option_labels import without_labels
 from pipeline.paths import local_path, path_text
+from pipeline.wellformed import well_formed, well_formed_json
 
+LONGEST = 1e9
+"""Seconds: 31 years. What is above is no second of a video."""
 NEEDED = ("video", "question")
+PATHS = ("video", "subtitles")
 OPTIONAL = ("options", "answer", "id", "evidence", "groups", "subtitles", "span")
 
 
@@ -56,26 +62,33 @@ class JsonlBenchmark:
         """All rows, in the order of the file; empty lines are passed over.
 
         Raises:
-            InputError: there is no such file, no question in it, or a row cannot be used; the message names the line.
+            InputError: there is no such file, it holds no row that can be used, or two rows have the same id; the
+                message names the line.
         """
         file = local_path(self.path)
         root = local_path(self.video_root) if self.video_root is not None else file.parent
         questions: list[Question] = []
+        faults: list[InputError] = []
         lines: dict[str, int] = {}
         for number, line in _lines(file):
+            row: Any = None
             try:
-                question = _question(line, number, root)
-                if question.id in lines:
-                    raise InputError(
-                        f"the id {question.id!r} is that of line {lines[question.id]} already",
-                        "give each row its own id",
-                    )
+                row = _row(line)
+                question = _question(row, number, root)
             except InputError as error:
-                raise InputError(f"{file}:{number}: {error.problem}", error.remedy) from error
+                faults.append(InputError(f"{file}:{number}: {error.problem}", error.remedy))
+                question = unusable(row, str(number), faults[-1])
+            if question.id in lines:
+                raise InputError(
+                    f"{file}:{number}: the id {question.id!r} is that of line {lines[question.id]} already",
+                    "give each row its own id",
+                )
             lines[question.id] = number
             questions.append(question)
         if not questions:
             raise InputError(f"{file} holds no question", "it needs one JSON object a line, with video and question")
+        if len(faults) == len(questions):
+            raise faults[0]
         return questions
 
 
@@ -111,7 +124,7 @@ def question_from_fields(
     return Question(
         id=id,
         video=video,
-        text=text.strip(),
+        text=well_formed(text.strip()),
         options=choices,
         correct=None if choices is None or answer is None else _correct(answer, choices),
         groups=_groups(groups),
@@ -122,37 +135,30 @@ def question_from_fields(
 
 
 def _lines(file: Path) -> Iterator[tuple[int, str]]:
-    try:
-        # A byte order mark, as some editors write it, is not part of the first row.
-        text = file.read_text(encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise InputError(
-            f"there is no file {file}", "name one with a JSON object a line: benchmark.path=..."
-        ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{file} cannot be read: {error}", "it must be a file of UTF-8 text: benchmark.path=..."
-        ) from error
     # Not splitlines: that also cuts at separators which JSON allows inside a string.
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, line in enumerate(read_text(file, "benchmark.path").split("\n"), start=1):
         if line.strip():
             yield number, line
 
 
-def _question(line: str, number: int, root: Path) -> Question:
+def _row(line: str) -> dict[str, Any]:
     try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
+        row = parsed(line)
+        told = well_formed_json(row)
+    except (ValueError, RecursionError) as error:
         raise InputError(
-            f"not JSON: {error.msg} at column {error.colno}",
+            str(error),
             "each line must be one whole JSON object; a JSON list becomes such lines with: jq -c '.[]' list.json",
         ) from error
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets in thousands
-        raise InputError(f"not JSON that can be read: {error}", "mend the line") from error
     if not isinstance(row, dict):
         raise InputError(
-            f"not a JSON object: {_shortened(row)}", 'each line must look like {"video": "...", "question": "..."}'
+            f"not a JSON object: {_shortened(told)}", 'each line must look like {"video": "...", "question": "..."}'
         )
+    # In a path halves of surrogate pairs are the bytes of a file name that is not UTF-8, as Python's json writes it.
+    return {**told, **{field: row[field] for field in PATHS if isinstance(row.get(field), str)}}
+
+
+def _question(row: Mapping[str, Any], number: int, root: Path) -> Question:
     _check_fields(row)
     if row.get("options") is not None and "answer" not in row:
         raise InputError(
@@ -224,7 +230,7 @@ def _options(value: object) -> tuple[str, ...]:
 def _text(option: object) -> str:
     if isinstance(option, bool) or not isinstance(option, str | int | float) or not str(option).strip():
         raise InputError(f"{option!r} is not an option", "an option is a text or a number; put it in quotation marks")
-    return str(option).strip()
+    return well_formed(str(option).strip())
 
 
 def _correct(answer: object, options: Sequence[str]) -> int:
@@ -237,7 +243,7 @@ def _correct(answer: object, options: Sequence[str]) -> int:
         meant = {i for i, option in enumerate(options) if option == text}
         meant = meant or {i for i, option in enumerate(options) if _alike(option, text)}
         meant |= {i for i, option in enumerate(options) if _letters(i, option).fullmatch(text)}
-        if re.fullmatch(r"\d+", text) and int(text) < len(options):
+        if re.fullmatch("[0-9]{1,2}", text) and int(text) < len(options):
             meant.add(int(text))
     if not meant:
         raise InputError(f"the answer {answer!r} is none of the options ({listed})", f"correct it, or {letters}")
@@ -267,7 +273,7 @@ def _evidence(value: object) -> tuple[Span, ...]:
     for pair in value:
         numbers = pair if isinstance(pair, Sequence) and not isinstance(pair, str) else ()
         bad = [n for n in numbers if isinstance(n, bool) or not isinstance(n, int | float)]
-        if len(numbers) != 2 or bad or not 0 <= numbers[0] <= numbers[1] < math.inf:
+        if len(numbers) != 2 or bad or not 0 <= numbers[0] <= numbers[1] <= LONGEST:
             raise InputError(f"{_shortened(pair)} is not a stretch of time", mend)
         spans.append(Span(float(numbers[0]), float(numbers[1])))
     return tuple(spans)

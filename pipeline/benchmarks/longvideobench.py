@@ -1,8 +1,9 @@
 """LongVideoBench (arXiv 2407.15754): questions about 8 s to one hour of video, and where their evidence is.
 
 Reads ``lvb_val.json`` (1337 rows), ``lvb_test_wo_gt.json`` (5341, without answers and evidence) and the hub's parquet
-files, which have ``option0`` .. ``option4``, padded with ``N/A``, instead of ``candidates``. Options are 3 to 5, the
-right one is an index.
+files. Those have ``option0`` .. ``option4``, padded with ``N/A``, instead of ``candidates``, and neither ``level`` nor
+``position``, so that nothing can be reported by level and no evidence is known. Options are 3 to 5, the right one is an
+index.
 
 ``position`` lists the evidence frames. Its unit is documented nowhere; it is a clock of 24 a second whatever the
 video's own rate: over the validation rows no position exceeds 24.1 times the duration, although most videos run at 25
@@ -18,11 +19,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.artefacts.entries import checked
-from pipeline.benchmarks.annotations import Annotated, AnnotatedBenchmark
+from pydantic import FiniteFloat
+
+from pipeline.artefacts.entries import read_entries
+from pipeline.benchmarks.annotations import OVERRIDE, Annotated, AnnotatedBenchmark, Length, of_each
 from pipeline.benchmarks.options import indexed
 from pipeline.benchmarks.places import VideoFolder, folder
-from pipeline.benchmarks.tables import entries_of
 from pipeline.domain import Question, Span, Subtitles
 from pipeline.errors import InputError
 from pipeline.identity import Place
@@ -39,14 +41,14 @@ NOT_TOLD = -1
 
 @dataclass(frozen=True)
 class _Row:
-    id: str
+    id: str | int
     video_path: str
     question: str
-    duration: float
+    duration: Length
     duration_group: int
     question_category: str
     topic_category: str
-    level: str
+    level: str | None = None
     candidates: list[str] | None = None
     option0: str | None = None
     option1: str | None = None
@@ -56,7 +58,7 @@ class _Row:
     correct_choice: int | None = None
     position: list[int] | None = None
     subtitle_path: str | None = None
-    starting_timestamp_for_subtitles: float = 0.0
+    starting_timestamp_for_subtitles: FiniteFloat = 0.0
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -77,11 +79,11 @@ class LongVideoBench(AnnotatedBenchmark):
     """Folder of the subtitles; none: ``subtitles`` beside the file."""
 
     def read(self, file: Path) -> Iterator[Annotated]:
-        """Every row; every question has subtitles, whether or not their file is there."""
+        """Every row; a question has subtitles where its row names them, whether or not their file is there."""
         videos = VideoFolder(folder(self.video_root, file.parent, "videos"))
         subtitles = folder(self.subtitle_root, file.parent, "subtitles")
-        for where, value in entries_of(file):
-            yield _annotated(checked(_Row, value, where), where, videos, subtitles)
+        entries = read_entries(file, OVERRIDE)
+        return of_each(entries, lambda entry: [_annotated(entry.as_kind(_Row), entry.where, videos, subtitles)])
 
 
 def _annotated(row: _Row, where: str, videos: VideoFolder, subtitle_folder: Path) -> Annotated:
@@ -94,7 +96,7 @@ def _annotated(row: _Row, where: str, videos: VideoFolder, subtitle_folder: Path
         start = row.starting_timestamp_for_subtitles
         subtitles = Subtitles(path_text((subtitle_folder / row.subtitle_path).absolute()), start)
     question = Question(
-        id=row.id,
+        id=str(row.id),
         video=videos.find(row.video_path),
         text=row.question,
         options=options,
@@ -103,7 +105,7 @@ def _annotated(row: _Row, where: str, videos: VideoFolder, subtitle_folder: Path
             "duration_group": str(row.duration_group),
             "question_category": row.question_category,
             "topic_category": row.topic_category,
-            "level": row.level,
+            **({} if row.level is None else {"level": row.level}),
         },
         evidence=evidence_of(row.position or ()),
         subtitles=subtitles,

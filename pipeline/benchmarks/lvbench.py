@@ -15,12 +15,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from pipeline.artefacts.entries import checked
-from pipeline.benchmarks.annotations import Annotated, AnnotatedBenchmark, half_hours
+from pipeline.artefacts.entries import Entry, read_entries
+from pipeline.benchmarks.annotations import OVERRIDE, Annotated, AnnotatedBenchmark, Length, half_hours, of_each
 from pipeline.benchmarks.options import lettered, parted
 from pipeline.benchmarks.places import VideoFolder, folder
-from pipeline.benchmarks.tables import entries_of
 from pipeline.domain import Question, Span
 
 
@@ -35,14 +35,14 @@ class _Qa:
 
 @dataclass(frozen=True)
 class _Info:
-    duration_minutes: float
+    duration_minutes: Length
 
 
 @dataclass(frozen=True)
 class _Video:
     key: str
     type: str
-    qa: list[_Qa]
+    qa: list[Any]
     video_info: _Info
 
 
@@ -53,11 +53,21 @@ class LVBench(AnnotatedBenchmark):
     def read(self, file: Path) -> Iterator[Annotated]:
         """Every question, video by video."""
         videos = VideoFolder(folder(self.video_root, file.parent, "videos"))
-        for where, value in entries_of(file):
-            video = checked(_Video, value, where)
+
+        def of_video(entry: Entry) -> Iterator[Annotated]:
+            video = entry.as_kind(_Video)
             path = videos.find(f"{video.key}.mp4")
-            for row in video.qa:
-                yield _annotated(row, video, path, f"{where}: {row.uid!r}")
+            rows = (
+                Entry(f"{entry.where}: {_named(row, number)}", f"{video.key}, question {number}", row)
+                for number, row in enumerate(video.qa, start=1)
+            )
+            return of_each(rows, lambda row: [_annotated(row.as_kind(_Qa), video, path, row.where)])
+
+        return of_each(read_entries(file, OVERRIDE), of_video)
+
+
+def _named(row: Any, number: int) -> str:
+    return repr(row["uid"]) if isinstance(row, dict) and "uid" in row else f"question {number}"
 
 
 def _annotated(row: _Qa, video: _Video, path: str, where: str) -> Annotated:

@@ -1,9 +1,14 @@
 """MLVU (arXiv 2406.04264): questions of nine tasks about videos of 3 minutes to 9 hours.
 
 Reads the authors' files (repository JUNJIE99/MLVU): a folder of ``1_plotQA.json`` .. ``9_summary.json``, or a file of
-the test set; and the re-pack of the hub, ``sy1998/MLVU_dev``, which lmms-eval uses. Beside the names of its fields the
-re-pack differs in three things: the options stand in the question's text too, the answer is a letter and not a text,
-and rows have ids. The authors' dev rows get ``TASK_N``, N counting from 0 in the task's file.
+the test set; and the re-packs of the hub, ``sy1998/MLVU_dev`` and ``sy1998/MLVU_Test``, which lmms-eval uses. Apart
+from the names of its fields, a re-pack differs in three things: the options stand in the question's text too, the
+answer is a letter and not a text, and rows have ids. The authors' dev rows get ``TASK_N``, N counting from 0 in the
+task's file.
+
+The answers of the test set have been public since March 2025 (JUNJIE99/MLVU, issue 12): ``test_mcq_gt.json`` in the
+folder ``test-ground-truth`` of ``MLVU/MLVU_Test`` has the questions with their answers, and is what is read. The file
+without answers, ``test_multi_choice_tasks.json``, takes them from there, by ``question_id``.
 
 What is known to be odd in the authors' files, and what becomes of it:
 
@@ -22,14 +27,13 @@ The two generation tasks (418 dev rows) are questions without options, judged by
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.artefacts.entries import checked
-from pipeline.benchmarks.annotations import Annotated, AnnotatedBenchmark, half_hours
+from pipeline.artefacts.entries import Entry, read_entries
+from pipeline.benchmarks.annotations import OVERRIDE, Annotated, AnnotatedBenchmark, Length, half_hours, of_each
 from pipeline.benchmarks.options import lettered, parted
 from pipeline.benchmarks.places import VideoFolder, folder
-from pipeline.benchmarks.tables import entries_of
 from pipeline.config import nearest
 from pipeline.domain import OPTION_LETTERS, Question
 from pipeline.errors import ConfigError, InputError
@@ -54,12 +58,14 @@ DETAILS = {
 }
 """The three kinds of tasks in the paper; sports and tutorials as the repository's news of the test set name them."""
 WITHOUT_ANSWER = ("needle_4.mp4", "needle_5.mp4")
+GROUND_TRUTH = "test-ground-truth/test_mcq_gt.json"
+"""Of the test set, seen from the folder of its questions."""
 
 
 @dataclass(frozen=True)
 class _Row:
     question: str
-    duration: float
+    duration: Length
     video: str | None = None
     question_type: str | None = None
     candidates: list[str] | None = None
@@ -93,20 +99,43 @@ class MLVU(AnnotatedBenchmark):
 
     def leaves_out(self, question: Question) -> bool:
         """Whether its task is left out."""
-        return question.groups["task"] in self.leave_out
+        return question.groups.get("task") in self.leave_out
 
     def read(self, file: Path) -> Iterator[Annotated]:
         """Every row but the one with empty options, task by task."""
         files = _task_files(file) if file.is_dir() else [file]
-        usual = ("../video", "video", "MLVU_Test/video")
+        usual = ("../video", "video", "MLVU_Test/video", "../MLVU_Test/video")
         videos = VideoFolder(folder(self.video_root, files[0].parent, *usual))
         for part in files:
-            for number, (where, value) in enumerate(entries_of(part)):
-                row = checked(_Row, value, where)
-                task = _given(row.question_type or row.task_type, "question_type", where)
-                task = OTHER_NAMES.get(task, task)
-                if row.candidates is None or any(row.candidates):
-                    yield _annotated(row, task, f"{task}_{number}", where, videos)
+            yield from _of_file(part, videos, file.is_dir())
+
+
+def _of_file(file: Path, videos: VideoFolder, one_of_many: bool) -> Iterator[Annotated]:
+    entries = read_entries(file, OVERRIDE)
+    if one_of_many:
+        entries = [replace(entry, name=f"{file.stem}, {entry.name}") for entry in entries]
+    numbers = {entry.where: number for number, entry in enumerate(entries)}
+    known = _ground_truth(file)
+
+    def made(entry: Entry) -> Iterator[Annotated]:
+        row = entry.as_kind(_Row)
+        if row.answer is None and row.candidates is not None:
+            row = replace(row, answer=known.get(str(row.question_id)))
+        task = _given(row.question_type or row.task_type, "question_type", entry.where)
+        task = OTHER_NAMES.get(task, task)
+        if row.candidates is None or any(row.candidates):
+            yield _annotated(row, task, f"{task}_{numbers[entry.where]}", entry.where, videos)
+
+    return of_each(entries, made)
+
+
+def _ground_truth(file: Path) -> dict[str, str]:
+    """Answers of the test set by question id, where its file of them is there and is not ``file`` itself."""
+    truth = file.parent / GROUND_TRUTH
+    if not truth.is_file():
+        return {}
+    rows = [entry.as_kind(_Row) for entry in read_entries(truth, OVERRIDE)]
+    return {str(row.question_id): row.answer for row in rows if row.answer is not None}
 
 
 def _task_files(place: Path) -> list[Path]:

@@ -14,11 +14,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.artefacts.entries import checked
-from pipeline.benchmarks.annotations import Annotated, AnnotatedBenchmark
+from pipeline.artefacts.entries import Entry, read_entries
+from pipeline.benchmarks.annotations import OVERRIDE, Annotated, AnnotatedBenchmark, of_each
 from pipeline.benchmarks.options import lettered
 from pipeline.benchmarks.places import VideoFolder, folder
-from pipeline.benchmarks.tables import entries_of
 from pipeline.domain import Question, Subtitles
 from pipeline.identity import Place
 from pipeline.option_labels import without_labels
@@ -27,7 +26,7 @@ from pipeline.paths import path_text
 
 @dataclass(frozen=True)
 class _Row:
-    question_id: str
+    question_id: str | int
     videoID: str
     duration: str
     domain: str
@@ -50,13 +49,14 @@ class VideoMME(AnnotatedBenchmark):
         videos = VideoFolder(folder(self.video_root, file.parent, "data", "../data"))
         subtitles = folder(self.subtitle_root, file.parent, "subtitle", "../subtitle")
         there = {entry.name for entry in subtitles.iterdir()} if subtitles.is_dir() else None
-        for where, value in entries_of(file):
-            row = checked(_Row, value, where)
+
+        def made(entry: Entry) -> list[Annotated]:
+            row, where = entry.as_kind(_Row), entry.where
             named = f"{row.videoID}.srt"
             has_subtitles = there is None or named in there
             options = without_labels(row.options)
             question = Question(
-                id=row.question_id,
+                id=str(row.question_id),
                 video=videos.find(f"{row.videoID}.mp4"),
                 text=row.question,
                 options=options,
@@ -69,4 +69,6 @@ class VideoMME(AnnotatedBenchmark):
                 },
                 subtitles=Subtitles(path_text((subtitles / named).absolute())) if has_subtitles else None,
             )
-            yield Annotated(question, None)
+            return [Annotated(question, None)]
+
+        return of_each(read_entries(file, OVERRIDE), made)

@@ -83,6 +83,15 @@ def subtitle_findings(spoken: SpokenWords, questions: Sequence[Question]) -> lis
     return made
 
 
+def fault_findings(questions: Sequence[Question]) -> list[Finding]:
+    """Rows of the benchmark that cannot be used."""
+    faults = tuple(question.fault.partition("\n")[0] for question in questions if question.fault)
+    if not faults:
+        return []
+    problem = f"rows of the benchmark that cannot be used: {len(faults)} of {len(questions)}"
+    return [Finding(Level.SOME_FAIL, problem, "mend them in the benchmark's file", faults)]
+
+
 def question_findings(questions: Sequence[Question], answerer: Answerer) -> list[Finding]:
     """Questions that cannot be put to this answerer, whatever is selected."""
     made = []

@@ -58,8 +58,9 @@ def checked(config: DictConfig) -> Report:
     answerer = build(config.answerer, "answerer", config.plugins)
     benchmark = build(config.benchmark, "benchmark", config.plugins)
     around = surroundings(config)
-    questions = asked_of(benchmark, config.limit)
-    found: list[Finding] = []
+    all_questions = asked_of(benchmark, config.limit)
+    questions = [question for question in all_questions if not question.fault]
+    found: list[Finding] = material.fault_findings(all_questions)
 
     looked = videos.look_at_all(questions, around.reader, _durations(benchmark))
     found += videos.findings(looked, questions)
@@ -88,8 +89,8 @@ def checked(config: DictConfig) -> Report:
     left = [load for load in fit.loads if load.question_id not in answered] if fit else []
     return Report(
         names=Names(benchmark.name, sampler.name, policy.name, policy.budget, answerer.name),
-        questions=len(questions),
-        answered=len(answered & {question.id for question in questions}),
+        questions=len(all_questions),
+        answered=len(answered & {question.id for question in all_questions}),
         videos=looked,
         subtitles=spoken,
         machine=machine,

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+
 from omegaconf import DictConfig
 
 from pipeline.benchmarks import Benchmark
 from pipeline.config import build
 from pipeline.domain import Question
 from pipeline.errors import ConfigError, InputError
+
+TOLD = 5
+"""Questions that cannot be asked are told one by one up to this many."""
 
 
 def asked(config: DictConfig) -> list[Question]:
@@ -20,7 +25,7 @@ def asked(config: DictConfig) -> list[Question]:
 
 
 def asked_of(benchmark: Benchmark, limit: int | None) -> list[Question]:
-    """The first ``limit`` questions of a benchmark, or all.
+    """The first ``limit`` questions of a benchmark, or all; those that cannot be asked are told on standard error.
 
     Raises:
         ConfigError, InputError: nothing can be asked.
@@ -29,6 +34,11 @@ def asked_of(benchmark: Benchmark, limit: int | None) -> list[Question]:
     questions = list(benchmark.questions())[:limit]
     if not questions:
         raise InputError(f"benchmark {benchmark.name} holds no question", "check its files and settings")
+    faults = [question.fault for question in questions if question.fault]
+    for fault in faults[:TOLD]:
+        print(f"cannot be asked: {fault}", file=sys.stderr)
+    if len(faults) > TOLD:
+        print(f"and {len(faults) - TOLD} more of {len(questions)} questions cannot be asked", file=sys.stderr)
     return questions
 
 

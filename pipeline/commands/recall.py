@@ -19,6 +19,7 @@ from pipeline.artefacts.journal import read_rows
 from pipeline.artefacts.rows import SelectionRow
 from pipeline.benchmarks import MeasuredBenchmark
 from pipeline.benchmarks.metrics import evidence_recall
+from pipeline.commands.questions import asked_of
 from pipeline.commands.run import exit_code, run_folder
 from pipeline.config import build, nearest
 from pipeline.domain import Question, Relevance, Selection, Span, Video
@@ -44,14 +45,15 @@ def run(config: DictConfig) -> int:
             f"timeline={config.timeline}: no such one.{nearest(str(config.timeline), TIMELINES)}",
             f"one of {', '.join(TIMELINES)}",
         )
-    questions = list(benchmark.questions())
+    questions = asked_of(benchmark, None)
+    readable = [question for question in questions if not question.fault]
     group = _group(config.group, questions)
     known = isinstance(benchmark, MeasuredBenchmark) and config.timeline == "annotations"
-    videos = _videos(config, questions, benchmark.durations() if known else {})
+    videos = _videos(config, readable, benchmark.durations() if known else {})
     with run_folder(config) as folder:
-        relevances = _relevances(questions, videos, sampler)
+        relevances = _relevances(readable, videos, sampler)
         sets = {
-            f"{sampler.name} k{policy.budget}": _selected(relevances, questions, videos, policy) for policy in policies
+            f"{sampler.name} k{policy.budget}": _selected(relevances, readable, videos, policy) for policy in policies
         }
         sets.update({str(path): _of_file(local_path(path), questions) for path in config.selections})
         measured = [

@@ -9,31 +9,17 @@ stand in its docstring, with the repository that they come from.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from pipeline.artefacts.rows import AnswerRow, SelectionRow
 from pipeline.domain import Question, Status
-from pipeline.foreign.moments import Moments
+from pipeline.foreign.rows import ForeignRow
 
 if TYPE_CHECKING:
     from pipeline.video import Reader
 
-
-@dataclass(frozen=True)
-class ForeignRow:
-    """What a foreign file says of one question."""
-
-    where: str
-    """File and line or entry, for errors."""
-    question_id: str
-    moments: Moments
-    """In the file's own count, in the file's order."""
-    scores: tuple[float, ...] | None = None
-    """Parallel to the moments, if the file has any."""
-    text: str | None = None
-    """The question as the file has it, perhaps with its options or a prompt around it; checked, never joined by."""
+__all__ = ["AnswerForm", "FolderForm", "ForeignRow", "SelectionForm", "SelectionFormat", "frames_status"]
 
 
 @runtime_checkable
@@ -41,10 +27,10 @@ class SelectionFormat(Protocol):
     """Reads a kind of file."""
 
     def rows(self, file: Path) -> Sequence[ForeignRow]:
-        """All rows, each with the id of its question.
+        """All rows, each with the id of its question, or with its video and text. A damaged one carries its fault.
 
         Raises:
-            InputError: the file is not of this kind; the message names the entry.
+            InputError: the file is not of this kind.
         """
         ...
 

@@ -12,17 +12,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.artefacts.entries import checked, read_json
+from pipeline.artefacts.entries import Entry, checked, read_json
 from pipeline.errors import InputError
-from pipeline.foreign import ForeignRow
 from pipeline.foreign.annotated import annotated_ids
-from pipeline.foreign.moments import NativeFrames
+from pipeline.foreign.moments import FrameNumber, NativeFrames, Seconds
+from pipeline.foreign.rows import OVERRIDE, ForeignRow
 from pipeline.paths import local_path
 
 
 @dataclass(frozen=True)
-class _Frames:
-    frames: list[int]
+class _Row:
+    frames: list[FrameNumber]
 
 
 @dataclass(frozen=True)
@@ -30,18 +30,18 @@ class Aks:
     """Reads AKS's ``selected_frames.json``."""
 
     annotations: str
-    """The annotation file that AKS was run over, a JSON list or JSON Lines, in the very order."""
+    """The annotation file that AKS was run over, a JSON list, JSON Lines or parquet, in the very order."""
     id_field: str
     """The field of its rows that is the question's id here."""
 
     def rows(self, file: Path) -> Sequence[ForeignRow]:
-        """One row an annotation.
+        """One row an annotation; one that is no list of frame numbers carries that fault.
 
         Raises:
-            InputError: there are more or fewer rows than annotations, or a row is not a list of frame numbers.
+            InputError: there are more or fewer rows than annotations.
         """
         ids = annotated_ids(local_path(self.annotations), self.id_field)
-        lists = read_json(file, "sampler.path")
+        lists = read_json(file, OVERRIDE)
         if not isinstance(lists, list):
             raise InputError(f"{file} is not a list of lists", "name AKS's selected_frames.json: sampler.path=...")
         if len(lists) != len(ids):
@@ -49,9 +49,15 @@ class Aks:
                 f"{file} has {len(lists)} rows and {self.annotations} has {len(ids)}: they do not belong together",
                 "name the annotation file that AKS was run over: sampler.format.annotations=...",
             )
-        rows = []
-        for number, (question_id, frames) in enumerate(zip(ids, lists, strict=True), start=1):
-            where = f"{file}: entry {number}"
-            numbers = checked(_Frames, {"frames": frames}, where).frames
-            rows.append(ForeignRow(where, question_id, NativeFrames(tuple(numbers), whole_second_stride=True)))
-        return rows
+        return [
+            _row(Entry(f"{file}: entry {number}", f"entry {number}", frames), question_id)
+            for number, (question_id, frames) in enumerate(zip(ids, lists, strict=True), start=1)
+        ]
+
+
+def _row(entry: Entry, question_id: str | None) -> ForeignRow:
+    try:
+        numbers = checked(_Row, {"frames": entry.read}, entry.where).frames
+    except InputError as error:
+        return ForeignRow(entry.where, question_id, Seconds(()), fault=error)
+    return ForeignRow(entry.where, question_id, NativeFrames(tuple(numbers), whole_second_stride=True))

@@ -1,7 +1,10 @@
-"""The selected frames of BOLT (arXiv 2503.21483): inverse transform sampling over frame scores.
+"""The selected frames of BOLT (arXiv 2503.21483; ``select_frames.py`` of the repository sming256/BOLT).
 
-One JSON object, ``{video: [{"question_id": ..., "question": ..., "frames": [second, ...]}]}``. The sampling may draw a
-second twice; it is one moment here.
+One JSON object, ``{video: [{"question_id": ..., "question": ..., "frames": [second, ...]}]}``. Inverse transform
+sampling may draw a second twice; it is one moment here.
+
+For MLVU, whose rows it found without ids, BOLT writes the video's file name as ``question_id``, and of the question its
+first line. So a row whose ``question_id`` is the id of no question is found by its video and its text.
 """
 
 from __future__ import annotations
@@ -9,17 +12,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from pipeline.artefacts.entries import checked, read_json
+from pipeline.artefacts.entries import Entry, read_json
 from pipeline.errors import InputError
-from pipeline.foreign import ForeignRow
-from pipeline.foreign.moments import Seconds
+from pipeline.foreign.moments import Second, Seconds
+from pipeline.foreign.rows import OVERRIDE, ForeignRow, each_row
 
 
 @dataclass(frozen=True)
-class _Entry:
+class _Row:
     question_id: str | int
-    frames: list[float]
+    frames: list[Second]
     question: str | None = None
 
 
@@ -29,16 +33,27 @@ class Bolt:
 
     def rows(self, file: Path) -> Sequence[ForeignRow]:
         """One row a question of each video."""
-        videos = read_json(file, "sampler.path")
+        videos = read_json(file, OVERRIDE)
         if not isinstance(videos, dict) or not all(isinstance(entries, list) for entries in videos.values()):
             raise InputError(
                 f"{file} is not an object of videos with a list of questions each", "check it: sampler.path=..."
             )
-        rows = []
-        for video, entries in videos.items():
-            for number, value in enumerate(entries, start=1):
-                where = f"{file}: {video!r}, entry {number}"
-                entry = checked(_Entry, value, where)
-                moments = Seconds(tuple(entry.frames))
-                rows.append(ForeignRow(where, str(entry.question_id), moments, None, entry.question))
-        return rows
+        return [row for video, values in videos.items() for row in _of_video(file, video, values)]
+
+
+def _of_video(file: Path, video: str, values: Sequence[Any]) -> list[ForeignRow]:
+    def made(entry: Entry) -> ForeignRow:
+        row = entry.as_kind(_Row)
+        return ForeignRow(
+            where=entry.where,
+            question_id=str(row.question_id),
+            moments=Seconds(tuple(row.frames)),
+            text=row.question,
+            video=video,
+        )
+
+    entries = (
+        Entry(f"{file}: {video!r}, entry {number}", f"entry {number}", value)
+        for number, value in enumerate(values, start=1)
+    )
+    return each_row(entries, made)

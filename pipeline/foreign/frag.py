@@ -1,7 +1,12 @@
-"""The scored frames of FRAG (frame selection augmented generation, arXiv 2504.17447).
+"""The scored frames of FRAG (frame selection augmented generation, arXiv 2504.17447; repository NVlabs/FRAG).
 
-``{"id": ..., "frames": [native frame number, ...], "scores": [...]}`` a question, as a JSON list or JSON Lines: all
-frames that were scored, of which FRAG then shows the best K. So does ``selection=topk`` here.
+``{"id": ..., "frames": [[native frame number], ...], "scores": [...]}`` a question, beside the benchmark's own fields:
+all frames that were scored, of which FRAG then shows the best K. So does ``selection=topk`` here. FRAG writes one file
+a question, ``ID.json`` in a folder, and reads a JSON list of them. Both are read here, and frames that are plain
+numbers.
+
+Its result files have no scores and all selected frames in one list, ``"frames": [[0, 25, 50]]``. A file that scored
+pairs of frames (``annot_scores_pairs``) is refused: a pair's score is none of its frames'.
 """
 
 from __future__ import annotations
@@ -10,34 +15,40 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.artefacts.entries import checked, read_entries
+from pydantic import FiniteFloat
+
+from pipeline.artefacts.entries import Entry, read_entries
 from pipeline.errors import InputError
-from pipeline.foreign import ForeignRow
-from pipeline.foreign.moments import NativeFrames
+from pipeline.foreign.moments import FrameNumber, NativeFrames
+from pipeline.foreign.rows import OVERRIDE, ForeignRow, each_row
 
 
 @dataclass(frozen=True)
-class _Entry:
+class _Row:
     id: str | int
-    frames: list[int]
-    scores: list[float]
+    frames: list[list[FrameNumber] | FrameNumber]
+    scores: list[FiniteFloat] | None = None
 
 
 @dataclass(frozen=True)
 class Frag:
-    """Reads FRAG's file."""
+    """Reads FRAG's file, or its folder of files."""
 
     def rows(self, file: Path) -> Sequence[ForeignRow]:
-        """One row a question.
-
-        Raises:
-            InputError: frames and scores are not as many.
-        """
-        return [_row(checked(_Entry, value, where), where) for where, value in read_entries(file, "sampler.path")]
+        """One row a question; a question whose frames and scores are not as many carries that fault."""
+        return each_row(read_entries(file, OVERRIDE), _row)
 
 
-def _row(entry: _Entry, where: str) -> ForeignRow:
-    if len(entry.frames) != len(entry.scores):
-        raise InputError(f"{where}: {len(entry.frames)} frames and {len(entry.scores)} scores", "mend the row")
-    moments = NativeFrames(tuple(entry.frames), whole_second_stride=False)
-    return ForeignRow(where, str(entry.id), moments, tuple(entry.scores))
+def _row(entry: Entry) -> ForeignRow:
+    row = entry.as_kind(_Row)
+    groups = [frames if isinstance(frames, list) else [frames] for frames in row.frames]
+    if row.scores is not None and any(len(group) != 1 for group in groups):
+        raise InputError(
+            f"{entry.where}: a score belongs to several frames",
+            "let FRAG score single frames: its selector_method=annot_scores_frames",
+        )
+    if row.scores is not None and len(groups) != len(row.scores):
+        raise InputError(f"{entry.where}: {len(groups)} frames and {len(row.scores)} scores", "mend the row")
+    numbers = tuple(number for group in groups for number in group)
+    scores = None if row.scores is None else tuple(row.scores)
+    return ForeignRow(entry.where, str(row.id), NativeFrames(numbers, whole_second_stride=False), scores)

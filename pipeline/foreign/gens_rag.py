@@ -19,20 +19,22 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pipeline.artefacts.entries import checked, read_entries
+from pydantic import FiniteFloat
+
+from pipeline.artefacts.entries import Entry, read_entries
 from pipeline.artefacts.rows import SelectionRow
 from pipeline.domain import SelectedFrame
 from pipeline.errors import ConfigError, InputError
-from pipeline.foreign import ForeignRow
 from pipeline.foreign.moments import Seconds
+from pipeline.foreign.rows import OVERRIDE, ForeignRow, each_row
 
 
 @dataclass(frozen=True)
-class _Entry:
+class _Row:
     id: str | int
-    fps: float
+    fps: FiniteFloat
     rag_images: list[str]
-    rag_sim: list[float] | None = None
+    rag_sim: list[FiniteFloat] | None = None
     question: str | None = None
 
 
@@ -45,18 +47,19 @@ class GensRag:
 
     def rows(self, file: Path) -> Sequence[ForeignRow]:
         """One row a line."""
-        return [self._row(checked(_Entry, value, where), where) for where, value in read_entries(file, "sampler.path")]
+        return each_row(read_entries(file, OVERRIDE), self._row)
 
-    def _row(self, entry: _Entry, where: str) -> ForeignRow:
-        if not entry.fps > 0:
-            raise InputError(f"{where}: fps={entry.fps} is not a rate", "mend the row")
-        if entry.rag_sim is not None and len(entry.rag_sim) != len(entry.rag_images):
+    def _row(self, entry: Entry) -> ForeignRow:
+        row, where = entry.as_kind(_Row), entry.where
+        if not row.fps > 0:
+            raise InputError(f"{where}: fps={row.fps} is not a rate", "mend the row")
+        if row.rag_sim is not None and len(row.rag_sim) != len(row.rag_images):
             raise InputError(
-                f"{where}: {len(entry.rag_images)} rag_images and {len(entry.rag_sim)} rag_sim", "mend the row"
+                f"{where}: {len(row.rag_images)} rag_images and {len(row.rag_sim)} rag_sim", "mend the row"
             )
-        seconds = tuple((_number(image, where) - self.first_number) / entry.fps for image in entry.rag_images)
-        scores = None if entry.rag_sim is None else tuple(entry.rag_sim)
-        return ForeignRow(where, str(entry.id), Seconds(seconds), scores, entry.question)
+        seconds = tuple((_number(image, where) - self.first_number) / row.fps for image in row.rag_images)
+        scores = None if row.rag_sim is None else tuple(row.rag_sim)
+        return ForeignRow(where, str(row.id), Seconds(seconds), scores, row.question)
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,7 @@ _ROUNDING = 1e-3
 
 
 def _number(image: str, where: str) -> int:
-    found = re.search(r"(\d+)$", PurePosixPath(image).stem)
+    found = re.search(r"([0-9]{1,15})$", PurePosixPath(image).stem)
     if found is None:
         raise InputError(f"{where}: the image {image!r} has no number in its name", "mend the row")
     return int(found.group(1))

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.answerers.options import conclude
-from pipeline.artefacts.entries import checked, read_entries
+from pipeline.artefacts.entries import Entry, checked, read_entries
 from pipeline.artefacts.rows import AnswerRow
 from pipeline.domain import Answer, Cost, Question, Status, option_letter
 from pipeline.errors import InputError
@@ -69,7 +69,7 @@ class Samples:
 
     rows: tuple[AnswerRow, ...]
     unmatched: tuple[str, ...]
-    """Where the rows stand that are of none of the questions."""
+    """Where the rows stand that are of none of the questions, or that cannot be read."""
     unclear: tuple[str, ...]
     """Where the rows stand that may be of several, which have the same words."""
 
@@ -86,7 +86,7 @@ def read_samples(file: Path, questions: Sequence[Question], override: str) -> Sa
         InputError: the file is no samples file; two rows have the id of one question; or a row's question or right
             option is another one than that of the question with its id.
     """
-    read = [_row(value, where) for where, value in read_entries(file, override)]
+    read, damaged = _rows(read_entries(file, override))
     known = _Questions(questions)
     by_id = [(row, known.with_id(row)) for row in read]
     twice = [id for id, count in Counter(each.id for _, each in by_id if each).items() if count > 1]
@@ -105,7 +105,7 @@ def read_samples(file: Path, questions: Sequence[Question], override: str) -> Sa
     }
     return Samples(
         rows=tuple(_answer(row, clear[row.where], file) for row in read if row.where in clear),
-        unmatched=tuple(row.where for row in read if not found[row.where]),
+        unmatched=(*(row.where for row in read if not found[row.where]), *damaged),
         unclear=tuple(row.where for row in read if found[row.where] and row.where not in clear),
     )
 
@@ -188,6 +188,23 @@ class _Questions:
     def _has_words(self, row: _Row, question: Question) -> bool:
         key = self._keys[question.id]
         return row.prompt.startswith(key) or key in row.names
+
+
+def _rows(entries: Sequence[Entry]) -> tuple[list[_Row], list[str]]:
+    """The rows, and where the damaged ones stand.
+
+    Raises:
+        InputError: there is none but damaged ones, so the file is of another kind.
+    """
+    rows, faults = [], []
+    for entry in entries:
+        try:
+            rows.append(_row(entry.value, entry.where))
+        except InputError as error:
+            faults.append((entry.where, error))
+    if not rows:
+        raise faults[0][1]
+    return rows, [where for where, _ in faults]
 
 
 def _row(value: Any, where: str) -> _Row:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Annotated, Protocol
 
-from pipeline.domain import Video
+from pydantic import Field
+
+from pipeline.domain import FrameSource
 from pipeline.errors import InputError
-from pipeline.selection.native import native_time
-from pipeline.selection.uniform import UniformVariant, spread
 from pipeline.video.unseen import is_seen
+
+FrameNumber = Annotated[int, Field(ge=0, le=2**53)]
+"""A native frame number as files have it: also ``25.0``, as some write it. No video has more frames than that."""
+Second = Annotated[float, Field(allow_inf_nan=False)]
+"""A second of a video; whether it lies in the video is known when the video is."""
 
 
 class Moments(Protocol):
     """Some moments of a video that is not known yet."""
 
-    def seconds(self, video: Video) -> tuple[float, ...]:
-        """The same on ``video``, in the order of the file, not yet checked against the video's end.
+    def seconds(self, frames: FrameSource) -> tuple[float, ...]:
+        """The same on the video of ``frames``, in the order of the file, not yet checked against the video's end.
 
         Raises:
             InputError: they cannot be moments of this video.
@@ -30,27 +35,27 @@ class Seconds:
 
     values: tuple[float, ...]
 
-    def seconds(self, video: Video) -> tuple[float, ...]:
+    def seconds(self, frames: FrameSource) -> tuple[float, ...]:
         """The values."""
         return self.values
 
 
 @dataclass(frozen=True)
 class NativeFrames:
-    """Native frame numbers from 0, at the video's average rate."""
+    """Native frame numbers from 0."""
 
-    numbers: tuple[float, ...]
-    """Whole numbers, though some files write them with a point."""
+    numbers: tuple[int, ...]
     whole_second_stride: bool
     """Whether every number must be a multiple of the video's rate cut to a whole number, which tells a file that was
     made from the same video at another rate."""
 
-    def seconds(self, video: Video) -> tuple[float, ...]:
-        """Number / rate.
+    def seconds(self, frames: FrameSource) -> tuple[float, ...]:
+        """When each of them appears.
 
         Raises:
             InputError: the rate is not known, or is another one than that of the video the file was made from.
         """
+        video = frames.video
         if not is_seen(video):
             raise InputError(
                 "native frame numbers mean nothing without the video's own rate, which its annotations do not say",
@@ -65,32 +70,8 @@ class NativeFrames:
                     f"({video.fps:.3f})",
                     "use the videos that the file was made from: another encoding has other frame numbers",
                 )
-        return tuple(native_time(round(number), video) for number in self.numbers)
+        return tuple(frames.times_of(self.numbers))
 
 
 _RATE_ERROR = 0.01
 """Frames a second."""
-
-
-@dataclass(frozen=True)
-class UniformFrames:
-    """Positions among so many frames spread evenly over the video."""
-
-    positions: tuple[int, ...]
-    frames: int
-    spread: UniformVariant
-
-    def seconds(self, video: Video) -> tuple[float, ...]:
-        """The time of the native frame at each position.
-
-        Raises:
-            InputError: there are not so many frames.
-        """
-        grid = spread(video.frame_count, self.frames, self.spread)
-        for position in self.positions:
-            if not 0 <= position < len(grid):
-                raise InputError(
-                    f"position {position} is not one of the {len(grid)} frames that are spread over {video.path}",
-                    "set how many frames the file was made from: sampler.format.frames=...",
-                )
-        return tuple(native_time(grid[position], video) for position in self.positions)

@@ -8,16 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.artefacts.entries import checked, read_text
+from pipeline.artefacts.entries import Entry, checked, parsed, read_text
 from pipeline.artefacts.rows import SelectionRow
 from pipeline.errors import InputError
-from pipeline.foreign import ForeignRow
-from pipeline.foreign.moments import Seconds
+from pipeline.foreign.moments import Second, Seconds
+from pipeline.foreign.rows import OVERRIDE, ForeignRow
+from pipeline.wellformed import well_formed
 
 
 @dataclass(frozen=True)
 class _Listed:
-    seconds: list[float]
+    seconds: list[Second]
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,8 @@ class SecondsList:
 
     def rows(self, file: Path) -> Sequence[ForeignRow]:
         """One row a question."""
-        pairs = _pairs(read_text(file, "sampler.path"), file)
-        return [_row(question_id, value, f"{file}: {question_id!r}") for question_id, value in pairs]
+        pairs = _pairs(read_text(file, OVERRIDE), file)
+        return [_row(Entry(f"{file}: {question_id!r}", question_id, value)) for question_id, value in pairs]
 
 
 @dataclass(frozen=True)
@@ -48,17 +49,20 @@ class SecondsForm:
         return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
-def _row(question_id: str, value: Any, where: str) -> ForeignRow:
-    listed = checked(_Listed, {"seconds": value}, where)
-    return ForeignRow(where, question_id, Seconds(tuple(listed.seconds)))
+def _row(entry: Entry) -> ForeignRow:
+    try:
+        listed = checked(_Listed, {"seconds": entry.read}, entry.where)
+    except InputError as error:
+        return ForeignRow(entry.where, entry.name, Seconds(()), fault=error)
+    return ForeignRow(entry.where, entry.name, Seconds(tuple(listed.seconds)))
 
 
 def _pairs(text: str, file: Path) -> list[tuple[str, Any]]:
     """Keys and values; a key that stands twice is two pairs, of which a plain reader would lose one."""
     try:
-        pairs = json.loads(text, object_pairs_hook=list)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{file}: not JSON: {error.msg} at line {error.lineno}", "mend the file") from error
+        pairs = parsed(text, list)
+    except ValueError as error:
+        raise InputError(f"{file}: {error}", "mend the file") from error
     if not text.lstrip().startswith("{"):
         raise InputError(f"{file} is not a JSON object", 'it must look like {"question id": [12.0, 40.5], ...}')
-    return [(str(key), value) for key, value in pairs]
+    return [(well_formed(key), value) for key, value in pairs]

@@ -1,16 +1,18 @@
-"""Other people's selections as a sampler: their frames, joined by question id, run with any policy and answerer here.
+"""Other people's selections as a sampler: their frames, joined by question, run with any policy and answerer here.
 
-Joined by position or by video, published selections have been scored with the frames of other questions, and nobody was
-told. So every row must find its question and every question its row, the text must be the same where the file has it,
-and no moment may lie behind the end of its video; anything else ends the command before a model is loaded.
+Joined by position or by video alone, published selections have been scored with the frames of other questions, and
+nobody was told. So a row is joined by the question's id, or by its video and its text together. Every row must find its
+question and every question its row, the text must be the same where the file has it, and no moment may lie behind the
+end of its video. Anything else ends the command before a model is loaded, or is recorded as the failure of its
+question where ``missing=record`` says so.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import PurePath
 from typing import ClassVar, Literal
 
 from pydantic import InstanceOf
@@ -25,6 +27,10 @@ from pipeline.selection.native import native_time
 
 UNSCORED = 1.0
 """Score of the frames of a file that has none: they are all named, and equal."""
+CONTAINERS = (".mp4", ".mkv", ".webm", ".mov", ".avi")
+"""Endings of videos, which files may leave out of their names."""
+RANK = 1e-9
+"""What a frame of a ranked row loses for each that stands before it: less than any digit of a score that is written."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +43,10 @@ class FileSampler(Identified):
     path: RowFile[str]
     format: InstanceOf[SelectionFormat]
     surplus: Literal["refuse", "ignore"]
-    """What is done about rows whose question is not asked, as in a run over a part of the benchmark."""
+    """What is done about rows whose question is not asked, as in a run over a part of the benchmark, and about damaged
+    rows of which nobody knows whose they are."""
     missing: Literal["refuse", "record"]
-    """What is done about questions without a row: the command ends, or the question's status says so."""
+    """What is done about questions without a row that can be used: the command ends, or their status says so."""
 
     @property
     def without_pictures(self) -> Literal[True]:
@@ -49,52 +56,45 @@ class FileSampler(Identified):
     def query(self, question: Question) -> str:
         """The question's id and its row, so that a mended file is not answered from the cache."""
         row = self._row(question)
-        return f"{question.id}: {row.moments!r} {row.scores!r}" if row else f"{question.id}: no row"
+        if row is None or row.fault is not None:
+            return f"{question.id}: {row.fault.problem if row and row.fault else 'no row'}"
+        return f"{question.id}: {row.moments!r} {row.scores!r}{' ranked' if row.ranked else ''}"
 
     def check(self, questions: Sequence[Question]) -> None:
         """Every row against every question, as far as no video is needed.
 
         Raises:
-            InputError: the file cannot be read, an id stands twice, is not asked or has no row, or a text differs.
+            InputError: the file cannot be read; a row is damaged; an id stands twice with other frames, is not asked
+                or has no row; or a text differs.
         """
-        asked = [question.id for question in questions]
-        unknown = [row for question_id, row in self._rows.items() if question_id not in set(asked)]
-        if unknown and self.surplus == "refuse":
-            first = unknown[0]
-            raise InputError(
-                f"{first.where}: {first.question_id!r} is not the id of a question of this run"
-                f"{_and_others(len(unknown))}.{nearest(first.question_id, asked)}",
-                "name the benchmark that the file was made for; for a run over a part of it: sampler.surplus=ignore",
-            )
-        without = [question.id for question in questions if self._row(question) is None]
-        if without and self.missing == "refuse":
-            raise self._absent(without[0], len(without))
+        rows = {question.id: self._row(question) for question in questions if not question.fault}
+        if self.surplus == "refuse":
+            self._check_surplus(questions)
+        if self.missing == "refuse":
+            faults = [row.fault for row in rows.values() if row is not None and row.fault is not None]
+            if faults:
+                raise _with_way_out(faults[0], "to record such questions as failed: sampler.missing=record")
+            without = [question_id for question_id, row in rows.items() if row is None]
+            if without:
+                raise self._absent(without[0], len(without))
 
     def score(self, video: Video, frames: FrameSource, questions: Sequence[Question]) -> list[Relevance]:
-        """One relevance a question, with the file's moments as its only candidates; ``frames`` is not touched.
+        """One relevance a question, with the file's moments as its only candidates; no picture is decoded.
 
         Raises:
             InputError: a moment lies behind the end of ``video``, or is no moment of it at all.
         """
-        return [self._relevance(question, video) for question in questions]
+        return [self._relevance(question, video, frames) for question in questions]
 
     def close(self) -> None:
         """Nothing to free."""
 
     @cached_property
-    def _rows(self) -> dict[str, ForeignRow]:
-        rows: dict[str, ForeignRow] = {}
-        for row in self.format.rows(local_path(self.path)):
-            if row.question_id in rows:
-                raise InputError(
-                    f"{row.where}: the id {row.question_id!r} stands at {rows[row.question_id].where} already",
-                    "which of the rows is meant cannot be told: take one out",
-                )
-            rows[row.question_id] = row
-        return rows
+    def _file(self) -> _File:
+        return _File(self.format.rows(local_path(self.path)))
 
     def _row(self, question: Question) -> ForeignRow | None:
-        row = self._rows.get(question.id)
+        row = self._file.row_of(question)
         if row is not None and row.text is not None and not _alike(row.text, question.text):
             raise InputError(
                 f"{row.where}: the row asks {_short(row.text)!r}, the question {question.id!r} of this run is "
@@ -104,15 +104,32 @@ class FileSampler(Identified):
             )
         return row
 
-    def _relevance(self, question: Question, video: Video) -> Relevance:
+    def _check_surplus(self, questions: Sequence[Question]) -> None:
+        over = self._file.rows_of_none(questions)
+        damaged = [row.fault for row in over if row.fault is not None and row.question_id is None]
+        if damaged:
+            raise _with_way_out(damaged[0], "to pass over such rows: sampler.surplus=ignore")
+        if over:
+            first, known = over[0], [question.id for question in questions]
+            of_video = "" if first.video is None else f" of the video {first.video!r}"
+            raise InputError(
+                f"{first.where}: {first.question_id!r}{of_video} is not the id of a question of this run"
+                f"{_and_others(len(over))}.{nearest(str(first.question_id), known)}",
+                "name the benchmark that the file was made for; for a run over a part of it: sampler.surplus=ignore",
+            )
+
+    def _relevance(self, question: Question, video: Video, frames: FrameSource) -> Relevance:
         row = self._row(question)
         if row is None:
             if self.missing == "refuse":
                 raise self._absent(question.id, 1)
-            return Relevance(
-                question.id, (), (), status=Status.NO_SCORES, detail=f"{self.path} has no row for this question"
-            )
-        moments = self._moments(row, video)
+            return _without(question, f"{self.path} has no row for this question{self._file.told_damaged()}")
+        try:
+            moments = self._moments(row, video, frames)
+        except InputError as error:
+            if self.missing == "refuse":
+                raise _with_way_out(error, "to record such questions as failed: sampler.missing=record") from error
+            return _without(question, str(error))
         if not moments:
             return Relevance(
                 question.id, (), (), status=Status.NOTHING_RELEVANT, detail=f"{row.where}: the row has no frames"
@@ -120,34 +137,104 @@ class FileSampler(Identified):
         times = tuple(sorted(moments))
         return Relevance(question.id, times, tuple(moments[time] for time in times), named_above=None)
 
-    def _moments(self, row: ForeignRow, video: Video) -> dict[float, float]:
+    def _moments(self, row: ForeignRow, video: Video, frames: FrameSource) -> dict[float, float]:
         """Score by second; the better one where a second stands twice."""
+        if row.fault is not None:
+            raise row.fault
         try:
-            seconds = row.moments.seconds(video)
+            seconds = row.moments.seconds(frames)
         except InputError as error:
             raise InputError(f"{row.where}: {error.problem}", error.remedy) from error
         scores = row.scores if row.scores is not None else (UNSCORED,) * len(seconds)
         moments: dict[float, float] = {}
         last = native_time(video.frame_count - 1, video)
-        for second, score in zip(seconds, scores, strict=True):
+        for place, (second, score) in enumerate(zip(seconds, scores, strict=True)):
             # Two readers may disagree by a frame about how long a video is.
             if not video.start <= second < video.duration + 1 / video.fps:
                 raise InputError(
                     f"{row.where}: second {second:.3f} is not in {video.path}, which lasts {video.duration:.3f} s",
                     "use the videos that the file was made from, and check how it counts: sampler.format",
                 )
-            if not math.isfinite(score):
-                raise InputError(f"{row.where}: {score} is not a score", "mend the row, or leave its scores out")
             held = second if second < video.duration else last
-            moments[held] = max(score, moments.get(held, score))
+            finer = score - RANK * place if row.ranked else score
+            moments[held] = max(finer, moments.get(held, finer))
         return moments
 
     def _absent(self, question_id: str, count: int) -> InputError:
         return InputError(
             f"{self.path} has no row for the question {question_id!r}{_and_others(count)}."
-            f"{nearest(question_id, self._rows)}",
+            f"{nearest(question_id, self._file.ids)}{self._file.told_damaged()}",
             "name the benchmark that the file was made for; to record such questions as failed: sampler.missing=record",
         )
+
+
+class _File:
+    """The rows of a file, to be found by the id of a question, or else by its video and its text."""
+
+    def __init__(self, rows: Sequence[ForeignRow]) -> None:
+        self._rows = rows
+        self._by_id: dict[str, list[ForeignRow]] = {}
+        self._by_words: dict[tuple[str, str], list[ForeignRow]] = {}
+        for row in rows:
+            if row.question_id is not None:
+                self._by_id.setdefault(row.question_id, []).append(row)
+            if row.video is not None and row.text:
+                for key in _keys(row.video, row.text):
+                    self._by_words.setdefault(key, []).append(row)
+
+    @property
+    def ids(self) -> Collection[str]:
+        """Of all rows that have one."""
+        return self._by_id.keys()
+
+    def row_of(self, question: Question) -> ForeignRow | None:
+        """The question's row, if there is one.
+
+        Raises:
+            InputError: there are several, with other frames.
+        """
+        found = self._found(question)
+        differing = [row for row in found if (row.moments, row.scores) != (found[0].moments, found[0].scores)]
+        if differing:
+            raise InputError(
+                f"{differing[0].where}: the id {differing[0].question_id!r} stands at {found[0].where} already, with "
+                f"other frames, and both are rows of the question {question.id!r}",
+                "which of the rows is meant cannot be told: take one out",
+            )
+        return found[0] if found else None
+
+    def rows_of_none(self, questions: Sequence[Question]) -> list[ForeignRow]:
+        """The rows that belong to none of the questions."""
+        used = {row.where for question in questions for row in self._found(question)}
+        return [row for row in self._rows if row.where not in used]
+
+    def told_damaged(self) -> str:
+        """A word on rows without an id that cannot be read, one of which may be the one that is looked for."""
+        faults = [row.fault for row in self._rows if row.fault is not None and row.question_id is None]
+        return f"; {len(faults)} rows cannot be read, the first: {faults[0].problem}" if faults else ""
+
+    def _found(self, question: Question) -> list[ForeignRow]:
+        by_id = self._by_id.get(question.id, [])
+        if by_id:
+            return by_id
+        keys = _keys(question.video, question.text)
+        return next((self._by_words[key] for key in keys if key in self._by_words), [])
+
+
+def _keys(video: str, text: str) -> list[tuple[str, str]]:
+    """The name of the video without its ending, with the whole text and with its first line: files hold either."""
+    name = PurePath(local_path(video)).name
+    stem = name.removesuffix(next((suffix for suffix in CONTAINERS if name.lower().endswith(suffix)), ""))
+    texts = (text, text.strip().split("\n")[0])
+    return list(dict.fromkeys((stem, " ".join(each.split()).casefold()) for each in texts))
+
+
+def _without(question: Question, detail: str) -> Relevance:
+    return Relevance(question.id, (), (), status=Status.NO_SCORES, detail=detail)
+
+
+def _with_way_out(error: InputError, way: str) -> InputError:
+    return InputError(error.problem, f"{error.remedy}; {way}")
 
 
 def _and_others(count: int) -> str:

@@ -141,6 +141,10 @@ class _KeptFrames:
     def indices_at(self, seconds: Sequence[float]) -> list[int]:
         return self._frames.indices_at([self._kept(second) for second in seconds])
 
+    def times_of(self, indices: Sequence[int]) -> list[float]:
+        """In the whole video, as the first sampler is given them."""
+        return self._frames.times_of(indices)
+
     def _kept(self, second: float) -> float:
         return self._times[min(int(second + TOLERANCE), len(self._times) - 1)]
 

@@ -59,7 +59,7 @@ class Reader:
         Raises:
             VideoError: as in ``probe``.
         """
-        path = Path(path).expanduser()
+        path = absolute(path)
         timeline = read_image_folder(path, self.image_fps).timeline if path.is_dir() else scan(path).timeline
         return timeline.times
 

@@ -77,6 +77,11 @@ class OpenVideo:
         """As :class:`pipeline.domain.FrameSource` has it."""
         return [self._timeline.nearest_index(second) for second in seconds]
 
+    def times_of(self, indices: Sequence[int]) -> list[float]:
+        """As :class:`pipeline.domain.FrameSource` has it."""
+        times, last = self._timeline.times, len(self._timeline.times) - 1
+        return [float(times[min(index, last)]) + max(index - last, 0) / self._video.fps for index in indices]
+
     def _stream(self, indices: Sequence[int], failure: VideoError | None) -> Iterator[Frame]:
         self._turn += 1
         turn = self._turn

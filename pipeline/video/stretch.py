@@ -85,6 +85,10 @@ class StretchFrames:
         """As the whole video's source."""
         return self.source.indices_at(seconds)
 
+    def times_of(self, indices: Sequence[int]) -> list[float]:
+        """As the whole video's source."""
+        return self.source.times_of(indices)
+
 
 def by_span(questions: Sequence[Question]) -> dict[Span | None, list[Question]]:
     """Questions that may see the same of their video, together."""

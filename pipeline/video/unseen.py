@@ -34,6 +34,10 @@ class UnseenFrames:
         """On the clock that is taken for its own."""
         return [min(max(math.floor(second * self.video.fps), 0), self.video.frame_count - 1) for second in seconds]
 
+    def times_of(self, indices: Sequence[int]) -> list[float]:
+        """On that clock too."""
+        return [self.video.start + index / self.video.fps for index in indices]
+
     def frames_at(self, seconds: Sequence[float]) -> Iterator[Frame]:
         """Asked for nothing, gives nothing.
 

@@ -23,10 +23,17 @@ def write(folder: Path, *rows: dict[str, Any] | str) -> JsonlBenchmark:
 
 
 def refused(folder: Path, *rows: dict[str, Any] | str) -> InputError:
-    with pytest.raises(InputError) as error:
-        write(folder, *rows).questions()
-    assert error.value.remedy
-    return error.value
+    """What is wrong with the file, or with its last row where the others can be asked."""
+    try:
+        questions = write(folder, *rows).questions()
+    except InputError as error:
+        found = error
+    else:
+        assert [bool(question.fault) for question in questions] == [False] * (len(questions) - 1) + [True]
+        problem, _, remedy = questions[-1].fault.partition("\n  what to do: ")
+        found = InputError(problem, remedy)
+    assert found.remedy
+    return found
 
 
 def test_rows_become_questions_in_the_order_of_the_file(tmp_path: Path) -> None:
@@ -201,7 +208,13 @@ def test_subtitles_and_the_stretch_that_may_be_seen(tmp_path: Path) -> None:
     [question] = JsonlBenchmark("mine", str(file), None).questions()
     assert question.subtitles == Subtitles(str(tmp_path / "a.srt"))
     assert question.span == Span(0.0, 12.5)
-    for bad in ('"span": [3, 1]', '"span": 4', '"subtitles": ["a.srt"]'):
+    for bad in (
+        '"span": [3, 1]',
+        '"span": 4',
+        '"subtitles": ["a.srt"]',
+        f'"span": [0, {"9" * 400}]',
+        '"span": [0, NaN]',
+    ):
         file.write_text(f'{{"video": "a.mp4", "question": "What?", {bad}}}\n')
         with pytest.raises(InputError, match=r"q\.jsonl:1"):
             JsonlBenchmark("mine", str(file), None).questions()
@@ -213,9 +226,58 @@ def test_subtitles_and_the_stretch_that_may_be_seen(tmp_path: Path) -> None:
         ('{"video": "a.mp4", "question": "?", "id": ' + "9" * 5000 + "}", "not JSON that can be read"),
         ("[" * 100_000, "not JSON that can be read"),
         ('{"video": "a\\u0000.mp4", "question": "?"}', "is not the path of a video"),
+        ('{"video": "a.mp4", "question": "a\x00b"}', "not JSON: Invalid control character"),
+        ('{"video": "a.mp4", "question": "?", "question": "!"}', "the key 'question' stands twice"),
+        (json.dumps({**CHOICE, "answer": "9" * 5000}), "none of the options"),
+        (json.dumps({**CHOICE, "answer": float("nan")}), "none of the options"),
+        (json.dumps({**CHOICE, "answer": "\u00b2"}), "none of the options"),
+        (json.dumps({**CHOICE, "answer": 0, "evidence": [[0, float("inf")]]}), "not a stretch of time"),
     ],
 )
 def test_a_line_that_no_reader_can_hold_is_named_too(tmp_path: Path, line: str, problem: str) -> None:
     error = refused(tmp_path, ROW, line)
     assert f"{tmp_path / 'mine.jsonl'}:2: " in error.problem
     assert problem in error.problem
+
+
+def test_a_row_that_cannot_be_used_costs_that_row_and_is_named(tmp_path: Path) -> None:
+    spoon = {**CHOICE, "id": "spoon", "answer": "a spoon"}
+    first, second, third, fourth = write(tmp_path, ROW, spoon, '{"video": ', {**ROW, "id": "d"}).questions()
+    assert [question.id for question in (first, second, third, fourth)] == ["1", "spoon", "3", "d"]
+    assert (first.fault, fourth.fault) == ("", "")
+    assert second.fault.startswith(f"{tmp_path / 'mine.jsonl'}:2: the answer 'a spoon' is none of the options")
+    assert "what to do: " in second.fault
+    assert (second.text, second.video, second.correct) == ("What is it?", "", None)
+    assert third.fault.startswith(f"{tmp_path / 'mine.jsonl'}:3: not JSON")
+
+
+def test_where_no_row_can_be_used_the_first_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"mine\.jsonl:1: unknown field 'frage'"):
+        write(tmp_path, {"video": "a.mp4", "frage": "Was?"}, {"video": "b.mp4"}).questions()
+
+
+def test_half_a_character_is_replaced_and_the_question_asked(tmp_path: Path) -> None:
+    cut = (
+        '{"video": "clip.mp4", "question": "Why \\ud83d", "options": ["\\ude00", "b"], "answer": "\\ude00", '
+        '"id": "\\udfff"}'
+    )
+    [question] = write(tmp_path, cut).questions()
+    assert (question.text, question.options, question.correct, question.id) == (
+        "Why \ufffd",
+        ("\ufffd", "b"),
+        0,
+        "\ufffd",
+    )
+    whole = '{"video": "clip.mp4", "question": "Why \\ud83d\\ude00"}'
+    assert write(tmp_path, whole).questions()[0].text == "Why \U0001f600"
+
+
+def test_files_in_utf16_and_with_old_line_ends_are_read(tmp_path: Path) -> None:
+    text = json.dumps(ROW) + "\r\n" + json.dumps({**ROW, "question": "W\u00e4s?"}, ensure_ascii=False) + "\r"
+    for number, encoding in enumerate(("utf-16", "utf-8-sig", "utf-8")):
+        file = tmp_path / f"{number}.jsonl"
+        file.write_bytes(text.encode(encoding))
+        assert [question.text for question in JsonlBenchmark("jsonl", str(file), None).questions()] == [
+            "What is it?",
+            "W\u00e4s?",
+        ]

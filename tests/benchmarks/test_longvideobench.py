@@ -3,10 +3,12 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from faulty import fault_of
 
 from pipeline.benchmarks import MeasuredBenchmark
 from pipeline.benchmarks.longvideobench import LongVideoBench
@@ -46,10 +48,14 @@ def write(folder: Path, *rows: dict[str, Any]) -> LongVideoBench:
 
 
 def padded(row: dict[str, Any]) -> dict[str, Any]:
-    """The row as the hub's parquet has it: five columns of options and no list."""
+    """The row as the hub's parquet has it: these columns and no others, options in five of them."""
     options = [*row["candidates"], *["N/A"] * (5 - len(row["candidates"]))]
+    given = ("video_id", "id", "video_path", "subtitle_path", "correct_choice", "question", "duration")
+    labels = ("duration_group", "question_category", "topic_category")
+    kept = {field: row[field] for field in (*given, *labels) if field in row}
+    start = float(row["starting_timestamp_for_subtitles"])
     columns = {f"option{number}": option for number, option in enumerate(options)}
-    return {key: value for key, value in row.items() if key not in ("candidates", "position")} | columns
+    return kept | columns | {"starting_timestamp_for_subtitles": start}
 
 
 def test_a_row_is_a_question_with_its_evidence_on_a_clock_of_24(tmp_path: Path) -> None:
@@ -82,7 +88,9 @@ def test_the_hubs_parquet_says_the_same_with_padded_options(tmp_path: Path) -> N
     file = tmp_path / "validation-00000-of-00001.parquet"
     pq.write_table(pa.Table.from_pylist([padded(ROW), padded(three)]), file)
     first, second = loader(file).questions()
-    assert first == Question(**{**vars(write(tmp_path, ROW).questions()[0]), "evidence": None})
+    as_json = write(tmp_path, ROW).questions()[0]
+    labels = {label: value for label, value in as_json.groups.items() if label != "level"}
+    assert first == replace(as_json, evidence=None, groups=labels)
     assert (second.options, second.correct) == (("N/A", "x", "y"), 2)
 
     file.write_bytes(file.read_bytes()[:100])
@@ -121,20 +129,40 @@ def test_videos_and_subtitles_may_stand_elsewhere(tmp_path: Path) -> None:
         ({"candidates": ["x", "", "y", "z"]}, "entry 2: candidates: an option has no text"),
         ({"question": None}, "entry 2: question"),
         ({"duration": "long"}, "entry 2: duration"),
-        ({"id": "vid_0"}, "'vid_0' stands twice"),
+        ({"duration": float("nan")}, "entry 2: duration"),
+        ({"duration_group": 1.5}, "entry 2: duration_group"),
     ],
 )
 def test_a_row_that_is_not_as_published_is_named(tmp_path: Path, change: dict[str, Any], problem: str) -> None:
+    benchmark = write(tmp_path, ROW, {**ROW, "id": "vid_1", **change})
+    fault = fault_of(benchmark)
+    assert str(tmp_path / "lvb_val.json") in fault
+    assert problem in fault
+    assert [question.id for question in benchmark.questions()] == ["vid_0", "vid_1"]
     with pytest.raises(InputError) as error:
-        write(tmp_path, ROW, {**ROW, "id": "vid_1", **change}).questions()
-    assert str(tmp_path / "lvb_val.json") in error.value.problem
-    assert problem in error.value.problem
+        write(tmp_path, {**ROW, **change}).questions()
+    assert problem.replace("entry 2", "entry 1") in error.value.problem
+
+
+def test_two_rows_of_one_id_are_refused_but_a_damaged_one_is_named_by_its_place(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="'vid_0' stands twice"):
+        write(tmp_path, ROW, ROW).questions()
+    _, damaged = write(tmp_path, ROW, {**ROW, "question": None}).questions()
+    assert damaged.id == "vid_0, entry 2"
+
+
+def test_a_line_that_cannot_be_parsed_costs_that_row(tmp_path: Path) -> None:
+    file = tmp_path / "lvb_val.jsonl"
+    file.write_text(f'{json.dumps(ROW)}\n{{"id": "cut", \n[1]\n')
+    first, second, third = loader(file, rows=(3,)).questions()
+    assert (first.fault, second.id, third.id) == ("", "line 2", "line 3")
+    assert "lvb_val.jsonl:2: not JSON" in second.fault
+    assert "lvb_val.jsonl:3: the entry" in third.fault
 
 
 def test_a_field_that_is_missing_is_named_with_row_and_file(tmp_path: Path) -> None:
     without = {key: value for key, value in ROW.items() if key != "video_path"}
-    with pytest.raises(InputError, match=r"lvb_val\.json: entry 2: video_path: Field required"):
-        write(tmp_path, ROW, without).questions()
+    assert "lvb_val.json: entry 2: video_path: Field required" in fault_of(write(tmp_path, ROW, without))
 
 
 def test_the_real_annotations_are_complete() -> None:

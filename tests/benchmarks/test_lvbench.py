@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from faulty import fault_of
 
 from pipeline.benchmarks import MeasuredBenchmark
 from pipeline.benchmarks.lvbench import LVBench, evidence_of
@@ -25,7 +26,7 @@ QA: dict[str, Any] = {
 }
 
 
-def write(folder: Path, *rows: dict[str, Any]) -> LVBench:
+def write(folder: Path, *rows: dict[str, Any] | None) -> LVBench:
     video = {
         "key": "Cm",
         "type": "cartoon",
@@ -78,8 +79,9 @@ def test_a_row_that_is_not_as_published_is_named(tmp_path: Path) -> None:
         parted("What?\n(B) x\n(A) y", "here")
     with pytest.raises(InputError, match="'55' stands twice"):
         write(tmp_path, QA, {**QA, "uid": 55}).questions()
-    with pytest.raises(InputError, match=r"meta.jsonl:1: qa.0.question_type"):
-        write(tmp_path, {**QA, "question_type": "reasoning"}).questions()
+    fault = fault_of(write(tmp_path, QA, {**QA, "uid": 7, "question_type": "reasoning"}))
+    assert "meta.jsonl:1: 7: question_type" in fault
+    assert "question 2: the entry: " in fault_of(write(tmp_path, QA, None))
 
 
 def test_the_real_annotations_are_complete() -> None:

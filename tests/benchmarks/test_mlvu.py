@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from faulty import fault_of
+from hydra import compose, initialize_config_dir
 
 from pipeline.answerers.options import read_option
 from pipeline.answerers.prompts import question_fault
 from pipeline.benchmarks.mlvu import FOLDERS, MLVU
+from pipeline.config import build, conf_dir, register_resolvers
 from pipeline.errors import ConfigError, InputError
 
 REAL = "GENS_MLVU"
@@ -98,9 +101,9 @@ def test_the_two_needle_rows_without_a_right_option_are_asked_and_not_counted(tm
 
 def test_an_answer_that_is_no_option_is_an_error_anywhere_else(tmp_path: Path) -> None:
     write(tmp_path, needle=[NEEDLE, {**NEEDLE, "answer": "Purple"}])
-    with pytest.raises(InputError) as error:
-        loader(tmp_path).questions()
-    assert "2_needle.json: entry 2: answer: 'Purple' is none of the options (A. Yellow, B. Red" in error.value.problem
+    fault = fault_of(loader(tmp_path))
+    assert "2_needle.json: entry 2: answer: 'Purple' is none of the options (A. Yellow, B. Red" in fault
+    assert loader(tmp_path).questions()[1].id == "2_needle, entry 2"
 
 
 def test_of_equal_options_the_last_is_right_and_a_row_of_empty_ones_is_left_out(tmp_path: Path) -> None:
@@ -137,17 +140,20 @@ def test_the_repack_of_the_hub_has_options_in_the_text_and_letters(tmp_path: Pat
         loader(tmp_path / "bad.json").questions()
 
 
-def test_the_test_set_has_six_options_its_own_ids_and_no_answers(tmp_path: Path) -> None:
-    row = {
-        "video": "test_1.mp4",
-        "duration": 100.0,
-        "question": "Who scores?",
-        "candidates": ["a", "b", "c", "d", "e", "f"],
-        "question_type": "needleQA",
-        "question_id": "NQA_0",
-    }
+TEST: dict[str, Any] = {
+    "video": "test_1.mp4",
+    "duration": 100.0,
+    "question": "Who scores?",
+    "candidates": ["a", "b", "c", "d", "e", "f"],
+    "question_type": "needleQA",
+    "question_id": "NQA_0",
+}
+TUTORIAL = {**TEST, "question_type": "tutorialQA", "question_id": "TQA_1"}
+
+
+def test_the_test_set_has_six_options_and_its_own_ids(tmp_path: Path) -> None:
     file = tmp_path / "test_multi_choice_tasks.json"
-    file.write_text(json.dumps([row, {**row, "question_type": "tutorialQA", "question_id": "TQA_1"}]))
+    file.write_text(json.dumps([TEST, TUTORIAL]))
     there = tmp_path / "MLVU_Test" / "video" / "part" / "test_1.mp4"
     there.parent.mkdir(parents=True)
     there.touch()
@@ -157,11 +163,40 @@ def test_the_test_set_has_six_options_its_own_ids_and_no_answers(tmp_path: Path)
     assert (first.groups["task"], second.groups["detail"]) == ("needle", "multi detail")
 
 
+def test_the_test_set_is_graded_by_its_published_answers(tmp_path: Path) -> None:
+    truth = tmp_path / "MLVU_Test" / "test-ground-truth" / "test_mcq_gt.json"
+    truth.parent.mkdir(parents=True)
+    truth.write_text(json.dumps([{**TEST, "answer": "f"}, {**TUTORIAL, "answer": "b"}]))
+    video = tmp_path / "MLVU_Test" / "MLVU_Test" / "video" / "test_1.mp4"
+    video.parent.mkdir(parents=True)
+    video.touch()
+    register_resolvers()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        config = compose("evaluate", ["benchmark=mlvu_test", f"paths.data={tmp_path}"])
+    benchmark = build(config.benchmark, "benchmark")
+    first, second = benchmark.questions()
+    assert (first.correct, second.correct) == (5, 1)
+    assert first.video == str(video)
+    # The file that was published before them takes the answers by id, whatever their order.
+    truth.write_text(json.dumps([{**TUTORIAL, "answer": "b"}, {**TEST, "answer": "f"}]))
+    questions = tmp_path / "MLVU_Test" / "test_multi_choice_tasks.json"
+    questions.write_text(json.dumps([TEST, TUTORIAL]))
+    assert [question.correct for question in loader(questions).questions()] == [5, 1]
+
+
+def test_the_repack_of_the_test_set_has_six_options(tmp_path: Path) -> None:
+    text = "Who scores?\n" + "".join(f"({letter}) {letter.lower()}\n" for letter in "ABCDEF")
+    row = {**REPACKED, "question": text, "candidates": list("abcdef"), "answer": "F", "task_type": "sportsQA"}
+    (tmp_path / "test.json").write_text(json.dumps([row]))
+    [question] = loader(tmp_path / "test.json").questions()
+    assert (question.text, question.options, question.correct) == ("Who scores?", tuple("abcdef"), 5)
+    assert question.groups["task"] == "sportsQA"
+
+
 @pytest.mark.parametrize("field", ["video", "question_type", "question", "duration"])
 def test_a_field_that_is_missing_is_named_with_row_and_file(tmp_path: Path, field: str) -> None:
     write(tmp_path, plotQA=[PLOT, {key: value for key, value in PLOT.items() if key != field}])
-    with pytest.raises(InputError, match=rf"1_plotQA\.json: entry 2: {field}"):
-        loader(tmp_path).questions()
+    assert f"1_plotQA.json: entry 2: {field}" in fault_of(loader(tmp_path))
 
 
 def test_a_folder_without_task_files_says_where_to_get_them(tmp_path: Path) -> None:

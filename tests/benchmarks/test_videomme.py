@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from faulty import fault_of
 
 from pipeline.benchmarks.videomme import VideoMME
 from pipeline.domain import Question, Subtitles
@@ -74,10 +75,12 @@ def test_without_the_subtitle_folder_every_video_is_promised_one(tmp_path: Path)
         ({"answer": "E"}, "entry 2: the answer 'E' is none of ABCD"),
         ({"options": "A. x"}, "entry 2: options"),
         ({"domain": None}, "entry 2: domain"),
-        ({"question_id": "001-1"}, "'001-1' stands twice"),
     ],
 )
 def test_a_row_that_is_not_as_published_is_named(tmp_path: Path, change: dict[str, Any], problem: str) -> None:
-    with pytest.raises(InputError) as error:
-        write(tmp_path, ROW, {**ROW, "question_id": "001-2", **change}, suffix=".json").questions()
-    assert problem in error.value.problem
+    assert problem in fault_of(write(tmp_path, ROW, {**ROW, "question_id": "001-2", **change}, suffix=".json"))
+
+
+def test_two_rows_of_one_id_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="'001-1' stands twice"):
+        write(tmp_path, ROW, ROW, suffix=".json").questions()

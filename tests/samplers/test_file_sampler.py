@@ -6,16 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from pipeline.domain import FrameOrigin, Question, Status, Video
 from pipeline.errors import InputError
 from pipeline.foreign.bolt import Bolt
 from pipeline.foreign.frag import Frag
 from pipeline.foreign.seconds import SecondsList
+from pipeline.foreign.videoitg import VideoItg
 from pipeline.samplers import ChecksQuestions, Sampler, WithoutPictures
 from pipeline.samplers.file import FileSampler
 from pipeline.selection.policy import Policy
 from pipeline.selection.topk import TopK
+from pipeline.video import Reader
 from pipeline.video.unseen import UnseenFrames
 
 VIDEO = Video("v.mp4", "seen", 100.0, 25.0, 2500, 64, 48)
@@ -83,8 +86,9 @@ def test_a_second_beyond_the_video_names_row_and_video(tmp_path: Path, second: f
 
 def test_a_score_that_is_no_number_names_the_row(tmp_path: Path) -> None:
     made = sampler(tmp_path, [{"id": "v-1", "frames": [1], "scores": [float("nan")]}], format=Frag())
-    with pytest.raises(InputError, match="entry 1: nan is not a score"):
-        made.score(VIDEO, UnseenFrames(VIDEO), QUESTIONS[:1])
+    error = refused(made, QUESTIONS[0])
+    assert "entry 1: scores.0: Input should be a finite number" in error.problem
+    assert "sampler.missing=record" in error.remedy
 
 
 def test_an_unknown_id_is_refused_or_declared(tmp_path: Path) -> None:
@@ -138,3 +142,108 @@ def test_two_questions_of_one_text_and_a_mended_row_are_not_mixed_up_in_the_cach
     assert mended.identity() == before.identity()
     assert mended.query(twins[0]) == kept
     assert mended.query(twins[1]) != changed
+
+
+def test_a_damaged_row_costs_its_question_where_that_is_declared(tmp_path: Path) -> None:
+    rows = [{"id": "v-1", "frames": [[1.5]], "scores": [1.0]}, {"id": "v-2", "frames": [[25]], "scores": [0.5]}]
+    lenient = sampler(tmp_path, rows, format=Frag(), missing="record")
+    lenient.check(QUESTIONS)
+    damaged, fine = lenient.score(VIDEO, UnseenFrames(VIDEO), QUESTIONS)
+    assert (damaged.status, fine.status, fine.times) == (Status.NO_SCORES, Status.OK, (1.0,))
+    assert "entry 1: frames.0" in damaged.detail
+    assert "entry 1: frames.0" in refused(sampler(tmp_path, rows, format=Frag())).problem
+
+
+def test_a_line_that_nobody_can_read_is_named(tmp_path: Path) -> None:
+    lines = '{"id": "v-1", "frames": [1], "scores": [1]}\n{"id": "v-2", "frames"\n'
+    made = sampler(tmp_path, format=Frag())
+    Path(made.path).write_text(lines)
+    error = refused(made)
+    assert "chosen.json:2: not JSON" in error.problem
+    assert "sampler.surplus=ignore" in error.remedy
+    lenient = replace(made, surplus="ignore", missing="record")
+    lenient.check(QUESTIONS)
+    (relevance,) = lenient.score(VIDEO, UnseenFrames(VIDEO), QUESTIONS[1:])
+    assert "no row for this question; 1 rows cannot be read, the first: " in relevance.detail
+    assert "chosen.json:2" in relevance.detail
+
+
+def test_a_moment_behind_the_end_costs_its_question_where_that_is_declared(tmp_path: Path) -> None:
+    late = {"v-1": [3600.0], "v-2": [7.5]}
+    found = sampler(tmp_path, late, missing="record").score(VIDEO, UnseenFrames(VIDEO), QUESTIONS)
+    assert [relevance.status for relevance in found] == [Status.NO_SCORES, Status.OK]
+    assert "second 3600.000 is not in v.mp4" in found[0].detail
+
+
+def bolt(*rows: tuple[str, str, list[float]]) -> dict[str, Any]:
+    """As BOLT writes MLVU: the video's file name in the place of an id."""
+    found: dict[str, Any] = {}
+    for video, text, seconds in rows:
+        found.setdefault(video, []).append({"question_id": f"{video}.mp4", "question": text, "frames": seconds})
+    return found
+
+
+MLVU = [
+    Question("Q0", "/data/video/needle_1.mp4", "What does the hand do?", ("waves", "points")),
+    Question("Q1", "/data/video/needle_1.mp4", "What is red?\nLook well.", ("car", "bus")),
+    Question("Q2", "/data/video/needle_2.mkv", "What does the hand do?", ("waves", "points")),
+]
+
+
+def test_rows_with_the_video_for_an_id_are_joined_by_video_and_text(tmp_path: Path) -> None:
+    content = bolt(
+        ("needle_2", "What does the hand do?", [5.0]),
+        ("needle_1", "What is red?", [3.0]),  # the first line of the question
+        ("needle_1", "what does  the hand do?", [1.0, 2.0]),
+    )
+    made = sampler(tmp_path, content, format=Bolt())
+    made.check(MLVU)
+    found = made.score(VIDEO, UnseenFrames(VIDEO), MLVU)
+    assert [relevance.times for relevance in found] == [(1.0, 2.0), (3.0,), (5.0,)]
+    with_another = {**content, "needle_3": content["needle_2"]}
+    assert (
+        "'needle_2.mp4' of the video 'needle_3' is not the id"
+        in refused(sampler(tmp_path, with_another, format=Bolt()), *MLVU).problem
+    )
+
+
+def test_two_rows_of_one_video_and_text_are_refused_unless_they_are_equal(tmp_path: Path) -> None:
+    twice = bolt(("needle_1", "What is it?", [1.0]), ("needle_1", "What is it?", [1.0]))
+    asked = [
+        Question("Q0", "/v/needle_1.mp4", "What is it?", ("a", "b")),
+        Question("Q1", "/v/needle_1.mp4", "What is it?"),
+    ]
+    made = sampler(tmp_path, twice, format=Bolt())
+    made.check(asked)
+    assert [relevance.times for relevance in made.score(VIDEO, UnseenFrames(VIDEO), asked)] == [(1.0,), (1.0,)]
+    other = bolt(("needle_1", "What is it?", [1.0]), ("needle_1", "What is it?", [2.0]))
+    error = refused(sampler(tmp_path, other, format=Bolt()), *asked)
+    assert "'needle_1', entry 2: the id 'needle_1.mp4' stands at" in error.problem
+    assert "the question 'Q0'" in error.problem
+
+
+def test_the_order_of_a_ranked_row_decides_among_equal_scores(tmp_path: Path) -> None:
+    row = {"doc_id": "v-1", "index": [2000, 25, 1000, 500], "logits": [0.9, 0.9, 0.9, 0.1]}
+    made = sampler(tmp_path, [row], format=VideoItg(None, "id"))
+    (relevance,) = made.score(VIDEO, UnseenFrames(VIDEO), QUESTIONS[:1])
+    assert [frame.index for frame in topk(2).select(relevance, VIDEO).frames] == [25, 2000]
+    assert relevance.scores == pytest.approx((0.9, 0.1, 0.9, 0.9))
+
+
+def test_a_question_that_cannot_be_asked_needs_no_row_and_is_no_surplus(tmp_path: Path) -> None:
+    asked = [QUESTIONS[0], replace(QUESTIONS[1], fault="q.jsonl:2: broken")]
+    sampler(tmp_path).check(asked)
+    sampler(tmp_path, {"v-1": [1.0]}).check(asked)
+
+
+def test_native_frames_of_an_uneven_video_have_their_real_time(tmp_path: Path) -> None:
+    folder = tmp_path / "slides"
+    folder.mkdir()
+    for second in (0, 1, 2, 40, 100):
+        Image.new("RGB", (64, 48)).save(folder / f"sec{second:03d}.png")
+    made = sampler(tmp_path, [{"id": "v-1", "frames": [[4], [3], [0]], "scores": [0.9, 0.5, 0.1]}], format=Frag())
+    reader = Reader("default", "auto", 1, 1.0)
+    with reader.open(folder) as frames:
+        (relevance,) = made.score(frames.video, frames, QUESTIONS[:1])
+    assert relevance.times == (0.0, 40.0, 100.0)
+    assert relevance.scores == (0.1, 0.5, 0.9)
