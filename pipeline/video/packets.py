@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from pipeline.video.headers import look_of
 from pipeline.video.headers.signs import BEGINS, ENTRY, INTRA, RECOVERY_SHIFT, REFERENCE, SHOWN, SKIPPABLE
+from pipeline.video.references import CONTAINERS
 
 NEVER = np.iinfo(np.int64).max
 """The stamp from which pictures are whole, where decoding cannot start."""
@@ -77,13 +78,18 @@ class Packets:
 
 
 def open_container(path: Path) -> Any:
-    """A PyAV container of the file."""
+    """A PyAV container of the file, which reads nothing else.
+
+    Raises:
+        av.FFmpegError, ValueError: it is no video, or of a format that reads other files.
+    """
     import av
 
     # Titles and tags in another encoding are no reason to refuse a video. PyAV 19 replaces what it cannot decode by
     # itself, and has no such argument any more.
     lenient = {} if int(av.__version__.partition(".")[0]) >= 19 else {"metadata_errors": "replace"}
-    return av.open(str(path), **lenient)
+    options = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
+    return av.open(str(path), options=options, **lenient)
 
 
 def packet_time(packet: Any) -> int:

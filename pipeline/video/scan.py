@@ -6,6 +6,7 @@ something is missing. An hour of video takes about half a second.
 
 from __future__ import annotations
 
+import json
 import shlex
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -28,10 +29,9 @@ from pipeline.video.length import LONGEST, timeline_of
 from pipeline.video.orientation import Orientation, read_orientation
 from pipeline.video.packets import NEVER, Packets, is_cover, open_container, read_packets
 from pipeline.video.place import absolute, regular_file
+from pipeline.video.references import check_is_no_reference
 from pipeline.video.timeline import Timeline
 
-# Demuxers that take any text or bytes for pictures.
-_NOT_VIDEO = frozenset({"tty", "bin", "xbin", "adf", "idf", "rawvideo"})
 # AVFMT_TS_DISCONT of FFmpeg's libavformat/avformat.h: such containers may start their clock anew.
 _CLOCK_MAY_BREAK = 0x0200
 
@@ -123,13 +123,22 @@ def scan(path: Path) -> Scan:
 def _scan(path: Path, file: Path, size: int, modified: int) -> Scan:
     import av
 
+    check_is_no_reference(path, file)
+    if is_animated_webp(file):
+        images = f"[i.copy() for i in ImageSequence.Iterator(Image.open({json.dumps(str(path))}))]"
+        target = json.dumps(str(path.with_suffix(".converted.png")))
+        durations = '[i.info["duration"] for i in f]'
+        save = f"f[0].save({target}, save_all=True, append_images=f[1:], duration={durations})"
+        program = f"from PIL import Image, ImageSequence; f = {images}; {save}"
+        raise UnsupportedVideoError(
+            f"{path} is an animated WebP, which FFmpeg does not decode",
+            f"convert it to an animated PNG: python -c {shlex.quote(program)}",
+        )
     try:
         container = open_container(file)
     except (av.FFmpegError, ValueError) as error:
         raise _unopenable(path, error) from error
     with container:
-        if container.format.name in _NOT_VIDEO:
-            raise UnsupportedVideoError(f"{path} is not a video file", "give the path of a video or a folder of images")
         # Cover art of a sound file is a video track too.
         streams = [stream for stream in container.streams.video if not is_cover(stream)]
         if not streams:
@@ -226,6 +235,13 @@ def _first_picture(path: Path, file: Path, stream_index: int, packets: Packets) 
     )
 
 
+def is_animated_webp(file: Path) -> bool:
+    """Whether the file header announces an animation (WebP Container Specification, extended file format)."""
+    with file.open("rb") as opened:
+        head = opened.read(21)
+    return head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and len(head) == 21 and bool(head[20] & 2)
+
+
 def _unopenable(path: Path, error: Exception) -> VideoError:
     with path.open("rb") as file:
         head = file.read(12)
@@ -234,5 +250,6 @@ def _unopenable(path: Path, error: Exception) -> VideoError:
             f"{path} is an MP4 file without its index, as an interrupted download leaves it", "fetch the file again"
         )
     return UnsupportedVideoError(
-        f"{path} is not a video that FFmpeg can open ({error})", "give the path of a video or a folder of images"
+        f"{path} is not a video that FFmpeg can open ({getattr(error, 'strerror', None) or error})",
+        "give the path of a video or a folder of images",
     )
