@@ -65,5 +65,6 @@ def logging_left_alone() -> Iterator[None]:
     finally:
         for handler in set(root.handlers) - set(handlers):
             handler.close()
+        logging.captureWarnings(False)
         root.handlers[:] = handlers
         root.setLevel(level)

@@ -12,6 +12,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from pipeline import library_messages
 from pipeline.commands.outcome import JobStatus, Outcome, write_outcome
 from pipeline.errors import BusyError, with_remedy
 from pipeline.explain import explain
@@ -33,6 +34,7 @@ class Job:
 
     def __call__(self, config: DictConfig) -> None:
         """Run the verb; an error that is none of ours goes on to Hydra, which raises it behind the last job."""
+        library_messages.route()
         _leave(Outcome(JobStatus.RUNNING))
         try:
             command = importlib.import_module(f"pipeline.commands.{self.verb}")

@@ -110,10 +110,14 @@ def test_search_reads_what_is_still_packed(shorter: Path, found: list[Card], tmp
 
 @needs_browser
 def test_card_is_unpacked_when_it_is_looked_at(page: Path, tmp_path: Path) -> None:
-    text = dom(page, tmp_path, "q-700")
-    seen, packed = (
-        re.search(rf'<article[^>]* id="q-{number}"(.*?)</article>', text, re.S).group(1) for number in (700, 350)
-    )
+    # The browser unpacks beside its virtual clock: on a busy machine that runs out first, so it is given more.
+    for seconds in (20, 80, 320):
+        text = dom(page, tmp_path, "q-700", virtual_ms=seconds * 1000)
+        seen, packed = (
+            re.search(rf'<article[^>]* id="q-{number}"(.*?)</article>', text, re.S).group(1) for number in (700, 350)
+        )
+        if "data-packed" not in seen and "<figure" in seen:
+            break
     assert seen.count("<figure") == 32
     assert len(set(re.findall(r'src="(report_files/[0-9a-f]+\.jpg)"', seen))) > 20
     assert all((page.parent / name).is_file() for name in re.findall(r'src="(report_files/[^"]+)"', seen))
