@@ -1,4 +1,4 @@
-"""Where messages go while a command runs: those of libraries to ``gens.log`` in the run folder, ours to the terminal too.
+"""Where messages go while a command runs: those of libraries to ``gens.log`` alone, ours to the terminal too.
 
 Hydra gives the root logger two handlers before it runs a command: one for the console and one for the log file, or none
 for a command without a run folder.

@@ -11,7 +11,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # A shell starts a job in the background with this signal ignored, and so it would be in the commands that tests run.
+    # A shell starts a background job with this signal ignored, and the commands that tests run would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
