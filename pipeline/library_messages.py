@@ -21,7 +21,7 @@ class _RootedLogger(logging.Logger):
         """Does nothing."""
 
     @property
-    def propagate(self) -> bool:  # type: ignore[override]
+    def propagate(self) -> bool:
         """Always true."""
         return True
 
