@@ -24,6 +24,8 @@ _STILL, _SILENT_STILL = 30.0, 300.0
 track, and without a sound meanwhile, it is more likely that the clock jumped."""
 _STILL_FRAMES = 250
 """The same in intervals between pictures: a slide show holds each of them."""
+_PERIOD = 1 << 33
+"""Ticks after which the clock of transport and program streams starts over."""
 _REORDERED = 64
 """Pictures that may be decoded after one that is shown later; codecs allow 16."""
 _BACKWARDS = 1.0
@@ -54,6 +56,8 @@ def on_one_clock(packets: Packets, path: Path, tick: float, may_break: bool) -> 
     """
     if not len(packets.pts):
         return packets
+    if may_break:
+        packets = _unwrapped(packets)
     typical = _typical(packets.dts[packets.is_shown])
     parts = _parts(packets, typical, tick, may_break)
     _check_backwards(packets, parts, path, tick, typical)
@@ -63,14 +67,24 @@ def on_one_clock(packets: Packets, path: Path, tick: float, may_break: bool) -> 
     return packets
 
 
-def _typical(stamps: npt.NDArray[np.int64]) -> int:
-    """Ticks from one picture to the next, from their decoding times."""
+def _unwrapped(packets: Packets) -> Packets:
+    """FFmpeg continues a clock of 33 bits that runs over, but not that of a second recording."""
+    dts = np.unwrap(packets.dts, period=_PERIOD).astype(np.int64)
+    after = packets.pts - packets.dts
+    pts = dts + (after + _PERIOD // 2) % _PERIOD - _PERIOD // 2
+    waits = np.where(packets.whole_from == NEVER, 0, packets.whole_from - packets.pts)
+    whole_from = np.where(packets.whole_from == NEVER, NEVER, pts + (waits + _PERIOD // 2) % _PERIOD - _PERIOD // 2)
+    return replace(packets, pts=pts, dts=dts, whole_from=whole_from)
+
+
+def _typical(stamps: npt.NDArray[np.int64]) -> float:
+    """Ticks from one picture to the next, from their decoding times: the mean without the long ones."""
     gaps = np.diff(stamps)
     gaps = gaps[gaps > 0]
-    return int(np.median(gaps)) if len(gaps) else 1
+    return float(gaps[gaps <= 1.5 * np.median(gaps)].mean()) if len(gaps) else 1.0
 
 
-def _parts(packets: Packets, typical: int, tick: float, may_break: bool) -> list[_Part]:
+def _parts(packets: Packets, typical: float, tick: float, may_break: bool) -> list[_Part]:
     """Where new recordings begin. All that is decoded before an entry is shown before it, or the clock is another."""
     stamps = packets.pts
     entries = np.flatnonzero(packets.whole_from != NEVER)
@@ -85,7 +99,7 @@ def _parts(packets: Packets, typical: int, tick: float, may_break: bool) -> list
     for place, last in zip(entries, latest, strict=True):
         here = int(stamps[place])
         if here < reached or (here > reached + limit and not _is_heard(packets, reached, here, tick)):
-            follows = reached + parts[-1].shift + typical
+            follows = reached + parts[-1].shift + round(typical)
             parts.append(_Part(int(place), follows - int(packets.whole_from[place])))
             reached = int(last)
         else:
@@ -120,7 +134,7 @@ def _shifted(packets: Packets, parts: list[_Part]) -> Packets:
     )
 
 
-def _check_backwards(packets: Packets, parts: list[_Part], path: Path, tick: float, typical: int) -> None:
+def _check_backwards(packets: Packets, parts: list[_Part], path: Path, tick: float, typical: float) -> None:
     """Refuse a clock that starts again where decoding cannot: what comes there may refer to lost pictures."""
     has_dts = packets.has_dts[1:] & packets.has_dts[:-1]
     back = has_dts & (np.diff(packets.dts) < -_BACKWARDS / tick)
@@ -138,7 +152,7 @@ def _check_backwards(packets: Packets, parts: list[_Part], path: Path, tick: flo
         )
 
 
-def _check_jumps(packets: Packets, path: Path, tick: float, typical: int, may_break: bool) -> None:
+def _check_jumps(packets: Packets, path: Path, tick: float, typical: float, may_break: bool) -> None:
     """Refuse a gap of which nobody can tell whether the picture stood still."""
     usable = packets.usable()
     gaps = np.diff(packets.pts[usable])
@@ -160,11 +174,11 @@ def _check_jumps(packets: Packets, path: Path, tick: float, typical: int, may_br
             )
 
 
-def _count_anew(path: Path, tick: float, typical: int) -> str:
+def _count_anew(path: Path, tick: float, typical: float) -> str:
     rate = _rate(tick, typical)
     filters = shlex.quote(f"setpts=N/({rate}*TB)")
     return f"give the pictures new times: {convert(path, f'-an -vf {filters} -r {rate}').partition(': ')[2]}"
 
 
-def _rate(tick: float, typical: int) -> str:
-    return f"{round(1 / (typical * tick), 3):g}"
+def _rate(tick: float, typical: float) -> str:
+    return f"{round(1 / (typical * tick), 2):g}"
