@@ -1,4 +1,4 @@
-"""Text that can be stored and printed.
+"""Text and JSON that other people wrote, as text that can be stored and printed.
 
 JSON may hold half of a surrogate pair, such as D83D alone where a text was cut within an emoji. Python's own strings
 hold such halves for bytes of a command line or a file name that are not UTF-8. No such text can be written as UTF-8.
@@ -7,7 +7,10 @@ So halves are replaced where text comes in, by U+FFFD, as decoders do.
 
 from __future__ import annotations
 
+import codecs
+import json
 import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 _HALF = re.compile("[\ud800-\udfff]")
@@ -32,3 +35,41 @@ def well_formed_json(value: Any) -> Any:
     if isinstance(value, dict):
         return {well_formed(str(key)): well_formed_json(each) for key, each in value.items()}
     return value
+
+
+def decoded(content: bytes) -> str:
+    """The text of a file's bytes with line feeds alone: UTF-8, or UTF-16 with a byte order mark.
+
+    Raises:
+        UnicodeDecodeError: it is not text.
+    """
+    encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    return content.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
+
+
+def parsed(text: str, of_object: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
+    """A JSON value as it stands, with halves of surrogate pairs as they are.
+
+    Args:
+        text: the value's text.
+        of_object: what becomes of the keys and values of an object; None: a dict.
+
+    Raises:
+        ValueError: it cannot be read; the message says where and why.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=of_object or _object)
+    except json.JSONDecodeError as error:
+        line = f"line {error.lineno}, " if "\n" in text.strip() else ""
+        raise ValueError(f"not JSON: {error.msg} at {line}column {error.colno}") from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets in thousands
+        raise ValueError(f"not JSON that can be read: {error}") from error
+
+
+def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        for key, value in pairs:
+            if made[key] != value:
+                raise ValueError(f"the key {key!r} stands twice with different values")
+    return made

@@ -12,14 +12,14 @@ from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from pipeline.answerers import AnswerRequest
 from pipeline.answerers.ahead import ahead
 from pipeline.answerers.options import conclude
-from pipeline.answerers.prompts import AnswerPrompt, Words, question_fault
+from pipeline.answerers.prompts import AnswerPrompt, Words, as_words, question_fault
 from pipeline.domain import Answer, Cost, Frame, Question, Status
 from pipeline.errors import ConfigError, FramesError, OutOfMemoryError, with_remedy
 from pipeline.identity import Identified
@@ -164,7 +164,7 @@ class LocalModel(Generic[SomeReader]):
 
     def capacity(self, request: AnswerRequest) -> int:
         """See :class:`pipeline.answerers.Answerer`."""
-        words = self._prompt.words(request)
+        words = self._words(request)
         try:
             tokens = self.reader.tokens(request.frames, words) if request.frames else 0
         except FramesError:
@@ -193,7 +193,13 @@ class LocalModel(Generic[SomeReader]):
         Raises:
             FramesError: the frames cannot be put in this form.
         """
-        return self.reader.encode(self._pixels(request.frames), request.frames, self._prompt.words(request))
+        return self.reader.encode(self._pixels(request.frames), request.frames, self._words(request))
+
+    def _words(self, request: AnswerRequest) -> Words:
+        """What goes with the frames; nothing that is said in the video is read as markup."""
+        if request.subtitles:
+            request = replace(request, subtitles=as_words(request.subtitles, self.reader.markup))
+        return self._prompt.words(request)
 
     def _pixels(self, frames: Sequence[Frame]) -> Any:
         """Of the frames; the same object for the frames of the latest request, whose questions share their reading."""
@@ -213,7 +219,7 @@ class LocalModel(Generic[SomeReader]):
         if refused := self._refused(request):
             return refused
         question, frames, reader = request.question, request.frames, self.reader
-        words = self._prompt.words(request)
+        words = self._words(request)
         try:
             tokens = reader.tokens(frames, words)
             if not self._fits(tokens):
@@ -235,7 +241,7 @@ class LocalModel(Generic[SomeReader]):
             return self._failed(request, Status.NO_FRAMES, with_remedy("There is no frame to answer from.", remedy))
         if request.question.option_images:
             return self._failed(request, Status.UNSUPPORTED, _WITHOUT_PICTURES)
-        if fault := question_fault(request.question, self.reader.markup, request.subtitles):
+        if fault := question_fault(request.question, self.reader.markup):
             return self._failed(request, Status.INVALID_QUESTION, fault)
         return None
 

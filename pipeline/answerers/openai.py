@@ -253,7 +253,7 @@ class OpenAICompatible(Identified):
         if not request.frames:
             remedy = "See the selection's status; selection.fill=uniform takes frames where the sampler names none."
             return self._failed(request, Status.NO_FRAMES, with_remedy("There is no frame to answer from.", remedy))
-        if fault := question_fault(request.question, (), request.subtitles):
+        if fault := question_fault(request.question, ()):
             return self._failed(request, Status.INVALID_QUESTION, fault)
         try:
             body = self.body(request)

@@ -160,14 +160,28 @@ class AnswerPrompt:
         return replace(words, between=tuple(places[:-1]), text=places[-1] + words.text)
 
 
-def question_fault(question: Question, special_tokens: Iterable[str], lines: Sequence[SubtitleLine] = ()) -> str | None:
+def as_words(lines: Sequence[SubtitleLine], special_tokens: Iterable[str]) -> tuple[SubtitleLine, ...]:
+    """Subtitles with a space inside of whatever the model's tokenizer reads as markup: ``< |im_end|>``.
+
+    What is said is words, whatever it looks like, and the rest of a video's subtitles is worth more than one of them.
+    """
+    tokens = sorted((token for token in special_tokens if len(token) > 1), key=len, reverse=True)
+    told = []
+    for line in lines:
+        text = line.text
+        for token in tokens:
+            text = text.replace(token, f"{token[0]} {token[1:]}")
+        told.append(replace(line, text=text))
+    return tuple(told)
+
+
+def question_fault(question: Question, special_tokens: Iterable[str]) -> str | None:
     """Why this question cannot be put to a model and what to do, or none if it can.
 
     Args:
         question: the question.
         special_tokens: strings that the model's tokenizer reads as markup (``<image>``, ``<|im_end|>``). In a question
             they would move the place of a frame or end the turn.
-        lines: the subtitles that it comes with.
     """
     if question.fault or not question.text.strip():
         return question.fault or with_remedy(f"Question {question.id} has no text.", "Give it one.")
@@ -187,12 +201,6 @@ def question_fault(question: Question, special_tokens: Iterable[str], lines: Seq
         return with_remedy(
             f"Question {question.id} holds {', '.join(markup)}, which this model reads as markup.",
             "Reword the question, or take another answerer=NAME.",
-        )
-    said = "\n".join(line.text for line in lines)
-    if markup := sorted({token for token in special if token in said}):
-        return with_remedy(
-            f"The subtitles of question {question.id} hold {', '.join(markup)}, which this model reads as markup.",
-            "Take it out of their file, or ask without: subtitles=none.",
         )
     return None
 

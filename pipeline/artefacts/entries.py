@@ -11,10 +11,7 @@ read as numbers, as other projects' Python writes them; a field that must be fin
 
 from __future__ import annotations
 
-import codecs
-import json
 import math
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,7 +20,7 @@ from typing import Any, TypeVar, cast
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline.errors import InputError, MissingExtraError
-from pipeline.wellformed import well_formed_json
+from pipeline.wellformed import decoded, parsed, well_formed_json
 
 Kind = TypeVar("Kind")
 
@@ -80,35 +77,6 @@ def read_text(file: Path, override: str) -> str:
         raise InputError(f"{file} cannot be read: {error}", f"it must be UTF-8 text: {override}=...") from error
 
 
-def decoded(content: bytes) -> str:
-    """The text of a file's bytes, as :func:`read_text` has it.
-
-    Raises:
-        UnicodeDecodeError: it is not text.
-    """
-    encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
-    return content.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
-
-
-def parsed(text: str, of_object: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
-    """A JSON value as it stands, with halves of surrogate pairs as they are.
-
-    Args:
-        text: the value's text.
-        of_object: what becomes of the keys and values of an object; None: a dict.
-
-    Raises:
-        ValueError: it cannot be read; the message says where and why.
-    """
-    try:
-        return json.loads(text, object_pairs_hook=of_object or _object)
-    except json.JSONDecodeError as error:
-        line = f"line {error.lineno}, " if "\n" in text.strip() else ""
-        raise ValueError(f"not JSON: {error.msg} at {line}column {error.colno}") from error
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets in thousands
-        raise ValueError(f"not JSON that can be read: {error}") from error
-
-
 def read_json(file: Path, override: str) -> Any:
     """One JSON value that takes up the whole file.
 
@@ -162,15 +130,6 @@ def checked(kind: type[Kind], value: Any, where: str) -> Kind:
 def _adapter(kind: Any) -> TypeAdapter[Any]:
     """Made once a kind: it takes longer than a row does."""
     return TypeAdapter(kind)
-
-
-def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        for key, value in pairs:
-            if made[key] != value:
-                raise ValueError(f"the key {key!r} stands twice with different values")
-    return made
 
 
 def _value(text: str, where: str, override: str) -> Any:

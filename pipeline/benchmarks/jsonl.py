@@ -33,14 +33,14 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from pipeline.artefacts.entries import parsed, read_text
+from pipeline.artefacts.entries import read_text
 from pipeline.benchmarks.faults import unusable
 from pipeline.domain import OPTION_LETTERS, Question, Span, Subtitles, option_letter
 from pipeline.errors import InputError
 from pipeline.identity import Place, RowFile
 from pipeline.option_labels import without_labels
 from pipeline.paths import local_path, path_text
-from pipeline.wellformed import well_formed, well_formed_json
+from pipeline.wellformed import parsed, well_formed, well_formed_json
 
 LONGEST = 1e9
 """Seconds: 31 years. What is above is no second of a video."""

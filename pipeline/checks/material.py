@@ -14,7 +14,7 @@ from pipeline.checks.videos import THREADS
 from pipeline.domain import Question, SubtitleLine, Video
 from pipeline.errors import MissingSubtitlesError, SubtitlesError
 from pipeline.paths import local_path
-from pipeline.subtitles import read
+from pipeline.subtitles import Heard, read
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,8 @@ class SpokenWords:
     """By question id; questions without subtitles are left out."""
     failed: Mapping[str, SubtitlesError]
     """By path of the file."""
+    skipped: Mapping[str, str]
+    """By path of the file: how many of its cues are left out, and why."""
     without: int
     """Questions that name no file."""
 
@@ -38,7 +40,7 @@ def read_subtitles(questions: Sequence[Question], videos: Mapping[str, Video]) -
     }
     files = list(dict.fromkeys(named.values()))
 
-    def heard(place: int) -> tuple[SubtitleLine, ...] | SubtitlesError:
+    def heard(place: int) -> Heard | SubtitlesError:
         try:
             return read(*files[place])
         except SubtitlesError as error:
@@ -48,8 +50,13 @@ def read_subtitles(questions: Sequence[Question], videos: Mapping[str, Video]) -
         found = dict(zip(files, pool.map(heard, range(len(files))), strict=True))
     lines = {question_id: found[file] for question_id, file in named.items()}
     return SpokenWords(
-        lines={question_id: said for question_id, said in lines.items() if isinstance(said, tuple)},
+        lines={question_id: said.lines for question_id, said in lines.items() if isinstance(said, Heard)},
         failed={file[0].path: error for file, error in found.items() if isinstance(error, SubtitlesError)},
+        skipped={
+            file[0].path: said.told_skipped()
+            for file, said in found.items()
+            if isinstance(said, Heard) and said.skipped
+        },
         without=sum(question.subtitles is None for question in questions),
     )
 
@@ -70,6 +77,15 @@ def subtitle_findings(spoken: SpokenWords, questions: Sequence[Question]) -> lis
                     tuple(failed if failed is missing else (error.problem for error in failed.values())),
                 )
             )
+    if spoken.skipped:
+        made.append(
+            Finding(
+                Level.NOTE,
+                f"files of subtitles with cues that cannot be read, which are left out: {len(spoken.skipped)}",
+                "mend them if the words matter",
+                tuple(f"{path}: {told}" for path, told in spoken.skipped.items()),
+            )
+        )
     if spoken.without == len(questions):
         made.append(
             Finding(

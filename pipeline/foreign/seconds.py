@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.artefacts.entries import Entry, checked, parsed, read_text
+from pipeline.artefacts.entries import Entry, checked, read_text
 from pipeline.artefacts.rows import SelectionRow
 from pipeline.errors import InputError
 from pipeline.foreign.moments import Second, Seconds
 from pipeline.foreign.rows import OVERRIDE, ForeignRow
-from pipeline.wellformed import well_formed
+from pipeline.wellformed import parsed, well_formed
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from pipeline.subtitles.heard import Heard
 from pipeline.subtitles.reading import read
 from pipeline.subtitles.shown import Listener, Said, SubtitleChoice, at_times, within
 
-__all__ = ["Listener", "Said", "SubtitleChoice", "at_times", "read", "within"]
+__all__ = ["Heard", "Listener", "Said", "SubtitleChoice", "at_times", "read", "within"]

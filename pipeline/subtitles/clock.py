@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 
-_STAMP = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{1,2})(?:[.,](\d+))?")
+STAMP = r"-?(?:\d{1,6}:)?\d{1,2}:\d{1,2}(?:\s?[.,]\s?\d{1,9})?"
+"""A clock time, as a pattern without groups."""
+_STAMP = re.compile(r"(-?)(?:(\d{1,6}):)?(\d{1,2}):(\d{1,2})(?:\s?[.,]\s?(\d{1,9}))?")
 
 
 def seconds(stamp: str, where: str) -> float:
@@ -16,8 +18,9 @@ def seconds(stamp: str, where: str) -> float:
     found = _STAMP.fullmatch(stamp.strip())
     if found is None:
         raise ValueError(f"{where}: {stamp.strip()!r} is no time; write it as 00:01:02.500")
-    hours, minutes, whole, fraction = found.groups()
-    return int(hours or 0) * 3600 + int(minutes) * 60 + float(f"{whole}.{fraction or 0}")
+    sign, hours, minutes, whole, fraction = found.groups()
+    total = int(hours or 0) * 3600 + int(minutes) * 60 + float(f"{whole}.{fraction or 0}")
+    return -total if sign else total
 
 
 def one_line(text: str) -> str:

@@ -1,81 +1,175 @@
 """SubRip (``.srt``, which Video-MME has) and WebVTT (``.vtt``, https://www.w3.org/TR/webvtt1/): cues under time lines.
 
 Markup such as ``<font color="white" size=".72c">`` is taken off, and the lines of a cue become one. Cues may overlap. A
-time line that cannot be read is a fault and not passed over: its words would be missing without anybody's knowledge.
+cue whose time line cannot be read is left out with its words, since nobody knows when they are said; the other cues
+stand, and how many were left out is told.
+
+Automatic captions of YouTube, as yt-dlp stores them, roll up: a phrase comes in word by word (``today<00:00:02.760><c>
+we</c>``), stands alone for 10 ms, and is the upper line while the next phrase comes in. It is told once, from its first
+word until the next phrase begins.
 """
 
 from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 from pipeline.domain import SubtitleLine
-from pipeline.subtitles.clock import one_line, seconds
+from pipeline.subtitles.clock import STAMP, one_line, seconds
+from pipeline.subtitles.heard import Heard
 
-_ARROW = "-->"
-# Tags of the two forms, with attributes or without; "a < b" and "<3" are words.
+# Tags of the two forms, with attributes or without; "a < b", "<3" and "<image>" are words.
 _MARKUP = re.compile(
     r"</?(?:font|lang|ruby|rt|[biuscv])(?:[\s.][^<>]*)?>|<\d[\d:]*[.,]\d+>|\{\\[^{}]*\}", re.IGNORECASE
 )
+_WORD_TIME = re.compile(r"<\d[\d:]*[.,]\d+>")
+# Spaces and line feeds of Advanced SubStation, which converters leave in; "C:\home" is a path.
+_ESCAPES = re.compile(r"(?<![:\\])\\[hN]")
 _NO_CUE = re.compile(r"(?:NOTE|STYLE|REGION)(?:\s|$)")
+_ARROW = "(?:-{1,3}>|--&gt;|[–—→]>?)"  # noqa: RUF001
+# Also time lines that are damaged, so that the words under them do not become those of the cue before. A line is one if
+# it starts with a time that has a fraction, or with something like a time and an arrow: "look --> there" is words.
+_HEAD = re.compile(
+    rf"\s*(?:-?(?:\d{{1,6}}:)?\d{{1,2}}:\d{{1,2}}\s?[.,]\d{{1,9}}(?:\s|$)|\S*\d[:;.,]\S*\s*-->"
+    rf"|{STAMP}\s*{_ARROW}\s*{STAMP}|\S*\s*-->\s*{STAMP})"
+)
+_TIMES = re.compile(rf"\s*(?P<start>{STAMP})\s*{_ARROW}\s*(?P<end>{STAMP})(?P<settings>\s.*)?", re.DOTALL)
+_NUMBER = re.compile("[0-9]+")
 
 
-def srt_cues(text: str) -> list[SubtitleLine]:
+@dataclass(frozen=True)
+class _Cue:
+    start: float
+    end: float
+    lines: tuple[str, ...]
+    """Without markup; those that are not empty."""
+    has_word_times: bool
+
+
+def srt_cues(text: str) -> Heard:
     """The cues of a SubRip file: a number, ``00:00:01,000 --> 00:00:04,000``, and text up to the next cue.
 
     Files exist without numbers, without the empty lines between cues, and with empty lines inside of them; all are
     read.
-
-    Raises:
-        ValueError: a time line cannot be read, or text stands before the first; the message names the line.
     """
     lines = text.split("\n")
-    heads = [place for place, line in enumerate(lines) if _ARROW in line]
+    heads = [place for place, line in enumerate(lines) if _HEAD.match(line)]
     stray = [place for place in range(heads[0] if heads else len(lines)) if lines[place].strip()]
-    numbered = bool(stray) and stray == [heads[0] - 1] if heads else False
-    if stray and not (numbered and lines[stray[0]].strip().isdigit()):
-        raise ValueError(f"line {stray[0] + 1}: {lines[stray[0]].strip()[:60]!r} stands under no time line")
-    return [
-        _cue(lines[head], lines[head + 1 : end - 1 if numbered and end < len(lines) else end], head + 1)
-        for head, end in pairwise([*heads, len(lines)])
-    ]
+    numbered = bool(heads) and bool(stray) and stray[-1] == heads[0] - 1 and _is_number(lines[stray[-1]])
+    skipped = [_stray(lines[place], place + 1) for place in (stray[:-1] if numbered else stray)]
+    blocks = []
+    for head, end in pairwise([*heads, len(lines)]):
+        words = lines[head + 1 : end]
+        if numbered and end < len(lines) and words and _is_number(words[-1]):
+            words = words[:-1]
+        blocks.append((head + 1, lines[head], words))
+    return _heard(blocks, skipped, str)
 
 
-def webvtt_cues(text: str) -> list[SubtitleLine]:
+def webvtt_cues(text: str) -> Heard:
     """The cues of a WebVTT file: blocks of a name or none, ``01:02.500 --> 01:04.000`` with settings, and text.
 
+    An empty line ends a cue; one of blanks does not.
+
     Raises:
-        ValueError: it does not begin with WEBVTT, or a block is no cue; the message names the line.
+        ValueError: it does not begin with WEBVTT.
     """
-    if not re.match(r"WEBVTT(?:\s|$)", text):
+    if not re.match(r"\s*WEBVTT(?:\s|$)", text):
         raise ValueError("line 1: a WebVTT file begins with WEBVTT")
-    return [
-        _cue(block[head], [html.unescape(line) for line in block[head + 1 :]], number + head)
-        for number, block in _blocks(text)
-        if not block[0].startswith("WEBVTT") and not _NO_CUE.match(block[0])
-        for head in [0 if _ARROW in block[0] or len(block) == 1 else 1]
-    ]
+    blocks, skipped = [], []
+    for number, block in _blocks(text):
+        heads = [place for place, line in enumerate(block) if _HEAD.match(line)]
+        if not heads and not block[0].lstrip().startswith("WEBVTT") and not _NO_CUE.match(block[0]):
+            skipped.append(_stray(block[0], number))
+        if not _NO_CUE.match(block[0]):
+            for head, end in pairwise([*heads, len(block)]):
+                has_number = end < len(block) and end > head + 1 and _is_number(block[end - 1])
+                blocks.append((number + head, block[head], block[head + 1 : end - 1 if has_number else end]))
+    return _heard(blocks, skipped, html.unescape)
 
 
 def _blocks(text: str) -> Iterator[tuple[int, list[str]]]:
     """Lines between empty ones, with the number of the first."""
     held: list[str] = []
     for number, line in enumerate([*text.split("\n"), ""], start=1):
-        if line.strip():
+        if line:
             held.append(line)
         elif held:
             yield number - len(held), held
             held = []
 
 
-def _cue(times: str, words: Sequence[str], number: int) -> SubtitleLine:
+def _heard(
+    blocks: Sequence[tuple[int, str, Sequence[str]]], skipped: Sequence[str], unescaped: Callable[[str], str]
+) -> Heard:
+    """The cues of blocks: the number of the time line, the line, and the lines of words under it."""
+    cues: list[_Cue] = []
+    faults = list(skipped)
+    for number, head, words in blocks:
+        try:
+            cues.append(_cue(head, words, number, unescaped))
+        except ValueError as error:
+            faults.append(str(error))
+    return Heard(tuple(_rolled_out(cues) if _roll_up(cues) else map(_line, cues)), tuple(faults))
+
+
+def _cue(head: str, words: Sequence[str], number: int, unescaped: Callable[[str], str]) -> _Cue:
     where = f"line {number}"
-    start, arrow, end = times.partition(_ARROW)
-    if not arrow or not end.strip():
-        raise ValueError(f"{where}: {times.strip()[:60]!r} is no time line; write it as 00:00:01,000 --> 00:00:04,000")
-    begin, stop = seconds(start, where), seconds(end.split()[0], where)
-    if stop < begin:
-        raise ValueError(f"{where}: the cue ends at {stop:g} s, before it begins at {begin:g} s")
-    return SubtitleLine(begin, stop, one_line(_MARKUP.sub("", " ".join(words))))
+    times = _TIMES.fullmatch(head)
+    if times is None:
+        raise ValueError(f"{where}: {head.strip()[:60]!r} is no time line; write it as 00:00:01,000 --> 00:00:04,000")
+    start, end = seconds(times["start"], where), seconds(times["end"], where)
+    if end < start:
+        raise ValueError(f"{where}: the cue ends at {end:g} s, before it begins at {start:g} s")
+    cleaned = (one_line(unescaped(_ESCAPES.sub(" ", _MARKUP.sub("", line)))) for line in words)
+    return _Cue(start, end, tuple(line for line in cleaned if line), any(map(_WORD_TIME.search, words)))
+
+
+def _line(cue: _Cue) -> SubtitleLine:
+    return SubtitleLine(cue.start, cue.end, " ".join(cue.lines))
+
+
+_ROLLING = 0.1
+"""Seconds between two cues of captions that roll up, at most."""
+
+
+def _roll_up(cues: Sequence[_Cue]) -> bool:
+    """Whether these are captions that roll up: words have times of their own, or most cues repeat a line above."""
+    carried = sum(_carried(one, other) > 0 for one, other in pairwise(cues))
+    if any(cue.has_word_times for cue in cues):
+        return 4 * carried >= len(cues) - 1
+    return carried > 1 and 2 * carried >= len(cues) - 1
+
+
+def _rolled_out(cues: Sequence[_Cue]) -> Iterator[SubtitleLine]:
+    """Each phrase once. A cue that adds none keeps the phrases before it on screen."""
+    held: SubtitleLine | None = None
+    for place, cue in enumerate(cues):
+        fresh = cue.lines[_carried(cues[place - 1], cue) :] if place else cue.lines
+        if fresh or held is None:
+            if held is not None:
+                yield held
+            held = SubtitleLine(cue.start, cue.end, " ".join(fresh))
+        else:
+            held = SubtitleLine(held.start, max(held.end, cue.end), held.text)
+    if held is not None:
+        yield held
+
+
+def _carried(before: _Cue, cue: _Cue) -> int:
+    """How many of the cue's first lines are the last ones of the cue before it, which has just ended."""
+    if not before.start <= cue.start <= before.end + _ROLLING:
+        return 0
+    most = min(len(before.lines), len(cue.lines))
+    return next((count for count in range(most, 0, -1) if before.lines[-count:] == cue.lines[:count]), 0)
+
+
+def _stray(line: str, number: int) -> str:
+    return f"line {number}: {line.strip()[:60]!r} stands under no time line"
+
+
+def _is_number(line: str) -> bool:
+    return _NUMBER.fullmatch(line.strip()) is not None

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
-from pipeline.domain import SubtitleLine, Subtitles
+from pipeline.domain import Subtitles
 from pipeline.errors import MissingSubtitlesError, SubtitlesError
 from pipeline.paths import local_path
 from pipeline.subtitles.cues import srt_cues, webvtt_cues
 from pipeline.subtitles.entries import json_lines
+from pipeline.subtitles.heard import Heard
+from pipeline.wellformed import decoded
 
-Form = Callable[[str, float], Sequence[SubtitleLine]]
+Form = Callable[[str, float], Heard]
 """The text of a file, and the second on its clock at which the video ends, to the lines on its clock.
 
-Raises ValueError with place and fault."""
+Raises ValueError with the fault where the file as a whole is of another kind."""
 
 FORMS: dict[str, Form] = {
     ".json": json_lines,
@@ -25,9 +27,13 @@ FORMS: dict[str, Form] = {
 }
 """By the end of the file's name."""
 
+_MEND = "mend the file or fetch it again, or ask without subtitles: subtitles=none"
 
-def read(subtitles: Subtitles, video_end: float) -> tuple[SubtitleLine, ...]:
-    """The lines in order of time, in seconds of the video; those of which nothing falls into it are left out.
+
+def read(subtitles: Subtitles, video_end: float) -> Heard:
+    """The lines in order of time, in seconds of the video; those of which nothing falls into it are not among them.
+
+    A cue that cannot be read is left out and told in ``skipped``.
 
     Args:
         subtitles: the file and its clock.
@@ -35,25 +41,27 @@ def read(subtitles: Subtitles, video_end: float) -> tuple[SubtitleLine, ...]:
 
     Raises:
         MissingSubtitlesError: there is no such file.
-        SubtitlesError: it cannot be read; the message says where and why.
+        SubtitlesError: it cannot be read, or none of its cues can; the message says where and why.
     """
     path = local_path(subtitles.path)
     form = FORMS.get(path.suffix.lower())
     if form is None:
         _refuse(f"{path} is of no form that can be read", f"give a file that ends in {', '.join(FORMS)}")
     try:
-        lines = form(_text(path), video_end + subtitles.start)
+        heard = form(_text(path), video_end + subtitles.start)
     except ValueError as error:
-        _refuse(f"{path}: {error}", "mend the file or fetch it again, or ask without subtitles: subtitles=none")
-    moved = (replace(line, start=line.start - subtitles.start, end=line.end - subtitles.start) for line in lines)
-    heard = [line for line in moved if line.text and line.end > 0 and line.start < video_end]
-    return tuple(sorted(heard, key=lambda line: (line.start, line.end)))
+        _refuse(f"{path}: {error}", _MEND)
+    if heard.skipped and not heard.lines:
+        _refuse(f"{path}: {heard.skipped[0]}", _MEND)
+    moved = (replace(line, start=line.start - subtitles.start, end=line.end - subtitles.start) for line in heard.lines)
+    in_video = [line for line in moved if line.text and line.end > 0 and line.start < video_end]
+    return Heard(tuple(sorted(in_video, key=lambda line: (line.start, line.end))), heard.skipped)
 
 
 def _text(path: Path) -> str:
-    """The whole file with line feeds alone; a byte order mark is no part of it."""
+    """The whole file with line feeds alone: UTF-8, or UTF-16 with a byte order mark, which is no part of it."""
     try:
-        return path.read_text(encoding="utf-8-sig")  # universal newlines: CRLF and CR become line feeds
+        return decoded(path.read_bytes())
     except FileNotFoundError as error:
         raise MissingSubtitlesError(
             f"there is no file of subtitles {path}",
@@ -62,7 +70,7 @@ def _text(path: Path) -> str:
     except UnicodeDecodeError as error:
         _refuse(
             f"{path} is not UTF-8 text: {error}",
-            f"convert it: iconv -f latin1 (or utf-16, gb18030 ...) -t utf-8 {path.name}",
+            f"convert it: iconv -f latin1 (or gb18030, cp1251 ...) -t utf-8 {path.name}",
         )
     except OSError as error:
         _refuse(f"{path} cannot be read: {error}", "make the file readable, or ask without subtitles: subtitles=none")

@@ -8,7 +8,7 @@ it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
 
@@ -47,6 +47,8 @@ class Said:
     listed: bool
     """Whether the question names a file."""
     lines: tuple[SubtitleLine, ...]
+    skipped: str = ""
+    """How many cues of the file were left out and why, if any were."""
 
     def at(self, times: Sequence[float]) -> tuple[SubtitleLine, ...]:
         """What is left of them where only these frames are shown."""
@@ -57,7 +59,8 @@ class Said:
         if self.choice is SubtitleChoice.NONE:
             return ""
         lines = f"{len(self.lines)} line{'' if len(self.lines) == 1 else 's'}"
-        return f"subtitles {self.choice}: {lines if self.listed else 'the question has none'}"
+        skipped = f" ({self.skipped})" if self.skipped else ""
+        return f"subtitles {self.choice}: {lines if self.listed else 'the question has none'}{skipped}"
 
 
 class Listener:
@@ -81,6 +84,6 @@ class Listener:
         """
         if self.choice is SubtitleChoice.NONE or question.subtitles is None:
             return Said(self.choice, False, ())
-        heard = within(self._read(question.subtitles, video.duration), view.start, view.duration)
-        said = Said(self.choice, True, heard)
-        return Said(self.choice, True, said.at(times))
+        heard = self._read(question.subtitles, video.duration)
+        said = Said(self.choice, True, within(heard.lines, view.start, view.duration), heard.told_skipped())
+        return replace(said, lines=said.at(times))

@@ -22,5 +22,10 @@ def test_a_frame_that_filled_up_goes_before_one_that_was_named() -> None:
     assert best(frames(None, 1.0, None, None), 2) == [1, 3]
 
 
+def test_a_frame_without_a_score_goes_before_the_worst_cosine() -> None:
+    assert best(frames(None, -0.9, None, -0.2), 2) == [1, 3]
+    assert best(frames(None, -0.9, 0.0, None, -0.2), 4) == [0, 1, 2, 4]
+
+
 def test_a_uniform_selection_stays_spread() -> None:
     assert best(frames(*[None] * 9), 3) == [0, 4, 8]

@@ -7,7 +7,7 @@ import pytest
 from wordings import wording
 
 from pipeline.answerers import AnswerRequest
-from pipeline.answerers.prompts import Words, question_fault
+from pipeline.answerers.prompts import Words, as_words, question_fault
 from pipeline.config import conf_dir
 from pipeline.domain import Frame, Question, SubtitleLine, Video
 from pipeline.errors import ConfigError
@@ -184,10 +184,12 @@ def test_a_form_of_subtitles_without_its_slots_is_refused(key: str, value: str) 
         replace(PROMPT.subtitles, **{key: value})
 
 
-def test_subtitles_that_hold_markup_cannot_be_asked() -> None:
-    fault = question_fault(ask("Why?"), ("<image>",), (SubtitleLine(0, 1, "an <image> of it"),))
-    assert fault is not None
-    assert "subtitles=none" in fault
+def test_markup_in_subtitles_is_words() -> None:
+    lines = (SubtitleLine(0, 1, "an <image> of <|im_start|><|im_start|>it"), SubtitleLine(1, 2, "< image> <i>"))
+    told = as_words(lines, ("<image>", "<|im_start|>", "<", ""))
+    assert [line.text for line in told] == ["an < image> of < |im_start|>< |im_start|>it", "< image> <i>"]
+    assert (told[0].start, told[0].end) == (0, 1)
+    assert as_words(lines, ()) == lines
 
 
 def frames(*times: float) -> tuple[Frame, ...]:

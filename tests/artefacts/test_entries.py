@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.artefacts.entries import Entry, parsed, read_entries, read_json, read_text
+from pipeline.artefacts.entries import Entry, read_entries, read_json, read_text
 from pipeline.errors import InputError
+from pipeline.wellformed import parsed
 
 
 @dataclass(frozen=True)
