@@ -94,7 +94,7 @@ class Split:
     """The texts outside of thoughts, in order: mostly one, which follows the thought. The white space between a thought
     and a text is left out."""
     thought: str
-    """The thoughts with their marks, word for word; empty if there is nothing between the marks."""
+    """The thoughts with their marks, word for word; empty if they ended and there is nothing between their marks."""
     is_open: bool
     """A thought was begun and not ended: the answer did not come."""
 
@@ -148,7 +148,7 @@ def split_thoughts(text: str, *, is_begun: bool = False) -> Split:
             thoughts = [(0, mark.end)]
     if within:
         thoughts.append((begin, len(text)))
-    return Split(_outside(text, thoughts), _inside(text, thoughts), is_open=bool(within))
+    return Split(_outside(text, thoughts), _inside(text, thoughts, is_open=bool(within)), is_open=bool(within))
 
 
 def leaves_thought_open(prompt: str) -> bool:
@@ -205,6 +205,6 @@ def _outside(text: str, thoughts: Sequence[tuple[int, int]]) -> tuple[str, ...]:
     return tuple(part for part in (first, *(each.lstrip() for each in after)) if part.strip())
 
 
-def _inside(text: str, thoughts: Sequence[tuple[int, int]]) -> str:
+def _inside(text: str, thoughts: Sequence[tuple[int, int]], *, is_open: bool) -> str:
     written = (text[start:end].strip() for start, end in thoughts)
-    return "\n".join(each for each in written if _MARK.sub("", each).strip())
+    return "\n".join(each for each in written if is_open or _MARK.sub("", each).strip())

@@ -215,6 +215,12 @@ class OpenAICompatible(Identified):
     def _form(self) -> RequestForm:
         return LabelledImages(self.frame, self.images) if self.form == "images" else SampledVideo(self.frame)
 
+    @property
+    def _asks_for_thoughts(self) -> bool:
+        """Whether the chat template may begin a thought in the prompt, so that a cut one has no mark at all."""
+        told = self.extra_body.get("chat_template_kwargs")
+        return isinstance(told, Mapping) and any(told.get(name) is True for name in ("enable_thinking", "thinking"))
+
     @cached_property
     def _store(self) -> ReplyStore | None:
         return None if self.response_store is None else ReplyStore(self.response_store)
@@ -293,12 +299,15 @@ class OpenAICompatible(Identified):
                 "Reword the question, or take another answerer=NAME.",
             )
             failed = self._failed(request, Status.REFUSED, detail, cost)
-            return replace(failed, text=reply.text or reply.refusal, finish=reply.finish)
+            return replace(failed, text=reply.text or reply.refusal, thought=reply.thought, finish=reply.finish)
         answer = conclude(
             request.question,
             reply.text,
+            thought=reply.thought,
+            thought_begun=reply.is_cut and not reply.thought and self._asks_for_thoughts,
             begun=self.prompt.words(request).begun,
             truncated=reply.is_cut,
+            limit=self.max_new_tokens,
             form=self._describe(),
             frame_times=_times(request),
             cost=cost,

@@ -17,7 +17,7 @@ from pipeline.domain import Status
 from pipeline.errors import CheckpointError, ConfigError, PipelineError
 
 if TYPE_CHECKING:
-    from openai import APIError, APIStatusError
+    from openai import APIConnectionError
 
 AGAIN = "the same command asks again for what is missing"
 
@@ -45,9 +45,11 @@ _OURS = {
 class Unanswered(PipelineError):
     """One request got no answer. The answerer turns it into ``status`` on its question."""
 
-    def __init__(self, status: Status, problem: str, remedy: str) -> None:
+    def __init__(self, status: Status, problem: str, remedy: str, *, turned_away: bool = False) -> None:
         super().__init__(problem, remedy)
         self.status = status
+        self.turned_away = turned_away
+        """It was refused for no reason that is known to be its own, so that others may be refused alike."""
 
 
 @dataclass(frozen=True)
@@ -63,37 +65,78 @@ class Asking:
     """Seconds."""
     smaller: Sequence[str]
     """Overrides by which the request becomes smaller."""
+    has_answered: bool
+    """Whether the server has answered another request, so that model, key and address are right."""
 
 
-def failure(error: APIError, words: str, asking: Asking) -> PipelineError:
-    """What an error of the client means.
+@dataclass(frozen=True)
+class Rejection:
+    """What a server said instead of an answer: with an HTTP status, or as an error within a response of 200."""
 
-    Args:
-        error: as it stands when the client has tried as often as it may.
-        words: the server's, without the key.
-        asking: what was asked for.
+    number: int | None
+    """The HTTP status, or the one that stands in its place; None: none is told."""
+    words: str
+    """The server's, without the key."""
+    said: str
+    """What happened, in a sentence with these words."""
+    code: str = ""
+    kind: str = ""
+    """The error's ``type``."""
+    param: str = ""
+    is_json: bool = True
+    """It is an error of the API; not a page of a proxy or firewall."""
+    patience: str = ""
+    """Seconds that the server asks to wait."""
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether the same request is worth another try within the run."""
+        return self.number is None or self.number in (408, 409, 425, 429) or self.number >= 500
+
+
+def unreached(error: APIConnectionError, words: str, tries: int, asking: Asking) -> Unanswered:
+    """No response, or only a part of one."""
+    from openai import APITimeoutError
+
+    if isinstance(error, APITimeoutError):
+        return Unanswered(
+            Status.UNREACHABLE,
+            f"{asking.server} did not answer within {asking.timeout:g} s, {_asked(tries)}.",
+            f"Try answerer.timeout={2 * asking.timeout:g}, or fewer at once: execution.answer_batch=1; {AGAIN}.",
+        )
+    return Unanswered(
+        Status.UNREACHABLE,
+        f"{asking.server} cannot be reached, or broke off its response, {_asked(tries)}: {words}.",
+        f"See that the server runs at answerer.base_url; {AGAIN}.",
+    )
+
+
+def failure(rejection: Rejection, tries: int, asking: Asking) -> PipelineError:
+    """What the rejection of a request means, after the last of ``tries``.
 
     Returns:
         :class:`Unanswered` for this question alone; another error where every question would fail alike.
     """
-    from openai import APIConnectionError, APIStatusError, APITimeoutError
-
-    tries = _tries(error)
-    if isinstance(error, APITimeoutError):
-        return Unanswered(
-            Status.UNREACHABLE,
-            f"{asking.server} did not answer within {asking.timeout:g} s, {tries}.",
-            f"Try answerer.timeout={2 * asking.timeout:g}, or fewer at once: execution.answer_batch=1; {AGAIN}.",
-        )
-    if isinstance(error, APIStatusError):
-        return _of_status(error, words, tries, asking)
-    if isinstance(error, APIConnectionError):
-        return Unanswered(
-            Status.UNREACHABLE,
-            f"{asking.server} cannot be reached, or broke off its response, {tries}: {words}.",
-            f"See that the server runs at answerer.base_url; {AGAIN}.",
-        )
-    return Unanswered(Status.UNREACHABLE, f"What {asking.server} sent cannot be used: {words}.", f"Then {AGAIN}.")
+    number, words, said = rejection.number, rejection.words, rejection.said
+    if fatal := _of_all_requests(rejection, asking):
+        return fatal
+    if _is_filtered(rejection):
+        return Unanswered(Status.REFUSED, f"{said}.", "Reword the question, or take another answerer=NAME.")
+    too_much = _TOO_MANY_IMAGES.search(words) or _TOO_LONG.search(f"{rejection.code} {words}")
+    if number == 413 or (number in (400, 422) and too_much):
+        return _too_large(f"{said}.", words, asking)
+    if number in (400, 422):
+        remedy = "Correct what it names, in the server's settings or in answerer.model and its kin; then"
+        return Unanswered(Status.UNREACHABLE, f"{said}.", f"{remedy} {AGAIN}.")
+    if not rejection.may_pass:
+        what = f"the account may use {asking.model}, and that no firewall or proxy stands before the server"
+        return Unanswered(Status.UNREACHABLE, f"{said}.", f"See that {what}; {AGAIN}.", turned_away=True)
+    patience = f" It says to come back after {rejection.patience} s." if number == 429 and rejection.patience else ""
+    return Unanswered(
+        Status.UNREACHABLE,
+        f"{said}, {_asked(tries)}.{patience}",
+        f"Try fewer at once, execution.answer_batch=1, or more tries, answerer.retries=10; {AGAIN}.",
+    )
 
 
 def not_asked(server: str, seconds: float) -> Unanswered:
@@ -105,56 +148,54 @@ def not_asked(server: str, seconds: float) -> Unanswered:
     )
 
 
-def unusable(reason: str, words: str, asking: Asking) -> Unanswered:
+def not_asked_again(server: str) -> Unanswered:
+    """So many questions in a row were turned away that this one was not sent at all."""
+    return Unanswered(
+        Status.UNREACHABLE,
+        f"{server} turned away every question of late, so this one was not sent.",
+        f"See what it said of those before; {AGAIN}. To send all: answerer.give_up_after=null",
+    )
+
+
+def unusable(reason: str, words: str, tries: int, asking: Asking) -> Unanswered:
     """The server said that all is well and sent something that is no chat completion."""
     return Unanswered(
         Status.UNREACHABLE,
-        f"{asking.server} sent something that is no chat completion ({reason}): {words!r}.",
+        f"{asking.server} sent something that is no chat completion ({reason}), {_asked(tries)}: {words!r}.",
         f"See that answerer.base_url is that of an OpenAI-compatible API, which mostly ends in /v1; {AGAIN}.",
+        turned_away=True,
     )
 
 
-def _of_status(error: APIStatusError, words: str, tries: str, asking: Asking) -> PipelineError:
-    number, said = error.status_code, f"{asking.server} answered {error.status_code}: {words}."
-    if fatal := _of_all_requests(error, words, said, asking):
-        return fatal
-    if number in (400, 403) and (_FILTERED.search(str(error.code)) or _FILTERED.search(words)):
-        return Unanswered(Status.REFUSED, said, "Reword the question, or take another answerer=NAME.")
-    if number == 413 or (number in (400, 422) and (_TOO_MANY_IMAGES.search(words) or _TOO_LONG.search(words))):
-        return _too_large(said, words, asking)
-    if number in (400, 422):
-        remedy = "Correct what it names, in the server's settings or in answerer.model and its kin; then"
-        return Unanswered(Status.UNREACHABLE, said, f"{remedy} {AGAIN}.")
-    later = error.response.headers.get("retry-after")
-    patience = f" It says to come back after {later} s." if number == 429 and later else ""
-    return Unanswered(
-        Status.UNREACHABLE,
-        f"{said[:-1]}, {tries}.{patience}",
-        f"Try fewer at once, execution.answer_batch=1, or more tries, answerer.retries=10; {AGAIN}.",
-    )
+def _asked(tries: int) -> str:
+    return "asked once" if tries == 1 else f"asked {tries} times"
 
 
-def _tries(error: APIError) -> str:
-    """How often the client asked: it says so in each of its requests."""
-    again = int(error.request.headers.get("x-stainless-retry-count", 0))
-    return f"asked {again + 1} times" if again else "asked once"
+def _is_filtered(rejection: Rejection) -> bool:
+    """Whether a filter of the service declined, by its error code or its words."""
+    if rejection.number not in (None, 400, 403) or not rejection.is_json:
+        return False
+    return bool(_FILTERED.search(rejection.code) or (rejection.number and _FILTERED.search(rejection.words)))
 
 
-def _of_all_requests(error: APIStatusError, words: str, said: str, asking: Asking) -> PipelineError | None:
-    """What no other question would escape."""
-    number = error.status_code
-    if number == 401 or (number in (400, 403) and _KEY.search(words)):
+def _of_all_requests(rejection: Rejection, asking: Asking) -> PipelineError | None:
+    """What no other question would escape.
+
+    A 403 is not among it: firewalls give it for what one request holds. Neither is, after an answer, a 404 that does
+    not speak of the model.
+    """
+    number, words, said = rejection.number, rejection.words, f"{rejection.said}."
+    if number == 401 or (number in (400, 403) and rejection.is_json and _KEY.search(words)):
         return _key_refused(number, asking)
-    if number == 403 and not (_FILTERED.search(str(error.code)) or _FILTERED.search(words)):
-        return ConfigError(said, f"See that the account may use {asking.model}, or take another answerer.model=NAME.")
-    if number == 404 or (number == 400 and _NO_MODEL.search(words)):
+    has_no_model = number in (400, 404) and rejection.is_json and _NO_MODEL.search(words)
+    if has_no_model or (number == 404 and not asking.has_answered):
         return CheckpointError(
             said, "Name a model that the server has: answerer.model=NAME; or correct answerer.base_url=http://.../v1."
         )
-    if number == 429 and "insufficient_quota" in (error.code, error.type):
+    if number == 402 or (number == 429 and "insufficient_quota" in (rejection.code, rejection.kind)):
         return ConfigError(said, f"Pay in, or take the key of another account; {AGAIN}.")
-    if number == 400 and error.code in _UNKNOWN_SETTINGS and error.param in _OURS:
-        return ConfigError(said, f"This model wants {_OURS[error.param]}")
+    if number == 400 and rejection.code in _UNKNOWN_SETTINGS and rejection.param in _OURS:
+        return ConfigError(said, f"This model wants {_OURS[rejection.param]}")
     return None
 
 

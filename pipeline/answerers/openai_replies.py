@@ -1,18 +1,44 @@
-"""What a server wrote, read strictly; and a store of it, so that the same request is paid for once."""
+"""What a server wrote, in whatever shape it can be understood; and a store of it, so that it is paid for once."""
 
 from __future__ import annotations
 
+import json
+import math
 import re
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from pipeline.answerers.openai_messages import read_message
 from pipeline.artefacts.store import ContentStore
+from pipeline.wellformed import well_formed
 
 # OpenAI's word and Gemini's, which its compatible endpoint passes on as they are.
-_FILTERED = re.compile(r"content_filter|safety|prohibited|blocklist|recitation|spii", re.IGNORECASE)
-_CUT = frozenset({"length", "max_tokens"})
+_FILTERED = re.compile(r"content_filter|safety|prohibited|blocklist|recitation|spii|refusal", re.IGNORECASE)
+_CUT = frozenset(
+    {"length", "max_tokens", "max_output_tokens", "max_completion_tokens", "model_length", "token_limit", "incomplete"}
+)
+# error (OpenRouter and other gateways), abort (vLLM, SGLang), insufficient_system_resource (DeepSeek).
+_FAILED = re.compile(
+    r"error|abort|cancel|fail|time_?d?_?out|overload|unavailable|interrupt|insufficient", re.IGNORECASE
+)
+
+
+class NoReplyError(Exception):
+    """A response of status 200 that holds no answer, though the server may give one if it is asked again.
+
+    Args:
+        reason: why not, in a few words.
+        error: what the server says about it, as an OpenAI error object; empty: nothing.
+    """
+
+    def __init__(self, reason: str, error: Mapping[str, Any] | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.error = error or {}
 
 
 @dataclass(frozen=True)
@@ -20,13 +46,16 @@ class Reply:
     """One answer of a server, as far as it matters here."""
 
     text: str
+    """As it came; it may hold thoughts."""
     finish: str
     """The server's own word for why the text ended; empty if it gave none."""
     refusal: str
     """The words of a refusal, where the server keeps them apart from the text."""
     prompt_tokens: int
     output_tokens: int
-    """Thoughts that are not shown count, as they are charged."""
+    """Thoughts count, shown or not, as they are charged."""
+    thought: str = ""
+    """Thoughts that the server keeps apart from the text."""
 
     @property
     def is_refused(self) -> bool:
@@ -38,33 +67,12 @@ class Reply:
         """Whether the token limit ended the text."""
         return self.finish.casefold() in _CUT
 
-
-@dataclass(frozen=True)
-class _Message:
-    content: str | None = None
-    refusal: str | None = None
-
-
-@dataclass(frozen=True)
-class _Choice:
-    message: _Message
-    finish_reason: str | None = None
+    @property
+    def has_failed(self) -> bool:
+        """Whether the server broke off, so that the text is no answer."""
+        return not self.is_refused and _FAILED.search(self.finish) is not None
 
 
-@dataclass(frozen=True)
-class _Usage:
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    total_tokens: int = 0
-
-
-@dataclass(frozen=True)
-class _Completion:
-    choices: list[_Choice]
-    usage: _Usage | None = field(default=None)
-
-
-_COMPLETION = TypeAdapter(_Completion)
 _REPLY = TypeAdapter(Reply)
 
 
@@ -72,34 +80,95 @@ def read_reply(body: str) -> Reply:
     """The first choice of a chat completion.
 
     Raises:
-        ValueError: the body is no chat completion; says why, in one line.
+        NoReplyError: there is none, or the server broke off while it wrote.
     """
     try:
-        completion = _COMPLETION.validate_json(body)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ValueError(f"{'.'.join(str(part) for part in first['loc']) or 'body'}: {first['msg']}") from None
-    if not completion.choices:
-        raise ValueError("choices: there is none")
-    choice, usage = completion.choices[0], completion.usage or _Usage()
-    return Reply(
-        text=choice.message.content or "",
-        finish=choice.finish_reason or "",
-        refusal=choice.message.refusal or "",
-        prompt_tokens=usage.prompt_tokens,
-        # Gemini's compatible endpoint counts thoughts in the total alone.
-        output_tokens=max(usage.completion_tokens, usage.total_tokens - usage.prompt_tokens),
+        completion = json.loads(body.removeprefix("\ufeff"), strict=False)
+        return _reply(completion)
+    except NoReplyError:
+        raise
+    except Exception as error:  # whatever a server sends, it must not cost the answers to other questions
+        raise NoReplyError(f"{type(error).__name__}: {error}" if body.strip() else "it is empty") from None
+
+
+def _reply(completion: Any) -> Reply:
+    if not isinstance(completion, Mapping):
+        raise NoReplyError("it is no JSON object")
+    choices = completion.get("choices")
+    found = [each for each in choices if isinstance(each, Mapping)] if isinstance(choices, list) else []
+    choice = found[0] if found else {}
+    message: Mapping[str, Any] = next(
+        (choice[name] for name in ("message", "delta") if isinstance(choice.get(name), Mapping)), {}
     )
+    for place in (completion, choice, message):
+        if error := _error(place.get("error")):
+            raise NoReplyError("it holds an error", error)
+    counts = _counts(completion.get("usage"))
+    if not found:
+        if blocked := _blocked(completion):
+            return Reply("", blocked, f"the prompt was blocked ({blocked})", *counts)
+        raise NoReplyError("it holds no choice", _error(completion) if "choices" not in completion else None)
+    if not message and isinstance(choice.get("text"), str):
+        message = {"content": choice["text"]}  # of a plain completion
+    said, finish = read_message(message), _word(choice.get("finish_reason"))
+    reply = Reply(said.text, finish, said.refusal, *counts, said.thought)
+    if reply.has_failed:
+        raise NoReplyError(f"finish_reason is {finish!r}", {"message": f"finish_reason is {finish!r}"})
+    return reply
+
+
+def _error(value: Any) -> Mapping[str, Any] | None:
+    """An error as an object; None where there is none, in the many ways to say so."""
+    if isinstance(value, str) and value.strip():
+        return {"message": value}
+    if not isinstance(value, Mapping):
+        return None
+    if isinstance(inner := value.get("error"), Mapping):
+        return _error(inner)
+    message = next((value[name] for name in ("message", "detail", "msg") if value.get(name)), None)
+    code = next((value[name] for name in ("code", "status", "status_code") if value.get(name)), None)
+    if not message and code in (None, "0", 200, "200", "ok"):
+        return None
+    words = message if isinstance(message, str) else json.dumps(message or value, default=str)
+    return {**value, "message": well_formed(words), "code": code}
+
+
+def _blocked(completion: Mapping[str, Any]) -> str:
+    """Gemini's reason for answering nothing at all."""
+    feedback = completion.get("promptFeedback") or completion.get("prompt_feedback")
+    reason = feedback.get("blockReason") or feedback.get("block_reason") if isinstance(feedback, Mapping) else None
+    return _word(reason)
+
+
+def _word(value: Any) -> str:
+    """A reason; SGLang's own endpoint gives ``{"type": "stop", ...}``."""
+    value = value.get("type") if isinstance(value, Mapping) else value
+    return well_formed(value) if isinstance(value, str) else ""
+
+
+def _counts(usage: Any) -> tuple[int, int]:
+    """Tokens of the prompt and of the output; 0 where they are not told."""
+    counts = usage if isinstance(usage, Mapping) else {}
+    prompt, output, total = (_count(counts.get(f"{name}_tokens")) for name in ("prompt", "completion", "total"))
+    # Gemini's compatible endpoint counts thoughts in the total alone.
+    return prompt, max(output, total - prompt)
+
+
+def _count(value: Any) -> int:
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 16:
+        return int(value)
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return int(value) if is_number and math.isfinite(value) and 0 <= value < 1e15 else 0
 
 
 class ReplyStore:
-    """A folder of replies by the digest of their request. Refusals and empty texts are not kept."""
+    """A folder of replies by the digest of their request. Refusals, empty replies and broken ones are not kept."""
 
     def __init__(self, folder: Path) -> None:
         self._store = ContentStore(folder / "replies", ".json")
 
     def find(self, key: str) -> Reply | None:
-        """The reply to this request; none if there is none, or the file is damaged.
+        """The reply to this request; None if there is none, the file is damaged, or the reply is no answer.
 
         Raises:
             StorageError: the folder cannot be read.
@@ -108,9 +177,10 @@ class ReplyStore:
         if content is None:
             return None
         try:
-            return _REPLY.validate_json(content)
+            reply = _REPLY.validate_json(content)
         except ValidationError:
             return None  # asked for afresh and overwritten
+        return reply if _is_of_use(reply) else None  # earlier versions kept what a server broke off
 
     def keep(self, key: str, reply: Reply) -> None:
         """Store a reply that is of use.
@@ -118,5 +188,9 @@ class ReplyStore:
         Raises:
             StorageError: the folder cannot be written.
         """
-        if reply.text.strip() and not reply.is_refused:
+        if _is_of_use(reply):
             self._store.keep(key, _REPLY.dump_json(reply))
+
+
+def _is_of_use(reply: Reply) -> bool:
+    return bool(reply.text.strip() or reply.thought.strip()) and not (reply.is_refused or reply.has_failed)

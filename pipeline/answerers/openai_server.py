@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,17 +13,37 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from pipeline.answerers.openai_failures import Asking, failure, not_asked, unusable
-from pipeline.answerers.openai_replies import Reply, read_reply
+from pipeline.answerers.openai_failures import (
+    Asking,
+    Rejection,
+    Unanswered,
+    failure,
+    not_asked,
+    not_asked_again,
+    unreached,
+    unusable,
+)
+from pipeline.answerers.openai_patience import Silence, TurnedAway
+from pipeline.answerers.openai_replies import NoReplyError, Reply, read_reply
+from pipeline.domain import Status
 from pipeline.errors import ConfigError, MissingExtraError
 
 if TYPE_CHECKING:
-    from openai import APIError, OpenAI
+    from openai import APIError, APIStatusError, OpenAI
 
 _NAME = re.compile(r"[A-Z_][A-Z0-9_]*")
 _CONNECTED_WITHIN = 10.0  # seconds: a host that is not there is known soon, however long an answer may take
-_ASKED_IN_VAIN = 3  # questions
 _QUOTED = 300  # characters of a server's words in a message
+_FIRST_PAUSE, _LAST_PAUSE, _LONGEST_PAUSE = 0.5, 8.0, 120.0  # seconds
+_NUMBERS = {
+    "invalid_api_key": 401,
+    "authentication_error": 401,
+    "content_filter": 400,
+    "context_length_exceeded": 400,
+    "model_not_found": 404,
+    "insufficient_quota": 429,
+}
+"""The HTTP status that an error's code or type usually comes with, for errors within a response of 200."""
 _SECRET = 8  # characters: what is shorter (EMPTY, x) is a word that stands in for a key, and may stand in any text
 
 
@@ -101,32 +121,6 @@ class Endpoint:
         return words.replace(key, f"<{self.key_env}>")
 
 
-class Silence:
-    """How long a server has not said a word, to whatever question; for any number of threads."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._since: float | None = None
-        self._questions = 0
-
-    def goes_on(self, since: float) -> None:
-        """A question that was first asked at ``since``, by the monotonic clock, got no response."""
-        with self._lock:
-            self._since = since if self._since is None else min(self._since, since)
-            self._questions += 1
-
-    def ends(self) -> None:
-        """There was a response, of whatever kind."""
-        with self._lock:
-            self._since, self._questions = None, 0
-
-    def lasts(self, seconds: float) -> bool:
-        """Whether it has lasted so long, and over several questions: a single one may be what the server dies of."""
-        with self._lock:
-            asked_enough = self._questions >= _ASKED_IN_VAIN
-            return asked_enough and self._since is not None and time.monotonic() - self._since >= seconds
-
-
 class Server:
     """The client of one endpoint, for any number of threads.
 
@@ -139,6 +133,8 @@ class Server:
         self._endpoint = endpoint
         self._give_up_after = give_up_after
         self._silence = Silence()
+        self._turned_away = TurnedAway()
+        self._has_answered = False
 
     def check(self) -> None:
         """Find out before hours of work that no request could be made. Sends nothing.
@@ -153,8 +149,9 @@ class Server:
     def ask(self, body: Mapping[str, Any], smaller: Sequence[str]) -> Reply:
         """The server's reply.
 
-        The client waits and asks again after 408, 409, 429, 5xx, time-outs and broken connections: half a second at
-        first, twice as long each time up to 8, or as long as ``Retry-After`` says, up to two minutes.
+        It is asked again after 408, 409, 429, 5xx, time-outs and broken connections, and after a response of 200 that
+        holds an error or no chat completion: half a second later at first, twice as long each time up to 8, or as long
+        as ``Retry-After`` says, up to two minutes.
 
         Args:
             body: of a chat completion: ``model``, ``messages`` and whatever else.
@@ -165,36 +162,101 @@ class Server:
             CheckpointError: the server does not have the model.
             ConfigError: the server takes no request with this key or these settings.
         """
-        from openai import APIConnectionError, APIError
-
         point = self._endpoint
-        if self._give_up_after is not None and self._silence.lasts(self._give_up_after):
-            raise not_asked(point.host, self._give_up_after)
-        begin = time.monotonic()
-        asking = Asking(point.host, point.model, point.key_env, point.timeout, smaller)
-        model, messages = body["model"], body["messages"]
-        rest = {name: value for name, value in body.items() if name not in ("model", "messages")}
+        if self._give_up_after is not None:
+            if self._silence.lasts(self._give_up_after):
+                raise not_asked(point.host, self._give_up_after)
+            if self._turned_away.lasts():
+                raise not_asked_again(point.host)
+        asking = Asking(point.host, point.model, point.key_env, point.timeout, smaller, self._has_answered)
         try:
-            raw = self._client.chat.completions.with_raw_response.create(
-                model=model, messages=messages, extra_body=rest
-            ).text
-        except APIConnectionError as error:
-            self._silence.goes_on(begin)
-            raise failure(error, self._words(error), asking) from None
-        except APIError as error:
+            reply = self._asked(body, asking)
+        except Unanswered as error:
+            if error.turned_away:
+                self._turned_away.goes_on()
+            elif error.status is not Status.UNREACHABLE:
+                self._turned_away.ends()
+            raise
+        self._turned_away.ends()
+        self._has_answered = True
+        return reply
+
+    def _asked(self, body: Mapping[str, Any], asking: Asking) -> Reply:
+        from openai import APIConnectionError, APIError, APIStatusError
+
+        begin, left, attempt = time.monotonic(), self._endpoint.retries, 0
+        while True:
+            before = self._endpoint.retries - left
+            try:
+                response = self._send(body, left)
+            except APIConnectionError as error:
+                self._silence.goes_on(begin)
+                raise unreached(error, self._words(error), before + _tries(error), asking) from None
+            except APIStatusError as error:
+                self._silence.ends()
+                raise failure(self._rejection(error), before + _tries(error), asking) from None
+            except APIError as error:
+                self._silence.ends()
+                raise unusable(type(error).__name__, self._words(error), before + 1, asking) from None
             self._silence.ends()
-            raise failure(error, self._words(error), asking) from None
-        self._silence.ends()
-        try:
-            reply = read_reply(raw)
-        except ValueError as error:
-            raise unusable(str(error), point.without_key(raw)[:_QUOTED], asking) from None
-        text, refusal, finish = map(point.without_key, (reply.text, reply.refusal, reply.finish))
-        return replace(reply, text=text, refusal=refusal, finish=finish)
+            left -= response.retries_taken
+            try:
+                return self._without_key(read_reply(response.text))
+            except NoReplyError as missing:
+                tries = self._endpoint.retries - left + 1
+                rejection = self._within(missing) if missing.error else None
+                if left > 0 and (rejection is None or rejection.may_pass):
+                    left -= 1
+                    time.sleep(_pause(attempt, response.headers.get("retry-after")))
+                    attempt += 1
+                elif rejection is None:
+                    quoted = self._endpoint.without_key(response.text)[:_QUOTED]
+                    raise unusable(missing.reason, quoted, tries, asking) from None
+                else:
+                    raise failure(rejection, tries, asking) from None
+
+    def _send(self, body: Mapping[str, Any], retries: int) -> Any:
+        """The whole response, raw; the client itself asks again after a bad HTTP status."""
+        client = self._client if retries == self._endpoint.retries else self._client.with_options(max_retries=retries)
+        rest = {name: value for name, value in body.items() if name not in ("model", "messages")}
+        return client.chat.completions.with_raw_response.create(
+            model=body["model"], messages=body["messages"], extra_body=rest
+        )
+
+    def _without_key(self, reply: Reply) -> Reply:
+        """The key is nowhere in it, whatever the server repeated."""
+        words = (reply.text, reply.thought, reply.refusal, reply.finish)
+        text, thought, refusal, finish = map(self._endpoint.without_key, words)
+        return replace(reply, text=text, thought=thought, refusal=refusal, finish=finish)
+
+    def _rejection(self, error: APIStatusError) -> Rejection:
+        """A response with an HTTP status of failure."""
+        words, number = self._words(error), error.status_code
+        return Rejection(
+            number,
+            words,
+            f"{self._endpoint.host} answered {number}: {words}",
+            code=str(error.code or ""),
+            kind=str(error.type or ""),
+            param=str(error.param or ""),
+            is_json=_is_json(error.response.text),
+            patience=error.response.headers.get("retry-after") or "",
+        )
+
+    def _within(self, missing: NoReplyError) -> Rejection:
+        """An error within a response of 200."""
+        error = missing.error
+        words = self._told(str(error.get("message") or ""))
+        code, kind, param = (str(error.get(name) or "") for name in ("code", "type", "param"))
+        number = int(code) if re.fullmatch(r"[45]\d\d", code) else _NUMBERS.get(code, _NUMBERS.get(kind))
+        with_code = f" {code}" if code else ""
+        said = f"{self._endpoint.host} answered 200 and failed with an error{with_code}: {words}"
+        return Rejection(number, words, said, code, kind, param)
 
     def close(self) -> None:
         """Close the connections; a later request opens new ones, whatever was before."""
         self._silence.ends()
+        self._turned_away.ends()
         client = self.__dict__.pop("_client", None)
         if client is not None:
             client.close()
@@ -228,4 +290,29 @@ class Server:
             # Gemini sends a list of errors, proxies a page.
             found = error.response.text if isinstance(error, APIStatusError) else ""
         words = found or (f"{error} {error.__cause__}" if error.__cause__ else str(error))
+        return self._told(words)
+
+    def _told(self, words: str) -> str:
+        """A server's words as a message quotes them: one line, without the key."""
         return self._endpoint.without_key(" ".join(words.split()))[:_QUOTED].rstrip(".")
+
+
+def _tries(error: APIError) -> int:
+    """How often the client asked: it says so in each of its requests."""
+    return int(error.request.headers.get("x-stainless-retry-count", 0)) + 1
+
+
+def _is_json(body: str) -> bool:
+    try:
+        return isinstance(json.loads(body), (dict, list))
+    except (ValueError, RecursionError):
+        return False
+
+
+def _pause(attempt: int, retry_after: str | None) -> float:
+    """Seconds before the next attempt, as the client counts them."""
+    try:
+        told = float(retry_after or 0)
+    except ValueError:  # a date
+        told = 0.0
+    return told if 0 < told <= _LONGEST_PAUSE else min(_FIRST_PAUSE * 2.0 ** min(attempt, 10), _LAST_PAUSE)

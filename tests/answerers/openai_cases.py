@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from hydra import compose, initialize_config_dir
+from misbehaving import Answering, Heard, misbehaving
 
 from pipeline.answerers import AnswerRequest
 from pipeline.answerers.openai import OpenAICompatible
 from pipeline.config import build, conf_dir
-from pipeline.domain import Frame, Question, Video
+from pipeline.domain import Answer, Frame, Question, Video
 
 VIDEO = Video("clip.mp4", "f", 100.0, 25.0, 2500, 64, 36)
 KEY_NAME = "TESTS_OF_GENS_KEY"
@@ -37,3 +39,25 @@ def asked(number: int = 0, *times: float, **more: Any) -> AnswerRequest:
     """A question with three options about the frames at these seconds."""
     fields = {"text": f"Which colour is {number}?", "options": ("red", "green", "blue"), **more}
     return AnswerRequest(Question(f"q{number}", VIDEO.path, **fields), VIDEO, frames_at(*(times or (2.0, 12.48))))
+
+
+def ask(script: list[Answering], *overrides: str, **more: Any) -> tuple[Answer, Heard]:
+    """The answer to one question, and what the server heard."""
+    with misbehaving(script) as (url, heard):
+        answerer = made(url, "answerer.retries=1", *overrides)
+        try:
+            (answer,) = answerer.answer([asked(**more)], 1)
+        finally:
+            answerer.close()
+    return answer, heard
+
+
+def twice(folder: Path, script: list[Answering]) -> tuple[Answer, Answer, int]:
+    """The answers of two runs that keep their replies, and how many requests both took."""
+    prices = "answerer.prices={input: 1.0, output: 1.0}"
+    with misbehaving(script) as (url, heard):
+        first, second = (
+            next(made(url, f"answerer.response_store={folder}", "answerer.retries=0", prices).answer([asked()], 1))
+            for _ in range(2)
+        )
+    return first, second, len(heard.bodies)

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from misbehaving import (
     Answering,
-    Heard,
     completion,
     cut_stream,
     echoes_key,
@@ -25,24 +24,13 @@ from misbehaving import (
     says,
     waits,
 )
-from openai_cases import KEY, KEY_NAME, asked, made
+from openai_cases import KEY, KEY_NAME, ask, asked, made, twice
 
 from pipeline.answerers import AnswerRequest
 from pipeline.domain import Answer, Status
 from pipeline.errors import CheckpointError, ConfigError, MissingExtraError, PipelineError
 
 GOOD = says(completion("B"))
-
-
-def ask(script: list[Answering], *overrides: str, **more: Any) -> tuple[Answer, Heard]:
-    """The answer to one question, and what the server heard."""
-    with misbehaving(script) as (url, heard):
-        answerer = made(url, "answerer.retries=1", *overrides)
-        try:
-            (answer,) = answerer.answer([asked(**more)], 1)
-        finally:
-            answerer.close()
-    return answer, heard
 
 
 def test_an_answer_comes_with_its_tokens_dollars_and_the_reason_why_it_ended() -> None:
@@ -76,6 +64,8 @@ def test_what_passes_is_asked_again(number: int) -> None:
 SOON = 30
 """Seconds: long for a machine with much else to do, and short beside the waits that these tests are about."""
 
+SOON_AGAIN = {"Retry-After": "0.01"}
+
 BROKEN = {"hangs up": hangs_up, "half a body": half(completion("B")), "cut stream": cut_stream}
 
 
@@ -105,13 +95,25 @@ def test_retry_after_is_waited_for_and_an_hour_is_not() -> None:
         (fails(429, "slow down"), 2, "429: slow down"),
         (says(b"<html>busy</html>", 502, {"Retry-After": "0.01"}, "html"), 2, "502"),
         *((broken, 2, "cannot be reached, or broke off") for broken in BROKEN.values()),
-        (says(b"<html>welcome</html>", kind="html"), 1, "no chat completion"),
-        (says(b"\xff\xfe garbage"), 1, "no chat completion"),
-        (says(b""), 1, "no chat completion"),
-        (says({"error": {"message": "upstream is gone"}}), 1, "upstream is gone"),
-        (says(completion("B") | {"choices": []}), 1, "no chat completion"),
-        (says(completion("B") | {"choices": None}), 1, "no chat completion"),
-        (says({"choices": [{"message": {"content": 7}}]}), 1, "no chat completion"),
+        (says(b"<html>welcome</html>", 200, SOON_AGAIN, "html"), 2, "no chat completion"),
+        (says(b"\xff\xfe garbage", 200, SOON_AGAIN), 2, "no chat completion"),
+        (says(b"", 200, SOON_AGAIN), 2, "no chat completion (it is empty), asked 2 times"),
+        (says(b'{"a":' * 5000, 200, SOON_AGAIN), 2, "no chat completion (RecursionError"),
+        (says([], 200, SOON_AGAIN), 2, "no chat completion"),
+        (says({"error": {"message": "upstream is gone"}}, 200, SOON_AGAIN), 2, "upstream is gone, asked 2 times"),
+        (says({"error": "upstream is gone"}, 200, SOON_AGAIN), 2, "upstream is gone, asked 2 times"),
+        (
+            says({"object": "error", "message": "engine dead", "code": 500}, 200, SOON_AGAIN),
+            2,
+            "error 500: engine dead",
+        ),
+        (says({"detail": [{"msg": "gone"}]}, 200, SOON_AGAIN), 2, "gone"),
+        (says(completion("B") | {"choices": []}, 200, SOON_AGAIN), 2, "no chat completion (it holds no choice)"),
+        (says(completion("B") | {"choices": None}, 200, SOON_AGAIN), 2, "no chat completion"),
+        (says(completion("B") | {"choices": [None]}, 200, SOON_AGAIN), 2, "no chat completion"),
+        (says({"error": {"message": "bad field", "code": 400}}), 1, "error 400: bad field"),
+        (fails(403, "Country not supported"), 1, "403: Country not supported"),
+        (says(b"<html>403 Forbidden: flagged for your safety</html>", 403, kind="html"), 1, "403"),
         (fails(418, "teapot"), 1, "418: teapot"),
         (says({"detail": "what is this?"}, 422), 1, "422: what is this?"),
         (says({"object": "error", "message": "no image"}, 400), 1, "400: no image"),
@@ -236,7 +238,9 @@ def test_what_is_too_much_for_the_server_says_how_to_make_it_less(number: int, m
     [
         (fails(401, f"Incorrect API key provided: {KEY}"), ConfigError, KEY_NAME),
         (fails(400, f"API key not valid: {KEY}"), ConfigError, KEY_NAME),
-        (fails(403, "Country not supported"), ConfigError, "answerer.model="),
+        (fails(402, "no credits left"), ConfigError, "Pay in"),
+        (says({"error": {"message": f"Bad key {KEY}", "code": 401}}), ConfigError, KEY_NAME),
+        (says({"error": {"message": "quota", "code": "insufficient_quota"}}), ConfigError, "Pay in"),
         (fails(404, "The model `m` does not exist"), CheckpointError, "answerer.model="),
         (fails(429, "quota", code="insufficient_quota"), ConfigError, "Pay in"),
         (
@@ -265,6 +269,40 @@ def test_what_every_question_would_meet_ends_the_command(
     assert remedy in str(raised.value)
     assert KEY not in str(raised.value)
     assert raised.value.remedy
+
+
+PAGE = says(b"<html><title>403 Forbidden</title>Request blocked</html>", 403, kind="html")
+
+
+@pytest.mark.parametrize("refusing", [PAGE, fails(403, "Forbidden"), says(b"<html>404</html>", 404, kind="html")])
+def test_one_request_that_is_turned_away_costs_one_question(refusing: Answering) -> None:
+    with misbehaving([GOOD, refusing, GOOD]) as (url, heard):
+        answers = list(made(url, "answerer.retries=1").answer(map(asked, range(5)), 1))
+    assert [answer.option for answer in answers] == [1, None, 1, 1, 1]
+    assert answers[1].status is Status.UNREACHABLE
+    assert "firewall" in answers[1].detail
+    assert len(heard.bodies) == 5
+
+
+def test_a_server_that_turns_everything_away_is_not_asked_the_rest() -> None:
+    with misbehaving([GOOD, PAGE]) as (url, heard):
+        answerer = made(url, "answerer.retries=0")
+        answers = list(answerer.answer(map(asked, range(30)), 1))
+        assert len(heard.bodies) == 11
+        assert [answer.status for answer in answers] == [Status.OK] + [Status.UNREACHABLE] * 29
+        assert ["was not sent" in answer.detail for answer in answers] == [False] * 11 + [True] * 19
+        answerer.close()
+        assert "was not sent" not in next(answerer.answer([asked()], 1)).detail
+        patient = made(url, "answerer.retries=0", "answerer.give_up_after=null")
+        assert not any("was not sent" in answer.detail for answer in patient.answer(map(asked, range(12)), 1))
+
+
+def test_an_answer_in_between_shows_that_not_everything_is_turned_away() -> None:
+    script = [*[PAGE] * 9, GOOD, *[PAGE] * 9, fails(400, "flagged by moderation"), *[PAGE] * 9, GOOD]
+    with misbehaving(script) as (url, heard):
+        answers = list(made(url, "answerer.retries=0").answer(map(asked, range(30)), 1))
+    assert len(heard.bodies) == 30
+    assert answers[-1].option == 1
 
 
 def test_the_key_goes_to_the_server_and_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -353,17 +391,6 @@ def test_closing_the_iteration_stops_the_drawing_and_waits_for_no_server() -> No
         time.sleep(0.2)
     assert len(drawn) == count <= 6
     assert not [thread for thread in threading.enumerate() if not thread.daemon and "ahead" in thread.name]
-
-
-def twice(folder: Path, script: list[Answering]) -> tuple[Answer, Answer, int]:
-    """The answers of two runs that keep their replies, and how many requests both took."""
-    prices = "answerer.prices={input: 1.0, output: 1.0}"
-    with misbehaving(script) as (url, heard):
-        first, second = (
-            next(made(url, f"answerer.response_store={folder}", "answerer.retries=0", prices).answer([asked()], 1))
-            for _ in range(2)
-        )
-    return first, second, len(heard.bodies)
 
 
 def test_a_good_reply_is_paid_for_once(tmp_path: Path) -> None:
