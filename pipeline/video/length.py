@@ -36,28 +36,27 @@ def timeline_of(
     """
     tick = float(stream.time_base)
     stamps = packets.pts[positions]
-    start = _start(packets, positions, tick)
+    counts_frames = container.format.name == "avi"  # from the first chunk on, even if that is empty
+    begins = 0.0 if counts_frames else packets.first_second
+    start = float(packets.stored_pts[positions[0]]) * tick - begins
+    is_exact = counts_frames and packets.has_order
+    start = start if is_exact or start > _LATE else 0.0
     times = start + (stamps - stamps[0]) * tick
     shown_for = last * tick
     if not shown_for:
         average = float(times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else 0.0
         shown_for = average or float(1 / (stream.average_rate or 1))
     end = max(float(times[-1]) + shown_for, start + float(packets.last_empty - stamps[0]) * tick)
-    if container.format.name == "avi":
-        return _avi(file, times, end, start + int(stream.frames) * tick, packets)
+    if counts_frames:
+        return _avi(file, times, end, int(stream.frames) * tick, packets)
     return Timeline(times, end, _declared_end(container, stream, packets, start, end))
-
-
-def _start(packets: Packets, positions: npt.NDArray[np.int64], tick: float) -> float:
-    start = float(packets.stored_pts[positions[0]]) * tick - packets.first_second
-    return start if start > _LATE else 0.0
 
 
 def _avi(file: Path, times: npt.NDArray[np.float64], end: float, promised: float, packets: Packets) -> Timeline:
     """AVI counts frames, also empty ones. FFmpeg passes over these: the header alone knows of those at the end."""
-    is_whole = packets.reaches_end and riff_is_whole(file)
-    end = max(end, promised) if is_whole else end
-    return Timeline(times, end, end if is_whole else max(promised, end + _HEADER_SLACK))
+    if packets.reaches_end and riff_is_whole(file):
+        return Timeline(times, max(end, promised), max(end, promised))
+    return Timeline(times, end, max(end, promised or end + _HEADER_SLACK))
 
 
 def riff_is_whole(file: Path) -> bool:

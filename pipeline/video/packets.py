@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.video.headers import look_of
-from pipeline.video.headers.signs import BEGINS, ENTRY, INTRA, RECOVERY_SHIFT, REFERENCE, SHOWN, SKIPPABLE
+from pipeline.video.headers.signs import BEGINS, ENTRY, INTRA, RECOVERY_SHIFT, REFERENCE, SEVERAL, SHOWN, SKIPPABLE
 from pipeline.video.references import CONTAINERS
 
 NEVER = np.iinfo(np.int64).max
@@ -70,6 +71,17 @@ class Packets:
         gives = self.is_shown & (np.minimum.accumulate(self.whole_from) <= self.pts)
         positions = np.flatnonzero(gives)
         return positions[np.argsort(self.pts[positions], kind="stable")]
+
+    def entry(self, position: int) -> int:
+        """The last packet from which decoding gives the picture of the packet at ``position`` whole."""
+        place = int(np.searchsorted(self._entries, position, side="right")) - 1
+        while self.whole_from[self._entries[place]] > self.pts[position]:
+            place -= 1
+        return int(self._entries[place])
+
+    @cached_property
+    def _entries(self) -> npt.NDArray[np.int64]:
+        return np.flatnonzero(self.whole_from != NEVER)
 
     def has_leading_pictures(self) -> bool:
         """Whether pictures are stored behind an entry and shown before it, as in an open group of pictures."""
@@ -177,11 +189,12 @@ def _packets(container: Any, stream: Any, track: _Track, others: Mapping[int, _O
     times = [(q, q) if p is None else (p, p if q is None else q) for p, q in zip(track.pts, track.dts, strict=True)]
     has_times = (None, None) not in times
     stored, decoding = np.array(times if has_times else [], dtype=np.int64).reshape(-1, 2).T
+    signs = np.array(track.signs[: len(stored)], dtype=np.int64)
     # AVI stores the order of decoding alone; what FFmpeg makes of it is a guess where pictures are reordered.
-    has_order = None not in track.pts and not (container.format.name == "avi" and stream.codec_context.has_b_frames)
+    is_guessed = container.format.name == "avi" and stream.codec_context.has_b_frames
+    has_order = None not in track.pts and not is_guessed and not (signs & SEVERAL).any()
     stamps = stored if has_order else decoding
     durations = np.array(track.durations[: len(stamps)], dtype=np.int64)
-    signs = np.array(track.signs[: len(stamps)], dtype=np.int64)
     whole_from = _whole_from(stamps, signs)
     claimed = np.flatnonzero(np.array(track.is_key[: len(stamps)], dtype=bool))
     discarded = np.array(track.is_discarded[: len(stamps)], dtype=bool)
@@ -211,7 +224,7 @@ def _packets(container: Any, stream: Any, track: _Track, others: Mapping[int, _O
         is_shown=is_shown,
         is_corrupt=corrupt,
         has_dts=np.array([dts is not None for dts in track.dts[: len(stamps)]], dtype=bool),
-        has_order=has_order,
+        has_order=bool(has_order),
         claims_are_true=bool((whole_from[claimed] == stamps[claimed]).all()),
         count=len(track.pts) + track.empty,
         has_times=has_times,

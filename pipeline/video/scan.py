@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import shlex
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -81,20 +81,11 @@ class Scan:
         It is a packet of the same recording, at or before the frame's own, at which the codec's headers say that
         decoding can start, and from which pictures are whole at the frame's time.
         """
-        position = self.positions[index]
-        stamp = self.packets.pts[position]
-        place = int(np.searchsorted(self._entries, position, side="right")) - 1
-        while self.packets.whole_from[self._entries[place]] > stamp:
-            place -= 1
-        return int(self._entries[place])
+        return self.packets.entry(int(self.positions[index]))
 
     def is_entry(self, index: int) -> bool:
         """Whether decoding can start at the frame ``index`` itself."""
         return self.entry(index) == int(self.positions[index])
-
-    @cached_property
-    def _entries(self) -> npt.NDArray[np.int64]:
-        return np.flatnonzero(self.packets.whole_from != NEVER)
 
     def second_of(self, stamp: int) -> float:
         """A presentation timestamp as seconds of the video."""
@@ -174,6 +165,8 @@ def _read_track(path: Path, file: Path, container: Any, stream: Any, video_strea
         positions = positions[stamps <= packets.dts[packets.is_shown].max()]
         timeline = timeline_of(file, container, stream, packets, positions, 0)
     width, height, orientation = _first_picture(path, file, stream.index, packets)
+    lag = 1 if container.format.name == "mpegts" else 0  # its packets wait for the next one, which takes their mark
+    damaged = _damaged(packets, positions, lag)
     return Scan(
         path=path,
         file=file,
@@ -182,7 +175,7 @@ def _read_track(path: Path, file: Path, container: Any, stream: Any, video_strea
         width=width,
         height=height,
         orientation=orientation,
-        timeline=timeline,
+        timeline=replace(timeline, damaged=damaged),
         packets=packets,
         positions=positions,
         seconds_per_tick=tick,
@@ -190,6 +183,24 @@ def _read_track(path: Path, file: Path, container: Any, stream: Any, video_strea
         declared_frames=int(stream.frames),
         has_b_frames=bool(stream.codec_context.has_b_frames),
         video_streams=video_streams,
+    )
+
+
+def _damaged(packets: Packets, positions: npt.NDArray[np.int64], lag: int) -> frozenset[int]:
+    """Indices of frames that are decoded by way of a packet of which parts are lost.
+
+    What comes behind such a packet may be lost altogether, so nothing is whole until the next entry. Where that comes
+    at once, only the packet itself may be damaged, which its decoder sees; between joined recordings it is whole.
+    """
+    lost = np.flatnonzero(packets.is_corrupt) + lag
+    lost = lost[[place + 1 < len(packets.pts) and packets.whole_from[place + 1] == NEVER for place in lost]]
+    if not len(lost):
+        return frozenset()
+    before = np.searchsorted(lost, positions, side="right")
+    return frozenset(
+        int(index)
+        for index in np.flatnonzero(before)
+        if packets.entry(int(positions[index])) <= lost[before[index] - 1]
     )
 
 

@@ -25,6 +25,8 @@ class Timeline:
     """Second at which the last readable frame leaves the screen."""
     declared_end: float
     """The same as the container declares it: later than ``end`` where the file was cut short."""
+    damaged: frozenset[int] = frozenset()
+    """Native indices of frames of which the container itself tells that parts are lost."""
 
     @property
     def is_even(self) -> bool:
@@ -47,15 +49,21 @@ class Timeline:
         """Native index of the frame on screen at ``second``; the first one for a second before it.
 
         Raises:
-            TruncatedVideoError: the frame belongs to the part of the file that is missing.
+            TruncatedVideoError: the frame belongs to a part of the file that is missing.
             VideoError: the second lies behind the end of the video.
         """
         if second < self.end + TOLERANCE:
-            return max(int(np.searchsorted(self.times, second + TOLERANCE, side="right")) - 1, 0)
+            index = self.nearest_index(second)
+            if index in self.damaged:
+                raise TruncatedVideoError(
+                    f"the file is damaged: parts of the picture at second {self.times[index]:.3f} are lost",
+                    "fetch or copy the file again, or ask only for seconds before the damage",
+                )
+            return index
         if self.is_truncated:
             raise TruncatedVideoError(
-                f"the video ends at {self.end:.2f} s, before the {second:.2f} s asked for; "
-                f"its header promises {self.declared_end:.2f} s",
+                f"the file is cut at {self.end:.2f} s, before the {second:.2f} s asked for; "
+                f"whole, it lasts {self.declared_end:.2f} s or more",
                 "fetch or copy the file again, or ask only for seconds before the cut",
             )
         raise VideoError(

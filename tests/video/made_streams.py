@@ -46,6 +46,7 @@ def remux(
     change: Callable[[int, Piece], Piece | None] = lambda index, piece: piece,
     options: dict[str, str] | None = None,
     sound: Sequence[tuple[float, float]] = (),
+    packets: Sequence[Piece] | None = None,
 ) -> Path:
     """Write the packets of ``source`` into another container.
 
@@ -55,23 +56,24 @@ def remux(
         change: gives what to write for the packet of a place; none leaves it out.
         options: for the container.
         sound: stretches of silence in seconds, which make a sound track.
+        packets: to write in place of those of the source.
     """
     with av.open(str(source)) as given, av.open(str(target), "w", options=options or {}) as output:
         track = given.streams.video[0]
         stream = output.add_stream_from_template(track, opaque=True)
         audio = output.add_stream("aac", rate=16000) if sound else None
-        packets = []
-        for index, piece in enumerate(pieces(source)):
+        written = []
+        for index, piece in enumerate(pieces(source) if packets is None else packets):
             changed = change(index, piece)
             if changed is None:
                 continue
             packet = av.Packet(changed.data)
             packet.pts, packet.dts, packet.duration = changed.pts, changed.dts, changed.duration
             packet.time_base, packet.stream, packet.is_keyframe = track.time_base, stream, changed.is_key
-            packets.append(packet)
+            written.append(packet)
         if audio is not None:
-            packets += _silence(audio, sound)
-        for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
+            written += _silence(audio, sound)
+        for packet in sorted(written, key=lambda packet: packet.dts * packet.time_base):
             output.mux(packet)
     return target
 

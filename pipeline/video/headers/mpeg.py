@@ -6,12 +6,16 @@ object layer and plane).
 
 from __future__ import annotations
 
-from pipeline.video.headers.signs import ENTRY, INTRA, SHOWN, Bits, Look
+import re
+
+from pipeline.video.headers.signs import ENTRY, INTRA, SEVERAL, SHOWN, Bits, Look
 
 _HEAD = 256
 _PICTURE = b"\0\0\1\0"
 _PLANE = b"\0\0\1\xb6"
 _LAYERS = range(0x20, 0x30)
+_PACKED = re.compile(rb"DivX\d+(?:b|Build)\d+p")
+"""User data of an encoder that puts two planes into a packet, and one that is not coded into the next."""
 
 
 def mpeg12(packet: memoryview) -> int:
@@ -26,18 +30,23 @@ def mpeg12(packet: memoryview) -> int:
 def look_mpeg4(extradata: bytes) -> Look:
     """Intra planes are entries. A plane that is not coded repeats the one before it and gives no picture."""
     time_bits = _time_bits(extradata)
+    is_packed = bool(_PACKED.search(extradata))
 
     def look(packet: memoryview) -> int:
-        nonlocal time_bits
+        nonlocal time_bits, is_packed
         place, data = _find(packet, _PLANE)
         if place < 0 or place + 5 > len(data):
             return SHOWN  # for the decoder to judge
         if time_bits is None:
             time_bits = _time_bits(data)
+        is_packed = is_packed or bool(_PACKED.search(data, 0, place))
         kind = data[place + 4] >> 6
+        several = SEVERAL if is_packed else 0
         if kind == 0:
-            return SHOWN | ENTRY | INTRA
-        return SHOWN if time_bits is None or _is_coded(bytes(packet[place + 4 : place + 20]), time_bits) else 0
+            return SHOWN | ENTRY | INTRA | several
+        if several or time_bits is None:
+            return SHOWN | several
+        return SHOWN if _is_coded(bytes(packet[place + 4 : place + 20]), time_bits) else 0
 
     return look
 

@@ -16,6 +16,8 @@ SKIPPABLE = 16
 """HEVC, VVC: a leading picture that decoders skip where the entry before it begins a new sequence."""
 BEGINS = 32
 """HEVC, VVC: an entry that begins a new sequence, whatever was decoded before it."""
+SEVERAL = 64
+"""MPEG-4: packets hold pictures of other packets' times, so that no time of a packet is that of its picture."""
 RECOVERY_SHIFT = 8
 """Above the flags: how many reference pictures after this one the pictures are whole, where decoding starts here."""
 
