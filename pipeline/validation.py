@@ -15,6 +15,7 @@ from typing import Any
 
 from pipeline.domain import Answer, Cost, Question, Relevance, SelectedFrame, Selection, Status, Video
 from pipeline.errors import with_remedy
+from pipeline.wellformed import well_formed
 
 _ROUNDING = 1e-3
 """Seconds, as in the video room."""
@@ -44,9 +45,7 @@ def checked_answer(given: Answer, question: Question, answerer: str) -> Answer:
     """A usable answer to the question."""
     fault = _answer_fault(given, question)
     if fault is None:
-        # Half of a surrogate pair, which JSON may hold and UTF-8 may not.
-        text, thought = (part.encode("utf-8", "replace").decode() for part in (given.text, given.thought))
-        return replace(given, text=text, thought=thought)
+        return replace(given, text=well_formed(given.text), thought=well_formed(given.thought))
     return Answer(question.id, "", status=Status.INVALID_OUTPUT, detail=_detail(f"answerer={answerer}", fault))
 
 

@@ -1,0 +1,232 @@
+"""What is in the key of an answer, of a relevance behind two samplers, and of nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from made import write_video
+from PIL import Image
+
+from pipeline.answerers.over_limit import OverLimit
+from pipeline.artefacts.cache import RelevanceCache
+from pipeline.artefacts.folder import RELEVANCE_FILE
+from pipeline.artefacts.rows import RelevanceRow, SelectionRow
+from pipeline.domain import (
+    Answer,
+    Frame,
+    FrameOrigin,
+    FrameSource,
+    Question,
+    Relevance,
+    SelectedFrame,
+    Selection,
+    Span,
+    Status,
+    Video,
+)
+from pipeline.identity import answer_key, identity_of
+from pipeline.material import Material, asked_of, material
+from pipeline.orchestrator import sample
+from pipeline.samplers.hybrid import HybridSampler
+from pipeline.samplers.route import Keywords, RouteSampler
+from pipeline.subtitles import Listener, SubtitleChoice
+from pipeline.video import Reader
+
+VIDEO = Video("clip.mp4", "content", 10.0, 2.0, 20, 64, 64)
+FRAMES = (
+    SelectedFrame(1.0, 2, 5.0, FrameOrigin.SAMPLER),
+    SelectedFrame(2.0, 4, None, FrameOrigin.FILL),
+)
+ASKED = Question("q", "clip.mp4", "what?", ("a", "b"), 0)
+ROW = SelectionRow("k", "gens", ASKED, VIDEO, Selection("q", FRAMES, "topk", 2))
+
+
+def key(row: SelectionRow, over_limit: OverLimit = OverLimit.REFUSE, **answerer: Any) -> str:
+    given = material(row, Listener(SubtitleChoice.NONE))
+    assert isinstance(given, Material)
+    return answer_key(answerer, asked_of(row, given, SubtitleChoice.NONE, over_limit))
+
+
+def shown(*frames: SelectedFrame) -> SelectionRow:
+    return replace(ROW, selection=replace(ROW.selection, frames=frames))
+
+
+def asking(**changes: Any) -> SelectionRow:
+    return replace(ROW, question=replace(ASKED, **changes))
+
+
+def test_an_answer_is_another_where_the_answerer_is_given_something_else(tmp_path: Path) -> None:
+    first, second = FRAMES
+    others = [
+        shown(first),
+        shown(first, replace(second, time=2.5)),
+        shown(first, replace(second, index=5)),
+        shown(first, replace(second, scale=0.5)),
+        asking(text="who?"),
+        asking(options=("a", "c")),
+        asking(options=("b", "a")),
+        asking(options=None, correct=None),
+        asking(span=Span(0.0, 5.0)),
+        replace(ROW, video=replace(VIDEO, fingerprint="other")),
+    ]
+    keys = {key(row) for row in (ROW, *others)}
+    assert len(keys) == len(others) + 1
+    assert key(ROW, prompt="x") != key(ROW)
+
+
+def test_an_answer_is_the_same_whatever_the_labels_names_and_unused_scores() -> None:
+    same = [
+        asking(id="q", correct=1),
+        asking(groups={"kind": "x"}),
+        asking(evidence=(Span(0, 1),)),
+        replace(ROW, sampler="uniform", key="other"),
+        replace(ROW, video=replace(VIDEO, path="elsewhere.mp4")),
+        shown(*(replace(frame, score=1.0, source=FrameOrigin.UNIFORM) for frame in FRAMES)),
+        replace(ROW, selection=replace(ROW.selection, policy="aks", budget=9)),
+    ]
+    assert {key(row) for row in same} == {key(ROW)}
+
+
+def test_scores_count_where_they_decide_which_frames_are_left_out() -> None:
+    lower = shown(replace(FRAMES[0], score=1.0), FRAMES[1])
+    scoreless = shown(*(replace(frame, score=None) for frame in FRAMES))
+    keys = {key(row, OverLimit.KEEP_BEST) for row in (ROW, lower, scoreless)}
+    assert len(keys) == 3
+
+
+def test_a_picture_of_an_option_counts_by_its_content(tmp_path: Path) -> None:
+    for name, colour in (("a", "red"), ("copy", "red"), ("b", "blue")):
+        Image.new("RGB", (8, 8), colour).save(tmp_path / f"{name}.png")
+
+    def with_pictures(*names: str) -> str:
+        return key(asking(option_images=tuple(str(tmp_path / f"{name}.png") for name in names)))
+
+    assert with_pictures("a", "b") == with_pictures("copy", "b")
+    assert len({key(ROW), with_pictures("a", "b"), with_pictures("b", "a"), with_pictures("a", "copy")}) == 4
+    before = with_pictures("a", "b")
+    Image.new("RGB", (8, 8), "green").save(tmp_path / "a.png")
+    assert with_pictures("a", "b") != before
+
+
+def test_a_failure_is_kept_as_the_failure_that_it_is() -> None:
+    def failed(status: Status) -> str:
+        row = replace(ROW, selection=Selection("q", (), "topk", 2, status, "detail"))
+        given = material(row, Listener(SubtitleChoice.NONE))
+        assert isinstance(given, Answer)
+        return answer_key({}, asked_of(row, given, SubtitleChoice.NONE, OverLimit.REFUSE))
+
+    assert len({failed(status) for status in (Status.NO_SCORES, Status.NOTHING_RELEVANT, Status.OK)}) == 3
+
+
+# Samplers of several parts
+
+
+@dataclass(frozen=True)
+class Scripted:
+    """Likes given seconds; remembers what it is asked, and about what."""
+
+    name: str
+    liked: tuple[float, ...]
+    words: str = ""
+    seen: tuple[list[Video], ...] = ()
+    status: tuple[Status, ...] = ()
+
+    def identity(self) -> Mapping[str, Any]:
+        return {"kind": "scripted", "liked": list(self.liked)}
+
+    def query(self, question: Question) -> str:
+        return f"{self.words}{question.text}"
+
+    def score(self, video: Video, frames: FrameSource, questions: Sequence[Question]) -> list[Relevance]:
+        for log in self.seen:
+            log.append(video)
+        if self.status:
+            return [Relevance(each.id, (), (), status=self.status[0], detail="for now") for each in questions]
+        times = tuple(float(second) for second in range(int(video.duration)))
+        return [
+            Relevance(each.id, times, tuple(5.0 if time in self.liked else 0.0 for time in times)) for each in questions
+        ]
+
+    def close(self) -> None:
+        pass
+
+
+class NoPictures:
+    def __init__(self, video: Video) -> None:
+        self.video = video
+
+    def frames_at(self, seconds: Sequence[float]) -> Iterator[Frame]:
+        for second in seconds:
+            yield Frame(second, int(2 * second), np.zeros((2, 2, 3), np.uint8))
+
+    def indices_at(self, seconds: Sequence[float]) -> list[int]:
+        return [int(2 * second) for second in seconds]
+
+
+def test_both_samplers_of_a_hybrid_are_in_its_identity_and_its_query() -> None:
+    def hybrid(first: Scripted, second: Scripted, keep: int = 2) -> HybridSampler:
+        return HybridSampler("hybrid", first, second, keep)
+
+    one, other = Scripted("a", (1.0,)), Scripted("b", (2.0,))
+    identities = [
+        identity_of(hybrid(one, one)),
+        identity_of(hybrid(one, other)),
+        identity_of(hybrid(other, one)),
+        identity_of(hybrid(one, one, keep=3)),
+    ]
+    assert len({str(each) for each in identities}) == 4
+    worded = replace(one, words="second: ")
+    assert hybrid(one, worded).query(ASKED) == "what?\n\nsecond: what?"
+    assert hybrid(worded, one).query(ASKED) != hybrid(one, one).query(ASKED)
+
+
+def test_the_second_sampler_sees_another_video_for_other_kept_frames() -> None:
+    seen: list[Video] = []
+    second = Scripted("second", (), seen=(seen,))
+    for liked in ((1.0, 3.0), (1.0, 4.0), (1.0, 3.0)):
+        HybridSampler("hybrid", Scripted("first", liked), second, 2).score(VIDEO, NoPictures(VIDEO), [ASKED])
+    first, other, again = (video.fingerprint for video in seen)
+    assert first == again
+    assert len({first, other, VIDEO.fingerprint}) == 3
+
+
+def test_both_sides_of_a_route_are_in_its_identity_and_the_classifier_in_its_query() -> None:
+    one, other = Scripted("a", (1.0,)), Scripted("b", (2.0,))
+    everything, nothing = Keywords(("what",)), Keywords(("who",))
+    base = RouteSampler("route", everything, one, one)
+    assert identity_of(replace(base, whole=other)) != identity_of(base)
+    assert identity_of(replace(base, localised=other)) != identity_of(base)
+    assert identity_of(replace(base, classifier=nothing)) == identity_of(base)
+    assert replace(base, classifier=nothing).query(ASKED) != base.query(ASKED)
+
+
+# Rows of relevance
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Question:
+    return Question("q", str(write_video(tmp_path / "clip.mp4")), "what?")
+
+
+def test_a_relevance_that_recovers_is_written_to_the_file(clip: Question, tmp_path: Path) -> None:
+    from rows_on_disk import rows_of
+
+    from pipeline.artefacts.folder import write_questions
+
+    reader = Reader(name="x", backend="pyav", threads=1, image_fps=1.0)
+    folder, cache = tmp_path / "run", RelevanceCache(tmp_path / "cache")
+    folder.mkdir()
+    write_questions([clip], folder)
+    failing = Scripted("s", (1.0,), status=(Status.OUT_OF_MEMORY,))
+    for sampler, status in ((failing, Status.OUT_OF_MEMORY), (replace(failing, status=()), Status.OK)):
+        (row,) = sample([clip], sampler, reader, cache, folder)
+        assert row.relevance.status is status
+        assert rows_of(RelevanceRow, folder / RELEVANCE_FILE) == [row]
+    assert len((folder / RELEVANCE_FILE).read_bytes().splitlines()) == 2
+    list(sample([clip], replace(failing, status=()), reader, cache, folder))
+    assert len((folder / RELEVANCE_FILE).read_bytes().splitlines()) == 2
