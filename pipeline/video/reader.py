@@ -76,11 +76,15 @@ class Reader:
         with reading(path):
             return self._open(path)
 
+    def scan(self, path: Path) -> Scan:
+        """What the packets of a file say. Raises as :func:`pipeline.video.scan.scan`."""
+        return scan(path)
+
     def _open(self, path: Path) -> OpenVideo:
         if os.path.isdir(path):
             folder = read_image_folder(path, self.image_fps)
             return OpenVideo(folder_video(folder), folder.timeline, ImageDecoder(folder), has_one_size=False)
-        facts = scan(path)
+        facts = self.scan(path)
         return OpenVideo(self.probe(path), facts.timeline, self._decoder(facts), has_one_size=True)
 
     def _decoder(self, facts: Scan) -> Decoder:

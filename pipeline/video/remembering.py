@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,15 @@ from pydantic import TypeAdapter, ValidationError
 from pipeline.artefacts.store import ContentStore
 from pipeline.errors import StorageError
 from pipeline.identity import Place, digest
-from pipeline.video.place import absolute
+from pipeline.video.failures import reading
+from pipeline.video.kept import scan_bytes, scan_of_bytes
+from pipeline.video.place import absolute, regular_file
 from pipeline.video.probing import Probe
 from pipeline.video.reader import Reader
+from pipeline.video.scan import Scan
 
 PROBE_VERSION = 2
-"""Part of every key; goes up when the same file is probed to another result."""
+"""Part of every key; goes up when the same file is scanned or probed to another result."""
 
 _PROBE = TypeAdapter(Probe)
 
@@ -26,7 +30,7 @@ class RememberingReader(Reader):
     """A reader that looks at a file once, as long as its path, size and modification time stay the same."""
 
     probe_store: Place[Path | None]
-    """Folder where probes are kept; none: they are not. One that cannot be used costs time and nothing else."""
+    """Folder where probes and scans are kept; none: they are not. One that cannot be used costs time alone."""
 
     def look(self, path: str | Path) -> Probe:
         """As :meth:`Reader.look`. What cannot be read is looked at again each time: it may have been mended."""
@@ -38,11 +42,39 @@ class RememberingReader(Reader):
         found = _known(store, key) if key else None
         if found is None:
             found = super().look(path)
-            with suppress(StorageError):
-                # Not under the key of a file that has changed in the meantime.
-                if key and key == _key(path, self.image_fps):
-                    store.keep(key, _PROBE.dump_json(found))
+            _keep(store, key, _key(path, self.image_fps), _PROBE.dump_json(found))
+            if not os.path.isdir(path):
+                self.scan(path)
         return found
+
+    def scan(self, path: Path) -> Scan:
+        """As :meth:`Reader.scan`."""
+        if self.probe_store is None:
+            return super().scan(path)
+        store = ContentStore(self.probe_store / "scans", ".npz")
+        with reading(path):
+            file = regular_file(path)
+        key = _key(path, self.image_fps)
+        found = _known_scan(store, key, path, file) if key else None
+        if found is None:
+            found = super().scan(path)
+            _keep(store, key, _key(path, self.image_fps), scan_bytes(found))
+        return found
+
+
+def _keep(store: ContentStore, key: str | None, key_now: str | None, content: bytes) -> None:
+    """Not under the key of a file that has changed in the meantime."""
+    if key and key == key_now:
+        with suppress(StorageError):
+            store.keep(key, content)
+
+
+def _known_scan(store: ContentStore, key: str, path: Path, file: Path) -> Scan | None:
+    try:
+        content = store.find(key)
+        return None if content is None else scan_of_bytes(content, path, file)
+    except Exception:  # a damaged entry may raise anything: it is made again
+        return None
 
 
 def _known(store: ContentStore, key: str) -> Probe | None:

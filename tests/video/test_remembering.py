@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 
 from pipeline.errors import MissingVideoError, UnsupportedVideoError, VideoError
 from pipeline.video import probe, probing
+from pipeline.video import scan as scanning
 from pipeline.video.remembering import RememberingReader
 
 
@@ -42,6 +44,35 @@ def test_an_unchanged_file_is_looked_at_once(film: Path, tmp_path: Path, monkeyp
     with reader(tmp_path / "cache").open(film) as opened:
         assert opened.video == first
         assert [frame.time for frame in opened.frames_at([0.0, 2.0])] == [0.0, 2.0]
+
+
+@pytest.mark.parametrize("name", ["film.mp4", "film.ts", "film.avi"])
+def test_a_file_is_gone_through_once(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    film = write_video(tmp_path / name, seconds=6)
+    if name == "film.ts":
+        film.write_bytes(film.read_bytes() * 2)  # two recordings with a clock each
+    mine = reader(tmp_path / "cache")
+    seconds = [0.1, 2.6, 5.9]
+    with mine.open(film) as opened:
+        first = [frame.pixels for frame in opened.frames_at(seconds)]
+    known = mine.scan(film)
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("the file was gone through again")
+
+    scanning._scan.cache_clear()
+    monkeypatch.setattr(scanning, "read_packets", refuse)
+    with reader(tmp_path / "cache").open(film) as opened:
+        assert all(map(np.array_equal, first, (frame.pixels for frame in opened.frames_at(seconds))))
+    again = reader(tmp_path / "cache").scan(film)
+    for part, kept in ((known, again), (known.packets, again.packets), (known.timeline, again.timeline)):
+        for field in fields(part):
+            if field.name not in ("packets", "timeline", "others"):
+                assert np.array_equal(getattr(part, field.name), getattr(kept, field.name)), field.name
+    for kept_file in (tmp_path / "cache").rglob("*.npz"):
+        kept_file.write_bytes(kept_file.read_bytes()[:-30])
+    with pytest.raises(VideoError, match="gone through again"):
+        reader(tmp_path / "cache").open(film)
 
 
 def test_a_file_that_changed_is_looked_at_again(film: Path, tmp_path: Path) -> None:
