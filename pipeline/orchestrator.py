@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.answerers import Answerer, AnswerRequest
+from pipeline.answerers import Answerer, AnswerRequest, Repeats
 from pipeline.answerers.over_limit import OverLimit, best
 from pipeline.artefacts.cache import AnswerCache, RelevanceCache
 from pipeline.artefacts.folder import ANSWERS_FILE, RELEVANCE_FILE, SELECTIONS_FILE
@@ -138,7 +138,7 @@ def answer(
     now.
     """
     identity = {**identity_of(answerer), "over_limit": over_limit.value}
-    shared = cache if answerer.is_repeatable else None
+    shared = cache if isinstance(answerer, Repeats) and answerer.is_repeatable else None
     done: dict[str, AnswerRow] = {}
     waiting: dict[str, tuple[str, SelectionRow]] = {}
     open_ones: list[Material] = []

@@ -119,7 +119,7 @@ def test_a_file_that_is_missing_or_damaged_is_a_status_until_it_is_mended(run: R
     assert statuses[:2] == [Status.MISSING_SUBTITLES, Status.UNREADABLE_SUBTITLES]
     assert statuses[2] not in (Status.MISSING_SUBTITLES, Status.UNREADABLE_SUBTITLES)
     recorded = {row.question.id: row.answer for row in rows_of(AnswerRow, run.folder / ANSWERS_FILE)}
-    assert "bad.srt: line 2: 'soon' is no time" in recorded["damaged"].detail
+    assert "bad.srt: line 2: '00:00:01,000 --> soon' is no" in recorded["damaged"].detail
     assert "subtitles=none" in recorded["missing"].detail
     for name in ("later.srt", "bad.srt"):
         (tmp_path / name).write_text(SRT)

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from command_line import gens
 from made import write_video
+from rows_on_disk import rows_of
 
+from pipeline.artefacts.rows import AnswerRow
 from pipeline.paths import local_path, path_text
 from pipeline.wellformed import is_well_formed, well_formed, well_formed_json
 
@@ -69,7 +71,7 @@ def test_every_name_can_be_asked_about_on_the_command_line(name: str, tmp_path: 
     asked = gens("ask", *words, cwd=tmp_path)
     assert asked.returncode == 0, asked.stderr
     [file] = tmp_path.glob("runs/*/answers.jsonl")
-    row = json.loads(file.read_text(encoding="utf-8"))
-    assert row["question"]["text"] == "Wh\ufffdt?"
-    assert (tmp_path / local_path(row["question"]["video"])) == tmp_path / name
+    [row] = rows_of(AnswerRow, file)
+    assert row.question.text == "Wh\ufffdt?"
+    assert (tmp_path / local_path(row.question.video)) == tmp_path / name
     assert (file.parent / "report.html").is_file()

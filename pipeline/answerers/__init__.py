@@ -54,11 +54,6 @@ class Answerer(Protocol):
         """All that decides the answers, as JSON values; what only decides speed stays out."""
         ...
 
-    @property
-    def is_repeatable(self) -> bool:
-        """Whether the same request always has the same answer, so that answers may be shared by all runs."""
-        ...
-
     def capacity(self, request: AnswerRequest) -> int:
         """How many of the request's frames go with its question: all of them, unless a limit is in the way.
 
@@ -83,6 +78,16 @@ class Answerer(Protocol):
 
     def close(self) -> None:
         """Free the model and its device memory."""
+        ...
+
+
+@runtime_checkable
+class Repeats(Protocol):
+    """An answerer that can tell whether the same request always has the same answer; without it, none are shared."""
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether an answer may be taken from another run that asked the same."""
         ...
 
 

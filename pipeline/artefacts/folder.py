@@ -55,9 +55,10 @@ def read_questions(folder: Path) -> tuple[Question, ...]:
 def questions_beside(file: Path) -> dict[str, Question]:
     """The questions of the run that an artefact file belongs to, by id; empty for a file that stands alone.
 
-    Where ``questions.jsonl`` is gone they are those of the selections.
+    Where ``questions.jsonl`` is gone they are those of the selections. A file of that name which no run has written, such
+    as a user's own benchmark, is not looked at.
     """
-    asked = read_questions(file.parent)
+    asked = read_questions(file.parent) if _is_of_a_run(file.parent / QUESTIONS_FILE) else ()
     selections = file.parent / SELECTIONS_FILE
     if not asked and selections.is_file() and selections.name != file.name:
         asked = tuple(row.question for row in read_rows(SelectionRow, selections, {}))
@@ -83,3 +84,12 @@ def read_selections(file: Path) -> list[SelectionRow]:
                 "select again with gens sample, or move the file into a folder of its own",
             )
     return read_rows(SelectionRow, file, {row.question.id: row.question for row in rows} | asked)
+
+
+def _is_of_a_run(path: Path) -> bool:
+    """Whether a run has written the file, by its first row."""
+    try:
+        with path.open("rb") as file:
+            return b'"gens/question/' in file.readline()
+    except OSError:
+        return False

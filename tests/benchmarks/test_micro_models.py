@@ -2,46 +2,45 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from typing import Any
 
 import pytest
 from command_line import gens
+from rows_on_disk import rows_of
 
+from pipeline.artefacts.rows import AnswerRow
 from pipeline.config import PACKAGE
 
 MODELS = ("gens_micro", "qwen2_vl_micro", "llava_onevision_micro")
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, list[dict[str, Any]]]:
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, list[AnswerRow]]:
     """Rows of answers.jsonl by answerer, from one sweep through the command line."""
     home = tmp_path_factory.mktemp("home")
     words = ("benchmark=micro", "benchmark.videos=1", "benchmark.seed=987654", "benchmark.max_minutes=3.0")
     parts = ("sampler=gens_micro", "answerer=qwen2_vl_micro,llava_onevision_micro")
     done = gens("evaluate", "-m", *words, *parts, cwd=home)
     assert done.returncode == 0, done.stderr
-    found: dict[str, list[dict[str, Any]]] = {}
+    found: dict[str, list[AnswerRow]] = {}
     for path in sorted((home / "runs").rglob("answers.jsonl")):
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        found[rows[0]["answerer"]] = rows
+        rows = rows_of(AnswerRow, path)
+        found[rows[0].answerer] = rows
     return found
 
 
 @pytest.mark.parametrize("answerer", MODELS[1:])
 def test_every_kind_of_question_is_answered_from_the_frames_that_show_it(
-    runs: Mapping[str, list[dict[str, Any]]], answerer: str
+    runs: Mapping[str, list[AnswerRow]], answerer: str
 ) -> None:
     rows = runs[answerer]
-    assert {row["question"]["groups"]["kind"] for row in rows} == {"attribute", "shape", "before", "after", "count"}
-    right = sum(row["answer"]["option"] == row["question"]["correct"] for row in rows)
-    assert right >= 4  # of 5; a guess is right once or twice
+    assert {row.question.groups["kind"] for row in rows} == {"attribute", "shape", "before", "after", "count"}
+    assert sum(row.correct is True for row in rows) >= 4  # of 5; a guess is right once or twice
     for row in rows:
-        assert len(row["answer"]["frame_times"]) <= 8
-        for span in row["question"]["evidence"]:
-            seen = row["answer"]["frame_times"]
-            assert any(span["start"] - 1 <= time <= span["end"] + 1 for time in seen)
+        seen = row.answer.frame_times
+        assert len(seen) <= 8
+        for span in row.question.evidence or ():
+            assert any(span.start - 1 <= time <= span.end + 1 for time in seen)
 
 
 @pytest.mark.parametrize("name", MODELS)

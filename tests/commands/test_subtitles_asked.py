@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 from command_line import gens
 from made import write_video
+from rows_on_disk import rows_of
+
+from pipeline.artefacts.rows import AnswerRow
+from pipeline.domain import Subtitles
 
 WORDS = ("ask", "video=clip.mp4", "question=what is it, then?", "options=[red, blue]", "sampler=uniform")
 
@@ -24,9 +27,9 @@ def test_subtitles_and_a_begun_answer(home: Path) -> None:
     asked = gens(*WORDS, *named, "subtitles_file=clip, en.srt", cwd=home)
     assert asked.returncode in (0, 1), asked.stderr
     [answers] = home.glob("runs/ask-*/answers.jsonl")
-    row = json.loads(answers.read_text())
-    assert row["answer"]["form"].endswith("; subtitles full: 1 line")
-    assert row["question"]["subtitles"] == {"path": "clip, en.srt", "start": 0.0}
+    [row] = rows_of(AnswerRow, answers)
+    assert row.answer.form.endswith("; subtitles full: 1 line")
+    assert row.question.subtitles == Subtitles("clip, en.srt")
 
 
 @pytest.mark.parametrize(
