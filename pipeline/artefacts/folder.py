@@ -55,8 +55,8 @@ def read_questions(folder: Path) -> tuple[Question, ...]:
 def questions_beside(file: Path) -> dict[str, Question]:
     """The questions of the run that an artefact file belongs to, by id; empty for a file that stands alone.
 
-    Where ``questions.jsonl`` is gone they are those of the selections. A file of that name which no run has written, such
-    as a user's own benchmark, is not looked at.
+    Where ``questions.jsonl`` is gone they are those of the selections. A file of that name which no run has written,
+    such as a user's own benchmark, is not looked at.
     """
     asked = read_questions(file.parent) if _is_of_a_run(file.parent / QUESTIONS_FILE) else ()
     selections = file.parent / SELECTIONS_FILE
