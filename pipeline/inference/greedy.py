@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -51,6 +52,7 @@ def mapped_out_of_memory() -> Iterator[None]:
             raise
         reason, _, _ = str(error).partition("\n")  # Python's own MemoryError gives none
         problem = f"The model call does not fit the device's memory. {reason}".strip()
+        traceback.clear_frames(error.__traceback__)  # they hold the tensors of the failed call
     else:
         return
     gc.collect()
