@@ -23,6 +23,7 @@ from pipeline.answerers.prompts import AnswerPrompt, Words, as_words, question_f
 from pipeline.domain import Answer, Cost, Frame, Question, Status
 from pipeline.errors import ConfigError, FramesError, OutOfMemoryError, with_remedy
 from pipeline.identity import Identified
+from pipeline.thoughts import leaves_thought_open, split_thoughts
 
 if TYPE_CHECKING:
     from pipeline.inference.greedy import Generated
@@ -107,6 +108,8 @@ class Reader(Protocol):
 
 SomeReader = TypeVar("SomeReader", bound=Reader)
 
+_LAST_TOKENS = 16
+"""Of a prompt, in which a mark at its end is whole."""
 _NOTHING = Cost()
 _WITHOUT_PICTURES = with_remedy(
     "The options are pictures, and this answerer is given pictures of the video alone.",
@@ -304,13 +307,28 @@ class LocalModel(Generic[SomeReader]):
             )
         return conclude(
             asked.question,
-            result.text,
+            self._written(result),
+            thought_begun=self._begins_in_a_thought(asked),
             begun=asked.begun,
             truncated=not result.ended,
+            limit=self._max_new_tokens,
             form=asked.form,
             frame_times=asked.frame_times,
             cost=Cost(seconds, asked.tokens, len(result.tokens)),
         )
+
+    def _written(self, result: Generated) -> str:
+        """What the model wrote; with its special tokens where these are marks of thoughts."""
+        marked: str = self.reader.tokenizer.decode(result.tokens, skip_special_tokens=False)
+        said = split_thoughts(marked)
+        return marked if said.thought or said.is_open else result.text
+
+    def _begins_in_a_thought(self, asked: Asked) -> bool:
+        """Whether the prompt ends inside a thought, as the templates of some reasoning models have it."""
+        last: list[int] = asked.inputs.input_ids[-_LAST_TOKENS:].tolist()
+        # Ids below 0 stand for pictures in some families.
+        prompt: str = self.reader.tokenizer.decode([token for token in last if token >= 0], skip_special_tokens=False)
+        return leaves_thought_open(prompt)
 
     def _no_memory(self, error: OutOfMemoryError, frames: int) -> str:
         fewer = [f"selection.budget={frames // 2}"] if frames > 1 else []

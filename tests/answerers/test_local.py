@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -196,3 +197,56 @@ def test_questions_about_the_same_frames_are_prepared_and_read_once(
     assert [answer.text for answer in together[:3]] == [answer.text for answer in alone]
     assert [answer.cost.prompt_tokens for answer in together[:3]] == [answer.cost.prompt_tokens for answer in alone]
     assert counts == {"pixels": 2, "read": 2}
+
+
+def says(model: Any, tokens: list[int]) -> None:
+    """Make a loaded model write these tokens, each after the one before; the first follows the prompt's last token."""
+    import torch
+
+    assert len(set(tokens)) == len(tokens) <= 64
+    with torch.no_grad():
+        for layer in model.get_decoder().layers:
+            layer.self_attn.o_proj.weight.zero_()
+            layer.mlp.down_proj.weight.zero_()
+        embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+        head.weight = torch.nn.Parameter(torch.zeros_like(head.weight))
+        embedding.weight.zero_()
+        for place, (token, following) in enumerate(pairwise(tokens)):
+            embedding.weight[token, place] = 1.0
+            head.weight[following, place] = 1.0
+
+
+THINKS = tiny.QWEN_TEMPLATE.replace("<|im_start|>assistant\n{%", "<|im_start|>assistant\n<think>\n{%")
+assert tiny.QWEN_TEMPLATE != THINKS
+
+
+@pytest.mark.parametrize(
+    ("template", "written", "status", "option", "text", "thought"),
+    [
+        (tiny.QWEN_TEMPLATE, "<think>A</think> B<|im_end|>", Status.OK, 1, "B", "<think>A</think>"),
+        (tiny.QWEN_TEMPLATE, " B<|im_end|>", Status.OK, 1, " B", ""),
+        (tiny.QWEN_TEMPLATE, "<think>A B<|im_end|>", Status.TRUNCATED_OUTPUT, None, "", "<think>A B"),
+        (THINKS, "A</think> B<|im_end|>", Status.OK, 1, "B", "A</think>"),
+        (THINKS, "A<|im_end|>", Status.TRUNCATED_OUTPUT, None, "", "A"),
+        (THINKS, "A</think><|im_end|>", Status.EMPTY_ANSWER, None, "", "A</think>"),
+    ],
+)
+def test_thoughts_are_told_from_the_answer_though_their_marks_are_special_tokens(
+    template: str,
+    written: str,
+    status: Status,
+    option: int | None,
+    text: str,
+    thought: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tiny, "QWEN_VISION", (*tiny.QWEN_VISION, "<think>", "</think>"))
+    monkeypatch.setattr(tiny, "QWEN_TEMPLATE", template)
+    answerer: Any = small({"qwen2_vl": tiny.write_qwen2_vl(tmp_path / "thinker")}, "qwen2_vl")
+    tokenizer = answerer._local.reader.tokenizer
+    said = tokenizer(written, add_special_tokens=False).input_ids
+    says(answerer._local.model, [tokenizer("\n").input_ids[-1], *said])
+    (answer,) = answered(answerer, [asked(1, options=("red", "blue"))])
+    assert (answer.status, answer.option) == (status, option)
+    assert (answer.text, answer.thought) == (text, thought)

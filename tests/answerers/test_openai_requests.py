@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from misbehaving import completion, misbehaving, says
 from omegaconf import OmegaConf
 from openai_cases import KEY, KEY_NAME, VIDEO, asked, frames_at, made
 from PIL import Image
 
+from pipeline.answerers.openai import OpenAICompatible, Prices
 from pipeline.config import register_resolvers
 from pipeline.domain import Status, SubtitleLine
 from pipeline.errors import ConfigError, FramesError
@@ -228,15 +230,82 @@ def test_a_key_that_is_not_there_is_missed_before_anything_runs(monkeypatch: pyt
         assert f"export {KEY_NAME}" in raised.value.remedy
 
 
+DECIDES = {
+    "base_url": ("http://localhost:8001/v1", "http://localhost:8000/qwen/v1"),
+    "model": ("other",),
+    "form": ("video",),
+    "system": ("x",),
+    "temperature": (0.5, None),
+    "seed": (1,),
+    "max_new_tokens": (7,),
+    "max_tokens_field": ("max_completion_tokens",),
+    "extra_body": ({"top_p": 1}, {"top_p": 0.5}),
+    "max_frames": (7,),
+    "max_request_mb": (7.0,),
+    "images.label": ("{time:.0f} ",),
+    "images.after": ("x",),
+    "frame.max_side": (77, None),
+    "frame.quality": (77,),
+    "frame.format": ("png",),
+    "frame.detail": ("low",),
+    "prompt.system": ("x",),
+    "prompt.multiple_choice": ("{question}? {options}",),
+    "prompt.free": ("{question}!",),
+    "prompt.option_line": ("({letter}) {option}",),
+}
+DECIDES_NOTHING = {
+    "timeout": 5.0,
+    "retries": 0,
+    "give_up_after": None,
+    "api_key_env": KEY_NAME,
+    "prices": Prices(1.0, 2.0),
+    "response_store": Path("replies"),
+    "name": "mine",
+    "prompt.name": "mine",
+}
+
+
+def with_setting(answerer: OpenAICompatible, key: str, value: Any) -> OpenAICompatible:
+    part, _, name = key.rpartition(".")
+    return replace(answerer, **({part: replace(getattr(answerer, part), **{name: value})} if part else {name: value}))
+
+
 def test_the_identity_holds_what_decides_answers_and_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(KEY_NAME, KEY)
-    first = made(URL, f"answerer.api_key_env={KEY_NAME}").identity()
+    plain = made(URL)
+    first = plain.identity()
     assert first["base_url"] == "localhost:8000"
-    assert KEY not in json.dumps(first)
-    for same in ("answerer.timeout=5", "answerer.retries=0", "answerer.prices={input: 1.0, output: 2.0}"):
-        assert made(URL, same).identity() == first
-    for other in ("answerer.model=other", "answerer.frame.detail=low", "answerer.system=x", "answerer.form=video"):
-        assert made(URL, other).identity() != first
+    assert KEY not in json.dumps(with_setting(plain, "api_key_env", KEY_NAME).identity())
+    for key, value in DECIDES_NOTHING.items():
+        assert with_setting(plain, key, value).identity() == first, key
+    others = [(key, value) for key, values in DECIDES.items() for value in values]
+    identities = {json.dumps(with_setting(plain, key, value).identity()) for key, value in others}
+    assert len({json.dumps(first), *identities}) == 1 + len(others)
+
+
+def test_a_kept_reply_belongs_to_one_question_with_its_options_and_their_pictures(tmp_path: Path) -> None:
+
+    pictures = []
+    for number in range(3):
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / f"{number}.png")
+        pictures.append(str(tmp_path / f"{number}.png"))
+    requests = [
+        asked(1),
+        asked(2),
+        asked(1, options=("red", "green", "white")),
+        asked(1, 2.0, 13.0),
+        asked(1, option_images=tuple(pictures)),
+        asked(1, option_images=tuple(reversed(pictures))),
+    ]
+    with misbehaving([says(completion("B"))]) as (url, heard):
+        for _ in range(2):
+            answerer = made(url, f"answerer.response_store={tmp_path / 'replies'}")
+            for request in requests:
+                list(answerer.answer([request], 1))
+        assert len(heard.bodies) == len(requests)
+        Image.new("RGB", (8, 8), (255, 0, 0)).save(pictures[0])  # another picture under the same name
+        list(made(url, f"answerer.response_store={tmp_path / 'replies'}").answer(requests[4:5], 1))
+        assert len(heard.bodies) == len(requests) + 1
 
 
 def test_where_replies_are_kept_and_how_patiently_is_asked_name_no_run() -> None:

@@ -1,11 +1,10 @@
 from __future__ import annotations
 
-import time
-
 import pytest
+from growth import grows_too_fast
 
 from pipeline.answerers.options import conclude, read_option
-from pipeline.domain import Cost, Question, Status
+from pipeline.domain import Answer, Cost, Question, Status
 
 COLOURS = ("blue", "red", "green", "dark red")
 THREE = ("a red circle", "a blue square", "nothing")
@@ -108,6 +107,15 @@ READ = [
     ("The correct answer is option B: red.", COLOURS, 1),
     ("Option B is the correct answer.", COLOURS, 1),
     ("The answer is B, not A.", COLOURS, 1),
+    ("I'm sorry, but I cannot identify the man. The answer is B.", COLOURS, 1),
+    ("The answer is A man walks in.", ("A dog barks", "A man walks in"), 1),
+    ("The answer is A.", ("A dog barks", "A man walks in"), 0),
+    ("<answer>A</answer>", COLOURS, 0),
+    ("<answer>\nC. green\n</answer>", COLOURS, 2),
+    ("<b>C</b>", COLOURS, 2),
+    ("<p>The answer is <strong>D</strong>.</p>", COLOURS, 3),
+    ("A is seen first, so the answer is <|begin_of_box|>C<|end_of_box|>", COLOURS, 2),
+    ("B<|im_end|>", COLOURS, 1),
     ("The answer is not A, it is B.", COLOURS, 1),
     ("Answer: B\nExplanation: Option A is incorrect, (C) too.", COLOURS, 1),
     ("B. red\n\nA blue one is seen later. It is not red.", COLOURS, 1),
@@ -163,6 +171,9 @@ NOT_READ = [
     ("A red circle", ("blue", "green")),
     ("A red circle is not shown.", COLOURS),
     ("The answer is a circle.", COLOURS),
+    ("The answer is A man walks in.", COLOURS),
+    ("I'm sorry, but I cannot identify the man. He is red.", COLOURS),
+    ("The answer is " + "red, " * 40, COLOURS),
     ("A-frame houses", COLOURS),
     ("B+", COLOURS),
     ("He wears a T-shirt.", COLOURS),
@@ -206,13 +217,6 @@ def test_reads_nothing(text: str, options: tuple[str, ...]) -> None:
     assert read_option(text, options) is None
 
 
-def test_a_long_ramble_takes_no_time() -> None:
-    start = time.process_time()
-    for text in ("the answer to " * 5000, "(A " * 5000, "A, " * 5000, " " * 50_000, "sorry " * 9000, "so\n" * 9000):
-        read_option(text, COLOURS)
-    assert time.process_time() - start < 5
-
-
 MANY = Question("q", "v.mp4", "Which colour?", COLOURS)
 FREE = Question("q", "v.mp4", "Which colour?")
 
@@ -231,6 +235,9 @@ CONCLUSIONS = [
     (MANY, "Sorry, I cannot answer this.", False, Status.REFUSED, None),
     (MANY, "I am unable to provide that.", False, Status.REFUSED, None),
     (MANY, "I'm sorry if this is unclear. The answer is C.", False, Status.OK, 2),
+    (MANY, "I'm sorry, but I cannot identify the man. The answer is B.", False, Status.OK, 1),
+    (MANY, "I'm sorry, but I cannot identify the man.", False, Status.REFUSED, None),
+    (MANY, "At first the answer is A. But wait", True, Status.UNPARSED, None),
     (FREE, "red", False, Status.OK, None),
     (FREE, "A dog that can't swim", False, Status.OK, None),
     (FREE, "He says that he can't help her", False, Status.OK, None),
@@ -250,6 +257,29 @@ def test_concludes(question: Question, text: str, truncated: bool, status: Statu
     assert bool(answer.detail) == (status is not Status.OK)
     if truncated and status is not Status.OK:
         assert "answerer.max_new_tokens" in answer.detail
+
+
+@pytest.mark.parametrize("loop", ['{"a":' * 1200, "red, blue, " * 1000, "[" * 3000, "the answer is A, " + "B, " * 3000])
+def test_a_model_that_loops_is_unparsed(loop: str) -> None:
+    answer = conclude(MANY, loop, truncated=False, form="", frame_times=(), cost=Cost())
+    assert (answer.status, answer.option, answer.text) == (Status.UNPARSED, None, loop)
+
+
+def test_a_text_is_read_in_time_linear_in_its_length() -> None:
+    def read(text: str) -> Answer:
+        return conclude(MANY, text, truncated=False, form="", frame_times=(), cost=Cost())
+
+    assert not grows_too_fast(read, heads=("", "the answer is "), length=200)
+
+
+def test_an_error_in_reading_costs_one_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(words: str) -> str:
+        raise RecursionError("too deep")
+
+    monkeypatch.setattr("pipeline.answerers.options.plain", breaks)
+    answer = conclude(MANY, "B, so red", truncated=False, form="", frame_times=(), cost=Cost())
+    assert (answer.status, answer.text) == (Status.UNPARSED, "B, so red")
+    assert "RecursionError: too deep" in answer.detail
 
 
 def test_a_cut_free_answer_says_so() -> None:

@@ -4,6 +4,7 @@ import json
 import random
 
 import pytest
+from growth import grows_too_fast
 
 from pipeline.domain import Status
 from pipeline.samplers.output import read_scores
@@ -96,6 +97,12 @@ def test_a_cut_keeps_the_entries_before_it(end: int) -> None:
         ('{"kitchen": 5, "8": 2}', {8: 2}, 1, 0),
         ('{"' + "1" * 5000 + '": 5, "8": 2}', {8: 2}, 1, 0),
         ('{"1": 5} {"2": 4}', {1: 5, 2: 4}, 0, 0),
+        ('<think>{"1": 5} or so</think>{"2": 4}', {2: 4}, 0, 0),
+        ('{"1": 5}<think>{"3": 4}', {1: 5}, 0, 0),
+        ('{"1": ' + "9" * 5000 + ', "2": 3}', {1: 5, 2: 3}, 0, 1),  # more digits than Python reads
+        ('[{"1": 5}, {"2": 4}, {"3"', {1: 5, 2: 4}, 0, 0),
+        ("[a] " * 150 + '{"2": 4}', {2: 4}, 0, 0),
+        ('{"a":' * 500 + '{"3": 5}' + "}" * 500, {3: 5}, 0, 0),
     ],
 )
 def test_entries_that_do_not_fit_are_counted(text: str, scores: dict[int, float], ignored: int, clamped: int) -> None:
@@ -121,6 +128,10 @@ def test_entries_that_do_not_fit_are_counted(text: str, scores: dict[int, float]
         ('{"300": 5}', Status.NO_SCORES),
         ("[" * 4000, Status.NO_SCORES),
         ("{" * 4000, Status.NO_SCORES),
+        ("{" + "1" * 4000, Status.NO_SCORES),
+        ('{"a":' * 1200, Status.NO_SCORES),
+        ("[1," * 3000, Status.NO_SCORES),
+        ('<think>{"3": 5}', Status.NO_SCORES),
     ],
 )
 def test_outputs_without_scores(text: str, status: Status) -> None:
@@ -142,3 +153,15 @@ def test_no_text_breaks_it_or_leaves_the_window() -> None:
         text = "".join(dice.choices(pieces, k=dice.randrange(30)))
         reading = read_scores(text, frames=12, first_number=0)
         assert all(0 <= position < 12 and 1 <= score <= 5 for position, score in reading.scores.items()), text
+
+
+def test_a_text_is_read_in_time_linear_in_its_length() -> None:
+    assert not grows_too_fast(lambda text: read_scores(text, 50, 0), heads=("", "{", "[["))
+
+
+def test_an_error_in_reading_costs_one_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(key: object) -> list[tuple[int, int]]:
+        raise RecursionError
+
+    monkeypatch.setattr("pipeline.samplers.output._spans", breaks)
+    assert read_scores('{"3": 5}', 10, 0).status is Status.NO_SCORES
