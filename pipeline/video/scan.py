@@ -163,6 +163,8 @@ def _read_track(path: Path, file: Path, container: Any, stream: Any, video_strea
     if timeline.is_truncated:
         # Pictures stored behind the cut may belong between those before it; none is shown before it is decoded.
         positions = positions[stamps <= packets.dts[packets.is_shown].max()]
+        if not len(positions):
+            raise TruncatedVideoError(f"{path} ends before its first picture", FETCH_AGAIN)
         timeline = timeline_of(file, container, stream, packets, positions, 0)
     width, height, orientation = _first_picture(path, file, stream.index, packets)
     lag = 1 if container.format.name == "mpegts" else 0  # its packets wait for the next one, which takes their mark
