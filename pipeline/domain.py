@@ -1,7 +1,7 @@
 """The words that every room speaks. Frozen, without torch, importing none of the rooms.
 
-Seconds since the first frame are the only unit of time that crosses a wall; frame numbers inside a window, native
-indices and fractions stay in the room that uses them.
+Seconds on the clock that players show are the only unit of time that crosses a wall; frame numbers inside a window,
+native indices and fractions stay in the room that uses them.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class Video:
     """Pixels, as shown (after the rotation that phones record as metadata)."""
     height: int
     start: float = 0.0
-    """Second of the first frame: 0 for files; a folder of images may begin with ``sec100.png``."""
+    """Second of the first frame: later than 0 where pictures begin after the sound, or with ``sec100.png``."""
     is_even: bool = True
     """Whether frame i appears at ``start + i / fps``: not so in files of variable rate and folders with gaps."""
 

@@ -20,7 +20,7 @@ class Timeline:
     """The presentation times of a video's frames, known without decoding them."""
 
     times: npt.NDArray[np.float64]
-    """Seconds since the first frame, ``[frames]``, ascending: element ``i`` is when native frame ``i`` appears."""
+    """Seconds of the video, ``[frames]``, ascending: element ``i`` is when native frame ``i`` appears."""
     end: float
     """Second at which the last readable frame leaves the screen."""
     declared_end: float
@@ -68,7 +68,7 @@ class Timeline:
             )
         raise VideoError(
             f"second {second:.3f} lies behind the end of the video at {self.end:.3f} s",
-            "check that the times belong to this video: seconds since its first frame",
+            "check that the times belong to this video: seconds on the clock that players show",
         )
 
 
