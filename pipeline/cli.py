@@ -5,14 +5,22 @@ from __future__ import annotations
 import io
 import os
 import re
+import signal
 import sys
 import traceback
+from argparse import Namespace
 from collections.abc import Sequence
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
+from typing import Any
 
+from pipeline import versions
 from pipeline.config import conf_dir, nearest, register_resolvers
-from pipeline.errors import with_remedy
+from pipeline.environment import by_name
+from pipeline.errors import ConfigError, PipelineError
 from pipeline.paths import path_text
+from pipeline.quoting import is_list, is_quoted, quoted, quoted_list, readable
+from pipeline.stopping import Stopped, signals_stop, stop_code
+from pipeline.terminal import give_up_streams, prepare_streams, remark, tell
 from pipeline.usage import OPTIONS, usage_of
 from pipeline.wellformed import is_well_formed, well_formed
 
@@ -30,7 +38,11 @@ VERBS = {
     "compare": "two runs over the same questions: difference, interval, and which answers flipped",
     "list": "samplers, policies, answerers, prompts, benchmarks: what each is and needs",
 }
-FINE, USAGE, FAULT, INTERRUPTED, BROKEN_PIPE = 0, 2, 3, 130, 141
+FINE, USAGE, FAULT = 0, 2, 3
+_OF_PEOPLE = ("question", "video", "answer", "subtitles_file")
+"""Keys whose values are people's words: commas, colons and braces in them are no part of Hydra's grammar."""
+_UNSET = ("answer", "subtitles_file", "options")
+"""Those of them that ``null`` leaves out."""
 
 
 def main() -> int:
@@ -38,38 +50,67 @@ def main() -> int:
 
     Returns:
         0 when all is well, 1 when some questions failed, 2 for a command that cannot run as it stands, 3 for a fault of
-        this program, told by its traceback.
+        this program, told by its traceback, and 128 with the number of the signal that ended it: 130 for Ctrl-C.
     """
+    prepare_streams()
     try:
-        code = _called(sys.argv[1:])
-        sys.stdout.flush()
+        with signals_stop():
+            code = _called(sys.argv[1:])
+            sys.stdout.flush()
     except BrokenPipeError:
-        # The reader of a pipe, such as head, has seen enough; Python would complain once more as it flushes at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
+        # The reader of a pipe, such as head, has seen enough.
+        code = stop_code(Stopped(signal.SIGPIPE))
+    except KeyboardInterrupt as stop:
+        code = _stopped(stop)
+    except PipelineError as error:
+        code = _refuse(error)
     except Exception:
-        traceback.print_exc()
-        return FAULT
+        code = _fault()
+    give_up_streams()
     return code
+
+
+def _stopped(stop: KeyboardInterrupt) -> int:
+    if stop_code(stop) != stop_code(Stopped(signal.SIGPIPE)):
+        with suppress(BrokenPipeError):
+            remark("\ninterrupted: finished questions are kept, the same command goes on from here")
+    return stop_code(stop)
+
+
+def _fault() -> int:
+    with suppress(BrokenPipeError):
+        remark(traceback.format_exc().rstrip("\n"))
+    return FAULT
+
+
+def _refuse(error: PipelineError) -> int:
+    with suppress(BrokenPipeError):
+        remark(f"error: {error}")
+    return USAGE
 
 
 def _called(words: Sequence[str]) -> int:
     if "-sc" in words or "--shell_completion" in words:
         return _complete(words)
+    if "--version" in words:
+        return _tell_versions()
     if not words or words[0] in ("-h", "--help"):
-        print(_usage())
+        tell(_usage())
         return FINE if words else USAGE
     verb, overrides = words[0], [_well_formed(word) for word in words[1:]]
     if verb not in VERBS:
-        return _refuse(f"gens {verb}: no such command.{nearest(verb, VERBS)}", f"one of {', '.join(VERBS)}")
+        raise ConfigError(f"gens {verb}: no such command.{nearest(verb, VERBS)}", f"one of {', '.join(VERBS)}")
     if {"-h", "--help"} & set(overrides):
-        print(usage_of(verb, VERBS[verb]))
+        tell(usage_of(verb, VERBS[verb]))
         return FINE
     if verb == "list" and overrides and "=" not in overrides[0] and not overrides[0].startswith("-"):
         overrides = [f"what={overrides[0]}", *overrides[1:]]
     if verb == "check":
         overrides = ["json=true" if word == "--json" else word for word in overrides]
-    return _run(verb, _as_typed(overrides) if verb == "ask" else overrides)
+    sweep = bool({"-m", "--multirun"} & set(overrides))
+    if verb == "ask" and not sweep:
+        overrides = [_as_typed(word) for word in overrides]
+    return _run(verb, [readable(word, sweep=sweep) for word in overrides])
 
 
 def _well_formed(word: str) -> str:
@@ -79,71 +120,86 @@ def _well_formed(word: str) -> str:
     return well_formed(word) if is_well_formed(word) or not is_path else f"{key}={path_text(value)}"
 
 
-def _as_typed(overrides: Sequence[str]) -> list[str]:
-    """Quote the question and the path: people's commas, colons and braces are no part of Hydra's grammar.
-
-    Left alone in a sweep, where a comma parts the values, and where the value is quoted already.
-    """
-    if {"-m", "--multirun"} & set(overrides):
-        return list(overrides)
-    return [
-        f"{key}={_quoted(value)}" if key in ("question", "video", "subtitles_file") and not _is_quoted(value) else word
-        for word in overrides
-        for key, _, value in [word.partition("=")]
-    ]
+def _as_typed(word: str) -> str:
+    """Quote what people ask about, so that it arrives as they typed it."""
+    key, _, value = word.partition("=")
+    if (key in _UNSET and value == "null") or is_quoted(value):
+        return word
+    if key in _OF_PEOPLE:
+        return f"{key}={quoted(value)}"
+    if key == "options" and (is_list(value) or "," in value):
+        return f"{key}={quoted_list(value)}"
+    return word
 
 
-def _is_quoted(value: str) -> bool:
-    return len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
-
-
-def _quoted(value: str) -> str:
-    # Hydra takes a backslash as it is, except before a quote; OmegaConf takes ${ for an interpolation.
-    escaped = re.sub(r"(\\*)'", r"\1\1\'", value.replace("${", "\\${"))
-    trailing = len(escaped) - len(escaped.rstrip("\\"))
-    return f"'{escaped}{chr(92) * trailing}'"
+def _tell_versions() -> int:
+    for name, number in {"python": versions.python(), **versions.packages()}.items():
+        tell(f"{name} {number}")
+    return FINE
 
 
 def _run(verb: str, words: Sequence[str]) -> int:
-    import hydra
     from hydra.main import get_args_parser
-
-    from pipeline.commands.job import Job
-    from pipeline.commands.sweep import summed_up
-    from pipeline.run_names import register_run_folder
 
     given, unknown = get_args_parser().parse_known_intermixed_args(list(words))
     if unknown:
-        option = unknown[0]
-        return _refuse(f"{option}: no such option.{nearest(option, OPTIONS)}", f"one of {', '.join(OPTIONS)}")
+        raise ConfigError(
+            f"{unknown[0]}: no such option.{nearest(unknown[0], OPTIONS)}", f"one of {', '.join(OPTIONS)}"
+        )
+    if given.config_name or given.config_path or given.experimental_rerun:
+        raise ConfigError(
+            "--config-name, --config-path and --experimental-rerun would have Hydra run another program than this",
+            f"one of {', '.join(OPTIONS)}",
+        )
+    _check_working_folder()
+    if given.cfg or given.info or given.hydra_help or given.shell_completion:
+        return _show(verb, given, words)
+    from pipeline.commands import driving
+
+    return max(driving.run(verb, given), default=FINE)
+
+
+def _show(verb: str, given: Namespace, words: Sequence[str]) -> int:
+    """Have Hydra show a configuration, or complete a line; nothing is run."""
+    import hydra
+
+    from pipeline.commands.driving import as_chosen
+    from pipeline.explain import explain
+    from pipeline.run_names import register_run_folder
+
+    overrides = given.overrides if given.shell_completion else as_chosen(verb, given)
     # Hydra wants its options before the overrides; people write them in any order.
-    overrides = [word for word in words if word not in given.overrides] + given.overrides
-    job = Job(verb)
-    register_resolvers()
-    register_run_folder()
+    options = [word for word in words if word not in given.overrides]
     # Hydra then hands its exceptions to us, who know the nearest valid word.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    sys.argv = [sys.argv[0], *overrides]
+    register_resolvers()
+    register_run_folder()
+    before = sys.argv
+    sys.argv = [sys.argv[0], *options, *overrides]
     try:
-        with summed_up(job.codes):
-            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=verb)(job)()
-    except KeyboardInterrupt:
-        print("\ninterrupted: finished questions are kept, the same command goes on from here", file=sys.stderr)
-        return INTERRUPTED
+        with by_name():
+            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=verb)(_nothing)()
     except BrokenPipeError:
         raise
     except Exception as error:
-        return _explained(error, verb, overrides)
-    return max(job.codes, default=FINE)
+        explained = explain(error, verb, overrides)
+        if explained is None:
+            raise
+        raise explained from error
+    finally:
+        sys.argv = before
+    return FINE
 
 
-def _explained(error: Exception, verb: str, overrides: Sequence[str]) -> int:
-    from pipeline.explain import explain
+def _nothing(_: Any) -> None:
+    """What Hydra is to run, which it does not when it shows something."""
 
-    explained = explain(error, verb, overrides)
-    if explained is None:
-        raise error
-    return _refuse(explained.problem, explained.remedy)
+
+def _check_working_folder() -> None:
+    try:
+        os.getcwd()
+    except FileNotFoundError as error:
+        raise ConfigError("the folder in which this command runs is gone", "go to one that is there: cd ~") from error
 
 
 def _complete(words: Sequence[str]) -> int:
@@ -151,14 +207,14 @@ def _complete(words: Sequence[str]) -> int:
     line = re.split(" +", os.environ.get("COMP_LINE", ""))
     if any(word.startswith("query=") for word in words):
         if len(line) < 3 or line[1] not in VERBS:
-            print(" ".join(VERBS))
+            tell(" ".join(VERBS))
             return FINE
         verb = line[1]
         os.environ["COMP_LINE"] = " ".join([line[0], *line[2:]])
         told = io.StringIO()
         with redirect_stdout(told):
             code = _run(verb, words)
-        print(_completed(told.getvalue()), end="")
+        tell(_completed(told.getvalue()).rstrip("\n"))
         return code
     return _run("evaluate", words)
 
@@ -173,10 +229,5 @@ def _usage() -> str:
     return (
         f"gens VERB [key=value ...]\n\n{verbs}\n\n"
         "gens VERB --help shows the verb's configuration, --cfg job the composed one; -m sweeps; --config-dir adds\n"
-        'your own YAML files. Completion: eval "$(gens -sc install=bash)"'
+        'your own YAML files; --version. Completion: eval "$(gens -sc install=bash)"'
     )
-
-
-def _refuse(problem: str, remedy: str) -> int:
-    print(f"error: {with_remedy(problem, remedy)}", file=sys.stderr)
-    return USAGE

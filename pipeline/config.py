@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import importlib
+import re
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +17,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from pipeline.environment import register_environment
 from pipeline.errors import ConfigError
+from pipeline.secrecy import is_secret_name
+from pipeline.trust import trusted_class
 
 PACKAGE = Path(__file__).resolve().parent
 
@@ -50,6 +53,10 @@ def build(node: DictConfig, key: str, plugins: Sequence[str] = ()) -> Any:
     except MissingMandatoryValue as error:
         raise ConfigError(f"{error.full_key} is missing", f"give it: {error.full_key}=...") from error
     except OmegaConfBaseException as error:
+        if unset := re.search(r"environment variable '(\w+)' is not set", str(error)):
+            raise ConfigError(
+                f"{key}: the environment variable {unset[1]} is not set", f"export {unset[1]}=..."
+            ) from error
         unusable = getattr(error, "full_key", None) or key
         reason = str(error).split("\n", maxsplit=1)[0]
         raise ConfigError(f"{unusable} has no usable value: {reason}", f"give one: {unusable}=...") from error
@@ -58,7 +65,7 @@ def build(node: DictConfig, key: str, plugins: Sequence[str] = ()) -> Any:
 
 
 def _made(node: Mapping[str, Any], key: str, plugins: Sequence[str]) -> Any:
-    target = _target(node.get("_target_"), key, plugins)
+    target = trusted_class(node.get("_target_"), f"{key}._target_", plugins)
     settings = {
         name: _made(value, f"{key}.{name}", plugins) if isinstance(value, dict) and "_target_" in value else value
         for name, value in node.items()
@@ -68,22 +75,6 @@ def _made(node: Mapping[str, Any], key: str, plugins: Sequence[str]) -> Any:
         return target(**settings)
     _check_keys(target, settings, key)
     return _validated(target, settings, key)
-
-
-def _target(path: Any, key: str, plugins: Sequence[str]) -> Any:
-    if not isinstance(path, str):
-        raise ConfigError(f"{key} names no class", f"its YAML needs a line like {key}._target_: pipeline.room.Class")
-    module, _, name = path.rpartition(".")
-    allowed = ("pipeline", *plugins)
-    if not any(module == prefix or module.startswith(prefix + ".") for prefix in allowed):
-        raise ConfigError(
-            f"{key}._target_={path} is outside {', '.join(allowed)}",
-            f"if you trust that package, declare it: plugins=[{path.split('.')[0]}]",
-        )
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"{key}._target_={path} cannot be imported: {error}", "check the name in its YAML") from error
 
 
 def _check_keys(kind: Any, settings: Mapping[str, Any], key: str) -> None:
@@ -113,9 +104,13 @@ def _validated(kind: Any, settings: Mapping[str, Any], key: str) -> Any:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join([key, *(str(part) for part in first["loc"])])
-        raise ConfigError(f"{place}={first['input']!r}: {first['msg']}", f"set it: {place}=...") from error
+        value = (
+            "..." if any(is_secret_name(str(part)) or "key" in str(part) for part in first["loc"]) else first["input"]
+        )
+        raise ConfigError(f"{place}={value!r}: {first['msg']}", f"set it: {place}=...") from error
 
 
 def register_resolvers() -> None:
-    """Give YAML files ``${package_file:...}``."""
+    """Give YAML files ``${package_file:...}``, and have ``${oc.env:...}`` keep secrets."""
+    register_environment()
     OmegaConf.register_new_resolver("package_file", lambda path: str(PACKAGE / path), replace=True)

@@ -3,16 +3,34 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, cast
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, MissingMandatoryValue, OmegaConfBaseException
 
+from pipeline.artefacts.writing import FREE_SPACE, is_full
 from pipeline.config import conf_dir, nearest
+from pipeline.environment import refused_secret
 from pipeline.errors import ConfigError, PipelineError, StorageError
+from pipeline.quoting import for_shell, quoted_override
+from pipeline.secrecy import is_secret_name, looks_secret
+
+
+class UnknownKeyError(ConfigError):
+    """A key that the composed configuration does not have."""
+
+    def __init__(self, problem: str, remedy: str, key: str, group: str | None, package: str | None) -> None:
+        super().__init__(problem, remedy)
+        self.key = key
+        self.group = group
+        """The group whose chosen option lacks it, such as ``sampler``; None where it is in none."""
+        self.package = package
+        """Where that option stands in the configuration."""
 
 
 def explain(error: Exception, verb: str, overrides: Sequence[str]) -> PipelineError | None:
@@ -22,32 +40,53 @@ def explain(error: Exception, verb: str, overrides: Sequence[str]) -> PipelineEr
             explained: PipelineError | None = error
         case MissingConfigException(missing_cfg_file=str()):
             explained = _missing_option(error)
-        case OverrideParseException(override=str(word)) if "=" not in word:
-            explained = ConfigError(f"{word}: no setting", f"say which: KEY=VALUE; gens {verb} --help shows the keys")
         case OverrideParseException(override=str(word)):
-            key, _, value = word.partition("=")
-            explained = ConfigError(
-                f"{word}: {str(error).splitlines()[0]}", f"quote what is no plain word: '{key}=\"{value}\"'"
-            )
+            explained = _unreadable(word, error, verb)
         case MissingMandatoryValue() | ConfigAttributeError():
             key = str(error.full_key or "a value")
             explained = ConfigError(f"{key} is missing", f"give it: gens {verb} {key}=...")
+        case OmegaConfBaseException() if unset := re.search(r"environment variable '(\w+)' is not set", str(error)):
+            explained = ConfigError(f"the environment variable {unset[1]} is not set", f"export {unset[1]}=...")
         case ValueError() if str(error).startswith("Config group override must be"):
             explained = _no_name(overrides)
         case ValueError() if str(error).startswith("Only one of --run"):
             explained = ConfigError(str(error), "leave one of them out: --cfg job shows one job, -m runs several")
         case ConfigCompositionException() if str(error).startswith("Ambiguous value"):
             explained = ConfigError(str(error).split("\n")[0], f"-m sweeps over several: gens {verb} -m ...")
-        case HydraException() if "config directory" in str(error):
-            explained = ConfigError(str(error), "check the path: --config-dir FOLDER")
         case HydraException() | OmegaConfBaseException():
             explained = _unknown_key(error, verb, overrides)
-        case OSError(filename=str() as name):
-            remedy = "check the path; run folders go to paths.runs=..., the cache to paths.cache=..."
-            explained = StorageError(f"{name}: {error.strerror}", remedy)
+        case OSError():
+            explained = _of_system(error)
+        case RuntimeError() if str(error).startswith("Could not determine home directory"):
+            explained = ConfigError(
+                "there is no home folder for ~: HOME is not set, and the system knows none for this user",
+                "set HOME, or name the folder: paths.cache=/tmp/gens-cache",
+            )
         case _:
             explained = None
     return explained
+
+
+def _of_system(error: OSError) -> StorageError | None:
+    """Of a file; errors of the network, say, are none of the user's."""
+    elsewhere = "run folders go to paths.runs=..., the cache to paths.cache=..."
+    if is_full(error):
+        what = f"{error.filename} cannot be written" if error.filename else "a file cannot be written"
+        return StorageError(f"{what}: {error.strerror}", f"{FREE_SPACE}; {elsewhere}")
+    if isinstance(error.filename, str | bytes):
+        name = error.filename if isinstance(error.filename, str) else repr(error.filename)
+        return StorageError(f"{name}: {error.strerror}", f"check the path; {elsewhere}")
+    return None
+
+
+def _unreadable(word: str, error: Exception, verb: str) -> ConfigError:
+    if "=" not in word:
+        return ConfigError(f"{word}: no setting", f"say which: KEY=VALUE; gens {verb} --help shows the keys")
+    if is_secret_name(word.partition("=")[0]) or looks_secret(word):
+        return refused_secret(word)
+    return ConfigError(
+        f"{word}: {str(error).splitlines()[0]}", f"quote what is no plain word: {for_shell(quoted_override(word))}"
+    )
 
 
 def _no_name(overrides: Sequence[str]) -> ConfigError:
@@ -66,34 +105,55 @@ def _missing_option(error: MissingConfigException) -> ConfigError:
 def _unknown_key(error: Exception, verb: str, overrides: Sequence[str]) -> ConfigError:
     found = re.search(r"Could not override '([^']+)'", str(error))
     if found is None:
-        first = str(error.__cause__ or error).split("\n")[0]
+        lines = str(error.__cause__ or error).split("\n")
+        first = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
         return ConfigError(first, f"see the composed configuration: gens {verb} --cfg job")
     key = found.group(1)
     bad = re.compile(rf"^[+~]*{re.escape(key)}(@[^=]*)?(=|$)")
-    keys = list(
-        _keys_of(verb, [word for word in overrides if "=" in word and not word.startswith("-") and not bad.match(word)])
-    )
+    config = _composed(verb, [word for word in overrides if not bad.match(word)])
+    group, package = _group_of(key, config.hydra.runtime.choices)
+    whose = f"{group.partition('@')[0]}={config.hydra.runtime.choices[group]}" if group else f"gens {verb}"
+    keys = list(_flat(OmegaConf.to_container(config, resolve=False), ""))
     parent = key.rpartition(".")[0]
     siblings = [name for name in keys if name.rpartition(".")[0] == parent]
     hint = nearest(key, siblings) or nearest(key, keys)
     valid = ", ".join(siblings) if siblings else ", ".join(name for name in keys if "." not in name)
-    return ConfigError(f"{key} is not a key of gens {verb}.{hint}", f"valid here: {valid}")
+    return UnknownKeyError(f"{key} is not a key of {whose}.{hint}", f"valid here: {valid}", key, group, package)
 
 
-def _keys_of(verb: str, overrides: Sequence[str]) -> Iterator[str]:
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+def _group_of(key: str, choices: Mapping[str, str | None]) -> tuple[str | None, str | None]:
+    """The chosen group inside which a key stands, and where that is in the configuration."""
+    places: dict[str, str] = {}
+    for chosen, option in choices.items():
+        group, _, package = chosen.partition("@")
+        place = package or group.replace("/", ".")
+        if option is not None and key.startswith(f"{place}."):
+            places[place] = chosen
+    if not places:
+        return None, None
+    package = max(places, key=len)
+    return places[package], package
+
+
+def _composed(verb: str, overrides: Sequence[str]) -> DictConfig:
+    """With these overrides, or without any where they cannot be composed either."""
+    hydra = GlobalHydra.instance()
+    for words in (list(overrides), []):
         try:
-            config = compose(verb, list(overrides))
-        except (HydraException, OmegaConfBaseException):
-            config = compose(verb)
-    yield from _flat(config, "")
+            if hydra.is_initialized():
+                return cast("DictConfig", hydra.config_loader().load_configuration(verb, words, run_mode=RunMode.RUN))
+            with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+                return cast("DictConfig", compose(verb, words, return_hydra_config=True))
+        except (HydraException, OmegaConfBaseException, PipelineError):
+            if not words:
+                raise
+    raise AssertionError("a primary config composes")
 
 
-def _flat(config: DictConfig, prefix: str) -> Iterator[str]:
-    for name in config:
-        key = f"{prefix}{name!s}"
-        yield key
-        inner = OmegaConf.to_container(config, resolve=False)
-        if isinstance(inner, dict) and isinstance(inner.get(str(name)), dict):
-            yield from _flat(config[name], f"{key}.")
+def _flat(node: Any, prefix: str) -> Iterator[str]:
+    for name, inner in node.items():
+        if not prefix and name == "hydra":
+            continue
+        yield f"{prefix}{name}"
+        if isinstance(inner, Mapping):
+            yield from _flat(inner, f"{prefix}{name}.")

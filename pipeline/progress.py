@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from pipeline.terminal import console, remark
+
 SECONDS_BETWEEN_LINES = 15.0
 
 Advance = Callable[[int], None]
@@ -24,7 +26,6 @@ def track(what: str, total: int) -> Iterator[Advance]:
 
 @contextmanager
 def _bar(what: str, total: int) -> Iterator[Advance]:
-    from rich.console import Console
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -42,7 +43,7 @@ def _bar(what: str, total: int) -> Iterator[Advance]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with Progress(*columns, console=console(stderr=True)) as progress:
         task = progress.add_task(what, total=total)
         yield lambda count: progress.advance(task, count)
 
@@ -59,9 +60,7 @@ def _lines(what: str, total: int) -> Advance:
             last = now
             gone = now - began
             left = gone / done * max(total - done, 0)
-            print(
-                f"{what}: {done}/{total}, {_clock(gone)} gone, about {_clock(left)} left", file=sys.stderr, flush=True
-            )
+            remark(f"{what}: {done}/{total}, {_clock(gone)} gone, about {_clock(left)} left")
 
     return advance
 

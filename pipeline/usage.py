@@ -15,6 +15,11 @@ NOT_KEYS = ("defaults", "hydra")
 OPTIONS = ("--help", "--cfg", "--resolve", "--package", "--multirun", "--config-dir", "--info", "--hydra-help")
 """Hydra's options that every verb takes."""
 
+_ONE_CHOICE = (
+    "GROUP/NAME.KEY=VALUE sets a key of one option alone, in the jobs that choose it:\n"
+    "  -m sampler=uniform,gens_micro sampler/gens_micro.fps=2\n"
+)
+
 
 def usage_of(verb: str, what: str) -> str:
     """The help of a verb: example commands, groups with their options, keys with their comments."""
@@ -29,8 +34,9 @@ def usage_of(verb: str, what: str) -> str:
         f"keys, set with KEY=VALUE (??? must be given, paths.runs=... is one inside another):\n{_indented(keys)}"
     )
     parts.append(
-        f"gens {verb} --cfg job shows all keys, those of the chosen parts too. -m sweeps over values with commas;\n"
-        "--config-dir FOLDER adds your own YAML files."
+        f"gens {verb} --cfg job shows all keys, those of the chosen parts too. -m sweeps over values with commas.\n"
+        f"{_ONE_CHOICE if groups else ''}"
+        "--config-dir FOLDER adds your own YAML files; conf/README.md says more of keys, secrets and plug-ins."
     )
     return "\n\n".join(parts)
 

@@ -34,16 +34,23 @@ WITH_TORCH = (
 UNDER_ALL = ("identity", "paths", "thoughts", "wellformed")
 """Modules that every room may know, and that know no room."""
 
-LOWER = {
+LOWER: dict[str, tuple[str, ...]] = {
     "paths": (),
     "thoughts": (),
     "wellformed": (),
     "identity": ("errors",),
     "domain": (),
     "errors": ("domain",),
-    "config": ("errors",),
+    "terminal": ("errors", "secrecy"),
+    "secrecy": (),
+    "quoting": (),
+    "stopping": (),
+    "versions": (),
+    "environment": ("errors", "secrecy"),
+    "trust": ("errors",),
+    "config": ("environment", "errors", "secrecy", "trust"),
     "option_labels": ("domain",),
-    "progress": (),
+    "progress": ("terminal",),
     "models": ("artefacts", "domain", "errors", "progress"),
     "inference": ("errors", "models"),
     "subtitles": ("domain", "errors"),
@@ -54,7 +61,7 @@ LOWER = {
     "answerers": ("artefacts", "config", "domain", "errors", "inference", "models", "option_labels", "selection"),
     "foreign": ("answerers", "artefacts", "domain", "errors", "option_labels", "progress", "selection", "video"),
     "samplers": ("artefacts", "config", "domain", "errors", "foreign", "inference", "models", "selection", "video"),
-    "reports": ("artefacts", "benchmarks", "domain", "errors", "progress", "video"),
+    "reports": ("artefacts", "benchmarks", "domain", "errors", "progress", "video", "terminal"),
 }
 """The rooms that each room may know. Samplers, answerers and benchmarks do not know one another."""
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.artefacts.journal import read_rows
 from pipeline.artefacts.rows import QuestionRow, SelectionRow, is_same_question, to_line
+from pipeline.artefacts.writing import write_whole
 from pipeline.domain import Question
 from pipeline.errors import InputError
 
@@ -30,6 +30,7 @@ def write_questions(questions: Sequence[Question], folder: Path) -> None:
 
     Raises:
         InputError: the id of a question stands for another text or other options in this folder.
+        StorageError: it cannot be written.
     """
     asked = {question.id: question for question in read_questions(folder) if not question.fault}
     for question in questions:
@@ -41,9 +42,8 @@ def write_questions(questions: Sequence[Question], folder: Path) -> None:
                 "give the new question an id of its own, or start a run elsewhere: paths.runs=...",
             )
         asked[question.id] = question
-    temporary = folder / f".{QUESTIONS_FILE}.part"
-    temporary.write_bytes(b"".join(to_line(QuestionRow(question)) for question in asked.values()))
-    os.replace(temporary, folder / QUESTIONS_FILE)
+    content = b"".join(to_line(QuestionRow(question)) for question in asked.values())
+    write_whole(content, folder / QUESTIONS_FILE, "paths.runs=...")
 
 
 def read_questions(folder: Path) -> tuple[Question, ...]:

@@ -7,8 +7,9 @@ that was cut in the middle, and goes on.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic
@@ -17,8 +18,12 @@ from filelock import FileLock, Timeout
 from pydantic_core import from_json
 
 from pipeline.artefacts.rows import AnyRow, KeyedRow, Row, from_line, to_line
+from pipeline.artefacts.writing import writing
 from pipeline.domain import Question
-from pipeline.errors import BusyError, InputError, StorageError
+from pipeline.errors import BusyError, InputError
+
+LOCK_FILE = ".lock"
+_ELSEWHERE = "paths.runs=..."
 
 
 def read_rows(kind: type[Row], path: Path, asked: Mapping[str, Question]) -> list[Row]:
@@ -73,17 +78,14 @@ class Journal(Generic[KeyedRow]):
         self.outdated = 0
         self._kind: type[KeyedRow] = kind
         self._places: dict[str, _Place] = {}
-        try:
+        with writing(path, _ELSEWHERE):
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.exists():
                 self._index()
                 _drop_cut_line(path)
-            self._file = path.open("ab")
+            # Unbuffered: closing has nothing left to write, and cannot fail a second time.
+            self._file = path.open("ab", buffering=0)
             self._end = path.stat().st_size
-        except OSError as error:
-            raise StorageError(
-                f"{path} cannot be written: {error.strerror}", "choose another place: paths.runs=..."
-            ) from error
 
     def find(self, question: Question, key: str) -> KeyedRow | None:
         """The finished row of this question made under this very key, if there is one, with the question as given."""
@@ -96,17 +98,22 @@ class Journal(Generic[KeyedRow]):
         return from_line(self._kind, line, f"{self.path}, byte {place.offset}", {question.id: question})
 
     def append(self, row: KeyedRow) -> None:
-        """Write the row and wait until the disk has it."""
+        """Write the row and wait until the disk has it. A row that does not fit leaves nothing of itself behind.
+
+        Raises:
+            StorageError: the disk does not take it.
+        """
         line = to_line(row)
-        try:
-            self._file.write(line)
-            self._file.flush()
-            os.fsync(self._file.fileno())
-        except OSError as error:
-            raise StorageError(
-                f"{self.path} cannot be written: {error.strerror}",
-                "free some space or choose another place (paths.runs=...); the same command goes on from here",
-            ) from error
+        rest = memoryview(line)
+        with writing(self.path, _ELSEWHERE):
+            try:
+                while rest:
+                    rest = rest[self._file.write(rest) :]
+                os.fsync(self._file.fileno())
+            except OSError:
+                with suppress(OSError):
+                    self._file.truncate(self._end)
+                raise
         self._places[row.question.id] = _Place(row.key, self._end, len(line))
         self._end += len(line)
 
@@ -183,18 +190,18 @@ def sole_writer(folder: Path) -> Iterator[None]:
         BusyError: another process is at work in it.
         StorageError: it cannot be written.
     """
-    try:
+    path = folder / LOCK_FILE
+    with writing(folder, _ELSEWHERE):
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock", timeout=0)
-        lock.acquire()
-    except Timeout as error:
-        raise BusyError(
-            f"another process is at work in {folder}", "wait for it, or write elsewhere: paths.runs=..."
-        ) from error
-    except OSError as error:
-        raise StorageError(
-            f"{folder} cannot be written: {error.strerror}", "choose another place: paths.runs=..."
-        ) from error
+        # Made here with the permissions of the folder's other files, so that whoever shares it can take the lock too.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o666))
+        lock = FileLock(path, timeout=0, mode=stat.S_IMODE(path.stat().st_mode))
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise BusyError(
+                f"another process is at work in {folder}", "wait for it, or write elsewhere: paths.runs=..."
+            ) from error
     try:
         yield
     finally:

@@ -9,8 +9,11 @@ import os
 import tempfile
 from pathlib import Path
 
+from pipeline.artefacts.writing import replacing, unwritable
 from pipeline.errors import StorageError
 from pipeline.paths import local_path
+
+_ELSEWHERE = "paths.cache=..."
 
 
 class ContentStore:
@@ -46,28 +49,22 @@ class ContentStore:
         path = self._path(key)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(temporary, path)
-            except BaseException:
-                Path(temporary).unlink(missing_ok=True)
-                raise
+            with replacing(path) as temporary, temporary.open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
         except OSError as error:
-            raise self._unusable(error) from error
+            raise unwritable(path, error, _ELSEWHERE) from error
 
     def check_writable(self) -> None:
-        """Find out before hours of work that results could not be kept.
+        """Find out before hours of work that results could not be kept. Makes no folder.
 
         Raises:
             StorageError: the folder cannot be written.
         """
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.folder):
+            there = next(place for place in (self.folder, *self.folder.absolute().parents) if place.exists())
+            with tempfile.TemporaryFile(dir=there):
                 pass
         except OSError as error:
             raise self._unusable(error) from error
@@ -77,6 +74,5 @@ class ContentStore:
 
     def _unusable(self, error: OSError) -> StorageError:
         return StorageError(
-            f"the cache {self.folder} cannot be used: {error.strerror or error}",
-            "choose another place: paths.cache=...",
+            f"the cache {self.folder} cannot be used: {error.strerror or error}", f"choose another place: {_ELSEWHERE}"
         )

@@ -11,6 +11,7 @@ from pipeline.checks.memory import GIB, Held
 from pipeline.checks.plan import Plan
 from pipeline.checks.report import Report
 from pipeline.checks.videos import Videos
+from pipeline.terminal import draw, styled
 
 MOST_PLACES = 10
 """So many files or questions of a finding are listed; ``--json`` has them all."""
@@ -24,23 +25,18 @@ _STYLES = {Level.NOTE: "dim", Level.SOME_FAIL: "yellow", Level.CANNOT_RUN: "bold
 
 def show(report: Report) -> None:
     """Print it."""
-    from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
-    console = Console(highlight=False)
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True, style="bold")
     table.add_column(overflow="fold")
     for name, said in _rows(report):
-        table.add_row(name, Text(said))
-    console.print(table)
+        table.add_row(name, styled(said))
+    draw(table)
     for finding in sorted(report.findings, key=lambda each: -each.level):
-        console.print()
-        for line, style in _lines(finding):
-            console.print(Text(line, style=style))
-    console.print()
-    console.print(Text(VERDICTS[report.exit_code], style=_STYLES[Level(report.exit_code)] if report.exit_code else ""))
+        draw("", *(styled(line, style) for line, style in _lines(finding)))
+    style = _STYLES[Level(report.exit_code)] if report.exit_code else ""
+    draw("", styled(VERDICTS[report.exit_code], style))
 
 
 def _rows(report: Report) -> list[tuple[str, str]]:

@@ -11,6 +11,7 @@ from pipeline.config import build
 from pipeline.orchestrator import take
 from pipeline.paths import local_path
 from pipeline.reports.page import report_on
+from pipeline.terminal import tell
 
 
 def run(config: DictConfig) -> int:
@@ -25,6 +26,6 @@ def run(config: DictConfig) -> int:
         take(rows, folder)
         answers = second_stage(rows, answerer, around, folder)
         code = exit_code([row.answer.status for row in answers])
-        print(f"answers to {len(answers)} questions: {folder / ANSWERS_FILE}")
+        tell(f"answers to {len(answers)} questions: {folder / ANSWERS_FILE}")
         report_on([folder], around.reader, folder)
     return code

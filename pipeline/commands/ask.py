@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from pipeline.artefacts.rows import AnswerRow, SelectionRow
@@ -16,6 +14,7 @@ from pipeline.paths import local_path, path_text
 from pipeline.reports.page import report_on
 from pipeline.reports.timeline import clock
 from pipeline.subtitles import SubtitleChoice
+from pipeline.terminal import remark, tell
 
 
 def run(config: DictConfig) -> int:
@@ -61,17 +60,17 @@ def _subtitles(config: DictConfig) -> str | None:
 def _show(selected: SelectionRow, answered: AnswerRow) -> None:
     answer, question = answered.answer, answered.question
     if selected.selection.status is not Status.OK:
-        print(f"the sampler: {selected.selection.status}\n{selected.selection.detail}", file=sys.stderr)
+        remark(f"the sampler: {selected.selection.status}\n{selected.selection.detail}")
     if answer.status is not Status.OK:
-        print(f"no answer: {answer.status}\n{answer.detail}", file=sys.stderr)
+        remark(f"no answer: {answer.status}\n{answer.detail}")
         if answer.text:
-            print(f"the model said: {answer.text}")
+            tell(f"the model said: {answer.text}")
     elif question.options is not None and answer.option is not None:
-        print(f"answer: {option_letter(answer.option)}. {question.options[answer.option]}")
+        tell(f"answer: {option_letter(answer.option)}. {question.options[answer.option]}")
     else:
-        print(f"answer: {answer.text.strip()}")
+        tell(f"answer: {answer.text.strip()}")
     if selected.selection.frames:
-        print("it rests on these moments:")
+        tell("it rests on these moments:")
     for frame in selected.selection.frames:
         score = "" if frame.score is None else f"  score {frame.score:g}"
-        print(f"  {clock(frame.time):>8}  ({frame.time:.2f} s){score}  {frame.source}")
+        tell(f"  {clock(frame.time):>8}  ({frame.time:.2f} s){score}  {frame.source}")

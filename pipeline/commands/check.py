@@ -32,6 +32,7 @@ from pipeline.run_names import run_folder
 from pipeline.samplers import HoldsPrefix, Sampler
 from pipeline.selection import SelectionPolicy
 from pipeline.subtitles import SubtitleChoice
+from pipeline.terminal import tell
 
 OWN_KEYS = ("hydra", "json", "speed")
 """What this verb has and ``gens evaluate`` has not."""
@@ -41,7 +42,7 @@ def run(config: DictConfig) -> int:
     """Print the report; 0 if it can run, 1 if some questions will fail, 2 if it cannot run as configured."""
     report = checked(config)
     if config.json:
-        print(as_json(report))
+        tell(as_json(report))
     else:
         show(report)
     return report.exit_code

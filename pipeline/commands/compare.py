@@ -19,6 +19,7 @@ from pipeline.paths import local_path
 from pipeline.reports.comparison import COMPARISON_FILE, Sides, show, write
 from pipeline.reports.paired import report_on_pair
 from pipeline.reports.runs import RunArtefacts, read_run
+from pipeline.terminal import tell
 
 CHOICES = {"same": same_questions, "common": common_questions}
 
@@ -40,12 +41,12 @@ def run(config: DictConfig) -> int:
     group = _group(config.group, sides.labels)
     show(sides, group)
     if left:
-        print(f"{left} questions are in one of the two alone, and not compared")
+        tell(f"{left} questions are in one of the two alone, and not compared")
     folder = local_path(config.target or HydraConfig.get().runtime.output_dir)
     write(sides, folder / COMPARISON_FILE)
-    print(f"comparison of {sides.comparison.questions} questions: {folder / COMPARISON_FILE}")
+    tell(f"comparison of {sides.comparison.questions} questions: {folder / COMPARISON_FILE}")
     reader = build(config.reader, "reader", config.plugins)
-    print(f"report: {report_on_pair(first, second, sides.comparison, reader, folder)}")
+    tell(f"report: {report_on_pair(first, second, sides.comparison, reader, folder)}")
     return 0
 
 

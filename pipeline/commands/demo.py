@@ -9,6 +9,7 @@ from pipeline.commands.run import exit_code, first_stage, record, run_folder, se
 from pipeline.config import build
 from pipeline.domain import Status
 from pipeline.reports.page import report_on
+from pipeline.terminal import tell
 
 SHARED = ("benchmark", "limit", "over_limit", "selection", "reader", "execution", "paths")
 
@@ -25,7 +26,7 @@ def run(config: DictConfig) -> int:
                 sampler = build(sampler_node, f"samplers.{sampler_key}", config.plugins)
                 answerer = build(answerer_node, f"answerers.{answerer_key}", config.plugins)
                 place = folder / f"{sampler.name}-{answerer.name}"
-                print(f"{sampler.name} -> {answerer.name}", flush=True)
+                tell(f"{sampler.name} -> {answerer.name}")
                 pair = {"sampler": sampler_node, "answerer": answerer_node, **{key: config[key] for key in SHARED}}
                 record(OmegaConf.create(pair), place)
                 selections = first_stage(questions, sampler, policy, around, place)

@@ -13,6 +13,7 @@ from pipeline.artefacts.entries import checked
 from pipeline.benchmarks.origin import Origin, Part, fetch
 from pipeline.errors import InputError
 from pipeline.paths import local_path
+from pipeline.terminal import tell
 
 
 def run(config: DictConfig) -> int:
@@ -31,7 +32,7 @@ def run(config: DictConfig) -> int:
         listed = "\n  ".join(f"{number}. {error.problem}" for number, error in enumerate(refused, start=1))
         remedies = "\n  ".join(f"{number}. {error.remedy}" for number, error in enumerate(refused, start=1))
         raise InputError(f"not everything is in {folder}:\n  {listed}", f"\n  {remedies}")
-    print(f"gens evaluate benchmark={name} paths.data={config.paths.data}" + _where(config))
+    tell(f"gens evaluate benchmark={name} paths.data={config.paths.data}" + _where(config))
     return 0
 
 
@@ -46,13 +47,13 @@ def _origin(config: DictConfig, name: str) -> Origin:
 
 
 def _tell(origin: Origin, name: str, folder: Path, wanted: Sequence[Part]) -> None:
-    print(f"{name}: {origin.home}\nlicence: {origin.licence}\nfolder: {folder}")
+    tell(f"{name}: {origin.home}\nlicence: {origin.licence}\nfolder: {folder}")
     for part in (*origin.annotations, *origin.videos):
-        print(f"* {part.what}\n    from {part.hub}{', after consent' if part.gated else ''}: {', '.join(part.files)}")
+        tell(f"* {part.what}\n    from {part.hub}{', after consent' if part.gated else ''}: {', '.join(part.files)}")
         if part not in wanted:
-            print("    not now; with videos=true")
+            tell("    not now; with videos=true")
     for what in origin.by_hand:
-        print(f"* by hand: {what}")
+        tell(f"* by hand: {what}")
 
 
 def _fetched(part: Part, folder: Path) -> InputError | None:
@@ -61,7 +62,7 @@ def _fetched(part: Part, folder: Path) -> InputError | None:
         count = fetch(part, folder)
     except InputError as error:
         return error
-    print(f"here: {part.what}: {count} files")
+    tell(f"here: {part.what}: {count} files")
     return None
 
 

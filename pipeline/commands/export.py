@@ -17,6 +17,7 @@ from pipeline.domain import Status
 from pipeline.errors import ConfigError, InputError
 from pipeline.foreign import AnswerForm, FolderForm, SelectionForm, frames_status
 from pipeline.paths import local_path
+from pipeline.terminal import tell
 
 
 def run(config: DictConfig) -> int:
@@ -34,7 +35,7 @@ def _selections(config: DictConfig, form: SelectionForm, chosen: str) -> int:
     source = _given(config, "selections", chosen)
     rows = read_selections(source)
     target = _write(form.text(rows), _target(config, source.with_suffix(f".{chosen}{form.suffix}")))
-    print(f"{len(rows)} selections as {chosen}: {target}")
+    tell(f"{len(rows)} selections as {chosen}: {target}")
     return exit_code([frames_status(row) for row in rows])
 
 
@@ -43,7 +44,7 @@ def _folder(config: DictConfig, form: FolderForm, chosen: str) -> int:
     rows = read_selections(source)
     target = _target(config, source.with_suffix(f".{chosen}"))
     statuses = form.write(rows, build(config.reader, "reader", config.plugins), target)
-    print(f"{statuses.count(Status.OK)} of {len(rows)} selections as {chosen}: {target}")
+    tell(f"{statuses.count(Status.OK)} of {len(rows)} selections as {chosen}: {target}")
     return exit_code(statuses)
 
 
@@ -56,9 +57,9 @@ def _answers(config: DictConfig, form: AnswerForm, chosen: str) -> int:
         raise InputError(f"{file} holds no answer", "name a run that gens answer or gens evaluate has finished")
     questions = tuple(asked.values()) or tuple(row.question for row in rows)
     target = _write(form.samples(rows, questions), _target(config, file.with_suffix(f".{chosen}{form.suffix}")))
-    print(f"{len(rows)} answers as {chosen}: {target}")
+    tell(f"{len(rows)} answers as {chosen}: {target}")
     if len(rows) < len(questions):
-        print(f"{len(questions) - len(rows)} of {len(questions)} questions have no answer yet, and are not in it")
+        tell(f"{len(questions) - len(rows)} of {len(questions)} questions have no answer yet, and are not in it")
     return max(exit_code([row.answer.status for row in rows]), int(len(rows) < len(questions)))
 
 

@@ -4,73 +4,106 @@ from __future__ import annotations
 
 import gc
 import importlib
+import signal
 import sys
 import traceback
 from contextlib import suppress
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from pipeline import library_messages
-from pipeline.commands.outcome import JobStatus, Outcome, write_outcome
-from pipeline.errors import BusyError, with_remedy
+from pipeline.commands.outcome import JobStatus, Outcome, leave, telling
+from pipeline.environment import check_no_secrets, overrides_of
+from pipeline.errors import StorageError
 from pipeline.explain import explain
+from pipeline.stopping import Stopped, stop_code
+from pipeline.terminal import remark, tell
+from pipeline.trust import check_plugins
 
-FAILED, INTERRUPTED = 2, 130
+FAILED, FAULT = 2, 3
 GOES_ON = "the same command goes on from here"
 
 
 class Job:
     """Runs a verb. What ends it is told, left in its run folder, and no concern of the other jobs of a sweep.
 
+    Args:
+        verb: its module under ``pipeline.commands``.
+        trusted: packages of plug-ins.
+
     Attributes:
         codes: exit codes of what ran in this process, in order.
+        places: folder of each job that ran in this process, by its number.
+        of_jobs: how many a sweep has; none: this is the only one.
     """
 
-    def __init__(self, verb: str) -> None:
+    def __init__(self, verb: str, trusted: tuple[str, ...] = ()) -> None:
         self.verb = verb
+        self.trusted = trusted
         self.codes: list[int] = []
+        self.places: dict[int, Path] = {}
+        self.of_jobs: int | None = None
 
     def __call__(self, config: DictConfig) -> None:
-        """Run the verb; an error that is none of ours goes on to Hydra, which raises it behind the last job."""
+        """Run the verb.
+
+        Raises:
+            KeyboardInterrupt: the command is to end, and the other jobs are left.
+        """
         library_messages.route()
-        _leave(Outcome(JobStatus.RUNNING))
-        try:
-            command = importlib.import_module(f"pipeline.commands.{self.verb}")
-            outcome = Outcome(JobStatus.DONE, command.run(config))
-        except KeyboardInterrupt:
-            _leave(Outcome(JobStatus.INTERRUPTED, INTERRUPTED, "interrupted", GOES_ON))
-            raise
-        except Exception as error:
-            outcome = self._failed(error)
-            _let_go(error)
-            if outcome.traceback:
-                _leave(outcome)
-                raise
-            print(f"error: {with_remedy(outcome.problem, outcome.remedy)}", file=sys.stderr)
-            if isinstance(error, BusyError):
-                self.codes.append(FAILED)
-                return  # the folder's outcome is that of the process at work in it
-        _leave(outcome)
+        told = HydraConfig.get()
+        folder = Path(told.runtime.output_dir)
+        number = OmegaConf.select(told, "job.num", default=0)
+        self.places[number] = folder
+        if self.of_jobs is not None:
+            tell(f"job {number + 1} of {self.of_jobs}: {' '.join(overrides_of(told))}")
+        stop: KeyboardInterrupt | None = None
+        with telling():
+            try:
+                outcome = Outcome(JobStatus.DONE, self._run(config))
+            except KeyboardInterrupt as error:
+                stop = error
+                outcome = Outcome(JobStatus.INTERRUPTED, stop_code(stop), f"interrupted{_by(stop)}", GOES_ON)
+            except BrokenPipeError:
+                # Ends a command as the signal would that other programs get then.
+                stop = Stopped(signal.SIGPIPE)
+                outcome = Outcome(JobStatus.INTERRUPTED, stop_code(stop), "the reader of its output is gone", GOES_ON)
+            except Exception as error:
+                outcome = self._failed(error)
+                _let_go(error)
+            # A disk that takes no file has been told of by the command, or will be.
+            if folder != Path.cwd():
+                with suppress(StorageError):
+                    leave(outcome, folder)
+        if stop is not None:
+            raise stop
         self.codes.append(outcome.code or 0)
 
+    def _run(self, config: DictConfig) -> int:
+        check_plugins(config, self.trusted)
+        check_no_secrets(config, overrides_of(HydraConfig.get()))
+        with open_dict(config):
+            config.plugins = list(self.trusted)
+        code: int = importlib.import_module(f"pipeline.commands.{self.verb}").run(config)
+        return code
+
     def _failed(self, error: Exception) -> Outcome:
-        explained = explain(error, self.verb, list(HydraConfig.get().overrides.task))
+        """Tell what went wrong, on standard error."""
+        explained = explain(error, self.verb, overrides_of(HydraConfig.get()))
         if explained is not None:
+            remark(f"error: {explained}")
             return Outcome(JobStatus.FAILED, FAILED, explained.problem, explained.remedy)
+        told = "".join(traceback.format_exception(error))
+        remark(told.rstrip("\n"))
         problem = f"{type(error).__name__}: {error}"
-        remedy = "this is a fault of the program; outcome.json in the run folder says where"
-        return Outcome(JobStatus.FAILED, FAILED, problem, remedy, traceback="".join(traceback.format_exception(error)))
+        remedy = "this is a fault of the program; its traceback says where"
+        return Outcome(JobStatus.FAILED, FAULT, problem, remedy, traceback=told)
 
 
-def _leave(outcome: Outcome) -> None:
-    """Write into the run folder; a verb without one has Hydra leave nothing behind either."""
-    told = HydraConfig.get()
-    if told.output_subdir is not None:
-        # A disk that takes no file has been told of by the command, or will be.
-        with suppress(OSError):
-            write_outcome(outcome, Path(told.runtime.output_dir))
+def _by(stop: KeyboardInterrupt) -> str:
+    return f" by {stop}" if isinstance(stop, Stopped) else ""
 
 
 def _let_go(error: BaseException) -> None:

@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from pipeline.config import nearest
 from pipeline.errors import ConfigError
+from pipeline.terminal import draw, styled
 
 GROUPS = {
     "samplers": "sampler",
@@ -25,11 +26,8 @@ NEEDS = ("checkpoint", "memory", "extra")
 
 def run(config: DictConfig) -> int:
     """Print one group, or all."""
-    from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
-    console = Console()
     for what in GROUPS if config.what is None else [config.what]:
         if what not in GROUPS:
             raise ConfigError(f"gens list {what}: no such list.{nearest(what, GROUPS)}", f"one of {', '.join(GROUPS)}")
@@ -38,12 +36,10 @@ def run(config: DictConfig) -> int:
         table.add_column(no_wrap=True, style="bold")
         table.add_column(overflow="fold")
         for name, about in sorted(entries(group)):
-            table.add_row(name, Text(str(about.get("what", ""))))
+            table.add_row(styled(name), styled(about.get("what", "")))
             if needs := _needs(about):
-                table.add_row("", Text(needs, style="dim"))
-        console.print(f"{what}: choose with {group}=NAME", style="bold", markup=False, highlight=False)
-        console.print(table)
-        console.print()
+                table.add_row("", styled(needs, "dim"))
+        draw(styled(f"{what}: choose with {group}=NAME", "bold"), table, "")
     return 0
 
 

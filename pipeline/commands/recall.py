@@ -28,6 +28,7 @@ from pipeline.paths import local_path
 from pipeline.reports.recall import RECALL_FILE, Measured, show, write
 from pipeline.samplers import ChecksQuestions, Sampler, WithoutPictures
 from pipeline.selection import SelectionPolicy
+from pipeline.terminal import tell
 from pipeline.video.stretch import stretch
 from pipeline.video.unseen import UnseenFrames, unseen_video
 
@@ -67,7 +68,7 @@ def run(config: DictConfig) -> int:
         ]
         show(measured, questions, group)
         write(measured, folder / RECALL_FILE)
-        print(f"recall of {len(questions)} questions: {folder / RECALL_FILE}")
+        tell(f"recall of {len(questions)} questions: {folder / RECALL_FILE}")
         return _told(sets, {question.id for question in questions if question.evidence})
 
 
@@ -76,7 +77,7 @@ def _told(sets: Mapping[str, Sequence[Selection]], counted: set[str]) -> int:
     for of, found in sets.items():
         without = len(counted - {selection.question_id for selection in found})
         if without:
-            print(f"{of} has no row for {without} questions with evidence, which counts as nothing found")
+            tell(f"{of} has no row for {without} questions with evidence, which counts as nothing found")
     first = next(iter(sets.values()))
     return exit_code([selection.status for selection in first if selection.question_id in counted])
 

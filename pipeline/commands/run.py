@@ -4,33 +4,35 @@ from __future__ import annotations
 
 import json
 import platform
-import sys
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
+from pipeline import versions
 from pipeline.answerers import Answerer, ChecksSubtitles
 from pipeline.answerers.over_limit import OverLimit
 from pipeline.artefacts.cache import AnswerCache, RelevanceCache
 from pipeline.artefacts.folder import CONFIG_FILE, RUN_FILE, write_questions
-from pipeline.artefacts.journal import sole_writer
 from pipeline.artefacts.rows import AnswerRow, RelevanceRow, SelectionRow
+from pipeline.artefacts.writing import write_whole
+from pipeline.commands.outcome import begun
 from pipeline.config import build, nearest
 from pipeline.domain import Question, Status
+from pipeline.environment import overrides_of, written
 from pipeline.errors import ConfigError
 from pipeline.orchestrator import answer, sample, select
 from pipeline.samplers import Sampler
+from pipeline.secrecy import without_secrets
 from pipeline.selection import SelectionPolicy
 from pipeline.subtitles import SubtitleChoice
+from pipeline.terminal import remark
 from pipeline.video import Reader
-
-RECORDED_PACKAGES = ("gens-videoqa", "torch", "transformers", "numpy", "pillow", "av")
 
 
 @dataclass(frozen=True)
@@ -103,22 +105,26 @@ def check_second_stage(answerer: Answerer, around: Surroundings) -> None:
 def run_folder(config: DictConfig) -> Iterator[Path]:
     """Hold the run folder that Hydra named, with the resolved config and the versions written into it."""
     folder = Path(HydraConfig.get().runtime.output_dir)
-    with sole_writer(folder):
+    with begun(folder):
         record(config, folder)
         yield folder
 
 
 def record(config: DictConfig, folder: Path) -> None:
-    """Write down what runs in ``folder``: the resolved config, the command and the versions."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / CONFIG_FILE).write_text(OmegaConf.to_yaml(config, resolve=True))
+    """Write down what runs in ``folder``: the resolved config, the command and the versions.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    told = HydraConfig.get()
     facts = {
-        "command": " ".join(["gens", HydraConfig.get().job.config_name or "", *HydraConfig.get().overrides.task]),
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in RECORDED_PACKAGES},
+        "command": without_secrets(shlex.join(["gens", told.job.config_name or "", *overrides_of(told)])),
+        "python": versions.python(),
+        "versions": versions.packages(),
         "machine": f"{platform.system()} {platform.machine()}",
     }
-    (folder / RUN_FILE).write_text(json.dumps(facts, indent=2) + "\n")
+    write_whole(written(config).encode(), folder / CONFIG_FILE, "paths.runs=...")
+    write_whole(f"{json.dumps(facts, indent=2)}\n".encode(), folder / RUN_FILE, "paths.runs=...")
 
 
 def first_stage(
@@ -148,7 +154,7 @@ def _tell_windows(statuses: Sequence[Status]) -> None:
     counts = Counter(statuses)
     if set(counts) - {Status.OK}:
         names = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
-        print(f"sampler, windows: {names}", file=sys.stderr)
+        remark(f"sampler, windows: {names}")
 
 
 def second_stage(
@@ -179,5 +185,5 @@ def _tell_failures(what: str, statuses: Sequence[Status]) -> bool:
     failed = Counter(status for status in statuses if status is not Status.OK)
     if failed:
         names = ", ".join(f"{count} {status}" for status, count in sorted(failed.items()))
-        print(f"{what}: {failed.total()} of {len(statuses)} failed: {names}", file=sys.stderr)
+        remark(f"{what}: {failed.total()} of {len(statuses)} failed: {names}")
     return bool(failed)

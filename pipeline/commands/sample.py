@@ -8,6 +8,7 @@ from pipeline.artefacts.folder import SELECTIONS_FILE
 from pipeline.commands.questions import asked
 from pipeline.commands.run import exit_code, first_stage, run_folder, surroundings
 from pipeline.config import build
+from pipeline.terminal import tell
 
 
 def run(config: DictConfig) -> int:
@@ -19,5 +20,5 @@ def run(config: DictConfig) -> int:
     with run_folder(config) as folder:
         rows = first_stage(questions, sampler, policy, around, folder)
         code = exit_code([row.selection.status for row in rows])
-        print(f"selections of {len(rows)} questions: {folder / SELECTIONS_FILE}")
+        tell(f"selections of {len(rows)} questions: {folder / SELECTIONS_FILE}")
     return code

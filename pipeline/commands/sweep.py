@@ -1,37 +1,46 @@
 """``gens VERB -m``: one summary of a whole sweep, whatever became of its jobs and wherever they ran.
 
 What a job left in its run folder (:mod:`pipeline.commands.outcome`) is all that is asked of it, so that it may have run
-in another process, on another machine, or in an earlier sweep.
+in another process, on another machine, or in an earlier sweep. A job that cannot be composed, because the option chosen
+in it lacks a key, fails before the others start, and they run all the same.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
-import sys
+import shlex
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
+from hydra._internal.callbacks import Callbacks
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.global_hydra import GlobalHydra
+from hydra._internal.hydra import Hydra
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.core.utils import configure_log
 from hydra.errors import HydraException
-from hydra.experimental.callback import Callback
+from hydra.types import HydraContext
 from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from pipeline.commands.job import FAILED, GOES_ON, INTERRUPTED
+from pipeline.commands.choices import ForChoice, unchosen
+from pipeline.commands.clearing import clear_away, nearest_existing
+from pipeline.commands.job import FAILED, GOES_ON, Job
 from pipeline.commands.outcome import JobStatus, Outcome, read_outcome
 from pipeline.commands.sweep_table import sweep_table, swept_keys
 from pipeline.config import build
+from pipeline.environment import overrides_of
 from pipeline.errors import PipelineError, with_remedy
+from pipeline.explain import UnknownKeyError, explain
 from pipeline.identity import digest
+from pipeline.secrecy import without_secrets
+from pipeline.terminal import draw, remark, tell
 
 SWEEP_FILE = "sweep.json"
 SCHEMA = "gens/sweep/1"
@@ -42,7 +51,12 @@ class PlannedJob:
     """One cell of the matrix."""
 
     overrides: tuple[str, ...]
-    folder: Path
+    folder: Path | None
+    """None where it cannot be composed."""
+    refused: PipelineError | None = None
+    """Why it cannot be."""
+    choices: Mapping[str, str | None] = field(default_factory=dict)
+    """The option of each group; empty where it cannot be composed."""
 
     @property
     def values(self) -> dict[str, str]:
@@ -59,85 +73,172 @@ class Sweep:
     runs: Path
     jobs: list[PlannedJob]
     config: DictConfig
-    """Of the first job, for the page's pictures."""
+    """Of the first job that can be composed, for the page's pictures."""
 
     @property
     def folder(self) -> Path:
         """Named by what is computed: the same jobs, in whatever order, have one summary."""
-        names = sorted({job.folder.name for job in self.jobs})
+        names = sorted({job.folder.name if job.folder else " ".join(job.overrides) for job in self.jobs})
         return self.runs / f"sweep-{self.verb}-{digest(names)[:8]}"
 
-
-_announced: ContextVar[list[Sweep] | None] = ContextVar("announced", default=None)
-
-
-class Announcer(Callback):  # type: ignore[misc]
-    """Hydra tells it that a sweep begins, and with which configuration."""
-
-    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Find out the jobs. A command line that gives none that can be composed is refused by Hydra right after."""
-        announced = _announced.get()
-        of_basic = config.hydra.sweeper._target_ == f"{BasicSweeper.__module__}.{BasicSweeper.__qualname__}"
-        if announced is None or not of_basic:
-            return  # other sweepers think of their jobs one after the other
-        try:
-            announced.append(_planned(config))
-        except (HydraException, OmegaConfBaseException, PipelineError):
-            return
-
-    def on_job_start(self, config: DictConfig, **_: Any) -> None:
-        """Note where the job runs: elsewhere than planned if a YAML was edited since the sweep began."""
-        for sweep in _announced.get() or ():
-            number = config.hydra.job.num
-            sweep.jobs[number] = replace(sweep.jobs[number], folder=Path(config.hydra.runtime.output_dir))
+    def named(self, job: PlannedJob) -> str:
+        """A job by what tells it from the others."""
+        values = job.values
+        keys = swept_keys([each.values for each in self.jobs]) or list(values)
+        return " ".join(f"{key}={values[key]}" for key in keys if key in values)
 
 
-@contextmanager
-def summed_up(codes: list[int]) -> Iterator[None]:
-    """Sum up the sweep that is run inside, also where it is interrupted; ``codes`` get the exit code of each job."""
-    announced: list[Sweep] = []
-    token = _announced.set(announced)
+def run_sweep(hydra: Hydra, config: DictConfig, job: Job, chosen: Sequence[ForChoice]) -> list[int]:
+    """Run the jobs of a sweep and sum them up, also where it is interrupted.
+
+    Args:
+        hydra: composes.
+        config: of the sweep as a whole.
+        job: called with each job's configuration.
+        chosen: words of the command line that are about one choice alone, and stand in no configuration.
+
+    Returns:
+        The exit code of each job.
+
+    Raises:
+        ConfigError: no job can be composed.
+    """
+    configure_log(config.hydra.hydra_logging, config.hydra.verbose)
+    logging.getLogger("hydra._internal.core_plugins").setLevel(logging.WARNING)  # each job says by itself what it is
+    context = HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(config))
+    sweep = _planned(config, hydra.config_loader, job.verb, chosen)
+    ready = [number for number, each in enumerate(sweep.jobs) if each.refused is None]
+    for each in sweep.jobs:
+        if each.refused is not None:
+            remark(f"error: this job cannot run, the others go on: {sweep.named(each)}\n{each.refused}")
+    job.of_jobs = len(ready)
+    before = {job.folder: nearest_existing(job.folder) for job in sweep.jobs if job.folder is not None}
+    has_folders = config.hydra.sweep.dir != "."
     try:
-        yield
+        _launch(config, context, job, [list(sweep.jobs[number].overrides) for number in ready])
     finally:
-        _announced.reset(token)
-        for sweep in announced:
-            codes.extend(_sum_up(sweep))
+        # Where a job ran: elsewhere than planned if a YAML was edited since the sweep began.
+        for place, folder in job.places.items():
+            sweep.jobs[ready[place]] = replace(sweep.jobs[ready[place]], folder=folder)
+        if has_folders:
+            codes = _sum_up(sweep, before)
+    if has_folders:
+        return codes
+    return [*job.codes, *(FAILED for each in sweep.jobs if each.refused is not None)]
 
 
-def _planned(config: DictConfig) -> Sweep:
-    loader = GlobalHydra.instance().config_loader()
+def _launch(config: DictConfig, context: HydraContext, job: Job, overrides: list[list[str]]) -> None:
+    launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=job, config=config)
+    context.callbacks.on_multirun_start(config=config, config_name=job.verb)
+    first = 0
+    for batch in BasicSweeper.split_overrides_to_chunks(overrides, config.hydra.sweeper.max_batch_size):
+        launcher.launch(batch, initial_job_idx=first)
+        first += len(batch)
+    context.callbacks.on_multirun_end(config=config, config_name=job.verb)
+
+
+def _planned(config: DictConfig, loader: ConfigLoader, verb: str, chosen: Sequence[ForChoice]) -> Sweep:
+    words = overrides_of(config.hydra)
     given = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
-    typed = list(config.hydra.overrides.task)
-    parsed = OverridesParser.create(config_loader=loader).parse_overrides([*given, *typed])
-    (matrix,) = BasicSweeper.split_arguments(parsed, None)
-    jobs: list[PlannedJob] = []
+    (matrix,) = BasicSweeper.split_arguments(OverridesParser.create(loader).parse_overrides([*given, *words]), None)
+    used: set[ForChoice] = set()
+    jobs: dict[tuple[str, ...], PlannedJob] = {}
     configs: list[DictConfig] = []
-    before = HydraConfig.instance().cfg
+    for overrides in matrix:
+        for job, composed in _composed(config, loader, verb, overrides, chosen, used):
+            if job.overrides not in jobs:
+                jobs[job.overrides] = job
+                configs += [composed] if composed is not None else []
+    refused = [job.refused for job in jobs.values() if job.refused is not None]
+    if not configs:
+        raise refused[0]
+    for word in chosen:
+        if word not in used:
+            raise unchosen(word)
+    command = shlex.join(["gens", verb, "-m", *words, *(word.word for word in chosen)])
+    planned = [_with_a_way(job, list(jobs.values()), words) for job in jobs.values()]
+    return Sweep(verb, command, Path(config.hydra.sweep.dir), planned, configs[0])
+
+
+def _composed(
+    config: DictConfig,
+    loader: ConfigLoader,
+    verb: str,
+    overrides: Sequence[str],
+    chosen: Sequence[ForChoice],
+    used: set[ForChoice],
+) -> Iterator[tuple[PlannedJob, DictConfig | None]]:
+    """The job of these overrides, or several where words for its choices have several values."""
     try:
-        for number, overrides in enumerate(matrix):
-            composed = loader.load_sweep_config(config, list(overrides))
-            with open_dict(composed):
-                composed.hydra.job.id = composed.hydra.job.num = number
-            HydraConfig.instance().set_config(composed)
-            folder = Path(composed.hydra.sweep.dir) / str(composed.hydra.sweep.subdir)
-            jobs.append(PlannedJob(tuple(overrides), folder))
-            configs.append(composed)
+        composed = loader.load_sweep_config(config, list(overrides))
+        of_choices = {word: word.overrides(composed.hydra.runtime.choices) for word in chosen}
+        used |= {word for word, more in of_choices.items() if more}
+        more = [word for words in of_choices.values() for word in words]
+        (alternatives,) = BasicSweeper.split_arguments(OverridesParser.create(loader).parse_overrides(more), None)
+    except (HydraException, OmegaConfBaseException) as error:
+        yield _refused(overrides, verb, error), None
+        return
+    for added in alternatives:
+        words = [*overrides, *added]
+        try:
+            whole = loader.load_sweep_config(config, words) if added else composed
+            yield PlannedJob(tuple(words), _folder(whole), choices=dict(whole.hydra.runtime.choices)), whole
+        except (HydraException, OmegaConfBaseException) as error:
+            yield _refused(words, verb, error), None
+
+
+def _folder(config: DictConfig) -> Path:
+    before = HydraConfig.instance().cfg
+    with open_dict(config):
+        config.hydra.job.id = config.hydra.job.num = 0
+    try:
+        HydraConfig.instance().set_config(config)
+        return (Path(config.hydra.sweep.dir) / str(config.hydra.sweep.subdir)).absolute()
     finally:
         HydraConfig.instance().cfg = before
-    verb = str(config.hydra.job.config_name)
-    return Sweep(verb, " ".join(["gens", verb, "-m", *typed]), Path(config.hydra.sweep.dir), jobs, configs[0])
 
 
-def _sum_up(sweep: Sweep) -> list[int]:
-    """Write sweep.json, then the page where there is something to show; tell both. The exit codes."""
+def _refused(overrides: Sequence[str], verb: str, error: Exception) -> PlannedJob:
+    explained = explain(error, verb, overrides)
+    if explained is None:
+        raise error
+    return PlannedJob(tuple(overrides), None, explained)
+
+
+def _with_a_way(job: PlannedJob, jobs: Sequence[PlannedJob], words: Sequence[str]) -> PlannedJob:
+    """With the words that set a key which this job lacks for the other jobs alone, where these have it."""
+    error = job.refused
+    if not isinstance(error, UnknownKeyError) or error.group is None:
+        return job
+    word = next((word for word in words if word.partition("=")[0].lstrip("+") == error.key), None)
+    have_it = dict.fromkeys(each.choices[error.group] for each in jobs if each.refused is None and each.choices)
+    if word is None or not have_it:
+        return job
+    sign, inside = word[: len(word) - len(word.lstrip("+"))], error.key.removeprefix(f"{error.package}.")
+    value = word.partition("=")[2]
+    instead = shlex.join(f"{sign}{error.group.partition('@')[0]}/{option}.{inside}={value}" for option in have_it)
+    remedy = f"set it for the choice that has it: {instead} in place of {shlex.quote(word)}"
+    # Another key that is spelt alike is not what was meant.
+    problem = error.problem.partition(" Did you mean")[0]
+    return replace(job, refused=UnknownKeyError(problem, remedy, error.key, error.group, error.package))
+
+
+def _sum_up(sweep: Sweep, before: Mapping[Path, Path]) -> list[int]:
+    """Write sweep.json, then the page where there is something to show; tell both. The exit codes.
+
+    ``before``: of each job's folder, what was there of it before the sweep.
+    """
     from pipeline.artefacts.folder import QUESTIONS_FILE  # every verb imports this module, and most need no rows
 
-    outcomes = [_ended(read_outcome(job.folder)) for job in sweep.jobs]
-    _write(sweep, outcomes)
-    if any(outcome.code == INTERRUPTED for outcome in outcomes):
-        print("\ninterrupted: the summary is of what is there; Ctrl-C again leaves it out", file=sys.stderr)
-    shown = [job.folder for job in sweep.jobs if any(job.folder.rglob(QUESTIONS_FILE))]
+    outcomes = [_outcome(job) for job in sweep.jobs]
+    for folder, there in before.items():
+        clear_away(folder, there)
+    if any(outcome.status is JobStatus.INTERRUPTED for outcome in outcomes):
+        remark("\ninterrupted: the summary is of what is there; Ctrl-C again leaves it out")
+    shown = [job.folder for job in sweep.jobs if job.folder is not None and job.folder.is_dir()]
+    if shown:
+        _write(sweep, outcomes)
+    shown = [folder for folder in shown if any(folder.rglob(QUESTIONS_FILE))]
     if shown:
         from pipeline.reports.page import report_on
 
@@ -147,8 +248,12 @@ def _sum_up(sweep: Sweep) -> list[int]:
     return [FAILED if outcome.code is None else outcome.code for outcome in outcomes]
 
 
-def _ended(outcome: Outcome) -> Outcome:
+def _outcome(job: PlannedJob) -> Outcome:
     """What stands in the folder, read after the sweep: who is still running then was ended from outside."""
+    if job.folder is None:
+        assert job.refused is not None
+        return Outcome(JobStatus.FAILED, FAILED, job.refused.problem, job.refused.remedy)
+    outcome = read_outcome(job.folder)
     if outcome.status is JobStatus.RUNNING:
         problem = "its process ended without a word: killed, or the machine was out of memory"
         return Outcome(JobStatus.INTERRUPTED, FAILED, problem, GOES_ON)
@@ -156,34 +261,33 @@ def _ended(outcome: Outcome) -> Outcome:
 
 
 def _write(sweep: Sweep, outcomes: Sequence[Outcome]) -> None:
-    from pipeline.reports.document import write_whole
+    from pipeline.artefacts.writing import write_whole
 
     rows = [
         {
             "overrides": job.overrides,
-            "folder": os.path.relpath(job.folder, sweep.folder),
-            # Where in the program is for outcome.json to tell.
-            **asdict(replace(outcome, traceback="")),
+            # A job that failed before it had a result has left no folder.
+            "folder": os.path.relpath(job.folder, sweep.folder)
+            if job.folder is not None and job.folder.is_dir()
+            else None,
+            **outcome.told(),
         }
         for job, outcome in zip(sweep.jobs, outcomes, strict=True)
     ]
-    text = json.dumps({"schema": SCHEMA, "command": sweep.command, "jobs": rows}, indent=2, ensure_ascii=False)
+    text = json.dumps({"schema": SCHEMA, "command": without_secrets(sweep.command), "jobs": rows}, indent=2)
     write_whole(f"{text}\n".encode(), sweep.folder / SWEEP_FILE, "paths.runs=...")
 
 
 def _tell(sweep: Sweep, outcomes: Sequence[Outcome]) -> None:
     """Print the matrix, and of each job that is not done why and what helps."""
-    from rich.console import Console
-
     from pipeline.reports.page import RECALL_TOLERANCE
 
     jobs = [job.values for job in sweep.jobs]
-    Console().print(sweep_table(jobs, [job.folder for job in sweep.jobs], outcomes, RECALL_TOLERANCE))
+    draw(sweep_table(jobs, [job.folder for job in sweep.jobs], outcomes, RECALL_TOLERANCE))
     counts = Counter(outcome.status for outcome in outcomes)
     how_many = ", ".join(f"{counts[status]} {status}" for status in JobStatus if counts[status])
-    print(f"sweep of {len(outcomes)} jobs, {how_many}: {sweep.folder / SWEEP_FILE}", flush=True)
-    keys = swept_keys(jobs)
-    for job, outcome in zip(jobs, outcomes, strict=True):
+    summary = sweep.folder / SWEEP_FILE
+    tell(f"sweep of {len(outcomes)} jobs, {how_many}" + (f": {summary}" if summary.is_file() else ""))
+    for job, outcome in zip(sweep.jobs, outcomes, strict=True):
         if outcome.problem:
-            named = " ".join(f"{key}={job[key]}" for key in keys if key in job)
-            print(f"{outcome.status}: {named}\n{with_remedy(outcome.problem, outcome.remedy)}", file=sys.stderr)
+            remark(f"{outcome.status}: {sweep.named(job)}\n{with_remedy(outcome.problem, outcome.remedy)}")

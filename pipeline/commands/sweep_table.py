@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.commands.outcome import JobStatus, Outcome
+from pipeline.terminal import styled
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -19,7 +20,10 @@ def swept_keys(jobs: Sequence[Mapping[str, str]]) -> list[str]:
 
 
 def sweep_table(
-    jobs: Sequence[Mapping[str, str]], folders: Sequence[Path], outcomes: Sequence[Outcome], recall_tolerance: float
+    jobs: Sequence[Mapping[str, str]],
+    folders: Sequence[Path | None],
+    outcomes: Sequence[Outcome],
+    recall_tolerance: float,
 ) -> Table:
     """Swept values, accuracy and evidence recall where a job is done, and how it ended.
 
@@ -29,7 +33,6 @@ def sweep_table(
         InputError: a row of a run cannot be used.
     """
     from rich.table import Table
-    from rich.text import Text
 
     keys = swept_keys(jobs)
     lasts = [key.rpartition(".")[2] for key in keys]
@@ -44,16 +47,15 @@ def sweep_table(
     for job, figures, outcome in zip(jobs, measured, outcomes, strict=True):
         cells = [job.get(key, "") for key in keys] + [figures.get(heading, "-") for heading in headings]
         ended = "done, some questions failed" if outcome.status is JobStatus.DONE and outcome.code else outcome.status
-        # Text, not str: rich would read [brackets] in a value as markup.
-        table.add_row(*(Text(cell) for cell in (*cells, ended)))
+        table.add_row(*map(styled, (*cells, ended)))
     return table
 
 
-def _figures(folder: Path, outcome: Outcome, recall_tolerance: float) -> dict[str, str]:
+def _figures(folder: Path | None, outcome: Outcome, recall_tolerance: float) -> dict[str, str]:
     """By heading; none of a job that is not done, since figures over a part compare with nothing."""
     from pipeline.artefacts.folder import QUESTIONS_FILE
 
-    if outcome.status is not JobStatus.DONE or not (folder / QUESTIONS_FILE).is_file():
+    if folder is None or outcome.status is not JobStatus.DONE or not (folder / QUESTIONS_FILE).is_file():
         return {}
     from pipeline.reports.results import share
     from pipeline.reports.runs import read_run

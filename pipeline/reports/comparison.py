@@ -8,10 +8,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.artefacts.writing import write_whole
 from pipeline.benchmarks.comparison import Comparison, Difference, by_group
 from pipeline.benchmarks.intervals import Interval
 from pipeline.benchmarks.metrics import MISSING, Accuracy
 from pipeline.domain import Question, Status
+from pipeline.terminal import draw, styled, tell
 
 COMPARISON_FILE = "comparison.json"
 SCHEMA = "gens/comparison/1"
@@ -52,38 +54,35 @@ def write(sides: Sides, file: Path) -> None:
         "lost": [question.id for question in compared.lost],
         "groups": {label: _groups(by_group(compared, label)) for label in sides.labels},
     }
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_whole(f"{json.dumps(content, indent=2, ensure_ascii=False)}\n".encode(), file, "target=...")
 
 
 def show(sides: Sides, group: str | None) -> None:
     """Print both accuracies, their difference, and which questions flipped; by the values of ``group`` too."""
-    from rich.console import Console
     from rich.table import Table
 
     compared = sides.comparison
-    console = Console()
-    console.print(f"first:  {sides.first}", markup=False, soft_wrap=True)
-    console.print(f"second: {sides.second}", markup=False, soft_wrap=True)
+    tell(f"first:  {sides.first}")
+    tell(f"second: {sides.second}")
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column(group or "")
+    table.add_column(styled(group or ""))
     for heading in ("questions", "first", "second", "difference", "95 % interval"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_row("all", str(compared.questions), *_figures(_overall(compared)))
     if group is not None:
         for value, found in by_group(compared, group).items():
-            table.add_row(value, str(found.questions), *_figures(found))
-    console.print(table)
+            table.add_row(styled(value), str(found.questions), *_figures(found))
+    draw(table)
     if compared.p_value is not None:
-        console.print(f"exact McNemar test: p = {compared.p_value:.3g}; intervals are clustered by video")
-    _flips(console, "right in the second run alone", compared.gained)
-    _flips(console, "right in the first run alone", compared.lost)
+        tell(f"exact McNemar test: p = {compared.p_value:.3g}; intervals are clustered by video")
+    _flips("right in the second run alone", compared.gained)
+    _flips("right in the first run alone", compared.lost)
     for name, side in (("first", compared.first), ("second", compared.second)):
         if side.unanswered:
-            console.print(f"{name} is unfinished: {side.unanswered} without an answer yet, which count as wrong")
+            tell(f"{name} is unfinished: {side.unanswered} without an answer yet, which count as wrong")
         failed = {status: count for status, count in side.statuses.items() if status not in (Status.OK, MISSING)}
         if failed:
-            console.print(f"{name}: {', '.join(f'{count} {status}' for status, count in failed.items())}")
+            tell(f"{name}: {', '.join(f'{count} {status}' for status, count in failed.items())}")
 
 
 def _overall(compared: Comparison) -> Difference | None:
@@ -108,10 +107,10 @@ def _ends(interval: Interval | None) -> str:
     return f"{100 * interval.low:+.1f} to {100 * interval.high:+.1f}" if interval else "-"
 
 
-def _flips(console: Any, what: str, questions: Sequence[Question]) -> None:
+def _flips(what: str, questions: Sequence[Question]) -> None:
     ids = ", ".join(question.id for question in questions[:SHOWN_FLIPS])
     more = f" and {len(questions) - SHOWN_FLIPS} more" if len(questions) > SHOWN_FLIPS else ""
-    console.print(f"{what}: {len(questions)}{': ' if ids else ''}{ids}{more}", markup=False, soft_wrap=True)
+    tell(f"{what}: {len(questions)}{': ' if ids else ''}{ids}{more}")
 
 
 def _side(accuracy: Accuracy) -> dict[str, Any]:

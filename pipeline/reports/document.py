@@ -1,17 +1,14 @@
-"""What every page shares: templates, the one style and script that may run, and a whole file or none on the disk."""
+"""What every page shares: templates, and the one style and script that may run."""
 
 from __future__ import annotations
 
 import base64
 import gzip
 import hashlib
-import os
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.errors import StorageError
 from pipeline.reports.results import share
 
 if TYPE_CHECKING:
@@ -52,29 +49,6 @@ def packed(markup: str) -> str:
 def thousands(count: int) -> str:
     """``24000`` with a thin space: a comma is a decimal point to half of the world."""
     return f"{count:,}".replace(",", "\u202f")
-
-
-def write_whole(content: bytes, target: Path, override: str) -> None:
-    """Write ``target`` so that no reader ever sees a part of it; ``override`` is what chooses another place.
-
-    Raises:
-        StorageError: it cannot be written.
-    """
-    temporary = None
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("wb", dir=target.parent, delete=False) as file:
-            temporary = Path(file.name)
-            file.write(content)
-        # Readable like any other file of the run; temporary files are private.
-        temporary.chmod(0o644)
-        os.replace(temporary, target)
-    except OSError as error:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-        raise StorageError(
-            f"{target} cannot be written: {error.strerror}", f"choose another place: {override}"
-        ) from error
 
 
 def _hash(text: str) -> str:

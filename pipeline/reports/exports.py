@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.artefacts.writing import write_whole
 from pipeline.benchmarks.intervals import Interval
 from pipeline.benchmarks.metrics import MeanRecall, Tally
 from pipeline.reports.costs import stage_costs
-from pipeline.reports.document import write_whole
 from pipeline.reports.results import share
 from pipeline.reports.scoreboard import RunScore
 

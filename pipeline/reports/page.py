@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from pipeline.artefacts.folder import REPORT_FILE
+from pipeline.artefacts.writing import write_whole
 from pipeline.reports.cards import cards, pictured, run_labels
 from pipeline.reports.choosing import choices, family, filters, searched
 from pipeline.reports.costs import StageCost, stage_costs
 from pipeline.reports.curves import accuracy_chart, groups, recall_chart
-from pipeline.reports.document import environment, inlined, write_whole
+from pipeline.reports.document import environment, inlined
 from pipeline.reports.exports import write_exports
 from pipeline.reports.failures import failures
 from pipeline.reports.pictures import INLINE_BYTES, Gallery, hang, store
@@ -22,6 +21,7 @@ from pipeline.reports.runs import RunArtefacts, collect
 from pipeline.reports.scoreboard import RunScore, board, score
 from pipeline.reports.thumbnails import ThumbnailSource, VideoThumbnails, gather
 from pipeline.reports.views import Card, Verdict
+from pipeline.terminal import draw, tell
 
 if TYPE_CHECKING:
     from pipeline.video import Reader
@@ -84,9 +84,8 @@ def report_of(
     file = target if target.suffix == ".html" else target / REPORT_FILE
     source = VideoThumbnails(reader, THUMBNAIL_WIDTH, THUMBNAIL_QUALITY)
     page = write_report(runs, source, file, thumbnail_limit=pictures, part=part)
-    Console().print(results_table(runs, RECALL_TOLERANCE))
-    # Not through rich, which would break a long path in two.
-    print(f"report: {page}", flush=True)
+    draw(results_table(runs, RECALL_TOLERANCE))
+    tell(f"report: {page}")
     return page
 
 

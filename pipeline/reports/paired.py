@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.artefacts.rows import KeyedRow
+from pipeline.artefacts.writing import write_whole
 from pipeline.benchmarks.comparison import Comparison, Difference, by_group
 from pipeline.benchmarks.intervals import Interval
 from pipeline.benchmarks.metrics import Accuracy
 from pipeline.domain import Question
 from pipeline.reports.cards import cards, pictured, run_labels
 from pipeline.reports.choosing import Filter, choices, family, in_order, searched
-from pipeline.reports.document import environment, inlined, write_whole
+from pipeline.reports.document import environment, inlined
 from pipeline.reports.page import (
     CARD_FILTERS,
     PLAIN_CARDS,

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.reports.document import write_whole
+from pipeline.artefacts.writing import write_whole
 from pipeline.reports.thumbnails import Album
 
 INLINE_BYTES = 12_000_000

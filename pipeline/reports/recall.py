@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pipeline.artefacts.writing import write_whole
 from pipeline.benchmarks.metrics import EvidenceRecall, MeanRecall
 from pipeline.domain import Question
+from pipeline.terminal import draw, styled, tell
 
 RECALL_FILE = "recall.json"
 SCHEMA = "gens/recall/1"
@@ -31,36 +33,34 @@ class Measured:
 def write(measured: Sequence[Measured], file: Path) -> None:
     """All figures, by every label of the benchmark."""
     found = {"schema": SCHEMA, "measured": [asdict(each) for each in measured]}
-    file.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_whole(f"{json.dumps(found, indent=2, ensure_ascii=False)}\n".encode(), file, "paths.runs=...")
 
 
 def show(measured: Sequence[Measured], questions: Sequence[Question], group: str | None) -> None:
     """Print recall over all questions and by the values of ``group``; compare it at equal numbers of frames only."""
-    from rich.console import Console
     from rich.table import Table
 
     values = _values(measured, group)
     table = Table(title="evidence recall", title_justify="left", box=None, pad_edge=False)
     table.add_column("selected", overflow="fold")
     for column in ("frames", "within", "all", *(f"{value}" for value in values)):
-        table.add_column(column, justify="right")
+        table.add_column(styled(column), justify="right")
     for each in measured:
         for place, recall in enumerate(each.recalls):
             named = (each.of, f"{each.frames:.1f}") if place == 0 else ("", "")
             groups = recall.groups.get(group, {}) if group else {}
             cells = [_share(recall.overall), *(_share(groups.get(value)) for value in values)]
-            table.add_row(*named, f"{recall.tolerance:g} s", *cells)
+            table.add_row(*map(styled, named), f"{recall.tolerance:g} s", *cells)
         table.add_section()
     counted = measured[0].recalls[0]
     groups = counted.groups.get(group, {}) if group else {}
     sizes = [str(counted.overall.questions), *(str(groups[value].questions) for value in values)]
     table.add_row("questions", "", "", *sizes)
-    console = Console()
-    console.print(table)
-    console.print(f"{f'by {group}; ' if group else ''}selected by: {measured[0].policy}")
+    draw(table)
+    tell(f"{f'by {group}; ' if group else ''}selected by: {measured[0].policy}")
     without = len(questions) - counted.overall.questions
     if without:
-        console.print(f"{without} of {len(questions)} questions have no evidence and are not counted")
+        tell(f"{without} of {len(questions)} questions have no evidence and are not counted")
 
 
 def _values(measured: Sequence[Measured], group: str | None) -> list[str]:

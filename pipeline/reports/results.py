@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.table import Table
-from rich.text import Text
 
 from pipeline.reports.runs import RunArtefacts
 from pipeline.reports.scoreboard import RunScore, score
+from pipeline.terminal import styled
 
 
 def results_table(runs: Sequence[RunArtefacts], recall_tolerance: float) -> Table:
@@ -39,8 +39,7 @@ def results_table(runs: Sequence[RunArtefacts], recall_tolerance: float) -> Tabl
         table.add_column(heading, justify="right", no_wrap=True)
     for each in scores:
         names = [getattr(each.run, heading) for heading in told]
-        # Text, not str: rich would read [brackets] in a name as markup.
-        table.add_row(*(Text(str(name or "-")) for name in names), *(Text(cell) for cell in _figures(each)))
+        table.add_row(*(styled(name or "-") for name in names), *map(styled, _figures(each)))
     return table
 
 

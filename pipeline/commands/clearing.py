@@ -1,0 +1,73 @@
+"""A command that failed before it had a result leaves no folder behind."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+from pipeline.commands.outcome import OUTCOME_FILE, JobStatus, read_outcome
+from pipeline.errors import StorageError
+
+LOG_FILE = "gens.log"
+
+
+def nearest_existing(folder: Path) -> Path:
+    """``folder``, or the first above it that is there."""
+    return next(place for place in (folder, *folder.parents) if place.exists())
+
+
+def clear_away(folder: Path, there: Path) -> None:
+    """Remove a run folder without results, and the empty ones above it up to ``there``, which was there before.
+
+    Whatever holds a result stays, and so does a folder whose command was stopped and says so, one that another process
+    is at work in, and one with a file that is none of ours.
+    """
+    if there == folder or not folder.is_dir():
+        return
+    from pipeline.artefacts.journal import LOCK_FILE, sole_writer
+
+    if any(folder.iterdir()):
+        if (folder / OUTCOME_FILE).is_file() and read_outcome(folder).status is not JobStatus.FAILED:
+            return
+        try:
+            with sole_writer(folder):
+                if _holds_something(folder):
+                    return
+                _remove_files(folder)
+        except StorageError:
+            return
+        with suppress(OSError):
+            (folder / LOCK_FILE).unlink(missing_ok=True)
+    for place in (folder, *folder.parents):
+        if place == there:
+            return
+        try:
+            place.rmdir()
+        except OSError:
+            return
+
+
+def _holds_something(folder: Path) -> bool:
+    """Whether there is a result, or anything that no command of ours writes before it has one."""
+    from pipeline.artefacts import folder as names
+    from pipeline.artefacts.journal import LOCK_FILE
+
+    beside = {OUTCOME_FILE, LOCK_FILE, LOG_FILE, names.CONFIG_FILE, names.RUN_FILE, names.QUESTIONS_FILE}
+    results = {names.RELEVANCE_FILE, names.SELECTIONS_FILE, names.ANSWERS_FILE}
+
+    def is_nothing(path: Path) -> bool:
+        empty = path.name in results and not path.stat().st_size
+        return empty or path.name in beside or path.name.endswith(".part")
+
+    return not all(path.is_dir() or is_nothing(path) for path in folder.rglob("*"))
+
+
+def _remove_files(folder: Path) -> None:
+    from pipeline.artefacts.journal import LOCK_FILE
+
+    for path in sorted(folder.rglob("*"), reverse=True):
+        with suppress(OSError):
+            if path.is_dir():
+                path.rmdir()
+            elif path.name != LOCK_FILE or path.parent != folder:
+                path.unlink()

@@ -1,0 +1,198 @@
+"""From a command line to jobs: the settings are composed and accepted, then Hydra runs them.
+
+Hydra makes callbacks, loggers and folders as soon as it has composed a configuration, and writes that down. Here every
+configuration that it composes is accepted first (:class:`AcceptingLoader`), so that what a YAML file brings along is
+neither run nor written before its user has agreed.
+"""
+
+from __future__ import annotations
+
+import os
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.callbacks import Callbacks
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import configure_log, run_job
+from hydra.errors import HydraException
+from hydra.types import HydraContext, RunMode
+from omegaconf import DictConfig
+
+from pipeline.commands.choices import for_choices, unchosen
+from pipeline.commands.clearing import clear_away, nearest_existing
+from pipeline.commands.job import Job
+from pipeline.commands.sweep import run_sweep
+from pipeline.config import conf_dir, register_resolvers
+from pipeline.environment import check_no_secrets
+from pipeline.errors import ConfigError, PipelineError
+from pipeline.explain import explain
+from pipeline.run_names import register_run_folder
+from pipeline.trust import check_hydra, check_plugins, trusted_packages
+
+
+class AcceptingLoader(ConfigLoaderImpl):  # type: ignore[misc]
+    """Composes nothing but what may be run and written down.
+
+    Args:
+        folders: added by the user; they come before ours.
+        trusted: packages of plug-ins.
+        typed: overrides on the command line.
+    """
+
+    def __init__(self, folder: str | None, trusted: Sequence[str], typed: Sequence[str]) -> None:
+        search_path = create_config_search_path(str(conf_dir()))
+        if folder is not None:
+            search_path.prepend(provider="command-line", path=f"file://{folder}")
+        super().__init__(config_search_path=search_path)
+        self._trusted = trusted
+        self._typed = typed
+
+    def load_configuration(self, *given: Any, **named: Any) -> DictConfig:
+        """As Hydra's own.
+
+        Raises:
+            ConfigError: a file would have code run that its user has not agreed to, or a setting holds a secret.
+        """
+        config: DictConfig = super().load_configuration(*given, **named)
+        check_plugins(config, self._trusted)
+        check_hydra(config.hydra, self._trusted, [word.partition("=")[0].lstrip("+~") for word in self._typed])
+        check_no_secrets(config, self._typed)
+        return config
+
+
+def run(verb: str, given: Namespace) -> list[int]:
+    """Run the jobs of a command line.
+
+    Args:
+        verb: also the name of the primary config.
+        given: what Hydra's own parser makes of the command line.
+
+    Returns:
+        The jobs' exit codes.
+
+    Raises:
+        PipelineError: the command line is of no use.
+        KeyboardInterrupt: a signal ended it.
+    """
+    register_resolvers()
+    register_run_folder()
+    with _explained(verb, given.overrides):
+        trusted = trusted_packages(_plugins(given.overrides))
+        job = Job(verb, trusted)
+        with _hydra(given, trusted) as hydra:
+            others, chosen = for_choices(given.overrides, hydra.config_loader)
+            mode = RunMode.MULTIRUN if given.multirun else RunMode.RUN
+            config = hydra.compose_config(verb, others, run_mode=mode, with_log_configuration=False)
+            if RunMode.MULTIRUN in (config.hydra.mode, mode):
+                if mode == RunMode.RUN:
+                    config = hydra.compose_config(verb, others, run_mode=RunMode.MULTIRUN)
+                config.hydra.mode = RunMode.MULTIRUN
+                if config.hydra.sweeper._target_ != f"{BasicSweeper.__module__}.{BasicSweeper.__qualname__}":
+                    if chosen:
+                        raise ConfigError(
+                            f"{chosen[0].word}: another sweeper thinks of its jobs by itself",
+                            "leave the word out, or sweep with hydra/sweeper=basic",
+                        )
+                    hydra.multirun(verb, job, [*others, "hydra.mode=MULTIRUN"])
+                    return job.codes
+                return run_sweep(hydra, config, job, chosen)
+            if chosen:
+                config = hydra.compose_config(verb, [*others, *_of_choices(config, chosen)], run_mode=RunMode.RUN)
+            config.hydra.mode = RunMode.RUN
+            _run_one(hydra, config, job)
+            return job.codes
+
+
+def as_chosen(verb: str, given: Namespace) -> list[str]:
+    """The overrides with words for one choice written out, for whoever shows a configuration."""
+    register_resolvers()
+    with _explained(verb, given.overrides):
+        trusted = trusted_packages(_plugins(given.overrides))
+        with _hydra(given, trusted) as hydra:
+            others, chosen = for_choices(given.overrides, hydra.config_loader)
+            if not chosen:
+                return others
+            return others + _of_choices(hydra.compose_config(verb, others, run_mode=RunMode.RUN), chosen)
+
+
+def _run_one(hydra: Hydra, config: DictConfig, job: Job) -> None:
+    configure_log(config.hydra.hydra_logging, config.hydra.verbose)
+    folder = Path(config.hydra.run.dir).absolute()
+    there = nearest_existing(folder)
+    callbacks = Callbacks(config)
+    callbacks.on_run_start(config=config, config_name=job.verb)
+    try:
+        returned = run_job(
+            hydra_context=HydraContext(config_loader=hydra.config_loader, callbacks=callbacks),
+            task_function=job,
+            config=config,
+            job_dir_key="hydra.run.dir",
+            job_subdir_key=None,
+        )
+        callbacks.on_run_end(config=config, config_name=job.verb, job_return=returned)
+    finally:
+        clear_away(folder, there)
+
+
+def _of_choices(config: DictConfig, chosen: Sequence[Any]) -> list[str]:
+    words: list[str] = []
+    for word in chosen:
+        overrides = word.overrides(config.hydra.runtime.choices)
+        if not overrides:
+            raise unchosen(word)
+        words += overrides
+    return words
+
+
+@contextmanager
+def _hydra(given: Namespace, trusted: Sequence[str]) -> Iterator[Hydra]:
+    folder = None if given.config_dir is None else os.path.abspath(given.config_dir)
+    if folder is not None and not os.path.isdir(folder):
+        raise ConfigError(
+            f"--config-dir {given.config_dir}: there is no such folder", "check the path: --config-dir FOLDER"
+        )
+    hydra = Hydra(task_name="gens", config_loader=AcceptingLoader(folder, trusted, given.overrides))
+    GlobalHydra.instance().clear()
+    GlobalHydra.instance().initialize(hydra)
+    try:
+        yield hydra
+    finally:
+        GlobalHydra.instance().clear()
+
+
+@contextmanager
+def _explained(verb: str, overrides: Sequence[str]) -> Iterator[None]:
+    """Errors of Hydra and of the disk, as ones that say what to do."""
+    try:
+        yield
+    except PipelineError:
+        raise
+    except Exception as error:
+        explained = explain(error, verb, overrides)
+        if explained is None:
+            raise
+        raise explained from error
+
+
+def _plugins(words: Sequence[str]) -> list[str]:
+    """The packages that the command line itself declares."""
+    named: list[str] = []
+    for word in words:
+        if word.lstrip("+").partition("=")[0] != "plugins":
+            continue
+        try:
+            (override,) = OverridesParser.create().parse_overrides([word])
+        except HydraException:
+            continue  # told of when the configuration is composed
+        values = list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]
+        for value in values:
+            named += value if isinstance(value, list) else [value]
+    return [str(name) for name in named if name is not None]

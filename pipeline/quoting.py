@@ -1,0 +1,162 @@
+"""What people type, in the form that Hydra reads as text, and in the form that a shell hands over unchanged."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Iterator
+
+import yaml
+
+_PAIRS = {")": "(", "]": "[", "}": "{"}
+_NEEDS_QUOTES = re.compile(r"[^\[\]{},:]*[^\x00-\x7f\[\]{},:][^\[\]{},:]*")
+
+
+def quoted(text: str) -> str:
+    """A text as Hydra's grammar writes it, whatever is in it."""
+    # Hydra takes a backslash as it is, except before a quote; OmegaConf takes ${ for an interpolation.
+    escaped = re.sub(r"(\\*)'", r"\1\1\'", text.replace("${", "\\${"))
+    trailing = len(escaped) - len(escaped.rstrip("\\"))
+    return f"'{escaped}{chr(92) * trailing}'"
+
+
+def is_quoted(value: str) -> bool:
+    """Whether Hydra reads all of ``value`` as one quoted text."""
+    return re.fullmatch(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", value, re.DOTALL) is not None
+
+
+def is_list(value: str) -> bool:
+    """Whether it stands between brackets."""
+    return value.strip().startswith("[") and value.strip().endswith("]")
+
+
+def items(value: str) -> list[str]:
+    """The texts of a list as people write it: ``[x = 2, "y, z", it's (a, b)]`` has three.
+
+    A comma inside quotation marks parts nothing, nor does one inside brackets that are all closed.
+    """
+    value = value.strip()
+    try:
+        listed = json.loads(value)
+    except (ValueError, RecursionError):
+        listed = None
+    if isinstance(listed, list) and all(isinstance(item, str) for item in listed):
+        return listed
+    inner = value[1:-1] if is_list(value) else value
+    found = list(_parted(inner))
+    return found[:-1] if found[-1] == "" else found
+
+
+def quoted_list(value: str) -> str:
+    """The list as Hydra's grammar writes one of texts."""
+    return f"[{','.join(map(quoted, items(value)))}]"
+
+
+def quoted_override(word: str) -> str:
+    """``KEY=VALUE`` with the texts in the value quoted."""
+    key, _, value = word.partition("=")
+    if is_list(value):
+        return f"{key}={quoted_list(value)}"
+    if value.lstrip().startswith("{"):
+        try:
+            content = yaml.safe_load(value)
+        except yaml.YAMLError:
+            content = None
+        if isinstance(content, dict):
+            return f"{key}={_literal(content)}"
+    return f"{key}={quoted(value)}"
+
+
+def readable(word: str, *, sweep: bool) -> str:
+    """``KEY=VALUE`` with letters outside ASCII quoted, of which Hydra's grammar knows none.
+
+    ``sweep``: a comma parts values.
+    """
+    key, equals, value = word.partition("=")
+    if value.isascii() or "'" in value or '"' in value:
+        return word
+    if sweep or value.lstrip()[:1] in ("[", "{"):
+        value = _NEEDS_QUOTES.sub(lambda run: _within_spaces(run[0]), value)
+    else:
+        value = quoted(value)
+    return f"{key}{equals}{value}"
+
+
+def for_shell(word: str) -> str:
+    """A word as it is typed in a shell; between double quotation marks where that is easier to read."""
+    if re.search(r'["$`\\!]', word):
+        return shlex.quote(word)
+    return word if shlex.quote(word) == word else f'"{word}"'
+
+
+def _within_spaces(run: str) -> str:
+    stripped = run.strip()
+    return run.replace(stripped, quoted(stripped), 1)
+
+
+def _literal(content: object) -> str:
+    if isinstance(content, dict):
+        return "{" + ",".join(f"{name}: {_literal(value)}" for name, value in content.items()) + "}"
+    if isinstance(content, list):
+        return "[" + ",".join(map(_literal, content)) + "]"
+    if content is None or isinstance(content, bool | int | float):
+        return json.dumps(content)
+    return quoted(str(content))
+
+
+def _parted(text: str) -> Iterator[str]:
+    nested = _is_balanced(text)
+    place = 0
+    while True:
+        place += len(text[place:]) - len(text[place:].lstrip())
+        closed = _closing(text, place)
+        if closed is not None:
+            yield re.sub(r"""\\(['"\\])""", r"\1", text[place + 1 : closed])
+            end = text.find(",", closed)
+        else:
+            end = _comma(text, place, nested)
+            yield text[place : end if end >= 0 else len(text)].strip()
+        if end < 0:
+            return
+        place = end + 1
+
+
+def _closing(text: str, start: int) -> int | None:
+    """Where the quotation marks that begin an item end, if they do right before a comma or the end."""
+    if text[start : start + 1] not in ("'", '"'):
+        return None
+    place = start + 1
+    while place < len(text):
+        if text[place] == "\\":
+            place += 1
+        elif text[place] == text[start]:
+            if re.match(r"\s*(?:,|$)", text[place + 1 :]):
+                return place
+            # One inside: an apostrophe, or the item only begins with something quoted.
+            if text[start] == '"' or not (text[place - 1].isalnum() and text[place + 1].isalnum()):
+                return None
+        place += 1
+    return None
+
+
+def _comma(text: str, start: int, nested: bool) -> int:
+    depth = 0
+    for place in range(start, len(text)):
+        if nested and text[place] in _PAIRS.values():
+            depth += 1
+        elif nested and text[place] in _PAIRS:
+            depth -= 1
+        elif text[place] == "," and depth == 0:
+            return place
+    return -1
+
+
+def _is_balanced(text: str) -> bool:
+    open_ones: list[str] = []
+    for letter in text:
+        if letter in _PAIRS.values():
+            open_ones.append(letter)
+        elif letter in _PAIRS and (not open_ones or open_ones.pop() != _PAIRS[letter]):
+            return False
+    return not open_ones

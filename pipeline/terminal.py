@@ -1,0 +1,139 @@
+"""What is printed: the one way to standard output and standard error.
+
+File names, labels, questions and the texts of models come from others. Control characters in them are shown and never
+obeyed, no text is read as markup, and no secret is shown.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import StorageError
+from pipeline.secrecy import without_secrets
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+_UNSAFE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # C0 without tab and newline, DEL, and C1, which holds a one-byte CSI
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # marks, embeddings, overrides and isolates of direction
+    "\u2028\u2029\ufff9-\ufffb"  # separators that some terminals take for line ends; annotations
+    "\U000e0001-\U000e007f"  # invisible tags
+    "\ud800-\udfff]"  # halves of a surrogate pair, which no encoding can write
+)
+
+
+def visible(text: str) -> str:
+    r"""``text`` with its control characters written out, ESC as ``\u001b``; valid inside a JSON string too."""
+    return _UNSAFE.sub(_written_out, text.replace("\r\n", "\n"))
+
+
+def tell(text: str = "") -> None:
+    """Print a line on standard output.
+
+    Raises:
+        StorageError: it cannot be written, for instance because its disk is full.
+        BrokenPipeError: its reader is gone.
+    """
+    _checked(lambda: print(visible(without_secrets(text)), file=sys.stdout, flush=True))
+
+
+def remark(text: str) -> None:
+    """Print a line on standard error. Where that cannot be written, nobody could be told so."""
+    try:
+        print(visible(without_secrets(text)), file=sys.stderr, flush=True)
+    except BrokenPipeError:
+        raise
+    except (OSError, ValueError):
+        return
+
+
+def draw(*renderables: Any) -> None:
+    """Print rich's tables and texts on standard output.
+
+    Raises:
+        StorageError, BrokenPipeError: as :func:`tell`.
+    """
+    printed = console()
+
+    def write() -> None:
+        for renderable in renderables:
+            printed.print(renderable, soft_wrap=isinstance(renderable, str))
+        printed.file.flush()
+
+    _checked(write)
+
+
+def styled(text: object, style: str = "") -> Text:
+    """A text for rich whose brackets are no markup and whose control characters are shown."""
+    from rich.text import Text
+
+    return Text(visible(str(text)), style=style)
+
+
+def console(stderr: bool = False) -> Console:
+    """A console of rich that reads no markup and obeys no control character in what it is given."""
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.segment import Segment
+
+    class PlainConsole(Console):
+        def render_str(self, text: str, **settings: Any) -> Text:
+            return super().render_str(visible(text), **settings)
+
+        def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+            for segment in super().render(renderable, options):
+                yield segment if segment.control else segment._replace(text=visible(segment.text))
+
+    return PlainConsole(stderr=stderr, markup=False, emoji=False, highlight=False)
+
+
+def prepare_streams() -> None:
+    """Make standard streams safe to print to, whatever they are.
+
+    A descriptor that is closed is opened on the null device: the next file that is opened would get its number, and
+    would receive what is printed. A character that the encoding does not have is written out.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
+    # None where Python found the descriptor closed at its start.
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def give_up_streams() -> None:
+    """Send what is left in the buffers to the null device: Python would complain once more as it flushes at its end."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            if isinstance(stream, io.TextIOWrapper) and not stream.closed:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _checked(write: Callable[[], None]) -> None:
+    try:
+        write()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise StorageError(
+            f"standard output cannot be written: {error.strerror}",
+            "free some space, then run the same command; or send the output elsewhere",
+        ) from error
+
+
+def _written_out(found: re.Match[str]) -> str:
+    number = ord(found[0])
+    return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
