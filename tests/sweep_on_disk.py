@@ -175,6 +175,7 @@ def _answer(question: Question, selection: Selection, sampler: str, answerer: st
             form=form,
             frame_times=seen,
             cost=cost,
+            thought=f"<think>First one.{' Then another.' * 1000} {HOSTILE} Three, then.</think>",
         )
     if question.id == "street-1" and answerer != "qwen2_vl_micro" and sampler == "gens_micro":
         return Answer(

@@ -16,6 +16,8 @@ from pipeline.reports.views import AnswerView, Card, FrameView, Note, OptionView
 
 _SAME_TIME = 0.05
 """Seconds between the time selected and the time of the frame seen that are not worth a word."""
+_END_OF_A_THOUGHT = 1000
+"""Characters."""
 
 
 @dataclass(frozen=True)
@@ -209,7 +211,18 @@ def _answer(question: Question, trail: _Trail, label: str) -> AnswerView:
     seen = _seen(answer, trail.frames)
     if note and not trail.frames and _told_before(note, _notes(trail)):
         note, seen = None, "nothing to answer from"
-    return AnswerView(label, verdict, letter, answer.text, note, seen, _cost(answer.cost))
+    return AnswerView(
+        label, verdict, letter, answer.text, note, seen, _cost(answer.cost), _shortened(answer.thought.strip())
+    )
+
+
+def _shortened(thought: str) -> str:
+    """Without the middle of a long one: a page may hold thousands."""
+    left_out = len(thought) - 2 * _END_OF_A_THOUGHT
+    if left_out <= 0:
+        return thought
+    note = f"[... {left_out} characters are left out here, and are in answers.jsonl ...]"
+    return f"{thought[:_END_OF_A_THOUGHT]}\n{note}\n{thought[-_END_OF_A_THOUGHT:]}"
 
 
 def _verdict(question: Question, row: AnswerRow | None) -> Verdict:

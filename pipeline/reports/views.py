@@ -44,6 +44,8 @@ class AnswerView:
     seen: str
     """Which frames it saw and in what form."""
     cost: str
+    thought: str = ""
+    """The thoughts before the answer; of long ones the beginning and the end."""
 
 
 @dataclass(frozen=True)

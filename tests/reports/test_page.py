@@ -160,6 +160,10 @@ def test_failures_are_told_with_their_remedy(page: Page) -> None:
     unparsed = page.card("kitchen-3")
     assert "I think there may be several of them." in unparsed
     assert "<strong>answerer: unparsed.</strong> no option can be read" in unparsed
+    assert "<blockquote>&lt;think&gt;First one. Then another." in unparsed
+    assert "Three, then.&lt;/think&gt;</blockquote>" in unparsed
+    assert "characters are left out here, and are in answers.jsonl" in unparsed
+    assert unparsed.count("Then another.") < 400
     assert "set selection.budget=4" in page.card("street-1")
     partial = page.card("street-2")
     assert "sampler.max_new_tokens=4096" in partial
