@@ -26,6 +26,7 @@ _STILL_FRAMES = 250
 """The same in intervals between pictures: a slide show holds each of them."""
 _PERIOD = 1 << 33
 """Ticks after which the clock of transport and program streams starts over."""
+_LOWEST = -(1 << 62)
 _REORDERED = 64
 """Pictures that may be decoded after one that is shown later; codecs allow 16."""
 _BACKWARDS = 1.0
@@ -86,9 +87,11 @@ def _typical(stamps: npt.NDArray[np.int64]) -> float:
 
 def _parts(packets: Packets, typical: float, tick: float, may_break: bool) -> list[_Part]:
     """Where new recordings begin. All that is decoded before an entry is shown before it, or the clock is another."""
-    stamps = packets.pts
-    entries = np.flatnonzero(packets.whole_from != NEVER)
+    stamps = np.where(packets.is_cut, _LOWEST, packets.pts)
+    entries = np.flatnonzero((packets.whole_from != NEVER) & ~packets.is_cut)
     parts = [_Part(0, 0)]
+    if not len(entries):
+        return parts
     limit = int(_JUMP / tick) if may_break else NEVER // 2
     before = np.maximum.accumulate(stamps)[entries[1:] - 1]
     ahead = stamps[entries[1:]] - before
@@ -142,7 +145,8 @@ def _check_backwards(packets: Packets, parts: list[_Part], path: Path, tick: flo
         behind = np.maximum.accumulate(packets.pts)[1:] - packets.pts[1:]
         back |= ~has_dts & (behind > max(_JUMP / tick, _REORDERED * typical))
     starts = {part.start for part in parts}
-    place = next((int(place) for place in np.flatnonzero(back) + 1 if place not in starts), None)
+    places = np.flatnonzero(back & ~packets.is_cut[1:] & ~packets.is_cut[:-1]) + 1
+    place = next((int(place) for place in places if place not in starts), None)
     if place is not None:
         second = float(packets.dts[place - 1] - packets.dts[0]) * tick
         raise UnsupportedVideoError(

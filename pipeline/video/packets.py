@@ -37,6 +37,8 @@ class Packets:
     """The timestamp from which all pictures are whole where decoding starts here; :data:`NEVER` where it cannot."""
     is_shown: npt.NDArray[np.bool_]
     """Whether the packet gives a picture: not so for what an edit list cuts off and for what only serves others."""
+    is_cut: npt.NDArray[np.bool_]
+    """Whether an edit list cuts the packet off. It may still have to be decoded, and its times mean nothing."""
     is_corrupt: npt.NDArray[np.bool_]
     """Parts of the packet are lost, as the container tells."""
     has_dts: npt.NDArray[np.bool_]
@@ -222,6 +224,7 @@ def _packets(container: Any, stream: Any, track: _Track, others: Mapping[int, _O
         durations=durations,
         whole_from=whole_from,
         is_shown=is_shown,
+        is_cut=discarded,
         is_corrupt=corrupt,
         has_dts=np.array([dts is not None for dts in track.dts[: len(stamps)]], dtype=bool),
         has_order=bool(has_order),

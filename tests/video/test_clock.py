@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -193,3 +194,41 @@ def test_two_pictures_of_one_time_are_refused(suffix: str, tmp_path: Path) -> No
     )
     with pytest.raises(UnsupportedVideoError, match=rf"twice{suffix}: several pictures carry one timestamp"):
         probe(path)
+
+
+def with_edits(source: Path, target: Path, edits: list[tuple[int, int]]) -> Path:
+    """An MP4 file that shows parts of its media: milliseconds for how long, and the first picture's number."""
+    data = bytearray(source.read_bytes())
+    at = data.index(b"elst") - 4
+    old = int.from_bytes(data[at : at + 4], "big")
+    _, start = struct.unpack_from(">Ii", data, at + 16)
+    step = pieces(source)[0].duration
+    content = b"elst" + struct.pack(">II", 0, len(edits))
+    content += b"".join(struct.pack(">IiI", length, start + step * first, 0x10000) for length, first in edits)
+    data[at : at + old] = struct.pack(">I", len(content) + 4) + content
+    for box in (b"edts", b"trak", b"moov"):
+        place = data.rindex(box, 0, at + 8) - 4
+        size = int.from_bytes(data[place : place + 4], "big") + len(content) + 4 - old
+        data[place : place + 4] = struct.pack(">I", size)
+    target.write_bytes(data)
+    return target
+
+
+@pytest.mark.parametrize(
+    ("edits", "expected"),
+    [
+        (
+            [(1000, 18)],
+            [*range(18, 48)],
+        ),  # from the middle of a group of pictures, whose first are decoded all the same
+        ([(500, 0), (500, 33)], [*range(15), *range(33, 48)]),
+        ([(500, 0), (500, 0), (500, 0)], [*range(15)] * 3),
+    ],
+)
+def test_an_edit_list_of_several_parts_is_followed(
+    edits: list[tuple[int, int]], expected: list[int], tmp_path: Path
+) -> None:
+    source = recording(tmp_path / "source.mp4", 0)
+    path = with_edits(source, tmp_path / "edited.mp4", edits)
+    assert numbers(path) == expected
+    assert probe(path).duration == pytest.approx(len(expected) / FPS, abs=0.11)
