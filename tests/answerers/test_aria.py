@@ -26,6 +26,8 @@ from pipeline.domain import Frame, Question, Status, Video
 from pipeline.errors import CheckpointError
 from pipeline.models.aria_pixels import on_canvas
 
+pytestmark = pytest.mark.moving
+
 VIDEO = Video("clip.mp4", "f", 100.0, 25.0, 2500, 160, 90)
 
 

@@ -23,6 +23,8 @@ from pipeline.config import build, conf_dir
 from pipeline.domain import Frame, Question, Status, Video
 from pipeline.errors import CheckpointError, ConfigError
 
+pytestmark = pytest.mark.moving
+
 VIDEO = Video("clip.mp4", "f", 100.0, 25.0, 2500, 160, 90)
 SIZES = ("2b", "8b", "14b", "38b", "78b")
 PUBLISHED = FrameLines("Frame{frame}: ", "\n")

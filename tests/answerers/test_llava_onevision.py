@@ -26,6 +26,8 @@ from pipeline.domain import Frame, Question, Status, Video
 from pipeline.errors import CheckpointError, ConfigError
 from pipeline.models.checkpoint import Checkpoint
 
+pytestmark = pytest.mark.moving
+
 FORMS = ("images", "video")
 PROMPT = wording("letter_or_phrase")
 VIDEO = Video("clip.mp4", "0f", 60.0, 10.0, 600, 80, 45)

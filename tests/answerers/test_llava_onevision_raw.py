@@ -20,6 +20,8 @@ from pipeline.answerers.llava_video import LlavaVideo
 from pipeline.domain import Frame, Question, Video
 from pipeline.models.checkpoint import Checkpoint
 
+pytestmark = pytest.mark.moving
+
 RAW = {"mm_newline_position": None, "mm_spatial_pool_stride": None, "model_type": "llava_qwen"}
 """What the released files leave out of LLaVA-Video's."""
 

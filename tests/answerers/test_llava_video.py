@@ -21,6 +21,8 @@ from pipeline.domain import Frame, Question, Status, Video
 from pipeline.errors import CheckpointError
 from pipeline.models.checkpoint import Checkpoint
 
+pytestmark = pytest.mark.moving
+
 POOLINGS = {"bilinear": 210, "average": 182}
 PROMPT = wording("letter_or_phrase")
 VIDEO = Video("clip.mp4", "0f", 60.04, 10.0, 600, 80, 45)

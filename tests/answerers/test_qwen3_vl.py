@@ -25,6 +25,8 @@ from pipeline.config import build, conf_dir
 from pipeline.domain import Frame, Question, Status, Video
 from pipeline.errors import CheckpointError, ConfigError
 
+pytestmark = pytest.mark.moving
+
 VIDEO = Video("clip.mp4", "f", 100.0, 25.0, 2500, 160, 90)
 SOURCES = {
     "qwen3_vl_2b": "Qwen/Qwen3-VL-2B-Instruct",

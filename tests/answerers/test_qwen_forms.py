@@ -24,6 +24,8 @@ from pipeline.models.qwen_inputs import QwenInputs, arguments
 from pipeline.models.qwen_pixels import FrameScale
 from pipeline.models.qwen_positions import rope_index, true_times
 
+pytestmark = pytest.mark.moving
+
 SIDES = (56, 84)  # resized by neither: torchvision's bicubic differs from Pillow's in single grey levels
 FPS = 25.0
 

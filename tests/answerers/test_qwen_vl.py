@@ -21,6 +21,8 @@ from pipeline.config import build, conf_dir
 from pipeline.domain import Frame, Question, Status, Video
 from pipeline.errors import CheckpointError, ConfigError, FramesError
 
+pytestmark = pytest.mark.moving
+
 VIDEO = Video("clip.mp4", "f", 100.0, 25.0, 2500, 160, 90)
 NAMES = ("qwen2_vl_2b", "qwen2_vl_7b", "qwen2_vl_72b", "qwen2_5_vl_3b", "qwen2_5_vl_7b", "qwen2_5_vl_72b")
 FAMILIES = ("qwen2_vl", "qwen2_5_vl")

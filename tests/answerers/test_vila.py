@@ -31,6 +31,8 @@ from pipeline.models.vila import IMAGE_ID
 from pipeline.models.vila_config import read_config
 from pipeline.models.vila_tokenizer import SlowLlama
 
+pytestmark = pytest.mark.moving
+
 KINDS = get_args(Kind)
 CONVERSATION = {"3b": "vicuna_v1", "8b": "llama_3", "40b": "hermes-2"}
 PROMPT = wording()

@@ -8,6 +8,8 @@ from tiny import write_qwen2_5_vl
 
 from pipeline.inference.closing import JsonIsClosed
 
+pytestmark = pytest.mark.moving
+
 
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:

@@ -20,6 +20,8 @@ from pipeline.models.qwen_family import load_qwen
 from pipeline.models.qwen_inputs import QwenInputs, arguments, encode
 from pipeline.models.qwen_pixels import Patches
 
+pytestmark = pytest.mark.moving
+
 NEW = 8
 
 

@@ -14,6 +14,8 @@ from pipeline.models.chat import load_tokenizer
 from pipeline.models.checkpoint import Checkpoint
 from pipeline.models.qwen_family import load_qwen
 
+pytestmark = pytest.mark.moving
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

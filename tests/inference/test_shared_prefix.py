@@ -14,6 +14,8 @@ from pipeline.errors import CheckpointError
 from pipeline.inference.prefix_attention import Prefixes, PrefixStates, attend
 from pipeline.inference.shared_prefix import Branches, Continuation, Prefix, continue_greedily, prefill
 
+pytestmark = pytest.mark.moving
+
 FRAMES, SIDE = 6, 4  # an image of 4 x 4 patches is 4 tokens
 NEW = 24
 

@@ -10,6 +10,8 @@ from PIL import Image
 from pipeline.errors import FramesError
 from pipeline.models.aria_pixels import on_canvas, shrink
 
+pytestmark = pytest.mark.moving
+
 
 def picture(height: int, width: int) -> np.ndarray:
     dice = np.random.default_rng(height * width)

@@ -9,6 +9,8 @@ import tiny
 from pipeline.errors import CheckpointError
 from pipeline.models.chat import IMAGE, VIDEO, load_tokenizer, render_chat, special_tokens, text
 
+pytestmark = pytest.mark.moving
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:

@@ -14,6 +14,8 @@ from pipeline.models.checkpoint import Checkpoint, load, raw_config, release, re
 from pipeline.models.placement import check_fits, pick_attention, pick_device, pick_dtype
 from pipeline.models.weights import bytes_in
 
+pytestmark = pytest.mark.moving
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -21,6 +21,8 @@ from transformers import (
 
 from pipeline.models.frames_at_once import attend_frames_at_once
 
+pytestmark = pytest.mark.moving
+
 FAMILIES: dict[str, tuple[type[Any], Callable[[Path], Path]]] = {
     "qwen2_vl": (Qwen2VLForConditionalGeneration, tiny.write_qwen2_vl),
     "qwen2_5_vl": (Qwen2_5_VLForConditionalGeneration, tiny.write_qwen2_5_vl),

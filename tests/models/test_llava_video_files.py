@@ -21,6 +21,8 @@ from pipeline.domain import Frame, Question, Video
 from pipeline.errors import CheckpointError
 from pipeline.models.checkpoint import Checkpoint
 
+pytestmark = pytest.mark.moving
+
 
 def said(folder: Path) -> str:
     pixels = np.random.default_rng(1).integers(0, 255, (2, 45, 80, 3), dtype=np.uint8)

@@ -12,6 +12,8 @@ from transformers.integrations.accelerate import _get_device_map
 from pipeline.errors import CheckpointError
 from pipeline.models.placement import check_none_left_out, room_for_weights
 
+pytestmark = pytest.mark.moving
+
 GIB = 2**30
 QWEN2_72B = {
     "hidden_size": 8192,

@@ -14,6 +14,8 @@ from pipeline.models.qwen_family import IMAGE_PAD
 from pipeline.models.qwen_inputs import arguments, encode
 from pipeline.models.qwen_pixels import FrameScale, image_patches, load_image_processor
 
+pytestmark = pytest.mark.moving
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -17,6 +17,8 @@ from pipeline.models.checkpoint import Checkpoint
 from pipeline.models.qwen_family import load_qwen
 from pipeline.models.qwen_pixels import FrameScale, image_patches, load_image_processor, video_patches
 
+pytestmark = pytest.mark.moving
+
 LIMITS = FrameScale(3136, 28 * 28 * 16, None)
 
 

@@ -14,6 +14,8 @@ from pipeline.models.checkpoint import Checkpoint
 from pipeline.models.qwen_family import load_qwen
 from pipeline.models.qwen_positions import correct_positions, rope_index, stock_is_right, true_times
 
+pytestmark = pytest.mark.moving
+
 
 def model_like(tokens_per_second: int | None) -> Any:
     vision = {"spatial_merge_size": 2} | ({"tokens_per_second": tokens_per_second} if tokens_per_second else {})

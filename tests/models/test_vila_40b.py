@@ -29,6 +29,8 @@ from pipeline.answerers.vila import Vila
 from pipeline.domain import Frame, Question, Video
 from pipeline.models.checkpoint import Checkpoint
 
+pytestmark = pytest.mark.moving
+
 NEW_TOKENS = 16
 PARTS = ("llm", "vision_tower", "mm_projector")
 RANDOM = np.random.default_rng(4)

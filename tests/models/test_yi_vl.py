@@ -18,6 +18,8 @@ from pipeline.models.checkpoint import Checkpoint
 from pipeline.models.yi_vl import DeepseekRouter
 from pipeline.models.yi_vl_config import aria_config, renormalises
 
+pytestmark = pytest.mark.moving
+
 
 def at(folder: Path, dtype: Any = "float32") -> Checkpoint:
     return Checkpoint(str(folder), None, dtype, "eager", "cpu")

@@ -14,6 +14,8 @@ from pipeline.errors import CheckpointError
 from pipeline.models.chat import IMAGE, render_chat, text
 from pipeline.models.yi_vl_tokenizer import ChunkTokenizer
 
+pytestmark = pytest.mark.moving
+
 PROMPT = (
     "<|im_start|>user\n[0]<fim_prefix><|img|><fim_suffix>\n[1]<fim_prefix><|img|><fim_suffix>\nQuestion: when? ü 猫"
 )

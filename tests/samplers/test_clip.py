@@ -13,6 +13,8 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 
 from pipeline.errors import CheckpointError
 
+pytestmark = pytest.mark.moving
+
 SECONDS = 4
 TEXTS = ("What Colour is the square?", "the dog is cooking, then it sleeps")
 

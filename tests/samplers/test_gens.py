@@ -27,6 +27,8 @@ from pipeline.samplers.gens import GensSampler
 from pipeline.samplers.qwen_backbone import QwenBackbone
 from pipeline.video import OpenVideo, Reader
 
+pytestmark = pytest.mark.moving
+
 CONF = Path(__file__).parents[2] / "conf" / "sampler" / "gens_3b.yaml"
 READER = Reader("reader", "pyav", 1, 1.0)
 

@@ -28,6 +28,8 @@ from pipeline.samplers import Sampler
 from pipeline.samplers.gens import GensSampler
 from pipeline.video import OpenVideo, Reader
 
+pytestmark = pytest.mark.moving
+
 READER = Reader("reader", "pyav", 1, 1.0)
 SECONDS, WINDOW = 10, 4
 

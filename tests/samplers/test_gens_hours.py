@@ -1,4 +1,4 @@
-"""Three hours of video: as many windows as that is, every frame through the vision tower once, memory of one window."""
+"""Hours of video: as many windows as that is, every frame through the vision tower once, memory of one window."""
 
 from __future__ import annotations
 
@@ -20,21 +20,24 @@ from pipeline.samplers.gens import GensSampler
 from pipeline.samplers.qwen_backbone import QwenBackbone
 from pipeline.video import Reader
 
-HOURS = 3
-SECONDS = HOURS * 3600
 OVERLAP = 64
 """Frames in two windows, which are to be looked at once all the same."""
 
 
+@pytest.fixture(scope="module", params=[3600, pytest.param(3 * 3600, marks=pytest.mark.long)], ids=["1 h", "3 h"])
+def seconds(request: pytest.FixtureRequest) -> int:
+    return int(request.param)
+
+
 @pytest.fixture(scope="module")
-def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def film(tmp_path_factory: pytest.TempPathFactory, seconds: int) -> Path:
     path = tmp_path_factory.mktemp("film") / "film.mp4"
     dice = np.random.default_rng(0)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=1, options={"preset": "ultrafast"})
         stream.width = stream.height = 32
         stream.pix_fmt = "yuv420p"
-        for _ in range(SECONDS):
+        for _ in range(seconds):
             color = dice.integers(0, 255, 3, dtype=np.uint8)
             picture = np.broadcast_to(color, (32, 32, 3)).copy()
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
@@ -42,8 +45,9 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.slow
-def test_three_hours_are_read_window_by_window(film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hours_are_read_window_by_window(
+    film: Path, seconds: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     node = OmegaConf.merge(
         OmegaConf.load(conf_dir() / "sampler" / "gens_3b.yaml"),
         {
@@ -69,11 +73,11 @@ def test_three_hours_are_read_window_by_window(film: Path, tmp_path: Path, monke
         (relevance,) = sampler.score(source.video, source, [Question("q", str(film), "when is it red?")])
 
     step = 256 - OVERLAP
-    count = 1 + math.ceil((SECONDS - 256) / step)
+    count = 1 + math.ceil((seconds - 256) / step)
     assert len(relevance.windows) == count
-    assert relevance.times == tuple(float(second) for second in range(SECONDS))
+    assert relevance.times == tuple(float(second) for second in range(seconds))
     assert [window.start for window in relevance.windows] == [float(step * number) for number in range(count)]
-    assert relevance.windows[-1].end == SECONDS - 1
-    assert sum(seen) == SECONDS
+    assert relevance.windows[-1].end == seconds - 1
+    assert sum(seen) == seconds
     # What the first windows took is not given back, and nothing comes on top of it.
     assert memory[-1] - memory[4] < 100e6

@@ -18,6 +18,8 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from pipeline.domain import Status
 from pipeline.errors import CheckpointError, ConfigError
 
+pytestmark = pytest.mark.moving
+
 SECONDS = 4
 TEXTS = ("what colour is the square?", "Question: which frames show the circle that appears after the yellow square?")
 SMALL = "max_pixels=8192"

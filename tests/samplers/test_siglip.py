@@ -16,6 +16,8 @@ from transformers.models.siglip2.image_processing_pil_siglip2 import Siglip2Imag
 from pipeline.errors import CheckpointError
 from pipeline.models.text_rows import TextRows
 
+pytestmark = pytest.mark.moving
+
 SECONDS = 4
 TEXTS = ("what colour is the square", "the dog is cooking then it sleeps")
 

@@ -22,6 +22,8 @@ from pipeline.domain import Status
 from pipeline.errors import CheckpointError, ConfigError, IncompatibleLibraryError
 from pipeline.samplers import Sampler
 
+pytestmark = pytest.mark.moving
+
 SECONDS = 5
 TEXTS = ("What colour is the square?", "which frames show the circle that appears after the yellow one?")
 
