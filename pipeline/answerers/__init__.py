@@ -92,6 +92,15 @@ class Repeats(Protocol):
 
 
 @runtime_checkable
+class PreparesAhead(Protocol):
+    """An answerer that prepares requests in the memory of this machine while others are in the model."""
+
+    def hold_at_most(self, prepared_bytes: int) -> None:
+        """Prepared requests, those in the model included, hold no more than this, where more than one is held."""
+        ...
+
+
+@runtime_checkable
 class ChecksSubtitles(Protocol):
     """An answerer with a form that has no place for words between the frames."""
 

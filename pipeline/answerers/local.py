@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from pipeline.answerers import AnswerRequest
-from pipeline.answerers.ahead import ahead
+from pipeline.answerers.ahead import Ahead, pieces_of
 from pipeline.answerers.options import conclude
 from pipeline.answerers.prompts import AnswerPrompt, Words, as_words, question_fault
 from pipeline.domain import Answer, Cost, Frame, Question, Status
@@ -26,7 +26,7 @@ from pipeline.identity import Identified
 from pipeline.thoughts import leaves_thought_open, split_thoughts
 
 if TYPE_CHECKING:
-    from pipeline.inference.greedy import Generated
+    from pipeline.inference.greedy import Generated, Halving
 
 
 @dataclass(frozen=True)
@@ -144,6 +144,8 @@ class LocalModel(Generic[SomeReader]):
         self._prompt = prompt
         self._max_new_tokens = max_new_tokens
         self._latest: tuple[Sequence[Frame], Any] = ((), None)
+        self.prepared_bytes = float("inf")
+        """Prepared requests hold no more memory than this, where more than one is held."""
 
     @cached_property
     def reader(self) -> SomeReader:
@@ -176,18 +178,17 @@ class LocalModel(Generic[SomeReader]):
 
     def answer(self, requests: Iterable[AnswerRequest], batch: int) -> Generator[Answer, None, None]:
         """See :class:`pipeline.answerers.Answerer`."""
-        together: list[Asked] = []
-        with closing(ahead(requests, self._asked, batch)) as made:
-            for asked in made:
-                if isinstance(asked, Answer):
-                    yield asked
-                    continue
-                together.append(asked)
-                if len(together) == batch:
-                    yield from self._answers(together)
-                    together = []
-        if together:
-            yield from self._answers(together)
+        with closing(Ahead(requests, self._asked, batch, _held, self.prepared_bytes)) as made:
+            while together := made.take(batch):
+                count = len(together)
+                known = [made for made in together if isinstance(made, Answer)]
+                asked = [made for made in together if isinstance(made, Asked)]
+                del together
+                yield from known
+                answers = self._answers(asked) if asked else []
+                del asked
+                made.release(count)
+                yield from answers
         self._latest = ((), None)
 
     def encode(self, request: AnswerRequest) -> Any:
@@ -211,6 +212,7 @@ class LocalModel(Generic[SomeReader]):
             old.pixels is new.pixels and old.time == new.time for old, new in zip(known, frames, strict=True)
         )
         if not same:
+            self._latest = ((), None)  # these are let go before others are made
             pixels = self.reader.pixels(frames)
             self._latest = (frames, pixels)
         return pixels
@@ -279,13 +281,17 @@ class LocalModel(Generic[SomeReader]):
 
     def _answers(self, batch: Sequence[Asked]) -> list[Answer]:
         """Of one batch. What does not fit the memory is tried in halves: the answers are the same."""
-        from pipeline.inference.greedy import halving
-
         _ = self.model  # loading is no part of an answer's time
         begin = time.perf_counter()
-        results = halving(self._generate, batch)
+        results = self._generate_in_memory(batch)
         seconds = (time.perf_counter() - begin) / len(batch)
         return [self._answer(asked, result, seconds) for asked, result in zip(batch, results, strict=True)]
+
+    @cached_property
+    def _generate_in_memory(self) -> Halving[Asked, Generated]:
+        from pipeline.inference.greedy import Halving
+
+        return Halving(self._generate)
 
     def _generate(self, batch: Sequence[Asked]) -> Sequence[Generated]:
         from pipeline.inference.framed_prompts import write_answers
@@ -371,6 +377,10 @@ class LocalAnswerer(Identified, ABC, Generic[SomeReader]):
         """See :class:`pipeline.answerers.Answerer`."""
         return self._local.answer(requests, batch)
 
+    def hold_at_most(self, prepared_bytes: int) -> None:
+        """See :class:`pipeline.answerers.PreparesAhead`."""
+        self._local.prepared_bytes = prepared_bytes
+
     def encode(self, request: AnswerRequest) -> Any:
         """The very inputs that the model gets for a request, not padded. Loads the tokenizer and no weights.
 
@@ -382,6 +392,11 @@ class LocalAnswerer(Identified, ABC, Generic[SomeReader]):
     def close(self) -> None:
         """Free the model and its device memory; the next ``answer`` loads it again."""
         self._local.close()
+
+
+def _held(made: Asked | Answer) -> dict[int, int]:
+    """What a prepared request holds in memory; an answer that is known already holds nothing to speak of."""
+    return {} if isinstance(made, Answer) else pieces_of(made.inputs)
 
 
 def _any_of(*remedies: str) -> str:

@@ -15,7 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from pipeline import versions
-from pipeline.answerers import Answerer, ChecksSubtitles
+from pipeline.answerers import Answerer, ChecksSubtitles, PreparesAhead
 from pipeline.answerers.over_limit import OverLimit
 from pipeline.artefacts.cache import AnswerCache, RelevanceCache
 from pipeline.artefacts.folder import CONFIG_FILE, RUN_FILE, write_questions
@@ -43,6 +43,7 @@ class Surroundings:
     relevances: RelevanceCache
     answers: AnswerCache
     answer_batch: int
+    prepared_bytes: int
     over_limit: OverLimit
     subtitles: SubtitleChoice
 
@@ -58,6 +59,11 @@ def surroundings(config: DictConfig) -> Surroundings:
         raise ConfigError(
             f"execution.answer_batch={batch}: at least one question", "set execution.answer_batch=1 or more"
         )
+    prepared = config.execution.prepared_gb
+    if not isinstance(prepared, int | float) or not prepared > 0:
+        raise ConfigError(
+            f"execution.prepared_gb={prepared}: some memory is needed", "set execution.prepared_gb above 0"
+        )
     cache = RelevanceCache(Path(config.paths.cache))
     cache.check_writable()
     return Surroundings(
@@ -65,6 +71,7 @@ def surroundings(config: DictConfig) -> Surroundings:
         cache,
         AnswerCache(Path(config.paths.cache)),
         batch,
+        int(prepared * 1e9),
         _over_limit(config),
         _subtitles(config),
     )
@@ -162,6 +169,8 @@ def second_stage(
 ) -> list[AnswerRow]:
     """Answers to all questions; the answerer's model is gone when this returns."""
     write_questions([row.question for row in selections], folder)
+    if isinstance(answerer, PreparesAhead):
+        answerer.hold_at_most(around.prepared_bytes)
     with closing(answerer):
         return answer(
             selections,

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 
@@ -68,30 +68,38 @@ def _is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def halving(
-    run: Callable[[Sequence[Item]], Sequence[Result]], items: Sequence[Item]
-) -> list[Result | OutOfMemoryError]:
-    """Run a batch; where it does not fit, its halves, down to single items.
+class Halving(Generic[Item, Result]):
+    """Runs batches; one that does not fit the memory is run in halves, down to single items.
+
+    A size that did not fit is not tried again.
 
     Args:
-        run: one result an item, or :class:`OutOfMemoryError`; results must not depend on who is in the batch.
-        items: the batch.
-
-    Returns:
-        In order, each item's result, or the error if even alone it does not fit.
+        run: one result an item, or raises :class:`OutOfMemoryError`; results must not depend on who is in the batch.
     """
-    if not items:
-        return []
-    try:
-        return list(run(items))
-    except OutOfMemoryError as error:
-        if len(items) == 1:
-            return [error]
-    middle = len(items) // 2
-    _LOG.warning(
-        "%d requests at once do not fit the memory; going on with %d. execution.answer_batch=%d saves the attempt.",
-        len(items),
-        middle,
-        middle,
-    )
-    return halving(run, items[:middle]) + halving(run, items[middle:])
+
+    def __init__(self, run: Callable[[Sequence[Item]], Sequence[Result]]) -> None:
+        self._run = run
+        self._most: int | None = None
+
+    def __call__(self, items: Sequence[Item]) -> list[Result | OutOfMemoryError]:
+        """In order, each item's result, or the error if even alone it does not fit."""
+        found: list[Result | OutOfMemoryError] = []
+        while left := items[len(found) :]:
+            found += self._tried(left[: self._most])
+        return found
+
+    def _tried(self, items: Sequence[Item]) -> list[Result | OutOfMemoryError]:
+        """The results of a batch, or of its first half."""
+        try:
+            return list(self._run(items))
+        except OutOfMemoryError as error:
+            if len(items) == 1:
+                return [error]
+        self._most = len(items) // 2
+        _LOG.warning(
+            "%d requests at once do not fit the memory; going on with %d. execution.answer_batch=%d saves the attempt.",
+            len(items),
+            self._most,
+            self._most,
+        )
+        return self._tried(items[: self._most])

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
 
+import numpy as np
 import pytest
 
-from pipeline.answerers.ahead import ahead
+from pipeline.answerers.ahead import Ahead, ahead, pieces_of
 
 
 def test_results_come_in_order_from_another_thread() -> None:
@@ -52,3 +56,72 @@ def test_what_drawing_or_working_raises_comes_in_its_turn() -> None:
         next(results)
     with pytest.raises(ZeroDivisionError):
         list(ahead([1, 0], lambda item: 1 / item, 4))
+
+
+def test_results_hold_no_more_memory_than_is_stated() -> None:
+    """Bytes of all results that are made and not released; the other half of the memory is for those that wait."""
+    held, most_held, taken, numbers = 0, 0, [], count()
+    lock = threading.Lock()
+
+    def make(size: int) -> int:
+        nonlocal held, most_held
+        with lock:
+            held += size
+            most_held = max(most_held, held)
+        return size
+
+    sizes = [30, 30, 30, 30, 20, 30, 10, 30, 30]
+    made = Ahead(iter(sizes), make, 8, lambda size: {next(numbers): size}, 120)
+    while batch := made.take(8):
+        time.sleep(0.02)
+        taken.append(batch)
+        with lock:
+            held -= sum(batch)
+        made.release(len(batch))
+    made.close()
+    assert [size for batch in taken for size in batch] == sizes
+    assert all(sum(batch) <= 60 for batch in taken)
+    assert most_held <= 120
+
+
+def test_a_result_larger_than_the_memory_is_made_alone() -> None:
+    alive: list[int] = []
+    made = Ahead(range(4), lambda item: alive.append(item) or item, 8, lambda item: {item: 1000}, 100)
+    for number in range(4):
+        assert made.take(8) == [number]
+        time.sleep(0.02)
+        assert alive == list(range(number + 1))
+        made.release(1)
+    assert made.take(8) == []
+    made.close()
+
+
+def test_what_results_share_counts_once() -> None:
+    """As the frames of many questions about the same moments."""
+    made = Ahead(range(6), lambda item: item, 6, lambda item: {-1: 90, item: 1}, 200)
+    assert made.take(6) == list(range(6))
+    made.close()
+
+
+def test_a_batch_is_as_large_as_it_may_be_where_memory_allows() -> None:
+    made = Ahead(range(7), lambda item: item, 3, lambda item: {item: 1}, 100)
+    batches = []
+    while batch := made.take(3):
+        batches.append(len(batch))
+        made.release(len(batch))
+    made.close()
+    assert batches == [3, 3, 1]
+
+
+def test_pieces_are_arrays_and_tensors_wherever_they_are() -> None:
+    import torch
+
+    @dataclass(frozen=True)
+    class Inputs:
+        ids: torch.Tensor
+        pixels: object
+        note: str = "x"
+
+    whole, array = torch.zeros(100, dtype=torch.float32), np.zeros((4, 5), np.uint8)
+    given = Inputs(whole[:10], (whole[50:], [array, array[1:]], {"mask": torch.ones(3, dtype=torch.int64)}))
+    assert sorted(pieces_of(given).values()) == [20, 24, 400]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -253,6 +254,36 @@ def test_a_request_that_does_not_fit_the_memory_is_its_own_failure(
     assert "answerer.max_pixels=" in answers[1].detail
     assert "selection.budget=" in answers[1].detail
     assert answers[0].text == answered(plain["qwen2_vl"], ASKED[:1])[0].text
+
+
+def test_prepared_frames_stay_within_their_memory_and_answers_are_the_same(
+    plain: dict[str, QwenVL], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = [request("Why?", None, frames(0.0, 1.0, 2.0, seed=seed)) for seed in range(12)]
+    ours = dataclasses.replace(plain["qwen2_vl"])
+    before = [answer.text for answer in answered(ours, asked, batch=8)]
+    encode, alive, most = ours._local.encode, {}, 0
+
+    def counted(given: AnswerRequest) -> Any:
+        nonlocal most
+        made = encode(given)
+        size = made.pixels.values.nbytes
+        alive[id(made)] = size
+        weakref.finalize(made, alive.pop, id(made))
+        most = max(most, sum(alive.values()))
+        return made
+
+    monkeypatch.setattr(ours._local, "encode", counted)
+    size = ours._local.encode(asked[0]).pixels.values.nbytes
+    for limit, holds in ((4 * size + size // 2, 4), (1, 1)):
+        most = 0
+        ours.hold_at_most(limit)
+        assert [answer.text for answer in answered(ours, asked, batch=8)] == before
+        assert most <= holds * size
+    most = 0
+    ours.hold_at_most(100 * size)
+    answered(ours, asked, batch=8)
+    assert most > 4 * size
 
 
 def test_another_family_is_named(tmp_path: Path, plain: dict[str, QwenVL]) -> None:

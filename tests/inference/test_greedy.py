@@ -9,7 +9,7 @@ import tiny
 import torch
 
 from pipeline.errors import OutOfMemoryError
-from pipeline.inference.greedy import end_tokens, halving, mapped_out_of_memory
+from pipeline.inference.greedy import Halving, end_tokens, mapped_out_of_memory
 from pipeline.models.chat import load_tokenizer
 from pipeline.models.checkpoint import Checkpoint
 from pipeline.models.qwen_family import load_qwen
@@ -52,7 +52,7 @@ def test_other_errors_of_torch_stay_what_they_are() -> None:
         torch.zeros(3).view(2)
 
 
-def test_a_batch_that_does_not_fit_is_halved_until_it_does() -> None:
+def test_a_batch_that_does_not_fit_is_halved_until_it_does_and_its_size_is_not_tried_again() -> None:
     sizes: list[int] = []
 
     def run(items: Sequence[int]) -> list[str]:
@@ -61,7 +61,8 @@ def test_a_batch_that_does_not_fit_is_halved_until_it_does() -> None:
             raise OutOfMemoryError("too much", "less")
         return [str(item) for item in items]
 
-    found = halving(run, [4, 5, 3, 11, 2])
+    halving = Halving(run)
+    found = halving([4, 5, 3, 11, 2])
     assert [str(each) if isinstance(each, str) else type(each) for each in found] == [
         "4",
         "5",
@@ -69,8 +70,11 @@ def test_a_batch_that_does_not_fit_is_halved_until_it_does() -> None:
         OutOfMemoryError,
         "2",
     ]
-    assert sizes[0] == 5
-    assert halving(run, []) == []
+    assert sizes == [5, 2, 2, 1, 1, 1]
+    sizes.clear()
+    assert halving([1, 2, 3]) == ["1", "2", "3"]
+    assert sizes == [1, 1, 1]
+    assert halving([]) == []
 
 
 @pytest.mark.gpu
