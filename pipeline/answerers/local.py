@@ -212,7 +212,7 @@ class LocalModel(Generic[SomeReader]):
             old.pixels is new.pixels and old.time == new.time for old, new in zip(known, frames, strict=True)
         )
         if not same:
-            self._latest = ((), None)  # these are let go before others are made
+            known, pixels = self._latest = ((), None)  # the old ones are let go before others are made
             pixels = self.reader.pixels(frames)
             self._latest = (frames, pixels)
         return pixels

@@ -27,8 +27,6 @@ from pipeline.samplers.gens import GensSampler
 from pipeline.samplers.qwen_backbone import QwenBackbone
 from pipeline.video import OpenVideo, Reader
 
-pytestmark = pytest.mark.moving
-
 CONF = Path(__file__).parents[2] / "conf" / "sampler" / "gens_3b.yaml"
 READER = Reader("reader", "pyav", 1, 1.0)
 
@@ -141,6 +139,7 @@ def all_frames(source: OpenVideo) -> Iterator[Frame]:
     return source.frames_at([float(second) for second in range(10)])
 
 
+@pytest.mark.moving
 def test_each_window_says_what_generate_says(checkpoint: Path, opened: OpenVideo) -> None:
     sampler = sampler_of(checkpoint, "max_new_tokens=20")
     scored = sampler.score(opened.video, opened, QUESTIONS)
@@ -156,6 +155,7 @@ def test_each_window_says_what_generate_says(checkpoint: Path, opened: OpenVideo
         assert relevance.cost.output_tokens <= 3 * 20
 
 
+@pytest.mark.moving
 def test_company_and_batch_size_make_no_difference(checkpoint: Path, opened: OpenVideo) -> None:
     together = content(sampler_of(checkpoint).score(opened.video, opened, QUESTIONS))
     assert content(sampler_of(checkpoint, "questions_at_once=1").score(opened.video, opened, QUESTIONS)) == together

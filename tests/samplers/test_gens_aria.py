@@ -28,8 +28,6 @@ from pipeline.samplers import Sampler
 from pipeline.samplers.gens import GensSampler
 from pipeline.video import OpenVideo, Reader
 
-pytestmark = pytest.mark.moving
-
 READER = Reader("reader", "pyav", 1, 1.0)
 SECONDS, WINDOW = 10, 4
 
@@ -131,6 +129,7 @@ def assert_same(relevance: Relevance, stock: list[str]) -> None:
     assert len(set(stock)) > 1  # what is on the pictures matters to this model
 
 
+@pytest.mark.moving
 def test_each_window_says_what_generate_says(checkpoint: Path, exported: Path, opened: OpenVideo) -> None:
     scored = sampler_of(checkpoint).score(opened.video, opened, QUESTIONS)
     for question, relevance in zip(QUESTIONS, scored, strict=True):
@@ -138,6 +137,7 @@ def test_each_window_says_what_generate_says(checkpoint: Path, exported: Path, o
         assert relevance.times == tuple(float(second) for second in range(SECONDS))
 
 
+@pytest.mark.moving
 def test_the_mask_is_a_setting(checkpoint: Path, exported: Path, tmp_path: Path) -> None:
     """On frames that leave a part of the canvas black."""
     dice = np.random.default_rng(3)
@@ -151,11 +151,13 @@ def test_the_mask_is_a_setting(checkpoint: Path, exported: Path, tmp_path: Path)
     assert [window.raw for window in masked.windows] != [window.raw for window in plain.windows]
 
 
+@pytest.mark.moving
 def test_exported_or_as_released_is_the_same(checkpoint: Path, exported: Path, opened: OpenVideo) -> None:
     as_released = sampler_of(checkpoint).score(opened.video, opened, QUESTIONS)
     assert content(sampler_of(exported).score(opened.video, opened, QUESTIONS)) == content(as_released)
 
 
+@pytest.mark.moving
 def test_the_other_routing_says_something_else(checkpoint: Path, opened: OpenVideo, tmp_path: Path) -> None:
     other = write_yi_vl(tmp_path, seed=5, text={"norm_topk_prob": False})
     one, another = (
@@ -164,6 +166,7 @@ def test_the_other_routing_says_something_else(checkpoint: Path, opened: OpenVid
     assert [window.raw for window in one] != [window.raw for window in another]
 
 
+@pytest.mark.moving
 def test_company_and_batch_size_make_no_difference(checkpoint: Path, opened: OpenVideo) -> None:
     together = content(sampler_of(checkpoint).score(opened.video, opened, QUESTIONS))
     assert content(sampler_of(checkpoint, "questions_at_once=1").score(opened.video, opened, QUESTIONS)) == together
