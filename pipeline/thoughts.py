@@ -43,7 +43,7 @@ _ANSWERING = r"(?:final|response|answer)\b"
 
 _FAMILIES = (
     # Qwen, GLM, DeepSeek, InternVL, Kimi-K2, MiniMax (mm:), Seed (seed:), LongCat, EXAONE and most others.
-    _tag("think", "(?:re)?think(?:ing)?|thoughts?|cot"),
+    _tag("think", "(?:re)?think(?:ing)?|thoughts?|cot|\u601d\u8003"),
     # Keye, and models that were trained to show their reasoning as XML.
     _tag("analysis", "analysis"),
     _tag("reasoning", "reason(?:ing)?"),

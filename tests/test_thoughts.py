@@ -20,6 +20,8 @@ MARKS = {
     "mixed": ("<think>", "</thinking>"),
     "analysis": ("<analysis>", "</analysis>"),
     "reasoning": ("<reasoning>", "</reasoning>"),
+    "chinese": ("<\u601d\u8003>", "</\u601d\u8003>"),
+    "chain of thought": ("<chain_of_thought>", "</chain_of_thought>"),
     "attribute": ('<thought lang="en">', "</thought>"),
     "seed": ("<seed:think>", "</seed:think>"),
     "minimax": ("<mm:think>", "</mm:think>"),

@@ -75,8 +75,9 @@ def _kind(part: Mapping[str, Any], around: _Kind) -> _Kind:
 
 def _joined(parts: Sequence[str]) -> str:
     """In one text; parts that meet without white space are lines."""
-    text = ""
-    for part in parts:
-        apart = "\n" if text and part and not (text[-1].isspace() or part[0].isspace()) else ""
-        text = f"{text}{apart}{part}"
-    return text
+    joined: list[str] = []
+    for part in filter(None, parts):
+        if joined and not (joined[-1][-1].isspace() or part[0].isspace()):
+            joined.append("\n")
+        joined.append(part)
+    return "".join(joined)

@@ -112,6 +112,8 @@ def _reply(completion: Any) -> Reply:
         message = {"content": choice["text"]}  # of a plain completion
     said, finish = read_message(message), _word(choice.get("finish_reason"))
     reply = Reply(said.text, finish, said.refusal, *counts, said.thought)
+    if not (finish or reply.text or reply.thought or reply.refusal or message.get("tool_calls")):
+        raise NoReplyError("it holds no text, and no reason why the text ended")
     if reply.has_failed:
         raise NoReplyError(f"finish_reason is {finish!r}", {"message": f"finish_reason is {finish!r}"})
     return reply

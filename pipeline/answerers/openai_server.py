@@ -168,9 +168,8 @@ class Server:
                 raise not_asked(point.host, self._give_up_after)
             if self._turned_away.lasts():
                 raise not_asked_again(point.host)
-        asking = Asking(point.host, point.model, point.key_env, point.timeout, smaller, self._has_answered)
         try:
-            reply = self._asked(body, asking)
+            reply = self._asked(body, smaller)
         except Unanswered as error:
             if error.turned_away:
                 self._turned_away.goes_on()
@@ -181,7 +180,7 @@ class Server:
         self._has_answered = True
         return reply
 
-    def _asked(self, body: Mapping[str, Any], asking: Asking) -> Reply:
+    def _asked(self, body: Mapping[str, Any], smaller: Sequence[str]) -> Reply:
         from openai import APIConnectionError, APIError, APIStatusError
 
         begin, left, attempt = time.monotonic(), self._endpoint.retries, 0
@@ -191,13 +190,13 @@ class Server:
                 response = self._send(body, left)
             except APIConnectionError as error:
                 self._silence.goes_on(begin)
-                raise unreached(error, self._words(error), before + _tries(error), asking) from None
+                raise unreached(error, self._words(error), before + _tries(error), self._asking(smaller)) from None
             except APIStatusError as error:
                 self._silence.ends()
-                raise failure(self._rejection(error), before + _tries(error), asking) from None
+                raise failure(self._rejection(error), before + _tries(error), self._asking(smaller)) from None
             except APIError as error:
                 self._silence.ends()
-                raise unusable(type(error).__name__, self._words(error), before + 1, asking) from None
+                raise unusable(type(error).__name__, self._words(error), before + 1, self._asking(smaller)) from None
             self._silence.ends()
             left -= response.retries_taken
             try:
@@ -211,9 +210,13 @@ class Server:
                     attempt += 1
                 elif rejection is None:
                     quoted = self._endpoint.without_key(response.text)[:_QUOTED]
-                    raise unusable(missing.reason, quoted, tries, asking) from None
+                    raise unusable(missing.reason, quoted, tries, self._asking(smaller)) from None
                 else:
-                    raise failure(rejection, tries, asking) from None
+                    raise failure(rejection, tries, self._asking(smaller)) from None
+
+    def _asking(self, smaller: Sequence[str]) -> Asking:
+        point = self._endpoint
+        return Asking(point.host, point.model, point.key_env, point.timeout, smaller, self._has_answered)
 
     def _send(self, body: Mapping[str, Any], retries: int) -> Any:
         """The whole response, raw; the client itself asks again after a bad HTTP status."""

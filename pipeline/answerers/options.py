@@ -118,7 +118,8 @@ def conclude(
     thoughts = "\n".join(each for each in (thought.strip(), said.thought) if each)
     # White space at the beginning only parts the answer from thoughts that the server took out.
     answer = said.answer.lstrip() if thoughts else said.answer
-    more = f"answerer.max_new_tokens={2 * max(limit, cost.output_tokens, 8)}"
+    allowed = max(limit, cost.output_tokens)
+    more = f"answerer.max_new_tokens={2 * max(allowed, 8)}" if allowed else "a larger limit of new tokens"
     option, status, problem = None, Status.OK, ""
     remedy = "Reword the question, or take another answerer=NAME."
     if said.is_open or (truncated and thoughts and not answer.strip()):

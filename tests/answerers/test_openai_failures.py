@@ -111,6 +111,8 @@ def test_retry_after_is_waited_for_and_an_hour_is_not() -> None:
         (says(completion("B") | {"choices": []}, 200, SOON_AGAIN), 2, "no chat completion (it holds no choice)"),
         (says(completion("B") | {"choices": None}, 200, SOON_AGAIN), 2, "no chat completion"),
         (says(completion("B") | {"choices": [None]}, 200, SOON_AGAIN), 2, "no chat completion"),
+        (says({"choices": [{"message": {"content": None}}]}, 200, SOON_AGAIN), 2, "no reason why the text ended"),
+        (says({"choices": [{"message": None}]}, 200, SOON_AGAIN), 2, "no chat completion"),
         (says({"error": {"message": "bad field", "code": 400}}), 1, "error 400: bad field"),
         (fails(403, "Country not supported"), 1, "403: Country not supported"),
         (says(b"<html>403 Forbidden: flagged for your safety</html>", 403, kind="html"), 1, "403"),

@@ -283,9 +283,12 @@ def test_an_error_in_reading_costs_one_answer(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_cut_free_answer_says_so() -> None:
-    answer = conclude(FREE, "The man first", truncated=True, form="", frame_times=(), cost=Cost())
+    answer = conclude(FREE, "The man first", truncated=True, limit=20, form="", frame_times=(), cost=Cost())
     assert answer.status is Status.OK
-    assert "answerer.max_new_tokens" in answer.detail
+    assert "answerer.max_new_tokens=40" in answer.detail
+    # Of a text that another program got there is no such setting.
+    answer = conclude(FREE, "<think>The man", truncated=False, form="", frame_times=(), cost=Cost())
+    assert "answerer.max_new_tokens" not in answer.detail
 
 
 @pytest.mark.parametrize(
