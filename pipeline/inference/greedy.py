@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -52,13 +51,21 @@ def mapped_out_of_memory() -> Iterator[None]:
             raise
         reason, _, _ = str(error).partition("\n")  # Python's own MemoryError gives none
         problem = f"The model call does not fit the device's memory. {reason}".strip()
-        traceback.clear_frames(error.__traceback__)  # they hold the tensors of the failed call
     else:
         return
+    free_failed_call()
+    raise OutOfMemoryError(problem, "Give the model fewer or smaller frames, or fewer requests at once.")
+
+
+def free_failed_call() -> None:
+    """Give back the memory of a call that did not fit.
+
+    Its frames hold tensors in reference cycles, and the exception holds the frames: call this again before another
+    attempt, once the exception is handled.
+    """
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    raise OutOfMemoryError(problem, "Give the model fewer or smaller frames, or fewer requests at once.")
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
@@ -95,6 +102,7 @@ class Halving(Generic[Item, Result]):
         except OutOfMemoryError as error:
             if len(items) == 1:
                 return [error]
+        free_failed_call()
         self._most = len(items) // 2
         _LOG.warning(
             "%d requests at once do not fit the memory; going on with %d. execution.answer_batch=%d saves the attempt.",

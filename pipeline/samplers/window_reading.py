@@ -82,7 +82,7 @@ class WindowReader:
 
     def _prefix(self, window: Window[Candidate]) -> Prefix | None:
         """The window's frames as the model has read them; none if they did not fit the memory."""
-        from pipeline.inference.greedy import mapped_out_of_memory
+        from pipeline.inference.greedy import free_failed_call, mapped_out_of_memory
 
         numbers = range(window.first, window.first + len(window.items))
         try:
@@ -92,7 +92,9 @@ class WindowReader:
                 self._features.update(zip(fresh, self._backbone.features(pixels), strict=True))
                 return self._backbone.prefix([self._features[number] for number in numbers])
         except OutOfMemoryError:
-            return None
+            pass
+        free_failed_call()
+        return None
 
     def _write(self, prefix: Prefix | None, suffixes: Suffixes) -> dict[int, Generated | None]:
         places = list(suffixes)
@@ -110,11 +112,13 @@ class WindowReader:
 
     def _write_together(self, prefix: Prefix, suffixes: Suffixes, places: Sequence[int]) -> dict[int, Generated]:
         """The answers of a batch; nothing if it did not fit the memory."""
-        from pipeline.inference.greedy import mapped_out_of_memory
+        from pipeline.inference.greedy import free_failed_call, mapped_out_of_memory
 
         try:
             with mapped_out_of_memory():
                 answers = self._backbone.write(prefix, [suffixes[place] for place in places], self._max_new_tokens)
                 return dict(zip(places, answers, strict=True))
         except OutOfMemoryError:
-            return {}
+            pass
+        free_failed_call()
+        return {}
