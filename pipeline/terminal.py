@@ -55,16 +55,18 @@ def remark(text: str) -> None:
 
 
 def draw(*renderables: Any) -> None:
-    """Print rich's tables and texts on standard output.
+    """Print rich's tables and texts on standard output. Texts are not wrapped: a command in one can be copied whole.
 
     Raises:
         StorageError, BrokenPipeError: as :func:`tell`.
     """
+    from rich.text import Text
+
     printed = console()
 
     def write() -> None:
         for renderable in renderables:
-            printed.print(renderable, soft_wrap=isinstance(renderable, str))
+            printed.print(renderable, soft_wrap=isinstance(renderable, str | Text))
         printed.file.flush()
 
     _checked(write)

@@ -39,6 +39,11 @@ class Videos:
     """By question id: what it may see of its video; questions whose part is not there are left out."""
 
     @property
+    def damaged(self) -> Mapping[str, tuple[float, ...]]:
+        """By path: seconds of the frames that cannot be had, of videos that can be read otherwise."""
+        return {path: probe.damaged for path, probe in self.probes.items() if probe.damaged}
+
+    @property
     def missing(self) -> tuple[str, ...]:
         """Paths without a file."""
         return tuple(path for path, error in self.failed.items() if isinstance(error, MissingVideoError))
@@ -91,8 +96,21 @@ def findings(videos: Videos, questions: Sequence[Question]) -> list[Finding]:
             Finding(
                 Level.SOME_FAIL if videos.probes or videos.missing else Level.CANNOT_RUN,
                 f"unreadable videos: {len(videos.unreadable)}, of {count} questions",
-                "fetch or convert them; each line says what is wrong",
-                tuple(videos.failed[path].problem for path in videos.unreadable),
+                "fetch or convert them, as each line says",
+                tuple(_with_its_remedy(videos.failed[path]) for path in videos.unreadable),
+            )
+        )
+    if videos.damaged:
+        count = _of_questions(tuple(videos.damaged), questions)
+        made.append(
+            Finding(
+                Level.SOME_FAIL,
+                f"videos with damaged parts: {len(videos.damaged)}, of {count} questions",
+                "fetch them again: a question fails that needs one of these frames, and answers may lie there",
+                tuple(
+                    f"{path}: {len(seconds)} frames between {seconds[0]:.1f} s and {seconds[-1]:.1f} s"
+                    for path, seconds in videos.damaged.items()
+                ),
             )
         )
     if videos.short:
@@ -106,6 +124,11 @@ def findings(videos: Videos, questions: Sequence[Question]) -> list[Finding]:
             )
         )
     return made
+
+
+def _with_its_remedy(error: VideoError) -> str:
+    remedy = error.remedy.replace("\n", "\n      ")
+    return f"{error.problem}\n      what to do: {remedy}"
 
 
 def _looks(paths: Sequence[str], reader: Reader) -> dict[str, Probe | VideoError]:

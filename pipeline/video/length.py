@@ -15,8 +15,8 @@ LONGEST = 7 * 24 * 3600.0
 """Seconds; a file that claims to be longer has damaged timestamps or a damaged header."""
 _HEADER_SLACK = 0.5
 """Seconds by which a header may promise more than there is: rounding, and tracks that end a little apart."""
-_LATE = 0.1
-"""Seconds. Pictures that come later after the sound than encoders delay them begin later on a player's clock too."""
+_DELAY = 0.1
+"""Seconds by which encoders delay pictures or begin sound early; no player's clock tells."""
 
 
 def timeline_of(
@@ -37,10 +37,11 @@ def timeline_of(
     tick = float(stream.time_base)
     stamps = packets.pts[positions]
     counts_frames = container.format.name == "avi"  # from the first chunk on, even if that is empty
-    begins = 0.0 if counts_frames else packets.first_second
+    # Sound a moment before 0 is what its encoder needs to begin, and is not heard.
+    begins = 0.0 if counts_frames or -_DELAY < packets.first_second < 0 else packets.first_second
     start = float(packets.stored_pts[positions[0]]) * tick - begins
     is_exact = counts_frames and packets.has_order
-    start = start if is_exact or start > _LATE else 0.0
+    start = start if is_exact or start > _DELAY else 0.0
     times = start + (stamps - stamps[0]) * tick
     shown_for = last * tick
     if not shown_for:

@@ -22,6 +22,8 @@ class Probe:
     video: Video
     readable: float
     """Second at which the last frame that is there leaves the screen: before ``video.duration`` in a cut file."""
+    damaged: tuple[float, ...] = ()
+    """Seconds of the frames of which the container itself tells that parts are lost."""
 
 
 def probe(path: str | Path, image_fps: float = 1.0) -> Video:
@@ -51,7 +53,8 @@ def _look(path: Path, image_fps: float) -> Probe:
         folder = read_image_folder(path, image_fps)
         return Probe(folder_video(folder), folder.timeline.end)
     facts = scan(path)
-    return Probe(file_video(facts), facts.timeline.end)
+    damaged = tuple(float(facts.timeline.times[index]) for index in sorted(facts.timeline.damaged))
+    return Probe(file_video(facts), facts.timeline.end, damaged)
 
 
 def file_video(facts: Scan) -> Video:

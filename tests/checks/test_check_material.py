@@ -168,3 +168,24 @@ def test_a_question_that_may_see_a_part_is_planned_over_that_part(films: Path) -
     assert set(views) == {whole.id, part.id}
     assert (views[whole.id].duration, views[part.id].duration) == (10.0, 4.0)
     assert views[part.id].fingerprint != views[whole.id].fingerprint
+
+
+def test_what_cannot_be_read_is_told_with_its_own_remedy(tmp_path: Path) -> None:
+    path = tmp_path / "list.m3u8"
+    path.write_text("#EXTM3U\n#EXTINF:4,\nother.ts\n")
+    questions = [ask(path)]
+    (finding,) = videos.findings(look(questions), questions)
+    assert "list.m3u8 is an HLS playlist" in finding.places[0]
+    assert f"ffmpeg -i {path} -c copy {path.with_suffix('.converted.mp4')}" in finding.places[0].splitlines()[-1]
+
+
+def test_parts_that_a_transport_stream_lost_are_told(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "lost.ts", seconds=12)
+    whole = path.read_bytes()
+    hole = len(whole) // 188 // 2 * 188
+    path.write_bytes(whole[:hole] + whole[hole + 2 * 188 :])
+    questions = [ask(path)]
+    found = look(questions)
+    (finding,) = videos.findings(found, questions)
+    assert (finding.level, finding.problem) == (Level.SOME_FAIL, "videos with damaged parts: 1, of 1 questions")
+    assert all(0 < second < 12 for second in found.damaged[str(path)])
