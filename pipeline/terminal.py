@@ -6,6 +6,7 @@ obeyed, no text is read as markup, and no secret is shown.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
@@ -91,6 +92,10 @@ def console(stderr: bool = False) -> Console:
         def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
             for segment in super().render(renderable, options):
                 yield segment if segment.control else segment._replace(text=visible(segment.text))
+
+        def on_broken_pipe(self) -> None:
+            # rich would end the process with code 1
+            raise BrokenPipeError(errno.EPIPE, "the reader of the output is gone")
 
     return PlainConsole(stderr=stderr, markup=False, emoji=False, highlight=False)
 

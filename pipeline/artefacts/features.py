@@ -6,7 +6,6 @@ One file a digest of all that decides them (video content, encoder, candidate ra
 from __future__ import annotations
 
 import io
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,8 +52,9 @@ class FeatureStore:
             with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
                 times, vectors = arrays["times"], arrays["vectors"]
             return Features(tuple(times.tolist()), vectors.astype(np.float32, copy=False))
-        except (zipfile.BadZipFile, ValueError, KeyError, EOFError):
-            return None  # damaged on the disk: computed afresh and overwritten
+        except Exception:
+            # A damaged file makes zipfile, zlib and numpy raise anything. Computed again and overwritten.
+            return None
 
     def keep(self, key: str, features: Features) -> None:
         """Store ``features`` under ``key``; whoever writes last wins, and all write the same.

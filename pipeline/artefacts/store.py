@@ -35,7 +35,8 @@ class ContentStore:
         """
         try:
             return self._path(key).read_bytes()
-        except FileNotFoundError:
+        except (FileNotFoundError, PermissionError):
+            # One that another user may read alone was written by an earlier version, and is written again.
             return None
         except OSError as error:
             raise self._unusable(error) from error
