@@ -40,7 +40,9 @@ class Packets:
     is_cut: npt.NDArray[np.bool_]
     """Whether an edit list cuts the packet off. It may still have to be decoded, and its times mean nothing."""
     is_corrupt: npt.NDArray[np.bool_]
-    """Parts of the packet are lost, as the container tells."""
+    """Parts of the packet, or of the one next to it, are lost or damaged, as the container tells."""
+    places: npt.NDArray[np.int64]
+    """Where each packet begins in the file, in bytes; -1 where that is not known."""
     has_dts: npt.NDArray[np.bool_]
     """Whether it tells when the picture is decoded."""
     has_order: bool
@@ -127,6 +129,7 @@ class _Track:
     is_key: list[bool] = field(default_factory=list)
     is_discarded: list[bool] = field(default_factory=list)
     is_corrupt: list[bool] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
     empty: int = 0
     last_empty: int = -(1 << 62)
 
@@ -139,6 +142,7 @@ class _Track:
         self.is_key.append(key)
         self.is_discarded.append(packet.is_discard)
         self.is_corrupt.append(packet.is_corrupt)
+        self.places.append(-1 if packet.pos is None else packet.pos)
 
     def note_empty(self, packet: Any) -> None:
         """The picture before it stays on screen; only the packet that ends the reading has no time."""
@@ -226,6 +230,7 @@ def _packets(container: Any, stream: Any, track: _Track, others: Mapping[int, _O
         is_shown=is_shown,
         is_cut=discarded,
         is_corrupt=corrupt,
+        places=np.array(track.places[: len(stamps)], dtype=np.int64),
         has_dts=np.array([dts is not None for dts in track.dts[: len(stamps)]], dtype=bool),
         has_order=bool(has_order),
         claims_are_true=bool((whole_from[claimed] == stamps[claimed]).all()),

@@ -24,6 +24,7 @@ from pipeline.errors import (
     VideoError,
 )
 from pipeline.video.clock import on_one_clock
+from pipeline.video.containers import damaged_packets
 from pipeline.video.failures import FETCH_AGAIN, convert, reading
 from pipeline.video.length import LONGEST, timeline_of
 from pipeline.video.orientation import Orientation, read_orientation
@@ -167,8 +168,9 @@ def _read_track(path: Path, file: Path, container: Any, stream: Any, video_strea
             raise TruncatedVideoError(f"{path} ends before its first picture", FETCH_AGAIN)
         timeline = timeline_of(file, container, stream, packets, positions, 0)
     width, height, orientation = _first_picture(path, file, stream.index, packets)
+    surely = damaged_packets(file, container.format.name, packets.places, packets.count < stream.frames)
     lag = 1 if container.format.name == "mpegts" else 0  # its packets wait for the next one, which takes their mark
-    damaged = _damaged(packets, positions, lag)
+    damaged = _damaged(packets, positions, surely, lag)
     return Scan(
         path=path,
         file=file,
@@ -188,21 +190,29 @@ def _read_track(path: Path, file: Path, container: Any, stream: Any, video_strea
     )
 
 
-def _damaged(packets: Packets, positions: npt.NDArray[np.int64], lag: int) -> frozenset[int]:
-    """Indices of frames that are decoded by way of a packet of which parts are lost.
+def _damaged(
+    packets: Packets, positions: npt.NDArray[np.int64], surely: npt.NDArray[np.bool_], lag: int
+) -> frozenset[int]:
+    """Indices of frames that are decoded by way of a packet of which parts are lost or damaged.
 
-    What comes behind such a packet may be lost altogether, so nothing is whole until the next entry. Where that comes
-    at once, only the packet itself may be damaged, which its decoder sees; between joined recordings it is whole.
+    What comes behind a packet that FFmpeg marks may be lost altogether, so nothing is whole until the next entry. Where
+    that comes at once, only the packet itself may be damaged, which its decoder sees; between joined recordings it is
+    whole.
     """
-    lost = np.flatnonzero(packets.is_corrupt) + lag
-    lost = lost[[place + 1 < len(packets.pts) and packets.whole_from[place + 1] == NEVER for place in lost]]
+    marked = np.flatnonzero(packets.is_corrupt) + lag
+    marked = marked[[place + 1 < len(packets.pts) and packets.whole_from[place + 1] == NEVER for place in marked]]
+    given = np.sort(positions)
+    silent = np.setdiff1d(np.flatnonzero(surely), given)
+    # A damaged packet that seems to give no picture may have given one: that of before is on screen in its place.
+    instead = given[np.maximum(np.searchsorted(given, silent) - 1, 0)]
+    lost = np.unique(np.concatenate([marked, np.flatnonzero(surely), instead])).astype(np.int64)
     if not len(lost):
         return frozenset()
-    before = np.searchsorted(lost, positions, side="right")
+    earlier = np.searchsorted(lost, positions, side="right")
     return frozenset(
         int(index)
-        for index in np.flatnonzero(before)
-        if packets.entry(int(positions[index])) <= lost[before[index] - 1]
+        for index in np.flatnonzero(earlier)
+        if packets.entry(int(positions[index])) <= lost[earlier[index] - 1]
     )
 
 

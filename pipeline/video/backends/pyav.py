@@ -5,25 +5,21 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import TruncatedVideoError
-from pipeline.video.packets import decoding_time, open_container, packet_time
+from pipeline.video.backends.pyav_codec import DamagedPacketError, TrackCodec
+from pipeline.video.backends.pyav_packets import OutOfStepError, PacketReader
+from pipeline.video.failures import convert
 from pipeline.video.scan import Scan
 
 # Codecs whose FFmpeg decoder can leave out, packet by packet, pictures that no other one refers to.
 _CAN_SKIP = frozenset({"h264", "hevc"})
 # Decoding so few unneeded packets costs less than emptying the decoder's threads and filling them again.
 _WORTH_A_BREAK = 16
-# Reading and dropping so many packets costs less than a seek.
-_WORTH_A_SEEK = 300
-# Whether a fault ends the decoding, or is patched over where the codec can.
-_STRICT = {"err_detect": "explode"}
-_LENIENT = {"err_detect": "crccheck"}
 
 
 @dataclass
@@ -35,10 +31,6 @@ class _Run:
     wanted: list[int]
 
 
-class _OutOfStepError(Exception):
-    """The packets that come are not those of the scan."""
-
-
 class PyAVDecoder:
     """One open file. Packets are found by their place in the scan, pictures by their timestamp."""
 
@@ -48,17 +40,13 @@ class PyAVDecoder:
         """``threads`` for FFmpeg to decode with; 0 for one a core."""
         self._scan = scan
         self._threads = threads
-        self._container: Any = None
-        self._stream: Any = None
-        self._packets: Iterator[Any] = iter(())
-        self._next = 0  # position of the packet that comes next
+        self._opened: tuple[PacketReader, TrackCodec] | None = None
 
     def close(self) -> None:
         """Free the decoder."""
-        if self._container is not None:
-            self._container.close()
-        self._container = self._stream = None
-        self._packets = iter(())
+        if self._opened is not None:
+            self._opened[0].close()
+        self._opened = None
 
     def pictures(self, indices: Sequence[int]) -> Iterator[npt.NDArray[np.uint8]]:
         """As every decoder; the few pictures that the codec needs are in memory at a time."""
@@ -89,42 +77,33 @@ class PyAVDecoder:
 
     def _fast(self, run: _Run) -> Iterator[npt.NDArray[np.uint8]]:
         """The wanted pictures in order; ends early, and quietly, at the first sign of trouble."""
-        import av
-
-        if self._container is None:
-            self._open(self._threads, _STRICT)
+        if self._opened is None:
+            self._opened = opened(self._scan, self._threads)
         picked = _Picked(run.wanted)
-        try:
-            for frame in self._decoded(run, frozenset(run.wanted)):
-                if frame.is_corrupt:
-                    break
+        with ends_at_trouble():
+            for frame in self._decoded(run, *self._opened):
                 for ready in picked.with_frame(frame):
-                    yield self._shown(ready)
-        except (av.FFmpegError, _OutOfStepError):
-            pass
+                    yield as_shown(ready, self._scan)
         if not picked.is_complete:
             self.close()
 
-    def _decoded(self, run: _Run, wanted: frozenset[int]) -> Iterator[Any]:
-        codec = self._stream.codec_context
-        codec.flush_buffers()
+    def _decoded(self, run: _Run, packets: PacketReader, codec: TrackCodec) -> Iterator[Any]:
+        wanted = frozenset(run.wanted)
         can_skip = self._scan.codec in _CAN_SKIP
         skips = False
-        codec.skip_frame = "DEFAULT"
-        for packet in self._read(run.first, run.last):
-            if can_skip and skips != (packet_time(packet) not in wanted):
+        codec.flush()
+        for packet in packets.read(run.first, run.last):
+            if can_skip and skips != (packet.pts not in wanted):
                 skips = not skips
-                codec.skip_frame = "NONREF" if skips else "DEFAULT"
+                codec.skip_unreferenced(skips)
             yield from codec.decode(packet)
-        yield from codec.decode(None)
+        yield from codec.drain()
 
     def _careful(self, run: _Run) -> Iterator[npt.NDArray[np.uint8]]:
         """Find out which packet is damaged, give the wanted pictures that owe nothing to it, then raise.
 
         Strict decoding also stops at faults that do no harm: then there is no such packet, and all pictures are given.
         """
-        import av
-
         pts = self._scan.packets.pts
         damaged = self._damaged_position(run)
         sound = run.wanted
@@ -133,100 +112,60 @@ class PyAVDecoder:
             sound = [stamp for stamp in run.wanted if stamp < unsound_from]
         given = 0
         if sound:
-            self._open(1, _LENIENT)
-            picked = _Picked(sound)
             to_last = _Run(run.first, int(np.flatnonzero(np.isin(pts, sound)).max()), sound)
-            with contextlib.suppress(av.FFmpegError, _OutOfStepError):
-                for frame in self._decoded(to_last, frozenset(sound)):
+            picked = _Picked(sound)
+            packets, codec = opened(self._scan, 1, is_patient=True)
+            with contextlib.closing(packets), ends_at_trouble():
+                for frame in self._decoded(to_last, packets, codec):
                     for ready in picked.with_frame(frame):
                         given += 1
-                        yield self._shown(ready)
-        self.close()
+                        yield as_shown(ready, self._scan)
         if given < len(run.wanted):
-            raise TruncatedVideoError(
-                f"{self._scan.path} is damaged: the picture at second {self._scan.second_of(run.wanted[given]):.3f} "
-                "cannot be decoded",
-                "fetch or copy the file again, or ask only for seconds before the damage",
-            )
+            raise damage(self._scan, f"the picture at second {self._scan.second_of(run.wanted[given]):.3f}")
 
     def _damaged_position(self, run: _Run) -> int | None:
         """The first packet of a run that fails, or that gives no picture or one that the codec had to patch."""
-        import av
-
-        self._open(1, _LENIENT)
-        codec = self._stream.codec_context
-        pts, is_shown = self._scan.packets.pts, self._scan.packets.is_shown
+        packets, codec = opened(self._scan, 1, is_patient=True)
+        known = self._scan.packets
         whole: set[int] = set()
         position = run.first
-        try:
-            for packet in self._read(run.first, run.last):
-                whole.update(frame.pts for frame in codec.decode(packet) if not frame.is_corrupt)
-                position += 1
-        except (av.FFmpegError, _OutOfStepError):
-            pass
-        with contextlib.suppress(av.FFmpegError):
-            whole.update(frame.pts for frame in codec.decode(None) if not frame.is_corrupt)
+        with contextlib.closing(packets):
+            with ends_at_trouble():
+                for packet in packets.read(run.first, run.last):
+                    whole.update(frame.pts for frame in codec.decode(packet) if not frame.is_corrupt)
+                    position += 1
+            with ends_at_trouble():
+                whole.update(frame.pts for frame in codec.drain() if not frame.is_corrupt)
         # Pictures that lead the first key cannot be decoded from it, and are not asked for.
         for tried in range(run.first, position):
-            if (
-                is_shown[tried]
-                and pts[tried] >= self._scan.packets.whole_from[run.first]
-                and int(pts[tried]) not in whole
-            ):
+            shown = known.is_shown[tried] and known.pts[tried] >= known.whole_from[run.first]
+            if shown and int(known.pts[tried]) not in whole:
                 return tried
         return position if position <= run.last else None
 
-    def _open(self, threads: int, detection: dict[str, str]) -> None:
-        self.close()
-        self._container = open_container(self._scan.file)
-        self._stream = self._container.streams[self._scan.stream_index]
-        self._stream.thread_type = "AUTO"
-        self._stream.codec_context.thread_count = threads
-        self._stream.codec_context.options = detection
-        self._packets = self._container.demux(self._stream)
-        self._next = 0
 
-    def _read(self, first: int, last: int) -> Iterator[Any]:
-        """Packets ``first`` to ``last``, each checked against the scan."""
-        if first < self._next or first - self._next > _WORTH_A_SEEK:
-            self._seek(first)
-        for packet in self._packets:
-            if packet.size == 0:
-                continue
-            position = self._next
-            if (
-                position == len(self._scan.packets.pts)
-                or packet_time(packet) != self._scan.packets.stored_pts[position]
-            ):
-                raise _OutOfStepError
-            packet.pts = int(self._scan.packets.pts[position])  # on the clock of the scan
-            self._next += 1
-            if position >= first:
-                yield packet
-            if position == last:
-                return
-        raise _OutOfStepError
+@contextlib.contextmanager
+def ends_at_trouble() -> Iterator[None]:
+    """End a block, and nothing more, where a file cannot be decoded on."""
+    import av
 
-    def _seek(self, position: int) -> None:
-        """Come to stand at or before a packet; from the beginning where the container's own index misleads."""
-        scan = self._scan
-        by_pts = "matroska" in scan.container
-        target = int((scan.packets.stored_pts if by_pts else scan.packets.stored_dts)[position])
-        self._container.seek(target, stream=self._stream, backward=True, any_frame=False)
-        packets = self._container.demux(self._stream)
-        first = next((packet for packet in packets if packet.size), None)
-        if first is not None:
-            here = np.flatnonzero(
-                (scan.packets.stored_pts == packet_time(first)) & (scan.packets.stored_dts == decoding_time(first))
-            )
-            if len(here) == 1 and here[0] <= position:
-                self._packets = chain((first,), packets)
-                self._next = int(here[0])
-                return
-        self._open(self._threads, _STRICT)
+    with contextlib.suppress(av.FFmpegError, OutOfStepError, DamagedPacketError):
+        yield
 
-    def _shown(self, frame: Any) -> npt.NDArray[np.uint8]:
-        return as_shown(frame, self._scan)
+
+def opened(scan: Scan, threads: int, is_patient: bool = False) -> tuple[PacketReader, TrackCodec]:
+    """The packets of a scanned file, and a decoder for them."""
+    packets = PacketReader(scan)
+    return packets, TrackCodec(packets.stream, threads, is_patient)
+
+
+def damage(scan: Scan, what: str) -> TruncatedVideoError:
+    """The error of a file of which ``what`` cannot be decoded as it was."""
+    return TruncatedVideoError(
+        f"{scan.path} is damaged: {what} cannot be decoded",
+        f"fetch or copy the file again, or ask only for seconds before the damage; where it plays well, "
+        f"{convert(scan.path)}",
+    )
 
 
 def as_shown(frame: Any, scan: Scan) -> npt.NDArray[np.uint8]:

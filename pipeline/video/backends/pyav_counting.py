@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.errors import TruncatedVideoError, UnsupportedVideoError
-from pipeline.video.backends.pyav import as_shown
+from pipeline.errors import UnsupportedVideoError
+from pipeline.video.backends.pyav import as_shown, damage, ends_at_trouble, opened
+from pipeline.video.backends.pyav_codec import DamagedPacketError, TrackCodec
+from pipeline.video.backends.pyav_packets import PacketReader
 from pipeline.video.failures import convert
-from pipeline.video.packets import open_container
 from pipeline.video.scan import Scan
 
 
@@ -29,33 +32,36 @@ class CountingDecoder:
 
     def pictures(self, indices: Sequence[int]) -> Iterator[npt.NDArray[np.uint8]]:
         """As every decoder; one picture is in memory at a time."""
-        import av
+        given = 0
+        # A fault may do no harm: then a decoder that goes on behind it gives all pictures.
+        for is_patient in (False, True):
+            with ends_at_trouble():
+                for picture in self._counted(indices[given:], is_patient):
+                    given += 1
+                    yield picture
+                if given < len(indices):
+                    raise UnsupportedVideoError(
+                        f"{self._scan.path}: the decoder gives no frame {indices[given]}, though the file lists one",
+                        convert(self._scan.path),
+                    )
+                return
+        raise damage(self._scan, f"frame {indices[given]}")
 
+    def _counted(self, indices: Sequence[int], is_patient: bool) -> Iterator[npt.NDArray[np.uint8]]:
         wanted = iter(indices)
         index = next(wanted, None)
-        with open_container(self._scan.file) as container:
-            stream = container.streams[self._scan.stream_index]
-            stream.thread_type = "AUTO"
-            stream.codec_context.thread_count = self._threads
-            try:
-                for count, frame in enumerate(container.decode(stream)):
-                    if index is None:
-                        return
-                    if frame.is_corrupt:
-                        raise self._damage(index)
-                    if count == index:
-                        yield as_shown(frame, self._scan)
-                        index = next(wanted, None)
-            except av.FFmpegError as error:
-                raise self._damage(index) from error
-        if index is not None:
-            raise UnsupportedVideoError(
-                f"{self._scan.path}: the decoder gives no frame {index}, though the file lists one",
-                convert(self._scan.path),
-            )
+        packets, codec = opened(self._scan, 1 if is_patient else self._threads, is_patient)
+        with contextlib.closing(packets):
+            for count, frame in enumerate(self._frames(packets, codec)):
+                if index is None:
+                    return
+                if frame.is_corrupt:
+                    raise DamagedPacketError
+                if count == index:
+                    yield as_shown(frame, self._scan)
+                    index = next(wanted, None)
 
-    def _damage(self, index: int | None) -> TruncatedVideoError:
-        return TruncatedVideoError(
-            f"{self._scan.path} is damaged: frame {index} cannot be decoded",
-            "fetch or copy the file again, or ask only for seconds before the damage",
-        )
+    def _frames(self, packets: PacketReader, codec: TrackCodec) -> Iterator[Any]:
+        for packet in packets.read(self._scan.entry(0), len(self._scan.packets.pts) - 1):
+            yield from codec.decode(packet)
+        yield from codec.drain()

@@ -1,0 +1,47 @@
+"""Damage in the structure of an AVI file.
+
+An AVI file stores no times: the number of a chunk is its time. Where a chunk's header is damaged, FFmpeg goes on at the
+next one that it recognises, and all later pictures come too early.
+
+Source: Microsoft, "AVI RIFF File Reference" (chunks and lists, padded to even lengths).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.video.containers.file_bytes import FileBytes
+
+_LISTS = (b"RIFF", b"LIST")
+
+
+def damaged_in_avi(path: Path, places: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """The last packet before a break in the chain of chunks, and all behind it. The end of a cut file is no break."""
+    marks = np.zeros(len(places), dtype=bool)
+    with path.open("rb") as opened:
+        broken = _first_break(FileBytes(opened))
+    if broken is not None:
+        marks[max(int(np.searchsorted(places, broken)) - 1, 0) :] = True
+    return marks
+
+
+def _first_break(file: FileBytes) -> int | None:
+    place = 0
+    while place + 8 <= file.size:
+        head = file.at(place, 8)
+        if not _is_name(head[:4]):
+            return place
+        if head[:4] in _LISTS:
+            place += 12  # lists are entered: their chunks follow one another, too
+            continue
+        end = place + 8 + int.from_bytes(head[4:], "little")
+        # Some writers leave out the byte that makes lengths even.
+        place = end if end & 1 and not _is_name(file.at(end + 1, 4)) and _is_name(file.at(end, 4)) else end + (end & 1)
+    return None
+
+
+def _is_name(name: bytes) -> bool:
+    return len(name) < 4 or all(32 <= letter < 127 for letter in name)
