@@ -311,5 +311,6 @@ class Answer:
 
 
 def option_letter(option: int) -> str:
-    """``0`` is ``"A"``."""
-    return OPTION_LETTERS[option]
+    """``0`` is ``"A"``; behind the letters, for lists that are too long to be asked, ``26`` is ``"AA"``."""
+    more, place = divmod(option, len(OPTION_LETTERS))
+    return (option_letter(more - 1) if more else "") + OPTION_LETTERS[place]

@@ -30,7 +30,7 @@ from pipeline.answerers.wording import (
     unfenced,
     whole,
 )
-from pipeline.domain import OPTION_LETTERS, Answer, Cost, Question, Status
+from pipeline.domain import OPTION_LETTERS, Answer, Cost, Question, Status, option_letter
 from pipeline.errors import with_remedy
 from pipeline.thoughts import split_thoughts
 
@@ -154,7 +154,7 @@ def conclude(
 
 
 def _option(question: Question, parts: Sequence[str], begun: str, *, truncated: bool) -> int | None:
-    if question.options is None:
+    if question.options is None or len(question.options) > len(OPTION_LETTERS):
         return None
     if begun:
         # A bracket that the prompt opened for the letter may stay open: "Best Option: (" and "B", for instance.
@@ -169,7 +169,7 @@ def _verdict(question: Question, answer: str, option: int | None) -> tuple[Statu
     if option is None and _REFUSAL.search(plain(answer)):
         return Status.REFUSED, "The model declined to answer."
     if option is None and question.options is not None:
-        last = OPTION_LETTERS[len(question.options) - 1]
+        last = option_letter(len(question.options) - 1)
         return Status.UNPARSED, f"No single option of A to {last} can be read from the text."
     return Status.OK, ""
 

@@ -1,24 +1,42 @@
-"""Archives as benchmarks are handed out: zip, tar, and tar in pieces, which is read without being joined first."""
+"""Archives as benchmarks are handed out: zip, tar, and tar in pieces, which is read without being joined first.
+
+An archive that is damaged, asks for a password, has an entry that would land outside of the folder, or is larger than
+the disk once unpacked is refused by its name. Files that were unpacked before the damage stay where each has a checksum
+of its own or none (zip, tar); the one at which it ended does not, since half a video must not pass for one.
+"""
 
 from __future__ import annotations
 
+import gzip
 import io
 import re
+import shutil
 import tarfile
 import zipfile
-from collections.abc import Sequence
-from pathlib import Path
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from lzma import LZMAError
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 from pipeline.errors import InputError
 
+_GZIP = b"\x1f\x8b"
+_BLOCK = 1 << 20
 _PIECE = re.compile(r"(.+\.tar(?:\.gz)?)\.part[.-]\w+")
+_DAMAGE = (
+    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, LZMAError, EOFError, OSError),
+    *(ValueError, KeyError, OverflowError),  # numbers and names in headers that mean nothing
+    *(RuntimeError, NotImplementedError),  # a password is wanted, or the compression is unknown
+)
 
 
 def unpack(files: Sequence[Path], target: Path) -> None:
     """Unpack the archives among ``files`` into ``target``; one that was unpacked before is passed over.
 
     Raises:
-        InputError: an archive is damaged, or ``target`` cannot be written.
+        InputError: an archive cannot be unpacked, or ``target`` cannot be written; the message names the archive.
     """
     for archive, pieces in _archives(files).items():
         size = str(sum(piece.stat().st_size for piece in pieces))
@@ -28,9 +46,9 @@ def unpack(files: Sequence[Path], target: Path) -> None:
         target.mkdir(parents=True, exist_ok=True)
         try:
             _unpack(pieces, target)
-        except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
+        except _DAMAGE as error:
             raise InputError(
-                f"{archive} cannot be unpacked into {target}: {error}",
+                f"{archive} cannot be unpacked into {target}: {str(error) or type(error).__name__}",
                 "if the disk has room, delete the archive and run the command again",
             ) from error
         done.write_text(size)
@@ -51,12 +69,79 @@ def _archives(files: Sequence[Path]) -> dict[Path, list[Path]]:
 def _unpack(pieces: Sequence[Path], target: Path) -> None:
     if pieces[0].suffix == ".zip":
         with zipfile.ZipFile(pieces[0]) as archive:
-            archive.extractall(target)
+            entries = archive.infolist()
+            _check_room(sum(entry.file_size for entry in entries), target)
+            for entry in entries:
+                with _whole(_inside(entry.filename, target)):
+                    archive.extract(entry, target)
         return
-    # A stream, so that a hundred gigabytes in pieces need not be written once more as a whole. The filter keeps
-    # members inside the target.
-    with _Joined(pieces) as stream, tarfile.open(fileobj=stream, mode="r|*") as tar:
-        tar.extractall(target, filter="data")
+    # A stream, so that a hundred gigabytes in pieces need not be written once more as a whole.
+    with _Joined(pieces) as stream:
+        if _starts_with(pieces[0], _GZIP):
+            _unpack_gzip(stream, target)
+        else:
+            for _ in _members(stream, "r|*", target):
+                pass
+
+
+def _unpack_gzip(stream: io.RawIOBase, target: Path) -> None:
+    """The checksum is that of the whole and stands at its end: where it does not hold, no file can be relied on."""
+    written: list[Path] = []
+    try:
+        with gzip.GzipFile(fileobj=stream) as plain:  # tarfile's own reader of streams passes the checksum over
+            written.extend(_members(plain, "r|", target))
+            while plain.read(_BLOCK):
+                pass
+    except BaseException:
+        for path in written:
+            path.unlink(missing_ok=True)
+        raise
+
+
+def _members(stream: Any, mode: Any, target: Path) -> Iterator[Path]:
+    """Unpack one after the other and yield the files. The filter refuses links that lead outside, and devices."""
+    with tarfile.open(fileobj=stream, mode=mode) as tar:
+        for member in tar:
+            _check_room(member.size, target)
+            path = _inside(member.name, target)
+            with _whole(path):
+                tar.extract(member, target, filter="data")
+            if member.isfile():
+                yield path
+
+
+def _starts_with(file: Path, magic: bytes) -> bool:
+    with file.open("rb") as opened:
+        return opened.read(len(magic)) == magic
+
+
+def _inside(name: str, target: Path) -> Path:
+    """Where an entry goes.
+
+    Raises:
+        ValueError: that is outside of the target. (Python's zipfile would put it somewhere inside, under another name.)
+    """
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts:
+        raise ValueError(f"its entry {name!r} would be outside of the folder")
+    return target / path
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    """Take away the file that is being written if it cannot be finished."""
+    try:
+        yield
+    except BaseException:
+        if path.is_file():
+            path.unlink()
+        raise
+
+
+def _check_room(size: int, target: Path) -> None:
+    free = shutil.disk_usage(target).free
+    if size > free:
+        raise ValueError(f"{size / 1e9:.1f} GB are needed, and {free / 1e9:.1f} GB are free")
 
 
 class _Joined(io.RawIOBase):

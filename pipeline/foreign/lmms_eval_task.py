@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.answerers.prompts import AnswerPrompt
 from pipeline.artefacts.rows import SelectionRow
-from pipeline.domain import SelectedFrame, Status, option_letter
+from pipeline.domain import OPTION_LETTERS, SelectedFrame, Status, option_letter
 from pipeline.errors import ConfigError, InputError, VideoError
 from pipeline.foreign import frames_status
 from pipeline.progress import track
@@ -186,4 +186,10 @@ def _check(rows: Sequence[SelectionRow]) -> None:
         raise InputError(
             f"{len(unknown)} of {len(rows)} questions have no options or no known answer, {unknown[0]!r} for one",
             "export a selection over multiple-choice questions whose answers are known: form=seconds takes any",
+        )
+    long = [row.question.id for row in rows if len(row.question.options or ()) > len(OPTION_LETTERS)]
+    if long:
+        raise InputError(
+            f"{len(long)} of {len(rows)} questions have more options than there are letters, {long[0]!r} for one",
+            f"give them {len(OPTION_LETTERS)} at most, or take a form that lists no options: form=seconds",
         )

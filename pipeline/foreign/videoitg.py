@@ -18,6 +18,7 @@ which is checked. A run that was started again writes some rows twice: equal one
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +77,7 @@ class VideoItg:
             raise InputError(f"{entry.where}: there is no doc_id", "give every row the number of its annotation")
         if ids is None:
             return str(doc_id)
-        number = int(doc_id) if str(doc_id).isascii() and str(doc_id).isdigit() and len(str(doc_id)) < 10 else -1
+        number = int(doc_id) if re.fullmatch("[0-9]{1,9}", str(doc_id)) else -1
         question_id = ids[number] if 0 <= number < len(ids) else None
         if question_id is None:
             raise InputError(

@@ -67,11 +67,11 @@ def _values(measured: Sequence[Measured], group: str | None) -> list[str]:
     if group is None:
         return []
     found = measured[0].recalls[0].groups.get(group, {})
-    return sorted(found, key=lambda value: (not value[:1].isdigit(), _leading_number(value), value))
+    return sorted(found, key=lambda value: (not value[:1].isdecimal(), _leading_number(value), value))
 
 
 def _leading_number(value: str) -> float:
-    digits = "".join(letter for letter in value.split("-", maxsplit=1)[0] if letter.isdigit())
+    digits = "".join(letter for letter in value.split("-", maxsplit=1)[0] if letter.isdecimal())
     return float(digits) if digits else 0.0
 
 
