@@ -10,19 +10,25 @@ import os
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
+from pipeline.errors import ConfigError
 from pipeline.wellformed import is_well_formed
 
 _URI = "file:///"
 
 
-def local_path(written: str | os.PathLike[str]) -> Path:
+def local_path(written: str | int | os.PathLike[str]) -> Path:
     """The place on this machine that a written path names.
 
     ``~`` and ``~/...`` start in the home folder. Any other name that starts with a tilde is that name: ``~draft.mp4``
     is a file, as it is for every program that is given it by a shell which finds no user of that name.
-    ``file:///...`` is decoded.
+    ``file:///...`` is decoded. A folder ``2024`` arrives as a number where it is typed on the command line.
+
+    Raises:
+        ConfigError: it is neither text nor a whole number.
     """
-    text = os.fspath(written)
+    if not isinstance(written, str | int | os.PathLike) or isinstance(written, bool):
+        raise ConfigError(f"{written} is not a path", "give one path as text, in quotes: 'KEY=\"...\"'")
+    text = str(written) if isinstance(written, int) else os.fspath(written)
     if text.startswith(_URI):
         return Path(os.fsdecode(unquote_to_bytes(text[len(_URI) - 1 :])))
     if text == "~" or text.startswith("~/"):

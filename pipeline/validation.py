@@ -1,7 +1,8 @@
-"""What samplers, policies and answerers hand over, checked before it is written.
+"""What samplers, policies, answerers and selection files hand over, checked before it is used.
 
 Plug-ins are code that we do not know. A result that breaks its protocol becomes the status ``invalid_output`` of its
-question; it is not cached, so that the next run asks the mended plug-in again.
+question; it is not cached, so that the next run asks the mended plug-in again. The same holds for a row of a selection
+file, which may have been written by any program.
 """
 
 from __future__ import annotations
@@ -47,6 +48,26 @@ def checked_answer(given: Answer, question: Question, answerer: str) -> Answer:
     if fault is None:
         return replace(given, text=well_formed(given.text), thought=well_formed(given.thought))
     return Answer(question.id, "", status=Status.INVALID_OUTPUT, detail=_detail(f"answerer={answerer}", fault))
+
+
+def question_fault(question: Question) -> str | None:
+    """Why the question contradicts itself; None where it does not."""
+    options = len(question.options or ())
+    if question.correct is not None and not 0 <= question.correct < options:
+        return f"option {question.correct} of {options} is said to be right"
+    if question.option_images is not None and len(question.option_images) != options:
+        return f"there are {len(question.option_images)} pictures for {options} options"
+    return None
+
+
+def selection_fault(video: Video, selection: Selection, question: Question) -> str | None:
+    """Why frames of such a video cannot be shown; None where they can."""
+    numbers = (video.duration, video.fps, video.start)
+    if not all(map(_is_number, numbers)) or video.fps <= 0 or video.duration < video.start:
+        return f"no video begins at {video.start} s, ends at {video.duration} s and has {video.fps} frames a second"
+    if min(video.frame_count, video.width, video.height) < 1:
+        return f"no video has {video.frame_count} frames of {video.width} x {video.height} pixels"
+    return _selection_fault(selection, question, selection.budget)
 
 
 def _relevance(given: Any, question: Question, video: Video, sampler: str) -> Relevance:

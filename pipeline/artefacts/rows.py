@@ -17,9 +17,10 @@ from typing import Any, Literal, TypeVar, cast
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
-from pipeline.domain import Answer, Question, Relevance, Selection, Video
-from pipeline.errors import InputError
+from pipeline.domain import Answer, Question, Relevance, Selection, Status, Video
+from pipeline.errors import InputError, with_remedy
 from pipeline.identity import digest
+from pipeline.validation import question_fault, selection_fault
 from pipeline.wellformed import well_formed_json
 
 
@@ -175,9 +176,30 @@ def from_line(kind: type[Row], line: bytes | str, where: str, asked: Mapping[str
             f"{where}: {place}: {first['msg']}",
             f"the file must hold rows of the form {kind.schema}; pipeline/artefacts/README.md describes them",
         ) from error
-    if kind is QuestionRow:
-        return cast("Row", row)
-    return cast("Row | None", _relabelled(row, asked))
+    current = row if kind is QuestionRow else _relabelled(row, asked)
+    return None if current is None else cast("Row", _usable(current, where))
+
+
+def _usable(row: Any, where: str) -> Any:
+    """The row, or in place of one that contradicts itself a failure that names it: any program may have written it."""
+    fault = question_fault(row.question)
+    if fault is not None:
+        told = with_remedy(f"{where}: {fault}", "correct the row")
+        row = replace(row, question=replace(row.question, correct=None, option_images=None, fault=told))
+    if not isinstance(row, SelectionRow):
+        return row
+    if row.question.fault and row.selection.frames:
+        return _without_frames(row, Status.INVALID_QUESTION, row.question.fault)
+    fault = None if row.video is None else selection_fault(row.video, row.selection, row.question)
+    if fault is None:
+        return row
+    told = with_remedy(f"{where}: {fault}", "correct the row, or select again with gens sample")
+    return replace(_without_frames(row, Status.INVALID_OUTPUT, told), video=None)
+
+
+def _without_frames(row: SelectionRow, status: Status, detail: str) -> SelectionRow:
+    selection = Selection(row.question.id, (), row.selection.policy, row.selection.budget, status, detail)
+    return replace(row, selection=selection)
 
 
 def _without_halves(line: bytes | str) -> bytes | str:
