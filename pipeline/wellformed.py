@@ -13,6 +13,9 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from pydantic import TypeAdapter
+from pydantic_core import PydanticSerializationError
+
 _HALF = re.compile("[\ud800-\udfff]")
 
 
@@ -35,6 +38,15 @@ def well_formed_json(value: Any) -> Any:
     if isinstance(value, dict):
         return {well_formed(str(key)): well_formed_json(each) for key, each in value.items()}
     return value
+
+
+def dumped(kind: TypeAdapter[Any], value: Any) -> bytes:
+    """The value as JSON, with U+FFFD for halves of surrogate pairs: a model's, a server's, those of a file's name."""
+    try:
+        return kind.dump_json(value)
+    except PydanticSerializationError:
+        whole = well_formed_json(kind.dump_python(value, mode="json"))
+        return json.dumps(whole, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def decoded(content: bytes) -> str:

@@ -35,7 +35,7 @@ UNDER_ALL = ("identity", "paths", "thoughts", "wellformed")
 """Modules that every room may know, and that know no room."""
 
 LOWER: dict[str, tuple[str, ...]] = {
-    "paths": (),
+    "paths": ("errors",),
     "thoughts": (),
     "wellformed": (),
     "identity": ("errors",),
@@ -54,7 +54,8 @@ LOWER: dict[str, tuple[str, ...]] = {
     "models": ("artefacts", "domain", "errors", "progress"),
     "inference": ("errors", "models"),
     "subtitles": ("domain", "errors"),
-    "artefacts": ("config", "domain", "errors"),
+    "validation": ("domain", "errors"),
+    "artefacts": ("config", "domain", "errors", "validation"),
     "video": ("artefacts", "config", "domain", "errors"),
     "selection": ("artefacts", "domain", "errors"),
     "benchmarks": ("artefacts", "config", "domain", "errors", "option_labels"),

@@ -25,6 +25,7 @@ from pipeline.domain import (
     Selection,
     Status,
     Video,
+    option_letter,
 )
 from pipeline.validation import checked_answer, checked_relevances, checked_selection
 
@@ -193,3 +194,15 @@ def test_a_nan_from_a_plugin_costs_one_question_and_no_folder(tmp_path: Path, mo
     reported = gens("report", "runs=runs", cwd=tmp_path)
     assert reported.returncode == 0, reported.stderr
     assert "damaged" in reported.stderr
+
+
+def test_options_behind_the_letters_have_names_too() -> None:
+    assert [option_letter(number) for number in (0, 25, 26, 51, 52, 701, 702)] == [
+        "A",
+        "Z",
+        "AA",
+        "AZ",
+        "BA",
+        "ZZ",
+        "AAA",
+    ]

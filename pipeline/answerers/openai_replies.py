@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from pipeline.answerers.openai_messages import read_message
 from pipeline.artefacts.store import ContentStore
-from pipeline.wellformed import well_formed
+from pipeline.wellformed import dumped, well_formed
 
 # OpenAI's word and Gemini's, which its compatible endpoint passes on as they are.
 _FILTERED = re.compile(r"content_filter|safety|prohibited|blocklist|recitation|spii|refusal", re.IGNORECASE)
@@ -191,7 +191,7 @@ class ReplyStore:
             StorageError: the folder cannot be written.
         """
         if _is_of_use(reply):
-            self._store.keep(key, _REPLY.dump_json(reply))
+            self._store.keep(key, dumped(_REPLY, reply))
 
 
 def _is_of_use(reply: Reply) -> bool:

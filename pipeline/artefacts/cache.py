@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from pipeline.artefacts.store import ContentStore
 from pipeline.domain import Answer, Relevance
+from pipeline.wellformed import dumped
 
 _RELEVANCE = TypeAdapter(Relevance)
 _ANSWER = TypeAdapter(Answer)
@@ -45,7 +46,7 @@ class RelevanceCache:
             StorageError: the folder cannot be written.
         """
         if relevance.is_final:
-            self._store.keep(key, _RELEVANCE.dump_json(relevance))
+            self._store.keep(key, dumped(_RELEVANCE, relevance))
 
     def check_writable(self) -> None:
         """Find out before hours of work that results could not be kept.
@@ -83,4 +84,4 @@ class AnswerCache:
             StorageError: the folder cannot be written.
         """
         if answer.status.is_final:
-            self._store.keep(key, _ANSWER.dump_json(answer))
+            self._store.keep(key, dumped(_ANSWER, answer))

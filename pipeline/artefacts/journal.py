@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ _ELSEWHERE = "paths.runs=..."
 def read_rows(kind: type[Row], path: Path, asked: Mapping[str, Question]) -> list[Row]:
     """All rows of a file, the last of each question, in the order in which questions first appear.
 
-    A last line without its newline was cut by an interrupt and is passed over, and so is a row whose question is not
+    A last line that is no whole JSON was cut by an interrupt and is passed over, and so is a row whose question is not
     among ``asked`` or asks something else there (see :func:`pipeline.artefacts.rows.from_line`).
 
     Raises:
@@ -40,21 +40,30 @@ def read_rows(kind: type[Row], path: Path, asked: Mapping[str, Question]) -> lis
             f"{path}: no such file", "check the path; `gens sample` writes relevance.jsonl and selections.jsonl"
         )
     rows: dict[str, Row] = {}
-    for number, _, line in _lines(path):
+    for number, _, line in _lines(path, _is_whole):
         row = from_line(kind, line, f"{path}:{number}", asked)
         if row is not None:
             rows[row.question.id] = row
     return list(rows.values())
 
 
-def _lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
-    """Number, offset and bytes of each whole line that is not blank."""
+def _lines(path: Path, is_whole: Callable[[bytes], bool] = lambda _: False) -> Iterator[tuple[int, int, bytes]]:
+    """Number, offset and bytes of each line that is not blank; of a last one without newline, if it ``is_whole``."""
     offset = 0
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
-            if line.endswith(b"\n") and line.strip():
+            if line.strip() and (line.endswith(b"\n") or is_whole(line)):
                 yield number, offset, line
             offset += len(line)
+
+
+def _is_whole(line: bytes) -> bool:
+    """Whether the line is all of a JSON value, as in a file that another program has written without a last newline."""
+    try:
+        from_json(line)
+    except ValueError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)

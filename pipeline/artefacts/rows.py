@@ -8,6 +8,7 @@ corrected label counts at once. Rows of version 1, which repeat the question, ca
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections.abc import Mapping
@@ -15,13 +16,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
-from pydantic_core import PydanticSerializationError
 
 from pipeline.domain import Answer, Question, Relevance, Selection, Status, Video
 from pipeline.errors import InputError, with_remedy
 from pipeline.identity import digest
 from pipeline.validation import question_fault, selection_fault
-from pipeline.wellformed import well_formed_json
+from pipeline.wellformed import dumped, well_formed_json
 
 
 @dataclass(frozen=True)
@@ -137,13 +137,7 @@ def to_line(row: AnyRow) -> bytes:
             written = _AnswerLine(row.key, row.sampler, row.answerer, question_key(row.question), row.answer)
         case _:
             written = row
-    adapter = _ADAPTERS[type(written)]
-    try:
-        return adapter.dump_json(written) + b"\n"
-    except PydanticSerializationError:
-        # Half of a surrogate pair in somebody's text: a model's, a server's, an error's with the name of a file.
-        whole = well_formed_json(adapter.dump_python(written, mode="json"))
-        return json.dumps(whole, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+    return dumped(_ADAPTERS[type(written)], written) + b"\n"
 
 
 def from_line(kind: type[Row], line: bytes | str, where: str, asked: Mapping[str, Question]) -> Row | None:
@@ -203,7 +197,12 @@ def _without_frames(row: SelectionRow, status: Status, detail: str) -> Selection
 
 
 def _without_halves(line: bytes | str) -> bytes | str:
-    """The line with U+FFFD for halves of surrogate pairs, which pydantic refuses and other programs write."""
+    """The line without a byte order mark and with U+FFFD for halves of surrogate pairs, all of which pydantic refuses.
+
+    Other programs write them.
+    """
+    if isinstance(line, bytes):
+        line = line.removeprefix(codecs.BOM_UTF8)
     text = line.decode(errors="replace") if isinstance(line, bytes) else line
     if "\\ud" not in text.lower():
         return line

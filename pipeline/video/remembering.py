@@ -18,6 +18,7 @@ from pipeline.video.place import absolute, regular_file
 from pipeline.video.probing import Probe
 from pipeline.video.reader import Reader
 from pipeline.video.scan import Scan
+from pipeline.wellformed import dumped
 
 PROBE_VERSION = 2
 """Part of every key; goes up when the same file is scanned or probed to another result."""
@@ -42,7 +43,7 @@ class RememberingReader(Reader):
         found = _known(store, key) if key else None
         if found is None:
             found = super().look(path)
-            _keep(store, key, _key(path, self.image_fps), _PROBE.dump_json(found))
+            _keep(store, key, _key(path, self.image_fps), dumped(_PROBE, found))
             if not os.path.isdir(path):
                 self.scan(path)
         return found

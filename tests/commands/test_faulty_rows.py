@@ -45,3 +45,28 @@ def test_one_bad_row_costs_that_row_until_it_is_mended(tmp_path: Path) -> None:
     second = gens("evaluate", *WORDS, cwd=tmp_path)
     assert "invalid_question" not in second.stderr
     assert answers(tmp_path)["silent"][0] != "invalid_question"
+
+
+def test_selections_of_no_video_that_there_can_be_are_refused_by_name(tmp_path: Path) -> None:
+    """Such as ``fps: 0``, and NaN, which JSON has no word for and Python writes."""
+    video = {"path": "clip.mp4", "fingerprint": "f", "duration": 4.0, "frame_count": 100, "width": 64, "height": 48}
+    frame = {"time": 1.0, "index": 25, "score": None, "source": "uniform"}
+    lines = [
+        {
+            "key": "k",
+            "sampler": "mine",
+            "question": {"id": id, "video": "clip.mp4", "text": "What?", "options": [*map(str, range(options))]},
+            "video": {**video, "fps": fps},
+            "selection": {"question_id": id, "policy": "mine", "budget": 1, "frames": [{**frame, "time": time}]},
+            "schema": "gens/selection/2",
+        }
+        for id, options, fps, time in [("still", 4, 0, 1.0), ("never", 4, 25, float("nan"))]
+    ]
+    (tmp_path / "s.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run = gens("answer", "selections=s.jsonl", "answerer=qwen2_vl_micro", cwd=tmp_path)
+    assert (run.returncode, "Traceback" in run.stderr) == (1, False), run.stderr
+    [written] = tmp_path.glob("runs/*/answers.jsonl")
+    told = [json.loads(line)["answer"] for line in written.read_text().splitlines()]
+    assert [answer["status"] for answer in told] == ["invalid_output", "invalid_output"]
+    assert told[0]["detail"].startswith("s.jsonl:1: no video begins at 0.0 s, ends at 4.0 s and has 0.0 frames")
+    assert told[1]["detail"].startswith("s.jsonl:2: the time of a frame is not a finite number")

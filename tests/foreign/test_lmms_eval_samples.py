@@ -166,3 +166,18 @@ def test_a_question_without_an_answer_has_no_row_and_keeps_the_numbers_of_the_ot
     row = AnswerRow("key", "gens", "qwen", ASKED[2], Answer("001-1", "D", 3))
     (line,) = LmmsEvalSamplesForm(metric="gens_acc").samples([row], ASKED).splitlines()
     assert json.loads(line)["doc_id"] == 2
+
+
+@pytest.mark.parametrize("status", [Status.OK, Status.EMPTY_ANSWER])
+def test_an_empty_answer_is_an_empty_text_and_right_nowhere(tmp_path: Path, status: Status) -> None:
+    free = Question("free", "/v/a.mp4", "What is said?")
+    unknown = Question("unknown", "/v/a.mp4", "Which one?", ("a", "b"))
+    asked = [free, unknown, ASKED[0]]
+    rows = [AnswerRow("key", "gens", "qwen", question, Answer(question.id, "", None, status)) for question in asked]
+    text = LmmsEvalSamplesForm(metric="lvb_acc").samples(rows, asked)
+    written = [json.loads(line) for line in text.splitlines()]
+    assert [(row["target"], row["filtered_resps"]) for row in written] == [("", ""), ("", ""), ("B", "")]
+    assert [row["lvb_acc"]["score"] for row in written] == [0.0, 0.0, 0.0]
+    (tmp_path / "samples.jsonl").write_text(text)
+    back = read_samples(tmp_path / "samples.jsonl", asked, "second")
+    assert [row.answer.status for row in back.rows] == [Status.EMPTY_ANSWER] * 3
