@@ -59,6 +59,15 @@ class LlavaVideo(LocalAnswerer[LlavaVideoReader]):
             time_told=self._form.time_told(),
         )
 
+    def identity(self) -> Mapping[str, Any]:
+        """The checkpoint's content and every other setting that decides the answers; the pooling as it is in effect.
+
+        Raises:
+            CheckpointError: the checkpoint is of another model; the error names it.
+        """
+        _ = self._config
+        return {**super().identity(), "pooling": self._pooling}
+
     def check_subtitles(self) -> None:
         """See :class:`pipeline.answerers.ChecksSubtitles`."""
         self.prompt.check_in_one()

@@ -300,9 +300,9 @@ def test_the_identity_follows_what_decides_answers_and_not_what_decides_speed(pl
     same = [
         dataclasses.replace(one, name="other"),
         dataclasses.replace(one, checkpoint=dataclasses.replace(one.checkpoint, device="auto", attention="eager")),
-        dataclasses.replace(one, video=VideoForm(2.0)),
     ]
     other = [
+        dataclasses.replace(one, video=VideoForm(2.0)),
         dataclasses.replace(one, form="video"),
         dataclasses.replace(one, images=FrameLabels("", "\n")),
         dataclasses.replace(one, max_pixels=12544),
