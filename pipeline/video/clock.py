@@ -181,7 +181,7 @@ def _check_jumps(packets: Packets, path: Path, tick: float, typical: float, may_
 def _count_anew(path: Path, tick: float, typical: float) -> str:
     rate = _rate(tick, typical)
     filters = shlex.quote(f"setpts=N/({rate}*TB)")
-    return f"give the pictures new times: {convert(path, f'-an -vf {filters} -r {rate}').partition(': ')[2]}"
+    return f"give the pictures new times: {convert(path, f'-an -vf {filters}').partition(': ')[2]}"
 
 
 def _rate(tick: float, typical: float) -> str:

@@ -35,8 +35,15 @@ def reading(path: str | Path) -> Iterator[None]:
         ) from error
 
 
-def convert(path: str | Path, options: str = "", suffix: str = ".mp4") -> str:
-    """A command that writes the video anew; ``options`` for ffmpeg stand between input and codec."""
-    target = Path(path).with_suffix(f".converted{suffix}")
-    words = ["ffmpeg", "-i", shlex.quote(str(path)), options, "-c:v libx264", shlex.quote(str(target))]
+def convert(path: str | Path, options: str = "", rate: int | None = None) -> str:
+    """A command that writes the video anew, as a remedy.
+
+    Args:
+        path: of the video.
+        options: for ffmpeg, between input and codec.
+        rate: pictures a second, for an input that stores no times.
+    """
+    target = Path(path).with_suffix(".converted.mp4")
+    given = f"-r {rate}" if rate else ""
+    words = ["ffmpeg", given, "-i", shlex.quote(str(path)), options, "-c:v libx264", shlex.quote(str(target))]
     return f"convert it: {' '.join(word for word in words if word)}"

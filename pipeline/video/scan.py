@@ -35,6 +35,10 @@ from pipeline.video.timeline import Timeline
 
 # AVFMT_TS_DISCONT of FFmpeg's libavformat/avformat.h: such containers may start their clock anew.
 _CLOCK_MAY_BREAK = 0x0200
+# AVFMT_NOTIMESTAMPS of the same header: streams without a container, to which FFmpeg gives 25 pictures a second unless
+# their headers tell another rate.
+_STORES_NO_TIMES = 0x0080
+_TIMED = frozenset({"mpeg1video", "mpeg2video"})
 
 
 # Packets among which the first picture must be: codecs hold back 16, and a recovery takes some seconds.
@@ -142,11 +146,12 @@ def _scan(path: Path, file: Path, size: int, modified: int) -> Scan:
 
 def _read_track(path: Path, file: Path, container: Any, stream: Any, video_streams: int) -> Scan:
     packets = read_packets(container, stream)
-    if not packets.has_times:
+    codec = stream.codec_context.codec.canonical_name
+    is_made_up = container.format.flags & _STORES_NO_TIMES and codec not in _TIMED and packets.count > 1
+    if is_made_up or not packets.has_times:
         raise UnsupportedVideoError(
             f"{path} stores no times, only pictures",
-            f"put it into a container: ffmpeg -r 25 -i {shlex.quote(str(path))} -c copy "
-            f"{shlex.quote(str(path.with_suffix('.converted.mp4')))} (with its own rate for 25)",
+            f"{convert(path, rate=25)} (with its own rate for 25)",
         )
     tick = float(stream.time_base)
     packets = on_one_clock(packets, path, tick, bool(container.format.flags & _CLOCK_MAY_BREAK))
@@ -175,7 +180,7 @@ def _read_track(path: Path, file: Path, container: Any, stream: Any, video_strea
         path=path,
         file=file,
         container=container.format.name,
-        codec=stream.codec_context.codec.canonical_name,
+        codec=codec,
         width=width,
         height=height,
         orientation=orientation,

@@ -99,7 +99,7 @@ def test_a_clock_that_starts_again_where_decoding_cannot_is_refused(tmp_path: Pa
     path = joined(tmp_path / "joined.ts", recording(tmp_path / "first.ts", 0), second)
     with pytest.raises(UnsupportedVideoError, match=r"joined\.ts: the timestamps start again after 1\.6 s") as raised:
         probe(path)
-    assert f"ffmpeg -i {path} -an -vf 'setpts=N/(30*TB)' -r 30 -c:v libx264" in raised.value.remedy
+    assert f"ffmpeg -i {path} -an -vf 'setpts=N/(30*TB)' -c:v libx264" in raised.value.remedy
 
 
 @pytest.mark.parametrize("start", [WRAP - 1.5, WRAP - 0.5, WRAP / 2, WRAP - 30])
@@ -232,3 +232,20 @@ def test_an_edit_list_of_several_parts_is_followed(
     path = with_edits(source, tmp_path / "edited.mp4", edits)
     assert numbers(path) == expected
     assert probe(path).duration == pytest.approx(len(expected) / FPS, abs=0.11)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"), [("raw.h264", {}), ("raw.obu", {"codec": "libsvtav1", "options": {"preset": "10"}})]
+)
+def test_a_stream_that_stores_no_times_is_refused(name: str, settings: dict[str, Any], tmp_path: Path) -> None:
+    """FFmpeg would give it 25 pictures a second."""
+    path = recording(tmp_path / name, 0, **settings)
+    with pytest.raises(UnsupportedVideoError, match=rf"{name} stores no times, only pictures") as raised:
+        probe(path)
+    assert raised.value.remedy.startswith(f"convert it: ffmpeg -r 25 -i {path} -c:v libx264")
+
+
+def test_a_rate_in_the_headers_of_a_stream_is_taken(tmp_path: Path) -> None:
+    path = recording(tmp_path / "raw.m2v", 0, codec="mpeg2video")
+    assert numbers(path) == list(range(FRAMES))
+    assert probe(path).fps == pytest.approx(FPS)
