@@ -58,4 +58,5 @@ class Aria(LocalAnswerer[AriaReader]):
             lambda: load_native(self.checkpoint),
             self.prompt,
             self.max_new_tokens,
+            self.checkpoint.source,
         )

@@ -60,4 +60,5 @@ class InternVL(LocalAnswerer[InternVLReader]):
             lambda: load_internvl(self.checkpoint),
             self.prompt,
             self.max_new_tokens,
+            self.checkpoint.source,
         )

@@ -91,4 +91,5 @@ class LlavaOnevision(LocalAnswerer[LlavaReader]):
             lambda: load_llava_onevision(self.checkpoint),
             self.prompt,
             self.max_new_tokens,
+            self.checkpoint.source,
         )

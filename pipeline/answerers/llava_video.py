@@ -100,6 +100,7 @@ class LlavaVideo(LocalAnswerer[LlavaVideoReader]):
             self._load,
             self.prompt,
             self.max_new_tokens,
+            self.checkpoint.source,
         )
 
     def _load(self) -> Any:

@@ -23,6 +23,7 @@ from pipeline.answerers.prompts import AnswerPrompt, Words, as_words, question_f
 from pipeline.domain import Answer, Cost, Frame, Question, Status
 from pipeline.errors import ConfigError, FramesError, OutOfMemoryError, with_remedy
 from pipeline.identity import Identified
+from pipeline.models.first_use import FirstUse
 from pipeline.thoughts import leaves_thought_open, split_thoughts
 
 if TYPE_CHECKING:
@@ -126,13 +127,19 @@ class LocalModel(Generic[SomeReader]):
         load: loads the weights.
         prompt: the words of a question.
         max_new_tokens: a limit for each answer.
+        source: hub id or folder of the checkpoint, for messages.
 
     Raises:
         ConfigError: the limit leaves no room for an answer.
     """
 
     def __init__(
-        self, open_reader: Callable[[], SomeReader], load: Callable[[], Any], prompt: AnswerPrompt, max_new_tokens: int
+        self,
+        open_reader: Callable[[], SomeReader],
+        load: Callable[[], Any],
+        prompt: AnswerPrompt,
+        max_new_tokens: int,
+        source: str,
     ) -> None:
         if max_new_tokens < 1:
             raise ConfigError(
@@ -143,6 +150,7 @@ class LocalModel(Generic[SomeReader]):
         self._load = load
         self._prompt = prompt
         self._max_new_tokens = max_new_tokens
+        self._first_use = FirstUse(source)
         self._latest: tuple[Sequence[Frame], Any] = ((), None)
         self.prepared_bytes = float("inf")
         """Prepared requests hold no more memory than this, where more than one is held."""
@@ -226,10 +234,11 @@ class LocalModel(Generic[SomeReader]):
         question, frames, reader = request.question, request.frames, self.reader
         words = self._words(request)
         try:
-            tokens = reader.tokens(frames, words)
+            with self._first_use.watched("prompt"):
+                tokens = reader.tokens(frames, words)
             if not self._fits(tokens):
                 return self._too_long(request, words, tokens)
-            with mapped_out_of_memory():
+            with self._first_use.watched("set of frames"), mapped_out_of_memory():
                 inputs = self.encode(request)
         except FramesError as error:
             return self._failed(request, error.status, str(error))
@@ -297,7 +306,7 @@ class LocalModel(Generic[SomeReader]):
         from pipeline.inference.framed_prompts import write_answers
         from pipeline.inference.greedy import mapped_out_of_memory
 
-        with mapped_out_of_memory():
+        with self._first_use.watched("call of the model"), mapped_out_of_memory():
             return write_answers(self.reader, self.model, [asked.inputs for asked in batch], self._max_new_tokens)
 
     def _answer(self, asked: Asked, result: Generated | OutOfMemoryError, seconds: float) -> Answer:

@@ -89,7 +89,7 @@ class QwenVL(LocalAnswerer[QwenReader]):
 
     @cached_property
     def _local(self) -> LocalModel[QwenReader]:
-        return LocalModel(self._open_reader, self._load, self.prompt, self.max_new_tokens)
+        return LocalModel(self._open_reader, self._load, self.prompt, self.max_new_tokens, self.checkpoint.source)
 
     def _family(self) -> str:
         return family(self.checkpoint)

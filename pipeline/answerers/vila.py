@@ -79,6 +79,7 @@ class Vila(LocalAnswerer[VilaReader]):
             self._load,
             self.prompt,
             self.max_new_tokens,
+            self.checkpoint.source,
         )
 
     def _load(self) -> Any:

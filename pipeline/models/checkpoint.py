@@ -177,8 +177,8 @@ def model_type(checkpoint: Checkpoint, known: Mapping[str, str]) -> str:
     """
     config = raw_config(checkpoint)
     found = config.get("model_type")
-    if found in known:
-        return str(found)
+    if isinstance(found, str) and found in known:
+        return found
     raise another(config, checkpoint.source, list(known.values()))
 
 

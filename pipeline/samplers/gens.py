@@ -17,6 +17,7 @@ from pipeline.domain import Cost, FrameSource, Question, Relevance, Status, Vide
 from pipeline.errors import ConfigError
 from pipeline.identity import Identified, InQuery, Label, Speed
 from pipeline.models.checkpoint import Checkpoint
+from pipeline.models.first_use import FirstUse
 from pipeline.samplers.frames import Candidate, FrameForm, candidates
 from pipeline.samplers.output import Reading, read_scores
 from pipeline.samplers.pooling import Pool
@@ -84,15 +85,20 @@ class GensSampler(Identified):
             CheckpointError: the model cannot be loaded.
             ConfigError: a window is longer than the model's context.
         """
-        return score_askable(
-            questions, self.query, lambda: self._backbone.markup, lambda asked: self._score(video, frames, asked)
-        )
+        with self._first_use.watched("video"):
+            return score_askable(
+                questions, self.query, lambda: self._backbone.markup, lambda asked: self._score(video, frames, asked)
+            )
 
     def close(self) -> None:
         """Free the model; the next ``score`` loads it again."""
         backbone = self.__dict__.pop("_backbone", None)
         if backbone is not None:
             backbone.close()
+
+    @cached_property
+    def _first_use(self) -> FirstUse:
+        return FirstUse(self.checkpoint.source)
 
     @cached_property
     def _backbone(self) -> Backbone:

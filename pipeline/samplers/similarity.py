@@ -23,6 +23,7 @@ from pipeline.domain import Cost, FrameSource, Question, Relevance, Status, Vide
 from pipeline.errors import ConfigError, OutOfMemoryError
 from pipeline.identity import Identified, Label, Place, Speed, features_key, identity_of
 from pipeline.models.checkpoint import Checkpoint
+from pipeline.models.first_use import FirstUse
 from pipeline.samplers.frames import distinct
 from pipeline.samplers.queries import score_askable, with_options
 from pipeline.video.timeline import candidate_times
@@ -107,18 +108,23 @@ class SimilaritySampler(Identified, ABC):
             CheckpointError: the model cannot be loaded.
             StorageError: vectors cannot be kept.
         """
-        return score_askable(
-            questions,
-            self.query,
-            lambda: self._encoder.markup,
-            lambda asked: self._score_in_memory(video, frames, asked),
-        )
+        with self._first_use.watched("video"):
+            return score_askable(
+                questions,
+                self.query,
+                lambda: self._encoder.markup,
+                lambda asked: self._score_in_memory(video, frames, asked),
+            )
 
     def close(self) -> None:
         """Free the model; the next ``score`` loads it again."""
         encoder = self.__dict__.pop("_encoder", None)
         if encoder is not None:
             encoder.close()
+
+    @cached_property
+    def _first_use(self) -> FirstUse:
+        return FirstUse(self.checkpoint.source)
 
     @cached_property
     def _encoder(self) -> Encoder:

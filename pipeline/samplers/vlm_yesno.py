@@ -17,6 +17,7 @@ from pipeline.domain import Cost, FrameSource, Question, Relevance, Status, Vide
 from pipeline.errors import ConfigError, OutOfMemoryError
 from pipeline.identity import Identified, InQuery, Label, Speed
 from pipeline.models.checkpoint import Checkpoint
+from pipeline.models.first_use import FirstUse
 from pipeline.samplers.frames import distinct
 from pipeline.samplers.queries import score_askable, with_options
 from pipeline.video.timeline import candidate_times
@@ -93,15 +94,23 @@ class VlmYesNoSampler(Identified):
             CheckpointError: the model cannot be loaded.
             ConfigError: a reply is more than one token, or the model has no frames of so few pixels.
         """
-        return score_askable(
-            questions, self.query, lambda: self._model.markup, lambda asked: self._score_in_memory(video, frames, asked)
-        )
+        with self._first_use.watched("video"):
+            return score_askable(
+                questions,
+                self.query,
+                lambda: self._model.markup,
+                lambda asked: self._score_in_memory(video, frames, asked),
+            )
 
     def close(self) -> None:
         """Free the model; the next ``score`` loads it again."""
         model = self.__dict__.pop("_model", None)
         if model is not None:
             model.close()
+
+    @cached_property
+    def _first_use(self) -> FirstUse:
+        return FirstUse(self.checkpoint.source)
 
     @cached_property
     def _model(self) -> YesNoModel:

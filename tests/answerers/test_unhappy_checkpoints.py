@@ -319,6 +319,49 @@ def test_a_hub_checkpoint_in_three_folders_needs_no_network(
     assert answer.cost.output_tokens > 0
 
 
+CONTRADICTORY = {
+    "heads of the vision tower are left out": ("qwen2_vl_7b", "qwen2_vl", "vision_config.num_heads", None),
+    "a window of no size": ("qwen2_5_vl_7b", "qwen2_5_vl", "vision_config.window_size", 0),
+    "features of no layer": ("llava_onevision_7b", "llava_onevision", "vision_feature_layer", 99),
+    "features of the input": ("internvl3_8b", "internvl3", "vision_feature_layer", 0),
+    "a list for a model": ("qwen2_vl_7b", "qwen2_vl", "model_type", []),
+}
+
+
+@pytest.mark.parametrize("fault", CONTRADICTORY)
+def test_a_config_that_contradicts_the_weights_is_no_traceback(
+    folders: dict[str, Path], tmp_path: Path, fault: str
+) -> None:
+    name, kind, key, value = CONTRADICTORY[fault]
+    folder = shutil.copytree(folders[kind], tmp_path / "edited")
+    config = json.loads((folder / "config.json").read_text())
+    part, _, last = key.rpartition(".")
+    place = config[part] if part else config
+    if value is None:
+        del place[last]
+    else:
+        place[last] = value
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError) as error:
+        answered(answerer(name, folder), [PLAIN])
+    assert str(folder) in error.value.problem
+    assert "answerer.checkpoint.source=" in error.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [("tokenizer_config.json", "model_max_length", "odd"), ("preprocessor_config.json", "image_mean", [])],
+)
+def test_a_setting_of_another_kind_is_no_traceback(
+    folders: dict[str, Path], tmp_path: Path, name: str, key: str, value: Any
+) -> None:
+    folder = shutil.copytree(folders["qwen2_vl"], tmp_path / "edited")
+    config = json.loads((folder / name).read_text())
+    (folder / name).write_text(json.dumps(config | {key: value}))
+    with pytest.raises(CheckpointError, match=r"(?s)edited.*answerer\.checkpoint\.source="):
+        answered(answerer("qwen2_vl_7b", folder), [PLAIN])
+
+
 EDITED = {
     "image_token_id is left out": ("qwen2_vl_7b", "qwen2_vl", {"image_token_id": None}, "image_token_id"),
     "video_token_id is another": ("qwen3_vl_8b", "qwen3_vl", {"video_token_id": 0}, "video_token_id"),
