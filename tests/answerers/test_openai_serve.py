@@ -95,8 +95,10 @@ def test_a_benchmark_through_the_server_and_again_without_it(server: Served, hom
     assert len(written) > QUESTIONS
     assert [path for path in written if KEY.encode() in path.read_bytes()] == []
 
-    # Another price is another run, and takes its replies from the store.
+    # Another price is the same run; another cap is another run, and takes its replies from the store.
     run(home, *words(server, "answerer.prices={input: 1.0, output: 1.0}"))
+    assert list((home / "runs").iterdir()) == [folder]
+    run(home, *words(server, "answerer.max_frames=100"))
     (other,) = set((home / "runs").iterdir()) - {folder}
     again = {row.question.id: row.answer for row in rows_of(AnswerRow, other / "answers.jsonl")}
     for row in rows:
