@@ -70,6 +70,25 @@ def test_rows_are_joined_by_the_id_under_the_metric_and_read_by_our_rule(tmp_pat
     assert found.unmatched == ()
 
 
+def test_thoughts_in_a_samples_file_are_no_answers(tmp_path: Path) -> None:
+    found = read(
+        tmp_path,
+        [
+            sample(0, "<think>So A. But look again.</think> B", "1", lvb_acc={"id": "86Cx_0"}),
+            sample(1, "<think>The answer is A. But", "0", lvb_acc={"id": "86Cx_1"}),
+        ],
+        ASKED,
+    )
+    assert options(found) == {"86Cx_0": 1, "86Cx_1": None}
+    first, second = (row.answer for row in found.rows)
+    assert (first.text, first.thought) == ("B", "<think>So A. But look again.</think>")
+    assert second.status is Status.TRUNCATED_OUTPUT
+    # Exported again, the text is what lmms-eval itself keeps: without the thoughts.
+    lines = LmmsEvalSamplesForm(metric="lvb_acc").samples(found.rows, ASKED).splitlines()
+    assert [json.loads(line)["filtered_resps"] for line in lines] == ["B", ""]
+    assert [json.loads(line)["lvb_acc"]["score"] for line in lines] == [1.0, 0.0]
+
+
 def test_the_lists_and_the_document_of_older_versions_are_read_too(tmp_path: Path) -> None:
     row = {"doc_id": 0, "doc": {"question_id": "001-1"}, "target": "D", "filtered_resps": ["D"], "resps": [["D"]]}
     assert options(read(tmp_path, [row], ASKED)) == {"001-1": 3}
