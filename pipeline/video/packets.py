@@ -12,7 +12,17 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.video.headers import look_of
-from pipeline.video.headers.signs import BEGINS, ENTRY, INTRA, RECOVERY_SHIFT, REFERENCE, SEVERAL, SHOWN, SKIPPABLE
+from pipeline.video.headers.signs import (
+    BEGINS,
+    ENTRY,
+    INTRA,
+    RECOVERY_SHIFT,
+    REFERENCE,
+    SECOND_FIELD,
+    SEVERAL,
+    SHOWN,
+    SKIPPABLE,
+)
 from pipeline.video.references import CONTAINERS
 
 NEVER = np.iinfo(np.int64).max
@@ -198,13 +208,19 @@ def _packets(container: Any, stream: Any, track: _Track, others: Mapping[int, _O
     signs = np.array(track.signs[: len(stored)], dtype=np.int64)
     # AVI stores the order of decoding alone; what FFmpeg makes of it is a guess where pictures are reordered.
     is_guessed = container.format.name == "avi" and stream.codec_context.has_b_frames
-    has_order = None not in track.pts and not is_guessed and not (signs & SEVERAL).any()
+    durations = np.array(track.durations[: len(stored)], dtype=np.int64)
+    is_second = (signs & SECOND_FIELD).astype(bool)
+    timed = [pts is not None or second for pts, second in zip(track.pts, is_second.tolist(), strict=False)]
+    has_order = all(timed) and not is_guessed and not (signs & SEVERAL).any()
     stamps = stored if has_order else decoding
-    durations = np.array(track.durations[: len(stamps)], dtype=np.int64)
+    if is_second.any():  # the picture is complete with its second field, and has the time of the first
+        stamps = np.where(is_second, np.roll(stamps, 1), stamps)
+        durations = np.where(is_second, np.roll(durations, 1) + durations, durations)
     whole_from = _whole_from(stamps, signs)
     claimed = np.flatnonzero(np.array(track.is_key[: len(stamps)], dtype=bool))
     discarded = np.array(track.is_discarded[: len(stamps)], dtype=bool)
     is_shown = _without_skipped((signs & SHOWN).astype(bool) & ~discarded, signs.tolist())
+    is_shown[:-1] &= ~is_second[1:]
     corrupt = np.array(track.is_corrupt[: len(stamps)], dtype=bool)
     if not reaches_end:
         is_shown[-1:] &= ~corrupt[-1:]

@@ -115,6 +115,18 @@ def test_start_codes_and_lengths_say_the_same(suffix: str, tmp_path: Path) -> No
     check_every_frame(source)
 
 
+@pytest.mark.parametrize("name", ["h264_refresh.mp4", "h264.mp4"])
+def test_decord_is_not_given_a_file_whose_marks_it_would_believe(name: str, tmp_path: Path) -> None:
+    """Its own FFmpeg sees a key in each packet where the table of sync samples is missing."""
+    pytest.importorskip("decord")
+    path = made(name, tmp_path)
+    if name == "h264.mp4":
+        path.write_bytes(path.read_bytes().replace(b"stss", b"free"))
+    with pytest.raises(UnsupportedVideoError, match=rf"decord would begin to decode .*{name} at frame \d+"):
+        Reader("test", "decord", 1, 1.0).open(path)
+    check_every_frame(path)
+
+
 def test_a_recording_that_begins_with_a_recovery_shows_what_is_whole(tmp_path: Path) -> None:
     """Cut out of a stream with intra refresh: whole pictures come some time after the first recovery point."""
     refresh = made("h264_refresh.mp4", tmp_path)

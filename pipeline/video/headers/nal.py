@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from pipeline.video.headers.h264_fields import Fields
 from pipeline.video.headers.signs import (
     BEGINS,
     ENTRY,
     INTRA,
     RECOVERY_SHIFT,
     REFERENCE,
+    SECOND_FIELD,
     SHOWN,
     SKIPPABLE,
     Bits,
@@ -24,12 +26,13 @@ from pipeline.video.headers.signs import (
 _HEAD = 96
 """Bytes in which the first slice of most packets begins."""
 _LONGEST_SEI = 1024
+_LONGEST_PARAMETERS = 256
 _RECOVERY_POINT = 6
 """Payload type of the recovery point SEI message."""
 _MOST_RECOVERY = 1 << 16
 
 # H.264
-_AVC_IDR, _AVC_SEI = 5, 6
+_AVC_IDR, _AVC_SEI, _AVC_PARAMETERS = 5, 6, 7
 _AVC_SLICES = frozenset({1, 2, 5})
 _AVC_NO_PICTURE = frozenset({6, 7, 8, 9, 10, 11, 12, 13, 15})
 _AVC_INTRA_SLICES = frozenset({2, 4, 7, 9})
@@ -57,13 +60,16 @@ _VVC = _Types(1, 3, 11, 25, frozenset({21, 22}), frozenset({7, 8, 9}), 9, frozen
 
 
 def look_h264(extradata: bytes) -> Look:
-    """Instantaneous refreshes are entries, and intra pictures at a recovery point; a recovery may take pictures."""
-    length_size = (extradata[4] & 3) + 1 if len(extradata) > 6 and extradata[0] == 1 else 0
+    """Instantaneous refreshes are entries, and intra pictures at a recovery point; a recovery may take pictures.
 
+    In streams of separate fields, a packet may be the second half of a picture.
+    """
+    length_size = (extradata[4] & 3) + 1 if len(extradata) > 6 and extradata[0] == 1 else 0
     has_entry = False
+    fields = Fields(extradata[8:] if length_size else b"")
 
     def look(packet: memoryview) -> int:
-        nonlocal has_entry
+        nonlocal has_entry, fields
         recovery = -1
         known = False
         for start in _units(packet, length_size):
@@ -71,6 +77,8 @@ def look_h264(extradata: bytes) -> Look:
             kind = first & 31
             if kind in _AVC_SLICES:
                 signs = SHOWN | REFERENCE if first & 96 else SHOWN
+                if fields.may_be and fields.is_second(packet, start):
+                    signs |= SECOND_FIELD
                 if kind == _AVC_IDR:
                     has_entry = True
                     return signs | ENTRY | INTRA
@@ -83,6 +91,8 @@ def look_h264(extradata: bytes) -> Look:
                 return SHOWN  # for the decoder to judge
             if kind == _AVC_SEI:
                 recovery = max(recovery, _recovery(packet, start))
+            elif kind == _AVC_PARAMETERS:
+                fields = Fields(bytes(packet[start : start + _LONGEST_PARAMETERS]))
             known = True
         return 0 if known else SHOWN
 

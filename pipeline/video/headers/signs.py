@@ -18,6 +18,8 @@ BEGINS = 32
 """HEVC, VVC: an entry that begins a new sequence, whatever was decoded before it."""
 SEVERAL = 64
 """MPEG-4: packets hold pictures of other packets' times, so that no time of a packet is that of its picture."""
+SECOND_FIELD = 128
+"""H.264: the packet is the second field of the picture that the one before it begins."""
 RECOVERY_SHIFT = 8
 """Above the flags: how many reference pictures after this one the pictures are whole, where decoding starts here."""
 
@@ -49,3 +51,8 @@ class Bits:
         while not self.take(1):
             zeros += 1
         return (1 << zeros) - 1 + self.take(zeros)
+
+    def signed(self) -> int:
+        """The same as a signed number (clause 9.1.1)."""
+        code = self.golomb()
+        return (code + 1) // 2 if code & 1 else -(code // 2)
