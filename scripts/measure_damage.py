@@ -19,13 +19,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "video")]
 
+import av  # noqa: E402
+from damaged_videos import CLIPS, SMALL, USUAL, VISIBLE, readings  # noqa: E402
+
+from pipeline.video import Reader  # noqa: E402
+
 
 def main() -> None:
-    import av
-    from damaged_videos import CLIPS, SMALL, USUAL, VISIBLE, readings
-
-    from pipeline.video import Reader
-
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backend", default="auto", help="as reader.backend")
     parser.add_argument("--files", type=int, default=256)
@@ -37,8 +37,8 @@ def main() -> None:
     counts: Counter[tuple[str, str]] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         step = 1 if args.every_frame else 8
-        names = list(CLIPS)
         size = SMALL if args.small else USUAL
+        names = list(CLIPS)
         for reading in readings(Path(folder), reader, args.files, args.seed, names, step, size):
             outcome = "passes" if reading.passes else "refused" if reading.refused else "unchanged"
             for row in (reading.name.partition(".")[0], "all"):

@@ -19,12 +19,14 @@ from pipeline.video.packets import Packets
 from pipeline.video.scan import Scan
 from pipeline.video.timeline import Timeline
 
+_LEFT_OUT = frozenset({"others", "places"})
+
 
 def scan_bytes(scan: Scan) -> bytes:
-    """What decoders need of a scan. The other tracks are left out: they only serve to find the clock."""
+    """What decoders need of a scan: not the other tracks, nor the places, from which clock and damage were found."""
     arrays: dict[str, Any] = {"positions": _differences(scan.positions)}
     packets: dict[str, Any] = {}
-    for name in (field.name for field in fields(Packets) if field.name != "others"):
+    for name in (field.name for field in fields(Packets) if field.name not in _LEFT_OUT):
         value = getattr(scan.packets, name)
         if not isinstance(value, np.ndarray):
             packets[name] = value
@@ -64,7 +66,7 @@ def scan_of_bytes(content: bytes, path: Path, file: Path) -> Scan:
         for name, value in stored.items()
         if name.startswith("packets.")
     }
-    packets = Packets(**columns, **about["packets"], others={})
+    packets = Packets(**columns, **about["packets"], others={}, places=np.zeros(0, np.int64))
     positions = np.cumsum(stored["positions"])
     facts, timeline = about["scan"], about["timeline"]
     stamps = packets.pts[positions]

@@ -20,7 +20,7 @@ from pipeline.video.reader import Reader
 from pipeline.video.scan import Scan
 from pipeline.wellformed import dumped
 
-PROBE_VERSION = 2
+PROBE_VERSION = 3
 """Part of every key; goes up when the same file is scanned or probed to another result."""
 
 _PROBE = TypeAdapter(Probe)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
@@ -132,7 +132,7 @@ def readings(
         name = names[number % len(names)]
         if name not in clean:
             whole = write_clip(folder / name, name, size)
-            with reader.open(whole) as source:
+            with replace(reader, backend="auto").open(whole) as source:
                 clean[name] = (whole.read_bytes(), [frame.pixels for frame in source.frames_at(seconds)])
         data, pictures = clean[name]
         path = folder / f"{number:03d}-{name}"
