@@ -12,6 +12,7 @@ import json
 import logging
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from pipeline.answerers.wording import (
@@ -32,7 +33,7 @@ from pipeline.answerers.wording import (
 )
 from pipeline.domain import OPTION_LETTERS, Answer, Cost, Question, Status, option_letter
 from pipeline.errors import with_remedy
-from pipeline.thoughts import split_thoughts
+from pipeline.thoughts import Split, split_thoughts
 
 _LOG = logging.getLogger(__name__)
 
@@ -114,43 +115,58 @@ def conclude(
         frame_times: seconds of the frames that the model saw.
         cost: what it took.
     """
-    said = split_thoughts(text, is_begun=thought_begun)
-    thoughts = "\n".join(each for each in (thought.strip(), said.thought) if each)
-    # White space at the beginning only parts the answer from thoughts that the server took out.
-    answer = said.answer.lstrip() if thoughts else said.answer
     allowed = max(limit, cost.output_tokens)
     more = f"answerer.max_new_tokens={2 * max(allowed, 8)}" if allowed else "a larger limit of new tokens"
-    option, status, problem = None, Status.OK, ""
-    remedy = "Reword the question, or take another answerer=NAME."
-    if said.is_open or (truncated and thoughts and not answer.strip()):
-        status, problem = Status.TRUNCATED_OUTPUT, "The model's thoughts did not end, so there is no answer."
-        remedy = f"Try {more}, or take another answerer=NAME."
-    elif not answer.strip():
-        wrote = "The model thought, and wrote no answer." if thoughts else "The model wrote nothing."
-        status, problem = Status.EMPTY_ANSWER, wrote
-    else:
-        try:
-            option = _option(question, said.parts, begun, truncated=truncated)
-            status, problem = _verdict(question, answer, option)
-        except Exception as error:  # the reading of one text must not cost the answers of all the others
-            _LOG.exception("An answer to question %s could not be read: %.200r", question.id, answer)
-            status, problem = Status.UNPARSED, f"The text could not be read ({type(error).__name__}: {error})."
-            remedy = "Report it with the text of the answer."
-    if truncated and option is None and status is not Status.TRUNCATED_OUTPUT:
-        problem = f"{problem} The token limit cut the text.".strip()
-        remedy = f"Try {more}."
+    try:
+        said = split_thoughts(text, is_begun=thought_begun)
+        meant = _meant(question, said, thought.strip(), begun, more, truncated=truncated)
+    except Exception as error:  # the reading of one text must not cost the answers of all the others
+        _LOG.exception("An answer to question %s could not be read: %.200r", question.id, text)
+        problem = f"The text could not be read ({type(error).__name__}: {error})."
+        meant = _Meant(text, thought, None, Status.UNPARSED, problem, "Report it with the text of the answer.")
     return Answer(
         question_id=question.id,
-        text=answer,
-        thought=thoughts,
-        option=option,
-        status=status,
-        detail=with_remedy(problem, remedy) if problem else "",
+        text=meant.text,
+        thought=meant.thought,
+        option=meant.option,
+        status=meant.status,
+        detail=with_remedy(meant.problem, meant.remedy) if meant.problem else "",
         form=form,
         frame_times=frame_times,
         finish="length" if truncated else "stop",
         cost=cost,
     )
+
+
+@dataclass(frozen=True)
+class _Meant:
+    text: str
+    thought: str
+    option: int | None
+    status: Status
+    problem: str
+    remedy: str
+
+
+def _meant(question: Question, said: Split, beside: str, begun: str, more: str, *, truncated: bool) -> _Meant:
+    """What an output means. ``beside``: thoughts that came apart from it; ``more``: how to allow a longer one."""
+    thoughts = "\n".join(each for each in (beside, said.thought) if each)
+    # White space at the beginning only parts the answer from thoughts that the server took out.
+    text = said.answer.lstrip() if thoughts else said.answer
+    if said.is_open or (truncated and thoughts and not text.strip()):
+        problem = "The model's thoughts did not end, so there is no answer."
+        remedy = f"Try {more}, or take another answerer=NAME."
+        return _Meant(text, thoughts, None, Status.TRUNCATED_OUTPUT, problem, remedy)
+    option, status, problem = None, Status.EMPTY_ANSWER, "The model wrote nothing."
+    if text.strip():
+        option = _option(question, said.parts, begun, truncated=truncated)
+        status, problem = _verdict(question, text, option)
+    elif thoughts:
+        problem = "The model thought, and wrote no answer."
+    remedy = "Reword the question, or take another answerer=NAME."
+    if truncated and option is None:
+        problem, remedy = f"{problem} The token limit cut the text.".strip(), f"Try {more}."
+    return _Meant(text, thoughts, option, status, problem, remedy)
 
 
 def _option(question: Question, parts: Sequence[str], begun: str, *, truncated: bool) -> int | None:

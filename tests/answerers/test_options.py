@@ -203,6 +203,7 @@ NOT_READ = [
     ('{"answer": ["A", "B"]}', COLOURS),
     ('{"thought": "B"}', COLOURS),
     ('{"answer": 2}', COLOURS),
+    ('{"answer": ' + "2" * 5000 + "}", ("2", "3")),  # more digits than Python reads
     ("\ufffd\x00", COLOURS),
 ]
 
@@ -272,11 +273,12 @@ def test_a_text_is_read_in_time_linear_in_its_length() -> None:
     assert not grows_too_fast(read, heads=("", "the answer is "), length=200)
 
 
-def test_an_error_in_reading_costs_one_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    def breaks(words: str) -> str:
+@pytest.mark.parametrize("reader", ["plain", "split_thoughts"])
+def test_an_error_in_reading_costs_one_answer(reader: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(words: str, **more: bool) -> str:
         raise RecursionError("too deep")
 
-    monkeypatch.setattr("pipeline.answerers.options.plain", breaks)
+    monkeypatch.setattr(f"pipeline.answerers.options.{reader}", breaks)
     answer = conclude(MANY, "B, so red", truncated=False, form="", frame_times=(), cost=Cost())
     assert (answer.status, answer.text) == (Status.UNPARSED, "B, so red")
     assert "RecursionError: too deep" in answer.detail
