@@ -32,8 +32,8 @@ class Reader:
 
     name: Label[str]
     backend: Speed[Literal["auto", "decord", "pyav", "torchcodec"]]
-    """``auto`` is PyAV. decord and torchcodec refuse the files that they are known to read wrongly, and decord shows
-    damaged pictures without a word. A folder of images needs none of them."""
+    """``auto`` is PyAV. decord and torchcodec refuse the files that they are known to read wrongly, and do not report
+    all the damage that PyAV does. A folder of images needs none of them."""
     threads: Speed[int]
     """Threads that decode one video; 0 for one a core."""
     image_fps: float
