@@ -10,8 +10,8 @@ import os
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
-from pipeline.errors import ConfigError
-from pipeline.wellformed import is_well_formed
+from pipeline.errors import ConfigError, InputError
+from pipeline.wellformed import is_well_formed, well_formed
 
 _URI = "file:///"
 
@@ -25,12 +25,15 @@ def local_path(written: str | int | os.PathLike[str]) -> Path:
 
     Raises:
         ConfigError: it is neither text nor a whole number.
+        InputError: it has a NUL in it, which no name of a file can have.
     """
     if not isinstance(written, str | int | os.PathLike) or isinstance(written, bool):
         raise ConfigError(f"{written} is not a path", "give one path as text, in quotes: 'KEY=\"...\"'")
     text = str(written) if isinstance(written, int) else os.fspath(written)
     if text.startswith(_URI):
-        return Path(os.fsdecode(unquote_to_bytes(text[len(_URI) - 1 :])))
+        text = os.fsdecode(unquote_to_bytes(text[len(_URI) - 1 :]))
+    if "\0" in text:
+        raise InputError(f"{text!r} is not the path of a file", "write the path without the NUL in it")
     if text == "~" or text.startswith("~/"):
         return Path(os.path.expanduser(text))
     return Path(text)
@@ -39,7 +42,13 @@ def local_path(written: str | int | os.PathLike[str]) -> Path:
 def path_text(path: str | os.PathLike[str]) -> str:
     """The path as UTF-8 text, from which :func:`local_path` makes the same path again.
 
-    A relative path that is not UTF-8 becomes an absolute one, since a URI cannot be relative.
+    A relative path that is not UTF-8 becomes an absolute one, since a URI cannot be relative. Half a surrogate pair
+    that stands for no byte, which no file's name can hold, becomes U+FFFD.
     """
     text = os.fspath(path)
-    return text if is_well_formed(text) else Path(text).absolute().as_uri()
+    if is_well_formed(text):
+        return text
+    try:
+        return Path(text).absolute().as_uri()
+    except UnicodeEncodeError:
+        return well_formed(text)

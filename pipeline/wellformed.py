@@ -11,12 +11,14 @@ import codecs
 import json
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import TypeAdapter
 from pydantic_core import PydanticSerializationError
 
 _HALF = re.compile("[\ud800-\udfff]")
+_RAW_BYTE = re.compile("[\udc80-\udcff]")
+"""As Python's error handler surrogateescape decodes a byte that is not UTF-8; an escape in JSON is still an escape."""
 
 
 def is_well_formed(text: str) -> bool:
@@ -49,14 +51,22 @@ def dumped(kind: TypeAdapter[Any], value: Any) -> bytes:
         return json.dumps(whole, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def decoded(content: bytes) -> str:
+def decoded(content: bytes, errors: Literal["strict", "surrogateescape"] = "strict") -> str:
     """The text of a file's bytes with line feeds alone: UTF-8, or UTF-16 with a byte order mark.
+
+    Args:
+        content: all bytes of the file.
+        errors: whether a byte that is not UTF-8 is an error at once, or one where :func:`parsed` meets it, so that it
+            costs one line of many.
 
     Raises:
         UnicodeDecodeError: it is not text.
     """
-    encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
-    return content.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        text = content.decode("utf-16")
+    else:
+        text = content.decode("utf-8-sig", errors)
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def parsed(text: str, of_object: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
@@ -69,6 +79,11 @@ def parsed(text: str, of_object: Callable[[list[tuple[str, Any]]], Any] | None =
     Raises:
         ValueError: it cannot be read; the message says where and why.
     """
+    raw = None if text.isascii() else _RAW_BYTE.search(text)
+    if raw is not None:
+        above, column = text.count("\n", 0, raw.start()), raw.start() - text.rfind("\n", 0, raw.start())
+        place = f"line {above + 1}, column {column}" if "\n" in text.strip() else f"column {column}"
+        raise ValueError(f"not UTF-8: the byte {ord(raw[0]) - 0xDC00:#x} at {place}")
     try:
         return json.loads(text, object_pairs_hook=of_object or _object)
     except json.JSONDecodeError as error:

@@ -13,6 +13,7 @@ from made import write_video
 from rows_on_disk import rows_of
 
 from pipeline.artefacts.rows import AnswerRow
+from pipeline.errors import ConfigError, InputError
 from pipeline.paths import local_path, path_text
 from pipeline.wellformed import is_well_formed, well_formed, well_formed_json
 
@@ -39,6 +40,18 @@ def test_only_a_tilde_alone_is_the_home_folder(monkeypatch: pytest.MonkeyPatch) 
 def test_a_name_that_is_not_utf8_is_a_uri() -> None:
     assert path_text(f"/v/{NOT_UTF8}") == "file:///v/caf%E9.mp4"
     assert os.fsencode(local_path("file:///v/a%20b%25%E9.mp4")) == b"/v/a b%\xe9.mp4"
+    assert local_path("file:///~/a.mp4") == Path("/~/a.mp4")
+
+
+def test_what_is_no_path_is_refused() -> None:
+    for text in ("a\0.mp4", "file:///a%00.mp4"):
+        with pytest.raises(InputError, match=r"a\\x00\.mp4' is not the path of a file"):
+            local_path(text)
+    for value in (True, 1.5, ["a", "b"]):
+        with pytest.raises(ConfigError, match="is not a path"):
+            local_path(value)  # type: ignore[arg-type]  # as Hydra reads video=[a,b]
+    assert local_path(2024) == Path("2024")
+    assert path_text("half \ud83d.mp4") == "half \ufffd.mp4"
 
 
 def test_halves_of_surrogate_pairs_are_replaced() -> None:

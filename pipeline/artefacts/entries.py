@@ -12,10 +12,11 @@ read as numbers, as other projects' Python writes them; a field that must be fin
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -59,18 +60,19 @@ class Entry:
         return checked(kind, self.value, self.where)
 
 
-def read_text(file: Path, override: str) -> str:
+def read_text(file: Path, override: str, errors: Literal["strict", "surrogateescape"] = "strict") -> str:
     """The text of a file with line feeds alone: UTF-8, or UTF-16 with a byte order mark, which is no part of it.
 
     Args:
         file: where it is.
         override: the key that names the file, for the error.
+        errors: ``surrogateescape`` for JSON, whose parser then names the place of a byte that is not UTF-8.
 
     Raises:
         InputError: no such file, or it is not text.
     """
     try:
-        return decoded(file.read_bytes())
+        return decoded(file.read_bytes(), errors)
     except FileNotFoundError as error:
         raise InputError(f"there is no file {file}", f"check the path: {override}=...") from error
     except (OSError, UnicodeDecodeError) as error:
@@ -83,7 +85,7 @@ def read_json(file: Path, override: str) -> Any:
     Raises:
         InputError: no such file, or it is not JSON.
     """
-    return _value(read_text(file, override), str(file), override)
+    return _value(read_text(file, override, "surrogateescape"), str(file), override)
 
 
 def read_entries(file: Path, override: str) -> list[Entry]:
@@ -100,7 +102,7 @@ def read_entries(file: Path, override: str) -> list[Entry]:
     elif _is_parquet(file):
         entries = _parquet(file, override)
     else:
-        entries = _entries(read_text(file, override), file, override)
+        entries = _entries(read_text(file, override, "surrogateescape"), file, override)
     if not entries:
         raise InputError(f"{file} is empty", f"it needs at least one entry: {override}=...")
     faults = [entry.fault for entry in entries if entry.fault]
@@ -117,13 +119,37 @@ def checked(kind: type[Kind], value: Any, where: str) -> Kind:
     """
     try:
         made: Kind = _adapter(cast("Any", kind)).validate_python(value)
-        return made
     except ValidationError as error:
         first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "the entry"
-        raise InputError(
-            f"{where}: {field}: {first['msg']}", "check that the file is of the kind that was chosen, or mend the entry"
-        ) from error
+        raise _mistaken(where, first["loc"], first["msg"]) from error
+    place = next(_booleans_for_numbers(value, made), None)
+    if place is not None:
+        raise _mistaken(where, place, "a truth value is not a number")
+    return made
+
+
+def _mistaken(where: str, place: Sequence[str | int], problem: str) -> InputError:
+    field = ".".join(map(str, place)) or "the entry"
+    return InputError(
+        f"{where}: {field}: {problem}", "check that the file is of the kind that was chosen, or mend the entry"
+    )
+
+
+def _booleans_for_numbers(value: Any, made: Any) -> Iterator[tuple[str | int, ...]]:
+    """Where ``value`` has true or false and what was made of it a number: pydantic takes them for 1 and 0."""
+    if isinstance(value, bool):
+        if not isinstance(made, bool):
+            yield ()
+        return
+    places: Iterable[tuple[str | int, Any, Any]] = ()
+    if isinstance(value, dict):
+        fields = made if isinstance(made, dict) else getattr(made, "__dict__", {})
+        places = ((name, value[name], fields[name]) for name in value.keys() & fields.keys())
+    elif isinstance(value, list) and isinstance(made, list | tuple):
+        places = ((number, *both) for number, both in enumerate(zip(value, made, strict=False)))
+    for name, one, other in places:
+        if isinstance(one, bool | dict | list):
+            yield from ((name, *place) for place in _booleans_for_numbers(one, other))
 
 
 @cache
@@ -172,7 +198,7 @@ def _parsed_entry(text: str, where: str, name: str, override: str) -> Entry:
 
 def _file(file: Path, override: str) -> Entry:
     try:
-        return _parsed_entry(read_text(file, override), str(file), file.stem, override)
+        return _parsed_entry(read_text(file, override, "surrogateescape"), str(file), file.stem, override)
     except InputError as error:
         return Entry(str(file), file.stem, fault=error)
 

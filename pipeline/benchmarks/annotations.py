@@ -50,9 +50,20 @@ def of_each(entries: Iterable[Entry], make: Callable[[Entry], Iterable[Annotated
     """What ``make`` makes of each entry; a question that fails by name for each of which it raises InputError."""
     for entry in entries:
         try:
-            yield from list(make(entry))
+            made = list(make(entry))
+            _check_paths((each.question for each in made), entry.where)
         except InputError as error:
-            yield Annotated(unusable(entry.read, entry.name, error), None, error, entry.name)
+            made = [Annotated(unusable(entry.read, entry.name, error), None, error, entry.name)]
+        yield from made
+
+
+def _check_paths(questions: Iterable[Question], where: str) -> None:
+    """Raise InputError for a path with a NUL in it, which no system call takes."""
+    for question in questions:
+        subtitles = () if question.subtitles is None else (question.subtitles.path,)
+        for path in (question.video, *subtitles, *(question.option_images or ())):
+            if "\0" in path:
+                raise InputError(f"{where}: {path!r} is not the path of a file", "mend the row")
 
 
 @dataclass(frozen=True)

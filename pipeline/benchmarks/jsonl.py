@@ -136,7 +136,7 @@ def question_from_fields(
 
 def _lines(file: Path) -> Iterator[tuple[int, str]]:
     # Not splitlines: that also cuts at separators which JSON allows inside a string.
-    for number, line in enumerate(read_text(file, "benchmark.path").split("\n"), start=1):
+    for number, line in enumerate(read_text(file, "benchmark.path", "surrogateescape").split("\n"), start=1):
         if line.strip():
             yield number, line
 
@@ -148,7 +148,7 @@ def _row(line: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise InputError(
             str(error),
-            "each line must be one whole JSON object; a JSON list becomes such lines with: jq -c '.[]' list.json",
+            "each line must be one whole JSON object in UTF-8; a JSON list becomes lines with: jq -c '.[]' list.json",
         ) from error
     if not isinstance(row, dict):
         raise InputError(

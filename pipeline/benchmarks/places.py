@@ -45,7 +45,7 @@ class VideoFolder:
         if folder not in self._listed:
             try:
                 self._listed[folder] = frozenset(entry.name for entry in folder.iterdir())
-            except OSError:
+            except (OSError, ValueError):  # ValueError: a NUL in a name
                 self._listed[folder] = frozenset()
         return self._listed[folder]
 

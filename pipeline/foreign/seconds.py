@@ -27,7 +27,7 @@ class SecondsList:
 
     def rows(self, file: Path) -> Sequence[ForeignRow]:
         """One row a question."""
-        pairs = _pairs(read_text(file, OVERRIDE), file)
+        pairs = _pairs(read_text(file, OVERRIDE, "surrogateescape"), file)
         return [_row(Entry(f"{file}: {question_id!r}", question_id, value)) for question_id, value in pairs]
 
 

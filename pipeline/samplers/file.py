@@ -9,6 +9,7 @@ question where ``missing=record`` says so.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,7 +31,7 @@ UNSCORED = 1.0
 CONTAINERS = (".mp4", ".mkv", ".webm", ".mov", ".avi")
 """Endings of videos, which files may leave out of their names."""
 RANK = 1e-9
-"""What a frame of a ranked row loses for each that stands before it: less than any digit of a score that is written."""
+"""What a frame of a ranked row loses for each of the same score before it: less than any digit that is written."""
 
 
 @dataclass(frozen=True)
@@ -147,8 +148,9 @@ class FileSampler(Identified):
             raise InputError(f"{row.where}: {error.problem}", error.remedy) from error
         scores = row.scores if row.scores is not None else (UNSCORED,) * len(seconds)
         moments: dict[float, float] = {}
+        equals: Counter[float] = Counter()
         last = native_time(video.frame_count - 1, video)
-        for place, (second, score) in enumerate(zip(seconds, scores, strict=True)):
+        for second, score in zip(seconds, scores, strict=True):
             # Two readers may disagree by a frame about how long a video is.
             if not video.start <= second < video.duration + 1 / video.fps:
                 raise InputError(
@@ -156,7 +158,8 @@ class FileSampler(Identified):
                     "use the videos that the file was made from, and check how it counts: sampler.format",
                 )
             held = second if second < video.duration else last
-            finer = score - RANK * place if row.ranked else score
+            finer = score - RANK * equals[score] if row.ranked else score
+            equals[score] += 1
             moments[held] = max(finer, moments.get(held, finer))
         return moments
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline.artefacts.entries import Entry, read_entries, read_json, read_text
+from pipeline.artefacts.entries import Entry, checked, read_entries, read_json, read_text
 from pipeline.errors import InputError
 from pipeline.wellformed import parsed
 
@@ -79,8 +81,9 @@ def test_a_line_that_cannot_be_parsed_costs_that_line(tmp_path: Path) -> None:
         ("[]", "is empty"),
         ('{"id": ', "rows.json:1: not JSON"),
         ('[{"id": 1},\n{"id": \n', "not JSON: Expecting value at line 3"),
-        (b"\xff\x00\xff", "cannot be read"),
-        ("caf\xe9".encode("latin-1"), "cannot be read"),
+        (b"\xff\x00\xff", "rows.json:1: not UTF-8: the byte 0xff at column 1"),
+        (codecs.BOM_UTF16_LE + b"\x00\xd8x", "cannot be read"),
+        ('[\n"caf\xe9"]'.encode("latin-1"), "not UTF-8: the byte 0xe9 at line 2, column 5"),
         (b"PAR1 and no more", "cannot be read as parquet"),
     ],
 )
@@ -126,3 +129,38 @@ def test_what_is_not_there_is_told(tmp_path: Path) -> None:
     for read in (read_text, read_json, read_entries):
         with pytest.raises(InputError, match="there is no file"):
             read(tmp_path / "none.json", "some.path")
+
+
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        ({"id": True}, "id"),
+        ({"frames": [0, False]}, "frames.1"),
+        ({"parts": [[1], [True]]}, "parts.1.0"),
+        ({"scores": {"a": True}}, "scores.a"),
+    ],
+)
+def test_a_truth_value_is_not_a_number(change: dict[str, Any], place: str) -> None:
+    @dataclass(frozen=True)
+    class Numbers:
+        id: int
+        frames: list[int | str] = field(default_factory=list)
+        parts: tuple[list[float], ...] = ()
+        scores: Mapping[str, float] = field(default_factory=dict)
+        sure: bool = False
+        other: Any = None
+
+    good = {"id": 1, "frames": [0, "a"], "parts": [[1], [2]], "scores": {"a": 1}, "sure": True, "other": [True]}
+    assert checked(Numbers, good, "here").sure
+    with pytest.raises(InputError, match=rf"here: {place}: a truth value is not a number"):
+        checked(Numbers, {**good, **change}, "here")
+
+
+def test_a_line_in_another_encoding_costs_that_line(tmp_path: Path) -> None:
+    good = '{"id": "caf\xe9"}\n'
+    first, second, third = entries(
+        tmp_path / "rows.jsonl", good.encode() + good.encode("latin-1") + b'{"id": "\\udce9"}\n'
+    )
+    assert (first.value, third.value) == ({"id": "caf\xe9"}, {"id": "\ufffd"})
+    assert second.fault is not None
+    assert second.fault.problem.endswith("rows.jsonl:2: not UTF-8: the byte 0xe9 at column 12")

@@ -174,7 +174,7 @@ def test_a_file_that_is_missing_empty_or_not_text_is_refused(tmp_path: Path) -> 
     with pytest.raises(InputError, match="cannot be read"):
         JsonlBenchmark("jsonl", str(tmp_path), None).questions()
     (tmp_path / "video.jsonl").write_bytes(b"\x00\xff\xfe\x80")
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="not UTF-8: the byte 0xff at column 2"):
         JsonlBenchmark("jsonl", str(tmp_path / "video.jsonl"), None).questions()
     assert "holds no question" in refused(tmp_path, "").problem
 
@@ -254,6 +254,14 @@ def test_a_row_that_cannot_be_used_costs_that_row_and_is_named(tmp_path: Path) -
 def test_where_no_row_can_be_used_the_first_is_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"mine\.jsonl:1: unknown field 'frage'"):
         write(tmp_path, {"video": "a.mp4", "frage": "Was?"}, {"video": "b.mp4"}).questions()
+
+
+def test_a_row_in_another_encoding_costs_that_row(tmp_path: Path) -> None:
+    rows = [json.dumps({**ROW, "question": word}, ensure_ascii=False) + "\n" for word in ("caf\xe9", "th\xe9")]
+    (tmp_path / "mine.jsonl").write_bytes(rows[0].encode() + rows[1].encode("latin-1"))
+    first, second = JsonlBenchmark("jsonl", str(tmp_path / "mine.jsonl"), None).questions()
+    assert (first.text, first.fault) == ("caf\xe9", "")
+    assert f"{tmp_path / 'mine.jsonl'}:2: not UTF-8: the byte 0xe9 at column" in second.fault
 
 
 def test_half_a_character_is_replaced_and_the_question_asked(tmp_path: Path) -> None:

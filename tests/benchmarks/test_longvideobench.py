@@ -125,6 +125,9 @@ def test_videos_and_subtitles_may_stand_elsewhere(tmp_path: Path) -> None:
     [
         ({"correct_choice": 4}, "entry 2: option 4 of 4"),
         ({"correct_choice": "yes"}, "entry 2: correct_choice"),
+        ({"correct_choice": True}, "entry 2: correct_choice: a truth value is not a number"),
+        ({"video_path": "a\0.mp4"}, "a\\x00.mp4' is not the path of a file"),
+        ({"subtitle_path": "a\0.json"}, "a\\x00.json' is not the path of a file"),
         ({"candidates": None}, "entry 2: candidates: 0 options"),
         ({"candidates": ["x", "", "y", "z"]}, "entry 2: candidates: an option has no text"),
         ({"question": None}, "entry 2: question"),

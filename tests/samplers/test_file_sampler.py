@@ -228,6 +228,7 @@ def test_the_order_of_a_ranked_row_decides_among_equal_scores(tmp_path: Path) ->
     (relevance,) = made.score(VIDEO, UnseenFrames(VIDEO), QUESTIONS[:1])
     assert [frame.index for frame in topk(2).select(relevance, VIDEO).frames] == [25, 2000]
     assert relevance.scores == pytest.approx((0.9, 0.1, 0.9, 0.9))
+    assert relevance.scores[1::2] == (0.1, 0.9)  # a score that is the first of its kind is told as it is
 
 
 def test_a_question_that_cannot_be_asked_needs_no_row_and_is_no_surplus(tmp_path: Path) -> None:
