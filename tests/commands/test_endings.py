@@ -231,7 +231,7 @@ def limited(size: int) -> Any:
     [
         (0, ".json"),
         (1000, "outcome.json"),
-        (2100, "questions.jsonl"),
+        (2100, ".jsonl"),
         (20_000, "report.html"),
     ],
 )
