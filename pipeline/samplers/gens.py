@@ -23,7 +23,7 @@ from pipeline.samplers.output import Reading, read_scores
 from pipeline.samplers.pooling import Pool
 from pipeline.samplers.prompt import FramePrompt
 from pipeline.samplers.queries import score_askable, with_options
-from pipeline.samplers.window_reading import WindowReader
+from pipeline.samplers.window_reading import QuestionsAtOnce, WindowReader
 from pipeline.samplers.windows import Window, Windowing, count_windows, windows
 from pipeline.video.timeline import candidate_times
 
@@ -97,6 +97,10 @@ class GensSampler(Identified):
             backbone.close()
 
     @cached_property
+    def _at_once(self) -> QuestionsAtOnce:
+        return QuestionsAtOnce(self.questions_at_once)
+
+    @cached_property
     def _first_use(self) -> FirstUse:
         return FirstUse(self.checkpoint.source)
 
@@ -111,7 +115,7 @@ class GensSampler(Identified):
         suffixes = {place: self._backbone.suffix(self.query(question)) for place, question in enumerate(questions)}
         pools = [Pool() for _ in questions]
         times: list[float] = []
-        reader = WindowReader(self._backbone, self.window, self.questions_at_once, self.max_new_tokens)
+        reader = WindowReader(self._backbone, self.window, self._at_once, self.max_new_tokens)
         for window in windows(candidates(video, frames, self.fps, self.frame), self.window):
             times += [candidate.time for candidate in window.items[len(times) - window.first :]]
             for heard in reader.read(window, suffixes):

@@ -43,13 +43,22 @@ class Heard:
     """In which the questions that did not fit are asked again; none if that is the end of it."""
 
 
+@dataclass
+class QuestionsAtOnce:
+    """How many questions are answered together; lowered for all later windows once so many did not fit the memory."""
+
+    most: int
+
+
 class WindowReader:
     """Reads the windows of one video, in their order. The features of the last one are kept for the next."""
 
-    def __init__(self, backbone: Backbone, windowing: Windowing, questions_at_once: int, max_new_tokens: int) -> None:
+    def __init__(
+        self, backbone: Backbone, windowing: Windowing, questions_at_once: QuestionsAtOnce, max_new_tokens: int
+    ) -> None:
         self._backbone = backbone
         self._windowing = windowing
-        self._questions_at_once = questions_at_once
+        self._at_once = questions_at_once
         self._max_new_tokens = max_new_tokens
         self._features: dict[int, torch.Tensor] = {}  # by candidate
 
@@ -101,10 +110,11 @@ class WindowReader:
         written: dict[int, Generated | None] = dict.fromkeys(places)
         if prefix is None:
             return written
-        for start in range(0, len(places), self._questions_at_once):
-            together = places[start : start + self._questions_at_once]
+        while places:
+            together, places = places[: self._at_once.most], places[self._at_once.most :]
             found = self._write_together(prefix, suffixes, together)
             if not found and self._windowing.on_out_of_memory == "halve" and len(together) > 1:
+                self._at_once.most = len(together) // 2
                 for place in together:
                     found |= self._write_together(prefix, suffixes, [place])
             written |= found

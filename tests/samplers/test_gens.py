@@ -503,7 +503,17 @@ def test_what_fits_one_question_at_a_time_is_not_halved(checkpoint: Path, opened
     roomy = sampler_of(checkpoint, "window.frames=8").score(opened.video, opened, QUESTIONS)
     sampler = sampler_of(checkpoint, *HALVING)
     SmallMemory(sampler, rows=1)
+    backbone, sizes = sampler._backbone, []
+    write = backbone.write
+
+    def counted(prefix: Any, suffixes: Any, most: int) -> Any:
+        sizes.append(len(suffixes))
+        return write(prefix, suffixes, most)
+
+    backbone.write = counted
     assert content(sampler.score(opened.video, opened, QUESTIONS)) == content(roomy)
+    assert sizes[0] == len(QUESTIONS)
+    assert set(sizes[1:]) == {1}, "a size that did not fit is not tried again"
 
 
 def test_only_the_questions_that_do_not_fit_are_asked_of_halves(checkpoint: Path, opened: OpenVideo) -> None:
