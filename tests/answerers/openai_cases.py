@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,14 @@ KEY = "sk-proj-0123456789abcdef"
 
 def made(url: str, *overrides: str, name: str = "openai") -> OpenAICompatible:
     """The answerer of a YAML at this address; replies are not kept."""
-    settings = [f"answerer.base_url={url}", "answerer.model=m", "answerer.response_store=null"]
+    if any(override.startswith("answerer.base_url") for override in overrides):
+        return _composed(name, *overrides)
+    return replace(_composed(name, "answerer.base_url=http://localhost/v1", *overrides), base_url=url)
+
+
+@lru_cache
+def _composed(name: str, *overrides: str) -> OpenAICompatible:
+    settings = ["answerer.model=m", "answerer.response_store=null"]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         config = compose(f"answerer/{name}", overrides=[*settings, *overrides])
     answerer = build(config.answerer, "answerer")
