@@ -56,8 +56,8 @@ def decoded(content: bytes, errors: Literal["strict", "surrogateescape"] = "stri
 
     Args:
         content: all bytes of the file.
-        errors: whether a byte that is not UTF-8 is an error at once, or one where :func:`parsed` meets it, so that it
-            costs one line of many.
+        errors: whether a byte that is not UTF-8 is an error at once, or one where :func:`check_utf8` meets it, so that
+            it costs one line of many.
 
     Raises:
         UnicodeDecodeError: it is not text.
@@ -67,6 +67,19 @@ def decoded(content: bytes, errors: Literal["strict", "surrogateescape"] = "stri
     else:
         text = content.decode("utf-8-sig", errors)
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def check_utf8(text: str) -> None:
+    """Look for what :func:`decoded` could not decode.
+
+    Raises:
+        ValueError: a byte is not UTF-8; the message says which and where.
+    """
+    raw = None if text.isascii() else _RAW_BYTE.search(text)
+    if raw is not None:
+        above, column = text.count("\n", 0, raw.start()), raw.start() - text.rfind("\n", 0, raw.start())
+        place = f"line {above + 1}, column {column}" if "\n" in text.strip() else f"column {column}"
+        raise ValueError(f"not UTF-8: the byte {ord(raw[0]) - 0xDC00:#x} at {place}")
 
 
 def parsed(text: str, of_object: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
@@ -79,11 +92,7 @@ def parsed(text: str, of_object: Callable[[list[tuple[str, Any]]], Any] | None =
     Raises:
         ValueError: it cannot be read; the message says where and why.
     """
-    raw = None if text.isascii() else _RAW_BYTE.search(text)
-    if raw is not None:
-        above, column = text.count("\n", 0, raw.start()), raw.start() - text.rfind("\n", 0, raw.start())
-        place = f"line {above + 1}, column {column}" if "\n" in text.strip() else f"column {column}"
-        raise ValueError(f"not UTF-8: the byte {ord(raw[0]) - 0xDC00:#x} at {place}")
+    check_utf8(text)
     try:
         return json.loads(text, object_pairs_hook=of_object or _object)
     except json.JSONDecodeError as error:

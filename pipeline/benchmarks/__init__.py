@@ -24,8 +24,10 @@ class Benchmark(Protocol):
     def questions(self) -> Sequence[Question]:
         """All questions in a fixed order, ids unique, video paths complete.
 
+        A row that cannot be used is a question with a ``fault``.
+
         Raises:
-            InputError: a row cannot be used; the message says which and why.
+            InputError: the file cannot be read, no row of it can be used, or two have the same id.
         """
         ...
 

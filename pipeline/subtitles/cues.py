@@ -20,6 +20,7 @@ from itertools import pairwise
 from pipeline.domain import SubtitleLine
 from pipeline.subtitles.clock import STAMP, one_line, seconds
 from pipeline.subtitles.heard import Heard
+from pipeline.wellformed import check_utf8
 
 # Tags of the two forms, with attributes or without; "a < b", "<3" and "<image>" are words.
 _MARKUP = re.compile(
@@ -118,6 +119,11 @@ def _heard(
 
 def _cue(head: str, words: Sequence[str], number: int, unescaped: Callable[[str], str]) -> _Cue:
     where = f"line {number}"
+    for below, line in enumerate((head, *words)):
+        try:
+            check_utf8(line)
+        except ValueError as error:
+            raise ValueError(f"line {number + below}: {error}") from error
     times = _TIMES.fullmatch(head)
     if times is None:
         raise ValueError(f"{where}: {head.strip()[:60]!r} is no time line; write it as 00:00:01,000 --> 00:00:04,000")

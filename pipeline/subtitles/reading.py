@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from pipeline.paths import local_path
 from pipeline.subtitles.cues import srt_cues, webvtt_cues
 from pipeline.subtitles.entries import json_lines
 from pipeline.subtitles.heard import Heard
-from pipeline.wellformed import decoded
+from pipeline.wellformed import check_utf8, decoded, is_well_formed
 
 Form = Callable[[str, float], Heard]
 """The text of a file, and the second on its clock at which the video ends, to the lines on its clock.
@@ -27,6 +28,7 @@ FORMS: dict[str, Form] = {
 }
 """By the end of the file's name."""
 
+_CONVERT = "convert it: iconv -f latin1 (or gb18030, cp1251 ...) -t utf-8 {name}"
 _MEND = "mend the file or fetch it again, or ask without subtitles: subtitles=none"
 
 
@@ -41,37 +43,45 @@ def read(subtitles: Subtitles, video_end: float) -> Heard:
 
     Raises:
         MissingSubtitlesError: there is no such file.
-        SubtitlesError: it cannot be read, or none of its cues can; the message says where and why.
+        SubtitlesError: it cannot be read, or none of its cues can, or it is in another encoding; the message says where
+            and why.
     """
     path = local_path(subtitles.path)
     form = FORMS.get(path.suffix.lower())
     if form is None:
         _refuse(f"{path} is of no form that can be read", f"give a file that ends in {', '.join(FORMS)}")
+    text = _text(path)
+    remedy = _MEND if is_well_formed(text) else _CONVERT.format(name=shlex.quote(path.name))
     try:
-        heard = form(_text(path), video_end + subtitles.start)
+        heard = form(text, video_end + subtitles.start)
     except ValueError as error:
-        _refuse(f"{path}: {error}", _MEND)
+        _refuse(f"{path}: {error}", remedy)
     if heard.skipped and not heard.lines:
-        _refuse(f"{path}: {heard.skipped[0]}", _MEND)
+        _refuse(f"{path}: {heard.skipped[0]}", remedy)
     moved = (replace(line, start=line.start - subtitles.start, end=line.end - subtitles.start) for line in heard.lines)
     in_video = [line for line in moved if line.text and line.end > 0 and line.start < video_end]
     return Heard(tuple(sorted(in_video, key=lambda line: (line.start, line.end))), heard.skipped)
 
 
 def _text(path: Path) -> str:
-    """The whole file with line feeds alone: UTF-8, or UTF-16 with a byte order mark, which is no part of it."""
+    """The whole file with line feeds alone: UTF-8, or UTF-16 with a byte order mark, which is no part of it.
+
+    A line that is not UTF-8 is damaged. Several of them in a file without any other letter beyond ASCII say that the
+    file is in another encoding, and which one it does not say.
+    """
     try:
-        return decoded(path.read_bytes())
+        text = decoded(path.read_bytes(), "surrogateescape")
+        damaged = [line for line in text.split("\n") if not is_well_formed(line)]
+        if len(damaged) > 1 and all(letter.isascii() or not is_well_formed(letter) for letter in set(text)):
+            check_utf8(text)
+        return text
     except FileNotFoundError as error:
         raise MissingSubtitlesError(
             f"there is no file of subtitles {path}",
             "put it there, or ask without subtitles: subtitles=none; a question without subtitles names no file",
         ) from error
-    except UnicodeDecodeError as error:
-        _refuse(
-            f"{path} is not UTF-8 text: {error}",
-            f"convert it: iconv -f latin1 (or gb18030, cp1251 ...) -t utf-8 {path.name}",
-        )
+    except ValueError as error:
+        _refuse(f"{path} cannot be read as text: {error}", _CONVERT.format(name=shlex.quote(path.name)))
     except OSError as error:
         _refuse(f"{path} cannot be read: {error}", "make the file readable, or ask without subtitles: subtitles=none")
 

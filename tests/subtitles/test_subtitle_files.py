@@ -156,6 +156,28 @@ def test_a_file_that_is_not_there_or_no_text(tmp_path: Path) -> None:
     assert "iconv" in raised.value.remedy
 
 
+def cue(number: int, text: str) -> str:
+    return f"{number}\n00:00:0{number},000 --> 00:00:0{number},900\n{text}\n\n"
+
+
+def test_a_cue_that_is_not_utf8_costs_that_cue_and_another_encoding_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "a.srt"
+    file.write_bytes((cue(1, "one") + cue(2, "th\xe9")).encode("latin-1") + cue(3, "three").encode())
+    heard = read(Subtitles(str(file)), 10.0)
+    assert [line.text for line in heard.lines] == ["one", "three"]
+    assert heard.skipped == ("line 7: not UTF-8: the byte 0xe9 at column 3",)
+    # Two of them beside letters that are UTF-8 are two damaged cues; alone they are another encoding.
+    damaged = (cue(1, "th\xe9") + cue(2, "caf\xe9")).encode("latin-1")
+    file.write_bytes(damaged + cue(3, "th\xe9").encode())
+    assert [line.text for line in read(Subtitles(str(file)), 10.0).lines] == ["th\xe9"]
+    file.write_bytes(damaged + cue(3, "three").encode())
+    with pytest.raises(
+        SubtitlesError, match="cannot be read as text: not UTF-8: the byte 0xe9 at line 3, column 3"
+    ) as raised:
+        read(Subtitles(str(file)), 10.0)
+    assert "iconv -f latin1 (or gb18030, cp1251 ...) -t utf-8 a.srt" in raised.value.remedy
+
+
 def test_an_empty_file_says_nothing(tmp_path: Path) -> None:
     assert lines(written(tmp_path / "a.srt", "\n"), 10.0) == ()
     assert lines(listed(tmp_path / "a.json", []), 10.0) == ()
