@@ -6,7 +6,6 @@ goes on where it was interrupted. Failures of one question or one video are rows
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -32,6 +31,7 @@ from pipeline.samplers import ChecksQuestions, Sampler
 from pipeline.selection import SelectionPolicy
 from pipeline.selection.native import native_index
 from pipeline.subtitles import Listener, Said, SubtitleChoice
+from pipeline.terminal import remark
 from pipeline.validation import checked_answer, checked_relevances, checked_selection
 from pipeline.video import Reader
 from pipeline.video.stretch import StretchFrames, by_span, stretch
@@ -184,13 +184,34 @@ def answer(
     return [done[row.question.id] for row in selections]
 
 
+def unanswered(
+    selections: Sequence[SelectionRow],
+    answerer: Answerer,
+    cache: AnswerCache,
+    over_limit: OverLimit,
+    subtitles: SubtitleChoice,
+) -> list[SelectionRow]:
+    """The selections for which stage 2 would ask its model: no earlier run has given their answer."""
+    identity = {**identity_of(answerer), "over_limit": over_limit.value}
+    is_shared = isinstance(answerer, Repeats) and answerer.is_repeatable
+    listener = Listener(subtitles)
+    left = []
+    for row in selections:
+        given = material(row, listener)
+        if isinstance(given, Answer):
+            continue
+        key = answer_key(identity, asked_of(row, given, subtitles, over_limit))
+        if not is_shared or cache.find(key, row.question.id) is None:
+            left.append(row)
+    return left
+
+
 def _tell_outdated(journal: Journal[Any]) -> None:
     """Rows of an earlier version stay in the file; what they say is computed again and appended."""
     if journal.outdated:
-        print(
+        remark(
             f"{journal.path}: {journal.outdated} rows of an earlier version are kept, and their questions are computed "
-            "again",
-            file=sys.stderr,
+            "again"
         )
 
 

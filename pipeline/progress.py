@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 from pipeline.terminal import console, remark
 
@@ -13,11 +14,25 @@ SECONDS_BETWEEN_LINES = 15.0
 
 Advance = Callable[[int], None]
 
+_silent: ContextVar[bool] = ContextVar("silent", default=False)
+
+
+@contextmanager
+def silently() -> Iterator[None]:
+    """Inside, nothing is shown."""
+    token = _silent.set(True)
+    try:
+        yield
+    finally:
+        _silent.reset(token)
+
 
 @contextmanager
 def track(what: str, total: int) -> Iterator[Advance]:
     """Show progress on standard error; call what is yielded with the number of things just done."""
-    if sys.stderr.isatty():
+    if _silent.get():
+        yield lambda count: None
+    elif sys.stderr.isatty():
         with _bar(what, total) as advance:
             yield advance
     else:

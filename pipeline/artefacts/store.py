@@ -6,10 +6,9 @@ A file appears whole or not at all, over NFS too; the worst that two writers can
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 
-from pipeline.artefacts.writing import replacing, unwritable
+from pipeline.artefacts.writing import check_writable, replacing, unwritable
 from pipeline.errors import StorageError
 from pipeline.paths import local_path
 
@@ -63,12 +62,7 @@ class ContentStore:
         Raises:
             StorageError: the folder cannot be written.
         """
-        try:
-            there = next(place for place in (self.folder, *self.folder.absolute().parents) if place.exists())
-            with tempfile.TemporaryFile(dir=there):
-                pass
-        except OSError as error:
-            raise self._unusable(error) from error
+        check_writable(self.folder, _ELSEWHERE)
 
     def _path(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}{self._suffix}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -46,6 +47,18 @@ def writing(path: Path, override: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise unwritable(path, error, override) from error
+
+
+def check_writable(folder: Path, override: str) -> None:
+    """See that files can be written into a folder that need not be there yet. Makes no folder.
+
+    Raises:
+        StorageError: they cannot.
+    """
+    with writing(folder, override):
+        there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+        with tempfile.TemporaryFile(dir=there):
+            pass
 
 
 def write_whole(content: bytes, target: Path, override: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -38,6 +39,8 @@ class Load:
     """That are options, and count as frames do."""
     fitting: int
     """Frames for which there is room beside the words and the answer."""
+    most: int
+    """Frames for which there would be room without any words: so many at most fit, however words are counted."""
 
     @property
     def shown(self) -> int:
@@ -103,24 +106,27 @@ def fit(
             tokens = by_size[view.height, view.width]
             pictures = len(question.option_images or ())
             room = limits.context_tokens - answer_tokens - words[question.id] - TEMPLATE_TOKENS
-            fitting = room // max(1, tokens)
-            if limits.max_frames is not None:
-                fitting = min(fitting, limits.max_frames)
-            fitting = max(0, fitting - pictures)
-            loads.append(
-                Load(question.id, min(budget, view.frame_count), tokens, words[question.id], pictures, fitting)
+            cap = math.inf if limits.max_frames is None else limits.max_frames
+            fitting, most = (
+                int(max(0, min(tokens_left // max(1, tokens), cap) - pictures))
+                for tokens_left in (room, limits.context_tokens - answer_tokens)
             )
+            frames = min(budget, view.frame_count)
+            loads.append(Load(question.id, frames, tokens, words[question.id], pictures, fitting, most))
     return Fit(limits, answer_tokens, tuple(loads), exact_words)
 
 
-def findings(found: Fit, budget: int, rule: OverLimit, smaller: Sequence[str]) -> list[Finding]:
-    """What does not fit.
+def findings(
+    found: Fit, budget: int, rule: OverLimit, smaller: Sequence[str], always_full: bool = True
+) -> list[Finding]:
+    """What does not fit. A run in which no question can fit cannot run; in any other, those that do not fit fail.
 
     Args:
         found: the questions.
         budget: as configured.
         rule: what becomes of more frames than fit.
         smaller: overrides of the answerer with which all would fit.
+        always_full: whether every selection has as many frames as the budget and its video allow.
     """
     over = found.over
     if not over:
@@ -154,10 +160,10 @@ def findings(found: Fit, budget: int, rule: OverLimit, smaller: Sequence[str]) -
         made.append(Finding(Level.NOTE, f"{problem}; {cut}", _any_of([*fewer, *smaller]), places))
     else:
         # The question's own status says the same at run time; here it is known hours before.
+        hopeless_run = always_full and all(load.frames > load.most for load in found.loads)
+        level = Level.CANNOT_RUN if hopeless_run else Level.SOME_FAIL
         ways = [*fewer, *smaller, "over_limit=keep_best (the best scores that fit)"]
-        made.append(
-            Finding(Level.CANNOT_RUN, f"selection.budget={budget} is above the limit: {problem}", _any_of(ways), places)
-        )
+        made.append(Finding(level, f"selection.budget={budget} is above the limit: {problem}", _any_of(ways), places))
     return made
 
 

@@ -7,9 +7,11 @@ Weights as they are held, and the keys and values of the longest prompt. The res
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from pipeline.models.yi_vl_config import aria_config
 
 GIB = 2**30
 _ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+_DEVICE = re.compile(r"cpu|spread|cuda:\d+")
 _TEXT_SECTIONS = ("text_config", "llm_cfg", "llm_config")
 
 
@@ -136,15 +139,33 @@ def findings(stage: Sequence[Held], machine: Machine) -> list[Finding]:
     made = []
     for device in dict.fromkeys(model.device for model in stage):
         models = [model for model in stage if model.device == device]
-        if device != "cpu" and not machine.gpus:
-            keys = ", ".join(f"{model.key}.device=auto" for model in models)
-            made.append(Finding(Level.CANNOT_RUN, f"there is no GPU here for {_named(models)}", keys))
+        asked = ", ".join(f"{model.key}.device={device}" for model in models)
+        instead = ", ".join(f"{model.key}.device=auto" for model in models)
+        if not _DEVICE.fullmatch(device):
+            made.append(Finding(Level.CANNOT_RUN, f"{asked}: there is no such device", instead))
+        elif device != "cpu" and not machine.gpus:
+            made.append(Finding(Level.CANNOT_RUN, f"{asked}: there is no GPU here for {_named(models)}", instead))
         elif device.startswith("cuda:") and int(device[5:]) >= len(machine.gpus):
-            keys = ", ".join(f"{model.key}.device=auto" for model in models)
-            made.append(Finding(Level.CANNOT_RUN, f"there is no {device} here, only {machine.name}", keys))
+            problem = f"{asked}: there is no {device} here, only {machine.name}"
+            made.append(Finding(Level.CANNOT_RUN, problem, instead))
         else:
             made += _on(device, models, machine)
     return made
+
+
+def attention_findings(key: str, checkpoint: Checkpoint, machine: Machine) -> list[Finding]:
+    """Flash attention that is asked for and cannot be, as :func:`pipeline.models.placement.pick_attention` says it."""
+    if checkpoint.attention != "flash_attention_2":
+        return []
+    instead = f"{key}.attention=sdpa"
+    if find_spec("flash_attn") is None:
+        problem = f"{key}.attention=flash_attention_2 was asked for, and flash-attn is not installed"
+        return [Finding(Level.CANNOT_RUN, problem, f"{instead}; or pip install 'gens-videoqa[flash]'")]
+    device = _device(checkpoint.device, machine)
+    if device == "cpu" or checkpoint.dtype == "float32":
+        problem = f"{key}: flash attention runs on a GPU in float16 or bfloat16; this is {device}, {checkpoint.dtype}"
+        return [Finding(Level.CANNOT_RUN, problem, instead)]
+    return []
 
 
 def room(device: str, machine: Machine) -> int:

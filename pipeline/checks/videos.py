@@ -80,11 +80,10 @@ def findings(videos: Videos, questions: Sequence[Question]) -> list[Finding]:
     """What is wrong with the videos, each with the questions that suffer."""
     made = []
     if videos.missing:
-        none_there = not videos.probes
         count = _of_questions(videos.missing, questions)
         made.append(
             Finding(
-                Level.CANNOT_RUN if none_there else Level.SOME_FAIL,
+                Level.SOME_FAIL,
                 f"missing videos: {len(videos.missing)}, of {count} questions",
                 _where_they_may_be(videos.missing),
                 videos.missing,
@@ -94,7 +93,7 @@ def findings(videos: Videos, questions: Sequence[Question]) -> list[Finding]:
         count = _of_questions(videos.unreadable, questions)
         made.append(
             Finding(
-                Level.SOME_FAIL if videos.probes or videos.missing else Level.CANNOT_RUN,
+                Level.SOME_FAIL,
                 f"unreadable videos: {len(videos.unreadable)}, of {count} questions",
                 "fetch or convert them, as each line says",
                 tuple(_with_its_remedy(videos.failed[path]) for path in videos.unreadable),

@@ -5,8 +5,9 @@ from __future__ import annotations
 from omegaconf import DictConfig
 
 from pipeline.artefacts.folder import ANSWERS_FILE, read_selections, write_questions
+from pipeline.checks.admission import admit
 from pipeline.commands.questions import check_limit
-from pipeline.commands.run import check_second_stage, exit_code, run_folder, second_stage, surroundings
+from pipeline.commands.run import described, exit_code, run_folder, second_stage, surroundings
 from pipeline.config import build
 from pipeline.orchestrator import take
 from pipeline.paths import local_path
@@ -19,8 +20,8 @@ def run(config: DictConfig) -> int:
     check_limit(config.limit)
     around = surroundings(config)
     answerer = build(config.answerer, "answerer", config.plugins)
-    check_second_stage(answerer, around)
     rows = read_selections(local_path(config.selections))[: config.limit]
+    admit(described(config, around, [row.question for row in rows], answerer=answerer, selections=rows))
     with run_folder(config) as folder:
         write_questions([row.question for row in rows], folder)
         take(rows, folder)

@@ -6,7 +6,8 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from pipeline.artefacts.rows import AnswerRow, SelectionRow
 from pipeline.benchmarks.jsonl import question_from_fields
-from pipeline.commands.run import check_second_stage, first_stage, run_folder, second_stage, surroundings
+from pipeline.checks.admission import admit
+from pipeline.commands.run import described, first_stage, run_folder, second_stage, surroundings
 from pipeline.config import build
 from pipeline.domain import Question, Status, option_letter
 from pipeline.errors import ConfigError
@@ -24,7 +25,7 @@ def run(config: DictConfig) -> int:
     sampler = build(config.sampler, "sampler", config.plugins)
     policy = build(config.selection, "selection", config.plugins)
     answerer = build(config.answerer, "answerer", config.plugins)
-    check_second_stage(answerer, around)
+    admit(described(config, around, [question], sampler=sampler, policy=policy, answerer=answerer))
     with run_folder(config) as folder:
         (selection,) = first_stage([question], sampler, policy, around, folder)
         (answer,) = second_stage([selection], answerer, around, folder)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
+from pipeline.checks.admission import admit
 from pipeline.commands.questions import asked
-from pipeline.commands.run import check_second_stage, exit_code, first_stage, run_folder, second_stage, surroundings
+from pipeline.commands.run import described, exit_code, first_stage, run_folder, second_stage, surroundings
 from pipeline.config import build
 from pipeline.reports.page import report_on
 
@@ -16,8 +17,8 @@ def run(config: DictConfig) -> int:
     sampler = build(config.sampler, "sampler", config.plugins)
     policy = build(config.selection, "selection", config.plugins)
     answerer = build(config.answerer, "answerer", config.plugins)
-    check_second_stage(answerer, around)
     questions = asked(config)
+    admit(described(config, around, questions, sampler=sampler, policy=policy, answerer=answerer))
     with run_folder(config) as folder:
         selections = first_stage(questions, sampler, policy, around, folder)
         answers = second_stage(selections, answerer, around, folder)

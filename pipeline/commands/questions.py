@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-
 from omegaconf import DictConfig
 
 from pipeline.benchmarks import Benchmark
 from pipeline.config import build
 from pipeline.domain import Question
 from pipeline.errors import ConfigError, InputError
+from pipeline.terminal import remark
 
 TOLD = 5
 """Questions that cannot be asked are told one by one up to this many."""
@@ -36,9 +35,9 @@ def asked_of(benchmark: Benchmark, limit: int | None) -> list[Question]:
         raise InputError(f"benchmark {benchmark.name} holds no question", "check its files and settings")
     faults = [question.fault for question in questions if question.fault]
     for fault in faults[:TOLD]:
-        print(f"cannot be asked: {fault}", file=sys.stderr)
+        remark(f"cannot be asked: {fault}")
     if len(faults) > TOLD:
-        print(f"and {len(faults) - TOLD} more of {len(questions)} questions cannot be asked", file=sys.stderr)
+        remark(f"and {len(faults) - TOLD} more of {len(questions)} questions cannot be asked")
     return questions
 
 

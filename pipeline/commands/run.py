@@ -10,23 +10,26 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from pipeline import versions
-from pipeline.answerers import Answerer, ChecksSubtitles, PreparesAhead
+from pipeline.answerers import Answerer, PreparesAhead
 from pipeline.answerers.over_limit import OverLimit
 from pipeline.artefacts.cache import AnswerCache, RelevanceCache
 from pipeline.artefacts.folder import CONFIG_FILE, RUN_FILE, write_questions
 from pipeline.artefacts.rows import AnswerRow, RelevanceRow, SelectionRow
-from pipeline.artefacts.writing import write_whole
+from pipeline.artefacts.writing import check_writable, write_whole
+from pipeline.checks.admission import Run
 from pipeline.commands.outcome import begun
 from pipeline.config import build, nearest
 from pipeline.domain import Question, Status
 from pipeline.environment import overrides_of, written
 from pipeline.errors import ConfigError
 from pipeline.orchestrator import answer, sample, select
+from pipeline.paths import local_path
 from pipeline.samplers import Sampler
 from pipeline.secrecy import without_secrets
 from pipeline.selection import SelectionPolicy
@@ -66,6 +69,7 @@ def surroundings(config: DictConfig) -> Surroundings:
         )
     cache = RelevanceCache(Path(config.paths.cache))
     cache.check_writable()
+    check_writable(local_path(config.paths.runs), "paths.runs=...")
     return Surroundings(
         build(config.reader, "reader", config.plugins),
         cache,
@@ -96,16 +100,18 @@ def _subtitles(config: DictConfig) -> SubtitleChoice:
     return SubtitleChoice(choice)
 
 
-def check_second_stage(answerer: Answerer, around: Surroundings) -> None:
-    """Find out before stage 1 has run for hours what would end stage 2.
-
-    Raises:
-        CheckpointError: there is no checkpoint.
-        ConfigError: subtitles are to go where this answerer has no place for them.
-    """
-    if around.subtitles is not SubtitleChoice.NONE and isinstance(answerer, ChecksSubtitles):
-        answerer.check_subtitles()
-    answerer.identity()
+def described(config: DictConfig, around: Surroundings, questions: Sequence[Question], **parts: Any) -> Run:
+    """What is to be run, for :func:`pipeline.checks.admission.admit`; ``parts`` as :class:`Run` names them."""
+    return Run(
+        config=config,
+        questions=questions,
+        reader=around.reader,
+        relevances=around.relevances,
+        answers=around.answers,
+        over_limit=around.over_limit,
+        subtitles=around.subtitles,
+        **parts,
+    )
 
 
 @contextmanager

@@ -5,8 +5,9 @@ from __future__ import annotations
 from omegaconf import DictConfig
 
 from pipeline.artefacts.folder import SELECTIONS_FILE
+from pipeline.checks.admission import admit
 from pipeline.commands.questions import asked
-from pipeline.commands.run import exit_code, first_stage, run_folder, surroundings
+from pipeline.commands.run import described, exit_code, first_stage, run_folder, surroundings
 from pipeline.config import build
 from pipeline.terminal import tell
 
@@ -17,6 +18,7 @@ def run(config: DictConfig) -> int:
     sampler = build(config.sampler, "sampler", config.plugins)
     policy = build(config.selection, "selection", config.plugins)
     questions = asked(config)
+    admit(described(config, around, questions, sampler=sampler, policy=policy))
     with run_folder(config) as folder:
         rows = first_stage(questions, sampler, policy, around, folder)
         code = exit_code([row.selection.status for row in rows])

@@ -19,9 +19,6 @@ from pipeline.models.checkpoint import Checkpoint, load, model_type, release, re
 from pipeline.models.remedies import restore
 from pipeline.models.text_rows import TextRows
 
-CLIP = {"clip": "CLIP"}
-SIGLIP = {"siglip": "SigLIP", "siglip2": "SigLIP 2"}
-"""SigLIP 2 of one fixed size says that it is a ``siglip``; only those for any aspect say ``siglip2``."""
 _TEXTS_AT_ONCE = 64
 
 

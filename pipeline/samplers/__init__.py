@@ -59,6 +59,28 @@ class ChecksQuestions(Protocol):
 
 
 @runtime_checkable
+class ChecksCheckpoint(Protocol):
+    """What a sampler has beside if it can tell from ``config.json`` that a checkpoint is none for it."""
+
+    def check_checkpoint(self) -> None:
+        """Called before stage 1 where a model will be needed. Loads no weights, imports no torch.
+
+        Raises:
+            CheckpointError, ConfigError: the checkpoint is of another family, or its settings do not fit it.
+        """
+        ...
+
+
+@runtime_checkable
+class KeepsEmbeddings(Protocol):
+    """What a sampler has beside if it can tell whether policies can compare the frames of its relevances."""
+
+    def keeps_embeddings(self, questions: Sequence[Question]) -> bool:
+        """Whether each relevance with scores that it gives for these questions names the embeddings of its frames."""
+        ...
+
+
+@runtime_checkable
 class PlansWindows(Protocol):
     """What a sampler has beside if it can tell what is ahead of its models, so that ``gens check`` can say it."""
 

@@ -77,18 +77,29 @@ def open_backbone(checkpoint: Checkpoint, prompt: FramePrompt, frame: FrameForm)
         CheckpointError: it is of no known family, or cannot be loaded exactly.
         ConfigError: its family takes frames of another form.
     """
-    family = model_type(checkpoint, {**aria_family.NAMES, **qwen_family.NAMES})
-    if family in aria_family.NAMES:
+    check_backbone(checkpoint, frame)
+    if isinstance(frame, Canvas):
         from pipeline.samplers.aria_backbone import AriaBackbone
 
-        if isinstance(frame, Canvas):
-            return AriaBackbone(checkpoint, prompt, frame)
-        raise _unfit(checkpoint, aria_family.NAMES[family], "gens")
+        return AriaBackbone(checkpoint, prompt, frame)
     from pipeline.samplers.qwen_backbone import QwenBackbone
 
-    if isinstance(frame, FrameSize):
-        return QwenBackbone(checkpoint, prompt, frame)
-    raise _unfit(checkpoint, qwen_family.NAMES[family], "gens_3b")
+    assert isinstance(frame, FrameSize)
+    return QwenBackbone(checkpoint, prompt, frame)
+
+
+def check_backbone(checkpoint: Checkpoint, frame: FrameForm) -> None:
+    """See by its ``config.json`` that a checkpoint is of a known family, and that its frames have the family's form.
+
+    Raises:
+        CheckpointError: it is of no known family.
+        ConfigError: its family takes frames of another form.
+    """
+    family = model_type(checkpoint, {**aria_family.NAMES, **qwen_family.NAMES})
+    if family in aria_family.NAMES and not isinstance(frame, Canvas):
+        raise _unfit(checkpoint, aria_family.NAMES[family], "gens")
+    if family in qwen_family.NAMES and not isinstance(frame, FrameSize):
+        raise _unfit(checkpoint, qwen_family.NAMES[family], "gens_3b")
 
 
 def _unfit(checkpoint: Checkpoint, family: str, sampler: str) -> ConfigError:

@@ -17,6 +17,7 @@ class ClipSampler(SimilaritySampler):
     """Any checkpoint of the CLIP architecture. Texts of more than 77 tokens are cut into pieces and averaged."""
 
     kind: ClassVar[str] = "clip"
+    families: ClassVar[Mapping[str, str]] = {"clip": "CLIP"}
 
     def frame_identity(self) -> Mapping[str, Any]:
         """Size and colours are part of the checkpoint."""
@@ -24,6 +25,6 @@ class ClipSampler(SimilaritySampler):
 
     def open_encoder(self) -> DualEncoder:
         """Load both towers."""
-        from pipeline.models.dual_encoder import CLIP, DualEncoder
+        from pipeline.models.dual_encoder import DualEncoder
 
-        return DualEncoder(self.checkpoint, CLIP)
+        return DualEncoder(self.checkpoint, self.families)

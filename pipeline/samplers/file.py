@@ -79,6 +79,10 @@ class FileSampler(Identified):
             if without:
                 raise self._absent(without[0], len(without))
 
+    def keeps_embeddings(self, questions: Sequence[Question]) -> bool:
+        """None: a file holds moments and scores."""
+        return False
+
     def score(self, video: Video, frames: FrameSource, questions: Sequence[Question]) -> list[Relevance]:
         """One relevance a question, with the file's moments as its only candidates; no picture is decoded.
 

@@ -66,6 +66,16 @@ class GensSampler(Identified):
         """Those of one pass over the video, which serves all questions."""
         return count_windows(len(candidate_times(video, self.fps)), self.window) if questions else 0
 
+    def check_checkpoint(self) -> None:
+        """See :class:`pipeline.samplers.ChecksCheckpoint`."""
+        from pipeline.samplers.backbone import check_backbone
+
+        check_backbone(self.checkpoint, self.frame)
+
+    def keeps_embeddings(self, questions: Sequence[Question]) -> bool:
+        """None: the model's features of a window are gone when its questions are answered."""
+        return False
+
     def prefix_tokens(self) -> int:
         """Tokens of a full window's frames and their labels, which stay in memory while its questions are answered.
 

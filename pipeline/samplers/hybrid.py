@@ -63,6 +63,10 @@ class HybridSampler(Identified):
                 with _overrides_under(key):
                     part.check(questions)
 
+    def keeps_embeddings(self, questions: Sequence[Question]) -> bool:
+        """None: those of the kept frames are of a view that nobody else has."""
+        return False
+
     def windows(self, video: Video, questions: Sequence[Question]) -> int:
         """Those of the first, and of the second over the kept frames: for each question, as each has its own.
 

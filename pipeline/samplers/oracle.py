@@ -34,6 +34,10 @@ class OracleSampler(Identified):
         """The evidence: all that decides the scores."""
         return repr(question.evidence)
 
+    def keeps_embeddings(self, questions: Sequence[Question]) -> bool:
+        """None: no picture is looked at."""
+        return False
+
     def score(self, video: Video, frames: FrameSource, questions: Sequence[Question]) -> list[Relevance]:
         """5 for the candidates inside the evidence, 0 for all others; ``frames`` is not touched.
 

@@ -21,6 +21,7 @@ class Qwen3VLEmbeddingSampler(SimilaritySampler):
     """Any size of Qwen3-VL-Embedding."""
 
     kind: ClassVar[str] = "qwen3_vl_embedding"
+    families: ClassVar[Mapping[str, str]] = {"qwen3_vl": "Qwen3-VL-Embedding"}
 
     frame_instruction: str
     """What the model is told to do with a frame; the authors' default for what is searched."""

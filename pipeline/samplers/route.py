@@ -17,7 +17,7 @@ from pydantic import InstanceOf
 from pipeline.domain import FrameSource, Question, Relevance, Video
 from pipeline.errors import ConfigError
 from pipeline.identity import Identified, InQuery, Label
-from pipeline.samplers import ChecksQuestions, PlansWindows, Sampler
+from pipeline.samplers import ChecksQuestions, KeepsEmbeddings, PlansWindows, Sampler
 
 
 @runtime_checkable
@@ -86,6 +86,14 @@ class RouteSampler(Identified):
         for _, sampler, places in self._sides(questions):
             if places and isinstance(sampler, ChecksQuestions):
                 sampler.check([questions[place] for place in places])
+
+    def keeps_embeddings(self, questions: Sequence[Question]) -> bool:
+        """Whether both sides do for their own questions; one that does not tell is taken at its word later."""
+        return all(
+            sampler.keeps_embeddings([questions[place] for place in places])
+            for _, sampler, places in self._sides(questions)
+            if places and isinstance(sampler, KeepsEmbeddings)
+        )
 
     def windows(self, video: Video, questions: Sequence[Question]) -> int:
         """Those of each side for its own questions."""

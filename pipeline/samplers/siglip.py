@@ -21,6 +21,8 @@ class SiglipSampler(SimilaritySampler):
     """
 
     kind: ClassVar[str] = "siglip"
+    # SigLIP 2 of one fixed size says that it is a siglip; only those for any aspect say siglip2.
+    families: ClassVar[Mapping[str, str]] = {"siglip": "SigLIP", "siglip2": "SigLIP 2"}
 
     def frame_identity(self) -> Mapping[str, Any]:
         """Size and colours are part of the checkpoint."""
@@ -28,6 +30,6 @@ class SiglipSampler(SimilaritySampler):
 
     def open_encoder(self) -> DualEncoder:
         """Load both towers."""
-        from pipeline.models.dual_encoder import SIGLIP, DualEncoder
+        from pipeline.models.dual_encoder import DualEncoder
 
-        return DualEncoder(self.checkpoint, SIGLIP)
+        return DualEncoder(self.checkpoint, self.families)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ from pipeline.artefacts.features import Features, FeatureStore
 from pipeline.domain import Cost, FrameSource, Question, Relevance, Status, Video
 from pipeline.errors import ConfigError, OutOfMemoryError
 from pipeline.identity import Identified, Label, Place, Speed, features_key, identity_of
-from pipeline.models.checkpoint import Checkpoint
+from pipeline.models.checkpoint import Checkpoint, model_type
 from pipeline.models.first_use import FirstUse
 from pipeline.samplers.frames import distinct
 from pipeline.samplers.queries import score_askable, with_options
@@ -61,6 +61,9 @@ class Encoder(Protocol):
 class SimilaritySampler(Identified, ABC):
     """What all samplers that compare embeddings have in common. A family of models brings its encoder."""
 
+    families: ClassVar[Mapping[str, str]]
+    """Model types that are meant, with the names that people know."""
+
     name: Label[str]
     checkpoint: Checkpoint
     fps: float
@@ -97,6 +100,14 @@ class SimilaritySampler(Identified, ABC):
         if not questions or self._features_key(video) in FeatureStore(self.feature_store):
             return 0
         return -(-len(candidate_times(video, self.fps)) // self.frames_at_once)
+
+    def check_checkpoint(self) -> None:
+        """See :class:`pipeline.samplers.ChecksCheckpoint`."""
+        model_type(self.checkpoint, self.families)
+
+    def keeps_embeddings(self, questions: Sequence[Question]) -> bool:
+        """Those of every video, in the feature store."""
+        return True
 
     def score(self, video: Video, frames: FrameSource, questions: Sequence[Question]) -> list[Relevance]:
         """Cosines of -1 to 1. Every candidate may be chosen, as no cosine says by itself that a frame is irrelevant.

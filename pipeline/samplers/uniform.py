@@ -30,6 +30,10 @@ class UniformSampler(Identified):
         """The question's text, though nothing depends on it: each question keeps a row of its own."""
         return question.text
 
+    def keeps_embeddings(self, questions: Sequence[Question]) -> bool:
+        """Needs none: an even spread has no scores."""
+        return True
+
     def score(self, video: Video, frames: FrameSource, questions: Sequence[Question]) -> list[Relevance]:
         """One relevance a question, without candidates. ``frames`` is not touched."""
         return [Relevance(question.id, (), (), spread=self.spread) for question in questions]

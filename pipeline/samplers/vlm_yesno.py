@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pipeline.domain import Cost, FrameSource, Question, Relevance, Status, Video
 from pipeline.errors import ConfigError, OutOfMemoryError
 from pipeline.identity import Identified, InQuery, Label, Speed
-from pipeline.models.checkpoint import Checkpoint
+from pipeline.models import llava_onevision_family, qwen_family
+from pipeline.models.checkpoint import Checkpoint, model_type
 from pipeline.models.first_use import FirstUse
 from pipeline.samplers.frames import distinct
 from pipeline.samplers.queries import score_askable, with_options
@@ -83,6 +84,14 @@ class VlmYesNoSampler(Identified):
         """Batches of frames, each asked about for all questions."""
         frames = len(candidate_times(video, self._rate(video)))
         return -(-frames // self.frames_at_once) if questions else 0
+
+    def check_checkpoint(self) -> None:
+        """See :class:`pipeline.samplers.ChecksCheckpoint`."""
+        model_type(self.checkpoint, {**qwen_family.NAMES, **llava_onevision_family.NAMES})
+
+    def keeps_embeddings(self, questions: Sequence[Question]) -> bool:
+        """None: a probability is all that is left of a frame."""
+        return False
 
     def score(self, video: Video, frames: FrameSource, questions: Sequence[Question]) -> list[Relevance]:
         """Probabilities of 0 to 1. Every candidate may be chosen: how high they are differs from question to question.

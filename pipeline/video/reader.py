@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.domain import Video
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, MissingExtraError
 from pipeline.identity import Label, Speed
 from pipeline.video.backends import Decoder
 from pipeline.video.backends.decord import DecordDecoder
@@ -44,6 +45,19 @@ class Reader:
             raise ConfigError(f"reader.threads={self.threads} is negative", "set reader.threads=0 for one a core")
         if not self.image_fps > 0:
             raise ConfigError(f"reader.image_fps={self.image_fps} is not a rate", "set reader.image_fps=1")
+
+    def check(self) -> None:
+        """Find out before a video is opened whether the backend is installed.
+
+        Raises:
+            MissingExtraError: it is not.
+        """
+        if self.backend in ("decord", "torchcodec") and find_spec(self.backend) is None:
+            install = "'gens-videoqa[torchcodec]'" if self.backend == "torchcodec" else "decord"
+            raise MissingExtraError(
+                f"reader.backend={self.backend}: the package {self.backend} is not installed",
+                f"pip install {install}, or set reader.backend=auto",
+            )
 
     def probe(self, path: str | Path) -> Video:
         """As :func:`pipeline.video.probe`, with this reader's rate for folders of images."""

@@ -155,6 +155,6 @@ def test_looking_whether_a_cache_can_be_written_makes_no_folder(tmp_path: Path) 
     ContentStore(tmp_path / "deep" / "cache", ".json").check_writable()
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").touch()
-    with pytest.raises(StorageError, match="cannot be used"):
+    with pytest.raises(StorageError, match="cannot be written"):
         ContentStore(tmp_path / "file" / "cache", ".json").check_writable()
     assert FeatureStore(tmp_path / "nowhere").find("abcdef") is None

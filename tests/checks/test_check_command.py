@@ -88,9 +88,11 @@ def test_what_is_missing_is_exit_1_and_listed(home: Path, models: Path) -> None:
 
 
 def test_a_budget_above_the_limit_is_exit_2_and_the_rule_that_cuts_is_not(home: Path, models: Path) -> None:
-    long = write_video(home / "clip.mp4", seconds=100, size=256)
-    assert long.is_file()
+    write_video(home / "clip.mp4", seconds=100, size=256)
     above = words(models, "selection.budget=200")
+    some = gens("check", *above, cwd=home)
+    assert some.returncode == 1  # the questions of the other video fit
+    write_questions(home, "clip.mp4")
     refused = gens("check", *above, cwd=home)
     assert refused.returncode == 2
     said = " ".join(refused.stdout.split())

@@ -51,10 +51,10 @@ def test_each_video_is_told_with_its_fault_and_its_questions(films: Path) -> Non
     assert any("no bytes" in place for place in unreadable.places)
 
 
-def test_a_benchmark_without_any_video_cannot_run(films: Path) -> None:
+def test_a_benchmark_without_any_video_fails_question_by_question(films: Path) -> None:
     questions = [ask(films / "elsewhere" / "a.mp4"), ask(films / "elsewhere" / "b.mp4")]
     (missing,) = videos.findings(look(questions), questions)
-    assert missing.level == Level.CANNOT_RUN
+    assert missing.level == Level.SOME_FAIL
     assert "benchmark.video_root=" in missing.remedy
 
 

@@ -1,0 +1,334 @@
+"""Whether a run can go as it is configured: decided here alone, for ``gens check`` and before stage 1 of every run.
+
+No model is loaded. Videos are looked at, as a run would do next in any case, and what was seen is remembered. Work that
+is done already needs nothing: a stage whose results are all cached is not asked for weights, memory or a device.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from omegaconf import DictConfig
+
+from pipeline.answerers import Answerer, ChecksSubtitles
+from pipeline.answerers.over_limit import OverLimit
+from pipeline.artefacts.cache import AnswerCache, RelevanceCache
+from pipeline.artefacts.rows import SelectionRow
+from pipeline.checks import Finding, Level, limits, material, memory, stage_two, videos
+from pipeline.checks.devices import Machine, this_machine
+from pipeline.checks.limits import Fit
+from pipeline.checks.memory import Held, Prompts
+from pipeline.checks.plan import Plan, planned
+from pipeline.domain import Question, Status, SubtitleLine, Video
+from pipeline.errors import ConfigError, PipelineError
+from pipeline.identity import identity_of
+from pipeline.orchestrator import sample, select, unanswered
+from pipeline.progress import silently
+from pipeline.samplers import ChecksCheckpoint, HoldsPrefix, KeepsEmbeddings, Sampler, WithoutPictures
+from pipeline.selection import SelectionPolicy
+from pipeline.selection.embeddings import key_of
+from pipeline.subtitles import SubtitleChoice
+from pipeline.video import Reader
+from pipeline.video.unseen import UnseenFrames
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is to be run. A command without one of the stages leaves out its parts."""
+
+    config: DictConfig
+    questions: Sequence[Question]
+    reader: Reader
+    relevances: RelevanceCache
+    answers: AnswerCache
+    over_limit: OverLimit
+    subtitles: SubtitleChoice
+    sampler: Sampler | None = None
+    policy: SelectionPolicy | None = None
+    answerer: Answerer | None = None
+    selections: Sequence[SelectionRow] | None = None
+    """What an earlier run has selected, where there is no sampler."""
+    durations: Mapping[str, float] = field(default_factory=dict)
+    """Seconds of the videos by path, where annotations tell them."""
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What was found out."""
+
+    findings: tuple[Finding, ...]
+    videos: videos.Videos
+    subtitles: str
+    """A word on those that were read."""
+    machine: Machine
+    plan: Plan | None
+    """None where there is no sampler, or it cannot say: a finding tells why."""
+    fit: Fit | None
+    """None where there is no answerer, or its limits are not known: a finding tells why."""
+    held: tuple[tuple[str, Held], ...]
+    """Stage and checkpoint."""
+
+
+def admit(run: Run) -> None:
+    """Refuse what cannot run, before anything is written or computed. What costs single questions becomes their status.
+
+    Raises:
+        ConfigError: the first thing that is in the way.
+    """
+    for finding in examine(run).findings:
+        if finding.level is Level.CANNOT_RUN:
+            raise ConfigError(finding.problem, finding.remedy)
+
+
+def examine(run: Run) -> Examined:
+    """Find out everything."""
+    questions = [question for question in run.questions if not question.fault]
+    found = material.fault_findings(run.questions)
+    looked = videos.look_at_all(questions, run.reader, run.durations)
+    lacking = list(_seams(run))
+    if lacking:
+        return Examined(tuple(lacking), looked, "not looked at", this_machine(), None, None, ())
+    found += [*_rates(run), *_raised(run.reader.check)]
+    found += videos.findings(looked, questions)
+    plan = None
+    if run.sampler is not None:
+        plan = _plan(run, questions, looked, found)
+        found += _embeddings(run, questions)
+        found += _foreseen_failures(run, questions, looked)
+    machine = this_machine()
+    sampling = _Stage("sampler", run.sampler, machine, needed=plan is None or plan.open > 0)
+    found += sampling.faults
+    answering, fit, told = _answering(run, questions, looked, machine, found)
+    held = _held(run, [sampling, answering], fit, machine)
+    if any(finding.level is Level.CANNOT_RUN for finding in answering.faults) and _is_answered(run, plan):
+        answering.faults.clear()
+    found += answering.faults
+    return Examined(
+        findings=tuple(dict.fromkeys(found)),  # a checkpoint that is missing is missed by several
+        videos=looked,
+        subtitles=told,
+        machine=machine,
+        plan=plan if looked.views else None,  # of no question is anything known: not that nothing is left to do
+        fit=fit,
+        held=tuple(held),
+    )
+
+
+class _Stage:
+    """The models of a sampler or an answerer, and what is in their way where they are needed."""
+
+    def __init__(self, name: str, part: Any, machine: Machine, *, needed: bool) -> None:
+        self.name = name
+        self.part = part
+        self.needed = needed and part is not None
+        self.faults: list[Finding] = []
+        self.checkpoints = list(memory.checkpoints(part, name))
+        self.is_usable = True
+        if self.needed:
+            missing = memory.unusable({name: part})
+            self.is_usable = not missing
+            self.faults += [_fatal(error) for error in missing.values()]
+            for key, holder, checkpoint in self.checkpoints:
+                if self.is_usable and isinstance(holder, ChecksCheckpoint):
+                    self.faults += _raised(holder.check_checkpoint)
+                self.faults += memory.attention_findings(key, checkpoint, machine)
+
+
+def _answering(
+    run: Run, questions: Sequence[Question], looked: videos.Videos, machine: Machine, found: list[Finding]
+) -> tuple[_Stage, Fit | None, str]:
+    """The second stage, whether the frames go with the questions, and a word on subtitles."""
+    answerer = run.answerer
+    stage = _Stage("answerer", answerer, machine, needed=True)
+    if answerer is None:
+        return stage, None, "not given to the answerer"
+    found += material.question_findings(questions, answerer)
+    found += material.image_findings(questions)
+    budget = run.policy.budget if run.policy is not None else _most_frames(run.selections or ())
+    lines, told = _subtitles(run, questions, looked, budget, found)
+    if run.subtitles is not SubtitleChoice.NONE and isinstance(answerer, ChecksSubtitles):
+        stage.faults[:0] = _raised(answerer.check_subtitles)
+    stage.faults += _raised(answerer.identity)
+    if not stage.is_usable:
+        return stage, None, told
+    room = int(run.config.answerer.get("max_new_tokens") or 0)
+    try:
+        fit = stage_two.fitted(questions, looked.views, budget, answerer, room, lines)
+    except PipelineError as error:
+        stage.faults.append(_fatal(error))
+        return stage, None, told
+    if fit.over and run.policy is not None:
+        smaller = stage_two.smaller_frames(run.config.answerer, run.config.plugins, questions, looked.views, fit)
+        found += limits.findings(fit, budget, run.over_limit, smaller, _always_full(run))
+    return stage, fit, told
+
+
+def _always_full(run: Run) -> bool:
+    """Whether each selection has as many frames as it may: not where a sampler may name fewer."""
+    return getattr(run.policy, "fill", None) == "uniform" or getattr(run.sampler, "spread", None) is not None
+
+
+def _most_frames(rows: Sequence[SelectionRow]) -> int:
+    return max((len(row.selection.frames) for row in rows), default=1) or 1
+
+
+def _subtitles(
+    run: Run, questions: Sequence[Question], looked: videos.Videos, budget: int, found: list[Finding]
+) -> tuple[dict[str, tuple[SubtitleLine, ...]], str]:
+    """The lines that go with each question, and a word on them all."""
+    if run.subtitles is SubtitleChoice.NONE:
+        return {}, "not given to the answerer"
+    spoken = material.read_subtitles(questions, {path: probe.video for path, probe in looked.probes.items()})
+    found += material.subtitle_findings(spoken, questions)
+    return (
+        stage_two.given_lines(looked.views, spoken.lines, run.subtitles, budget),
+        f"{run.subtitles}; {len(spoken.lines)} questions have some, {len(spoken.failed)} files cannot be read",
+    )
+
+
+def _plan(run: Run, questions: Sequence[Question], looked: videos.Videos, found: list[Finding]) -> Plan | None:
+    assert run.sampler is not None
+    try:
+        return planned(questions, looked.views, run.sampler, run.relevances)
+    except PipelineError as error:
+        found.append(_fatal(error))
+        return None
+
+
+def _embeddings(run: Run, questions: Sequence[Question]) -> list[Finding]:
+    """A policy that compares frames with each other, over a sampler that keeps nothing to compare."""
+    compares = getattr(getattr(run.policy, "choice", None), "needs_embeddings", False)
+    sampler = run.sampler
+    if not compares or not isinstance(sampler, KeepsEmbeddings) or sampler.keeps_embeddings(questions):
+        return []
+    return _raised(lambda: key_of(None))
+
+
+def _foreseen_failures(run: Run, questions: Sequence[Question], looked: videos.Videos) -> list[Finding]:
+    """Questions of which a sampler that looks at no picture will have no frames: it is asked right away."""
+    sampler = run.sampler
+    if not isinstance(sampler, WithoutPictures) or not isinstance(sampler, Sampler):
+        return []
+    by_view: dict[Video, list[Question]] = {}
+    for question in questions:
+        if question.id in looked.views:
+            by_view.setdefault(looked.views[question.id], []).append(question)
+    try:
+        said = [each for view, asked in by_view.items() for each in sampler.score(view, UnseenFrames(view), asked)]
+    except PipelineError as error:
+        return [_fatal(error)]
+    failed = [relevance for relevance in said if relevance.status is not Status.OK]
+    if not failed:
+        return []
+    shown = getattr(run.policy, "fallback", "none") != "none"
+    return [
+        Finding(
+            Level.NOTE if shown else Level.SOME_FAIL,
+            f"questions without frames from the sampler: {len(failed)}",
+            "they are shown uniform frames" if shown else "show them uniform frames: selection.fallback=uniform",
+            tuple(f"{each.question_id}: {each.status}: {each.detail}" for each in failed),
+        )
+    ]
+
+
+def _seams(run: Run) -> Iterator[Finding]:
+    """Plug-ins that lack a part of what they are to be."""
+    for key, part, seam in (
+        ("sampler", run.sampler, Sampler),
+        ("selection", run.policy, SelectionPolicy),
+        ("answerer", run.answerer, Answerer),
+    ):
+        if part is not None and not isinstance(part, seam):
+            lacking = [name for name in dir(seam) if not name.startswith("_") and not hasattr(part, name)]
+            yield Finding(
+                Level.CANNOT_RUN,
+                f"{key}={type(part).__name__} has no {', '.join(lacking)}, which every {seam.__name__} has",
+                f"give its class what the protocol says (pipeline/{key}s/__init__.py), or choose another: {key}=...",
+            )
+
+
+def _rates(run: Run) -> Iterator[Finding]:
+    """Rates of candidate frames that are none, in any part of the sampler."""
+    for key, part in _parts(run.sampler, "sampler"):
+        fps = getattr(part, "fps", None)
+        if isinstance(fps, int | float) and not (math.isfinite(fps) and fps > 0):
+            yield Finding(
+                Level.CANNOT_RUN,
+                f"{key}.fps={fps} is not a rate of candidate frames",
+                f"set a positive one: {key}.fps=1",
+            )
+
+
+def _parts(part: Any, key: str) -> Iterator[tuple[str, Any]]:
+    if dataclasses.is_dataclass(part) and not isinstance(part, type):
+        yield key, part
+        for each in dataclasses.fields(part):
+            yield from _parts(getattr(part, each.name, None), f"{key}.{each.name}")
+
+
+def _held(run: Run, stages: Sequence[_Stage], fit: Fit | None, machine: Machine) -> list[tuple[str, Held]]:
+    """Both stages' models; one stage's are gone before the other's are loaded."""
+    longest = max((load.tokens for load in fit.loads), default=0) + fit.answer_tokens if fit else 0
+    held: list[tuple[str, Held]] = []
+    for stage in stages:
+        models: list[Held] = []
+        for key, holder, checkpoint in stage.checkpoints:
+            if stage.name == "answerer":
+                prompts = Prompts(longest, run.config.execution.answer_batch)
+            else:
+                prompts = Prompts(holder.prefix_tokens() if isinstance(holder, HoldsPrefix) else 0, 1)
+            stated = str((run.config[stage.name].get("about") or {}).get("memory", "nothing"))
+            if not stage.is_usable:
+                models.append(memory.not_here(key, checkpoint, stated, machine))
+                continue
+            try:
+                models.append(memory.held(key, checkpoint, prompts, stated, machine))
+            except PipelineError as error:
+                if stage.needed:
+                    stage.faults.append(_fatal(error))
+        if stage.needed:
+            stage.faults += memory.findings(models, machine)
+        held += [(stage.name, model) for model in models]
+    return held
+
+
+def _is_answered(run: Run, plan: Plan | None) -> bool:
+    """Whether every answer is known from an earlier run, so that what is in the answerer's way is in nobody's.
+
+    Known is what is selected only where stage 1 costs nothing.
+    """
+    if run.answerer is None:
+        return False
+    try:
+        identity_of(run.answerer)
+        rows = run.selections if run.selections is not None else _selected(run, plan)
+        return rows is not None and not unanswered(rows, run.answerer, run.answers, run.over_limit, run.subtitles)
+    except PipelineError:
+        return False
+
+
+def _selected(run: Run, plan: Plan | None) -> list[SelectionRow] | None:
+    if run.sampler is None or run.policy is None or plan is None or (plan.open and plan.reads_frames):
+        return None
+    with TemporaryDirectory() as name, silently():
+        folder = Path(name)
+        rows = sample(run.questions, run.sampler, run.reader, run.relevances, folder)
+        return select(rows, run.policy, run.reader, folder)
+
+
+def _raised(check: Callable[[], Any]) -> list[Finding]:
+    try:
+        check()
+    except PipelineError as error:
+        return [_fatal(error)]
+    return []
+
+
+def _fatal(error: PipelineError) -> Finding:
+    return Finding(Level.CANNOT_RUN, error.problem, error.remedy)
