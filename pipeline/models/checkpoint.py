@@ -182,6 +182,26 @@ def model_type(checkpoint: Checkpoint, known: Mapping[str, str]) -> str:
     raise another(config, checkpoint.source, list(known.values()))
 
 
+def size(config: Mapping[str, Any], key: str, default: int, source: str) -> int:
+    """A size or a count that a ``config.json``, or a part of it, states.
+
+    Args:
+        config: the file, or the part.
+        key: of the size.
+        default: where the config leaves it out.
+        source: of the checkpoint, for the error.
+
+    Raises:
+        CheckpointError: it is no whole number above 0.
+    """
+    found = config.get(key, default)
+    if isinstance(found, bool) or not isinstance(found, int) or found < 1:
+        raise CheckpointError(
+            f"config.json of {source} has {key}={found!r}, which is no size.", restore("config.json of the checkpoint")
+        )
+    return found
+
+
 def load(model_class: type[Model], checkpoint: Checkpoint, config: Any = None) -> Model:
     """The checkpoint's weights in a ``model_class``, ready for inference.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import CheckpointError
-from pipeline.models.checkpoint import Checkpoint, load, model_type, raw_config
+from pipeline.models.checkpoint import Checkpoint, load, model_type, raw_config, size
 from pipeline.models.remedies import override
 
 LLAVA_ONEVISION = "llava_onevision"
@@ -50,8 +50,8 @@ def tower_of(checkpoint: Checkpoint) -> Tower:
     config = _config(checkpoint)
     vision: Mapping[str, Any] = config.get("vision_config") or {"image_size": 384, "patch_size": 14}
     return Tower(
-        image_size=vision.get("image_size", 224),
-        patch_size=vision.get("patch_size", 16),
+        image_size=size(vision, "image_size", 224, checkpoint.source),
+        patch_size=size(vision, "patch_size", 16, checkpoint.source),
         image_token_id=config.get("image_token_index", config.get("image_token_id", 151646)),
         video_token_id=config.get("video_token_index", config.get("video_token_id", 151647)),
     )
@@ -63,7 +63,7 @@ def context_tokens(checkpoint: Checkpoint) -> int:
     Raises:
         CheckpointError: it is another model, and which.
     """
-    return int((_config(checkpoint).get("text_config") or {}).get("max_position_embeddings", 32768))
+    return size(_config(checkpoint).get("text_config") or {}, "max_position_embeddings", 32768, checkpoint.source)
 
 
 def load_llava_onevision(checkpoint: Checkpoint) -> Any:

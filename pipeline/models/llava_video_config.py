@@ -85,6 +85,8 @@ def llava_video_config(checkpoint: Checkpoint) -> Mapping[str, Any]:
     for key in (*_TEXT, "mm_hidden_size"):
         if not isinstance(raw.get(key), int) or raw[key] < 1:
             raise _refusal(source, key, raw.get(key), "a number above 0")
+    if not isinstance(raw.get("tokenizer_model_max_length") or 1, int):
+        raise _refusal(source, "tokenizer_model_max_length", raw["tokenizer_model_max_length"], "a number above 0")
     if not isinstance(raw.get("rope_theta", 10000.0), int | float):
         raise _refusal(source, "rope_theta", raw["rope_theta"], "a number above 0")
     if _TOWER not in str(raw.get("mm_vision_tower")):

@@ -5,6 +5,7 @@ Each family's YAML is given the tiny checkpoint of every other family, and folde
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable
@@ -325,6 +326,10 @@ CONTRADICTORY = {
     "features of no layer": ("llava_onevision_7b", "llava_onevision", "vision_feature_layer", 99),
     "features of the input": ("internvl3_8b", "internvl3", "vision_feature_layer", 0),
     "a list for a model": ("qwen2_vl_7b", "qwen2_vl", "model_type", []),
+    "a word for a context": ("llava_onevision_7b", "llava_onevision", "text_config.max_position_embeddings", "odd"),
+    "patches of no size": ("llava_onevision_7b", "llava_onevision", "vision_config.patch_size", 0),
+    "a word for a length": ("llava_video_7b", "llava_video", "tokenizer_model_max_length", "odd"),
+    "tiles of no patches": ("internvl3_8b", "internvl3", "vision_config.patch_size", 0),
 }
 
 
@@ -342,8 +347,11 @@ def test_a_config_that_contradicts_the_weights_is_no_traceback(
     else:
         place[last] = value
     (folder / "config.json").write_text(json.dumps(config))
+    ours = answerer(name, folder)
+    with contextlib.suppress(CheckpointError):
+        ours.limits()
     with pytest.raises(CheckpointError) as error:
-        answered(answerer(name, folder), [PLAIN])
+        answered(ours, [PLAIN])
     assert str(folder) in error.value.problem
     assert "answerer.checkpoint.source=" in error.value.remedy
 
