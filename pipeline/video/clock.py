@@ -131,6 +131,7 @@ def _shifted(packets: Packets, parts: list[_Part]) -> Packets:
         pts=pts,
         dts=packets.dts + shift,
         whole_from=whole_from,
+        begins=packets.begins | np.isin(np.arange(len(pts)), starts[1:]),
         is_shown=packets.is_shown & ~leads,
         last_empty=packets.last_empty + parts[-1].shift,
         is_joined=True,

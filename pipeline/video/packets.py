@@ -45,6 +45,8 @@ class Packets:
     """In the same unit, 0 where unknown."""
     whole_from: npt.NDArray[np.int64]
     """The timestamp from which all pictures are whole where decoding starts here; :data:`NEVER` where it cannot."""
+    begins: npt.NDArray[np.bool_]
+    """Whether a sequence of its own begins at the packet. Decoders may drop pictures of before that they still hold."""
     is_shown: npt.NDArray[np.bool_]
     """Whether the packet gives a picture: not so for what an edit list cuts off and for what only serves others."""
     is_cut: npt.NDArray[np.bool_]
@@ -92,6 +94,10 @@ class Packets:
         while self.whole_from[self._entries[place]] > self.pts[position]:
             place -= 1
         return int(self._entries[place])
+
+    def is_apart(self, first: int, later: int) -> bool:
+        """Whether a sequence of its own begins behind the packet ``first``, at ``later`` or before."""
+        return bool(self.begins[first + 1 : later + 1].any())
 
     @cached_property
     def _entries(self) -> npt.NDArray[np.int64]:
@@ -243,6 +249,7 @@ def _packets(container: Any, stream: Any, track: _Track, others: Mapping[int, _O
         stored_dts=decoding,
         durations=durations,
         whole_from=whole_from,
+        begins=(signs & BEGINS).astype(bool),
         is_shown=is_shown,
         is_cut=discarded,
         is_corrupt=corrupt,

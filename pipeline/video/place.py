@@ -6,7 +6,7 @@ import os
 import stat
 from pathlib import Path
 
-from pipeline.errors import EmptyVideoError, MissingVideoError, UnsupportedVideoError, VideoError
+from pipeline.errors import EmptyVideoError, InputError, MissingVideoError, UnsupportedVideoError, VideoError
 from pipeline.paths import local_path
 from pipeline.video.failures import FETCH_AGAIN
 
@@ -20,8 +20,15 @@ _KINDS = {
 
 
 def absolute(path: str | Path) -> Path:
-    """The path from the root, as :func:`pipeline.paths.local_path` reads it."""
-    return Path(os.path.abspath(local_path(path)))
+    """The path from the root, as :func:`pipeline.paths.local_path` reads it.
+
+    Raises:
+        VideoError: no file can have this name.
+    """
+    try:
+        return Path(os.path.abspath(local_path(path)))
+    except InputError as error:
+        raise VideoError(error.problem, error.remedy) from error
 
 
 def regular_file(path: Path) -> Path:

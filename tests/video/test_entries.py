@@ -9,7 +9,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from barcode_videos import write_video
+from barcode_videos import read_barcode, write_video
 from made_streams import Piece, marked, pieces, remux
 
 from pipeline.errors import UnsupportedVideoError
@@ -213,3 +213,37 @@ def test_pieces_are_what_was_written(tmp_path: Path) -> None:
     source = write_video(tmp_path / "a.mp4", frames=10)
     assert pieces(remux(source, tmp_path / "b.mp4")) == pieces(source)
     assert isinstance(pieces(source)[0], Piece)
+
+
+@pytest.mark.parametrize("how", ["broken link", "end of sequence before it"])
+def test_leading_pictures_of_a_new_sequence_are_skipped_as_decoders_do(how: str, tmp_path: Path) -> None:
+    """Where HEVC streams were cut together, what leads an entry refers to pictures of the other stream."""
+    whole = made("hevc_open.mkv", tmp_path)
+    stamps = [piece.pts for piece in pieces(whole)]
+    leading_of = {key: sum(stamp < stamps[key] for stamp in stamps[key:]) for key in entries(whole)[1:]}
+    key, leading = max(leading_of.items(), key=lambda item: item[1])
+    assert leading > 0
+
+    def change(index: int, piece: Piece) -> Piece:
+        if how == "broken link" and index == key:
+            place = 0
+            while piece.data[place + 4] >> 1 != 21:  # past the parameter sets to the CRA picture
+                place += 4 + int.from_bytes(piece.data[place : place + 4], "big")
+            data = bytearray(piece.data)
+            data[place + 4] = 16 << 1 | data[place + 4] & 1  # BLA_W_LP
+            return replace(piece, data=bytes(data))
+        if how != "broken link" and index == key - 1:
+            return replace(piece, data=piece.data + b"\0\0\0\2\x48\x01")
+        return piece
+
+    joined = remux(whole, tmp_path / "joined.mkv", change)
+    led = {stamps[key] - stamp for stamp in stamps[key:] if stamp < stamps[key]}
+    expected = [index for index, stamp in enumerate(sorted(stamps)) if stamps[key] - stamp not in led]
+    assert len(expected) == FRAMES - leading
+    with reader().open(joined) as source:
+        times = scan(joined).timeline.times + 0.002
+        # A decoder that goes on over an end of sequence drops pictures that it has not shown yet.
+        assert [read_barcode(frame.pixels) for frame in source.frames_at(times.tolist())] == expected
+        for index in range(0, len(expected), 5):
+            (frame,) = source.frames_at([float(times[index])])
+            assert read_barcode(frame.pixels) == expected[index]

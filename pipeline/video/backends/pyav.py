@@ -68,7 +68,8 @@ class PyAVDecoder:
             position = int(self._scan.positions[index])
             stamp = int(self._scan.packets.pts[position])
             first = self._scan.entry(index)
-            if runs and first <= runs[-1].last + _WORTH_A_BREAK:
+            is_near = runs and first <= runs[-1].last + _WORTH_A_BREAK
+            if is_near and not self._scan.packets.is_apart(runs[-1].first, first):
                 runs[-1].last = max(runs[-1].last, position)
                 runs[-1].wanted.append(stamp)
             else:
