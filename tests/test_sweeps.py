@@ -240,7 +240,10 @@ from dataclasses import dataclass
 class Faulty:
     name: str
 
-    def limits(self): raise RuntimeError("not asked")
+    def limits(self):
+        from pipeline.answerers import AnswererLimits
+        return AnswererLimits(context_tokens=10_000, tokens_per_frame=1, max_frames=None, time_told="not at all")
+
     def identity(self): return {"name": self.name}
     is_repeatable = False
     def capacity(self, request): return len(request.frames)
