@@ -51,7 +51,7 @@ LOWER: dict[str, tuple[str, ...]] = {
     "config": ("environment", "errors", "secrecy", "trust"),
     "option_labels": ("domain",),
     "progress": ("terminal",),
-    "models": ("artefacts", "domain", "errors", "progress"),
+    "models": ("artefacts", "domain", "errors", "progress", "terminal"),
     "inference": ("errors", "models"),
     "subtitles": ("domain", "errors"),
     "validation": ("domain", "errors"),
@@ -108,3 +108,16 @@ def test_nothing_heavy_is_imported_before_it_is_used() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_one_module_prints() -> None:
+    """What others wrote would act on the terminal from anywhere else."""
+    elsewhere = {
+        f"{name}:{call.lineno}"
+        for name, path in modules()
+        if name != "pipeline.terminal"
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call)
+        and ast.unparse(call.func) in ("print", "Console", "sys.stdout.write", "sys.stderr.write")
+    }
+    assert not elsewhere

@@ -28,7 +28,7 @@ class FrameLines:
         except (LookupError, ValueError, AttributeError, TypeError) as error:
             raise ConfigError(
                 f"answerer.images.label={self.label!r} cannot be filled in: {error}.",
-                "Its slots are {frame} and {time}: answerer.images.label='Frame{frame} ({time:.1f}s): '",
+                "Its slots are {frame} and {time}: \"answerer.images.label='Frame{frame} ({time:.1f}s): '\"",
             ) from error
 
     def before(self, number: int, time: float) -> str:

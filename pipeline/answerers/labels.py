@@ -27,7 +27,7 @@ class FrameLabels:
         except (LookupError, ValueError, AttributeError, TypeError) as error:
             raise ConfigError(
                 f"answerer.images.label={self.label!r} cannot be filled in: {error}.",
-                "Its only slot is {time}: answerer.images.label='{time:.1f}s: '",
+                "Its only slot is {time}: \"answerer.images.label='{time:.1f}s: '\"",
             ) from error
 
     def before(self, time: float) -> str:

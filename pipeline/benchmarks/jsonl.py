@@ -213,9 +213,12 @@ def _path(value: object, field: str, root: Path) -> str:
     return path_text((root / local_path(value)).absolute())
 
 
+_LIST = 'write them between brackets: options=\'[a cup, a plate]\'; in a file, "options": ["a cup", "a plate"]'
+
+
 def _options(value: object) -> tuple[str, ...]:
     if isinstance(value, str) or not isinstance(value, Sequence):
-        raise InputError(f"the options are not a list: {_shortened(value)}", 'write options=["a cup", "a plate"]')
+        raise InputError(f"the options are not a list: {_shortened(value)}", _LIST)
     if not 2 <= len(value) <= len(OPTION_LETTERS):
         raise InputError(
             f"there are {len(value)} options", f"give 2 to {len(OPTION_LETTERS)}, or none for an answer in free text"

@@ -114,7 +114,7 @@ class GensRagForm:
         return int((frame.time + _ROUNDING) * self.fps)
 
 
-_IMAGE = "its file name must end in the number: form.image='{video_id}/{number}.jpg'"
+_IMAGE = "its file name must end in the number: \"form.image='{video_id}/{number}.jpg'\""
 _ROUNDING = 1e-3
 """Seconds: ``(i / fps) * fps`` may come out below i."""
 

@@ -84,7 +84,8 @@ class LmmsEvalTaskForm:
             self.label.format(time=1.5)
         except (KeyError, IndexError, ValueError) as error:
             raise ConfigError(
-                f"form.label={self.label!r} cannot be filled: {error}", "use {time}: form.label='{time:.1f}s: '"
+                f"form.label={self.label!r} cannot be filled: {error}",
+                "use {time}: \"form.label='{time:.1f}s: '\"",
             ) from error
         if self.prompt.system or self.prompt.answer_prefix:
             raise ConfigError(

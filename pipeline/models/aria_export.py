@@ -16,6 +16,7 @@ from pipeline.errors import CheckpointError, InputError, PipelineError
 from pipeline.models import weights, yi_vl_config
 from pipeline.models.checkpoint import Checkpoint, load, model_type, raw_config, resolve
 from pipeline.models.yi_vl_config import CANVAS, PATCH
+from pipeline.terminal import tell
 
 _TOKENIZER_FILES = ("tokenizer.model", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja")
 
@@ -127,7 +128,7 @@ def main() -> None:
         export(Checkpoint(given.source, given.revision, stored, "eager", "cpu"), given.target, only_490=given.only_490)
     except PipelineError as error:
         sys.exit(f"error: {error}")
-    print(f"Written: {given.target}. To use it here: sampler=gens sampler.checkpoint.source={given.target}")
+    tell(f"Written: {given.target}. To use it here: sampler=gens sampler.checkpoint.source={given.target}")
 
 
 if __name__ == "__main__":

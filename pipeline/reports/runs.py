@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import sys
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,6 +26,7 @@ from pipeline.artefacts.journal import read_rows
 from pipeline.artefacts.rows import AnswerRow, RelevanceRow, Row, SelectionRow
 from pipeline.domain import Question
 from pipeline.errors import InputError
+from pipeline.terminal import remark
 
 _JOURNALS = (QUESTIONS_FILE, RELEVANCE_FILE, SELECTIONS_FILE, ANSWERS_FILE)
 
@@ -181,7 +181,7 @@ def collect(folders: Sequence[Path]) -> list[RunArtefacts]:
     if not runs:
         raise unreadable[0]
     for reason in unreadable:
-        print(f"left out: {reason.problem}", file=sys.stderr)
+        remark(f"left out: {reason.problem}")
     return sorted(runs, key=lambda run: (run.benchmark, run.sampler, run.selection, run.budget or 0, run.answerer))
 
 

@@ -56,7 +56,7 @@ class GensSampler(Identified):
     def __post_init__(self) -> None:
         for key in ("max_new_tokens", "questions_at_once"):
             if getattr(self, key) < 1:
-                raise ConfigError(f"{key} is {getattr(self, key)}.", f"Set sampler.{key} to 1 or more.")
+                raise ConfigError(f"{key} is {getattr(self, key)}.", f"Set sampler.{key}=1, or more.")
 
     def query(self, question: Question) -> str:
         """The question, and below it its options if they are to be told."""

@@ -77,7 +77,7 @@ class SimilaritySampler(Identified, ABC):
 
     def __post_init__(self) -> None:
         if self.frames_at_once < 1:
-            raise ConfigError(f"frames_at_once is {self.frames_at_once}.", "Set sampler.frames_at_once to 1 or more.")
+            raise ConfigError(f"frames_at_once is {self.frames_at_once}.", "Set sampler.frames_at_once=1, or more.")
 
     @abstractmethod
     def open_encoder(self) -> Encoder:

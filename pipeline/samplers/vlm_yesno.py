@@ -72,7 +72,7 @@ class VlmYesNoSampler(Identified):
 
     def __post_init__(self) -> None:
         if self.frames_at_once < 1:
-            raise ConfigError(f"frames_at_once is {self.frames_at_once}.", "Set sampler.frames_at_once to 1 or more.")
+            raise ConfigError(f"frames_at_once is {self.frames_at_once}.", "Set sampler.frames_at_once=1, or more.")
         if self.max_frames is not None and self.max_frames < 1:
             raise ConfigError(f"max_frames is {self.max_frames}.", "Set sampler.max_frames=256, or null for no limit.")
 
