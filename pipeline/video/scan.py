@@ -44,6 +44,9 @@ _TIMED = frozenset({"mpeg1video", "mpeg2video"})
 # Packets among which the first picture must be: codecs hold back 16, and a recovery takes some seconds.
 _FIRST_PICTURE = 600
 
+# Packets by which codecs may put pictures out of order.
+_REORDERED = 16
+
 
 @dataclass(frozen=True)
 class Scan:
@@ -207,10 +210,11 @@ def _damaged(
     marked = np.flatnonzero(packets.is_corrupt) + lag
     marked = marked[[place + 1 < len(packets.pts) and packets.whole_from[place + 1] == NEVER for place in marked]]
     given = np.sort(positions)
-    silent = np.setdiff1d(np.flatnonzero(surely), given)
+    altered = np.flatnonzero(surely)
     # A damaged packet that seems to give no picture may have given one: that of before is on screen in its place.
-    instead = given[np.maximum(np.searchsorted(given, silent) - 1, 0)]
-    lost = np.unique(np.concatenate([marked, np.flatnonzero(surely), instead])).astype(np.int64)
+    instead = given[np.maximum(np.searchsorted(given, np.setdiff1d(altered, given)) - 1, 0)]
+    ahead = [place for end in altered.tolist() for place in _on_screen_instead(packets, end)]
+    lost = np.unique(np.concatenate([marked, altered, instead, ahead])).astype(np.int64)
     if not len(lost):
         return frozenset()
     earlier = np.searchsorted(lost, positions, side="right")
@@ -219,6 +223,19 @@ def _damaged(
         for index in np.flatnonzero(earlier)
         if packets.entry(int(positions[index])) <= lost[earlier[index] - 1]
     )
+
+
+def _on_screen_instead(packets: Packets, end: int) -> list[int]:
+    """Packets up to ``end`` whose pictures are on screen when lost ones behind it were to be shown.
+
+    Nothing is shown before it is decoded, so lost pictures belong behind the decoding time of the packet before them.
+    """
+    first = max(end - _REORDERED, 0)
+    near = first + np.flatnonzero(packets.is_shown[first : end + 1])
+    near = near[np.argsort(packets.pts[near])]
+    stays_until = np.append(packets.pts[near][1:], NEVER)[: len(near)]
+    found: list[int] = near[stays_until > packets.dts[end]].tolist()
+    return found
 
 
 def _without_picture(path: Path, stream: Any, packets: Packets) -> VideoError:

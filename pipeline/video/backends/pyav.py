@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -50,31 +52,39 @@ class PyAVDecoder:
 
     def pictures(self, indices: Sequence[int]) -> Iterator[npt.NDArray[np.uint8]]:
         """As every decoder; the few pictures that the codec needs are in memory at a time."""
-        done = 0
-        for run in self._runs(indices):
-            given = 0
+        given = 0
+        while given < len(indices):
+            run = self._run(indices, given, _WORTH_A_BREAK)
+            last = given + len(run.wanted)
             for picture in self._fast(run):
                 given += 1
                 yield picture
-            if given < len(run.wanted):
-                for rest in self._runs(indices[done + given : done + len(run.wanted)]):
-                    yield from self._careful(rest)
-            done += len(run.wanted)
+            if given < last:
+                for picture in self._careful(self._run(indices, given, 0)):
+                    given += 1
+                    yield picture
 
-    def _runs(self, indices: Sequence[int]) -> list[_Run]:
-        """From the last key packet before each picture to the picture; runs that nearly touch are one."""
-        runs: list[_Run] = []
-        for index in indices:
+    def _run(self, indices: Sequence[int], start: int, worth_a_break: int) -> _Run:
+        """From the last entry before a picture to that picture, and on to the next ones.
+
+        Another run begins where decoding begins anew more than ``worth_a_break`` packets after this one, and where a
+        sequence of its own begins.
+        """
+        run: _Run | None = None
+        for at in range(start, len(indices)):
+            index = indices[at]
             position = int(self._scan.positions[index])
             stamp = int(self._scan.packets.pts[position])
             first = self._scan.entry(index)
-            is_near = runs and first <= runs[-1].last + _WORTH_A_BREAK
-            if is_near and not self._scan.packets.is_apart(runs[-1].first, first):
-                runs[-1].last = max(runs[-1].last, position)
-                runs[-1].wanted.append(stamp)
+            if run is None:
+                run = _Run(first, position, [stamp])
+            elif first > run.last + worth_a_break or self._scan.packets.is_apart(run.first, first):
+                break
             else:
-                runs.append(_Run(first, position, [stamp]))
-        return runs
+                run.last = max(run.last, position)
+                run.wanted.append(stamp)
+        assert run is not None
+        return run
 
     def _fast(self, run: _Run) -> Iterator[npt.NDArray[np.uint8]]:
         """The wanted pictures in order; ends early, and quietly, at the first sign of trouble."""
@@ -89,16 +99,45 @@ class PyAVDecoder:
             self.close()
 
     def _decoded(self, run: _Run, packets: PacketReader, codec: TrackCodec) -> Iterator[Any]:
-        wanted = frozenset(run.wanted)
-        can_skip = self._scan.codec in _CAN_SKIP
-        skips = False
         codec.flush()
+        known = self._scan.packets
+        # Some writers store B-frames without the order in which they are shown.
+        is_out_of_order = self._scan.has_b_frames and bool((known.pts == known.dts).all())
+        if self._scan.codec in _CAN_SKIP or is_out_of_order:
+            yield from self._without_unreferenced(run, packets, codec)
+        else:
+            yield from self._without_gaps(run, packets, codec)
+
+    def _without_unreferenced(self, run: _Run, packets: PacketReader, codec: TrackCodec) -> Iterator[Any]:
+        wanted = frozenset(run.wanted)
+        skips = False
         for packet in packets.read(run.first, run.last):
-            if can_skip and skips != (packet.pts not in wanted):
+            if skips != (packet.pts not in wanted):
                 skips = not skips
                 codec.skip_unreferenced(skips)
             yield from codec.decode(packet)
         yield from codec.drain()
+
+    def _without_gaps(self, run: _Run, packets: PacketReader, codec: TrackCodec) -> Iterator[Any]:
+        """All frames, up to the first that does not come though its packet did: later ones may refer to it."""
+        due = deque(self._due(run))
+        for packet in chain(packets.read(run.first, run.last), (None,)):
+            for frame in codec.drain() if packet is None else codec.decode(packet):
+                if due and due[0] < frame.pts:
+                    raise DamagedPacketError
+                if due and due[0] == frame.pts:
+                    due.popleft()
+                yield frame
+
+    def _due(self, run: _Run) -> list[int]:
+        """Timestamps of the pictures that the packets of a run give, ascending.
+
+        Pictures that lead the first entry cannot be decoded from it, and are not asked for.
+        """
+        known = self._scan.packets
+        there = slice(run.first, run.last + 1)
+        shown = known.is_shown[there] & (known.pts[there] >= known.whole_from[run.first])
+        return sorted(known.pts[there][shown].tolist())
 
     def _careful(self, run: _Run) -> Iterator[npt.NDArray[np.uint8]]:
         """Find out which packet is damaged, give the wanted pictures that owe nothing to it, then raise.
@@ -137,10 +176,9 @@ class PyAVDecoder:
                     position += 1
             with ends_at_trouble():
                 whole.update(frame.pts for frame in codec.drain() if not frame.is_corrupt)
-        # Pictures that lead the first key cannot be decoded from it, and are not asked for.
+        lost = frozenset(self._due(run)) - whole
         for tried in range(run.first, position):
-            shown = known.is_shown[tried] and known.pts[tried] >= known.whole_from[run.first]
-            if shown and int(known.pts[tried]) not in whole:
+            if known.is_shown[tried] and int(known.pts[tried]) in lost:
                 return tried
         return position if position <= run.last else None
 
