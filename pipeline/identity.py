@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import json
 import sys
 import typing
@@ -123,9 +124,36 @@ def roles_of(kind: type) -> dict[str, Role | None]:
 
 
 def unkeyed(part: Any) -> tuple[str, ...]:
-    """The settings of a part that are in no identity, because its class declares them as place or speed."""
-    roles = roles_of(type(part)) if dataclasses.is_dataclass(part) else {}
-    return tuple(name for name, role in roles.items() if role in _NOT_CONTENT)
+    """The settings of plug-ins that are in no identity, so that changing one gives the results of before.
+
+    A setting is a field of a dataclass, or a parameter of another class's ``__init__``. It is in no identity where its
+    field is declared as place, speed or label, and where a class that is no dataclass neither keeps it in a public
+    attribute of a plain type nor names it in ``identity()``. The name of a part is left out: it is a label in every
+    class. Settings of a plug-in that another part holds are named with their place: ``localised.threshold``.
+    """
+    kind = type(part)
+    if isinstance(part, type):
+        return ()
+    if not dataclasses.is_dataclass(part):
+        if _is_ours(kind) or not callable(getattr(part, "identity", None)):
+            return ()
+        keyed = {*_attributes(part), *map(str, part.identity())}
+        return tuple(name for name in _parameters(kind) if name not in keyed and name != "name")
+    roles = roles_of(kind)
+    found = [] if _is_ours(kind) else [name for name, role in roles.items() if role in _NOT_CONTENT and name != "name"]
+    for each in dataclasses.fields(part):
+        found += [f"{each.name}.{inner}" for inner in unkeyed(getattr(part, each.name, None))]
+    return tuple(found)
+
+
+def _parameters(kind: type) -> Iterator[str]:
+    """Names of the settings that a class takes, without those that stand for any name."""
+    given = list(inspect.signature(kind).parameters.values())
+    return (each.name for each in given if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD))
+
+
+def _is_ours(kind: type) -> bool:
+    return kind.__module__.partition(".")[0] == __package__
 
 
 def _identity(value: Any, where: str) -> Any:
@@ -145,10 +173,9 @@ def _identity(value: Any, where: str) -> Any:
             "declare what it is with Place[...] or Speed[...] of pipeline.identity, or give its class an "
             "identity() that returns JSON values",
         )
-    ours = type(value).__module__.partition(".")[0] == __package__
     declared = value.identity() if identifies else settings_of(value)
     found = {str(key): _identity(inner, f"{where}.{key}") for key, inner in declared.items()}
-    if ours:
+    if _is_ours(type(value)):
         return found
     settings = settings_of(value) if dataclasses.is_dataclass(value) else _identity(_attributes(value), where)
     return {"declared": found, "settings": settings, "class": type(value).__qualname__, "source": _source(type(value))}

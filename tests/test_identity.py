@@ -28,6 +28,7 @@ from pipeline.identity import (
     FRAMES_VERSION,
     Identified,
     InQuery,
+    Label,
     Place,
     RowFile,
     Speed,
@@ -230,10 +231,30 @@ class Mixed(Identified):
     rows: RowFile[str]
 
 
+class Loose:
+    """No dataclass: says what it is by its attributes and its identity."""
+
+    def __init__(self, shown: int, said: int, unsaid: int) -> None:
+        self.shown = shown
+        self._said = said
+        self._unsaid = unsaid
+
+    def identity(self) -> dict[str, Any]:
+        return {"said": self._said}
+
+
+@dataclasses.dataclass(frozen=True)
+class Holder(Identified):
+    name: Label[str]
+    part: Mixed
+    loose: Loose
+
+
 def test_roles_stand_on_the_field() -> None:
     part = Mixed(1, Colour.RED, (1, 2), Path("here"), 4, "short", "rows.json")
     assert settings_of(part) == {"kind": "Mixed", "size": 1, "colour": "red", "parts": [1, 2]}
     assert unkeyed(part) == ("folder", "threads")
+    assert unkeyed(Holder("holder", part, Loose(1, 2, 3))) == ("part.folder", "part.threads", "loose.unsaid")
     assert {name: role and role.value for name, role in roles_of(Mixed).items() if name != "kind"} == {
         "size": None,
         "colour": None,

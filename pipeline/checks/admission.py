@@ -20,13 +20,13 @@ from pipeline.answerers import Answerer, ChecksSubtitles
 from pipeline.answerers.over_limit import OverLimit
 from pipeline.artefacts.cache import AnswerCache, RelevanceCache
 from pipeline.artefacts.rows import SelectionRow
-from pipeline.checks import Finding, Level, limits, material, memory, stage_two, videos
+from pipeline.checks import Finding, Level, limits, material, memory, seams, stage_two, videos
 from pipeline.checks.devices import Machine, this_machine
 from pipeline.checks.limits import Fit
 from pipeline.checks.memory import Held, Prompts
 from pipeline.checks.plan import Plan, planned
 from pipeline.domain import Question, Status, SubtitleLine, Video
-from pipeline.errors import ConfigError, PipelineError
+from pipeline.errors import ConfigError, PipelineError, with_remedy
 from pipeline.identity import identity_of
 from pipeline.orchestrator import sample, select, unanswered
 from pipeline.progress import silently
@@ -34,6 +34,7 @@ from pipeline.samplers import ChecksCheckpoint, HoldsPrefix, KeepsEmbeddings, Sa
 from pipeline.selection import SelectionPolicy
 from pipeline.selection.embeddings import key_of
 from pipeline.subtitles import SubtitleChoice
+from pipeline.terminal import remark
 from pipeline.video import Reader
 from pipeline.video.unseen import UnseenFrames
 
@@ -84,6 +85,8 @@ def admit(run: Run) -> None:
     for finding in examine(run).findings:
         if finding.level is Level.CANNOT_RUN:
             raise ConfigError(finding.problem, finding.remedy)
+    for note in seams.unkeyed_settings(run.sampler, run.policy, run.answerer):
+        remark(with_remedy(f"note: {note.problem}", note.remedy))
 
 
 def examine(run: Run) -> Examined:
@@ -91,11 +94,12 @@ def examine(run: Run) -> Examined:
     questions = [question for question in run.questions if not question.fault]
     found = material.fault_findings(run.questions)
     looked = videos.look_at_all(questions, run.reader, run.durations)
-    lacking = list(_seams(run))
+    lacking = list(seams.lacking(run.sampler, run.policy, run.answerer))
     if lacking:
         return Examined(tuple(lacking), looked, "not looked at", this_machine(), None, None, ())
     found += [*_rates(run), *_raised(run.reader.check)]
     found += videos.findings(looked, questions)
+    found += seams.unkeyed_settings(run.sampler, run.policy, run.answerer)
     plan = None
     if run.sampler is not None:
         plan = _plan(run, questions, looked, found)
@@ -235,22 +239,6 @@ def _foreseen_failures(run: Run, questions: Sequence[Question], looked: videos.V
             tuple(f"{each.question_id}: {each.status}: {each.detail}" for each in failed),
         )
     ]
-
-
-def _seams(run: Run) -> Iterator[Finding]:
-    """Plug-ins that lack a part of what they are to be."""
-    for key, part, seam in (
-        ("sampler", run.sampler, Sampler),
-        ("selection", run.policy, SelectionPolicy),
-        ("answerer", run.answerer, Answerer),
-    ):
-        if part is not None and not isinstance(part, seam):
-            lacking = [name for name in dir(seam) if not name.startswith("_") and not hasattr(part, name)]
-            yield Finding(
-                Level.CANNOT_RUN,
-                f"{key}={type(part).__name__} has no {', '.join(lacking)}, which every {seam.__name__} has",
-                f"give its class what the protocol says (pipeline/{key}s/__init__.py), or choose another: {key}=...",
-            )
 
 
 def _rates(run: Run) -> Iterator[Finding]:

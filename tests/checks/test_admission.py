@@ -155,3 +155,37 @@ def test_a_plug_in_that_lacks_a_part_says_which(home: Path, monkeypatch: pytest.
         assert done.returncode == 2
         assert "Traceback" not in done.stderr
         assert "Half has no answer, capacity, close, limits" in " ".join((done.stdout + done.stderr).split())
+
+
+SILENT = """
+from pipeline.domain import FrameOrigin, SelectedFrame, Selection
+
+class Silent:
+    name, budget = "silent", 1
+
+    def __init__(self, name, first):
+        self._first = first
+
+    def identity(self):
+        return {"policy": "silent"}
+
+    def select(self, relevance, video):
+        frame = SelectedFrame(0.0, self._first, None, FrameOrigin.UNIFORM)
+        return Selection(relevance.question_id, (frame,), self.name, self.budget)
+"""
+
+
+def test_a_setting_of_a_plug_in_that_is_in_no_identity_is_told(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / "silent_plugin.py").write_text(SILENT)
+    (home / "mine" / "selection").mkdir(parents=True)
+    node = {"_target_": "silent_plugin.Silent", "name": "silent", "first": 0, "about": {"what": "silent"}}
+    (home / "mine" / "selection" / "silent.yaml").write_text(json.dumps(node))
+    monkeypatch.syspath_prepend(home)
+    words = ("--config-dir", "mine", "plugins=[silent_plugin]", *BENCHMARK, "sampler=uniform", "selection=silent")
+    checked = gens("check", *words, "answerer=qwen2_vl_micro", cwd=home)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    sampled = gens("sample", *words, cwd=home)
+    assert sampled.returncode == 0, sampled.stderr
+    for told in (checked.stdout, sampled.stderr):
+        assert " ".join(told.split()).count("selection.first: in no identity") == 1
+        assert "return it from identity()" in " ".join(told.split())
