@@ -164,7 +164,7 @@ def _show(verb: str, given: Namespace, words: Sequence[str]) -> int:
     import hydra
 
     from pipeline.commands.driving import as_chosen
-    from pipeline.explain import explain
+    from pipeline.explain import explained_errors
     from pipeline.run_names import register_run_folder
 
     overrides = given.overrides if given.shell_completion else as_chosen(verb, given)
@@ -177,15 +177,8 @@ def _show(verb: str, given: Namespace, words: Sequence[str]) -> int:
     before = sys.argv
     sys.argv = [sys.argv[0], *options, *overrides]
     try:
-        with by_name():
+        with explained_errors(verb, overrides), by_name():
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=verb)(_nothing)()
-    except BrokenPipeError:
-        raise
-    except Exception as error:
-        explained = explain(error, verb, overrides)
-        if explained is None:
-            raise
-        raise explained from error
     finally:
         sys.argv = before
     return FINE

@@ -309,6 +309,11 @@ class Answer:
     thought: str = ""
     """What the model wrote as its thoughts before or beside the answer. No option is read from it."""
 
+    @property
+    def is_final(self) -> bool:
+        """Whether the answerer would say the same again."""
+        return self.status.is_final
+
 
 def option_letter(option: int) -> str:
     """``0`` is ``"A"``; behind the letters, for lists that are too long to be asked, ``26`` is ``"AA"``."""

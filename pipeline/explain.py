@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 from hydra import compose, initialize_config_dir
@@ -33,8 +34,26 @@ class UnknownKeyError(ConfigError):
         """Where that option stands in the configuration."""
 
 
+@contextmanager
+def explained_errors(verb: str, overrides: Sequence[str]) -> Iterator[None]:
+    """Raise errors of Hydra and of the disk as ones that say what to do.
+
+    Raises:
+        PipelineError: in place of an error of configuration or storage; other errors pass unchanged.
+    """
+    try:
+        yield
+    except PipelineError:
+        raise
+    except Exception as error:
+        explained = explain(error, verb, overrides)
+        if explained is None:
+            raise
+        raise explained from error
+
+
 def explain(error: Exception, verb: str, overrides: Sequence[str]) -> PipelineError | None:
-    """The error as one that says what to do; none if it is not one of configuration or storage."""
+    """The error as one that says what to do; None if it is not one of configuration or storage."""
     match error:
         case PipelineError():
             explained: PipelineError | None = error

@@ -160,7 +160,7 @@ def answer(
                 given = material(row, listener)
                 key = answer_key(identity, asked_of(row, given, subtitles, over_limit))
                 kept = journal.find(row.question, key)
-                if kept is not None and kept.answer.status.is_final:
+                if kept is not None and kept.answer.is_final:
                     done[row.question.id] = kept
                     advance(1)
                     continue

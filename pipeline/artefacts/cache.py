@@ -1,4 +1,4 @@
-"""What is computed once, whatever runs come after it: relevances and answers by the digest of all that decides them.
+"""Relevances and answers that were computed before, by the digest of all that decides them.
 
 The relevance cache serves every answerer and budget; the answer cache every run that shows the same frames with the
 same question to the same model.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Generic, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -15,18 +16,18 @@ from pipeline.artefacts.store import ContentStore
 from pipeline.domain import Answer, Relevance
 from pipeline.wellformed import dumped
 
-_RELEVANCE = TypeAdapter(Relevance)
-_ANSWER = TypeAdapter(Answer)
+Result = TypeVar("Result", Relevance, Answer)
 
 
-class RelevanceCache:
-    """A folder of relevances by key (:func:`pipeline.identity.relevance_key`)."""
+class _ResultCache(Generic[Result]):
+    """A folder of results of one kind, by key."""
 
-    def __init__(self, folder: Path) -> None:
-        self._store = ContentStore(folder / "relevance", ".json")
+    def __init__(self, folder: Path, kind: type[Result]) -> None:
+        self._store = ContentStore(folder, ".json")
+        self._adapter: TypeAdapter[Any] = TypeAdapter(kind)
 
-    def find(self, key: str, question_id: str) -> Relevance | None:
-        """The relevance of this key, as that of ``question_id``; None if it has not been computed.
+    def find(self, key: str, question_id: str) -> Result | None:
+        """The result of this key, under the id ``question_id``; None if there is none.
 
         Raises:
             StorageError: the folder cannot be read.
@@ -35,18 +36,18 @@ class RelevanceCache:
         if content is None:
             return None
         try:
-            return replace(_RELEVANCE.validate_json(content), question_id=question_id)
+            return cast("Result", replace(self._adapter.validate_json(content), question_id=question_id))
         except ValidationError:
             return None  # damaged, or written by another version of the schema: computed again and overwritten
 
-    def keep(self, key: str, relevance: Relevance) -> None:
-        """Store a relevance that would come out the same again; others are left to the next run.
+    def keep(self, key: str, result: Result) -> None:
+        """Store a result that would come out the same again; others are left to the next run.
 
         Raises:
             StorageError: the folder cannot be written.
         """
-        if relevance.is_final:
-            self._store.keep(key, dumped(_RELEVANCE, relevance))
+        if result.is_final:
+            self._store.keep(key, dumped(self._adapter, result))
 
     def check_writable(self) -> None:
         """Find out before hours of work that results could not be kept.
@@ -57,31 +58,15 @@ class RelevanceCache:
         self._store.check_writable()
 
 
-class AnswerCache:
+class RelevanceCache(_ResultCache[Relevance]):
+    """A folder of relevances by key (:func:`pipeline.identity.relevance_key`)."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder / "relevance", Relevance)
+
+
+class AnswerCache(_ResultCache[Answer]):
     """A folder of answers by key (:func:`pipeline.identity.answer_key`), for answerers that repeat themselves."""
 
     def __init__(self, folder: Path) -> None:
-        self._store = ContentStore(folder / "answers", ".json")
-
-    def find(self, key: str, question_id: str) -> Answer | None:
-        """The answer of this key, as that of ``question_id``; None if it has not been given.
-
-        Raises:
-            StorageError: the folder cannot be read.
-        """
-        content = self._store.find(key)
-        if content is None:
-            return None
-        try:
-            return replace(_ANSWER.validate_json(content), question_id=question_id)
-        except ValidationError:
-            return None  # as for relevances
-
-    def keep(self, key: str, answer: Answer) -> None:
-        """Store an answer that would come out the same again.
-
-        Raises:
-            StorageError: the folder cannot be written.
-        """
-        if answer.status.is_final:
-            self._store.keep(key, dumped(_ANSWER, answer))
+        super().__init__(folder / "answers", Answer)

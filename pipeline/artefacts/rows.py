@@ -33,12 +33,18 @@ class QuestionRow:
 
 
 @dataclass(frozen=True)
-class RelevanceRow:
-    """What the sampler said of one question."""
+class _Keyed:
+    """What every result has."""
 
     key: str
-    """Digest of all that decided the scores: video content, query, sampler identity."""
+    """Digest of all that decided the result."""
     sampler: str
+
+
+@dataclass(frozen=True)
+class RelevanceRow(_Keyed):
+    """The sampler's scores for one question. Its key covers the video's content, the query and the sampler."""
+
     question: Question
     video: Video | None
     """None where the video could not be read, so that nothing is known of it."""
@@ -47,12 +53,9 @@ class RelevanceRow:
 
 
 @dataclass(frozen=True)
-class SelectionRow:
-    """The contract between the stages: the frames of one question."""
+class SelectionRow(_Keyed):
+    """The contract between the stages: the frames of one question. Its key covers the relevance and the policy."""
 
-    key: str
-    """Digest of the relevance key and the policy's identity."""
-    sampler: str
     question: Question
     video: Video | None
     selection: Selection
@@ -60,12 +63,9 @@ class SelectionRow:
 
 
 @dataclass(frozen=True)
-class AnswerRow:
-    """What the answerer said of one question."""
+class AnswerRow(_Keyed):
+    """The answer to one question. Its key covers the frames, the question and the answerer."""
 
-    key: str
-    """Digest of all that decided the answer: the frames, the question, the answerer's identity."""
-    sampler: str
     answerer: str
     question: Question
     answer: Answer
@@ -85,11 +85,9 @@ AnyRow = QuestionRow | RelevanceRow | SelectionRow | AnswerRow
 
 
 @dataclass(frozen=True)
-class _RelevanceLine:
-    """A relevance row as it is written: with the id and a digest of its question in place of the question."""
+class _RelevanceLine(_Keyed):
+    """A relevance row as it is written: with a digest of its question in place of the question."""
 
-    key: str
-    sampler: str
     asked: str
     video: Video | None
     relevance: Relevance
@@ -97,11 +95,9 @@ class _RelevanceLine:
 
 
 @dataclass(frozen=True)
-class _AnswerLine:
-    """An answer row as it is written; likewise."""
+class _AnswerLine(_Keyed):
+    """An answer row as it is written, likewise."""
 
-    key: str
-    sampler: str
     answerer: str
     asked: str
     answer: Answer

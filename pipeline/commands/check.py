@@ -123,4 +123,4 @@ def _answered(config: DictConfig) -> set[str]:
     except InputError:
         return set()  # of a version that is not known, and made anew by the run
     current = AnswerRow.schema
-    return {row.question.id for row in rows if row.schema == current and row.answer.status.is_final}
+    return {row.question.id for row in rows if row.schema == current and row.answer.is_final}

@@ -32,8 +32,8 @@ from pipeline.commands.job import Job
 from pipeline.commands.sweep import run_sweep
 from pipeline.config import conf_dir, register_resolvers
 from pipeline.environment import check_no_secrets
-from pipeline.errors import ConfigError, PipelineError
-from pipeline.explain import explain
+from pipeline.errors import ConfigError
+from pipeline.explain import explained_errors
 from pipeline.run_names import register_run_folder
 from pipeline.trust import check_hydra, check_plugins, trusted_packages
 
@@ -84,7 +84,7 @@ def run(verb: str, given: Namespace) -> list[int]:
     """
     register_resolvers()
     register_run_folder()
-    with _explained(verb, given.overrides):
+    with explained_errors(verb, given.overrides):
         trusted = trusted_packages(_plugins(given.overrides))
         job = Job(verb, trusted)
         with _hydra(given, trusted) as hydra:
@@ -114,7 +114,7 @@ def run(verb: str, given: Namespace) -> list[int]:
 def as_chosen(verb: str, given: Namespace) -> list[str]:
     """The overrides with words for one choice written out, for whoever shows a configuration."""
     register_resolvers()
-    with _explained(verb, given.overrides):
+    with explained_errors(verb, given.overrides):
         trusted = trusted_packages(_plugins(given.overrides))
         with _hydra(given, trusted) as hydra:
             others, chosen = for_choices(given.overrides, hydra.config_loader)
@@ -166,20 +166,6 @@ def _hydra(given: Namespace, trusted: Sequence[str]) -> Iterator[Hydra]:
         yield hydra
     finally:
         GlobalHydra.instance().clear()
-
-
-@contextmanager
-def _explained(verb: str, overrides: Sequence[str]) -> Iterator[None]:
-    """Errors of Hydra and of the disk, as ones that say what to do."""
-    try:
-        yield
-    except PipelineError:
-        raise
-    except Exception as error:
-        explained = explain(error, verb, overrides)
-        if explained is None:
-            raise
-        raise explained from error
 
 
 def _plugins(words: Sequence[str]) -> list[str]:
