@@ -93,8 +93,8 @@ class FramesError(VideoError):
     status = Status.UNSUPPORTED
 
 
-class StretchError(VideoError):
-    """A question may see a stretch that its video does not have."""
+class ClipError(VideoError):
+    """The span that a question may see does not lie in its video."""
 
     status = Status.INVALID_QUESTION
 

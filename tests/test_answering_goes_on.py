@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_dir
 from made import write_video
 from tiny import write_qwen2_vl
 
-from pipeline import orchestrator
+from pipeline import answer_requests, orchestrator
 from pipeline.answerers.over_limit import OverLimit
 from pipeline.artefacts.cache import AnswerCache
 from pipeline.artefacts.folder import ANSWERS_FILE
@@ -75,18 +75,18 @@ def stage(checkpoint: Path, tmp_path: Path) -> Stage:
 
 
 def test_no_more_frames_are_decoded_at_once_than_may_be_held(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    read, passes = orchestrator._frames, []
+    read, passes = answer_requests._frames, []
 
     def spy(path: str, rows: Sequence[SelectionRow], reader: Any) -> Any:
         passes.append(len({frame.time for row in rows for frame in row.selection.frames}))
         return read(path, rows, reader)
 
-    monkeypatch.setattr(orchestrator, "_frames", spy)
+    monkeypatch.setattr(answer_requests, "_frames", spy)
     expected = [row.answer.text for row in stage.answers("whole", batch=16)]
     assert passes == [QUESTIONS * FRAMES]
     for room, held in ((2 * FRAMES, 2 * FRAMES), (1, FRAMES)):  # a single question's frames always go
         passes.clear()
-        monkeypatch.setattr(orchestrator, "_DECODED_BYTES", room * 64 * 64 * 3)
+        monkeypatch.setattr(answer_requests, "_DECODED_BYTES", room * 64 * 64 * 3)
         assert [row.answer.text for row in stage.answers(f"parts{room}", batch=16)] == expected
         assert max(passes) == held
         assert sum(passes) == QUESTIONS * FRAMES
@@ -114,7 +114,7 @@ def test_an_error_of_the_device_loses_no_answer_that_stands(stage: Stage, monkey
 
 def test_an_error_in_drawing_loses_no_answer_that_stands(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Frames are read in another thread, ahead of the model."""
-    read = orchestrator._frames
+    read = answer_requests._frames
 
     def breaks(path: str, rows: Sequence[SelectionRow], reader: Any) -> Any:
         if rows[0].question.id == "q6":
@@ -122,7 +122,7 @@ def test_an_error_in_drawing_loses_no_answer_that_stands(stage: Stage, monkeypat
         return read(path, rows, reader)
 
     with monkeypatch.context() as patched:
-        patched.setattr(orchestrator, "_frames", breaks)
+        patched.setattr(answer_requests, "_frames", breaks)
         with pytest.raises(OSError, match="Stale file handle"):
             stage.answers("broken")
     assert len(read_rows(AnswerRow, stage.folder / "broken" / ANSWERS_FILE, stage.asked)) == QUESTIONS - 1

@@ -12,6 +12,7 @@ import pytest
 from made import write_video
 from PIL import Image
 
+from pipeline.answer_requests import QuestionInput, key_content, question_input
 from pipeline.answerers.over_limit import OverLimit
 from pipeline.artefacts.cache import RelevanceCache
 from pipeline.artefacts.folder import RELEVANCE_FILE
@@ -30,11 +31,10 @@ from pipeline.domain import (
     Video,
 )
 from pipeline.identity import answer_key, identity_of
-from pipeline.material import Material, asked_of, material
 from pipeline.orchestrator import sample
 from pipeline.samplers.hybrid import HybridSampler
 from pipeline.samplers.route import Keywords, RouteSampler
-from pipeline.subtitles import Listener, SubtitleChoice
+from pipeline.subtitles import SubtitleChoice, SubtitleFinder
 from pipeline.video import Reader
 
 VIDEO = Video("clip.mp4", "content", 10.0, 2.0, 20, 64, 64)
@@ -47,9 +47,9 @@ ROW = SelectionRow("k", "gens", ASKED, VIDEO, Selection("q", FRAMES, "topk", 2))
 
 
 def key(row: SelectionRow, over_limit: OverLimit = OverLimit.REFUSE, **answerer: Any) -> str:
-    given = material(row, Listener(SubtitleChoice.NONE))
-    assert isinstance(given, Material)
-    return answer_key(answerer, asked_of(row, given, SubtitleChoice.NONE, over_limit))
+    given = question_input(row, SubtitleFinder(SubtitleChoice.NONE))
+    assert isinstance(given, QuestionInput)
+    return answer_key(answerer, key_content(row, given, SubtitleChoice.NONE, over_limit))
 
 
 def shown(*frames: SelectedFrame) -> SelectionRow:
@@ -116,9 +116,9 @@ def test_a_picture_of_an_option_counts_by_its_content(tmp_path: Path) -> None:
 def test_a_failure_is_kept_as_the_failure_that_it_is() -> None:
     def failed(status: Status) -> str:
         row = replace(ROW, selection=Selection("q", (), "topk", 2, status, "detail"))
-        given = material(row, Listener(SubtitleChoice.NONE))
+        given = question_input(row, SubtitleFinder(SubtitleChoice.NONE))
         assert isinstance(given, Answer)
-        return answer_key({}, asked_of(row, given, SubtitleChoice.NONE, OverLimit.REFUSE))
+        return answer_key({}, key_content(row, given, SubtitleChoice.NONE, OverLimit.REFUSE))
 
     assert len({failed(status) for status in (Status.NO_SCORES, Status.NOTHING_RELEVANT, Status.OK)}) == 3
 

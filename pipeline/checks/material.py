@@ -14,7 +14,7 @@ from pipeline.checks.videos import THREADS
 from pipeline.domain import Question, SubtitleLine, Video
 from pipeline.errors import MissingSubtitlesError, SubtitlesError
 from pipeline.paths import local_path
-from pipeline.subtitles import Heard, read
+from pipeline.subtitles import SubtitleFile, read
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def read_subtitles(questions: Sequence[Question], videos: Mapping[str, Video]) -
     }
     files = list(dict.fromkeys(named.values()))
 
-    def heard(place: int) -> Heard | SubtitlesError:
+    def heard(place: int) -> SubtitleFile | SubtitlesError:
         try:
             return read(*files[place])
         except SubtitlesError as error:
@@ -50,12 +50,12 @@ def read_subtitles(questions: Sequence[Question], videos: Mapping[str, Video]) -
         found = dict(zip(files, pool.map(heard, range(len(files))), strict=True))
     lines = {question_id: found[file] for question_id, file in named.items()}
     return SpokenWords(
-        lines={question_id: said.lines for question_id, said in lines.items() if isinstance(said, Heard)},
+        lines={question_id: said.lines for question_id, said in lines.items() if isinstance(said, SubtitleFile)},
         failed={file[0].path: error for file, error in found.items() if isinstance(error, SubtitlesError)},
         skipped={
-            file[0].path: said.told_skipped()
+            file[0].path: said.skipped_summary()
             for file, said in found.items()
-            if isinstance(said, Heard) and said.skipped
+            if isinstance(said, SubtitleFile) and said.skipped
         },
         without=sum(question.subtitles is None for question in questions),
     )

@@ -17,7 +17,7 @@ from pipeline.domain import Question, Video
 from pipeline.errors import InputError
 from pipeline.identity import configured
 from pipeline.samplers import PlansWindows, Sampler
-from pipeline.video.stretch import stretch
+from pipeline.video.clip import clip_of
 
 MOST_RUNS = 100
 """The newest so many folders are looked into."""
@@ -60,7 +60,7 @@ class PastRuns:
             by_view: dict[Video, list[Question]] = {}
             for row in rows:
                 if row.video is not None:
-                    by_view.setdefault(stretch(row.video, row.question.span), []).append(row.question)
+                    by_view.setdefault(clip_of(row.video, row.question.span), []).append(row.question)
             windows += sum(sampler.windows(view, asked) for view, asked in by_view.items())
             seconds += sum(row.relevance.cost.seconds for row in rows)
             questions += len(rows)

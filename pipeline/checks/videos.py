@@ -10,12 +10,12 @@ from pathlib import Path
 
 from pipeline.checks import Finding, Level
 from pipeline.domain import Question, Video
-from pipeline.errors import MissingVideoError, StretchError, VideoError
+from pipeline.errors import ClipError, MissingVideoError, VideoError
 from pipeline.paths import local_path
 from pipeline.progress import track
 from pipeline.video import Reader
+from pipeline.video.clip import clip_of
 from pipeline.video.probing import Probe
-from pipeline.video.stretch import stretch
 
 THREADS = 16
 """Looking at a file is waiting for the disk, and hashing it lets other threads run."""
@@ -158,8 +158,8 @@ def _missing_part(probe: Probe, annotated: float | None, questions: Sequence[Que
         return f"{duration:.1f} s, and the question {question_id} is about second {latest:.1f}"
     for question in questions:
         try:
-            stretch(probe.video, question.span)
-        except StretchError as error:
+            clip_of(probe.video, question.span)
+        except ClipError as error:
             return f"{error.problem}: question {question.id}"
     return ""
 
@@ -168,8 +168,8 @@ def _views(questions: Sequence[Question], probes: Mapping[str, Probe]) -> dict[s
     views = {}
     for question in questions:
         if question.video in probes:
-            with suppress(StretchError):
-                views[question.id] = stretch(probes[question.video].video, question.span)
+            with suppress(ClipError):
+                views[question.id] = clip_of(probes[question.video].video, question.span)
     return views
 
 

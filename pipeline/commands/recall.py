@@ -29,7 +29,7 @@ from pipeline.reports.recall import RECALL_FILE, Measured, show, write
 from pipeline.samplers import ChecksQuestions, Sampler, WithoutPictures
 from pipeline.selection import SelectionPolicy
 from pipeline.terminal import tell
-from pipeline.video.stretch import stretch
+from pipeline.video.clip import clip_of
 from pipeline.video.unseen import UnseenFrames, unseen_video
 
 TIMELINES = ("annotations", "videos")
@@ -182,7 +182,7 @@ def _view(videos: Mapping[str, Video | VideoError], question: Question) -> Video
     """What the question may see of its video, or why nothing is known of that."""
     video = videos[question.video]
     try:
-        return video if isinstance(video, VideoError) else stretch(video, question.span)
+        return video if isinstance(video, VideoError) else clip_of(video, question.span)
     except VideoError as error:
         return error
 

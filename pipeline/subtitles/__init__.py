@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pipeline.subtitles.heard import Heard
+from pipeline.subtitles.file import SubtitleFile
 from pipeline.subtitles.reading import read
-from pipeline.subtitles.shown import Listener, Said, SubtitleChoice, at_times, within
+from pipeline.subtitles.shown import GivenSubtitles, SubtitleChoice, SubtitleFinder, at_times, within
 
-__all__ = ["Heard", "Listener", "Said", "SubtitleChoice", "at_times", "read", "within"]
+__all__ = ["GivenSubtitles", "SubtitleChoice", "SubtitleFile", "SubtitleFinder", "at_times", "read", "within"]

@@ -19,7 +19,7 @@ from itertools import pairwise
 
 from pipeline.domain import SubtitleLine
 from pipeline.subtitles.clock import STAMP, one_line, seconds
-from pipeline.subtitles.heard import Heard
+from pipeline.subtitles.file import SubtitleFile
 from pipeline.wellformed import check_utf8
 
 # Tags of the two forms, with attributes or without; "a < b", "<3" and "<image>" are words.
@@ -50,7 +50,7 @@ class _Cue:
     has_word_times: bool
 
 
-def srt_cues(text: str) -> Heard:
+def srt_cues(text: str) -> SubtitleFile:
     """The cues of a SubRip file: a number, ``00:00:01,000 --> 00:00:04,000``, and text up to the next cue.
 
     Files exist without numbers, without the empty lines between cues, and with empty lines inside of them; all are
@@ -67,10 +67,10 @@ def srt_cues(text: str) -> Heard:
         if numbered and end < len(lines) and words and _is_number(words[-1]):
             words = words[:-1]
         blocks.append((head + 1, lines[head], words))
-    return _heard(blocks, skipped, str)
+    return _file_of(blocks, skipped, str)
 
 
-def webvtt_cues(text: str) -> Heard:
+def webvtt_cues(text: str) -> SubtitleFile:
     """The cues of a WebVTT file: blocks of a name or none, ``01:02.500 --> 01:04.000`` with settings, and text.
 
     An empty line ends a cue; one of blanks does not.
@@ -89,7 +89,7 @@ def webvtt_cues(text: str) -> Heard:
             for head, end in pairwise([*heads, len(block)]):
                 has_number = end < len(block) and end > head + 1 and _is_number(block[end - 1])
                 blocks.append((number + head, block[head], block[head + 1 : end - 1 if has_number else end]))
-    return _heard(blocks, skipped, html.unescape)
+    return _file_of(blocks, skipped, html.unescape)
 
 
 def _blocks(text: str) -> Iterator[tuple[int, list[str]]]:
@@ -103,9 +103,9 @@ def _blocks(text: str) -> Iterator[tuple[int, list[str]]]:
             held = []
 
 
-def _heard(
+def _file_of(
     blocks: Sequence[tuple[int, str, Sequence[str]]], skipped: Sequence[str], unescaped: Callable[[str], str]
-) -> Heard:
+) -> SubtitleFile:
     """The cues of blocks: the number of the time line, the line, and the lines of words under it."""
     cues: list[_Cue] = []
     faults = list(skipped)
@@ -114,7 +114,7 @@ def _heard(
             cues.append(_cue(head, words, number, unescaped))
         except ValueError as error:
             faults.append(str(error))
-    return Heard(tuple(_rolled_out(cues) if _roll_up(cues) else map(_line, cues)), tuple(faults))
+    return SubtitleFile(tuple(_rolled_out(cues) if _roll_up(cues) else map(_line, cues)), tuple(faults))
 
 
 def _cue(head: str, words: Sequence[str], number: int, unescaped: Callable[[str], str]) -> _Cue:

@@ -16,14 +16,14 @@ from typing import Any
 
 from pipeline.domain import SubtitleLine
 from pipeline.subtitles.clock import one_line, seconds
-from pipeline.subtitles.heard import Heard
+from pipeline.subtitles.file import SubtitleFile
 from pipeline.wellformed import parsed, well_formed_json
 
 LEAST = 1.0
 """Seconds that a line is on screen at least."""
 
 
-def json_lines(text: str, video_end: float) -> Heard:
+def json_lines(text: str, video_end: float) -> SubtitleFile:
     """The lines on the file's clock.
 
     Args:
@@ -45,7 +45,7 @@ def json_lines(text: str, video_end: float) -> Heard:
             lines.append(_line(entry, f"entry {number}", video_end))
         except ValueError as error:
             faults.append(str(error))
-    return Heard(tuple(lines), tuple(faults))
+    return SubtitleFile(tuple(lines), tuple(faults))
 
 
 def _line(entry: Any, where: str, video_end: float) -> SubtitleLine:

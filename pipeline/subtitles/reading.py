@@ -13,10 +13,10 @@ from pipeline.errors import MissingSubtitlesError, SubtitlesError
 from pipeline.paths import local_path
 from pipeline.subtitles.cues import srt_cues, webvtt_cues
 from pipeline.subtitles.entries import json_lines
-from pipeline.subtitles.heard import Heard
+from pipeline.subtitles.file import SubtitleFile
 from pipeline.wellformed import check_utf8, decoded, is_well_formed
 
-Form = Callable[[str, float], Heard]
+Form = Callable[[str, float], SubtitleFile]
 """The text of a file, and the second on its clock at which the video ends, to the lines on its clock.
 
 Raises ValueError with the fault where the file as a whole is of another kind."""
@@ -32,7 +32,7 @@ _CONVERT = "convert it: iconv -f latin1 (or gb18030, cp1251 ...) -t utf-8 {name}
 _MEND = "mend the file or fetch it again, or ask without subtitles: subtitles=none"
 
 
-def read(subtitles: Subtitles, video_end: float) -> Heard:
+def read(subtitles: Subtitles, video_end: float) -> SubtitleFile:
     """The lines in order of time, in seconds of the video; those of which nothing falls into it are not among them.
 
     A cue that cannot be read is left out and told in ``skipped``.
@@ -53,14 +53,14 @@ def read(subtitles: Subtitles, video_end: float) -> Heard:
     text = _text(path)
     remedy = _MEND if is_well_formed(text) else _CONVERT.format(name=shlex.quote(path.name))
     try:
-        heard = form(text, video_end + subtitles.start)
+        file = form(text, video_end + subtitles.start)
     except ValueError as error:
         _refuse(f"{path}: {error}", remedy)
-    if heard.skipped and not heard.lines:
-        _refuse(f"{path}: {heard.skipped[0]}", remedy)
-    moved = (replace(line, start=line.start - subtitles.start, end=line.end - subtitles.start) for line in heard.lines)
+    if file.skipped and not file.lines:
+        _refuse(f"{path}: {file.skipped[0]}", remedy)
+    moved = (replace(line, start=line.start - subtitles.start, end=line.end - subtitles.start) for line in file.lines)
     in_video = [line for line in moved if line.text and line.end > 0 and line.start < video_end]
-    return Heard(tuple(sorted(in_video, key=lambda line: (line.start, line.end))), heard.skipped)
+    return SubtitleFile(tuple(sorted(in_video, key=lambda line: (line.start, line.end))), file.skipped)
 
 
 def _text(path: Path) -> str:

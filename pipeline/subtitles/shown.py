@@ -24,9 +24,9 @@ class SubtitleChoice(StrEnum):
 
     NONE = "none"
     AT_FRAMES = "at_frames"
-    """What is said while a selected frame is on screen."""
+    """The lines on screen at a selected frame."""
     FULL = "full"
-    """What is said in the whole video, or in the stretch of it that the question may see."""
+    """All lines of the video, or of the clip that the question may see."""
 
 
 def at_times(lines: Iterable[SubtitleLine], times: Sequence[float]) -> tuple[SubtitleLine, ...]:
@@ -40,8 +40,8 @@ def within(lines: Iterable[SubtitleLine], start: float, end: float) -> tuple[Sub
 
 
 @dataclass(frozen=True)
-class Said:
-    """The lines that go with a question."""
+class GivenSubtitles:
+    """The lines that are given to the answerer with a question."""
 
     choice: SubtitleChoice
     listed: bool
@@ -51,11 +51,11 @@ class Said:
     """How many cues of the file were left out and why, if any were."""
 
     def at(self, times: Sequence[float]) -> tuple[SubtitleLine, ...]:
-        """What is left of them where only these frames are shown."""
+        """The lines to give where only the frames at these ``times`` are shown."""
         return at_times(self.lines, times) if self.choice is SubtitleChoice.AT_FRAMES else self.lines
 
-    def told(self) -> str:
-        """For the record, in one line."""
+    def summary(self) -> str:
+        """The rule and the number of lines, for the answer's record; empty where none were asked for."""
         if self.choice is SubtitleChoice.NONE:
             return ""
         lines = f"{len(self.lines)} line{'' if len(self.lines) == 1 else 's'}"
@@ -63,27 +63,28 @@ class Said:
         return f"subtitles {self.choice}: {lines if self.listed else 'the question has none'}{skipped}"
 
 
-class Listener:
-    """Finds the lines of one question after the other; a file is read once for questions that are near each other."""
+class SubtitleFinder:
+    """Finds the lines of a question. The files of the last few questions are kept in memory."""
 
     def __init__(self, choice: SubtitleChoice) -> None:
         self.choice = choice
         self._read = lru_cache(_FILES_KEPT)(read)
 
-    def said(self, question: Question, video: Video, view: Video, times: Sequence[float]) -> Said:
+    def find(self, question: Question, video: Video, clip: Video, times: Sequence[float]) -> GivenSubtitles:
         """The lines that go with a question.
 
         Args:
-            question: it may name no file, and then has no lines.
+            question: has no lines where it names no file.
             video: the whole one.
-            view: what the question may see of it.
+            clip: the part of it that the question may see.
             times: seconds of the selected frames.
 
         Raises:
             SubtitlesError: its file is missing or cannot be read.
         """
         if self.choice is SubtitleChoice.NONE or question.subtitles is None:
-            return Said(self.choice, False, ())
-        heard = self._read(question.subtitles, video.duration)
-        said = Said(self.choice, True, within(heard.lines, view.start, view.duration), heard.told_skipped())
-        return replace(said, lines=said.at(times))
+            return GivenSubtitles(self.choice, False, ())
+        file = self._read(question.subtitles, video.duration)
+        lines = within(file.lines, clip.start, clip.duration)
+        given = GivenSubtitles(self.choice, True, lines, file.skipped_summary())
+        return replace(given, lines=given.at(times))

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.domain import Question, Status, SubtitleLine, Subtitles, Video
 from pipeline.errors import SubtitlesError
-from pipeline.subtitles import Listener, SubtitleChoice, at_times, read, within
+from pipeline.subtitles import SubtitleChoice, SubtitleFinder, at_times, read, within
 
 SRT = """1
 00:00:01,000 --> 00:00:03,500
@@ -211,7 +211,7 @@ def test_a_damaged_cue_is_left_out_with_its_words_and_told(form: str, damaged: s
     assert [line.text for line in heard.lines] == ["first", "last"]
     [fault] = heard.skipped
     assert re.match(told.replace("line 6", f"line {6 + start}"), fault)
-    assert heard.told_skipped() == f"1 cue left out: {fault}"
+    assert heard.skipped_summary() == f"1 cue left out: {fault}"
 
 
 def test_text_before_the_first_cue_is_left_out_and_told(tmp_path: Path) -> None:
@@ -232,7 +232,7 @@ def test_entries_without_text_or_times_are_left_out_and_told(tmp_path: Path) -> 
     heard = read(listed(tmp_path / "a.json", entries), 10.0)
     assert heard.lines == (SubtitleLine(1.0, 2.5, "first"), SubtitleLine(5.0, 6.5, "numbers as text \ufffd"))
     assert [fault.split(" ")[1].strip(":") for fault in heard.skipped] == ["2", "3", "5", "6"]
-    assert heard.told_skipped().startswith("4 cues left out: entry 2: None is no number of seconds")
+    assert heard.skipped_summary().startswith("4 cues left out: entry 2: None is no number of seconds")
 
 
 YOUTUBE = """WEBVTT
@@ -335,7 +335,7 @@ def test_utf16_is_read(tmp_path: Path) -> None:
 def test_what_is_told_of_the_lines_names_the_cues_that_are_missing(tmp_path: Path) -> None:
     file = written(tmp_path / "a.srt", SRT + "\n4\n00:00:09,000 --> 00:00:08,000\nno\n")
     video = Video("v.mp4", "f", 3700.0, 25.0, 92500, 64, 48)
-    listener = Listener(SubtitleChoice.FULL)
-    said = listener.said(Question("q", "v.mp4", "What?", subtitles=file), video, video, (2.0,))
-    assert len(said.lines) == 3
-    assert said.told().startswith("subtitles full: 3 lines (1 cue left out: line 15: the cue ends at 8 s")
+    finder = SubtitleFinder(SubtitleChoice.FULL)
+    given = finder.find(Question("q", "v.mp4", "What?", subtitles=file), video, video, (2.0,))
+    assert len(given.lines) == 3
+    assert given.summary().startswith("subtitles full: 3 lines (1 cue left out: line 15: the cue ends at 8 s")

@@ -14,7 +14,7 @@ from made_streams import pieces, remux, shifted
 
 from pipeline.domain import Question, Subtitles
 from pipeline.errors import UnsupportedVideoError
-from pipeline.subtitles import Listener, SubtitleChoice
+from pipeline.subtitles import SubtitleChoice, SubtitleFinder
 from pipeline.video import Reader, candidate_times, probe
 from pipeline.video.scan import scan
 
@@ -162,7 +162,7 @@ def test_pictures_that_begin_after_the_sound_are_on_the_clock_of_subtitles(suffi
     lines = tmp_path / "lines.srt"
     lines.write_text("1\n00:00:01,100 --> 00:00:01,200\nno\n\n2\n00:00:04,000 --> 00:00:04,200\nyes\n")
     question = Question("q", str(path), "What?", subtitles=Subtitles(str(lines)))
-    said = Listener(SubtitleChoice.AT_FRAMES).said(question, video, video, [frame.time])
+    said = SubtitleFinder(SubtitleChoice.AT_FRAMES).find(question, video, video, [frame.time])
     assert [line.text for line in said.lines] == ["yes"]
 
 

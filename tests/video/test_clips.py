@@ -11,63 +11,63 @@ from omegaconf import OmegaConf
 
 from pipeline.config import build, conf_dir
 from pipeline.domain import Span, Status, Video
-from pipeline.errors import StretchError, VideoError
+from pipeline.errors import ClipError, VideoError
 from pipeline.selection.native import native_index, native_time
 from pipeline.video import Reader, candidate_times
-from pipeline.video.stretch import StretchFrames, holds, stretch
+from pipeline.video.clip import ClipFrames, clip_of, holds
 
 VIDEO = Video("v.mp4", "f", 100.0, 25.0, 2500, 64, 64)
 
 
 def test_a_stretch_holds_its_frames_and_no_other() -> None:
-    view = stretch(VIDEO, Span(10.0, 20.0))
-    assert (view.start, view.duration, view.frame_count) == (10.0, 20.0, 250)
-    times = [native_time(index, view) for index in range(view.frame_count)]
+    clip = clip_of(VIDEO, Span(10.0, 20.0))
+    assert (clip.start, clip.duration, clip.frame_count) == (10.0, 20.0, 250)
+    times = [native_time(index, clip) for index in range(clip.frame_count)]
     assert (times[0], times[-1]) == (10.0, pytest.approx(19.96))
     assert native_index(times[-1], VIDEO) == 499
-    assert candidate_times(view, 1.0) == tuple(float(second) for second in range(10, 20))
-    assert view.fingerprint not in ("", VIDEO.fingerprint)
-    assert stretch(VIDEO, Span(10.0, 21.0)).fingerprint != view.fingerprint
+    assert candidate_times(clip, 1.0) == tuple(float(second) for second in range(10, 20))
+    assert clip.fingerprint not in ("", VIDEO.fingerprint)
+    assert clip_of(VIDEO, Span(10.0, 21.0)).fingerprint != clip.fingerprint
 
 
 def test_between_frames_the_first_that_comes_on_screen_inside_is_the_first() -> None:
-    view = stretch(VIDEO, Span(10.01, 10.10))
-    assert view.start == pytest.approx(10.04)
-    assert view.frame_count == 2
-    moment = stretch(VIDEO, Span(50.0, 50.0))
+    clip = clip_of(VIDEO, Span(10.01, 10.10))
+    assert clip.start == pytest.approx(10.04)
+    assert clip.frame_count == 2
+    moment = clip_of(VIDEO, Span(50.0, 50.0))
     assert (moment.frame_count, moment.start) == (1, 50.0)
 
 
 def test_all_of_a_video_is_the_video() -> None:
-    assert stretch(VIDEO, None) is VIDEO
-    assert stretch(VIDEO, Span(0.0, 100.0)) is VIDEO
-    assert stretch(VIDEO, Span(0.0, 100.9)) is VIDEO  # annotations round
+    assert clip_of(VIDEO, None) is VIDEO
+    assert clip_of(VIDEO, Span(0.0, 100.0)) is VIDEO
+    assert clip_of(VIDEO, Span(0.0, 100.9)) is VIDEO  # annotations round
     late = replace(VIDEO, start=60.0, frame_count=1000)
-    assert stretch(late, Span(60.0, 70.0)).frame_count == 250
-    assert stretch(replace(VIDEO, fingerprint=""), Span(0.0, 9.0)).fingerprint == ""
+    assert clip_of(late, Span(60.0, 70.0)).frame_count == 250
+    assert clip_of(replace(VIDEO, fingerprint=""), Span(0.0, 9.0)).fingerprint == ""
 
 
 @pytest.mark.parametrize(
     "span", [Span(120.0, 130.0), Span(100.0, 100.0), Span(50.0, 140.0), Span(20.0, 10.0), Span(-5, 3)]
 )
 def test_a_span_that_the_video_does_not_have(span: Span) -> None:
-    with pytest.raises(StretchError, match=r"0\.00 s to 100\.00 s") as raised:
-        stretch(VIDEO, span)
+    with pytest.raises(ClipError, match=r"0\.00 s to 100\.00 s") as raised:
+        clip_of(VIDEO, span)
     assert raised.value.status is Status.INVALID_QUESTION
 
 
 def test_nothing_outside_is_shown(tmp_path: Path) -> None:
     path = write_video(tmp_path / "v.mp4", seconds=6)
     reader = build_reader()
-    view = stretch(reader.probe(path), Span(2.0, 4.0))
+    clip = clip_of(reader.probe(path), Span(2.0, 4.0))
     with reader.open(path) as source:
-        frames = StretchFrames(view, source)
+        frames = ClipFrames(clip, source)
         assert [frame.time for frame in frames.frames_at([2.0, 3.9])] == pytest.approx([2.0, 3.75])
         for outside in (1.5, 4.5):
             with pytest.raises(VideoError, match=f"second {outside:.3f} .* is not to be seen"):
                 frames.frames_at([3.0, outside] if outside > 3 else [outside])
-    assert holds(view, [2.0, 3.75])
-    assert not holds(view, [1.0])
+    assert holds(clip, [2.0, 3.75])
+    assert not holds(clip, [1.0])
 
 
 def build_reader() -> Reader:

@@ -1,4 +1,4 @@
-"""What was understood of a file of subtitles, and what was not."""
+"""The contents of a subtitle file: the lines that could be read, and why others could not."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pipeline.domain import SubtitleLine
 
 
 @dataclass(frozen=True)
-class Heard:
-    """The lines of a file."""
+class SubtitleFile:
+    """The contents of a subtitle file."""
 
     lines: tuple[SubtitleLine, ...]
     skipped: tuple[str, ...] = ()
     """Why cues were left out, one text each, with the place in the file."""
 
-    def told_skipped(self) -> str:
+    def skipped_summary(self) -> str:
         """How many cues were left out and why the first was, in one line; empty if none was."""
         if not self.skipped:
             return ""

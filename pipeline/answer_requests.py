@@ -1,0 +1,212 @@
+"""From selections to the requests that an answerer is given: the frames, clip and subtitles of each question."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+from pipeline.answerers import Answerer, AnswerRequest
+from pipeline.answerers.over_limit import OverLimit, best
+from pipeline.artefacts.rows import SelectionRow
+from pipeline.domain import Answer, Frame, Status, Video
+from pipeline.errors import ChangedVideoError, ClipError, SubtitlesError, VideoError, with_remedy
+from pipeline.subtitles import GivenSubtitles, SubtitleChoice, SubtitleFinder
+from pipeline.video import Reader
+from pipeline.video.clip import clip_of, holds
+from pipeline.video.fingerprint import file_fingerprint
+
+_DECODED_BYTES = 2**30
+"""Limit on frames that wait to be prepared: 16 questions of 64 frames each in 4K would be 25 GB."""
+
+
+@dataclass(frozen=True)
+class QuestionInput:
+    """A question that can be asked, with what is known before its frames are decoded."""
+
+    row: SelectionRow
+    clip: Video
+    """The part of the video that the question may see."""
+    subtitles: GivenSubtitles
+
+
+def question_input(row: SelectionRow, finder: SubtitleFinder) -> QuestionInput | Answer:
+    """The input of a selection's question, or the failure for which it is not asked."""
+    question, video = row.question, row.video
+    if video is None or not row.selection.frames:
+        status = row.selection.status if row.selection.status is not Status.OK else Status.NO_FRAMES
+        return Answer(question.id, "", status=status, detail=row.selection.detail)
+    times = tuple(frame.time for frame in row.selection.frames)
+    try:
+        clip = clip_of(video, question.span)
+        if not holds(clip, times):
+            return Answer(question.id, "", status=Status.NO_FRAMES, detail=_outside(clip))
+        return QuestionInput(row, clip, finder.find(question, video, clip, times))
+    except (ClipError, SubtitlesError) as error:
+        return Answer(question.id, "", status=error.status, detail=str(error))
+
+
+def key_content(
+    row: SelectionRow, given: QuestionInput | Answer, choice: SubtitleChoice, over_limit: OverLimit
+) -> dict[str, Any]:
+    """All that the answerer is given for a question, as JSON values for the key of its answer.
+
+    Labels, groups and evidence are left out. Scores count where they decide which frames are left out.
+    """
+    question = row.question
+    scored = over_limit is OverLimit.KEEP_BEST
+    fingerprint = None if row.video is None else row.video.fingerprint
+    content: dict[str, Any] = {
+        "video": given.clip.fingerprint if isinstance(given, QuestionInput) else fingerprint,
+        "frames": [
+            (frame.time, frame.index, frame.scale, frame.score if scored else None) for frame in row.selection.frames
+        ],
+        "question": (question.text, question.options),
+    }
+    if question.option_images:
+        content["option_images"] = [_picture_content(path) for path in question.option_images]
+    if choice is not SubtitleChoice.NONE:
+        lines = given.subtitles.lines if isinstance(given, QuestionInput) else ()
+        content["subtitles"] = [choice.value, [(line.start, line.end, line.text) for line in lines]]
+    if isinstance(given, Answer):
+        content["failure"] = [given.status.value, given.detail]
+    return content
+
+
+def _picture_content(path: str) -> str:
+    """The picture's fingerprint, so that another picture under the same name is another question."""
+    try:
+        return file_fingerprint(Path(path))
+    except OSError:
+        return path
+
+
+def _outside(clip: Video) -> str:
+    return with_remedy(
+        f"The selection shows moments outside of {clip.start:.2f} s to {clip.duration:.2f} s, which is all that this "
+        "question may see.",
+        "Select again, with a sampler that keeps to it: gens sample, or gens evaluate.",
+    )
+
+
+class Requests:
+    """Builds requests lazily and collects the questions whose frames could not be read.
+
+    Requests may be drawn in another thread than the one that handles answers. Questions of one video come next to each
+    other, at most ``batch`` of them from one pass over its frames.
+    """
+
+    def __init__(
+        self, inputs: Sequence[QuestionInput], answerer: Answerer, reader: Reader, over_limit: OverLimit, batch: int
+    ) -> None:
+        self._inputs = {each.row.question.id: each for each in inputs}
+        self._answerer = answerer
+        self._reader = reader
+        self._over_limit = over_limit
+        self._batch = batch
+        self._failed: SimpleQueue[Answer] = SimpleQueue()
+        self._left_out: dict[str, tuple[float, ...]] = {}
+        self._subtitles: dict[str, GivenSubtitles] = {}
+
+    def __iter__(self) -> Iterator[AnswerRequest]:
+        """One request per question, except for those whose frames cannot be read now."""
+        for (path, fingerprint), same_video in _rows_by_video(each.row for each in self._inputs.values()).items():
+            for rows in _passes(same_video, self._batch):
+                try:
+                    _check_unchanged(path, fingerprint, self._reader)
+                    frames = _frames(path, rows, self._reader)
+                except VideoError as error:
+                    for row in rows:
+                        self._failed.put(Answer(row.question.id, "", status=error.status, detail=str(error)))
+                    continue
+                for row in rows:
+                    yield self._within_limit(row, frames.pop(row.question.id))
+
+    def failures(self) -> Iterator[Answer]:
+        """The questions that did not become requests since this was last called."""
+        while not self._failed.empty():
+            yield self._failed.get()
+
+    def recorded(self, given: Answer) -> Answer:
+        """The answer with the subtitles that were given and the frames that were left out of its request."""
+        subtitles = self._subtitles.pop(given.question_id, self._inputs[given.question_id].subtitles).summary()
+        form = "; ".join(part for part in (given.form, subtitles) if part)
+        return replace(given, form=form, left_out=self._left_out.pop(given.question_id, ()))
+
+    def _within_limit(self, row: SelectionRow, frames: Sequence[Frame]) -> AnswerRequest:
+        given = self._inputs[row.question.id]
+        request = AnswerRequest(row.question, given.clip, tuple(frames), given.subtitles.lines)
+        if self._over_limit is OverLimit.REFUSE:
+            return request
+        capacity = self._answerer.capacity(request)
+        if capacity < len(frames) and given.subtitles.lines:
+            capacity = self._fitting_with_lines(row, request)
+        if not 0 < capacity < len(frames):
+            return request
+        shown = self._best(row, request, capacity)
+        self._subtitles[row.question.id] = replace(given.subtitles, lines=shown.subtitles)
+        times = {frame.time for frame in shown.frames}
+        self._left_out[row.question.id] = tuple(frame.time for frame in frames if frame.time not in times)
+        return shown
+
+    def _best(self, row: SelectionRow, request: AnswerRequest, count: int) -> AnswerRequest:
+        """The request with only the best ``count`` frames, and the lines that go with these."""
+        kept = best(row.selection.frames, count)
+        lines = self._inputs[row.question.id].subtitles.at([row.selection.frames[place].time for place in kept])
+        return replace(request, frames=tuple(request.frames[place] for place in kept), subtitles=lines)
+
+    def _fitting_with_lines(self, row: SelectionRow, request: AnswerRequest) -> int:
+        """How many frames fit together with their own lines, so that it depends on which frames they are."""
+        fits, exceeds = 0, len(request.frames)
+        while exceeds - fits > 1:
+            count = (fits + exceeds) // 2
+            if self._answerer.capacity(self._best(row, request, count)) == count:
+                fits = count
+            else:
+                exceeds = count
+        return fits
+
+
+def _rows_by_video(rows: Iterable[SelectionRow]) -> dict[tuple[str, str], list[SelectionRow]]:
+    """By path and fingerprint: a file may have been replaced between two selections."""
+    videos: dict[tuple[str, str], list[SelectionRow]] = {}
+    for row in rows:
+        assert row.video is not None
+        videos.setdefault((row.video.path, row.video.fingerprint), []).append(row)
+    return videos
+
+
+def _check_unchanged(path: str, fingerprint: str, reader: Reader) -> None:
+    """Raise if the file at ``path`` is not the one that frames were selected from."""
+    if reader.probe(path).fingerprint != fingerprint:
+        raise ChangedVideoError(
+            f"{path} is not the file that the frames were selected from: its content has changed",
+            "select again with gens sample or gens evaluate, or put the old file back",
+        )
+
+
+def _passes(rows: Sequence[SelectionRow], batch: int) -> Iterator[list[SelectionRow]]:
+    """Group questions of one video whose frames are decoded together: as many as may be held, at least one."""
+    together: list[SelectionRow] = []
+    times: set[float] = set()
+    for row in rows:
+        assert row.video is not None
+        wanted = times | {frame.time for frame in row.selection.frames}
+        held = len(wanted) * row.video.width * row.video.height * 3
+        if together and (len(together) == batch or held > _DECODED_BYTES):
+            yield together
+            together, wanted = [], {frame.time for frame in row.selection.frames}
+        together.append(row)
+        times = wanted
+    if together:
+        yield together
+
+
+def _frames(path: str, rows: Sequence[SelectionRow], reader: Reader) -> dict[str, tuple[Frame, ...]]:
+    """The selected frames of several questions from one pass over their video."""
+    wanted = sorted({frame.time for row in rows for frame in row.selection.frames})
+    with reader.open(path) as source:
+        at = dict(zip(wanted, source.frames_at(wanted), strict=True))
+    return {row.question.id: tuple(at[frame.time] for frame in row.selection.frames) for row in rows}
