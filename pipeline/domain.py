@@ -142,7 +142,7 @@ class Question:
     option_images: tuple[str, ...] | None = None
     """Paths of pictures that are the options, parallel to ``options``, which then only name them."""
     span: Span | None = None
-    """The stretch of the video that may be seen; none: all of it. Times stay those of the whole video."""
+    """The stretch of the video that may be seen; None: all of it. Times stay those of the whole video."""
     fault: str = ""
     """Why nothing can be asked: what is wrong with the benchmark's row, and what to do. Such a question ends as
     ``invalid_question`` in every run. Empty for all others."""
@@ -233,7 +233,7 @@ class Relevance:
     spread: str | None = None
     """Set by samplers that score nothing: the named uniform variant in which the budget is to be spread."""
     named_above: float | None = 0.0
-    """A candidate is named, and may be chosen for its score, if the score is above this; none: every candidate is
+    """A candidate is named, and may be chosen for its score, if the score is above this; None: every candidate is
     (similarities, of which the highest may be negative)."""
     status: Status = Status.OK
     detail: str = ""
@@ -294,7 +294,7 @@ class Answer:
     text: str
     """What the model answered, without its thoughts."""
     option: int | None = None
-    """The option read from ``text``; none for free-text questions and failures."""
+    """The option read from ``text``; None for free-text questions and failures."""
     status: Status = Status.OK
     detail: str = ""
     form: str = ""

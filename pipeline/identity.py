@@ -31,6 +31,14 @@ computed from frames: relevance, features and answers.
 Raise it when any file gives another picture at some second, or another length, than it did before. Entries of another
 version are then misses."""
 
+READING_VERSION = 1
+"""Version of the rules that read an answer from a model's text: its thoughts, its option, whether it is a refusal. Part
+of the key of answers.
+
+Raise it when some text is read differently than before. A stored answer cannot be read again: it holds the text without
+its thoughts, and not how the prompt began the answer. Servers' replies are stored as they came
+(``answerer.response_store``), so there a new version sends no request."""
+
 
 class Role(StrEnum):
     """What a setting is, other than content."""
@@ -248,7 +256,10 @@ def features_key(fingerprint: str, encoder: Mapping[str, Any]) -> str:
 
 def answer_key(answerer: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
     """The key of an answer, by the answerer's identity and all that it is given."""
-    return digest({"frames": FRAMES_VERSION, "answerer": dict(answerer), "asked": dict(asked)})
+    content = {"frames": FRAMES_VERSION, "answerer": dict(answerer), "asked": dict(asked)}
+    if READING_VERSION > 1:  # answers of version 1 have keys without it
+        content["reading"] = READING_VERSION
+    return digest(content)
 
 
 # Settings as they stand in a configuration, before any object is made

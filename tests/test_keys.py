@@ -12,6 +12,7 @@ import pytest
 from made import write_video
 from PIL import Image
 
+from pipeline import identity
 from pipeline.answer_requests import QuestionInput, key_content, question_input
 from pipeline.answerers.over_limit import OverLimit
 from pipeline.artefacts.cache import RelevanceCache
@@ -30,7 +31,7 @@ from pipeline.domain import (
     Status,
     Video,
 )
-from pipeline.identity import answer_key, identity_of
+from pipeline.identity import answer_key, digest, identity_of
 from pipeline.orchestrator import sample
 from pipeline.samplers.hybrid import HybridSampler
 from pipeline.samplers.route import Keywords, RouteSampler
@@ -111,6 +112,18 @@ def test_a_picture_of_an_option_counts_by_its_content(tmp_path: Path) -> None:
     before = with_pictures("a", "b")
     Image.new("RGB", (8, 8), "green").save(tmp_path / "a.png")
     assert with_pictures("a", "b") != before
+
+
+def test_an_answer_is_another_once_texts_are_read_by_another_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = key_content(
+        ROW, question_input(ROW, SubtitleFinder(SubtitleChoice.NONE)), SubtitleChoice.NONE, OverLimit.REFUSE
+    )
+    monkeypatch.setattr(identity, "READING_VERSION", 1)
+    first = key(ROW)
+    # Keys from before there was a version stay valid.
+    assert first == digest({"frames": identity.FRAMES_VERSION, "answerer": {}, "asked": asked})
+    monkeypatch.setattr(identity, "READING_VERSION", 2)
+    assert key(ROW) != first
 
 
 def test_a_failure_is_kept_as_the_failure_that_it_is() -> None:

@@ -4,6 +4,8 @@ A reading is strict: words that name no option, or several without a decision be
 capital letter, as some published scripts do, reads "Based on ..." as B, and a random choice for what cannot be read
 makes a failure look like an answer. Neither happens here: such an answer is ``unparsed`` and counts as wrong. Thoughts
 are no part of an answer (:mod:`pipeline.thoughts`).
+
+Whoever changes how a text is read raises :data:`pipeline.identity.READING_VERSION`.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ class FeatureStore:
         return key in self._store
 
     def find(self, key: str) -> Features | None:
-        """The features kept under ``key``; none if there are none, or the file is damaged.
+        """The features kept under ``key``; None if there are none, or the file is damaged.
 
         Raises:
             StorageError: the folder cannot be read.

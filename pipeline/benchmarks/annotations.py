@@ -39,7 +39,7 @@ class Annotated:
 
     question: Question
     duration: float | None
-    """Of the whole video in seconds; none where the row does not say."""
+    """Of the whole video in seconds; None where the row does not say."""
     error: InputError | None = None
     """Why the row cannot be used; its question then only stands for it."""
     place: str = ""
@@ -74,11 +74,11 @@ class AnnotatedBenchmark(ABC):
     path: RowFile[str]
     """The annotation file."""
     video_root: Place[str | None]
-    """Folder of the videos; none: where the benchmark's own layout has it, seen from the file."""
+    """Folder of the videos; None: where the benchmark's own layout has it, seen from the file."""
     rows: Label[tuple[int, ...] | None]
-    """Numbers of questions that a complete file may hold; none: any, so that a part of one can be run."""
+    """Numbers of questions that a complete file may hold; None: any, so that a part of one can be run."""
     ids: RowFile[str | None]
-    """A file of question ids, the only ones that are asked: one a line, or a JSON list; none: all."""
+    """A file of question ids, the only ones that are asked: one a line, or a JSON list; None: all."""
 
     def questions(self) -> Sequence[Question]:
         """The questions in the order of the file.

@@ -25,11 +25,11 @@ class Comparison:
     first: Accuracy
     second: Accuracy
     difference: float | None
-    """Accuracy of the second less that of the first, in -1..1; none where no question can be counted."""
+    """Accuracy of the second less that of the first, in -1..1; None where no question can be counted."""
     interval: Interval | None
-    """Of the difference; none where it cannot be estimated: one video, or no question that differs."""
+    """Of the difference; None where it cannot be estimated: one video, or no question that differs."""
     p_value: float | None
-    """Exact McNemar test that a flip goes either way alike; none where no question can be counted."""
+    """Exact McNemar test that a flip goes either way alike; None where no question can be counted."""
     gained: tuple[Question, ...]
     """Right in the second run alone."""
     lost: tuple[Question, ...]

@@ -72,7 +72,7 @@ class HourVideo(AnnotatedBenchmark):
     """The questions of one annotation file; videos are ``UID.mp4``."""
 
     image_root: Place[str | None]
-    """Folder that the pictures' paths start from; none: the one above that of the file, as in the release."""
+    """Folder that the pictures' paths start from; None: the one above that of the file, as in the release."""
     leave_out: tuple[str, ...]
     """Tasks, by the start of their names, whose questions are not asked."""
 
@@ -143,7 +143,7 @@ def _before(event: tuple[Span, ...] | None, where: str) -> Span:
 
 
 def evidence_of(timestamps: Any, where: str) -> tuple[Span, ...] | None:
-    """The stretches and moments that ``relevant_timestamps`` says; none where it says none.
+    """The stretches and moments that ``relevant_timestamps`` says; None where it says none.
 
     Raises:
         InputError: its form is not one of those above.

@@ -37,7 +37,7 @@ class Interval:
 def share_interval(
     credits: Sequence[float], videos: Sequence[str], strata: Sequence[str] | None = None
 ) -> Interval | None:
-    """The interval of a mean of values in 0..1; none with fewer than two videos, of which nothing can be said.
+    """The interval of a mean of values in 0..1; None with fewer than two videos, of which nothing can be said.
 
     Args:
         credits: what each question is worth.
@@ -72,7 +72,7 @@ def difference_interval(differences: Sequence[float], videos: Sequence[str]) -> 
 def _mean_and_margin(
     values: Sequence[float], videos: Sequence[str], strata: Sequence[str] | None
 ) -> tuple[float, float] | None:
-    """Mean (or mean of the strata's means) and half the interval's width; none where that cannot be estimated."""
+    """Mean (or mean of the strata's means) and half the interval's width; None where that cannot be estimated."""
     named = list(dict.fromkeys(strata)) if strata is not None else []
     columns = max(1, len(named))
     if len(set(videos)) < 2 or len(values) <= columns:

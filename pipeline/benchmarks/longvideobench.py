@@ -76,7 +76,7 @@ class LongVideoBench(AnnotatedBenchmark):
     """The questions of one annotation file."""
 
     subtitle_root: Place[str | None]
-    """Folder of the subtitles; none: ``subtitles`` beside the file."""
+    """Folder of the subtitles; None: ``subtitles`` beside the file."""
 
     def read(self, file: Path) -> Iterator[Annotated]:
         """Every row; a question has subtitles where its row names them, whether or not their file is there."""
@@ -114,6 +114,6 @@ def _annotated(row: _Row, where: str, videos: VideoFolder, subtitle_folder: Path
 
 
 def evidence_of(position: Sequence[int]) -> tuple[Span, ...] | None:
-    """A moment each; none where no usable position is left."""
+    """A moment each; None where no usable position is left."""
     seconds = [value / POSITION_CLOCK for value in position if value <= LARGEST_POSITION]
     return tuple(Span(second, second) for second in seconds) or None

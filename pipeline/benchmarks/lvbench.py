@@ -90,7 +90,7 @@ def _annotated(row: _Qa, video: _Video, path: str, where: str) -> Annotated:
 
 
 def evidence_of(reference: str | None) -> tuple[Span, ...] | None:
-    """``08:17-110:02`` in seconds; none for what is no stretch of time."""
+    """``08:17-110:02`` in seconds; None for what is no stretch of time."""
     found = re.fullmatch(r"(\d+):(\d\d)-(\d+):(\d\d)", (reference or "").strip())
     if found is None:
         return None

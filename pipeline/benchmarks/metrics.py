@@ -39,7 +39,7 @@ class Tally:
 
     @property
     def accuracy(self) -> float | None:
-        """Share in 0..1; none where nothing was counted."""
+        """Share in 0..1; None where nothing was counted."""
         return self.correct / self.total if self.total else None
 
 
@@ -51,7 +51,7 @@ class Credit:
     status: str
     """The answer's, or ``missing``."""
     value: float | None
-    """1 right, 0 wrong; between them where the rule draws an option; none where it does not count the question."""
+    """1 right, 0 wrong; between them where the rule draws an option; None where it does not count the question."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class MeanRecall:
     """A mean over questions."""
 
     recall: float | None
-    """Share in 0..1; none where there is no question to count."""
+    """Share in 0..1; None where there is no question to count."""
     questions: int
 
 

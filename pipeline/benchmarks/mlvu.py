@@ -179,7 +179,7 @@ def _annotated(row: _Row, task: str, id: str, where: str, videos: VideoFolder) -
 
 
 def _index(answer: str | None, options: Sequence[str], video: str, where: str) -> int | None:
-    """The last option that is the answer's text; none where the answer is not known."""
+    """The last option that is the answer's text; None where the answer is not known."""
     equal = [index for index, option in enumerate(options) if option == answer]
     if answer is None or (not equal and video in WITHOUT_ANSWER):
         return None

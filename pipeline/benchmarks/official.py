@@ -50,7 +50,7 @@ class OfficialRule:
     silent: Counts
     """A question that no model answered: no row, or a failure before the model wrote anything."""
     mean_over: str | None = None
-    """The label over whose values the published average is the mean; none: pooled."""
+    """The label over whose values the published average is the mean; None: pooled."""
 
     @property
     def about(self) -> str:
@@ -95,7 +95,7 @@ LMMS_EVAL: Mapping[str, OfficialRule] = {
 
 
 def rules_for(benchmark: str) -> tuple[OfficialRule, ...]:
-    """The rules by which others count the benchmark of this name; none for one that is nobody else's.
+    """The rules by which others count the benchmark of this name; None for one that is nobody else's.
 
     ``mlvu_test`` is counted as ``mlvu``.
     """

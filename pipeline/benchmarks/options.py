@@ -25,7 +25,7 @@ def parted(question: str, where: str) -> tuple[str, tuple[str, ...]]:
 
 
 def lettered(answer: str | None, options: Sequence[str], where: str) -> int | None:
-    """The index of the option that ``answer`` is the letter of; none if it is not known.
+    """The index of the option that ``answer`` is the letter of; None if it is not known.
 
     Raises:
         InputError: it is no letter of an option.

@@ -28,7 +28,7 @@ class Part:
     files: tuple[str, ...]
     """Names, or patterns as the hub has them (``*`` also crosses folders)."""
     unpack_to: str | None
-    """Folder, seen from the benchmark's, that archives are unpacked into; none: there are no archives."""
+    """Folder, seen from the benchmark's, that archives are unpacked into; None: there are no archives."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -11,6 +10,7 @@ from omegaconf import DictConfig
 from pipeline.artefacts.folder import ANSWERS_FILE, questions_beside, read_selections
 from pipeline.artefacts.journal import read_rows
 from pipeline.artefacts.rows import AnswerRow
+from pipeline.artefacts.writing import write_whole
 from pipeline.commands.run import exit_code
 from pipeline.config import build
 from pipeline.domain import Status
@@ -77,8 +77,5 @@ def _target(config: DictConfig, default: Path) -> Path:
 
 
 def _write(text: str, target: Path) -> Path:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, target)
+    write_whole(text.encode(), target, "target=...")
     return target

@@ -36,7 +36,7 @@ class Job:
     Attributes:
         codes: exit codes of what ran in this process, in order.
         places: folder of each job that ran in this process, by its number.
-        of_jobs: how many a sweep has; none: this is the only one.
+        of_jobs: how many a sweep has; None: this is the only one.
     """
 
     def __init__(self, verb: str, trusted: tuple[str, ...] = ()) -> None:

@@ -58,4 +58,4 @@ def entries(group: str) -> Iterator[tuple[str, dict[str, Any]]]:
         for path in sorted((Path(source.path) / group).glob("*.yaml")):
             if path.stem not in seen:
                 seen.add(path.stem)
-                yield path.stem, (yaml.safe_load(path.read_text()) or {}).get("about", {})
+                yield path.stem, (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("about", {})

@@ -96,7 +96,7 @@ class Chart:
 
 
 def chart(title: str, series: Sequence[Series], width: int = 560, height: int = 300) -> Chart | None:
-    """Lay out shares against the number of frames; none where no series has two numbers of frames to be compared."""
+    """Lay out shares against the number of frames; None where no series has two numbers of frames to be compared."""
     if not any(len(each.values) > 1 for each in series):
         return None
     frames = sorted({value.frames for each in series for value in each.values})

@@ -24,7 +24,7 @@ class StageCost:
 
     @property
     def seconds_each(self) -> float | None:
-        """Seconds a question; none where nothing was recorded."""
+        """Seconds a question; None where nothing was recorded."""
         return self.total.seconds / self.questions if self.questions and self.total.seconds else None
 
 

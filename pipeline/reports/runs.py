@@ -86,7 +86,7 @@ class RunArtefacts:
 
     @cached_property
     def budget(self) -> int | None:
-        """Frames a question may have, as most of its selections say, or else the settings; none if neither does."""
+        """Frames a question may have, as most of its selections say, or else the settings; None if neither does."""
         budgets = Counter(row.selection.budget for row in self.selections)
         if budgets:
             return budgets.most_common(1)[0][0]

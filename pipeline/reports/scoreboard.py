@@ -24,7 +24,7 @@ class OfficialScore:
 
     @cached_property
     def figure(self) -> float | None:
-        """The number that the rule's owner would print, 0..1; none where nothing counts."""
+        """The number that the rule's owner would print, 0..1; None where nothing counts."""
         label = self.rule.mean_over
         return self.accuracy.mean_over(label) if label else self.accuracy.overall.accuracy
 
@@ -60,7 +60,7 @@ class RunScore:
 
     @cached_property
     def interval(self) -> Interval | None:
-        """The accuracy's, clustered by video; none where that cannot be estimated."""
+        """The accuracy's, clustered by video; None where that cannot be estimated."""
         return self.accuracy.interval() if self.accuracy else None
 
     @cached_property

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.video.containers.riff import riff_is_whole
 from pipeline.video.packets import Packets
 from pipeline.video.timeline import Timeline
 
@@ -58,22 +59,6 @@ def _avi(file: Path, times: npt.NDArray[np.float64], end: float, promised: float
     if packets.reaches_end and riff_is_whole(file):
         return Timeline(times, max(end, promised), max(end, promised))
     return Timeline(times, end, max(end, promised or end + _HEADER_SLACK))
-
-
-def riff_is_whole(file: Path) -> bool:
-    """Whether the chunks that an AVI file consists of are as long as they announce."""
-    size = file.stat().st_size
-    place = 0
-    with file.open("rb") as opened:
-        while True:
-            opened.seek(place)
-            head = opened.read(12)
-            if len(head) < 12 or head[:4] != b"RIFF":
-                return True  # no further chunk of the video
-            place += 8 + int.from_bytes(head[4:8], "little")
-            if place > size:
-                return False
-            place += place & 1
 
 
 def _declared_end(container: Any, stream: Any, packets: Packets, start: float, end: float) -> float:

@@ -105,7 +105,7 @@ class Packets:
 
     def has_leading_pictures(self) -> bool:
         """Whether pictures are stored behind an entry and shown before it, as in an open group of pictures."""
-        entries = np.flatnonzero(self.whole_from != NEVER)
+        entries = self._entries
         return bool(len(entries)) and bool((np.minimum.reduceat(self.pts, entries) < self.pts[entries]).any())
 
 

@@ -31,7 +31,7 @@ class RememberingReader(Reader):
     """A reader that looks at a file once, as long as its path, size and modification time stay the same."""
 
     probe_store: Place[Path | None]
-    """Folder where probes and scans are kept; none: they are not. One that cannot be used costs time alone."""
+    """Folder where probes and scans are kept; None: they are not. One that cannot be used costs time alone."""
 
     def look(self, path: str | Path) -> Probe:
         """As :meth:`Reader.look`. What cannot be read is looked at again each time: it may have been mended."""
@@ -87,7 +87,7 @@ def _known(store: ContentStore, key: str) -> Probe | None:
 
 
 def _key(path: Path, image_fps: float) -> str | None:
-    """Digest of what changes when the content does; none where there is nothing to read."""
+    """Digest of what changes when the content does; None where there is nothing to read."""
     try:
         files = sorted(path.iterdir()) if path.is_dir() else [path]
         stats = [(file.name, file.stat()) for file in files]

@@ -29,7 +29,7 @@ _REMEDY = "set reader.backend=auto"
 
 
 def decord_objection(scan: Scan) -> str | None:
-    """Why decord 0.6 must not read this file: it would be wrong, hang or fail; none where it is proved right."""
+    """Why decord 0.6 must not read this file: it would be wrong, hang or fail; None where it is proved right."""
     objections = {
         f"its pictures are only proved right for {', '.join(sorted(_CODECS))}, this is {scan.codec}": (
             scan.codec not in _CODECS

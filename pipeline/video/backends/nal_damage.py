@@ -9,23 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from pipeline.video.headers.nal import avc_length_size, hevc_length_size
+
 # Zeros behind a unit, which some writers leave there.
 _STUFFING = 64
 _START = b"\0\0\1"
 
 
 def nal_damage(codec: str, extradata: bytes) -> Callable[[bytes], bool] | None:
-    """A function from a packet to whether it breaks the rules; none for other codecs.
+    """A function from a packet to whether it breaks the rules; None for other codecs.
 
     Args:
         codec: FFmpeg's canonical name, such as ``h264``.
         extradata: what the container holds for the whole track; it says in which form packets are.
     """
     if codec == "h264":
-        length_size = (extradata[4] & 3) + 1 if len(extradata) > 6 and extradata[0] == 1 else 0
+        length_size = avc_length_size(extradata)
         return lambda packet: _is_damaged(packet, length_size, _is_h264_slice)
     if codec == "hevc":
-        length_size = (extradata[21] & 3) + 1 if len(extradata) > 22 and extradata[0] == 1 else 0
+        length_size = hevc_length_size(extradata)
         return lambda packet: _is_damaged(packet, length_size, _is_hevc_slice)
     return None
 

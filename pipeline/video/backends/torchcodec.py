@@ -18,7 +18,7 @@ _REMEDY = "set reader.backend=auto"
 
 
 def torchcodec_objection(scan: Scan) -> str | None:
-    """Why torchcodec 0.13 must not read this file; none where it is proved right."""
+    """Why torchcodec 0.13 must not read this file; None where it is proved right."""
     objections = {
         f"its pictures are only proved right in MP4, Matroska and FLV, this is {scan.container}": (
             scan.container not in _CONTAINERS

@@ -89,7 +89,7 @@ def _end_of_cluster(file: FileBytes, start: int, end: int | None) -> int:
 
 
 def _element(file: FileBytes, place: int, allowed: frozenset[int]) -> tuple[int, int, int | None]:
-    """Kind of the element at a place, where its content begins, and where it ends: none for an unknown size."""
+    """Kind of the element at a place, where its content begins, and where it ends: None for an unknown size."""
     head = file.at(place, 12)
     length = 9 - head[0].bit_length()
     if int.from_bytes(head[:length], "big") not in allowed:

@@ -1,4 +1,4 @@
-"""Damage in the structure of an AVI file.
+"""The structure of an AVI file: whether it is whole, and where it is damaged.
 
 An AVI file stores no times: the number of a chunk is its time. Where a chunk's header is damaged, FFmpeg goes on at the
 next one that it recognises, and all later pictures come too early.
@@ -26,6 +26,22 @@ def damaged_in_avi(path: Path, places: npt.NDArray[np.int64]) -> npt.NDArray[np.
     if broken is not None:
         marks[max(int(np.searchsorted(places, broken)) - 1, 0) :] = True
     return marks
+
+
+def riff_is_whole(file: Path) -> bool:
+    """Whether the chunks that an AVI file consists of are as long as they announce."""
+    size = file.stat().st_size
+    place = 0
+    with file.open("rb") as opened:
+        while True:
+            opened.seek(place)
+            head = opened.read(12)
+            if len(head) < 12 or head[:4] != b"RIFF":
+                return True  # no further chunk of the video
+            place += 8 + int.from_bytes(head[4:8], "little")
+            if place > size:
+                return False
+            place += place & 1
 
 
 def _first_break(file: FileBytes) -> int | None:

@@ -30,7 +30,7 @@ _LOOKS: dict[str, Callable[[bytes], Look]] = {
 
 
 def look_of(codec: str, extradata: bytes) -> Look | None:
-    """The function that reads a codec's packets; none for a codec whose headers are not read.
+    """The function that reads a codec's packets; None for a codec whose headers are not read.
 
     Args:
         codec: FFmpeg's canonical name, such as ``h264``.

@@ -74,7 +74,7 @@ def _is_coded(plane: bytes, time_bits: int) -> bool:
 
 
 def _time_bits(data: bytes) -> int | None:
-    """Bits of ``vop_time_increment``, from the video object layer; none where there is none."""
+    """Bits of ``vop_time_increment``, from the video object layer; None where there is none."""
     place = data.find(b"\0\0\1")
     while 0 <= place < len(data) - 4:
         if data[place + 3] in _LAYERS:

@@ -59,12 +59,22 @@ _HEVC = _Types(0, 1, 31, 40, frozenset({36, 37}), frozenset(range(16, 22)), 21, 
 _VVC = _Types(1, 3, 11, 25, frozenset({21, 22}), frozenset({7, 8, 9}), 9, frozenset({3}))
 
 
+def avc_length_size(extradata: bytes) -> int:
+    """Bytes of the length before each H.264 NAL unit, from the avcC record; 0 where units follow start codes."""
+    return (extradata[4] & 3) + 1 if len(extradata) > 6 and extradata[0] == 1 else 0
+
+
+def hevc_length_size(extradata: bytes) -> int:
+    """Bytes of the length before each HEVC NAL unit, from the hvcC record; 0 where units follow start codes."""
+    return (extradata[21] & 3) + 1 if len(extradata) > 22 and extradata[0] == 1 else 0
+
+
 def look_h264(extradata: bytes) -> Look:
     """Instantaneous refreshes are entries, and intra pictures at a recovery point; a recovery may take pictures.
 
     In streams of separate fields, a packet may be the second half of a picture.
     """
-    length_size = (extradata[4] & 3) + 1 if len(extradata) > 6 and extradata[0] == 1 else 0
+    length_size = avc_length_size(extradata)
     has_entry = False
     fields = Fields(extradata[8:] if length_size else b"")
 
@@ -101,8 +111,7 @@ def look_h264(extradata: bytes) -> Look:
 
 def look_hevc(extradata: bytes) -> Look:
     """Intra random access pictures are entries."""
-    length_size = (extradata[21] & 3) + 1 if len(extradata) > 22 and extradata[0] == 1 else 0
-    return _look(_HEVC, length_size)
+    return _look(_HEVC, hevc_length_size(extradata))
 
 
 def look_vvc(extradata: bytes) -> Look:
