@@ -95,7 +95,7 @@ LMMS_EVAL: Mapping[str, OfficialRule] = {
 
 
 def rules_for(benchmark: str) -> tuple[OfficialRule, ...]:
-    """The rules by which others count the benchmark of this name; None for one that is nobody else's.
+    """The rules by which others count the benchmark of this name; empty where there are none.
 
     ``mlvu_test`` is counted as ``mlvu``.
     """
