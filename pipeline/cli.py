@@ -141,6 +141,8 @@ def _tell_versions() -> int:
 def _run(verb: str, words: Sequence[str]) -> int:
     from hydra.main import get_args_parser
 
+    from pipeline.explain import no_key
+
     given, unknown = get_args_parser().parse_known_intermixed_args(list(words))
     if unknown:
         raise ConfigError(
@@ -151,6 +153,9 @@ def _run(verb: str, words: Sequence[str]) -> int:
             "--config-name, --config-path and --experimental-rerun would have Hydra run another program than this",
             f"one of {', '.join(OPTIONS)}",
         )
+    for word in given.overrides:
+        if word.lstrip("+~").startswith("="):
+            raise no_key(word, verb)
     _check_working_folder()
     if given.cfg or given.info or given.hydra_help or given.shell_completion:
         return _show(verb, given, words)
@@ -163,8 +168,7 @@ def _show(verb: str, given: Namespace, words: Sequence[str]) -> int:
     """Have Hydra show a configuration, or complete a line; nothing is run."""
     import hydra
 
-    from pipeline.commands.driving import as_chosen
-    from pipeline.explain import explained_errors
+    from pipeline.commands.driving import as_chosen, explained_with
     from pipeline.run_names import register_run_folder
 
     overrides = given.overrides if given.shell_completion else as_chosen(verb, given)
@@ -177,7 +181,7 @@ def _show(verb: str, given: Namespace, words: Sequence[str]) -> int:
     before = sys.argv
     sys.argv = [sys.argv[0], *options, *overrides]
     try:
-        with explained_errors(verb, overrides), by_name():
+        with explained_with(verb, given), by_name():
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=verb)(_nothing)()
     finally:
         sys.argv = before

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -20,6 +21,8 @@ from pipeline.environment import refused_secret
 from pipeline.errors import ConfigError, PipelineError, StorageError
 from pipeline.quoting import for_shell, quoted_override
 from pipeline.secrecy import is_secret_name, looks_secret
+
+_UNKNOWN = r"Could not override '([^']+)'"
 
 
 class UnknownKeyError(ConfigError):
@@ -50,6 +53,11 @@ def explained_errors(verb: str, overrides: Sequence[str]) -> Iterator[None]:
         if explained is None:
             raise
         raise explained from error
+
+
+def no_key(word: str, verb: str) -> ConfigError:
+    """For an override whose key Hydra cannot read."""
+    return ConfigError(f"{word}: what stands before = is no key", f"gens {verb} --help shows the keys")
 
 
 def explain(error: Exception, verb: str, overrides: Sequence[str]) -> PipelineError | None:
@@ -103,6 +111,10 @@ def _unreadable(word: str, error: Exception, verb: str) -> ConfigError:
         return ConfigError(f"{word}: no setting", f"say which: KEY=VALUE; gens {verb} --help shows the keys")
     if is_secret_name(word.partition("=")[0]) or looks_secret(word):
         return refused_secret(word)
+    try:
+        OverridesParser.create().parse_overrides([f"{word.partition('=')[0]}=1"])
+    except OverrideParseException:
+        return no_key(word, verb)
     return ConfigError(
         f"{word}: {str(error).splitlines()[0]}", f"quote what is no plain word: {for_shell(quoted_override(word))}"
     )
@@ -122,19 +134,21 @@ def _missing_option(error: MissingConfigException) -> ConfigError:
 
 
 def _unknown_key(error: Exception, verb: str, overrides: Sequence[str]) -> ConfigError:
-    found = re.search(r"Could not override '([^']+)'", str(error))
+    found = re.search(_UNKNOWN, str(error))
     if found is None:
         lines = str(error.__cause__ or error).split("\n")
         first = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
         return ConfigError(first, f"see the composed configuration: gens {verb} --cfg job")
     key = found.group(1)
-    bad = re.compile(rf"^[+~]*{re.escape(key)}(@[^=]*)?(=|$)")
-    config = _composed(verb, [word for word in overrides if not bad.match(word)])
+    config = _composed(verb, _without(key, overrides))
     group, package = _group_of(key, config.hydra.runtime.choices)
     whose = f"{group.partition('@')[0]}={config.hydra.runtime.choices[group]}" if group else f"gens {verb}"
     keys = list(_flat(OmegaConf.to_container(config, resolve=False), ""))
-    parent = key.rpartition(".")[0]
-    siblings = [name for name in keys if name.rpartition(".")[0] == parent]
+    siblings: list[str] = []
+    parent = key
+    while "." in parent and not siblings:
+        parent = parent.rpartition(".")[0]
+        siblings = [name for name in keys if name.rpartition(".")[0] == parent]
     hint = nearest(key, siblings) or nearest(key, keys)
     valid = ", ".join(siblings) if siblings else ", ".join(name for name in keys if "." not in name)
     return UnknownKeyError(f"{key} is not a key of {whose}.{hint}", f"valid here: {valid}", key, group, package)
@@ -155,18 +169,26 @@ def _group_of(key: str, choices: Mapping[str, str | None]) -> tuple[str | None, 
 
 
 def _composed(verb: str, overrides: Sequence[str]) -> DictConfig:
-    """With these overrides, or without any where they cannot be composed either."""
+    """With those of these overrides whose keys are known, or without any where they cannot be composed either."""
     hydra = GlobalHydra.instance()
-    for words in (list(overrides), []):
+    words = list(overrides)
+    while True:
         try:
             if hydra.is_initialized():
                 return cast("DictConfig", hydra.config_loader().load_configuration(verb, words, run_mode=RunMode.RUN))
             with initialize_config_dir(str(conf_dir()), version_base="1.3"):
                 return cast("DictConfig", compose(verb, words, return_hydra_config=True))
-        except (HydraException, OmegaConfBaseException, PipelineError):
+        except (HydraException, OmegaConfBaseException, PipelineError) as error:
             if not words:
                 raise
-    raise AssertionError("a primary config composes")
+            unknown = re.search(_UNKNOWN, str(error))
+            known = _without(unknown[1], words) if unknown else []
+            words = known if len(known) < len(words) else []
+
+
+def _without(key: str, overrides: Sequence[str]) -> list[str]:
+    sets_it = re.compile(rf"^[+~]*{re.escape(key)}(@[^=]*)?(=|$)")
+    return [word for word in overrides if not sets_it.match(word)]
 
 
 def _flat(node: Any, prefix: str) -> Iterator[str]:

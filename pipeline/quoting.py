@@ -15,8 +15,9 @@ _NEEDS_QUOTES = re.compile(r"[^\[\]{},:]*[^\x00-\x7f\[\]{},:][^\[\]{},:]*")
 
 def quoted(text: str) -> str:
     """A text as Hydra's grammar writes it, whatever is in it."""
-    # Hydra takes a backslash as it is, except before a quote; OmegaConf takes ${ for an interpolation.
-    escaped = re.sub(r"(\\*)'", r"\1\1\'", text.replace("${", "\\${"))
+    # Hydra takes a backslash as it is, except before a quote; OmegaConf takes ${ for an interpolation, and backslashes
+    # before that in pairs.
+    escaped = re.sub(r"(\\*)'", r"\1\1\'", re.sub(r"(\\*)\$\{", r"\1\1\\${", text))
     trailing = len(escaped) - len(escaped.rstrip("\\"))
     return f"'{escaped}{chr(92) * trailing}'"
 

@@ -48,8 +48,15 @@ from pipeline.cli import VERBS
         (["evaluate", "sampler=uniform", "sampler._target_=os.system"], "os is a part of Python", "sampler=..."),
         (["evaluate", "sampler=uniform", "sampler._target_=mine.Sampler"], "outside pipeline", "plugins=[mine]"),
         (["ask", "video=x.mp4"], "question is missing", "question="),
-        (["ask", "question=what", "video=x.mp4", "answer=z", "options=[a,b]"], "'z'", "answer=A to B"),
+        (["ask", "question=what", "video=x.mp4", "answer=z", "options=[a,b]"], "'z'", "A to B: answer=A\n"),
         (["answer", "selections=nowhere.jsonl"], "nowhere.jsonl: no such file", "gens sample"),
+        (["evaluate", "a key=1"], "a key=1: what stands before = is no key", "gens evaluate --help"),
+        (["evaluate", "=1"], "=1: what stands before = is no key", "gens evaluate --help"),
+        (
+            ["evaluate", "sampler=uniform", "sampler.window.frames=3", "selection.bugdet=3"],
+            "sampler.window.frames is not a key of sampler=uniform.",
+            "valid here: sampler._target_",
+        ),
         (["report", "runs=nowhere"], "nowhere", "run folder"),
         (["list", "sampler"], "Did you mean 'samplers'", "policies"),
     ],
@@ -61,6 +68,16 @@ def test_a_wrong_word_names_the_right_one(tmp_path: Path, words: list[str], prob
     assert problem in first
     assert remedy in second
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("shown", [[], ["--cfg", "job"]])
+def test_a_wrong_key_of_an_option_of_ones_own_names_that_option(tmp_path: Path, shown: list[str]) -> None:
+    own = tmp_path / "mine" / "selection" / "own.yaml"
+    own.parent.mkdir(parents=True)
+    own.write_text("_target_: mine.Own\nmost: 3\n", encoding="utf-8")
+    done = gens("evaluate", "--config-dir", "mine", "selection=own", "selection.budget=3", *shown, cwd=tmp_path)
+    assert "selection.budget is not a key of selection=own." in done.stderr
+    assert "selection.most" in done.stderr
 
 
 def spent_by_children() -> float:

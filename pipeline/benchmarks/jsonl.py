@@ -239,7 +239,7 @@ def _text(option: object) -> str:
 def _correct(answer: object, options: Sequence[str]) -> int:
     """The option that the answer means: its text, its letter or its index from 0, if these agree."""
     listed = ", ".join(f"{option_letter(i)}. {option}" for i, option in enumerate(options))
-    letters = f"write its letter: answer={option_letter(0)} to {option_letter(len(options) - 1)}"
+    letters = f"write its letter, {option_letter(0)} to {option_letter(len(options) - 1)}: answer={option_letter(0)}"
     meant: set[int] = set()
     if isinstance(answer, str | int | float) and not isinstance(answer, bool):
         text = str(answer).strip()

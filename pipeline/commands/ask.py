@@ -21,7 +21,7 @@ from pipeline.terminal import remark, tell
 def run(config: DictConfig) -> int:
     """Print the answer and the moments it rests on."""
     around = surroundings(config)
-    question = _question(config)
+    question = asked_about(config)
     sampler = build(config.sampler, "sampler", config.plugins)
     policy = build(config.selection, "selection", config.plugins)
     answerer = build(config.answerer, "answerer", config.plugins)
@@ -34,10 +34,11 @@ def run(config: DictConfig) -> int:
     return 0 if answer.answer.status is Status.OK else 1
 
 
-def _question(config: DictConfig) -> Question:
+def asked_about(config: DictConfig) -> Question:
+    """The question of a composed configuration, in the words that were typed."""
     if config.options is not None and not isinstance(config.options, ListConfig):
         raise ConfigError(f"options={config.options} is no list", 'set options="[one, another]", or null for free text')
-    options = None if config.options is None else OmegaConf.to_container(config.options)
+    options = None if config.options is None else OmegaConf.to_container(config.options, resolve=True)
     return question_from_fields(
         id="ask",
         video=path_text(local_path(config.video)),

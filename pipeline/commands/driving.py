@@ -32,7 +32,7 @@ from pipeline.commands.job import Job
 from pipeline.commands.sweep import run_sweep
 from pipeline.config import conf_dir, register_resolvers
 from pipeline.environment import check_no_secrets
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, PipelineError
 from pipeline.explain import explained_errors
 from pipeline.run_names import register_run_folder
 from pipeline.trust import check_hydra, check_plugins, trusted_packages
@@ -84,43 +84,58 @@ def run(verb: str, given: Namespace) -> list[int]:
     """
     register_resolvers()
     register_run_folder()
-    with explained_errors(verb, given.overrides):
-        trusted = trusted_packages(_plugins(given.overrides))
-        job = Job(verb, trusted)
-        with _hydra(given, trusted) as hydra:
-            others, chosen = for_choices(given.overrides, hydra.config_loader)
-            mode = RunMode.MULTIRUN if given.multirun else RunMode.RUN
-            config = hydra.compose_config(verb, others, run_mode=mode, with_log_configuration=False)
-            if RunMode.MULTIRUN in (config.hydra.mode, mode):
-                if mode == RunMode.RUN:
-                    config = hydra.compose_config(verb, others, run_mode=RunMode.MULTIRUN)
-                config.hydra.mode = RunMode.MULTIRUN
-                if config.hydra.sweeper._target_ != f"{BasicSweeper.__module__}.{BasicSweeper.__qualname__}":
-                    if chosen:
-                        raise ConfigError(
-                            f"{chosen[0].word}: another sweeper thinks of its jobs by itself",
-                            "leave the word out, or sweep with hydra/sweeper=basic",
-                        )
-                    hydra.multirun(verb, job, [*others, "hydra.mode=MULTIRUN"])
-                    return job.codes
-                return run_sweep(hydra, config, job, chosen)
-            if chosen:
-                config = hydra.compose_config(verb, [*others, *_of_choices(config, chosen)], run_mode=RunMode.RUN)
-            config.hydra.mode = RunMode.RUN
-            _run_one(hydra, config, job)
-            return job.codes
+    trusted = trusted_packages(_plugins(given.overrides))
+    job = Job(verb, trusted)
+    # An error is explained while Hydra still knows the user's own folder.
+    with _hydra(given, trusted) as hydra, explained_errors(verb, given.overrides):
+        others, chosen = for_choices(given.overrides, hydra.config_loader)
+        mode = RunMode.MULTIRUN if given.multirun else RunMode.RUN
+        config = hydra.compose_config(verb, others, run_mode=mode, with_log_configuration=False)
+        if RunMode.MULTIRUN in (config.hydra.mode, mode):
+            if mode == RunMode.RUN:
+                config = hydra.compose_config(verb, others, run_mode=RunMode.MULTIRUN)
+            config.hydra.mode = RunMode.MULTIRUN
+            if config.hydra.sweeper._target_ != f"{BasicSweeper.__module__}.{BasicSweeper.__qualname__}":
+                if chosen:
+                    raise ConfigError(
+                        f"{chosen[0].word}: another sweeper thinks of its jobs by itself",
+                        "leave the word out, or sweep with hydra/sweeper=basic",
+                    )
+                hydra.multirun(verb, job, [*others, "hydra.mode=MULTIRUN"])
+                return job.codes
+            return run_sweep(hydra, config, job, chosen)
+        if chosen:
+            config = hydra.compose_config(verb, [*others, *_of_choices(config, chosen)], run_mode=RunMode.RUN)
+        config.hydra.mode = RunMode.RUN
+        _run_one(hydra, config, job)
+        return job.codes
 
 
 def as_chosen(verb: str, given: Namespace) -> list[str]:
     """The overrides with words for one choice written out, for whoever shows a configuration."""
     register_resolvers()
-    with explained_errors(verb, given.overrides):
-        trusted = trusted_packages(_plugins(given.overrides))
-        with _hydra(given, trusted) as hydra:
-            others, chosen = for_choices(given.overrides, hydra.config_loader)
-            if not chosen:
-                return others
-            return others + _of_choices(hydra.compose_config(verb, others, run_mode=RunMode.RUN), chosen)
+    trusted = trusted_packages(_plugins(given.overrides))
+    with _hydra(given, trusted) as hydra, explained_errors(verb, given.overrides):
+        others, chosen = for_choices(given.overrides, hydra.config_loader)
+        if not chosen:
+            return others
+        return others + _of_choices(hydra.compose_config(verb, others, run_mode=RunMode.RUN), chosen)
+
+
+@contextmanager
+def explained_with(verb: str, given: Namespace) -> Iterator[None]:
+    """As :func:`explained_errors`, for an app of Hydra's own, whose folders are unknown once it has ended.
+
+    Raises:
+        PipelineError: in place of an error of configuration or storage; other errors pass unchanged.
+    """
+    try:
+        yield
+    except PipelineError:
+        raise
+    except Exception:
+        with _hydra(given, trusted_packages(_plugins(given.overrides))), explained_errors(verb, given.overrides):
+            raise
 
 
 def _run_one(hydra: Hydra, config: DictConfig, job: Job) -> None:

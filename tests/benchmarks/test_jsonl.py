@@ -101,7 +101,7 @@ def test_numbers_among_the_options_are_meant_as_texts_where_that_is_the_only_rea
     assert correct([0, 1, 2], 1) == 1  # as text and as index the same
     with pytest.raises(InputError, match="can mean several") as error:
         correct([1, 2, 3], 1)
-    assert "answer=A to C" in error.value.remedy
+    assert "A to C: answer=A" in error.value.remedy
     with pytest.raises(InputError, match="can mean several"):
         correct([1.0, 2.0, 3.0], 2)
     with pytest.raises(InputError, match="can mean several"):
