@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import re
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,6 +24,8 @@ from pipeline.secrecy import is_secret_name
 from pipeline.trust import trusted_class
 
 PACKAGE = Path(__file__).resolve().parent
+LARGEST = 1e15
+"""Of a number in the settings."""
 
 
 def conf_dir() -> Path:
@@ -61,7 +64,18 @@ def build(node: DictConfig, key: str, plugins: Sequence[str] = ()) -> Any:
         reason = str(error).split("\n", maxsplit=1)[0]
         raise ConfigError(f"{unusable} has no usable value: {reason}", f"give one: {unusable}=...") from error
     assert isinstance(container, dict)
+    _check_numbers(container, key)
     return _made({str(name): value for name, value in container.items()}, key, plugins)
+
+
+def _check_numbers(node: Any, key: str) -> None:
+    """Refuse what overflows somewhere: no setting is so large. What a setting may be beside that its class says."""
+    if isinstance(node, dict | list):
+        for name, value in node.items() if isinstance(node, dict) else enumerate(node):
+            _check_numbers(value, f"{key}.{name}")
+    elif isinstance(node, int | float) and abs(node) > LARGEST:
+        told = f"{node:g}" if isinstance(node, float) else f"a number of {int(math.log10(abs(node))) + 1} digits"
+        raise ConfigError(f"{key} is {told}, and no setting is above {LARGEST:g}", f"set it: {key}=...")
 
 
 def _made(node: Mapping[str, Any], key: str, plugins: Sequence[str]) -> Any:

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 OPTION_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+LONGEST = 1e9
+"""Seconds: 31 years. What is above is no second of a video. Numbers that files hold are bounded where they are read, so
+that nothing overflows where they are used."""
+FASTEST = 1e6
+"""Frames a second that a video may have."""
 
 
 class Status(StrEnum):

@@ -14,12 +14,16 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
-from pipeline.domain import Answer, Cost, Question, Relevance, SelectedFrame, Selection, Status, Video
+from pipeline.domain import FASTEST, LONGEST, Answer, Cost, Question, Relevance, SelectedFrame, Selection, Status, Video
 from pipeline.errors import with_remedy
 from pipeline.wellformed import well_formed
 
 _ROUNDING = 1e-3
 """Seconds, as in the video room."""
+_MOST_FRAMES = 2**53
+"""Of a video: above, whole numbers are no floating-point numbers any more."""
+_WIDEST = 2**20
+"""Pixels."""
 
 
 def checked_relevances(given: Any, questions: Sequence[Question], video: Video, sampler: str) -> list[Relevance]:
@@ -57,15 +61,25 @@ def question_fault(question: Question) -> str | None:
         return f"option {question.correct} of {options} is said to be right"
     if question.option_images is not None and len(question.option_images) != options:
         return f"there are {len(question.option_images)} pictures for {options} options"
-    return None
+    subtitles = question.subtitles
+    for path in (question.video, *((subtitles.path,) if subtitles else ()), *(question.option_images or ())):
+        if "\0" in path:
+            return f"{path!r} is not the path of a file"
+    spans = [*(question.evidence or ()), *((question.span,) if question.span else ())]
+    seconds = [second for span in spans for second in (span.start, span.end)] + [subtitles.start if subtitles else 0.0]
+    return next((f"{each} is not a second of a video" for each in seconds if not _is_second(each)), None)
 
 
 def selection_fault(video: Video, selection: Selection, question: Question) -> str | None:
     """Why frames of such a video cannot be shown; None where they can."""
-    numbers = (video.duration, video.fps, video.start)
-    if not all(map(_is_number, numbers)) or video.fps <= 0 or video.duration < video.start:
+    seconds = (video.duration, video.start)
+    if not all(map(_is_second, seconds)) or video.duration < video.start or not 1 / LONGEST <= video.fps <= FASTEST:
         return f"no video begins at {video.start} s, ends at {video.duration} s and has {video.fps} frames a second"
-    if min(video.frame_count, video.width, video.height) < 1:
+    if "\0" in video.path:
+        return f"{video.path!r} is not the path of a file"
+    if not 1 <= video.frame_count <= _MOST_FRAMES or not all(
+        1 <= side <= _WIDEST for side in (video.width, video.height)
+    ):
         return f"no video has {video.frame_count} frames of {video.width} x {video.height} pixels"
     return _selection_fault(selection, question, selection.budget)
 
@@ -101,6 +115,7 @@ def _relevance_fault(given: Relevance, question: Question, video: Video) -> str 
             given.indices is not None and len(given.indices) != len(given.times)
         ),
         "a native index is negative": any(index < 0 for index in given.indices or ()),
+        f"a native index is above {_MOST_FRAMES}": any(index > _MOST_FRAMES for index in given.indices or ()),
         "its cost is not a finite number": not _is_finite(given.cost),
         f"{given.status!r} is no status": not isinstance(given.status, Status),
         f"named_above={given.named_above!r} is not a finite number": not _is_number_or_none(given.named_above),
@@ -118,12 +133,14 @@ def _selection_fault(given: Any, question: Question, budget: int) -> str | None:
         f"it returned a selection of {given.question_id!r} for {question.id!r}": given.question_id != question.id,
         f"it selected {len(frames)} frames, more than the budget of {budget}": len(frames) > budget,
         "the time of a frame is not a finite number": not all(_is_number(frame.time) for frame in frames),
+        f"the time of a frame is above {LONGEST:.0f} s": not all(_is_second(frame.time) for frame in frames),
         "the score of a frame is not a finite number": not all(_is_number_or_none(frame.score) for frame in frames),
         "the scale of a frame is not a positive number": any(
             frame.scale is not None and not (_is_number(frame.scale) and frame.scale > 0) for frame in frames
         ),
         "a native index is not a whole number from 0 on": any(
-            not hasattr(frame.index, "__index__") or operator.index(frame.index) < 0 for frame in frames
+            not hasattr(frame.index, "__index__") or not 0 <= operator.index(frame.index) <= _MOST_FRAMES
+            for frame in frames
         ),
         f"{given.status!r} is no status": not isinstance(given.status, Status),
     }
@@ -149,6 +166,10 @@ def _answer_fault(given: Answer, question: Question) -> str | None:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_second(value: Any) -> bool:
+    return _is_number(value) and abs(value) <= LONGEST
 
 
 def _is_number_or_none(value: Any) -> bool:

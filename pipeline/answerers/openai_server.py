@@ -251,7 +251,7 @@ class Server:
         error = missing.error
         words = self._told(str(error.get("message") or ""))
         code, kind, param = (str(error.get(name) or "") for name in ("code", "type", "param"))
-        number = int(code) if re.fullmatch(r"[45]\d\d", code) else _NUMBERS.get(code, _NUMBERS.get(kind))
+        number = int(code) if re.fullmatch(r"[45][0-9][0-9]", code) else _NUMBERS.get(code, _NUMBERS.get(kind))
         with_code = f" {code}" if code else ""
         said = f"{self._endpoint.host} answered 200 and failed with an error{with_code}: {words}"
         return Rejection(number, words, said, code, kind, param)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.artefacts.journal import read_rows
 from pipeline.artefacts.rows import QuestionRow, SelectionRow, is_same_question, to_line
 from pipeline.artefacts.writing import write_whole
-from pipeline.domain import Question
-from pipeline.errors import InputError
+from pipeline.domain import Question, Status
+from pipeline.errors import InputError, with_remedy
 
 QUESTIONS_FILE = "questions.jsonl"
 RELEVANCE_FILE = "relevance.jsonl"
@@ -68,6 +70,8 @@ def questions_beside(file: Path) -> dict[str, Question]:
 def read_selections(file: Path) -> list[SelectionRow]:
     """The rows of a selection file, with the labels of the ``questions.jsonl`` beside it, if there is one.
 
+    What cannot be used of a row is the failure of its question.
+
     Raises:
         InputError: no such file, it holds no row, or a row's question is another one there.
     """
@@ -83,7 +87,24 @@ def read_selections(file: Path) -> list[SelectionRow]:
                 f"{row.question.options}, and {QUESTIONS_FILE} beside it has {known.text!r} with {known.options}",
                 "select again with gens sample, or move the file into a folder of its own",
             )
-    return read_rows(SelectionRow, file, {row.question.id: row.question for row in rows} | asked)
+    rows = read_rows(SelectionRow, file, {row.question.id: row.question for row in rows} | asked)
+    sampler = Counter(row.sampler for row in rows if row.video is not None).most_common(1)
+    return [_of_sampler(row, sampler[0][0], file) if sampler else row for row in rows]
+
+
+def _of_sampler(row: SelectionRow, sampler: str, file: Path) -> SelectionRow:
+    """The row, or the failure of its question where its frames are another sampler's: a run is of one."""
+    if row.sampler == sampler:
+        return row
+    if row.selection.status is not Status.OK:
+        return replace(row, sampler=sampler)
+    detail = with_remedy(
+        f"{file}: the frames of {row.question.id!r} are of the sampler {row.sampler!r}, those of other rows of "
+        f"{sampler!r}",
+        "give each sampler's rows a file of their own",
+    )
+    failed = replace(row.selection, frames=(), status=Status.INVALID_OUTPUT, detail=detail)
+    return replace(row, sampler=sampler, video=None, selection=failed)
 
 
 def _is_of_a_run(path: Path) -> bool:

@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic
+from typing import Any, Generic, cast
 
 from filelock import FileLock, Timeout
 from pydantic_core import from_json
 
-from pipeline.artefacts.rows import AnyRow, KeyedRow, Row, from_line, to_line
+from pipeline.artefacts.rows import AnyRow, KeyedRow, Row, SelectionRow, from_line, to_line, unreadable_selection
 from pipeline.artefacts.writing import writing
 from pipeline.domain import Question
 from pipeline.errors import BusyError, InputError
@@ -30,20 +30,33 @@ def read_rows(kind: type[Row], path: Path, asked: Mapping[str, Question]) -> lis
     """All rows of a file, the last of each question, in the order in which questions first appear.
 
     A last line that is no whole JSON was cut by an interrupt and is passed over, and so is a row whose question is not
-    among ``asked`` or asks something else there (see :func:`pipeline.artefacts.rows.from_line`).
+    among ``asked`` or asks something else there (see :func:`pipeline.artefacts.rows.from_line`). A line of a selection
+    file, which any program may have written, costs its own question where it cannot be read.
 
     Raises:
-        InputError: no such file, or a line is not a row of this kind.
+        InputError: no such file, a line is not a row of this kind, or no line of a selection file can be read.
     """
     if not path.is_file():
         raise InputError(
             f"{path}: no such file", "check the path; `gens sample` writes relevance.jsonl and selections.jsonl"
         )
     rows: dict[str, Row] = {}
+    faults: list[InputError] = []
+    read = 0
     for number, _, line in _lines(path, _is_whole):
-        row = from_line(kind, line, f"{path}:{number}", asked)
+        read += 1
+        where = f"{path}:{number}"
+        try:
+            row = from_line(kind, line, where, asked)
+        except InputError as error:
+            if kind is not SelectionRow:
+                raise
+            row = cast("Row", unreadable_selection(line, where, error))
+            faults.append(error)
         if row is not None:
             rows[row.question.id] = row
+    if faults and len(faults) == read:
+        raise faults[0]
     return list(rows.values())
 
 

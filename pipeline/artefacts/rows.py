@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
@@ -106,8 +107,10 @@ class _AnswerLine(_Keyed):
 
 _ADAPTERS: dict[type, TypeAdapter[Any]] = {
     kind: TypeAdapter(kind)
-    for kind in (QuestionRow, RelevanceRow, SelectionRow, AnswerRow, _RelevanceLine, _AnswerLine)
+    for kind in (Question, QuestionRow, RelevanceRow, SelectionRow, AnswerRow, _RelevanceLine, _AnswerLine)
 }
+_FORM = re.compile(r"gens/\w+/\d+", re.ASCII)
+_SELECTIONS = ("gens/selection/1", "gens/selection/2")
 _VERSION_1 = re.compile(rb'"schema"\s*:\s*"gens/\w+/1"')
 _LINES: dict[type, type] = {RelevanceRow: _RelevanceLine, AnswerRow: _AnswerLine}
 """Rows that are written without their question, and their written form."""
@@ -175,21 +178,57 @@ def _usable(row: Any, where: str) -> Any:
     fault = question_fault(row.question)
     if fault is not None:
         told = with_remedy(f"{where}: {fault}", "correct the row")
-        row = replace(row, question=replace(row.question, correct=None, option_images=None, fault=told))
+        nothing = {"correct": None, "option_images": None, "evidence": None, "span": None, "subtitles": None}
+        row = replace(row, question=replace(row.question, **nothing, fault=told))
     if not isinstance(row, SelectionRow):
         return row
-    if row.question.fault and row.selection.frames:
+    if row.question.fault and (row.selection.frames or row.video is not None):
         return _without_frames(row, Status.INVALID_QUESTION, row.question.fault)
     fault = None if row.video is None else selection_fault(row.video, row.selection, row.question)
     if fault is None:
         return row
     told = with_remedy(f"{where}: {fault}", "correct the row, or select again with gens sample")
-    return replace(_without_frames(row, Status.INVALID_OUTPUT, told), video=None)
+    return _without_frames(row, Status.INVALID_OUTPUT, told)
+
+
+def unreadable_selection(line: bytes, where: str, error: InputError) -> SelectionRow:
+    """What becomes of a line that is no selection row: the failure of its question, as far as that can be read.
+
+    Args:
+        line: as it stands in the file.
+        where: file and line. A question without an id that can be read is called by it.
+        error: why :func:`from_line` refuses the line.
+
+    Raises:
+        InputError: the line is a row of another kind or of a version that is not known, and so is its file.
+    """
+    row = _object(line)
+    schema = row.get("schema")
+    if isinstance(schema, str) and _FORM.fullmatch(schema) and schema not in _SELECTIONS:
+        raise error
+    asked = row.get("question")
+    try:
+        question = _ADAPTERS[Question].validate_python(asked)
+    except ValidationError:
+        known = asked.get("id") if isinstance(asked, dict) else None
+        question = Question(known if isinstance(known, str) else Path(where).name, "", "", fault=str(error))
+    status = Status.INVALID_QUESTION if question.fault else Status.INVALID_OUTPUT
+    selection = Selection(question.id, (), policy="", budget=0, status=status, detail=str(error))
+    return cast("SelectionRow", _usable(SelectionRow("", "", question, None, selection), where))
+
+
+def _object(line: bytes) -> dict[str, Any]:
+    """What the line holds; nothing where it is no JSON object."""
+    try:
+        content = json.loads(_without_halves(line))
+    except (ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _without_frames(row: SelectionRow, status: Status, detail: str) -> SelectionRow:
     selection = Selection(row.question.id, (), row.selection.policy, row.selection.budget, status, detail)
-    return replace(row, selection=selection)
+    return replace(row, video=None, selection=selection)
 
 
 def _without_halves(line: bytes | str) -> bytes | str:

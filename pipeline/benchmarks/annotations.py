@@ -21,13 +21,14 @@ from pydantic import Field
 from pipeline.artefacts.entries import Entry
 from pipeline.benchmarks.faults import unusable
 from pipeline.benchmarks.subsets import read_ids
-from pipeline.domain import Question
+from pipeline.domain import LONGEST, Question
 from pipeline.errors import InputError
 from pipeline.identity import Label, Place, RowFile
 from pipeline.paths import local_path
+from pipeline.validation import question_fault
 
 HALF_HOUR = 1800.0
-Length = Described[float, Field(ge=0, allow_inf_nan=False)]
+Length = Described[float, Field(ge=0, le=LONGEST, allow_inf_nan=False)]
 """Of a video, in seconds or minutes."""
 OVERRIDE = "benchmark.path"
 """The key that names the annotation file."""
@@ -51,19 +52,18 @@ def of_each(entries: Iterable[Entry], make: Callable[[Entry], Iterable[Annotated
     for entry in entries:
         try:
             made = list(make(entry))
-            _check_paths((each.question for each in made), entry.where)
+            _check((each.question for each in made), entry.where)
         except InputError as error:
             made = [Annotated(unusable(entry.read, entry.name, error), None, error, entry.name)]
         yield from made
 
 
-def _check_paths(questions: Iterable[Question], where: str) -> None:
-    """Raise InputError for a path with a NUL in it, which no system call takes."""
+def _check(questions: Iterable[Question], where: str) -> None:
+    """Raise InputError for what nothing can be asked with, such as a path with a NUL, which no system call takes."""
     for question in questions:
-        subtitles = () if question.subtitles is None else (question.subtitles.path,)
-        for path in (question.video, *subtitles, *(question.option_images or ())):
-            if "\0" in path:
-                raise InputError(f"{where}: {path!r} is not the path of a file", "mend the row")
+        fault = question_fault(question)
+        if fault is not None:
+            raise InputError(f"{where}: {fault}", "mend the row")
 
 
 @dataclass(frozen=True)

@@ -35,15 +35,13 @@ from typing import Any
 
 from pipeline.artefacts.entries import read_text
 from pipeline.benchmarks.faults import unusable
-from pipeline.domain import OPTION_LETTERS, Question, Span, Subtitles, option_letter
+from pipeline.domain import LONGEST, OPTION_LETTERS, Question, Span, Subtitles, option_letter
 from pipeline.errors import InputError
 from pipeline.identity import Place, RowFile
 from pipeline.option_labels import without_labels
 from pipeline.paths import local_path, path_text
 from pipeline.wellformed import parsed, well_formed, well_formed_json
 
-LONGEST = 1e9
-"""Seconds: 31 years. What is above is no second of a video."""
 NEEDED = ("video", "question")
 PATHS = ("video", "subtitles")
 OPTIONAL = ("options", "answer", "id", "evidence", "groups", "subtitles", "span")

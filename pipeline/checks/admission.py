@@ -7,7 +7,6 @@ is done already needs nothing: a stage whose results are all cached is not asked
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +35,7 @@ from pipeline.selection.embeddings import key_of
 from pipeline.subtitles import SubtitleChoice
 from pipeline.terminal import remark
 from pipeline.video import Reader
+from pipeline.video.timeline import is_rate
 from pipeline.video.unseen import UnseenFrames
 
 
@@ -245,7 +245,7 @@ def _rates(run: Run) -> Iterator[Finding]:
     """Rates of candidate frames that are none, in any part of the sampler."""
     for key, part in _parts(run.sampler, "sampler"):
         fps = getattr(part, "fps", None)
-        if isinstance(fps, int | float) and not (math.isfinite(fps) and fps > 0):
+        if isinstance(fps, int | float) and not is_rate(fps):
             yield Finding(
                 Level.CANNOT_RUN,
                 f"{key}.fps={fps} is not a rate of candidate frames",

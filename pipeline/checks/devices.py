@@ -52,7 +52,9 @@ def _listed() -> list[tuple[str, str, Gpu]]:
     found = []
     for line in told.splitlines():
         index, uuid, name, total, free = (word.strip() for word in line.split(","))
-        if total.isdecimal() and free.isdecimal():  # "[N/A]" where memory is shared with the CPU
+        if all(
+            word.isascii() and word.isdecimal() for word in (index, total, free)
+        ):  # "[N/A]" where memory is shared with the CPU
             found.append((index, uuid, Gpu(int(index), name, int(total) * _MIB, int(free) * _MIB)))
     return found
 

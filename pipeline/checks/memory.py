@@ -26,7 +26,7 @@ from pipeline.models.yi_vl_config import aria_config
 
 GIB = 2**30
 _ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-_DEVICE = re.compile(r"cpu|spread|cuda:\d+")
+_DEVICE = re.compile(r"cpu|spread|cuda:(?:0|[1-9][0-9]{0,3})")
 _TEXT_SECTIONS = ("text_config", "llm_cfg", "llm_config")
 
 

@@ -37,6 +37,11 @@ from pipeline.subtitles import SubtitleChoice
 from pipeline.terminal import remark
 from pipeline.video import Reader
 
+MOST_AT_ONCE = 10_000
+"""Questions."""
+MOST_PREPARED = 1e6
+"""GB."""
+
 
 @dataclass(frozen=True)
 class Surroundings:
@@ -58,15 +63,14 @@ def surroundings(config: DictConfig) -> Surroundings:
         ConfigError, StorageError: before any model is touched.
     """
     batch = config.execution.answer_batch
-    if not isinstance(batch, int) or batch < 1:
+    if not isinstance(batch, int) or not 1 <= batch <= MOST_AT_ONCE:
         raise ConfigError(
-            f"execution.answer_batch={batch}: at least one question", "set execution.answer_batch=1 or more"
+            f"execution.answer_batch={batch}: at least one question, at most {MOST_AT_ONCE}",
+            "set execution.answer_batch=1 or more",
         )
     prepared = config.execution.prepared_gb
-    if not isinstance(prepared, int | float) or not prepared > 0:
-        raise ConfigError(
-            f"execution.prepared_gb={prepared}: some memory is needed", "set execution.prepared_gb above 0"
-        )
+    if not isinstance(prepared, int | float) or not 0 < prepared <= MOST_PREPARED:
+        raise ConfigError(f"execution.prepared_gb={prepared}: some memory is needed", "set execution.prepared_gb=4")
     cache = RelevanceCache(Path(config.paths.cache))
     cache.check_writable()
     check_writable(local_path(config.paths.runs), "paths.runs=...")

@@ -15,11 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import FiniteFloat
-
 from pipeline.artefacts.entries import Entry, read_entries
 from pipeline.errors import InputError
-from pipeline.foreign.moments import FrameNumber, NativeFrames
+from pipeline.foreign.moments import FrameNumber, NativeFrames, Score
 from pipeline.foreign.rows import OVERRIDE, ForeignRow, each_row
 
 
@@ -27,7 +25,7 @@ from pipeline.foreign.rows import OVERRIDE, ForeignRow, each_row
 class _Row:
     id: str | int
     frames: list[list[FrameNumber] | FrameNumber]
-    scores: list[FiniteFloat] | None = None
+    scores: list[Score] | None = None
 
 
 @dataclass(frozen=True)

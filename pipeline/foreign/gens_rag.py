@@ -19,22 +19,20 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pydantic import FiniteFloat
-
 from pipeline.artefacts.entries import Entry, read_entries
 from pipeline.artefacts.rows import SelectionRow
 from pipeline.domain import SelectedFrame
 from pipeline.errors import ConfigError, InputError
-from pipeline.foreign.moments import Seconds
+from pipeline.foreign.moments import Rate, Score, Seconds
 from pipeline.foreign.rows import OVERRIDE, ForeignRow, each_row
 
 
 @dataclass(frozen=True)
 class _Row:
     id: str | int
-    fps: FiniteFloat
+    fps: Rate
     rag_images: list[str]
-    rag_sim: list[FiniteFloat] | None = None
+    rag_sim: list[Score] | None = None
     question: str | None = None
 
 
@@ -51,8 +49,6 @@ class GensRag:
 
     def _row(self, entry: Entry) -> ForeignRow:
         row, where = entry.as_kind(_Row), entry.where
-        if not row.fps > 0:
-            raise InputError(f"{where}: fps={row.fps} is not a rate", "mend the row")
         if row.rag_sim is not None and len(row.rag_sim) != len(row.rag_images):
             raise InputError(
                 f"{where}: {len(row.rag_images)} rag_images and {len(row.rag_sim)} rag_sim", "mend the row"

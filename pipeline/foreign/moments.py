@@ -7,14 +7,20 @@ from typing import Annotated, Protocol
 
 from pydantic import Field
 
-from pipeline.domain import FrameSource
+from pipeline.domain import FASTEST, LONGEST, FrameSource
 from pipeline.errors import InputError
 from pipeline.video.unseen import is_seen
 
 FrameNumber = Annotated[int, Field(ge=0, le=2**53)]
 """A native frame number as files have it: also ``25.0``, as some write it. No video has more frames than that."""
-Second = Annotated[float, Field(allow_inf_nan=False)]
+Second = Annotated[float, Field(ge=-LONGEST, le=LONGEST, allow_inf_nan=False)]
 """A second of a video; whether it lies in the video is known when the video is."""
+
+
+Rate = Annotated[float, Field(ge=1 / LONGEST, le=FASTEST, allow_inf_nan=False)]
+"""Frames a second."""
+Score = Annotated[float, Field(ge=-1e9, le=1e9, allow_inf_nan=False)]
+"""Of a frame: an expert's grade, a similarity or a logit; policies add and multiply them."""
 
 
 class Moments(Protocol):

@@ -23,12 +23,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import FiniteFloat
-
 from pipeline.artefacts.entries import Entry, read_entries
 from pipeline.errors import InputError
 from pipeline.foreign.annotated import annotated_ids
-from pipeline.foreign.moments import FrameNumber, NativeFrames
+from pipeline.foreign.moments import FrameNumber, NativeFrames, Score
 from pipeline.foreign.rows import OVERRIDE, ForeignRow, each_row
 from pipeline.paths import local_path
 
@@ -36,7 +34,7 @@ from pipeline.paths import local_path
 @dataclass(frozen=True)
 class _Row:
     index: list[FrameNumber]
-    logits: list[FiniteFloat] | None = None
+    logits: list[Score] | None = None
     doc_id: str | int | None = None
     contexts: str | None = None
 

@@ -31,7 +31,7 @@ def pick_device(asked: str) -> str:
         return asked
     if asked == "cuda" and count:
         return "cuda:0"
-    if asked.startswith("cuda:") and asked[5:].isdecimal() and int(asked[5:]) < count:
+    if asked in {f"cuda:{number}" for number in range(count)}:
         return asked
     here = ", ".join(["auto", "cpu", *(["cuda", "spread"] if count else []), *(f"cuda:{i}" for i in range(count))])
     raise ConfigError(

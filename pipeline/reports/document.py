@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.reports.results import share
+from pipeline.wellformed import well_formed
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -43,7 +44,7 @@ def inlined(name: str) -> dict[str, Markup | str]:
 
 def packed(markup: str) -> str:
     """Markup as base64 of gzip: a browser passes over a long page of it at once, and unpacks what is looked at."""
-    return base64.b64encode(gzip.compress(markup.encode(), compresslevel=6, mtime=0)).decode("ascii")
+    return base64.b64encode(gzip.compress(well_formed(markup).encode(), compresslevel=6, mtime=0)).decode("ascii")
 
 
 def thousands(count: int) -> str:

@@ -22,6 +22,7 @@ from pipeline.reports.scoreboard import RunScore, board, score
 from pipeline.reports.thumbnails import ThumbnailSource, VideoThumbnails, gather
 from pipeline.reports.views import Card, Verdict
 from pipeline.terminal import draw, tell
+from pipeline.wellformed import well_formed
 
 if TYPE_CHECKING:
     from pipeline.video import Reader
@@ -117,7 +118,7 @@ def write_report(
     gallery = hang(gather(uses, thumbnails), uses, folder.name, inline_bytes)
     text = _render(runs, scores, found, shown, gallery, len(uses), recall_tolerance, plain_cards, part)
     store(gallery, folder, ELSEWHERE)
-    write_whole(text.encode("utf-8"), target, ELSEWHERE)
+    write_whole(well_formed(text).encode(), target, ELSEWHERE)
     write_exports(scores, target.parent, ELSEWHERE)
     return target
 

@@ -14,7 +14,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.domain import SubtitleLine
+from pipeline.domain import LONGEST, SubtitleLine
 from pipeline.subtitles.clock import one_line, seconds
 from pipeline.subtitles.file import SubtitleFile
 from pipeline.wellformed import parsed, well_formed_json
@@ -73,7 +73,7 @@ def _number(value: Any, where: str) -> float:
         number = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
         number = math.nan
-    if not math.isfinite(number):
+    if not abs(number) <= LONGEST:  # nor NaN
         raise ValueError(f"{where}: {value!r} is no number of seconds")
     return number
 

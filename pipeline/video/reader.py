@@ -25,6 +25,7 @@ from pipeline.video.place import absolute
 from pipeline.video.probing import Probe, folder_video, look
 from pipeline.video.scan import Scan, scan
 from pipeline.video.source import OpenVideo
+from pipeline.video.timeline import is_rate
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Reader:
     def __post_init__(self) -> None:
         if self.threads < 0:
             raise ConfigError(f"reader.threads={self.threads} is negative", "set reader.threads=0 for one a core")
-        if not self.image_fps > 0:
+        if not is_rate(self.image_fps):
             raise ConfigError(f"reader.image_fps={self.image_fps} is not a rate", "set reader.image_fps=1")
 
     def check(self) -> None:

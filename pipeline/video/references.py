@@ -48,7 +48,7 @@ _PLAYLISTS = (
 )
 """How text files begin that name others; markup may have a declaration before it."""
 
-_PATTERN = re.compile(r"%\d*d")
+_PATTERN = re.compile(r"%[0-9]*d")
 _IMAGES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 
 _BOXES = frozenset({b"moov", b"trak", b"mdia", b"minf", b"dinf"})

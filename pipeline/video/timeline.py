@@ -13,6 +13,8 @@ from pipeline.errors import ConfigError, TruncatedVideoError, VideoError
 
 # Seconds by which a request may miss a timestamp: rounding of k / fps, and of containers that count in milliseconds.
 TOLERANCE = 1e-3
+MOST_A_SECOND = 1000.0
+"""Candidate frames: more than any video shows."""
 
 
 @dataclass(frozen=True)
@@ -72,13 +74,18 @@ class Timeline:
         )
 
 
+def is_rate(fps: float) -> bool:
+    """Whether so many candidate frames a second can be taken of a video."""
+    return 0 < fps <= MOST_A_SECOND
+
+
 def candidate_times(video: Video, fps: float) -> tuple[float, ...]:
     """``0, 1/fps, 2/fps, ...`` seconds after the first frame, all before the end of the video; at least one.
 
     Raises:
         ConfigError: ``fps`` is not a positive number.
     """
-    if not (math.isfinite(fps) and fps > 0):
+    if not is_rate(fps):
         raise ConfigError(
             f"{fps} candidate frames a second is not a rate", "set a positive rate, such as sampler.fps=1"
         )

@@ -71,6 +71,24 @@ def selection_line(**change: Any) -> bytes:
     [
         ({"video__fps": 0}, Status.INVALID_OUTPUT, "has 0.0 frames a second"),
         ({"video__fps": -25}, Status.INVALID_OUTPUT, "has -25.0 frames a second"),
+        ({"video__fps": 1e308}, Status.INVALID_OUTPUT, "has 1e+308 frames a second"),
+        ({"video__fps": 5e-324}, Status.INVALID_OUTPUT, "has 5e-324 frames a second"),
+        ({"video__frame_count": 10**30}, Status.INVALID_OUTPUT, "0 frames of 64 x 48 pixels"),
+        ({"video__path": "v\0.mp4"}, Status.INVALID_OUTPUT, "is not the path of a file"),
+        ({"selection__frames__1__time": 1e308}, Status.INVALID_OUTPUT, "the time of a frame is above 1000000000 s"),
+        ({"selection__frames__1__index": 10**30}, Status.INVALID_OUTPUT, "a native index is not a whole number"),
+        (
+            {"selection__frames__0__source": "guess"},
+            Status.INVALID_OUTPUT,
+            "selection.frames.0.source: Input should be",
+        ),
+        ({"video": 7, "key": None}, Status.INVALID_OUTPUT, "key: Input should be"),
+        ({"sampler": "uniform"}, Status.INVALID_OUTPUT, "are of the sampler 'uniform', those of other rows of 'gens'"),
+        ({"question__text": None}, Status.INVALID_QUESTION, "question.text: Input should be"),
+        ({"question__video": "v\0.mp4"}, Status.INVALID_QUESTION, "is not the path of a file"),
+        ({"question__subtitles": {"path": "\0"}}, Status.INVALID_QUESTION, "is not the path of a file"),
+        ({"question__span": {"start": 0, "end": math.nan}}, Status.INVALID_QUESTION, "nan is not a second of a video"),
+        ({"question__evidence": [{"start": 1e308, "end": 1e308}]}, Status.INVALID_QUESTION, "1e+308 is not a second"),
         ({"video__duration": math.inf}, Status.INVALID_OUTPUT, "ends at inf s"),
         ({"video__frame_count": 0}, Status.INVALID_OUTPUT, "0 frames of 64 x 48 pixels"),
         ({"video__width": 0}, Status.INVALID_OUTPUT, "250 frames of 0 x 48 pixels"),
@@ -90,17 +108,31 @@ def test_a_selection_that_contradicts_itself_costs_that_row(
     tmp_path: Path, change: dict[str, Any], status: Status, told: str
 ) -> None:
     file = tmp_path / "selections.jsonl"
-    good = selection_line().replace(b'"q"', b'"other"')
-    file.write_bytes(good + b"\n" + selection_line(**change) + b"\n")
-    other, row = read_selections(file)
-    assert len(other.selection.frames) == 2
+    good = b"".join(selection_line().replace(b'"q"', name) + b"\n" for name in (b'"other"', b'"another"'))
+    file.write_bytes(good + selection_line(**change) + b"\n")
+    other, another, row = read_selections(file)
+    assert len(other.selection.frames) == len(another.selection.frames) == 2
     assert (row.selection.status, row.selection.frames) == (status, ())
-    assert row.selection.detail.startswith(f"{file}:2: ")
+    assert row.selection.detail.startswith(f"{file}: " if "sampler" in change else f"{file}:3: ")
     assert told in row.selection.detail
     # What is refused can be written and read again.
     back = from_line(SelectionRow, to_line(row), "here", {})
     assert back is not None
     assert back.selection == row.selection
+
+
+@pytest.mark.parametrize("line", [b"{", b"[1]", b'{"question": {"id": 7}}', b"[" * 5000, b'{"key": "\xff"}'])
+def test_a_line_of_which_nothing_can_be_read_is_a_failure_with_its_place(tmp_path: Path, line: bytes) -> None:
+    file = tmp_path / "selections.jsonl"
+    file.write_bytes(line + b"\n" + selection_line() + b"\n")
+    bad, good = read_selections(file)
+    assert (bad.question.id, bad.selection.status) == ("selections.jsonl:1", Status.INVALID_QUESTION)
+    assert bad.question.fault.startswith(f"{file}:1: ")
+    assert bad.sampler == good.sampler
+    assert len(good.selection.frames) == 2
+    file.write_bytes(line + b"\n")
+    with pytest.raises(InputError, match=r"selections\.jsonl:1"):
+        read_selections(file)
 
 
 def test_a_right_option_that_was_corrected_beside_the_selections_counts(tmp_path: Path) -> None:

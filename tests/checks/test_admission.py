@@ -48,6 +48,11 @@ def home(tmp_path: Path) -> Path:
         ([*MICRO, "answerer.checkpoint.device=cuda:7"], "here", "answerer.checkpoint.device=auto"),
         ([*MICRO, "reader.backend=torchcodec"], "torchcodec is not installed", "reader.backend=auto"),
         ([*MICRO, "sampler=oracle", "sampler.fps=0"], "sampler.fps=0.0 is not a rate", "sampler.fps=1"),
+        ([*MICRO, "sampler=oracle", "sampler.fps=1e6"], "sampler.fps=1000000.0 is not a rate", "sampler.fps=1"),
+        ([*MICRO, "sampler=oracle", "sampler.fps=1e308"], "sampler.fps is 1e+308, and no setting", "sampler.fps=..."),
+        ([*MICRO, f"selection.budget={10**30}"], "selection.budget is a number of 31 digits", "selection.budget=..."),
+        ([*MICRO, "execution.prepared_gb=inf"], "execution.prepared_gb=inf", "execution.prepared_gb=4"),
+        ([*MICRO, "answerer.checkpoint.device=cuda:\u0663"], "there is no such device", "device=auto"),
         ([*MICRO, "sampler=oracle", "sampler.fps=nan"], "sampler.fps=nan is not a rate", "sampler.fps=1"),
         (
             [*MICRO, *SERVER, "answerer.api_key_env=A_KEY"],

@@ -62,11 +62,14 @@ def test_selections_of_no_video_that_there_can_be_are_refused_by_name(tmp_path: 
         }
         for id, options, fps, time in [("still", 4, 0, 1.0), ("never", 4, 25, float("nan"))]
     ]
+    fast = {"id": "fast", "span": {"start": 1, "end": 3}}
+    lines.append({**lines[0], "video": {**video, "fps": 1e308}, "question": {**lines[0]["question"], **fast}})
     (tmp_path / "s.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     run = gens("answer", "selections=s.jsonl", "answerer=qwen2_vl_micro", cwd=tmp_path)
     assert (run.returncode, "Traceback" in run.stderr) == (1, False), run.stderr
     [written] = tmp_path.glob("runs/*/answers.jsonl")
     told = [json.loads(line)["answer"] for line in written.read_text().splitlines()]
-    assert [answer["status"] for answer in told] == ["invalid_output", "invalid_output"]
+    assert [answer["status"] for answer in told] == ["invalid_output"] * 3
     assert told[0]["detail"].startswith("s.jsonl:1: no video begins at 0.0 s, ends at 4.0 s and has 0.0 frames")
     assert told[1]["detail"].startswith("s.jsonl:2: the time of a frame is not a finite number")
+    assert told[2]["detail"].startswith("s.jsonl:3: no video begins at 0.0 s, ends at 4.0 s and has 1e+308 frames")

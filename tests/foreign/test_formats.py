@@ -62,7 +62,9 @@ def test_gens_counts_images_at_the_rows_own_rate(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"fps": 0}, "fps=0"),
+        ({"fps": 0}, "fps: Input should be greater"),
+        ({"fps": 1e308}, "fps: Input should be less"),
+        ({"rag_sim": [1e308, 1]}, "rag_sim.0: Input should be less"),
         ({"rag_sim": [1]}, "2 rag_images and 1 rag_sim"),
         ({"rag_images": ["v/first.jpg", "v/2.jpg"]}, "'v/first.jpg' has no number"),
         ({"rag_images": None}, "rag_images"),

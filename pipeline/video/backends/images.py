@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import ConfigError, EmptyVideoError, TruncatedVideoError, UnsupportedVideoError
-from pipeline.video.timeline import Timeline
+from pipeline.video.timeline import Timeline, is_rate
 
 _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
 _SECOND = re.compile(r"sec[_-]?(\d+(?:\.\d+)?)$", re.IGNORECASE)
@@ -47,7 +47,7 @@ def read_image_folder(path: Path, image_fps: float) -> ImageFolder:
         UnsupportedVideoError: names without a number, two with the same, or numbers that span more than a week.
         TruncatedVideoError: the first image is damaged, or a link to an image leads nowhere.
     """
-    if image_fps <= 0:
+    if not is_rate(image_fps):
         raise ConfigError(f"reader.image_fps={image_fps} is not a rate", "set a positive rate: reader.image_fps=1")
     files = [file for file in path.iterdir() if _is_image(file)]
     if not files:
