@@ -19,6 +19,8 @@ OPTION_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 LONGEST = 1e9
 """Seconds: 31 years. What is above is no second of a video. Numbers that files hold are bounded where they are read, so
 that nothing overflows where they are used."""
+LARGEST_SCORE = 1e100
+"""Of a frame, either way: policies add and square scores."""
 FASTEST = 1e6
 """Frames a second that a video may have."""
 

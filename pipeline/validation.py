@@ -14,7 +14,19 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
-from pipeline.domain import FASTEST, LONGEST, Answer, Cost, Question, Relevance, SelectedFrame, Selection, Status, Video
+from pipeline.domain import (
+    FASTEST,
+    LARGEST_SCORE,
+    LONGEST,
+    Answer,
+    Cost,
+    Question,
+    Relevance,
+    SelectedFrame,
+    Selection,
+    Status,
+    Video,
+)
 from pipeline.errors import with_remedy
 from pipeline.wellformed import well_formed
 
@@ -106,6 +118,7 @@ def _relevance_fault(given: Relevance, question: Question, video: Video) -> str 
         f"it returned a relevance of {given.question_id!r} for {question.id!r}": given.question_id != question.id,
         f"it gave {len(given.scores)} scores for {len(given.times)} candidates": len(given.scores) != len(given.times),
         "a score is not a finite number": not all(map(math.isfinite, given.scores)),
+        f"a score is above {LARGEST_SCORE:g}": any(abs(score) > LARGEST_SCORE for score in given.scores),
         "a time is not a finite number": not all(map(math.isfinite, given.times)),
         "its times do not ascend": any(later <= earlier for earlier, later in pairwise(given.times)),
         f"a time lies outside of the video, which ends at {video.duration:.3f} s": any(

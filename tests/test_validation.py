@@ -52,6 +52,7 @@ def test_a_usable_relevance_is_taken_and_its_numbers_are_plain() -> None:
     [
         (replace(FINE, scores=(1.0, NAN, 2.0)), "not a finite number"),
         (replace(FINE, scores=(1.0, math.inf, 2.0)), "not a finite number"),
+        (replace(FINE, scores=(1.0, -1e308, 2.0)), "a score is above 1e+100"),
         (replace(FINE, times=(0.0, NAN, 2.0)), "not a finite number"),
         (replace(FINE, scores=(1.0, 2.0)), "2 scores for 3 candidates"),
         (replace(FINE, times=(0.0, 2.0, 1.0)), "do not ascend"),

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, cast
+from typing import Any, Generic
 
 from filelock import FileLock, Timeout
 from pydantic_core import from_json
@@ -45,13 +45,14 @@ def read_rows(kind: type[Row], path: Path, asked: Mapping[str, Question]) -> lis
     read = 0
     for number, _, line in _lines(path, _is_whole):
         read += 1
+        row: Any
         where = f"{path}:{number}"
         try:
             row = from_line(kind, line, where, asked)
         except InputError as error:
             if kind is not SelectionRow:
                 raise
-            row = cast("Row", unreadable_selection(line, where, error))
+            row = unreadable_selection(line, where, error)
             faults.append(error)
         if row is not None:
             rows[row.question.id] = row

@@ -7,7 +7,7 @@ from typing import Annotated, Protocol
 
 from pydantic import Field
 
-from pipeline.domain import FASTEST, LONGEST, FrameSource
+from pipeline.domain import FASTEST, LARGEST_SCORE, LONGEST, FrameSource
 from pipeline.errors import InputError
 from pipeline.video.unseen import is_seen
 
@@ -19,8 +19,8 @@ Second = Annotated[float, Field(ge=-LONGEST, le=LONGEST, allow_inf_nan=False)]
 
 Rate = Annotated[float, Field(ge=1 / LONGEST, le=FASTEST, allow_inf_nan=False)]
 """Frames a second."""
-Score = Annotated[float, Field(ge=-1e9, le=1e9, allow_inf_nan=False)]
-"""Of a frame: an expert's grade, a similarity or a logit; policies add and multiply them."""
+Score = Annotated[float, Field(ge=-LARGEST_SCORE, le=LARGEST_SCORE, allow_inf_nan=False)]
+"""Of a frame: an expert's grade, a similarity or a logit."""
 
 
 class Moments(Protocol):
