@@ -82,8 +82,9 @@ def explain(error: Exception, verb: str, overrides: Sequence[str]) -> PipelineEr
             explained = ConfigError(str(error).split("\n")[0], f"-m sweeps over several: gens {verb} -m ...")
         case HydraException() | OmegaConfBaseException():
             explained = _unknown_key(error, verb, overrides)
-        case OSError():
-            explained = _of_system(error)
+        case OSError() | ValueError(__cause__=OSError()):
+            # logging wraps the error of a log file that it cannot open
+            explained = _of_system(error if isinstance(error, OSError) else cast("OSError", error.__cause__))
         case RuntimeError() if str(error).startswith("Could not determine home directory"):
             explained = ConfigError(
                 "there is no home folder for ~: HOME is not set, and the system knows none for this user",
@@ -100,6 +101,12 @@ def _of_system(error: OSError) -> StorageError | None:
     if is_full(error):
         what = f"{error.filename} cannot be written" if error.filename else "a file cannot be written"
         return StorageError(f"{what}: {error.strerror}", f"{FREE_SPACE}; {elsewhere}")
+    if str(error.strerror).startswith("No usable temporary directory"):
+        # Python says so where all of them are full, too.
+        return StorageError(
+            f"no folder for temporary files can be written: {error.strerror}",
+            f"{FREE_SPACE}; or name another one: export TMPDIR=...",
+        )
     if isinstance(error.filename, str | bytes):
         name = error.filename if isinstance(error.filename, str) else repr(error.filename)
         return StorageError(f"{name}: {error.strerror}", f"check the path; {elsewhere}")

@@ -6,11 +6,13 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from pipeline.artefacts.folder import (
     ANSWERS_FILE,
@@ -115,7 +117,7 @@ class RunArtefacts:
     @cached_property
     def parsed_settings(self) -> Mapping[str, Any]:
         """The settings as a mapping; empty where they are missing or cannot be read."""
-        return _mapping(self.settings)
+        return _mapping(self.settings, yaml.safe_load)
 
     def within(self, ids: Collection[str]) -> RunArtefacts:
         """The same run as if it had been about these questions alone."""
@@ -159,7 +161,7 @@ def read_run(folder: Path, name: str) -> RunArtefacts:
 def collect(folders: Sequence[Path]) -> list[RunArtefacts]:
     """Every run at or below ``folders``: by benchmark, sampler, selection, number of frames and answerer.
 
-    A run with a row that cannot be used is left out and named on standard error.
+    A run with a row that cannot be used, or a file that may not be read, is left out and named on standard error.
 
     Raises:
         InputError: there is no run, or none that can be used.
@@ -178,6 +180,8 @@ def collect(folders: Sequence[Path]) -> list[RunArtefacts]:
             runs.append(read_run(place, place.relative_to(base).as_posix()))
         except InputError as error:
             unreadable.append(error)
+        except OSError as error:
+            unreadable.append(InputError(f"{error.filename}: {error.strerror}", "ask its owner to let you read it"))
     if not runs:
         raise unreadable[0]
     for reason in unreadable:
@@ -204,20 +208,16 @@ def _text(path: Path) -> str:
 
 def _facts(path: Path) -> dict[str, str]:
     """The run's own facts, flat: the packages' versions by name beside the rest."""
-    try:
-        content = json.loads(_text(path) or "{}")
-    except json.JSONDecodeError:
-        return {}
-    facts = {**content, **content.pop("versions", {})}
-    facts.pop("versions", None)
+    content = dict(_mapping(_text(path), json.loads))
+    versions = content.pop("versions", None)
+    facts = {**content, **versions} if isinstance(versions, Mapping) else content
     return {str(name): str(value) for name, value in facts.items()}
 
 
-def _mapping(text: str) -> Mapping[str, Any]:
-    import yaml
-
+def _mapping(text: str, parsed: Callable[[str], Any]) -> Mapping[str, Any]:
+    """Empty where a file that tells of a run is missing or damaged: its rows are what counts."""
     try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError:
+        content = parsed(text)
+    except (ValueError, RecursionError, yaml.YAMLError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -21,6 +21,7 @@ from pipeline.artefacts.store import ContentStore
 from pipeline.artefacts.writing import unwritable, write_whole
 from pipeline.domain import Answer, Question
 from pipeline.errors import BusyError, StorageError
+from pipeline.explain import explain
 
 QUESTION = Question("q", "clip.mp4", "what?")
 
@@ -127,6 +128,19 @@ def test_a_full_disk_asks_for_space(code: int) -> None:
     assert error.remedy.startswith("free some space, then run the same command")
     other = unwritable("answers.jsonl", OSError(errno.EROFS, os.strerror(errno.EROFS)), "paths.runs=...")
     assert other.remedy == "choose another place: paths.runs=..."
+
+
+def test_errors_of_a_disk_that_others_report_say_what_to_do() -> None:
+    """Python's, where no folder for temporary files takes one, and that of a log, which logging wraps."""
+    temporary = explain(FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']"), "ask", [])
+    assert temporary is not None
+    assert "free some space" in temporary.remedy
+    assert "TMPDIR" in temporary.remedy
+    wrapped = ValueError("Unable to configure handler 'file'")
+    wrapped.__cause__ = PermissionError(errno.EACCES, "Permission denied", "/runs/one/gens.log")
+    log = explain(wrapped, "ask", [])
+    assert log is not None
+    assert log.problem == "/runs/one/gens.log: Permission denied"
 
 
 def test_a_row_that_does_not_fit_leaves_nothing_of_itself(tmp_path: Path) -> None:

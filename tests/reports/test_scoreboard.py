@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import errno
 import io
+import os
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -79,6 +83,34 @@ def test_a_question_that_is_no_longer_asked_is_not_counted(sweep: Sweep, tmp_pat
     (again,) = collect([folder])
     assert [question.id for question in again.questions] == [first.id, second.id]
     assert score(again, 1.0).unanswered == 1
+
+
+@pytest.mark.parametrize("damaged", ["null", "[1]", '{"versions": 3}', "a: 2024-13-45", "[" * 5000, "\0"])
+def test_damage_to_what_tells_of_a_run_costs_no_row(sweep: Sweep, tmp_path: Path, damaged: str) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(sweep.folder / "gens_micro-qwen2_vl_micro", folder)
+    for name in ("run.json", "config.yaml"):
+        (folder / name).write_text(damaged, encoding="utf-8")
+    (run,) = collect([folder])
+    assert (len(run.answers), run.benchmark) == (6, "")
+
+
+def test_a_run_that_may_not_be_read_is_left_out_by_name(
+    sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("mine", "theirs"):
+        shutil.copytree(sweep.folder / "gens_micro-qwen2_vl_micro", tmp_path / name)
+    opened = Path.open
+
+    def denied(path: Path, *given: Any, **named: Any) -> Any:
+        if "theirs" in path.parts:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return opened(path, *given, **named)
+
+    monkeypatch.setattr(Path, "open", denied)
+    (run,) = collect([tmp_path])
+    assert run.name == "mine"
+    assert re.search(r"left out: .*theirs.*: Permission denied", capsys.readouterr().err)
 
 
 def test_last_answer_to_a_question_counts(sweep: Sweep, tmp_path: Path) -> None:
