@@ -161,6 +161,27 @@ def leaves_thought_open(prompt: str) -> bool:
     return bool(marks) and marks[-1].opens and not prompt[marks[-1].end :].strip()
 
 
+def closes_thought(prompt: str) -> bool:
+    """Whether a rendered prompt ends with a thought that is closed already, as templates switch thinking off."""
+    marks = _marks(prompt)
+    return bool(marks) and not marks[-1].opens and not prompt[marks[-1].end :].strip()
+
+
+def opens_a_thought(token: str) -> bool:
+    """Whether a token of a vocabulary, by itself, begins a thought."""
+    return _is_mark(token, opens=True)
+
+
+def ends_a_thought(token: str) -> bool:
+    """Whether a token of a vocabulary, by itself, ends a thought."""
+    return _is_mark(token, opens=False)
+
+
+def _is_mark(token: str, *, opens: bool) -> bool:
+    match = _MARK.fullmatch(token)
+    return match is not None and _mark(match).opens is opens
+
+
 def _marks(text: str) -> list[_Mark]:
     found = [_mark(match) for match in _MARK.finditer(text) if not _is_word(text, match)]
     last_end = {mark.family: mark.start for mark in found if not mark.opens}

@@ -24,6 +24,7 @@ GIVEN = {
     "file": ["sampler.path=rag.jsonl"],
     "openai": ["answerer.base_url=http://localhost:8000/v1", "answerer.model=NAME"],
     "vllm": ["answerer.model=NAME"],
+    "transformers": ["answerer.checkpoint.source=FOLDER_OR_ID"],
 }
 
 

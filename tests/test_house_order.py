@@ -26,7 +26,7 @@ HEAVY = (
     "torchcodec",
 )
 WITH_TORCH = (
-    *("pipeline.models", "pipeline.inference"),
+    *("pipeline.models", "pipeline.inference", "pipeline.families.transformers.generation"),
     *("pipeline.samplers.aria_backbone", "pipeline.samplers.qwen_backbone", "pipeline.samplers.writing"),
 )
 """Where tensors are computed with; imported inside functions by all others."""
@@ -53,13 +53,16 @@ LOWER: dict[str, tuple[str, ...]] = {
     "progress": ("terminal",),
     "models": ("artefacts", "domain", "errors", "progress", "terminal"),
     "inference": ("errors", "models"),
+    "families": ("domain", "errors", "inference", "models"),
     "subtitles": ("domain", "errors"),
     "validation": ("domain", "errors"),
     "artefacts": ("config", "domain", "errors", "validation"),
     "video": ("artefacts", "config", "domain", "errors"),
     "selection": ("artefacts", "domain", "errors"),
     "benchmarks": ("artefacts", "config", "domain", "errors", "option_labels"),
-    "answerers": ("artefacts", "config", "domain", "errors", "inference", "models", "option_labels", "selection"),
+    "answerers": (
+        *("artefacts", "config", "domain", "errors", "families", "inference", "models", "option_labels", "selection"),
+    ),
     "foreign": ("answerers", "artefacts", "domain", "errors", "option_labels", "progress", "selection", "video"),
     "samplers": ("artefacts", "config", "domain", "errors", "foreign", "inference", "models", "selection", "video"),
     "reports": ("artefacts", "benchmarks", "domain", "errors", "progress", "video", "terminal"),

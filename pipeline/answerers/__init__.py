@@ -101,6 +101,19 @@ class PreparesAhead(Protocol):
 
 
 @runtime_checkable
+class LimitsOutput(Protocol):
+    """An answerer that keeps room for more than ``max_new_tokens``."""
+
+    def output_tokens(self) -> int:
+        """Tokens kept for a thought and the answer together. Loads no weights.
+
+        Raises:
+            CheckpointError: the checkpoint cannot be used.
+        """
+        ...
+
+
+@runtime_checkable
 class ChecksSubtitles(Protocol):
     """An answerer with a form that has no place for words between the frames."""
 

@@ -23,6 +23,7 @@ from pipeline.answerers.prompts import AnswerPrompt, Words, as_words, question_f
 from pipeline.domain import Answer, Cost, Frame, Question, Status
 from pipeline.errors import ConfigError, FramesError, OutOfMemoryError, with_remedy
 from pipeline.identity import Identified
+from pipeline.inference.limits import OutputLimits
 from pipeline.models.first_use import FirstUse
 from pipeline.thoughts import leaves_thought_open, split_thoughts
 
@@ -128,6 +129,8 @@ class LocalModel(Generic[SomeReader]):
         prompt: the words of a question.
         max_new_tokens: a limit for each answer.
         source: hub id or folder of the checkpoint, for messages.
+        limits: what a thought and an answer may have; None: ``max_new_tokens`` for both together.
+        write: how answers are written; None: as :func:`pipeline.inference.framed_prompts.write_answers` does it.
 
     Raises:
         ConfigError: the limit leaves no room for an answer.
@@ -140,6 +143,8 @@ class LocalModel(Generic[SomeReader]):
         prompt: AnswerPrompt,
         max_new_tokens: int,
         source: str,
+        limits: Callable[[SomeReader], OutputLimits] | None = None,
+        write: Callable[[Any, Sequence[Any], OutputLimits], Sequence[Generated]] | None = None,
     ) -> None:
         if max_new_tokens < 1:
             raise ConfigError(
@@ -150,6 +155,8 @@ class LocalModel(Generic[SomeReader]):
         self._load = load
         self._prompt = prompt
         self._max_new_tokens = max_new_tokens
+        self._find_limits = limits
+        self._write = write
         self._first_use = FirstUse(source)
         self._latest: tuple[Sequence[Frame], Any] = ((), None)
         self.prepared_bytes = float("inf")
@@ -161,6 +168,11 @@ class LocalModel(Generic[SomeReader]):
         return self._open_reader()
 
     @cached_property
+    def limits(self) -> OutputLimits:
+        """Of what the model writes."""
+        return OutputLimits(self._max_new_tokens) if self._find_limits is None else self._find_limits(self.reader)
+
+    @cached_property
     def model(self) -> Any:
         """The loaded model."""
         return self._load()
@@ -169,6 +181,7 @@ class LocalModel(Generic[SomeReader]):
         """Free the model and its device memory; a later ``answer`` loads it again."""
         model = self.__dict__.pop("model", None)
         self.__dict__.pop("reader", None)
+        self.__dict__.pop("limits", None)
         self._latest = ((), None)
         if model is not None:
             from pipeline.models.checkpoint import release
@@ -260,13 +273,13 @@ class LocalModel(Generic[SomeReader]):
         return None
 
     def _fits(self, tokens: int) -> bool:
-        return tokens + self._max_new_tokens <= self.reader.context_tokens
+        return tokens + self.limits.total <= self.reader.context_tokens
 
     def _fitting(self, frames: Sequence[Frame], words: Words) -> int:
         """How many of the frames fit, whichever they are: the last have the longest labels."""
         return bisect_right(
             range(1, len(frames)),
-            self.reader.context_tokens - self._max_new_tokens,
+            self.reader.context_tokens - self.limits.total,
             key=lambda count: self.reader.tokens(frames[-count:], words.of_last(count)),
         )
 
@@ -280,9 +293,10 @@ class LocalModel(Generic[SomeReader]):
         )
         if request.subtitles:
             ways.append("subtitles=none, as these take room too")
+        room = "the answer and its thought" if self.limits.thought else "the answer"
         detail = with_remedy(
-            f"{len(frames)} frames and the question are {tokens} tokens and {self._max_new_tokens} are kept for "
-            f"the answer, more than the {reader.context_tokens} of the model's context.",
+            f"{len(frames)} frames and the question are {tokens} tokens and {self.limits.total} are kept for "
+            f"{room}, more than the {reader.context_tokens} of the model's context.",
             _any_of(*ways, *reader.smaller),
         )
         cost = Cost(prompt_tokens=tokens)
@@ -307,7 +321,10 @@ class LocalModel(Generic[SomeReader]):
         from pipeline.inference.greedy import mapped_out_of_memory
 
         with self._first_use.watched("call of the model"), mapped_out_of_memory():
-            return write_answers(self.reader, self.model, [asked.inputs for asked in batch], self._max_new_tokens)
+            inputs = [asked.inputs for asked in batch]
+            if self._write is not None:
+                return self._write(self.model, inputs, self.limits)
+            return write_answers(self.reader, self.model, inputs, self.limits.total)
 
     def _answer(self, asked: Asked, result: Generated | OutOfMemoryError, seconds: float) -> Answer:
         if isinstance(result, OutOfMemoryError):
@@ -326,11 +343,17 @@ class LocalModel(Generic[SomeReader]):
             thought_begun=self._begins_in_a_thought(asked),
             begun=asked.begun,
             truncated=not result.ended,
-            limit=self._max_new_tokens,
+            limit=self.limits.answer,
+            longer_thought=self.limits.longer,
             form=asked.form,
             frame_times=asked.frame_times,
-            cost=Cost(seconds, asked.tokens, len(result.tokens)),
+            cost=Cost(seconds, asked.tokens, len(result.tokens), more=self._thinking(result)),
         )
+
+    def _thinking(self, result: Generated) -> dict[str, float]:
+        """How much of the output was a thought, where one was expected or came."""
+        tokens = self.limits.thinking_tokens(result.tokens)
+        return {"thinking_tokens": tokens} if tokens or self.limits.thought else {}
 
     def _written(self, result: Generated) -> str:
         """What the model wrote; with its special tokens where these are marks of thoughts."""

@@ -99,6 +99,7 @@ def conclude(
     begun: str = "",
     truncated: bool,
     limit: int = 0,
+    longer_thought: str = "",
     form: str,
     frame_times: tuple[float, ...],
     cost: Cost,
@@ -113,15 +114,16 @@ def conclude(
         begun: how the prompt began the answer, which the output goes on with.
         truncated: whether the token limit cut the output.
         limit: that limit, if it is known.
+        longer_thought: the override that lets a thought come to its end, where it is another than that of the answer.
         form: how frames and times were told, for the record.
         frame_times: seconds of the frames that the model saw.
         cost: what it took.
     """
-    allowed = max(limit, cost.output_tokens)
+    allowed = max(limit, cost.output_tokens - int(cost.more.get("thinking_tokens", 0)))
     more = f"answerer.max_new_tokens={2 * max(allowed, 8)}" if allowed else "a larger limit of new tokens"
     try:
         said = split_thoughts(text, is_begun=thought_begun)
-        meant = _meant(question, said, thought.strip(), begun, more, truncated=truncated)
+        meant = _meant(question, said, thought.strip(), begun, more, longer_thought or more, truncated=truncated)
     except Exception as error:  # the reading of one text must not cost the answers of all the others
         _LOG.exception("An answer to question %s could not be read: %.200r", question.id, text)
         problem = f"The text could not be read ({type(error).__name__}: {error})."
@@ -150,14 +152,19 @@ class _Meant:
     remedy: str
 
 
-def _meant(question: Question, said: Split, beside: str, begun: str, more: str, *, truncated: bool) -> _Meant:
-    """What an output means. ``beside``: thoughts that came apart from it; ``more``: how to allow a longer one."""
+def _meant(
+    question: Question, said: Split, beside: str, begun: str, more: str, longer_thought: str, *, truncated: bool
+) -> _Meant:
+    """What an output means.
+
+    ``beside``: thoughts that came apart from it; ``more`` and ``longer_thought``: how to allow a longer one.
+    """
     thoughts = "\n".join(each for each in (beside, said.thought) if each)
     # White space at the beginning only parts the answer from thoughts that the server took out.
     text = said.answer.lstrip() if thoughts else said.answer
     if said.is_open or (truncated and thoughts and not text.strip()):
         problem = "The model's thoughts did not end, so there is no answer."
-        remedy = f"Try {more}, or take another answerer=NAME."
+        remedy = f"Try {longer_thought}, or take another answerer=NAME."
         return _Meant(text, thoughts, None, Status.TRUNCATED_OUTPUT, problem, remedy)
     option, status, problem = None, Status.EMPTY_ANSWER, "The model wrote nothing."
     if text.strip():

@@ -15,7 +15,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from pipeline.answerers import Answerer, ChecksSubtitles
+from pipeline.answerers import Answerer, ChecksSubtitles, LimitsOutput
 from pipeline.answerers.over_limit import OverLimit
 from pipeline.artefacts.cache import AnswerCache, RelevanceCache
 from pipeline.artefacts.rows import SelectionRow
@@ -161,8 +161,11 @@ def _answering(
     stage.faults += _raised(answerer.identity)
     if not stage.is_usable:
         return stage, None, told
-    room = int(run.config.answerer.get("max_new_tokens") or 0)
     try:
+        if isinstance(answerer, LimitsOutput):
+            room = answerer.output_tokens()
+        else:
+            room = int(run.config.answerer.get("max_new_tokens") or 0)
         fit = stage_two.fitted(questions, looked.views, budget, answerer, room, lines)
     except PipelineError as error:
         stage.faults.append(_fatal(error))

@@ -76,10 +76,9 @@ def write_answers(
     """
     language, tokenizer = reader.language(model), reader.tokenizer
     branches, places = [], []
-    for group in _groups(reader, prompts):
+    for group in grouped(prompts, [reader.frames_end(prompt) for prompt in prompts]):
         ids = [prompts[place].input_ids.tolist() for place in group]
-        # The last token of the shortest is left, so that each has something to go on from.
-        shared = min(_in_common(ids), min(len(row) for row in ids) - 1)
+        shared = last_shared(ids)
         read = partial(reader.read, model, prompts[group[0]], shared)
         branches.append(Branches(Prefix(*states_read(language, read)), [row[shared:] for row in ids]))
         places += group
@@ -94,21 +93,26 @@ def write_answers(
     return [found[place] for place in range(len(prompts))]
 
 
-def _groups(reader: ReadsPrompts, prompts: Sequence[FramedPrompt]) -> list[list[int]]:
-    """The places of prompts whose tokens are the same up to the last frame, and their frames as well."""
+def grouped(prompts: Sequence[FramedPrompt], frames_ends: Sequence[int]) -> list[list[int]]:
+    """The places of prompts whose tokens are the same up to the last frame, and their frames as well.
+
+    Args:
+        prompts: in any order.
+        frames_ends: of each, the tokens up to the last one of a picture.
+    """
     groups: dict[tuple[int, tuple[int, ...]], list[int]] = {}
-    for place, prompt in enumerate(prompts):
-        framed = tuple(prompt.input_ids[: reader.frames_end(prompt)].tolist())
-        groups.setdefault((id(prompt.pixels), framed), []).append(place)
+    for place, (prompt, end) in enumerate(zip(prompts, frames_ends, strict=True)):
+        groups.setdefault((id(prompt.pixels), tuple(prompt.input_ids[:end].tolist())), []).append(place)
     return list(groups.values())
 
 
-def _in_common(rows: Sequence[Sequence[int]]) -> int:
-    """How many tokens all rows begin with."""
+def last_shared(rows: Sequence[Sequence[int]]) -> int:
+    """How many tokens all rows begin with, each with at least one left to go on from."""
+    shortest = min(len(row) for row in rows) - 1
     for column, tokens in enumerate(zip(*rows, strict=False)):
         if len(set(tokens)) > 1:
-            return column
-    return min(len(row) for row in rows)
+            return min(column, shortest)
+    return shortest
 
 
 def last_of(ids: torch.Tensor, token: int) -> int:

@@ -157,6 +157,13 @@ def continue_greedily(
     return [Continuation(tuple(ids), done) for ids, done in zip(written, finished, strict=True)]
 
 
+@torch.inference_mode()
+def next_logits(model: PreTrainedModel, branches: Sequence[Branches]) -> torch.Tensor:
+    """What decides the first token of each continuation, before a model's own scaling: ``[suffixes, vocabulary]``."""
+    with _attention_over_prefix(model):
+        return _Batch(model, branches).logits()
+
+
 class _Batch:
     """The unfinished sequences: what each adds to its prefix, as keys and values, and the state of its last token."""
 
@@ -190,9 +197,13 @@ class _Batch:
 
     def most_likely(self) -> list[int]:
         """The next token of each sequence."""
-        logits = self._head(self._last)
-        tokens: list[int] = logits.float().argmax(-1).tolist()
+        tokens: list[int] = self.logits().argmax(-1).tolist()
         return tokens
+
+    def logits(self) -> torch.Tensor:
+        """Of the next token of each sequence."""
+        logits: torch.Tensor = self._head(self._last)
+        return logits.float()
 
     def keep(self, rows: Sequence[int]) -> None:
         """Let all other sequences go."""

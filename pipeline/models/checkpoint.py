@@ -102,6 +102,19 @@ def resolve(checkpoint: Checkpoint) -> Path:
     return folder
 
 
+def settings_folder(checkpoint: Checkpoint) -> Path:
+    """The folder with everything but the weights: configurations, tokenizer, templates.
+
+    Raises:
+        CheckpointError: there is no such checkpoint, or no network.
+    """
+    folder = checkpoint.folder
+    if folder is None:
+        return hub.settings(checkpoint.source, _hub_config(checkpoint)[0])
+    _local_config(folder)
+    return folder
+
+
 def raw_config(checkpoint: Checkpoint) -> dict[str, Any]:
     """``config.json`` as it stands. Fetches that file alone.
 

@@ -71,6 +71,22 @@ def snapshot(source: str, commit: str) -> Path:
     return folder if weights.files(folder) else fetch("*.bin")
 
 
+@lru_cache(maxsize=64)
+def settings(source: str, commit: str) -> Path:
+    """The cache folder with the small files of a commit: all but the weights.
+
+    Raises:
+        CheckpointError: as :func:`config_file`.
+    """
+    from huggingface_hub import snapshot_download
+
+    cached = _cached(source, commit)
+    if cached is not None:
+        return cached
+    patterns = [*_SMALL_FILES, "*.tiktoken"]
+    return Path(_from_hub(source, commit, lambda: snapshot_download(source, revision=commit, allow_patterns=patterns)))
+
+
 def content_of(source: str, commit: str, notes: Notes) -> str | None:
     """The digest of a commit's contents: that of a folder with the same files. Fetches no weights.
 

@@ -36,7 +36,7 @@ def read_with_cache(module: torch.nn.Module, cache: Cache, **inputs: Any) -> Any
         IncompatibleLibraryError: the installed transformers takes no cache under a known name, or ignored it.
     """
     known = cache.get_seq_length()
-    output = module(**inputs, **{_cache_keyword(type(module).forward): cache}, use_cache=True)
+    output = module(**inputs, **{cache_keyword(type(module).forward): cache}, use_cache=True)
     tokens = (inputs["inputs_embeds"] if "inputs_embeds" in inputs else inputs["input_ids"]).shape[1]
     kept = cache.get_seq_length() - known
     if kept != tokens:
@@ -45,7 +45,7 @@ def read_with_cache(module: torch.nn.Module, cache: Cache, **inputs: Any) -> Any
 
 
 @lru_cache(maxsize=64)
-def _cache_keyword(forward: Callable[..., Any]) -> str:
+def cache_keyword(forward: Callable[..., Any]) -> str:
     """Under which name ``forward`` takes the keys and values of earlier tokens."""
     parameters = inspect.signature(forward).parameters
     for name in _CACHE_KEYWORDS:

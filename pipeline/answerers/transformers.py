@@ -1,0 +1,221 @@
+"""Any model that transformers loads by itself, asked in the way of its own processor and chat template."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pipeline.answerers import AnswererLimits
+from pipeline.answerers.labels import FrameLabels
+from pipeline.answerers.local import LocalAnswerer, LocalModel
+from pipeline.answerers.prompts import AnswerPrompt, Words
+from pipeline.domain import Frame
+from pipeline.errors import ConfigError
+from pipeline.families.transformers.bounds import USUAL_SIZE, FrameBounds
+from pipeline.families.transformers.kind import kind_of, tell_of_family
+from pipeline.families.transformers.loading import load_model
+from pipeline.families.transformers.processor import NativeInputs, NativeProcessor, Pictures
+from pipeline.families.transformers.templates import Turn, template_file
+from pipeline.families.transformers.thinking import Beginning, Thinking, ThinkingSettings
+from pipeline.identity import Label, digest
+from pipeline.inference.limits import OutputLimits
+from pipeline.models.checkpoint import Checkpoint
+
+if TYPE_CHECKING:
+    from pipeline.inference.greedy import Generated
+
+
+@dataclass(frozen=True)
+class NativeReader:
+    """Frames and words of requests, put to one checkpoint's processor."""
+
+    processor: NativeProcessor
+    labels: FrameLabels
+
+    @property
+    def context_tokens(self) -> int:
+        """Of the config."""
+        return self.processor.kind.context_tokens
+
+    @property
+    def markup(self) -> Sequence[str]:
+        """Of tokenizer and template."""
+        return self.processor.markup
+
+    @property
+    def smaller(self) -> Sequence[str]:
+        """Of the frames' bounds."""
+        return self.processor.bounds.smaller(self.processor.kind.model_type)
+
+    @property
+    def tokenizer(self) -> Any:
+        """The checkpoint's."""
+        return self.processor.tokenizer
+
+    def describe(self, frames: Sequence[Frame]) -> str:
+        """With what was decided about thinking."""
+        shown = self.processor.bounds.describe(self.processor.kind.model_type)
+        return f"{shown}; time: {self.labels.time_told()}; {self.processor.switch.told}"
+
+    def tokens(self, frames: Sequence[Frame], words: Words) -> int:
+        """As measured on blank frames."""
+        return self.processor.count([frame.pixels.shape[:2] for frame in frames], self._turn(frames, words))
+
+    def pixels(self, frames: Sequence[Frame]) -> Pictures:
+        """By the checkpoint's processor."""
+        return self.processor.pictures(frames)
+
+    def encode(self, pixels: Pictures, frames: Sequence[Frame], words: Words) -> NativeInputs:
+        """By the checkpoint's processor."""
+        return self.processor.encode(pixels, self._turn(frames, words))
+
+    def language(self, model: Any) -> Any:
+        """The whole model."""
+        return model.model
+
+    def frames_end(self, prompt: NativeInputs) -> int:
+        """As found when it was made."""
+        return prompt.frames_end
+
+    def read(self, model: Any, prompt: NativeInputs, length: int, cache: Any) -> int:
+        """Not used: the family writes by itself."""
+        raise NotImplementedError
+
+    def _turn(self, frames: Sequence[Frame], words: Words) -> Turn:
+        before = tuple(
+            said + self.labels.before(frame.time) for said, frame in zip(words.before(frames), frames, strict=True)
+        )
+        return Turn(before, self.labels.after, words.text, words.system, words.begun)
+
+
+@dataclass(frozen=True)
+class Transformers(LocalAnswerer[NativeReader]):
+    """Answers from labelled images with any multimodal checkpoint that transformers loads without remote code."""
+
+    kind: ClassVar[str] = "transformers"
+
+    name: Label[str]
+    checkpoint: Checkpoint
+    images: FrameLabels
+    frame: FrameBounds
+    processor_kwargs: dict[str, Any]
+    """Keywords for the checkpoint's own processor; each must change something."""
+    template: str | None
+    """A name among the checkpoint's templates, or a Jinja file; None takes its own."""
+    template_variables: dict[str, Any]
+    """Values for the template, such as ``reasoning_effort``; it must read each."""
+    thinking: Thinking
+    thinking_variable: str | None
+    """The template's variable that switches thinking; None finds it."""
+    max_thinking_tokens: int
+    """A limit for each thought."""
+    prompt: AnswerPrompt
+    system: str | None
+    """The system turn; None leaves it to the template."""
+    max_new_tokens: int
+    """A limit for each answer, without its thought."""
+
+    def __post_init__(self) -> None:
+        _ = self._local, self._thinking  # settings that cannot be are known now
+        if self.thinking == "always" and self.prompt.answer_prefix:
+            raise ConfigError(
+                f"answerer.prompt={self.prompt.name} begins the answer for the model, and a thought comes first.",
+                "Take a prompt that does not: answerer/prompt=letter; or answerer.thinking=never",
+            )
+
+    def check_checkpoint(self) -> None:
+        """Everything that can be known without weights: class, processor, template, thinking, tokens of a frame.
+
+        Raises:
+            CheckpointError, ConfigError, MissingExtraError: it cannot be used; the error says what to do.
+        """
+        self._local.reader.processor.check()
+        if self.prompt.answer_prefix and self._local.reader.processor.switch.beginning is Beginning.OPEN:
+            raise ConfigError(
+                f"answerer.prompt={self.prompt.name} begins the answer for the model, and the chat template begins a "
+                "thought.",
+                "Take a prompt that does not: answerer/prompt=letter",
+            )
+
+    def limits(self) -> AnswererLimits:
+        """Measured with the checkpoint's processor; no weights."""
+        reader = self._local.reader
+        return AnswererLimits(
+            context_tokens=reader.context_tokens,
+            tokens_per_frame=self.frame_tokens(*USUAL_SIZE),
+            max_frames=None,
+            time_told=self.images.time_told(),
+        )
+
+    def frame_tokens(self, height: int, width: int) -> int:
+        """Of one frame among others, its label included."""
+        return self._local.reader.processor.frame_tokens(height, width) + self.images.most_tokens()
+
+    def output_tokens(self) -> int:
+        """Of a thought, where one may come, and the answer."""
+        return self._local.limits.total
+
+    def identity(self) -> Mapping[str, Any]:
+        """The settings, the content of a template file, and the version of transformers, whose processors are used.
+
+        Raises:
+            CheckpointError: transformers does not load the checkpoint by itself.
+        """
+        kind = kind_of(self.checkpoint)
+        path = template_file(self.template)
+        return {
+            **super().identity(),
+            "template": self.template if path is None else digest(path.read_text(encoding="utf-8")),
+            "model": [kind.model_type, kind.class_name],
+            "transformers": importlib.metadata.version("transformers"),
+        }
+
+    @cached_property
+    def _thinking(self) -> ThinkingSettings:
+        return ThinkingSettings(self.thinking, self.thinking_variable, self.max_thinking_tokens)
+
+    @cached_property
+    def _local(self) -> LocalModel[NativeReader]:
+        return LocalModel(
+            self._open,
+            self._load,
+            self.prompt,
+            self.max_new_tokens,
+            self.checkpoint.source,
+            self._output_limits,
+            _write,
+        )
+
+    def _open(self) -> NativeReader:
+        kind = kind_of(self.checkpoint)
+        tell_of_family(self.checkpoint.source, kind.model_type)
+        processor = NativeProcessor(
+            self.checkpoint,
+            kind,
+            self.frame,
+            self.processor_kwargs,
+            self.template,
+            self.template_variables,
+            self._thinking,
+            self.system,
+        )
+        return NativeReader(processor, self.images)
+
+    def _load(self) -> Any:
+        from pipeline.families.transformers.generation import prepared
+
+        return prepared(load_model(self.checkpoint), self._local.reader.processor)
+
+    def _output_limits(self, reader: NativeReader) -> OutputLimits:
+        switch = reader.processor.switch
+        opening, ending = reader.processor.thought_marks
+        is_open = switch.beginning is Beginning.OPEN
+        return OutputLimits(self.max_new_tokens, switch.tokens, is_open, opening, ending, switch.longer)
+
+
+def _write(model: Any, prompts: Sequence[NativeInputs], limits: OutputLimits) -> Sequence[Generated]:
+    written: Sequence[Generated] = model.write(prompts, limits)
+    return written

@@ -1,0 +1,295 @@
+"""Greedy text of any multimodal model of transformers; questions about the same frames share the reading of them.
+
+Which way a model can go is found out by trying, on a prompt of two small pictures, before its first request:
+
+* ``shared``: plain attention, of which the states can be kept apart and continued by many questions at once;
+* ``copied``: other caches (windows, linear attention), which each question is given a copy of;
+* ``whole``: neither gives the model's own logits, so each prompt is read from its beginning.
+
+The tokens are those of ``generate`` on each whole prompt, whichever way is taken.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline.domain import Frame
+from pipeline.errors import CheckpointError
+from pipeline.families.transformers.processor import NativeInputs, NativeProcessor
+from pipeline.families.transformers.templates import Turn
+from pipeline.inference.framed_prompts import grouped, last_shared
+from pipeline.inference.greedy import Generated, end_tokens
+from pipeline.inference.limits import OutputLimits
+from pipeline.inference.shared_prefix import Branches, Prefix, continue_greedily, next_logits, states_read
+from pipeline.models.moving_parts import cache_keyword, read_with_cache
+
+_LOG = logging.getLogger(__name__)
+
+_SIDE = 64
+"""Pixels of the pictures that are tried."""
+_APART = {torch.float32: 1e-5}
+_APART_IN_HALF = 1e-2
+"""How far from 1 the correlation of two sets of logits may be that are to be the same, in float32 and in half of it."""
+_SEEN = 1e-6
+"""The logits of two prompts with different pictures differ by more, in parts of their spread. In a run of 15 types of
+tiny random models the least was 1e-2; a model that does not see its pictures gives the same to the last digit."""
+
+
+class Way(StrEnum):
+    """How questions about the same frames are read."""
+
+    SHARED = "shared"
+    COPIED = "copied"
+    WHOLE = "whole"
+
+
+@dataclass(frozen=True)
+class NativeModel:
+    """A loaded model and the way it can go."""
+
+    model: Any
+    processor: NativeProcessor
+    way: Way
+    ends: frozenset[int]
+    """Tokens that end an answer."""
+
+    def parameters(self) -> Iterator[Any]:
+        """Of the model, which is released by them."""
+        yield from self.model.parameters()
+
+    def buffers(self) -> Iterator[Any]:
+        """Likewise."""
+        yield from self.model.buffers()
+
+    @torch.inference_mode()
+    def write(self, prompts: Sequence[NativeInputs], limits: OutputLimits) -> list[Generated]:
+        """The most probable token, again and again, for each prompt, until it ends or the limits are reached."""
+        if self.way is Way.SHARED:
+            return self._together(prompts, limits)
+        written: dict[int, Generated] = {}
+        for group in grouped(prompts, [prompt.frames_end for prompt in prompts]):
+            alone = len(group) == 1 or self.way is Way.WHOLE
+            prefix = None if alone else self._read_once([prompts[place] for place in group])
+            for place in group:
+                written[place] = self._one(prompts[place], limits, prefix)
+        return [written[place] for place in range(len(prompts))]
+
+    def _together(self, prompts: Sequence[NativeInputs], limits: OutputLimits) -> list[Generated]:
+        branches: list[Branches] = []
+        places: list[int] = []
+        for group in grouped(prompts, [prompt.frames_end for prompt in prompts]):
+            ids = [prompts[place].input_ids.tolist() for place in group]
+            shared = last_shared(ids)
+            prefix = _prefix(self.model, prompts[group[0]], shared)
+            branches.append(Branches(prefix, [row[shared:] for row in ids]))
+            places += group
+        written = continue_greedily(
+            self.model,
+            branches,
+            end_tokens=self.ends,
+            is_complete=limits.are_reached,
+            max_new_tokens=limits.total,
+        )
+        found = {
+            place: self._generated(one.tokens, limits, ended=one.ended)
+            for place, one in zip(places, written, strict=True)
+        }
+        return [found[place] for place in range(len(prompts))]
+
+    def _read_once(self, prompts: Sequence[NativeInputs]) -> _Copied:
+        length = last_shared([prompt.input_ids.tolist() for prompt in prompts])
+        cache = _read(self.model, prompts[0], length)
+        return _Copied(cache, _positions(self.model))
+
+    def _one(self, prompt: NativeInputs, limits: OutputLimits, prefix: _Copied | None) -> Generated:
+        inputs = _arguments(self.model, prompt)
+        if prefix is not None:
+            inputs = {name: value for name, value in inputs.items() if name not in prompt.pixels.tensors}
+            inputs[cache_keyword(type(self.model).forward)] = copy.deepcopy(prefix.cache)
+            _set_positions(prefix.positions)
+        length = prompt.input_ids.shape[0]
+        output = self.model.generate(
+            **inputs,
+            max_new_tokens=limits.total,
+            eos_token_id=sorted(self.ends),
+            do_sample=False,
+            stopping_criteria=[partial(_are_reached, limits, length)],
+        )
+        tokens = output[0, length:].tolist()
+        ended = bool(tokens) and tokens[-1] in self.ends
+        return self._generated(tuple(tokens[:-1] if ended else tokens), limits, ended=ended)
+
+    def _generated(self, tokens: tuple[int, ...], limits: OutputLimits, *, ended: bool) -> Generated:
+        text = self.processor.tokenizer.decode(list(tokens), skip_special_tokens=True)
+        return Generated(text, tokens, ended and not limits.are_reached(tokens))
+
+
+@dataclass(frozen=True)
+class _Copied:
+    cache: Any
+    positions: tuple[tuple[Any, Any], ...]
+    """What the reading left on the model's parts: the part and its ``rope_deltas``."""
+
+
+def prepared(model: Any, processor: NativeProcessor) -> NativeModel:
+    """Try a loaded model: that it sees its pictures, and how its prefixes can be shared.
+
+    Raises:
+        CheckpointError: it does not see its pictures.
+    """
+    tried = _Trial(model, processor)
+    tried.check_sight()
+    way = tried.way()
+    if way is not Way.SHARED:
+        how = "each is given a copy of what was read" if way is Way.COPIED else "each reads them anew"
+        _LOG.warning(
+            "%s does not keep its past in plain attention layers, so questions about the same frames are written one "
+            "at a time: %s.",
+            type(model).__name__,
+            how,
+        )
+    return NativeModel(model, processor, way, end_tokens(model, processor.tokenizer))
+
+
+class _Trial:
+    """A model tried on prompts of two small pictures."""
+
+    def __init__(self, model: Any, processor: NativeProcessor) -> None:
+        self._model = model
+        self._processor = processor
+        dark, light = (np.full((_SIDE, _SIDE, 3), grey, np.uint8) for grey in (0, 255))
+        self._black_white = self._prompt(dark, light)
+        self._white_black = self._prompt(light, dark)
+        self._black_black = self._prompt(dark, dark)
+
+    @torch.inference_mode()
+    def check_sight(self) -> None:
+        """Whether what is shown, and in which order, changes what the model would write.
+
+        A class that leaves out the vision tower, or weights that were lost, load without a word and answer none the
+        less.
+        """
+        first = _last_logits(self._model, self._black_white)
+        spread = float(first.std()) or 1.0
+        for other in (self._white_black, self._black_black):
+            apart = float((first - _last_logits(self._model, other)).abs().max())
+            if not apart / spread > _SEEN:
+                raise CheckpointError(
+                    f"{type(self._model).__name__} does not see its pictures: a black and a white one give the same "
+                    "as two others, to the last digit.",
+                    "Fetch the checkpoint again: its vision weights are lost, or config.json is another model's.",
+                )
+
+    @torch.inference_mode()
+    def way(self) -> Way:
+        """The first way of which the logits are the model's own."""
+        whole = _last_logits(self._model, self._black_white)
+        for way, logits in ((Way.SHARED, self._shared), (Way.COPIED, self._copied)):
+            try:
+                found = logits()
+            except Exception as error:  # models fail each in its own way in what they were not made for
+                _LOG.info("%s: the way %s fails: %s", type(self._model).__name__, way, error)
+                continue
+            if _alike(whole, found, _APART.get(self._model.dtype, _APART_IN_HALF)):
+                return way
+        return Way.WHOLE
+
+    def _shared(self) -> torch.Tensor:
+        prompt = self._black_white
+        cut = self._cut(prompt)
+        prefix = _prefix(self._model, prompt, cut)
+        return next_logits(self._model, [Branches(prefix, [prompt.input_ids[cut:].tolist()])])[0]
+
+    def _copied(self) -> torch.Tensor:
+        prompt = self._black_white
+        cache = copy.deepcopy(_read(self._model, prompt, self._cut(prompt)))
+        positions = _positions(self._model)
+        _last_logits(self._model, self._white_black)  # leaves positions of its own behind
+        inputs = _arguments(self._model, prompt)
+        inputs = {name: value for name, value in inputs.items() if name not in prompt.pixels.tensors}
+        inputs[cache_keyword(type(self._model).forward)] = cache
+        _set_positions(positions)
+        output = self._model.generate(
+            **inputs, max_new_tokens=1, do_sample=False, output_logits=True, return_dict_in_generate=True
+        )
+        logits: torch.Tensor = output.logits[0][0].float()
+        return logits
+
+    @staticmethod
+    def _cut(prompt: NativeInputs) -> int:
+        """Behind the pictures, as early as may be: so most is left to continue."""
+        return max(prompt.frames_end, 1)
+
+    def _prompt(self, *pictures: Any) -> NativeInputs:
+        frames = [Frame(float(place), place, pixels) for place, pixels in enumerate(pictures)]
+        turn = Turn(("",) * len(frames), "", "What is shown first?", None)
+        return self._processor.encode(self._processor.pictures(frames), turn)
+
+
+def _prefix(model: Any, prompt: NativeInputs, length: int) -> Prefix:
+    def read(cache: Any) -> int:
+        read_with_cache(model, cache, **_arguments(model, prompt, length), logits_to_keep=1)
+        deltas = [value for _, value in _positions(model) if value is not None]
+        return length + (int(deltas[0].flatten()[0]) if deltas else 0)
+
+    _set_positions(tuple((part, None) for part, _ in _positions(model)))
+    return Prefix(*states_read(model, read))
+
+
+def _read(model: Any, prompt: NativeInputs, length: int) -> Any:
+    from transformers import DynamicCache
+
+    cache = DynamicCache(config=model.config.get_text_config(decoder=True))
+    _set_positions(tuple((part, None) for part, _ in _positions(model)))
+    read_with_cache(model, cache, **_arguments(model, prompt, length), logits_to_keep=1)
+    return cache
+
+
+def _last_logits(model: Any, prompt: NativeInputs) -> torch.Tensor:
+    _set_positions(tuple((part, None) for part, _ in _positions(model)))
+    logits: torch.Tensor = model(**_arguments(model, prompt)).logits[0, -1].float()
+    return logits
+
+
+def _arguments(model: Any, prompt: NativeInputs, length: int | None = None) -> dict[str, Any]:
+    """Everything that the processor gave, the tokens cut to ``length``."""
+    ids = prompt.input_ids[None, :length].to(model.device)
+    given: dict[str, Any] = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    given |= {name: value[None, :length].to(model.device) for name, value in prompt.per_token.items()}
+    return given | {name: _moved(value, model) for name, value in prompt.pixels.tensors.items()}
+
+
+def _moved(value: Any, model: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.to(model.device, model.dtype) if value.is_floating_point() else value.to(model.device)
+    return [_moved(each, model) for each in value] if isinstance(value, (list, tuple)) else value
+
+
+def _positions(model: Any) -> tuple[tuple[Any, Any], ...]:
+    """The parts of a model that keep what the last prompt's pictures did to the positions, and what they keep."""
+    return tuple((part, part.rope_deltas) for part in model.modules() if hasattr(part, "rope_deltas"))
+
+
+def _set_positions(kept: tuple[tuple[Any, Any], ...]) -> None:
+    for part, value in kept:
+        part.rope_deltas = value
+
+
+def _are_reached(limits: OutputLimits, length: int, ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+    """For ``generate``, which asks after each token."""
+    reached = [limits.are_reached(row[length:].tolist()) for row in ids]
+    return torch.tensor(reached, device=ids.device)
+
+
+def _alike(one: torch.Tensor, other: torch.Tensor, apart: float) -> bool:
+    """By correlation, as some models scale their logits after the output embeddings."""
+    return one.shape == other.shape and float(torch.corrcoef(torch.stack([one, other]))[0, 1]) > 1 - apart

@@ -1,0 +1,137 @@
+"""A checkpoint's own processor, and its weights in the class that transformers has for it."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import CheckpointError, ConfigError, MissingExtraError
+from pipeline.families.transformers.kind import class_of, kind_of
+from pipeline.models.checkpoint import Checkpoint, load, settings_folder
+from pipeline.models.remedies import restore
+
+_MISSING = re.compile(r"(?:requires? the |Package |package |library |No module named )[`'\"]?(\w[\w-]*)")
+_OPTIONAL = ("num2words", "timm", "sentencepiece", "mistral_common", "tiktoken", "librosa", "cv2", "einops")
+"""Packages that processors of transformers need, beside torchvision and those that this project has."""
+
+
+def open_processor(checkpoint: Checkpoint) -> Any:
+    """The processor, from its settings alone; its weights need not be here.
+
+    Raises:
+        MissingExtraError: it needs a package that is not installed.
+        CheckpointError: its files are missing or cannot be read, or its tokenizer has no token for a picture.
+    """
+    need_torchvision()
+    folder = settings_folder(checkpoint)
+    processor = _read(folder, checkpoint.source)
+    tokenizer = getattr(processor, "tokenizer", None)
+    picture = picture_of(processor)
+    if tokenizer is None or picture is None or not hasattr(processor, "image_processor"):
+        raise CheckpointError(
+            f"The processor of {checkpoint.source} ({type(processor).__name__}) takes no pictures in a prompt.",
+            "Name a checkpoint that answers questions about pictures: answerer.checkpoint.source=...",
+        )
+    number = tokenizer.convert_tokens_to_ids(picture)
+    if number is None or number == tokenizer.unk_token_id:
+        raise CheckpointError(
+            f"The tokenizer of {checkpoint.source} has no token {picture}, which its processor writes for a picture.",
+            restore("the tokenizer files of the checkpoint"),
+        )
+    return processor
+
+
+def picture_of(processor: Any) -> str | None:
+    """What stands for a picture in a prompt, before the processor repeats it."""
+    found = getattr(processor, "image_token", None)
+    return None if found is None else str(found)
+
+
+def need_torchvision() -> None:
+    """Raise an error where torchvision is missing: processors with a video part import it, and there is no way around.
+
+    Raises:
+        MissingExtraError: with the line that installs the one for this torch.
+    """
+    if find_spec("torchvision") is not None:
+        return
+    raise MissingExtraError(
+        "answerer=transformers runs the checkpoint's own processor, which needs torchvision, and it is not installed.",
+        f"pip install 'torchvision=={_matching_torchvision()}' (another version would replace torch); with torch "
+        "2.13 also: pip install 'gens-videoqa[any]'",
+    )
+
+
+def load_model(checkpoint: Checkpoint) -> Any:
+    """The weights, exactly, with the checkpoint's tokens that end an answer and no other of its generation settings.
+
+    Raises:
+        CheckpointError: it is no model for this answerer, or its tensors are not those of its class.
+        ConfigError: flash attention was asked for, and the class cannot use it.
+    """
+    from transformers import GenerationConfig
+
+    kind = kind_of(checkpoint)
+    if not kind.takes_flash_attention:
+        if checkpoint.attention == "flash_attention_2":
+            raise ConfigError(
+                f"{kind.class_name} cannot use flash attention.", "Set answerer.checkpoint.attention=sdpa"
+            )
+        if checkpoint.attention == "auto":
+            checkpoint = dataclasses.replace(checkpoint, attention="sdpa")
+    model = load(class_of(checkpoint), checkpoint)
+    # `generate` fills in whatever is left unset from these: sampling values and penalties do not apply to greedy text.
+    published = model.generation_config
+    model.generation_config = GenerationConfig(
+        eos_token_id=published.eos_token_id,
+        pad_token_id=_pad(published),
+        bos_token_id=published.bos_token_id,
+        do_sample=False,
+    )
+    return model
+
+
+def _pad(published: Any) -> Any:
+    if published.pad_token_id is not None:
+        return published.pad_token_id
+    ends = published.eos_token_id
+    return ends[0] if isinstance(ends, list) else ends
+
+
+def _read(folder: Path, source: str) -> Any:
+    from transformers import AutoProcessor
+
+    try:
+        return AutoProcessor.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
+    except ImportError as error:
+        raise _without_package(error, source) from error
+    except Exception as error:  # processors and tokenizers raise nothing narrower
+        for name in _OPTIONAL:
+            if name in str(error) and find_spec(name) is None:
+                raise _without_package(error, source) from error
+        raise CheckpointError(
+            f"The processor of {source} cannot be read: {type(error).__name__}: {error}",
+            restore("the processor and tokenizer files of the checkpoint"),
+        ) from error
+
+
+def _without_package(error: Exception, source: str) -> MissingExtraError:
+    words = str(error)
+    named = [name for name in (*_OPTIONAL, *_MISSING.findall(words)) if name in words and find_spec(name) is None]
+    package = {"cv2": "opencv-python-headless"}.get(named[0], named[0]) if named else None
+    first = words.strip().partition("\n")[0]
+    return MissingExtraError(
+        f"The processor of {source} needs a package that is not installed: {first}",
+        f"pip install {package}" if package else "Install the package that the message names.",
+    )
+
+
+def _matching_torchvision() -> str:
+    """Release 2.13 of torch goes with 0.28, and so on; source: the table in torchvision's README."""
+    import torch
+
+    major, minor, *_ = torch.__version__.split(".")
+    return f"0.{int(minor) + 15}.*" if major == "2" else "*"

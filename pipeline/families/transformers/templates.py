@@ -1,0 +1,180 @@
+"""A checkpoint's chat template: which one, whether it keeps the order of text and pictures, and what it reads."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import CheckpointError, ConfigError
+from pipeline.models.chat import IMAGE, VIDEO, text
+from pipeline.models.remedies import restore
+from pipeline.paths import local_path
+
+_GENERATION = re.compile(r"\{%-?\s*(?:end)?generation\s*-?%\}")
+"""A tag that transformers adds to Jinja, for training."""
+_MARKS = ("first-mark", "second-mark", "third-mark")
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What one request puts into the prompt, without the pictures themselves."""
+
+    before: tuple[str, ...]
+    """Text before each picture; as long as there are pictures. Of a video, which is one, the first alone counts."""
+    after: str
+    """Text behind each picture."""
+    text: str
+    """Question, options and instruction."""
+    system: str | None
+    """The system turn; None leaves it to the template."""
+    begun: str = ""
+    """How the answer begins already."""
+
+
+@dataclass(frozen=True)
+class ChatTemplate:
+    """A template with the processor that fills it in."""
+
+    processor: Any
+    source: str
+    """Jinja."""
+    picture: str
+    """What stands for a picture in the rendered prompt, and how often it is written decides what the processor does."""
+    written_inline: bool
+    """The template puts all pictures ahead of the text: so each is written into the text where it belongs."""
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """The variables that the template takes from outside."""
+        from jinja2 import Environment, meta
+
+        environment = Environment(extensions=["jinja2.ext.loopcontrols"])
+        return frozenset(meta.find_undeclared_variables(environment.parse(_GENERATION.sub("", self.source))))
+
+    def render(self, turn: Turn, variables: Mapping[str, Any], *, as_video: bool = False) -> str:
+        """The prompt up to where the model's answer begins, or goes on; a mark stands for each picture.
+
+        Raises:
+            CheckpointError: the template cannot be filled in, or leaves out the system turn.
+        """
+        turns: list[dict[str, Any]] = []
+        if turn.system is not None:
+            turns.append({"role": "system", "content": [text(turn.system)]})
+        turns.append({"role": "user", "content": self._content(turn, as_video)})
+        prompt = _filled(self.processor, self.source, turns, variables)
+        if turn.system is not None and turn.system.strip() not in prompt:
+            raise CheckpointError(
+                "The checkpoint's chat template leaves out the system turn.",
+                "Take a prompt without one: answerer.prompt.system=null answerer.system=null",
+            )
+        return prompt + turn.begun
+
+    def _content(self, turn: Turn, as_video: bool) -> list[dict[str, Any]]:
+        if as_video:
+            return [dict(VIDEO), text(turn.before[0] + turn.text)]
+        if self.written_inline:
+            shown = "".join(f"{before}{self.picture}{turn.after}" for before in turn.before)
+            return [text(shown + turn.text)]
+        parts: list[dict[str, Any]] = []
+        words = ""
+        for before in turn.before:
+            if words + before:
+                parts.append(text(words + before))
+            parts.append(dict(IMAGE))
+            words = turn.after
+        return [*parts, text(words + turn.text)]
+
+
+def open_template(processor: Any, wanted: str | None, picture: str, source: str) -> ChatTemplate:
+    """The template, tried with three texts and three pictures.
+
+    Args:
+        processor: the checkpoint's.
+        wanted: a name among several, or the path of a Jinja file; None takes the checkpoint's.
+        picture: the processor's mark of a picture.
+        source: of the checkpoint, for messages.
+
+    Raises:
+        CheckpointError: there is none, or it does not show pictures in their places.
+        ConfigError: there are several, and none is named or the default.
+    """
+    found = _chosen(processor, wanted, source)
+    for inline in (False, True):
+        template = ChatTemplate(processor, found, picture, inline)
+        if _keeps_order(template):
+            return template
+    raise CheckpointError(
+        f"The chat template of {source} does not write {picture} where a picture belongs.",
+        restore("the chat template of the checkpoint"),
+    )
+
+
+def template_file(wanted: str | None) -> Path | None:
+    """The file that ``answerer.template`` names; None where it names a template of the checkpoint."""
+    if wanted is None or not wanted.endswith((".jinja", ".jinja2")):
+        return None
+    path = local_path(wanted)
+    if not path.is_file():
+        raise ConfigError(
+            f"answerer.template={wanted} is no file.", "Correct the path, or answerer.template=null for the own one."
+        )
+    return path
+
+
+def _chosen(processor: Any, wanted: str | None, source: str) -> str:
+    path = template_file(wanted)
+    if path is not None:
+        return path.read_text(encoding="utf-8")
+    found = getattr(processor, "chat_template", None) or getattr(processor.tokenizer, "chat_template", None)
+    if not found:
+        raise CheckpointError(
+            f"{source} has no chat template, so there is no knowing how it wants to be asked.",
+            "Take an instruction-tuned checkpoint (its name often ends in -Instruct, -it or -Chat), or name a Jinja "
+            "file with its template: answerer.template=FILE.jinja",
+        )
+    if isinstance(found, str):
+        if wanted not in (None, "default"):
+            raise ConfigError(
+                f"answerer.template={wanted}: {source} has one template, and it has no name.",
+                "Take it: answerer.template=null",
+            )
+        return found
+    name = wanted or "default"
+    if name not in found:
+        names = ", ".join(sorted(found))
+        problem = "no template of that name" if wanted else "several templates, and none is the default"
+        raise ConfigError(f"{source} has {problem}: {names}.", f"Name one: answerer.template={sorted(found)[0]}")
+    return str(found[name])
+
+
+def _keeps_order(template: ChatTemplate) -> bool:
+    """Whether the prompt has mark, picture, mark, picture, mark, picture in this order, and no other picture."""
+    asked = Turn(_MARKS, "", "last-mark", None)
+    prompt = template.render(asked, {})
+    wanted = [part for mark in _MARKS for part in (mark, template.picture)]
+    place = 0
+    for part in (*wanted, "last-mark"):
+        place = prompt.find(part, place)
+        if place < 0:
+            return False
+        place += len(part)
+    return prompt.count(template.picture) == len(_MARKS)
+
+
+def _filled(processor: Any, source: str, turns: Sequence[Any], variables: Mapping[str, Any]) -> str:
+    from jinja2 import TemplateError
+
+    try:
+        prompt = processor.apply_chat_template(
+            list(turns), chat_template=source, tokenize=False, add_generation_prompt=True, **variables
+        )
+    except (TemplateError, TypeError, ValueError, LookupError, AttributeError) as error:
+        raise CheckpointError(
+            f"The checkpoint's chat template cannot be filled in: {error}.",
+            restore("the chat template of the checkpoint"),
+        ) from error
+    assert isinstance(prompt, str)
+    return prompt
