@@ -40,17 +40,17 @@ VERBS = {
 }
 FINE, USAGE, FAULT = 0, 2, 3
 _OF_PEOPLE = ("question", "video", "answer", "subtitles_file")
-"""Keys whose values are people's words: commas, colons and braces in them are no part of Hydra's grammar."""
+"""Keys with free text, in which commas, colons and braces have no meaning."""
 _UNSET = ("answer", "subtitles_file", "options")
-"""Those of them that ``null`` leaves out."""
+"""Keys that the user may set to ``null``."""
 
 
 def main() -> int:
     """Run the verb named on the command line.
 
     Returns:
-        0 when all is well, 1 when some questions failed, 2 for a command that cannot run as it stands, 3 for a fault of
-        this program, told by its traceback, and 128 with the number of the signal that ended it: 130 for Ctrl-C.
+        0 on success, 1 if some questions failed, 2 for a command that cannot run, 3 for a fault of this program, whose
+        traceback is printed, and 128 + the number of the signal that ended it: 130 for Ctrl-C.
     """
     prepare_streams()
     try:
@@ -114,14 +114,14 @@ def _called(words: Sequence[str]) -> int:
 
 
 def _well_formed(word: str) -> str:
-    """A word whose bytes are not UTF-8 as one that can be stored: a path as a ``file:`` URI, other text with U+FFFD."""
+    """The word as UTF-8 text: a path that is none becomes a ``file:`` URI, other text gets U+FFFD."""
     key, _, value = word.partition("=")
     is_path = value and not value.startswith(("[", "{")) and key not in ("question", "options", "answer")
     return well_formed(word) if is_well_formed(word) or not is_path else f"{key}={path_text(value)}"
 
 
 def _as_typed(word: str) -> str:
-    """Quote what people ask about, so that it arrives as they typed it."""
+    """Quote free text, so that it arrives as the user typed it."""
     key, _, value = word.partition("=")
     if (key in _UNSET and value == "null") or is_quoted(value):
         return word
@@ -165,7 +165,7 @@ def _run(verb: str, words: Sequence[str]) -> int:
 
 
 def _show(verb: str, given: Namespace, words: Sequence[str]) -> int:
-    """Have Hydra show a configuration, or complete a line; nothing is run."""
+    """Have Hydra show a configuration or complete a line. Nothing is run."""
     import hydra
 
     from pipeline.commands.driving import as_chosen, explained_with
@@ -174,7 +174,7 @@ def _show(verb: str, given: Namespace, words: Sequence[str]) -> int:
     overrides = given.overrides if given.shell_completion else as_chosen(verb, given)
     # Hydra wants its options before the overrides; people write them in any order.
     options = [word for word in words if word not in given.overrides]
-    # Hydra then hands its exceptions to us, who know the nearest valid word.
+    # Hydra then raises its exceptions instead of printing them, and we add the nearest valid word.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     register_resolvers()
     register_run_folder()
@@ -189,7 +189,7 @@ def _show(verb: str, given: Namespace, words: Sequence[str]) -> int:
 
 
 def _nothing(_: Any) -> None:
-    """What Hydra is to run, which it does not when it shows something."""
+    """The task function for Hydra, which does not call it when it shows something."""
 
 
 def _check_working_folder() -> None:
@@ -200,7 +200,7 @@ def _check_working_folder() -> None:
 
 
 def _complete(words: Sequence[str]) -> int:
-    """Hydra's shell completion, with the verb taken out of the line that it completes."""
+    """Hydra's shell completion, with the verb removed from the line that it completes."""
     line = re.split(" +", os.environ.get("COMP_LINE", ""))
     if any(word.startswith("query=") for word in words):
         if len(line) < 3 or line[1] not in VERBS:
@@ -217,7 +217,7 @@ def _complete(words: Sequence[str]) -> int:
 
 
 def _completed(told: str) -> str:
-    """Hydra's choices, of which a group that holds options and groups is left without an end: it may have either."""
+    """Hydra's completions. A group that holds both options and groups gets both endings, ``=`` and ``/``."""
     return re.sub(r"(?<!\S)([\w/@]*\w)(?!\S)", r"\1= \1/", told)
 
 

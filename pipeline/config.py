@@ -41,15 +41,15 @@ def nearest(word: str, valid: Iterable[str]) -> str:
 
 
 def build(node: DictConfig, key: str, plugins: Sequence[str] = ()) -> Any:
-    """Make the object that ``node`` describes, after the ones that it holds (nodes with a ``_target_`` of their own).
+    """Make the object that ``node`` describes, and first the objects inside it (nodes with their own ``_target_``).
 
     Args:
         node: a config with ``_target_``, and ``about`` where ``gens list`` shows it.
         key: where the node stands in the whole config, for messages (``sampler``).
-        plugins: package prefixes beside ours whose classes may be made.
+        plugins: other packages whose classes may be made.
 
     Raises:
-        ConfigError: a target that may not be made, or a key or value that does not fit it.
+        ConfigError: the target is not allowed, or a key or value does not fit it.
     """
     try:
         container = OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
@@ -125,6 +125,6 @@ def _validated(kind: Any, settings: Mapping[str, Any], key: str) -> Any:
 
 
 def register_resolvers() -> None:
-    """Give YAML files ``${package_file:...}``, and have ``${oc.env:...}`` keep secrets."""
+    """Register the resolvers of YAML files: ``${package_file:...}``, and an ``${oc.env:...}`` that hides secrets."""
     register_environment()
     OmegaConf.register_new_resolver("package_file", lambda path: str(PACKAGE / path), replace=True)

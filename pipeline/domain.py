@@ -1,7 +1,7 @@
-"""The words that every room speaks. Frozen, without torch, importing none of the rooms.
+"""The types that all rooms share. Frozen, without torch, importing none of the rooms.
 
-Seconds on the clock that players show are the only unit of time that crosses a wall; frame numbers inside a window,
-native indices and fractions stay in the room that uses them.
+Seconds on the clock that players show are the only unit of time that is passed between rooms; frame numbers inside a
+window, native indices and fractions stay in the room that uses them.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class Status(StrEnum):
     MISSING_VIDEO = "missing_video"
     UNREADABLE_VIDEO = "unreadable_video"
     CHANGED_VIDEO = "changed_video"  # the file at the path is not the one that the frames were selected from
-    MISSING_SUBTITLES = "missing_subtitles"  # the question names a file of subtitles, and there is none
+    MISSING_SUBTITLES = "missing_subtitles"  # there is no file at the path of the question's subtitles
     UNREADABLE_SUBTITLES = "unreadable_subtitles"
     # of the sampler
-    NOTHING_RELEVANT = "nothing_relevant"  # every window was understood and none named a frame
+    NOTHING_RELEVANT = "nothing_relevant"  # every window could be read, and none named a frame
     NO_SCORES = "no_scores"  # the output holds nothing that can be read as scores
     TRUNCATED_OUTPUT = "truncated_output"  # the output was cut by the token limit
     PARTIAL_SCORES = "partial_scores"  # scores are there, and at least one window failed
@@ -53,7 +53,7 @@ class Status(StrEnum):
     # of either stage
     INVALID_OUTPUT = "invalid_output"  # a sampler, policy or answerer broke its protocol, for instance with a NaN
     # of a model call in either stage
-    UNSUPPORTED = "unsupported"  # the question or the shape of its frames is nothing that this model takes
+    UNSUPPORTED = "unsupported"  # the model cannot take the question, or frames of this shape
     OUT_OF_MEMORY = "out_of_memory"
 
     @property
@@ -83,7 +83,7 @@ _WORTH_RETRYING = frozenset(
 
 @dataclass(frozen=True)
 class Span:
-    """A stretch of time in seconds, ends included; ``start == end`` is one moment."""
+    """An interval of time in seconds, ends included; ``start == end`` is one moment."""
 
     start: float
     end: float
@@ -121,7 +121,7 @@ class Subtitles:
 
 @dataclass(frozen=True)
 class SubtitleLine:
-    """What is said while a stretch of the video is on screen, in seconds of the video; it may reach beyond its ends."""
+    """A line of subtitles, in seconds of the video; it may reach beyond the video's ends."""
 
     start: float
     end: float
@@ -149,7 +149,7 @@ class Question:
     option_images: tuple[str, ...] | None = None
     """Paths of pictures that are the options, parallel to ``options``, which then only name them."""
     span: Span | None = None
-    """The stretch of the video that may be seen; None: all of it. Times stay those of the whole video."""
+    """The part of the video that may be seen, its clip; None: all of it. Times stay those of the whole video."""
     fault: str = ""
     """Why nothing can be asked: what is wrong with the benchmark's row, and what to do. Such a question ends as
     ``invalid_question`` in every run. Empty for all others."""
@@ -195,27 +195,27 @@ class FrameSource(Protocol):
     def times_of(self, indices: Sequence[int]) -> list[float]:
         """Seconds at which native frames of the whole video appear. Decodes nothing.
 
-        A frame behind the last one is told at the average rate.
+        The time of an index after the last frame follows from the average rate.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a result took. Work shared by several questions is divided evenly among them."""
+    """The cost of a result. Work shared by several questions is divided evenly among them."""
 
     seconds: float = 0.0
     prompt_tokens: int = 0
     output_tokens: int = 0
     dollars: float = 0.0
-    """What a server charges, from its prices in the settings; 0 for models on this machine."""
+    """The server's charge, by the prices in the settings; 0 for models on this machine."""
     more: Mapping[str, float] = field(default_factory=dict)
     """Other figures by name, such as ``{"visual_tokens": 8192}``. Readers ignore names that they do not know."""
 
 
 @dataclass(frozen=True)
 class WindowOutput:
-    """What a windowed sampler said of one window, word for word."""
+    """The output of a windowed sampler for one window, word for word."""
 
     start: float
     """Second of the window's first candidate frame."""
@@ -238,10 +238,10 @@ class Relevance:
     """Native frame index of each candidate, parallel to ``times``, counted in the whole video. None where it is not
     known: a sampler that opens no video, and rows of an earlier version."""
     spread: str | None = None
-    """Set by samplers that score nothing: the named uniform variant in which the budget is to be spread."""
+    """Set by samplers that score nothing: the uniform variant by which the budget is spread."""
     named_above: float | None = 0.0
-    """A candidate is named, and may be chosen for its score, if the score is above this; None: every candidate is
-    (similarities, of which the highest may be negative)."""
+    """A candidate is named, and may be chosen for its score, if its score is above this value. None names every
+    candidate, as for similarities, which may all be negative."""
     status: Status = Status.OK
     detail: str = ""
     """For a failure, what happened and what to do."""
@@ -252,7 +252,7 @@ class Relevance:
 
     @property
     def is_final(self) -> bool:
-        """Whether the sampler would say the same again; not so where a window failed for a reason that may pass."""
+        """Whether the result would be the same again: False if it or a window failed for a reason that may pass."""
         return self.status.is_final and all(window.status.is_final for window in self.windows)
 
 
@@ -295,7 +295,7 @@ class Selection:
 
 @dataclass(frozen=True)
 class Answer:
-    """What an answerer said."""
+    """The answer to one question."""
 
     question_id: str
     text: str
@@ -318,11 +318,11 @@ class Answer:
 
     @property
     def is_final(self) -> bool:
-        """Whether the answerer would say the same again."""
+        """Whether the result would be the same again: False if it failed for a reason that may pass."""
         return self.status.is_final
 
 
 def option_letter(option: int) -> str:
-    """``0`` is ``"A"``; behind the letters, for lists that are too long to be asked, ``26`` is ``"AA"``."""
+    """``0`` is ``"A"``; after ``"Z"``, for lists that are too long to be asked, ``26`` is ``"AA"``."""
     more, place = divmod(option, len(OPTION_LETTERS))
     return (option_letter(more - 1) if more else "") + OPTION_LETTERS[place]

@@ -1,4 +1,4 @@
-"""Values that settings take from the environment, and how settings are written: with the names of the variables.
+"""Values that settings take from the environment. Settings are written with the variables' names in their place.
 
 ``answerer.extra_body.api_key='${oc.env:MY_KEY}'`` works with the variable's value and is written as its name, wherever
 settings are written. A secret that stands in the settings itself is refused before anything is written.
@@ -19,9 +19,9 @@ from pipeline.errors import ConfigError
 from pipeline.secrecy import is_secret_name, keep_secret, looks_secret
 
 _PLACES = "paths"
-"""What is under this key are folders, which runs have to be able to read again: they are written as they are."""
+"""The key of folders, which are written as they are, because later runs have to find them."""
 _OF_PEOPLE = frozenset({"question", "options", "answer", "video", "subtitles_file", "hydra"})
-"""Words that people ask with; and Hydra's own settings, which are not written."""
+"""Keys with free text of the user, and Hydra's own settings, which are not written."""
 _SECRET_VARIABLE = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL|AUTH", re.IGNORECASE)
 _INTERPOLATION = re.compile(r"\$\{[\w.:/]+\}")
 
@@ -29,13 +29,13 @@ _by_name: ContextVar[bool] = ContextVar("by_name", default=False)
 
 
 def register_environment() -> None:
-    """Have ``${oc.env:NAME}`` remember the values that it gives, and give names where these are wanted."""
+    """Replace the resolver ``${oc.env:NAME}`` by one that records secrets and can give names in place of values."""
     OmegaConf.register_new_resolver("oc.env", _from_environment, replace=True)
 
 
 @contextmanager
 def by_name() -> Iterator[None]:
-    """Inside, ``${oc.env:NAME}`` resolves to itself, unless it is a place under ``paths``."""
+    """Within this context, ``${oc.env:NAME}`` resolves to itself, except under ``paths``."""
     token = _by_name.set(True)
     try:
         yield
@@ -44,7 +44,7 @@ def by_name() -> Iterator[None]:
 
 
 def overrides_of(settings: DictConfig) -> list[str]:
-    """The overrides of a job as they were typed; as items of Hydra's own list they would be resolved.
+    """The overrides of a job as they were typed. Reading them from Hydra's list would resolve them.
 
     Args:
         settings: the node ``hydra``.
@@ -61,14 +61,14 @@ def written(config: Container) -> str:
 
 
 def check_no_secrets(config: DictConfig, typed: Sequence[str] = ()) -> None:
-    """See that no secret stands in the settings; none is quoted in the error.
+    """Check that the settings hold no secret. The error does not quote it.
 
     Args:
-        config: the whole of it.
+        config: the whole configuration.
         typed: overrides on the command line.
 
     Raises:
-        ConfigError: one does.
+        ConfigError: they hold one.
     """
     for key, value in _leaves(config, ""):
         if value.strip() and key.partition(".")[0] not in _OF_PEOPLE:
@@ -84,7 +84,7 @@ def _check(key: str, value: str, typed: Sequence[str]) -> None:
         return
     variable = held or "MY_SECRET"
     named = variable if key.endswith("_env") else f"'${{oc.env:{variable}}}'"
-    # What the command line added has to be added again.
+    # A key that the command line added has to be added again.
     added = [word.partition("=")[0].lstrip("+") for word in typed if word.startswith("+")]
     sign = "++" if any(f"{key}.".startswith(f"{name}.") for name in added) else ""
     raise ConfigError(
@@ -94,7 +94,7 @@ def _check(key: str, value: str, typed: Sequence[str]) -> None:
 
 
 def refused_secret(word: str) -> ConfigError:
-    """For an override that cannot be read and may hold a secret, which is not quoted."""
+    """The error for an override that cannot be read and may hold a secret. It does not quote the value."""
     key = word.partition("=")[0]
     return ConfigError(
         f"{key} holds what looks like a secret, and cannot be read",
@@ -107,7 +107,7 @@ def _is_secret(variable: str, value: str) -> bool:
 
 
 def _leaves(node: Any, key: str) -> Iterator[tuple[str, str]]:
-    """Full key and text of every value as it stands, before interpolation; numbers too, as a key may be one."""
+    """Full key and text of every value before interpolation; also of numbers, since a secret may be one."""
     if isinstance(node, DictConfig | ListConfig):
         names: Sequence[Any] = list(node) if isinstance(node, DictConfig) else range(len(node))
         if node._is_none() or node._is_missing() or node._is_interpolation():
@@ -122,7 +122,7 @@ def _leaves(node: Any, key: str) -> Iterator[tuple[str, str]]:
 
 
 def _from_environment(name: str, *default: Any, _parent_: Container) -> str | None:
-    """As OmegaConf's own ``oc.env``."""
+    """OmegaConf's ``oc.env``, with the rules of this module."""
     value = os.environ.get(name)
     if value is None:
         if not default:

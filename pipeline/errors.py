@@ -26,7 +26,7 @@ class PipelineError(Exception):
 
 
 class ConfigError(PipelineError):
-    """A key, a value or a combination in the configuration that cannot be used."""
+    """A key, a value or a combination of settings that cannot be used."""
 
 
 class InputError(PipelineError):
@@ -50,7 +50,7 @@ class StorageError(PipelineError):
 
 
 class BusyError(StorageError):
-    """Another process is at work in the run folder, which is its to write."""
+    """Another process is writing to the run folder."""
 
 
 class VideoError(PipelineError):

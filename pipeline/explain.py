@@ -1,4 +1,4 @@
-"""Hydra's and OmegaConf's errors in our words: what is wrong, which words are valid, which is nearest."""
+"""Turns errors of Hydra, OmegaConf and the disk into our own, with the valid words and the nearest one."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class UnknownKeyError(ConfigError):
         super().__init__(problem, remedy)
         self.key = key
         self.group = group
-        """The group whose chosen option lacks it, such as ``sampler``; None where it is in none."""
+        """The group whose chosen option lacks the key, such as ``sampler``; None for a key outside all groups."""
         self.package = package
-        """Where that option stands in the configuration."""
+        """The place of that option in the configuration."""
 
 
 @contextmanager
@@ -96,7 +96,7 @@ def explain(error: Exception, verb: str, overrides: Sequence[str]) -> PipelineEr
 
 
 def _of_system(error: OSError) -> StorageError | None:
-    """Of a file; errors of the network, say, are none of the user's."""
+    """The error of a file; None for others, such as errors of the network."""
     elsewhere = "run folders go to paths.runs=..., the cache to paths.cache=..."
     if is_full(error):
         what = f"{error.filename} cannot be written" if error.filename else "a file cannot be written"
@@ -162,7 +162,7 @@ def _unknown_key(error: Exception, verb: str, overrides: Sequence[str]) -> Confi
 
 
 def _group_of(key: str, choices: Mapping[str, str | None]) -> tuple[str | None, str | None]:
-    """The chosen group inside which a key stands, and where that is in the configuration."""
+    """The chosen group that a key belongs to, and the group's place in the configuration."""
     places: dict[str, str] = {}
     for chosen, option in choices.items():
         group, _, package = chosen.partition("@")
@@ -176,7 +176,7 @@ def _group_of(key: str, choices: Mapping[str, str | None]) -> tuple[str | None, 
 
 
 def _composed(verb: str, overrides: Sequence[str]) -> DictConfig:
-    """With those of these overrides whose keys are known, or without any where they cannot be composed either."""
+    """The configuration with the overrides whose keys are known, or without any if they cannot be composed."""
     hydra = GlobalHydra.instance()
     words = list(overrides)
     while True:

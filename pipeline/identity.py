@@ -1,8 +1,8 @@
-"""What names a piece of work: identities of configured objects, keys of results, and the names of run folders.
+"""Identities of configured objects, keys of results, and the content of a configuration.
 
 Every setting decides what comes out, where things are, or how fast it goes. The class that owns a setting says which,
-on the field: ``device: Speed[str]``. A setting without such a mark is content, so that forgetting one costs
-time and never gives another setting's result.
+on the field: ``device: Speed[str]``. A setting without such a mark is content, so that a forgotten mark costs time and
+never returns the result of another setting.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ FRAMES_VERSION = 2
 """Version of the decoding contract: which picture is shown at which second. Part of the key of everything that is
 computed from frames: relevance, features and answers.
 
-Raise it when any file gives another picture at some second, or another length, than it did before. Entries of another
-version are then misses."""
+Raise it when any file gives another picture at some second, or another length, than before. Entries of earlier
+versions are then misses."""
 
 READING_VERSION = 1
 """Version of the rules that read an answer from a model's text: its thoughts, its option, whether it is a refusal. Part
@@ -41,7 +41,7 @@ its thoughts, and not how the prompt began the answer. Servers' replies are stor
 
 
 class Role(StrEnum):
-    """What a setting is, other than content."""
+    """The role of a setting that is not plain content."""
 
     PLACE = "place"
     LABEL = "label"
@@ -52,38 +52,38 @@ class Role(StrEnum):
 
 T = TypeVar("T")
 Place = Annotated[T, Role.PLACE]
-"""Where something is: in no identity and in no name of a run folder."""
+"""A place. Left out of identities and of the names of run folders."""
 Label = Annotated[T, Role.LABEL]
-"""What something is called, costs or is counted by: likewise."""
+"""A name, a price or a label. Left out likewise."""
 Speed = Annotated[T, Role.SPEED]
-"""How fast or how safely it goes: likewise."""
+"""A setting that only affects speed or safety. Left out likewise."""
 InQuery = Annotated[T, Role.IN_QUERY]
-"""Content that shows in a sampler's ``query`` of each question: in the name of a run folder and in no identity, so that
-only the questions whose query it changes are computed again."""
+"""Content that is part of a sampler's ``query`` for each question. It counts in the name of a run folder and in no
+identity, so that only the questions whose query it changes are computed again."""
 RowFile = Annotated[T, Role.ROW_FILE]
-"""A file of rows, each of which is content by itself: in no identity, and in the name of a run folder by the file's
-name without its folder."""
+"""A file of rows, each of which is content by itself. It counts in no identity, and in the name of a run folder by the
+file's name without its folder."""
 
 _NOT_CONTENT = (Role.PLACE, Role.LABEL, Role.SPEED)
 _OUTSIDE_OF_SETTINGS = ("hydra", "paths", "execution", "plugins", "limit", "experiment")
-"""Parts of a verb's configuration that are not content as a whole."""
+"""Parts of a verb's configuration that hold no content."""
 _ABOUT = ("about", "origin")
-"""Keys of a part that only describe it."""
+"""Keys that only describe a part."""
 
 
 class Identified:
-    """Gives a configurable dataclass the identity that its fields declare."""
+    """Mixin that gives a configurable dataclass the identity that its fields declare."""
 
     kind: ClassVar[str] = ""
-    """Name of the class in identities; the class's own name if empty. Caches are lost when it changes."""
+    """Name of the class in identities; the class's own name if empty. Changing it invalidates caches."""
 
     def identity(self) -> Mapping[str, Any]:
-        """Every setting that decides the results, as JSON values. Loads no model."""
+        """All settings that decide the results, as JSON values. Loads no model."""
         return settings_of(self)
 
 
 def digest(content: Any) -> str:
-    """A short name for JSON content: equal content, equal name, whatever the order of keys.
+    """A digest of JSON content. Equal content has an equal digest, whatever the order of keys.
 
     Raises:
         TypeError: the content holds something that JSON does not have.
@@ -110,9 +110,10 @@ def settings_of(part: Any) -> dict[str, Any]:
 def identity_of(part: Any) -> dict[str, Any]:
     """All that decides the results of a sampler, a policy or an answerer, as JSON values.
 
-    For a class outside of this package its settings, its own ``identity()`` and a digest of its package's source files
-    count together: a setting that ``identity()`` leaves out, or a changed line of code, is another identity. A class
-    without source files, as in a notebook, needs a ``version`` attribute; without one its results are never reused.
+    The identity of a class outside this package consists of its settings, its own ``identity()`` and a digest of its
+    package's source files: a setting that ``identity()`` leaves out, or a changed line of code, gives another identity.
+    A class without source files, as in a notebook, needs a ``version`` attribute; without one its results are never
+    reused.
 
     Raises:
         ConfigError: a setting is of a type that has no identity.
@@ -190,14 +191,14 @@ def _identity(value: Any, where: str) -> Any:
 
 
 def _attributes(value: Any) -> dict[str, Any]:
-    """What a plug-in that is no dataclass keeps of its settings: its public attributes of plain types."""
+    """The settings of a plug-in that is not a dataclass: its public attributes of plain types."""
     plain = (type(None), bool, int, float, str, list, tuple, dict, Enum)
     public = {name: inner for name, inner in vars(value).items() if not name.startswith("_")}
     return {name: inner for name, inner in public.items() if isinstance(inner, plain)}
 
 
 def _source(kind: type) -> str:
-    """Digest of the .py files of the class's whole package; its ``version`` if it has none."""
+    """Digest of the .py files of the class's whole package, or the class's ``version`` if there are none."""
     found = _source_digest(kind.__module__.partition(".")[0])
     if found is not None:
         return found
@@ -206,7 +207,7 @@ def _source(kind: type) -> str:
 
 
 _THIS_PROCESS = uuid.uuid4().hex
-"""In the identity of what cannot be identified, so that no other process takes its results."""
+"""Part of the identity of classes that cannot be identified, so that no other process uses their results."""
 
 
 @lru_cache(maxsize=64)
@@ -222,7 +223,7 @@ def _source_digest(package: str) -> str | None:
 
 
 def _source_files(package: str) -> Iterator[tuple[str, Path]]:
-    """The .py files of a package with their names inside of it."""
+    """The .py files of a package with their names relative to it."""
     module = sys.modules.get(package)
     spec = module.__spec__ if module is not None else importlib.util.find_spec(package)
     if spec is not None and spec.submodule_search_locations is not None:
@@ -235,14 +236,14 @@ def _source_files(package: str) -> Iterator[tuple[str, Path]]:
         yield Path(file).name, Path(file)
 
 
-# Keys of results. What is computed from frames also depends on which picture is shown at which second.
+# Keys of results, all of which also depend on which picture is shown at which second.
 
 
 def relevance_key(fingerprint: str, query: str, sampler: Mapping[str, Any]) -> str:
     """The key of a relevance.
 
     Args:
-        fingerprint: of what the question may see of its video.
+        fingerprint: of the clip that the question may see.
         query: the question as the sampler is given it.
         sampler: identity of the sampler.
     """
@@ -255,7 +256,7 @@ def features_key(fingerprint: str, encoder: Mapping[str, Any]) -> str:
 
 
 def answer_key(answerer: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
-    """The key of an answer, by the answerer's identity and all that it is given."""
+    """The key of an answer, by the answerer's identity and all that the answerer is given."""
     content = {"frames": FRAMES_VERSION, "answerer": dict(answerer), "asked": dict(asked)}
     if READING_VERSION > 1:  # answers of version 1 have keys without it
         content["reading"] = READING_VERSION
@@ -298,7 +299,7 @@ def configured_run(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _class(target: str) -> type | None:
-    """Only of this package: what else a configuration may name is decided when it is built."""
+    """The dataclass that ``target`` names; None outside this package, whose classes are checked when they are built."""
     module, _, name = target.rpartition(".")
     if not module.startswith(f"{__package__}."):
         return None

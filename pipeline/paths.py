@@ -1,4 +1,4 @@
-"""Paths as people write them and as rows hold them.
+"""Converts between paths as they are written in settings and rows, and paths on this machine.
 
 A row is UTF-8 text, and a file name on Linux is any bytes. A path that is not UTF-8 is therefore held as a ``file:``
 URI, ``file:///data/caf%E9.mp4``, which can be stored, printed and typed. All other paths are held as they are.
@@ -17,15 +17,15 @@ _URI = "file:///"
 
 
 def local_path(written: str | int | os.PathLike[str]) -> Path:
-    """The place on this machine that a written path names.
+    """The path on this machine that a written path names.
 
-    ``~`` and ``~/...`` start in the home folder. Any other name that starts with a tilde is that name: ``~draft.mp4``
-    is a file, as it is for every program that is given it by a shell which finds no user of that name.
+    ``~`` and ``~/...`` start in the home folder. Any other name that starts with a tilde is taken literally:
+    ``~draft.mp4`` is a file.
     ``file:///...`` is decoded. A folder ``2024`` arrives as a number where it is typed on the command line.
 
     Raises:
         ConfigError: it is neither text nor a whole number.
-        InputError: it has a NUL in it, which no name of a file can have.
+        InputError: it contains a NUL, which no file name can have.
     """
     if not isinstance(written, str | int | os.PathLike) or isinstance(written, bool):
         raise ConfigError(f"{written} is not a path", "give one path as text, in quotes: 'KEY=\"...\"'")

@@ -1,4 +1,4 @@
-"""How far long work has come: a bar with the time left on a terminal, plain lines elsewhere."""
+"""Progress of long work: a bar with the remaining time on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _silent: ContextVar[bool] = ContextVar("silent", default=False)
 
 @contextmanager
 def silently() -> Iterator[None]:
-    """Inside, nothing is shown."""
+    """Within this context, no progress is shown."""
     token = _silent.set(True)
     try:
         yield

@@ -1,4 +1,4 @@
-"""What people type, in the form that Hydra reads as text, and in the form that a shell hands over unchanged."""
+"""Quotes words for Hydra's grammar and for shells."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NEEDS_QUOTES = re.compile(r"[^\[\]{},:]*[^\x00-\x7f\[\]{},:][^\[\]{},:]*")
 
 
 def quoted(text: str) -> str:
-    """A text as Hydra's grammar writes it, whatever is in it."""
+    """Any text as a quoted string of Hydra's grammar."""
     # Hydra takes a backslash as it is, except before a quote; OmegaConf takes ${ for an interpolation, and backslashes
     # before that in pairs.
     escaped = re.sub(r"(\\*)'", r"\1\1\'", re.sub(r"(\\*)\$\{", r"\1\1\\${", text))
@@ -23,19 +23,19 @@ def quoted(text: str) -> str:
 
 
 def is_quoted(value: str) -> bool:
-    """Whether Hydra reads all of ``value`` as one quoted text."""
+    """Whether Hydra reads the whole ``value`` as one quoted string."""
     return re.fullmatch(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", value, re.DOTALL) is not None
 
 
 def is_list(value: str) -> bool:
-    """Whether it stands between brackets."""
+    """Whether the value is enclosed in brackets."""
     return value.strip().startswith("[") and value.strip().endswith("]")
 
 
 def items(value: str) -> list[str]:
-    """The texts of a list as people write it: ``[x = 2, "y, z", it's (a, b)]`` has three.
+    """The items of a list as people write it: ``[x = 2, "y, z", it's (a, b)]`` has three.
 
-    A comma inside quotation marks parts nothing, nor does one inside brackets that are all closed.
+    Commas inside quotation marks or balanced brackets do not separate items.
     """
     value = value.strip()
     try:
@@ -50,12 +50,12 @@ def items(value: str) -> list[str]:
 
 
 def quoted_list(value: str) -> str:
-    """The list as Hydra's grammar writes one of texts."""
+    """The list as a list of quoted strings in Hydra's grammar."""
     return f"[{','.join(map(quoted, items(value)))}]"
 
 
 def quoted_override(word: str) -> str:
-    """``KEY=VALUE`` with the texts in the value quoted."""
+    """``KEY=VALUE`` with all strings in the value quoted."""
     key, _, value = word.partition("=")
     if is_list(value):
         return f"{key}={quoted_list(value)}"
@@ -70,9 +70,9 @@ def quoted_override(word: str) -> str:
 
 
 def readable(word: str, *, sweep: bool) -> str:
-    """``KEY=VALUE`` with letters outside ASCII quoted, of which Hydra's grammar knows none.
+    """``KEY=VALUE`` with non-ASCII words quoted, which Hydra's grammar does not take otherwise.
 
-    ``sweep``: a comma parts values.
+    In a ``sweep``, commas separate values.
     """
     key, equals, value = word.partition("=")
     if value.isascii() or "'" in value or '"' in value:
@@ -85,7 +85,7 @@ def readable(word: str, *, sweep: bool) -> str:
 
 
 def for_shell(word: str) -> str:
-    """A word as it is typed in a shell; between double quotation marks where that is easier to read."""
+    """The word quoted for a shell, with double quotation marks where that is easier to read."""
     if re.search(r'["$`\\!]', word):
         return shlex.quote(word)
     return word if shlex.quote(word) == word else f'"{word}"'
@@ -124,7 +124,7 @@ def _parted(text: str) -> Iterator[str]:
 
 
 def _closing(text: str, start: int) -> int | None:
-    """Where the quotation marks that begin an item end, if they do right before a comma or the end."""
+    """Where the quotation that begins an item ends; None unless a comma or the end of the text follows."""
     if text[start : start + 1] not in ("'", '"'):
         return None
     place = start + 1

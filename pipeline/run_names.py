@@ -1,4 +1,4 @@
-"""The name of a run folder: what is computed, and of which questions."""
+"""Names of run folders, from what is computed and for which questions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.paths import local_path
 
 
 def run_folder(config: DictConfig) -> str:
-    """A folder name that says what is computed: the names of the parts and a digest of all settings that are content.
+    """The name of a run folder: the names of the parts and a digest of all settings that are content.
 
     A question set counts by its benchmark, the name of its file and the settings that choose its rows, never by labels.
     """
@@ -36,9 +36,9 @@ def run_folder(config: DictConfig) -> str:
 
 
 def _question_set(verb: str, settings: Mapping[Any, Any]) -> dict[str, Any]:
-    """What names the questions of the verbs that have no benchmark, in place of the settings that hold them."""
+    """The content that identifies the questions of verbs without a benchmark, by the settings that it replaces."""
     if verb == "answer":
-        # Its folder's name says what was selected; the name of the file itself is always the same.
+        # The folder's name says what was selected; the name of the file itself is always the same.
         path = local_path(str(settings["selections"]))
         return {"selections": [path.parent.name, path.name]}
     if verb == "ask":
@@ -69,5 +69,5 @@ def _video_content(path: str, reader: Mapping[str, Any]) -> str:
 
 
 def register_run_folder() -> None:
-    """Give YAML files ``${run_folder:}``."""
+    """Register the resolver ``${run_folder:}`` for YAML files."""
     OmegaConf.register_new_resolver("run_folder", lambda *, _root_: run_folder(_root_), replace=True)

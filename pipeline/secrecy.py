@@ -1,11 +1,11 @@
-"""What secrets look like, and texts without them: no file and no terminal gets a secret's value."""
+"""Recognises secrets and hides them, so that no file and no terminal shows their values."""
 
 from __future__ import annotations
 
 import re
 
 _TELLS_APART = 8
-"""Characters: a shorter value (``1``, ``EMPTY``) may stand in any text, and is no secret."""
+"""Characters. A shorter value (``1``, ``EMPTY``) may occur in any text and is not a secret."""
 _SECRET_NAME = re.compile(
     r"(?:^|[_.\-])(?:api[_\-]?keys?|(?:access|auth|bearer|refresh|session|secret|hf|id)[_\-]?tokens?|secrets?"
     r"|(?:client|shared)[_\-]?secret|(?:private|secret|access|signing|subscription)[_\-]?key|passw(?:or)?d|passphrase"
@@ -33,20 +33,20 @@ _known: dict[str, str] = {}
 
 
 def keep_secret(value: str, variable: str) -> None:
-    """From now on show the name of the variable in place of its value, unless that may stand in any text."""
+    """From now on, show the variable's name in place of its value, unless the value is too short for a secret."""
     if len(value) >= _TELLS_APART:
         _known[value] = variable
 
 
 def without_secrets(text: str) -> str:
-    """``text`` with the names of variables in place of their values, and whatever looks like a key hidden."""
+    """``text`` with variables' names in place of their values, and with everything hidden that looks like a key."""
     for value, variable in sorted(_known.items(), key=lambda known: -len(known[0])):
         text = text.replace(value, f"${{oc.env:{variable}}}")
     return _SHAPES.sub(_HIDDEN, text)
 
 
 def looks_secret(text: str) -> bool:
-    """Whether some part of it has the form of a key, a token or ``user:password@``."""
+    """Whether a part of ``text`` has the form of a key, a token or ``user:password@``."""
     return _SHAPES.search(text) is not None
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP end a command alike: finished rows are kept, and the same command goes on from there."""
+"""Ctrl-C, SIGTERM and SIGHUP end a command in the same way: finished rows are kept, and the same command continues."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from types import FrameType
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal that asks the process to end. Handled wherever Ctrl-C is."""
+    """Raised by a signal that asks the process to end. Handled wherever Ctrl-C is."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -17,7 +17,7 @@ class Stopped(KeyboardInterrupt):
 
 
 def stop_code(stop: KeyboardInterrupt) -> int:
-    """The exit code that shells give: 128 and the signal's number, 130 for Ctrl-C."""
+    """The exit code by the convention of shells: 128 + the signal's number, so 130 for Ctrl-C."""
     return 128 + (stop.number if isinstance(stop, Stopped) else signal.SIGINT)
 
 
@@ -25,7 +25,7 @@ def stop_code(stop: KeyboardInterrupt) -> int:
 def signals_stop() -> Iterator[None]:
     """Turn SIGTERM and SIGHUP into :class:`Stopped` in the main thread.
 
-    A signal that is ignored stays so: ``nohup gens ...`` survives the terminal.
+    An ignored signal stays ignored: ``nohup gens ...`` survives the terminal.
     """
     before = {}
     for number in (signal.SIGTERM, signal.SIGHUP):

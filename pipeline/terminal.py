@@ -1,7 +1,7 @@
-"""What is printed: the one way to standard output and standard error.
+"""Prints to standard output and standard error. No other module does.
 
-File names, labels, questions and the texts of models come from others. Control characters in them are shown and never
-obeyed, no text is read as markup, and no secret is shown.
+File names, labels, questions and the texts of models come from others. Control characters in them are written out, no
+text is read as markup, and no secret is shown.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def tell(text: str = "") -> None:
 
 
 def remark(text: str) -> None:
-    """Print a line on standard error. Where that cannot be written, nobody could be told so."""
+    """Print a line on standard error. A failure to write is ignored, since it could not be reported."""
     try:
         print(visible(without_secrets(text)), file=sys.stderr, flush=True)
     except BrokenPipeError:
@@ -56,7 +56,7 @@ def remark(text: str) -> None:
 
 
 def draw(*renderables: Any) -> None:
-    """Print rich's tables and texts on standard output. Texts are not wrapped: a command in one can be copied whole.
+    """Print rich's tables and texts on standard output. Texts are not wrapped, so that commands can be copied.
 
     Raises:
         StorageError, BrokenPipeError: as :func:`tell`.
@@ -74,14 +74,14 @@ def draw(*renderables: Any) -> None:
 
 
 def styled(text: object, style: str = "") -> Text:
-    """A text for rich whose brackets are no markup and whose control characters are shown."""
+    """A text for rich in which brackets are not markup and control characters are written out."""
     from rich.text import Text
 
     return Text(visible(str(text)), style=style)
 
 
 def console(stderr: bool = False) -> Console:
-    """A console of rich that reads no markup and obeys no control character in what it is given."""
+    """A rich console that reads no markup and writes out control characters."""
     from rich.console import Console, ConsoleOptions, RenderableType
     from rich.segment import Segment
 
@@ -101,7 +101,7 @@ def console(stderr: bool = False) -> Console:
 
 
 def prepare_streams() -> None:
-    """Make standard streams safe to print to, whatever they are.
+    """Make the standard streams safe to print to.
 
     A descriptor that is closed is opened on the null device: the next file that is opened would get its number, and
     would receive what is printed. A character that the encoding does not have is written out.
@@ -110,7 +110,7 @@ def prepare_streams() -> None:
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
     # None where Python found the descriptor closed at its start.
     sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
@@ -120,7 +120,7 @@ def prepare_streams() -> None:
 
 
 def give_up_streams() -> None:
-    """Send what is left in the buffers to the null device: Python would complain once more as it flushes at its end."""
+    """Discard unwritten buffers, so that Python does not report the failure again when it flushes them at exit."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

@@ -1,9 +1,8 @@
-"""Whose classes a configuration may make, and who may say so.
+"""Which packages a configuration may take classes from, and who decides that.
 
 A ``_target_`` in a YAML file names code to run. Classes of this package are always allowed; those of another package
-once the user has said that it is trusted: on the command line (``plugins=[NAME]``), in the environment variable
-``GENS_PLUGINS``, or in ``~/.config/gens-videoqa/``. A YAML file elsewhere cannot say so: it may come with somebody's
-data.
+only if the user trusts it: on the command line (``plugins=[NAME]``), in the environment variable ``GENS_PLUGINS``, or
+in ``~/.config/gens-videoqa/``. YAML files elsewhere cannot grant trust, since they may come with somebody's data.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ _CALLBACKS = frozenset(
     }
 )
 _HYDRAS_PLUGINS = ("hydra_plugins.", "hydra._internal.core_plugins.")
-"""Installed launchers and sweepers; Hydra imports all of them at its start, and makes no others."""
+"""Installed launchers and sweepers. Hydra imports all of them when it starts, and makes no others."""
 _LOGGING = frozenset(
     {
         "logging.Formatter",
@@ -56,10 +55,10 @@ def trusted_packages(typed: Iterable[str]) -> tuple[str, ...]:
     """The packages that the user trusts.
 
     Args:
-        typed: those of ``plugins=[...]`` on the command line.
+        typed: the packages of ``plugins=[...]`` on the command line.
 
     Raises:
-        ConfigError: one is no package of plug-ins, or the user's own file cannot be read.
+        ConfigError: one is not a package of plug-ins, or the user's settings file cannot be read.
     """
     given = [
         *((name, f"plugins=[{name}]") for name in typed),
@@ -72,10 +71,10 @@ def trusted_packages(typed: Iterable[str]) -> tuple[str, ...]:
 
 
 def check_plugins(config: DictConfig, trusted: Sequence[str]) -> None:
-    """See that ``plugins`` names trusted packages alone.
+    """Check that ``plugins`` names only trusted packages.
 
     Raises:
-        ConfigError: a file has put another one there.
+        ConfigError: a file names another one.
     """
     named = OmegaConf.to_container(config.plugins, resolve=True) if config.get("plugins") else []
     for name in named if isinstance(named, list) else [named]:
@@ -88,7 +87,7 @@ def check_plugins(config: DictConfig, trusted: Sequence[str]) -> None:
 
 
 def check_hydra(settings: DictConfig, trusted: Sequence[str], typed: Iterable[str]) -> None:
-    """See that Hydra is told to make and to change nothing but what is trusted, before it does.
+    """Check, before Hydra acts on its settings, that they make no untrusted object and set no environment variable.
 
     Args:
         settings: the node ``hydra``.
@@ -96,7 +95,7 @@ def check_hydra(settings: DictConfig, trusted: Sequence[str], typed: Iterable[st
         typed: keys on the command line.
 
     Raises:
-        ConfigError: it is.
+        ConfigError: they do.
     """
     for group in ("callbacks", "launcher", "sweeper"):
         node = OmegaConf.select(settings, group)
@@ -115,12 +114,12 @@ def check_hydra(settings: DictConfig, trusted: Sequence[str], typed: Iterable[st
 
 
 def trusted_class(path: Any, key: str, trusted: Sequence[str], ours: bool = True) -> Any:
-    """The class that ``key``, such as ``sampler._target_``, names; of plug-ins a function too.
+    """The class that ``key``, such as ``sampler._target_``, names; for plug-ins also a function.
 
-    It has to be defined in a trusted package itself: what a module of ours merely imports is not ours.
+    It must be defined in a trusted package: what a module of ours merely imports is not ours.
 
     Raises:
-        ConfigError: it is none, or of another package.
+        ConfigError: it is not a class, or belongs to another package.
     """
     holder, _, field = key.rpartition(".")
     if not isinstance(path, str):
@@ -172,7 +171,7 @@ def _check_package(name: Any, where: str) -> None:
 
 
 def _of_user() -> Iterator[tuple[Any, str]]:
-    """``plugins`` of the YAML files in the user's own folder of settings, each with where it stands."""
+    """The packages named by ``plugins`` in the user's own settings files, each with its place."""
     folder = _settings_folder()
     for path in sorted(folder.glob("*.yaml")) if folder is not None else ():
         try:
@@ -187,7 +186,7 @@ def _of_user() -> Iterator[tuple[Any, str]]:
 
 
 def _settings_folder() -> Path | None:
-    """By the XDG base directory specification, which says that a relative path is to be ignored."""
+    """The user's settings folder by the XDG Base Directory Specification, which ignores relative paths."""
     given = Path(os.environ.get("XDG_CONFIG_HOME", ""))
     if given.is_absolute():
         return given / "gens-videoqa"
@@ -217,7 +216,7 @@ def _resolved(node: Any) -> Any:
 
 
 def _values(node: Any, key: str, names: Sequence[str] | None) -> Iterator[tuple[str, Any]]:
-    """Full key and value of everything that is no container; of those names alone, where some are given."""
+    """Full key and value of every leaf; only of leaves with one of ``names``, if any are given."""
     if isinstance(node, Mapping):
         for name, value in node.items():
             yield from _values(value, f"{key}.{name}", names)

@@ -1,8 +1,8 @@
-"""What samplers, policies, answerers and selection files hand over, checked before it is used.
+"""Validates the results of samplers, policies and answerers, and the rows of selection files.
 
-Plug-ins are code that we do not know. A result that breaks its protocol becomes the status ``invalid_output`` of its
-question; it is not cached, so that the next run asks the mended plug-in again. The same holds for a row of a selection
-file, which may have been written by any program.
+Plug-ins may return anything. A result that breaks its protocol becomes the status ``invalid_output`` of its question;
+it is not cached, so that the next run asks the corrected plug-in again. The same holds for rows of a selection file,
+which any program may have written.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _WIDEST = 2**20
 
 
 def checked_relevances(given: Any, questions: Sequence[Question], video: Video, sampler: str) -> list[Relevance]:
-    """One usable relevance a question, in the order of ``questions``."""
+    """One valid relevance per question, in the order of ``questions``."""
     if not isinstance(given, list | tuple) or len(given) != len(questions):
         count = len(given) if isinstance(given, list | tuple) else type(given).__name__
         fault = f"it returned {count} relevances for {len(questions)} questions"
@@ -48,7 +48,7 @@ def checked_relevances(given: Any, questions: Sequence[Question], video: Video, 
 
 
 def checked_selection(given: Any, question: Question, budget: int, policy: str) -> Selection:
-    """A usable selection of the question."""
+    """The selection if it is valid, otherwise a failure that says why not."""
     fault = _selection_fault(given, question, budget)
     if fault is None:
         frames = tuple(replace(frame, index=operator.index(frame.index)) for frame in given.frames)
@@ -59,7 +59,7 @@ def checked_selection(given: Any, question: Question, budget: int, policy: str) 
 
 
 def checked_answer(given: Answer, question: Question, answerer: str) -> Answer:
-    """A usable answer to the question."""
+    """The answer if it is valid, otherwise a failure that says why not."""
     fault = _answer_fault(given, question)
     if fault is None:
         return replace(given, text=well_formed(given.text), thought=well_formed(given.thought))
@@ -67,7 +67,7 @@ def checked_answer(given: Answer, question: Question, answerer: str) -> Answer:
 
 
 def question_fault(question: Question) -> str | None:
-    """Why the question contradicts itself; None where it does not."""
+    """Why the question contradicts itself; None if it does not."""
     options = len(question.options or ())
     if question.correct is not None and not 0 <= question.correct < options:
         return f"option {question.correct} of {options} is said to be right"
@@ -83,7 +83,7 @@ def question_fault(question: Question) -> str | None:
 
 
 def selection_fault(video: Video, selection: Selection, question: Question) -> str | None:
-    """Why frames of such a video cannot be shown; None where they can."""
+    """Why the selection's frames cannot be shown; None if they can."""
     seconds = (video.duration, video.start)
     if not all(map(_is_second, seconds)) or video.duration < video.start or not 1 / LONGEST <= video.fps <= FASTEST:
         return f"no video begins at {video.start} s, ends at {video.duration} s and has {video.fps} frames a second"

@@ -1,4 +1,4 @@
-"""Versions of what decides results, as ``gens --version`` and ``run.json`` have them."""
+"""Versions of Python and of the packages that decide results, for ``gens --version`` and ``run.json``."""
 
 from __future__ import annotations
 

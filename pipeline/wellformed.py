@@ -1,4 +1,4 @@
-"""Text and JSON that other people wrote, as text that can be stored and printed.
+"""Makes text and JSON from elsewhere well-formed, so that they can be stored and printed.
 
 JSON may hold half of a surrogate pair, such as D83D alone where a text was cut within an emoji. Python's own strings
 hold such halves for bytes of a command line or a file name that are not UTF-8. No such text can be written as UTF-8.

@@ -50,7 +50,7 @@ class _ResultCache(Generic[Result]):
             self._store.keep(key, dumped(self._adapter, result))
 
     def check_writable(self) -> None:
-        """Find out before hours of work that results could not be kept.
+        """Check before hours of work that results can be stored.
 
         Raises:
             StorageError: the folder cannot be written.
@@ -66,7 +66,7 @@ class RelevanceCache(_ResultCache[Relevance]):
 
 
 class AnswerCache(_ResultCache[Answer]):
-    """A folder of answers by key (:func:`pipeline.identity.answer_key`), for answerers that repeat themselves."""
+    """A folder of answers by key (:func:`pipeline.identity.answer_key`), for repeatable answerers."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder / "answers", Answer)

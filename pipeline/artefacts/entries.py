@@ -1,11 +1,11 @@
-"""Files that other people wrote, read entry by entry, every complaint with its place in the file.
+"""Reads files that other people wrote, entry by entry; every error names its place in the file.
 
 JSON lists, JSON Lines, folders of JSON files and parquet have the same entries here. Where entries are independent of
-each other, one that cannot be parsed costs that entry: it carries its fault, and whoever reads the file decides what
-becomes of it.
+each other, one that cannot be parsed costs that entry alone: it carries its fault, and the caller decides what to do
+with it.
 
-What is read differently from Python's ``json``: half of a surrogate pair becomes U+FFFD, and a key that stands twice in
-an object with different values is an error, since which of them is meant cannot be known. ``NaN`` and ``Infinity`` are
+Two things are read differently from Python's ``json``: half of a surrogate pair becomes U+FFFD, and a key that occurs
+twice in an object with different values is an error. ``NaN`` and ``Infinity`` are
 read as numbers, as other projects' Python writes them; a field that must be finite says so where it is checked.
 """
 
@@ -35,14 +35,14 @@ class Entry:
     where: str
     """File and place, for errors: ``rows.jsonl:3``."""
     name: str
-    """The place alone: ``line 3``."""
+    """The place without the file: ``line 3``."""
     read: Any = None
     fault: InputError | None = None
     """Why it could not be parsed."""
 
     @property
     def value(self) -> Any:
-        """What stands there, as JSON values.
+        """The content of the entry, as JSON values.
 
         Raises:
             InputError: it could not be parsed.
@@ -52,7 +52,7 @@ class Entry:
         return self.read
 
     def as_kind(self, kind: type[Kind]) -> Kind:
-        """The value as a dataclass; fields that the dataclass does not have are passed over.
+        """The value as a dataclass; fields that the dataclass does not have are ignored.
 
         Raises:
             InputError: it could not be parsed, or a field is missing or is of another type.
@@ -61,10 +61,10 @@ class Entry:
 
 
 def read_text(file: Path, override: str, errors: Literal["strict", "surrogateescape"] = "strict") -> str:
-    """The text of a file with line feeds alone: UTF-8, or UTF-16 with a byte order mark, which is no part of it.
+    """The text of a file in UTF-8, or in UTF-16 with a byte order mark, with line feeds only.
 
     Args:
-        file: where it is.
+        file: its path.
         override: the key that names the file, for the error.
         errors: ``surrogateescape`` for JSON, whose parser then names the place of a byte that is not UTF-8.
 
@@ -80,7 +80,7 @@ def read_text(file: Path, override: str, errors: Literal["strict", "surrogateesc
 
 
 def read_json(file: Path, override: str) -> Any:
-    """One JSON value that takes up the whole file.
+    """The JSON value that a file consists of.
 
     Raises:
         InputError: no such file, or it is not JSON.
@@ -112,7 +112,7 @@ def read_entries(file: Path, override: str) -> list[Entry]:
 
 
 def checked(kind: type[Kind], value: Any, where: str) -> Kind:
-    """``value`` as a dataclass of this kind; fields that the dataclass does not have are passed over.
+    """``value`` as a dataclass of this kind; fields that the dataclass does not have are ignored.
 
     Raises:
         InputError: a field is missing or is of another type.
@@ -136,7 +136,7 @@ def _mistaken(where: str, place: Sequence[str | int], problem: str) -> InputErro
 
 
 def _booleans_for_numbers(value: Any, made: Any) -> Iterator[tuple[str | int, ...]]:
-    """Where ``value`` has true or false and what was made of it a number: pydantic takes them for 1 and 0."""
+    """The places where a truth value became a number: pydantic takes True and False for 1 and 0."""
     if isinstance(value, bool):
         if not isinstance(made, bool):
             yield ()
@@ -154,7 +154,7 @@ def _booleans_for_numbers(value: Any, made: Any) -> Iterator[tuple[str | int, ..
 
 @cache
 def _adapter(kind: Any) -> TypeAdapter[Any]:
-    """Made once a kind: it takes longer than a row does."""
+    """Made once per kind, since making it takes longer than validating a row."""
     return TypeAdapter(kind)
 
 
@@ -208,7 +208,7 @@ def _is_parquet(file: Path) -> bool:
         with file.open("rb") as opened:
             return opened.read(len(_PARQUET)) == _PARQUET or file.suffix == ".parquet"
     except OSError:
-        return False  # told by what reads it
+        return False  # reading the file reports it
 
 
 def _parquet(file: Path, override: str) -> list[Entry]:
@@ -220,7 +220,7 @@ def _parquet(file: Path, override: str) -> list[Entry]:
             f"{file} is parquet, and pyarrow, which reads it, is not installed", "pip install 'gens-videoqa[parquet]'"
         ) from error
     try:
-        with file.open("rb") as opened:  # a path that is not UTF-8 is nothing to pyarrow
+        with file.open("rb") as opened:  # pyarrow takes no path that is not UTF-8
             rows = pq.read_table(opened).to_pylist()
     except (OSError, ValueError, pa.ArrowException) as error:
         raise InputError(
@@ -233,5 +233,5 @@ def _parquet(file: Path, override: str) -> list[Entry]:
 
 
 def _cell(value: Any) -> Any:
-    """None for NaN: pandas writes what is missing in a column of numbers as one."""
+    """The value, or None for NaN, which pandas writes for what is missing in a column of numbers."""
     return None if isinstance(value, float) and math.isnan(value) else value

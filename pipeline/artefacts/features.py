@@ -1,6 +1,6 @@
-"""Embeddings of a video's candidate frames, computed once, whatever questions and budgets come after them.
+"""Embeddings of a video's candidate frames, computed once for all questions and budgets.
 
-One file a digest of all that decides them (video content, encoder, candidate rate). Nothing in it is ever unpickled.
+One file per digest of all that decides them (video content, encoder, candidate rate). Nothing in it is unpickled.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pipeline.artefacts.store import ContentStore
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """What an encoder makes of the candidate frames of one video."""
+    """An encoder's embeddings of the candidate frames of one video."""
 
     times: tuple[float, ...]
     """Candidate frames in seconds, ascending."""
@@ -26,7 +26,7 @@ class Features:
 
     def __post_init__(self) -> None:
         if self.vectors.ndim != 2 or len(self.vectors) != len(self.times):
-            raise ValueError(f"{len(self.times)} times and vectors of shape {self.vectors.shape} do not go together.")
+            raise ValueError(f"{len(self.times)} times and vectors of shape {self.vectors.shape} do not match.")
 
 
 class FeatureStore:
@@ -36,11 +36,11 @@ class FeatureStore:
         self._store = ContentStore(folder / "features", ".npz")
 
     def __contains__(self, key: str) -> bool:
-        """Whether something is kept under ``key``; it is not read."""
+        """Whether something is stored under ``key``; it is not read."""
         return key in self._store
 
     def find(self, key: str) -> Features | None:
-        """The features kept under ``key``; None if there are none, or the file is damaged.
+        """The features stored under ``key``; None if there are none or the file is damaged.
 
         Raises:
             StorageError: the folder cannot be read.

@@ -1,4 +1,4 @@
-"""What stands in a run folder, by name, and the questions that the run was given."""
+"""The files of a run folder by name, and the questions of the run."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ ANSWERS_FILE = "answers.jsonl"
 CONFIG_FILE = "config.yaml"
 """The resolved configuration."""
 RUN_FILE = "run.json"
-"""The command, ``versions: {package: version}``, and what else the run says of itself."""
+"""The command, ``versions: {package: version}``, and other facts about the run."""
 REPORT_FILE = "report.html"
 
 
 def write_questions(questions: Sequence[Question], folder: Path) -> None:
-    """Add to what the run has been asked, so that an unfinished run is counted over all of it.
+    """Add to the questions of the run, so that an unfinished run is counted over all of them.
 
-    A question that is there already takes the labels, groups and evidence that it has now. One that could not be asked
-    is forgotten: its row may have been mended, and then has another text, or another id.
+    A question that is there already takes the labels, groups and evidence that it has now. A question that could not be
+    asked is dropped: its row may have been corrected, and then has another text or another id.
 
     Raises:
         InputError: the id of a question stands for another text or other options in this folder.
@@ -55,10 +55,10 @@ def read_questions(folder: Path) -> tuple[Question, ...]:
 
 
 def questions_beside(file: Path) -> dict[str, Question]:
-    """The questions of the run that an artefact file belongs to, by id; empty for a file that stands alone.
+    """The questions of the run that an artefact file belongs to, by id; empty for a file outside a run folder.
 
-    Where ``questions.jsonl`` is gone they are those of the selections. A file of that name which no run has written,
-    such as a user's own benchmark, is not looked at.
+    Without ``questions.jsonl`` they come from the selections. A file of that name which no run has written, such as a
+    user's own benchmark, is ignored.
     """
     asked = read_questions(file.parent) if _is_of_a_run(file.parent / QUESTIONS_FILE) else ()
     selections = file.parent / SELECTIONS_FILE

@@ -1,7 +1,7 @@
 """Append-only JSON lines that survive an interrupt at any byte.
 
-A row is on the disk before the next question starts. A run that is started again reads what stands, drops a last line
-that was cut in the middle, and goes on.
+A row is on the disk before the next question starts. A run that is started again reads the rows that are there, drops a
+last line that was cut in the middle, and goes on.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _ELSEWHERE = "paths.runs=..."
 def read_rows(kind: type[Row], path: Path, asked: Mapping[str, Question]) -> list[Row]:
     """All rows of a file, the last of each question, in the order in which questions first appear.
 
-    A last line that is no whole JSON was cut by an interrupt and is passed over, and so is a row whose question is not
-    among ``asked`` or asks something else there (see :func:`pipeline.artefacts.rows.from_line`). A line of a selection
-    file, which any program may have written, costs its own question where it cannot be read.
+    Skips a last line that is not complete JSON, which an interrupt has cut, and rows whose question is not among
+    ``asked`` or asks something else there (see :func:`pipeline.artefacts.rows.from_line`). A line of a selection file,
+    which any program may have written, costs its own question where it cannot be read.
 
     Raises:
         InputError: no such file, a line is not a row of this kind, or no line of a selection file can be read.
@@ -62,7 +62,7 @@ def read_rows(kind: type[Row], path: Path, asked: Mapping[str, Question]) -> lis
 
 
 def _lines(path: Path, is_whole: Callable[[bytes], bool] = lambda _: False) -> Iterator[tuple[int, int, bytes]]:
-    """Number, offset and bytes of each line that is not blank; of a last one without newline, if it ``is_whole``."""
+    """Number, offset and bytes of each line that is not blank; a last one without newline only if it ``is_whole``."""
     offset = 0
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
@@ -72,7 +72,7 @@ def _lines(path: Path, is_whole: Callable[[bytes], bool] = lambda _: False) -> I
 
 
 def _is_whole(line: bytes) -> bool:
-    """Whether the line is all of a JSON value, as in a file that another program has written without a last newline."""
+    """Whether the line is a complete JSON value, as at the end of a file that another program wrote."""
     try:
         from_json(line)
     except ValueError:
@@ -90,10 +90,10 @@ class _Place:
 
 
 class Journal(Generic[KeyedRow]):
-    """One artefact file of a run folder, written row by row. Rows stay on the disk; only their places are in memory.
+    """One artefact file of a run folder, written row by row. Rows stay on the disk; only their offsets are in memory.
 
     Attributes:
-        outdated: rows of an earlier schema version. They stay in the file, and what they say is computed again.
+        outdated: number of rows of an earlier schema version. They stay in the file and are computed again.
     """
 
     def __init__(self, kind: type[KeyedRow], path: Path) -> None:
@@ -106,12 +106,12 @@ class Journal(Generic[KeyedRow]):
             if path.exists():
                 self._index()
                 _drop_cut_line(path)
-            # Unbuffered: closing has nothing left to write, and cannot fail a second time.
+            # Unbuffered, so that closing has nothing to write and cannot fail.
             self._file = path.open("ab", buffering=0)
             self._end = path.stat().st_size
 
     def find(self, question: Question, key: str) -> KeyedRow | None:
-        """The finished row of this question made under this very key, if there is one, with the question as given."""
+        """The row of this question and key, with the question as given; None if there is none."""
         place = self._places.get(question.id)
         if place is None or place.key != key:
             return None
@@ -121,10 +121,10 @@ class Journal(Generic[KeyedRow]):
         return from_line(self._kind, line, f"{self.path}, byte {place.offset}", {question.id: question})
 
     def append(self, row: KeyedRow) -> None:
-        """Write the row and wait until the disk has it. A row that does not fit leaves nothing of itself behind.
+        """Write the row and wait until the disk has it. A row that does not fit is removed completely.
 
         Raises:
-            StorageError: the disk does not take it.
+            StorageError: it cannot be written.
         """
         line = to_line(row)
         rest = memoryview(line)
@@ -141,7 +141,7 @@ class Journal(Generic[KeyedRow]):
         self._end += len(line)
 
     def keep(self, row: KeyedRow) -> None:
-        """Append the row unless the file says the same already."""
+        """Append the row unless the file holds the same one already."""
         if self.find(row.question, row.key) != row:
             self.append(row)
 

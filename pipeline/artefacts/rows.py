@@ -1,8 +1,8 @@
-"""The rows of a run folder's files: what is asked, and what one stage hands to the next.
+"""The rows of a run folder's files: the questions, and the results that one stage passes to the next.
 
-One JSON object a line, one line a question. ``schema`` names the form and its version; a reader refuses a version that
-it does not know. ``selections.jsonl`` is complete in itself: an answerer needs nothing else. ``relevance.jsonl`` and
-``answers.jsonl`` name their question by its id; the question stands in ``questions.jsonl`` beside them, so that a
+One JSON object per line, one line per question. ``schema`` names the form and its version; a reader refuses a version
+that it does not know. ``selections.jsonl`` is complete in itself: an answerer needs nothing else. ``relevance.jsonl``
+and ``answers.jsonl`` name their question by its id; the question stands in ``questions.jsonl`` beside them, so that a
 corrected label counts at once. Rows of version 1, which repeat the question, can still be read.
 """
 
@@ -27,7 +27,7 @@ from pipeline.wellformed import dumped, well_formed_json
 
 @dataclass(frozen=True)
 class QuestionRow:
-    """One question that a run was given."""
+    """One question of a run."""
 
     question: Question
     schema: Literal["gens/question/1"] = "gens/question/1"
@@ -48,7 +48,7 @@ class RelevanceRow(_Keyed):
 
     question: Question
     video: Video | None
-    """None where the video could not be read, so that nothing is known of it."""
+    """None where the video could not be read."""
     relevance: Relevance
     schema: Literal["gens/relevance/1", "gens/relevance/2"] = "gens/relevance/2"
 
@@ -113,7 +113,7 @@ _FORM = re.compile(r"gens/\w+/\d+", re.ASCII)
 _SELECTIONS = ("gens/selection/1", "gens/selection/2")
 _VERSION_1 = re.compile(rb'"schema"\s*:\s*"gens/\w+/1"')
 _LINES: dict[type, type] = {RelevanceRow: _RelevanceLine, AnswerRow: _AnswerLine}
-"""Rows that are written without their question, and their written form."""
+"""The written form of rows that are written without their question."""
 
 
 def question_key(question: Question) -> str:
@@ -146,11 +146,11 @@ def from_line(kind: type[Row], line: bytes | str, where: str, asked: Mapping[str
         kind: what the line must be.
         line: with or without its newline.
         where: file and line, for the error.
-        asked: the questions by id, as they are now. A row of any version takes its labels, groups and evidence from
-            there.
+        asked: the questions by id, as they are now. Rows of all versions take their labels, groups and evidence
+            from there.
 
     Returns:
-        None for a row whose question is unknown, or asks something else than the one of its id in ``asked``.
+        None for a row whose question is unknown, or differs from the one of its id in ``asked``.
 
     Raises:
         InputError: the line is not a row of this kind and of a known version.
@@ -174,7 +174,7 @@ def from_line(kind: type[Row], line: bytes | str, where: str, asked: Mapping[str
 
 
 def _usable(row: Any, where: str) -> Any:
-    """The row, or in place of one that contradicts itself a failure that names it: any program may have written it."""
+    """The row, or a failure in place of one that contradicts itself, since any program may have written it."""
     fault = question_fault(row.question)
     if fault is not None:
         told = with_remedy(f"{where}: {fault}", "correct the row")
@@ -232,9 +232,9 @@ def _without_frames(row: SelectionRow, status: Status, detail: str) -> Selection
 
 
 def _without_halves(line: bytes | str) -> bytes | str:
-    """The line without a byte order mark and with U+FFFD for halves of surrogate pairs, all of which pydantic refuses.
+    """The line without a byte order mark and with U+FFFD for halves of surrogate pairs.
 
-    Other programs write them.
+    Other programs write them, and pydantic refuses them.
     """
     if isinstance(line, bytes):
         line = line.removeprefix(codecs.BOM_UTF8)
@@ -244,11 +244,11 @@ def _without_halves(line: bytes | str) -> bytes | str:
     try:
         return json.dumps(well_formed_json(json.loads(text)), ensure_ascii=False)
     except (ValueError, RecursionError):
-        return line  # told by whoever validates it
+        return line  # the validation reports it
 
 
 def _is_version_1(line: bytes | str) -> bool:
-    """Without parsing: quotes inside of a string are escaped, so only the field itself matches."""
+    """Whether the row is of version 1. Quotes inside a string are escaped, so only the field itself matches."""
     text = line if isinstance(line, bytes) else line.encode("utf-8", "surrogatepass")
     return _VERSION_1.search(text) is not None
 
@@ -264,7 +264,7 @@ def _joined(line: Any, asked: Mapping[str, Question]) -> RelevanceRow | AnswerRo
 
 
 def _relabelled(row: Any, asked: Mapping[str, Question]) -> Any:
-    """The row with its question as it is now; as it stands where no questions are known."""
+    """The row with its question as it is now, or unchanged where no questions are known."""
     if not asked:
         return row
     question = asked.get(row.question.id)

@@ -1,6 +1,6 @@
-"""Files named by what is in them, for any number of processes at once.
+"""Content-addressed files, for any number of processes at once.
 
-A file appears whole or not at all, over NFS too; the worst that two writers can do is the same work twice.
+A file appears whole or not at all, also over NFS; two writers of one key at worst do the same work twice.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ class ContentStore:
         self._suffix = suffix
 
     def __contains__(self, key: str) -> bool:
-        """Whether something is kept under ``key``."""
+        """Whether something is stored under ``key``."""
         return self._path(key).is_file()
 
     def find(self, key: str) -> bytes | None:
-        """What is kept under ``key``, if anything is.
+        """The content stored under ``key``; None if there is none.
 
         Raises:
             StorageError: the folder cannot be read.
@@ -35,7 +35,7 @@ class ContentStore:
         try:
             return self._path(key).read_bytes()
         except (FileNotFoundError, PermissionError):
-            # One that another user may read alone was written by an earlier version, and is written again.
+            # Earlier versions wrote files that only their user may read; these are written again.
             return None
         except OSError as error:
             raise self._unusable(error) from error
@@ -57,7 +57,7 @@ class ContentStore:
             raise unwritable(path, error, _ELSEWHERE) from error
 
     def check_writable(self) -> None:
-        """Find out before hours of work that results could not be kept. Makes no folder.
+        """Check before hours of work that results can be stored. Makes no folder.
 
         Raises:
             StorageError: the folder cannot be written.

@@ -1,7 +1,7 @@
-"""Files that appear whole or not at all, and what is said when a disk takes no more.
+"""Files that appear whole or not at all, and the errors of a full disk.
 
-Files and folders get the permissions that the umask and the folder give them, as those of any other program: whoever
-shares the folder can go on with them. (Python's temporary files are readable by their owner alone.)
+Files and folders get the permissions that the umask and the folder give them, so that everybody who shares the folder
+can continue with them. (Python's temporary files are readable by their owner only.)
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def is_full(error: OSError) -> bool:
-    """Whether a disk, a quota or a limit of the process takes no more."""
+    """Whether the error says that a disk, a quota or a limit of the process is exhausted."""
     return error.errno in _FULL
 
 
 def unwritable(path: Path | str, error: OSError, override: str) -> StorageError:
-    """The error for a file that cannot be written; ``override`` is what chooses another place."""
+    """The error for a file that cannot be written; ``override`` chooses another place."""
     elsewhere = f"choose another place: {override}"
     remedy = f"{FREE_SPACE}; or {elsewhere}" if is_full(error) else elsewhere
     return StorageError(f"{path} cannot be written: {error.strerror or error}", remedy)
@@ -34,11 +34,11 @@ def unwritable(path: Path | str, error: OSError, override: str) -> StorageError:
 
 @contextmanager
 def writing(path: Path, override: str) -> Iterator[None]:
-    """Turn what the system says while ``path`` is written into an error that names it.
+    """Turn an ``OSError`` while ``path`` is written into an error that names it.
 
     Args:
-        path: what is written.
-        override: what chooses another place, such as ``paths.runs=...``.
+        path: the file or folder being written.
+        override: the override that chooses another place, such as ``paths.runs=...``.
 
     Raises:
         StorageError: it cannot be written.
@@ -50,7 +50,7 @@ def writing(path: Path, override: str) -> Iterator[None]:
 
 
 def check_writable(folder: Path, override: str) -> None:
-    """See that files can be written into a folder that need not be there yet. Makes no folder.
+    """Check that files can be written into a folder, which need not exist yet. Makes no folder.
 
     Raises:
         StorageError: they cannot.
@@ -62,7 +62,7 @@ def check_writable(folder: Path, override: str) -> None:
 
 
 def write_whole(content: bytes, target: Path, override: str) -> None:
-    """Write ``target``, and its folder if need be, so that no reader ever sees a part of it.
+    """Write ``target``, and its folder if needed, so that no reader ever sees a part of it.
 
     Raises:
         StorageError: it cannot be written.
@@ -75,7 +75,7 @@ def write_whole(content: bytes, target: Path, override: str) -> None:
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """A file beside ``target`` that takes its place when all is well, and is removed otherwise.
+    """A temporary file beside ``target`` that replaces it on success, and is removed otherwise.
 
     Raises:
         OSError: it cannot be made or put there.

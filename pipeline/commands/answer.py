@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 from pipeline.artefacts.folder import ANSWERS_FILE, read_selections, write_questions
 from pipeline.checks.admission import admit
 from pipeline.commands.questions import check_limit
-from pipeline.commands.run import described, exit_code, run_folder, second_stage, surroundings
+from pipeline.commands.run import described, exit_code, run_context, run_folder, second_stage
 from pipeline.config import build
 from pipeline.orchestrator import take
 from pipeline.paths import local_path
@@ -18,15 +18,15 @@ from pipeline.terminal import tell
 def run(config: DictConfig) -> int:
     """Answer the questions of the selection file."""
     check_limit(config.limit)
-    around = surroundings(config)
+    context = run_context(config)
     answerer = build(config.answerer, "answerer", config.plugins)
     rows = read_selections(local_path(config.selections))[: config.limit]
-    admit(described(config, around, [row.question for row in rows], answerer=answerer, selections=rows))
+    admit(described(config, context, [row.question for row in rows], answerer=answerer, selections=rows))
     with run_folder(config) as folder:
         write_questions([row.question for row in rows], folder)
         take(rows, folder)
-        answers = second_stage(rows, answerer, around, folder)
+        answers = second_stage(rows, answerer, context, folder)
         code = exit_code([row.answer.status for row in answers])
         tell(f"answers to {len(answers)} questions: {folder / ANSWERS_FILE}")
-        report_on([folder], around.reader, folder)
+        report_on([folder], context.reader, folder)
     return code

@@ -7,7 +7,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from pipeline.artefacts.rows import AnswerRow, SelectionRow
 from pipeline.benchmarks.jsonl import question_from_fields
 from pipeline.checks.admission import admit
-from pipeline.commands.run import described, first_stage, run_folder, second_stage, surroundings
+from pipeline.commands.run import described, first_stage, run_context, run_folder, second_stage
 from pipeline.config import build
 from pipeline.domain import Question, Status, option_letter
 from pipeline.errors import ConfigError
@@ -20,17 +20,17 @@ from pipeline.terminal import remark, tell
 
 def run(config: DictConfig) -> int:
     """Print the answer and the moments it rests on."""
-    around = surroundings(config)
+    context = run_context(config)
     question = asked_about(config)
     sampler = build(config.sampler, "sampler", config.plugins)
     policy = build(config.selection, "selection", config.plugins)
     answerer = build(config.answerer, "answerer", config.plugins)
-    admit(described(config, around, [question], sampler=sampler, policy=policy, answerer=answerer))
+    admit(described(config, context, [question], sampler=sampler, policy=policy, answerer=answerer))
     with run_folder(config) as folder:
-        (selection,) = first_stage([question], sampler, policy, around, folder)
-        (answer,) = second_stage([selection], answerer, around, folder)
+        (selection,) = first_stage([question], sampler, policy, context, folder)
+        (answer,) = second_stage([selection], answerer, context, folder)
         _show(selection, answer)
-        report_on([folder], around.reader, folder)
+        report_on([folder], context.reader, folder)
     return 0 if answer.answer.status is Status.OK else 1
 
 

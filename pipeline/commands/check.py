@@ -20,7 +20,7 @@ from pipeline.checks.plan import Plan
 from pipeline.checks.rendering import show
 from pipeline.checks.report import Names, Report, as_json
 from pipeline.commands.questions import asked_of
-from pipeline.commands.run import described, surroundings
+from pipeline.commands.run import described, run_context
 from pipeline.config import build
 from pipeline.errors import InputError
 from pipeline.paths import local_path
@@ -52,10 +52,10 @@ def checked(config: DictConfig) -> Report:
     policy = build(config.selection, "selection", config.plugins)
     answerer = build(config.answerer, "answerer", config.plugins)
     benchmark = build(config.benchmark, "benchmark", config.plugins)
-    around = surroundings(config)
+    context = run_context(config)
     questions = asked_of(benchmark, config.limit)
     parts = {"sampler": sampler, "policy": policy, "answerer": answerer}
-    found = examine(described(config, around, questions, durations=_durations(benchmark), **parts))
+    found = examine(described(config, context, questions, durations=_durations(benchmark), **parts))
     fit = found.fit
     answered = _answered(config)
     left = [load for load in fit.loads if load.question_id not in answered] if fit else []

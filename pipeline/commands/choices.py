@@ -1,7 +1,7 @@
-"""Keys that are set for one choice of a group alone: ``sampler/gens_micro.fps=2``.
+"""Overrides for one choice of a group: ``sampler/gens_micro.fps=2``.
 
-The word reads as the file that it is about, ``conf/sampler/gens_micro.yaml``, and the key in it. It is an ordinary
-override, ``sampler.fps=2``, of the jobs in which that option is chosen, and none of the others: in a sweep over
+The word names an option by its file, ``conf/sampler/gens_micro.yaml``, and a key in it. It becomes the ordinary
+override ``sampler.fps=2`` in the jobs that choose this option and has no effect on the others: in a sweep over
 ``sampler=uniform,gens_micro`` the uniform sampler has no such key.
 """
 
@@ -21,7 +21,7 @@ _WORD = re.compile(r"(?P<sign>\+{0,2}|~)(?P<group>\w+(?:/\w+)*)/(?P<rest>[^/=@]+
 
 @dataclass(frozen=True)
 class ForChoice:
-    """One such word."""
+    """One such override."""
 
     word: str
     """As it was typed."""
@@ -29,14 +29,14 @@ class ForChoice:
     """Such as ``answerer/prompt``."""
     option: str
     sign: str
-    """What Hydra has before a key: ``+`` adds it, ``~`` takes it out."""
+    """Hydra's sign before a key: ``+`` adds it, ``~`` removes it."""
     key: str
-    """Inside the option."""
+    """The key inside the option."""
     value: str
-    """With its ``=``; empty for ``~``."""
+    """The value with its ``=``; empty for ``~``."""
 
     def overrides(self, choices: Mapping[str, str | None]) -> list[str]:
-        """What the word comes to in a configuration with these choices (``hydra.runtime.choices``)."""
+        """The ordinary overrides in a configuration with these choices (``hydra.runtime.choices``)."""
         return [
             f"{self.sign}{place}.{self.key}{self.value}"
             for chosen, option in choices.items()
@@ -47,7 +47,7 @@ class ForChoice:
 
 
 def for_choices(words: Sequence[str], loader: ConfigLoader) -> tuple[list[str], list[ForChoice]]:
-    """Part words that are about one choice from the others.
+    """Separate overrides for one choice from the others.
 
     Raises:
         ConfigError: the group has no such option.
@@ -74,7 +74,7 @@ def for_choices(words: Sequence[str], loader: ConfigLoader) -> tuple[list[str], 
 
 
 def unchosen(word: ForChoice) -> ConfigError:
-    """The word is about an option that is not chosen."""
+    """The error for an override whose option is not chosen."""
     return ConfigError(
         f"{word.word} is about {word.group}={word.option}, which is not chosen",
         f"choose it, {word.group}={word.option}, or leave the word out",

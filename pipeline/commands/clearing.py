@@ -1,4 +1,4 @@
-"""A command that failed before it had a result leaves no folder behind."""
+"""Removes run folders of commands that failed before they had a result."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ LOG_FILE = "gens.log"
 
 
 def nearest_existing(folder: Path) -> Path:
-    """``folder``, or the first above it that is there."""
+    """``folder``, or the nearest parent that exists."""
     return next(place for place in (folder, *folder.parents) if place.exists())
 
 
 def clear_away(folder: Path, there: Path) -> None:
-    """Remove a run folder without results, and the empty ones above it up to ``there``, which was there before.
+    """Remove a run folder without results, and its empty parents up to ``there``, which existed before the command.
 
-    Whatever holds a result stays, and so does a folder whose command was stopped and says so, one that another process
-    is at work in, and one with a file that is none of ours.
+    Folders are kept that hold a result, whose command was interrupted, that another process is writing to, or that hold
+    a file which is not ours.
     """
     if there == folder or not folder.is_dir():
         return
@@ -48,7 +48,7 @@ def clear_away(folder: Path, there: Path) -> None:
 
 
 def _holds_something(folder: Path) -> bool:
-    """Whether there is a result, or anything that no command of ours writes before it has one."""
+    """Whether the folder holds a result, or a file that our commands do not write before they have one."""
     from pipeline.artefacts import folder as names
     from pipeline.artefacts.journal import LOCK_FILE
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from omegaconf import DictConfig, OmegaConf
 
 from pipeline.commands.questions import asked
-from pipeline.commands.run import exit_code, first_stage, record, run_folder, second_stage, surroundings
+from pipeline.commands.run import exit_code, first_stage, record, run_context, run_folder, second_stage
 from pipeline.config import build
 from pipeline.domain import Status
 from pipeline.reports.page import report_on
@@ -16,7 +16,7 @@ SHARED = ("benchmark", "limit", "over_limit", "selection", "reader", "execution"
 
 def run(config: DictConfig) -> int:
     """Run the matrix; the second answerer of a sampler finds its relevance in the cache."""
-    around = surroundings(config)
+    context = run_context(config)
     policy = build(config.selection, "selection", config.plugins)
     questions = asked(config)
     statuses: list[Status] = []
@@ -29,9 +29,9 @@ def run(config: DictConfig) -> int:
                 tell(f"{sampler.name} -> {answerer.name}")
                 pair = {"sampler": sampler_node, "answerer": answerer_node, **{key: config[key] for key in SHARED}}
                 record(OmegaConf.create(pair), place)
-                selections = first_stage(questions, sampler, policy, around, place)
-                answers = second_stage(selections, answerer, around, place)
+                selections = first_stage(questions, sampler, policy, context, place)
+                answers = second_stage(selections, answerer, context, place)
                 statuses.extend(row.answer.status for row in answers)
         code = exit_code(statuses)
-        report_on([folder], around.reader, folder)
+        report_on([folder], context.reader, folder)
     return code

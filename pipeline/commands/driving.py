@@ -1,8 +1,8 @@
-"""From a command line to jobs: the settings are composed and accepted, then Hydra runs them.
+"""From a command line to jobs: settings are composed and checked, then Hydra runs them.
 
-Hydra makes callbacks, loggers and folders as soon as it has composed a configuration, and writes that down. Here every
-configuration that it composes is accepted first (:class:`AcceptingLoader`), so that what a YAML file brings along is
-neither run nor written before its user has agreed.
+Hydra makes callbacks, loggers and folders as soon as it has composed a configuration, and writes the configuration to
+disk. Here every composed configuration is checked first (:class:`CheckingLoader`), so that nothing from a YAML file is
+run or written that the user has not trusted.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ from pipeline.run_names import register_run_folder
 from pipeline.trust import check_hydra, check_plugins, trusted_packages
 
 
-class AcceptingLoader(ConfigLoaderImpl):  # type: ignore[misc]
-    """Composes nothing but what may be run and written down.
+class CheckingLoader(ConfigLoaderImpl):  # type: ignore[misc]
+    """Composes only configurations that may be run and written.
 
     Args:
-        folders: added by the user; they come before ours.
+        folder: of YAML files added by the user; it comes before ours.
         trusted: packages of plug-ins.
         typed: overrides on the command line.
     """
@@ -56,10 +56,10 @@ class AcceptingLoader(ConfigLoaderImpl):  # type: ignore[misc]
         self._typed = typed
 
     def load_configuration(self, *given: Any, **named: Any) -> DictConfig:
-        """As Hydra's own.
+        """Load as Hydra does, then check.
 
         Raises:
-            ConfigError: a file would have code run that its user has not agreed to, or a setting holds a secret.
+            ConfigError: a file names code that the user has not trusted, or a setting holds a secret.
         """
         config: DictConfig = super().load_configuration(*given, **named)
         check_plugins(config, self._trusted)
@@ -73,13 +73,13 @@ def run(verb: str, given: Namespace) -> list[int]:
 
     Args:
         verb: also the name of the primary config.
-        given: what Hydra's own parser makes of the command line.
+        given: the command line as parsed by Hydra.
 
     Returns:
         The jobs' exit codes.
 
     Raises:
-        PipelineError: the command line is of no use.
+        PipelineError: the command line cannot be used.
         KeyboardInterrupt: a signal ended it.
     """
     register_resolvers()
@@ -112,7 +112,7 @@ def run(verb: str, given: Namespace) -> list[int]:
 
 
 def as_chosen(verb: str, given: Namespace) -> list[str]:
-    """The overrides with words for one choice written out, for whoever shows a configuration."""
+    """The overrides, with keys of one choice (:mod:`pipeline.commands.choices`) written out."""
     register_resolvers()
     trusted = trusted_packages(_plugins(given.overrides))
     with _hydra(given, trusted) as hydra, explained_errors(verb, given.overrides):
@@ -174,7 +174,7 @@ def _hydra(given: Namespace, trusted: Sequence[str]) -> Iterator[Hydra]:
         raise ConfigError(
             f"--config-dir {given.config_dir}: there is no such folder", "check the path: --config-dir FOLDER"
         )
-    hydra = Hydra(task_name="gens", config_loader=AcceptingLoader(folder, trusted, given.overrides))
+    hydra = Hydra(task_name="gens", config_loader=CheckingLoader(folder, trusted, given.overrides))
     GlobalHydra.instance().clear()
     GlobalHydra.instance().initialize(hydra)
     try:
@@ -184,7 +184,7 @@ def _hydra(given: Namespace, trusted: Sequence[str]) -> Iterator[Hydra]:
 
 
 def _plugins(words: Sequence[str]) -> list[str]:
-    """The packages that the command line itself declares."""
+    """The packages that the command line declares."""
     named: list[str] = []
     for word in words:
         if word.lstrip("+").partition("=")[0] != "plugins":
@@ -192,7 +192,7 @@ def _plugins(words: Sequence[str]) -> list[str]:
         try:
             (override,) = OverridesParser.create().parse_overrides([word])
         except HydraException:
-            continue  # told of when the configuration is composed
+            continue  # composing the configuration reports it
         values = list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]
         for value in values:
             named += value if isinstance(value, list) else [value]

@@ -6,22 +6,22 @@ from omegaconf import DictConfig
 
 from pipeline.checks.admission import admit
 from pipeline.commands.questions import asked
-from pipeline.commands.run import described, exit_code, first_stage, run_folder, second_stage, surroundings
+from pipeline.commands.run import described, exit_code, first_stage, run_context, run_folder, second_stage
 from pipeline.config import build
 from pipeline.reports.page import report_on
 
 
 def run(config: DictConfig) -> int:
     """Answer the benchmark's questions from the frames that the sampler chooses."""
-    around = surroundings(config)
+    context = run_context(config)
     sampler = build(config.sampler, "sampler", config.plugins)
     policy = build(config.selection, "selection", config.plugins)
     answerer = build(config.answerer, "answerer", config.plugins)
     questions = asked(config)
-    admit(described(config, around, questions, sampler=sampler, policy=policy, answerer=answerer))
+    admit(described(config, context, questions, sampler=sampler, policy=policy, answerer=answerer))
     with run_folder(config) as folder:
-        selections = first_stage(questions, sampler, policy, around, folder)
-        answers = second_stage(selections, answerer, around, folder)
+        selections = first_stage(questions, sampler, policy, context, folder)
+        answers = second_stage(selections, answerer, context, folder)
         code = exit_code([row.answer.status for row in answers])
-        report_on([folder], around.reader, folder)
+        report_on([folder], context.reader, folder)
     return code

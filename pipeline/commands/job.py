@@ -1,4 +1,4 @@
-"""What Hydra calls: one verb with one composed configuration, in this process or, under some launchers, in another."""
+"""The task function for Hydra: runs one verb with one configuration, under some launchers in another process."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ GOES_ON = "the same command goes on from here"
 
 
 class Job:
-    """Runs a verb. What ends it is told, left in its run folder, and no concern of the other jobs of a sweep.
+    """Runs a verb. Its outcome is printed and written into its run folder; other jobs of a sweep go on after a failure.
 
     Args:
         verb: its module under ``pipeline.commands``.
         trusted: packages of plug-ins.
 
     Attributes:
-        codes: exit codes of what ran in this process, in order.
+        codes: exit codes of the jobs that ran in this process, in order.
         places: folder of each job that ran in this process, by its number.
-        of_jobs: how many a sweep has; None: this is the only one.
+        of_jobs: number of jobs of the sweep; None for a single job.
     """
 
     def __init__(self, verb: str, trusted: tuple[str, ...] = ()) -> None:
@@ -50,7 +50,7 @@ class Job:
         """Run the verb.
 
         Raises:
-            KeyboardInterrupt: the command is to end, and the other jobs are left.
+            KeyboardInterrupt: the command was stopped; the other jobs do not run.
         """
         library_messages.route()
         told = HydraConfig.get()
@@ -67,13 +67,13 @@ class Job:
                 stop = error
                 outcome = Outcome(JobStatus.INTERRUPTED, stop_code(stop), f"interrupted{_by(stop)}", GOES_ON)
             except BrokenPipeError:
-                # Ends a command as the signal would that other programs get then.
+                # End as programs do that SIGPIPE ends.
                 stop = Stopped(signal.SIGPIPE)
                 outcome = Outcome(JobStatus.INTERRUPTED, stop_code(stop), "the reader of its output is gone", GOES_ON)
             except Exception as error:
                 outcome = self._failed(error)
                 _let_go(error)
-            # A disk that takes no file has been told of by the command, or will be.
+            # The command reports a disk that cannot be written.
             if folder != Path.cwd():
                 with suppress(StorageError):
                     leave(outcome, folder)
@@ -90,7 +90,7 @@ class Job:
         return code
 
     def _failed(self, error: Exception) -> Outcome:
-        """Tell what went wrong, on standard error."""
+        """Print the error on standard error."""
         explained = explain(error, self.verb, overrides_of(HydraConfig.get()))
         if explained is not None:
             remark(f"error: {explained}")
@@ -107,7 +107,7 @@ def _by(stop: KeyboardInterrupt) -> str:
 
 
 def _let_go(error: BaseException) -> None:
-    """Free the model that an error's frames may hold, half loaded; Hydra keeps some errors until the sweep ends."""
+    """Free a half-loaded model that the error's frames may hold. Hydra keeps some errors until the sweep ends."""
     at: BaseException | None = error
     while at is not None:
         traceback.clear_frames(at.__traceback__)

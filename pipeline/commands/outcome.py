@@ -1,4 +1,4 @@
-"""``outcome.json``: how a command ended, in its own run folder, for whoever comes later and may be another process."""
+"""``outcome.json``: how a command ended, written into its run folder and read by other processes."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from pipeline.secrecy import without_secrets
 
 OUTCOME_FILE = "outcome.json"
 _ROOM = 2048
-"""Bytes that a running command reserves for the words on how it ends."""
+"""Bytes that a running command reserves for its outcome."""
 
 
 class JobStatus(StrEnum):
-    """Where a command stands."""
+    """The state of a command."""
 
     NOT_STARTED = "not started"
     RUNNING = "running"
@@ -36,22 +36,22 @@ class Outcome:
 
     status: JobStatus
     code: int | None = None
-    """The exit code; none as long as there is none. 1 of a command that is done: some questions failed."""
+    """The exit code; None while the command runs. A command that is done has 1 if some questions failed."""
     problem: str = ""
     remedy: str = ""
     traceback: str = ""
-    """Of an error that is none of ours."""
+    """The traceback of an unexpected error."""
 
-    def told(self) -> dict[str, Any]:
-        """What is written of it: no secret."""
+    def content(self) -> dict[str, Any]:
+        """The fields as they are written, without secrets."""
         words = {name: without_secrets(getattr(self, name)) for name in ("problem", "remedy", "traceback")}
         return {**asdict(self), **words}
 
 
 def write_outcome(outcome: Outcome, folder: Path) -> None:
-    """Replace what ``folder`` says of its command.
+    """Write the outcome into ``folder``, replacing an earlier one.
 
-    A command that is running reserves room for how it ends, which is written there where the disk is full by then.
+    A running command reserves room in the file, so that its end can be written even if the disk is full by then.
 
     Raises:
         StorageError: it cannot be written.
@@ -68,7 +68,7 @@ def write_outcome(outcome: Outcome, folder: Path) -> None:
 
 
 def _written_over(path: Path, outcome: Outcome) -> bool:
-    """Write in the place of the file that is there, which takes no space; whether there is one with room enough."""
+    """Overwrite the existing file in place, which needs no space. Returns whether it exists and has enough room."""
     short = replace(outcome, traceback="")
     try:
         room = path.stat().st_size
@@ -88,11 +88,11 @@ def _filled(content: bytes, size: int) -> bytes:
 
 
 def _content(outcome: Outcome) -> bytes:
-    return f"{json.dumps(outcome.told(), indent=2)}\n".encode()
+    return f"{json.dumps(outcome.content(), indent=2)}\n".encode()
 
 
 def read_outcome(folder: Path) -> Outcome:
-    """What ``folder`` says of its command; not started where it says nothing that can be read."""
+    """The outcome written in ``folder``; ``not started`` if there is none that can be read."""
     try:
         content = json.loads((folder / OUTCOME_FILE).read_text(encoding="utf-8"))
         return Outcome(**{**content, "status": JobStatus(content["status"])})
@@ -106,7 +106,7 @@ class _Command:
 
     held: ExitStack
     folder: Path | None = None
-    """Its run folder, once it holds that."""
+    """Its run folder, once it holds one."""
 
 
 _command: ContextVar[_Command | None] = ContextVar("command", default=None)
@@ -114,7 +114,7 @@ _command: ContextVar[_Command | None] = ContextVar("command", default=None)
 
 @contextmanager
 def telling() -> Iterator[None]:
-    """Inside, a run folder that is begun stays held to the end, so that its outcome is written by who holds it."""
+    """Within this context, a run folder stays locked to the end, so that its outcome is written under the lock."""
     with ExitStack() as held:
         token = _command.set(_Command(held))
         try:
@@ -125,7 +125,7 @@ def telling() -> Iterator[None]:
 
 @contextmanager
 def begun(folder: Path) -> Iterator[None]:
-    """Hold a run folder, and say in it that its command is running.
+    """Lock a run folder and write into it that its command is running.
 
     Raises:
         BusyError: another process is at work in it.
@@ -145,7 +145,7 @@ def begun(folder: Path) -> Iterator[None]:
 
 
 def leave(outcome: Outcome, folder: Path) -> None:
-    """Write how the command of this process ended, unless another one is at work in ``folder``.
+    """Write the outcome of this process's command, unless another process is writing to ``folder``.
 
     Raises:
         StorageError: it cannot be written.

@@ -1,4 +1,4 @@
-"""What the verbs that compute have in common: their run folder, and the two stages over it."""
+"""Shared by the verbs that compute: their run folder and the two stages."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ MOST_PREPARED = 1e6
 
 
 @dataclass(frozen=True)
-class Surroundings:
-    """What both stages need beside their models."""
+class RunContext:
+    """What both stages need in addition to sampler, policy and answerer."""
 
     reader: Reader
     relevances: RelevanceCache
@@ -56,11 +56,11 @@ class Surroundings:
     subtitles: SubtitleChoice
 
 
-def surroundings(config: DictConfig) -> Surroundings:
-    """Build the reader and open the cache.
+def run_context(config: DictConfig) -> RunContext:
+    """Build the reader, open the caches and check the settings of both stages.
 
     Raises:
-        ConfigError, StorageError: before any model is touched.
+        ConfigError, StorageError: a setting cannot be used, or a folder cannot be written.
     """
     batch = config.execution.answer_batch
     if not isinstance(batch, int) or not 1 <= batch <= MOST_AT_ONCE:
@@ -74,7 +74,7 @@ def surroundings(config: DictConfig) -> Surroundings:
     cache = RelevanceCache(Path(config.paths.cache))
     cache.check_writable()
     check_writable(local_path(config.paths.runs), "paths.runs=...")
-    return Surroundings(
+    return RunContext(
         build(config.reader, "reader", config.plugins),
         cache,
         AnswerCache(Path(config.paths.cache)),
@@ -86,7 +86,7 @@ def surroundings(config: DictConfig) -> Surroundings:
 
 
 def _over_limit(config: DictConfig) -> OverLimit:
-    """Where a verb has no second stage the rule is of no consequence."""
+    """The rule; the default for verbs without a second stage."""
     rule = config.get("over_limit", OverLimit.REFUSE.value)
     if rule not in list(OverLimit):
         raise ConfigError(f"over_limit={rule} is no rule.", f"one of {', '.join(OverLimit)}: over_limit=keep_best")
@@ -94,7 +94,7 @@ def _over_limit(config: DictConfig) -> OverLimit:
 
 
 def _subtitles(config: DictConfig) -> SubtitleChoice:
-    """As for ``over_limit``."""
+    """The choice; the default for verbs without a second stage."""
     choice = config.get("subtitles", SubtitleChoice.NONE.value)
     if choice not in list(SubtitleChoice):
         raise ConfigError(
@@ -104,23 +104,23 @@ def _subtitles(config: DictConfig) -> SubtitleChoice:
     return SubtitleChoice(choice)
 
 
-def described(config: DictConfig, around: Surroundings, questions: Sequence[Question], **parts: Any) -> Run:
-    """What is to be run, for :func:`pipeline.checks.admission.admit`; ``parts`` as :class:`Run` names them."""
+def described(config: DictConfig, context: RunContext, questions: Sequence[Question], **parts: Any) -> Run:
+    """The run for :func:`pipeline.checks.admission.admit`; ``parts`` are further fields of :class:`Run`."""
     return Run(
         config=config,
         questions=questions,
-        reader=around.reader,
-        relevances=around.relevances,
-        answers=around.answers,
-        over_limit=around.over_limit,
-        subtitles=around.subtitles,
+        reader=context.reader,
+        relevances=context.relevances,
+        answers=context.answers,
+        over_limit=context.over_limit,
+        subtitles=context.subtitles,
         **parts,
     )
 
 
 @contextmanager
 def run_folder(config: DictConfig) -> Iterator[Path]:
-    """Hold the run folder that Hydra named, with the resolved config and the versions written into it."""
+    """Lock the run folder that Hydra named and write the resolved config and the versions into it."""
     folder = Path(HydraConfig.get().runtime.output_dir)
     with begun(folder):
         record(config, folder)
@@ -128,7 +128,7 @@ def run_folder(config: DictConfig) -> Iterator[Path]:
 
 
 def record(config: DictConfig, folder: Path) -> None:
-    """Write down what runs in ``folder``: the resolved config, the command and the versions.
+    """Write what runs in ``folder``: the resolved config, the command and the versions.
 
     Raises:
         StorageError: it cannot be written.
@@ -145,9 +145,9 @@ def record(config: DictConfig, folder: Path) -> None:
 
 
 def first_stage(
-    questions: Sequence[Question], sampler: Sampler, policy: SelectionPolicy, around: Surroundings, folder: Path
+    questions: Sequence[Question], sampler: Sampler, policy: SelectionPolicy, context: RunContext, folder: Path
 ) -> list[SelectionRow]:
-    """Relevance and selection of all questions; the sampler's model is gone when this returns."""
+    """Relevance and selection of all questions. The sampler's model is freed on return."""
     write_questions(questions, folder)
     statuses: list[Status] = []
     windows: list[Status] = []
@@ -159,15 +159,15 @@ def first_stage(
             yield row
 
     with closing(sampler):
-        rows = sample(questions, sampler, around.reader, around.relevances, folder)
-        selected = {row.question.id: row for row in select(noted(rows), policy, around.reader, folder)}
+        rows = sample(questions, sampler, context.reader, context.relevances, folder)
+        selected = {row.question.id: row for row in select(noted(rows), policy, context.reader, folder)}
     _tell_failures("sampler, questions", statuses)
     _tell_windows(windows)
     return [selected[question.id] for question in questions]
 
 
 def _tell_windows(statuses: Sequence[Status]) -> None:
-    """Count windows by status unless all named frames; one that names nothing is understood, and no failure."""
+    """Print windows by status unless all are ``ok``. A window that names nothing was read and is not a failure."""
     counts = Counter(statuses)
     if set(counts) - {Status.OK}:
         names = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
@@ -175,32 +175,32 @@ def _tell_windows(statuses: Sequence[Status]) -> None:
 
 
 def second_stage(
-    selections: Sequence[SelectionRow], answerer: Answerer, around: Surroundings, folder: Path
+    selections: Sequence[SelectionRow], answerer: Answerer, context: RunContext, folder: Path
 ) -> list[AnswerRow]:
-    """Answers to all questions; the answerer's model is gone when this returns."""
+    """Answers to all questions. The answerer's model is freed on return."""
     write_questions([row.question for row in selections], folder)
     if isinstance(answerer, PreparesAhead):
-        answerer.hold_at_most(around.prepared_bytes)
+        answerer.hold_at_most(context.prepared_bytes)
     with closing(answerer):
         return answer(
             selections,
             answerer,
-            around.reader,
-            around.answers,
-            around.over_limit,
-            around.subtitles,
-            around.answer_batch,
+            context.reader,
+            context.answers,
+            context.over_limit,
+            context.subtitles,
+            context.answer_batch,
             folder,
         )
 
 
 def exit_code(statuses: Sequence[Status]) -> int:
-    """0 when all is well, 1 when some question failed, which is told on standard error."""
+    """0 on success, 1 if some questions failed, which are counted on standard error."""
     return 1 if _tell_failures("questions", statuses) else 0
 
 
 def _tell_failures(what: str, statuses: Sequence[Status]) -> bool:
-    """Count failures by status on standard error; whether there are any."""
+    """Print failures by status on standard error. Returns whether there are any."""
     failed = Counter(status for status in statuses if status is not Status.OK)
     if failed:
         names = ", ".join(f"{count} {status}" for status, count in sorted(failed.items()))

@@ -7,20 +7,20 @@ from omegaconf import DictConfig
 from pipeline.artefacts.folder import SELECTIONS_FILE
 from pipeline.checks.admission import admit
 from pipeline.commands.questions import asked
-from pipeline.commands.run import described, exit_code, first_stage, run_folder, surroundings
+from pipeline.commands.run import described, exit_code, first_stage, run_context, run_folder
 from pipeline.config import build
 from pipeline.terminal import tell
 
 
 def run(config: DictConfig) -> int:
     """Select frames for the benchmark's questions."""
-    around = surroundings(config)
+    context = run_context(config)
     sampler = build(config.sampler, "sampler", config.plugins)
     policy = build(config.selection, "selection", config.plugins)
     questions = asked(config)
-    admit(described(config, around, questions, sampler=sampler, policy=policy))
+    admit(described(config, context, questions, sampler=sampler, policy=policy))
     with run_folder(config) as folder:
-        rows = first_stage(questions, sampler, policy, around, folder)
+        rows = first_stage(questions, sampler, policy, context, folder)
         code = exit_code([row.selection.status for row in rows])
         tell(f"selections of {len(rows)} questions: {folder / SELECTIONS_FILE}")
     return code

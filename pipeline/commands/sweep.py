@@ -1,8 +1,8 @@
-"""``gens VERB -m``: one summary of a whole sweep, whatever became of its jobs and wherever they ran.
+"""``gens VERB -m``: runs the jobs of a sweep and writes one summary of them.
 
-What a job left in its run folder (:mod:`pipeline.commands.outcome`) is all that is asked of it, so that it may have run
-in another process, on another machine, or in an earlier sweep. A job that cannot be composed, because the option chosen
-in it lacks a key, fails before the others start, and they run all the same.
+The summary reads only what each job left in its run folder (:mod:`pipeline.commands.outcome`), so that jobs may run in
+another process, on another machine, or in an earlier sweep. A job that cannot be composed, for instance because the
+option chosen in it lacks a key, fails before the others start; they run all the same.
 """
 
 from __future__ import annotations
@@ -48,15 +48,15 @@ SCHEMA = "gens/sweep/1"
 
 @dataclass(frozen=True)
 class PlannedJob:
-    """One cell of the matrix."""
+    """One job of the matrix."""
 
     overrides: tuple[str, ...]
     folder: Path | None
-    """None where it cannot be composed."""
+    """None if the job cannot be composed."""
     refused: PipelineError | None = None
-    """Why it cannot be."""
+    """Why the job cannot be composed."""
     choices: Mapping[str, str | None] = field(default_factory=dict)
-    """The option of each group; empty where it cannot be composed."""
+    """The option of each group; empty if the job cannot be composed."""
 
     @property
     def values(self) -> dict[str, str]:
@@ -73,29 +73,29 @@ class Sweep:
     runs: Path
     jobs: list[PlannedJob]
     config: DictConfig
-    """Of the first job that can be composed, for the page's pictures."""
+    """The configuration of the first job that can be composed, whose reader gives the page its pictures."""
 
     @property
     def folder(self) -> Path:
-        """Named by what is computed: the same jobs, in whatever order, have one summary."""
+        """The summary's folder, named by the jobs: the same jobs in any order have the same one."""
         names = sorted({job.folder.name if job.folder else " ".join(job.overrides) for job in self.jobs})
         return self.runs / f"sweep-{self.verb}-{digest(names)[:8]}"
 
     def named(self, job: PlannedJob) -> str:
-        """A job by what tells it from the others."""
+        """The job's values of the keys that differ between jobs."""
         values = job.values
         keys = swept_keys([each.values for each in self.jobs]) or list(values)
         return " ".join(f"{key}={values[key]}" for key in keys if key in values)
 
 
 def run_sweep(hydra: Hydra, config: DictConfig, job: Job, chosen: Sequence[ForChoice]) -> list[int]:
-    """Run the jobs of a sweep and sum them up, also where it is interrupted.
+    """Run the jobs of a sweep and summarise them, also after an interrupt.
 
     Args:
-        hydra: composes.
-        config: of the sweep as a whole.
+        hydra: composes the jobs.
+        config: the configuration of the whole sweep.
         job: called with each job's configuration.
-        chosen: words of the command line that are about one choice alone, and stand in no configuration.
+        chosen: overrides for jobs with one choice, which are in no configuration yet.
 
     Returns:
         The exit code of each job.
@@ -104,7 +104,7 @@ def run_sweep(hydra: Hydra, config: DictConfig, job: Job, chosen: Sequence[ForCh
         ConfigError: no job can be composed.
     """
     configure_log(config.hydra.hydra_logging, config.hydra.verbose)
-    logging.getLogger("hydra._internal.core_plugins").setLevel(logging.WARNING)  # each job says by itself what it is
+    logging.getLogger("hydra._internal.core_plugins").setLevel(logging.WARNING)  # each job prints its own line
     context = HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(config))
     sweep = _planned(config, hydra.config_loader, job.verb, chosen)
     ready = [number for number, each in enumerate(sweep.jobs) if each.refused is None]
@@ -168,7 +168,7 @@ def _composed(
     chosen: Sequence[ForChoice],
     used: set[ForChoice],
 ) -> Iterator[tuple[PlannedJob, DictConfig | None]]:
-    """The job of these overrides, or several where words for its choices have several values."""
+    """The job of these overrides, or several jobs if overrides for its choices have several values."""
     try:
         composed = loader.load_sweep_config(config, list(overrides))
         of_choices = {word: word.overrides(composed.hydra.runtime.choices) for word in chosen}
@@ -206,7 +206,7 @@ def _refused(overrides: Sequence[str], verb: str, error: Exception) -> PlannedJo
 
 
 def _with_a_way(job: PlannedJob, jobs: Sequence[PlannedJob], words: Sequence[str]) -> PlannedJob:
-    """With the words that set a key which this job lacks for the other jobs alone, where these have it."""
+    """The job, with a remedy that sets the key it lacks only in the jobs that have it."""
     error = job.refused
     if not isinstance(error, UnknownKeyError) or error.group is None:
         return job
@@ -218,15 +218,15 @@ def _with_a_way(job: PlannedJob, jobs: Sequence[PlannedJob], words: Sequence[str
     value = word.partition("=")[2]
     instead = shlex.join(f"{sign}{error.group.partition('@')[0]}/{option}.{inside}={value}" for option in have_it)
     remedy = f"set it for the choice that has it: {instead} in place of {shlex.quote(word)}"
-    # Another key that is spelt alike is not what was meant.
+    # A key with a similar name is not what was meant.
     problem = error.problem.partition(" Did you mean")[0]
     return replace(job, refused=UnknownKeyError(problem, remedy, error.key, error.group, error.package))
 
 
 def _sum_up(sweep: Sweep, before: Mapping[Path, Path]) -> list[int]:
-    """Write sweep.json, then the page where there is something to show; tell both. The exit codes.
+    """Write sweep.json, and the page if there is something to show. Returns the exit codes.
 
-    ``before``: of each job's folder, what was there of it before the sweep.
+    ``before`` maps each job's folder to the nearest parent that existed before the sweep.
     """
     from pipeline.artefacts.folder import QUESTIONS_FILE  # every verb imports this module, and most need no rows
 
@@ -249,7 +249,7 @@ def _sum_up(sweep: Sweep, before: Mapping[Path, Path]) -> list[int]:
 
 
 def _outcome(job: PlannedJob) -> Outcome:
-    """What stands in the folder, read after the sweep: who is still running then was ended from outside."""
+    """The outcome in the job's folder. A job that is still ``running`` after the sweep was ended from outside."""
     if job.folder is None:
         assert job.refused is not None
         return Outcome(JobStatus.FAILED, FAILED, job.refused.problem, job.refused.remedy)
@@ -270,7 +270,7 @@ def _write(sweep: Sweep, outcomes: Sequence[Outcome]) -> None:
             "folder": os.path.relpath(job.folder, sweep.folder)
             if job.folder is not None and job.folder.is_dir()
             else None,
-            **outcome.told(),
+            **outcome.content(),
         }
         for job, outcome in zip(sweep.jobs, outcomes, strict=True)
     ]
@@ -279,7 +279,7 @@ def _write(sweep: Sweep, outcomes: Sequence[Outcome]) -> None:
 
 
 def _tell(sweep: Sweep, outcomes: Sequence[Outcome]) -> None:
-    """Print the matrix, and of each job that is not done why and what helps."""
+    """Print the matrix, and for each job that is not done why and what to do."""
     from pipeline.reports.page import RECALL_TOLERANCE
 
     jobs = [job.values for job in sweep.jobs]

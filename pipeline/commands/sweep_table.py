@@ -1,4 +1,4 @@
-"""The matrix of a sweep in a terminal: one line a job, by the words that tell the jobs apart."""
+"""The matrix of a sweep in a terminal: one line per job, with the values that differ between jobs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def sweep_table(
     outcomes: Sequence[Outcome],
     recall_tolerance: float,
 ) -> Table:
-    """Swept values, accuracy and evidence recall where a job is done, and how it ended.
+    """Swept values, accuracy and evidence recall of jobs that are done, and how each job ended.
 
     Accuracy is strict: a failed, unparsed or missing answer is a wrong one. ``recall_tolerance`` in seconds.
 
@@ -52,7 +52,7 @@ def sweep_table(
 
 
 def _figures(folder: Path | None, outcome: Outcome, recall_tolerance: float) -> dict[str, str]:
-    """By heading; none of a job that is not done, since figures over a part compare with nothing."""
+    """Figures by heading; empty for a job that is not done, since partial figures cannot be compared."""
     from pipeline.artefacts.folder import QUESTIONS_FILE
 
     if folder is None or outcome.status is not JobStatus.DONE or not (folder / QUESTIONS_FILE).is_file():

@@ -1,7 +1,7 @@
 """Video in, frames at given seconds out, each with its real timestamp.
 
 ``probe`` says what a video is, ``Reader`` opens it, ``candidate_times`` lays out the seconds to look at.
-Which picture is shown at which second is a contract: whoever changes it raises ``pipeline.identity.FRAMES_VERSION``.
+Which picture is shown at which second is a contract; a change of it raises ``pipeline.identity.FRAMES_VERSION``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The clock of a track. Where timestamps start again or jump, recordings are put behind each other.
+"""Puts the timestamps of a track on one clock, also where they start again or jump.
 
-Joined recordings (``cat a.ts b.ts``, an encoder that was restarted, a recorded stream with a break) have clocks of
-their own. ffmpeg and players show the second one behind the first. What cannot be put right with certainty is refused.
+Joined recordings (``cat a.ts b.ts``, a restarted encoder, a recorded stream with a break) each have their own clock.
+ffmpeg and players show one after the other. A clock that cannot be corrected with certainty is refused.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from pipeline.video.packets import NEVER, Packets
 _JUMP = 10.0
 """Seconds. In transport and program streams a longer gap is a break in the clock: ffmpeg's dts_delta_threshold."""
 _STILL, _SILENT_STILL = 30.0, 300.0
-"""Seconds. Elsewhere players hold a picture as long as its timestamps say; longer than this, with and without a sound
-track, and without a sound meanwhile, it is more likely that the clock jumped."""
+"""Seconds, with and without a sound track. In other containers players hold a picture as long as its timestamps say; a
+picture held longer than this, and without sound meanwhile, more likely means that the clock jumped."""
 _STILL_FRAMES = 250
-"""The same in intervals between pictures: a slide show holds each of them."""
+"""The same limit in intervals between pictures, for slide shows."""
 _PERIOD = 1 << 33
 """Ticks after which the clock of transport and program streams starts over."""
 _LOWEST = -(1 << 62)
 _REORDERED = 64
 """Pictures that may be decoded after one that is shown later; codecs allow 16."""
 _BACKWARDS = 1.0
-"""Seconds by which decoding times may go back without a new recording: careless multiplexers."""
+"""Seconds by which decoding times may go back without a new recording, as careless multiplexers write them."""
 
 
 @dataclass(frozen=True)
 class _Part:
-    """A recording with a clock of its own."""
+    """A recording with its own clock."""
 
     start: int
-    """Place of its first packet."""
+    """Position of its first packet."""
     shift: int
     """Ticks to add to its timestamps."""
 
@@ -50,10 +50,10 @@ def on_one_clock(packets: Packets, path: Path, tick: float, may_break: bool) -> 
         packets: as the file has them.
         path: for messages.
         tick: seconds of one unit of time.
-        may_break: the container is one whose clock may start anew (transport and program streams).
+        may_break: the container's clock may start again (transport and program streams).
 
     Raises:
-        UnsupportedVideoError: the clock starts again or jumps where it cannot be put right.
+        UnsupportedVideoError: the clock starts again or jumps and cannot be corrected.
     """
     if not len(packets.pts):
         return packets
@@ -69,7 +69,7 @@ def on_one_clock(packets: Packets, path: Path, tick: float, may_break: bool) -> 
 
 
 def _unwrapped(packets: Packets) -> Packets:
-    """FFmpeg continues a clock of 33 bits that runs over, but not that of a second recording."""
+    """Unwrap clocks of 33 bits. FFmpeg does so in the first recording, and not in later ones."""
     dts = np.unwrap(packets.dts, period=_PERIOD).astype(np.int64)
     after = packets.pts - packets.dts
     pts = dts + (after + _PERIOD // 2) % _PERIOD - _PERIOD // 2
@@ -86,7 +86,7 @@ def _typical(stamps: npt.NDArray[np.int64]) -> float:
 
 
 def _parts(packets: Packets, typical: float, tick: float, may_break: bool) -> list[_Part]:
-    """Where new recordings begin. All that is decoded before an entry is shown before it, or the clock is another."""
+    """Find where new recordings begin: at an entry that is shown before packets decoded earlier, or far after them."""
     stamps = np.where(packets.is_cut, _LOWEST, packets.pts)
     entries = np.flatnonzero((packets.whole_from != NEVER) & ~packets.is_cut)
     parts = [_Part(0, 0)]
@@ -124,7 +124,7 @@ def _shifted(packets: Packets, parts: list[_Part]) -> Packets:
     shift = np.array([part.shift for part in parts])[part_of]
     whole_from = np.where(packets.whole_from == NEVER, NEVER, packets.whole_from + shift)
     pts = packets.pts + shift
-    # What leads the first entry of a recording refers to pictures that are not in it.
+    # Pictures before the first entry of a recording refer to pictures that are not in it.
     leads = (part_of > 0) & (pts < whole_from[starts][part_of])
     return replace(
         packets,
@@ -139,7 +139,7 @@ def _shifted(packets: Packets, parts: list[_Part]) -> Packets:
 
 
 def _check_backwards(packets: Packets, parts: list[_Part], path: Path, tick: float, typical: float) -> None:
-    """Refuse a clock that starts again where decoding cannot: what comes there may refer to lost pictures."""
+    """Refuse a clock that starts again where decoding cannot start: packets there may refer to lost pictures."""
     has_dts = packets.has_dts[1:] & packets.has_dts[:-1]
     back = has_dts & (np.diff(packets.dts) < -_BACKWARDS / tick)
     if not has_dts.all():
@@ -158,7 +158,7 @@ def _check_backwards(packets: Packets, parts: list[_Part], path: Path, tick: flo
 
 
 def _check_jumps(packets: Packets, path: Path, tick: float, typical: float, may_break: bool) -> None:
-    """Refuse a gap of which nobody can tell whether the picture stood still."""
+    """Refuse a gap for which it is not known whether the picture stood still."""
     usable = packets.usable()
     gaps = np.diff(packets.pts[usable])
     if not len(gaps):

@@ -1,4 +1,4 @@
-"""Whatever goes wrong while a video is read becomes an error of that video, which names it."""
+"""Turns every failure while a video is read into an error that names the video."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ FETCH_AGAIN = "fetch or copy the file again"
 def reading(path: str | Path) -> Iterator[None]:
     """Turn any exception into a :class:`pipeline.errors.VideoError` that names ``path``.
 
-    Decoders and demuxers raise much that they do not document (IndexError, RuntimeError, MemoryError) when a file is
-    damaged. One such file must not end the work on the others. Settings that are wrong and packages that are missing
-    are no fault of the file, so their errors pass unchanged.
+    Decoders and demuxers raise undocumented exceptions (IndexError, RuntimeError, MemoryError) when a file is damaged.
+    One such file must not end the work on the others. Errors of settings and missing packages pass unchanged.
     """
     try:
         yield
@@ -36,7 +35,7 @@ def reading(path: str | Path) -> Iterator[None]:
 
 
 def convert(path: str | Path, options: str = "", rate: int | None = None) -> str:
-    """A command that writes the video anew, as a remedy.
+    """A command that re-encodes the video, as a remedy.
 
     Args:
         path: of the video.

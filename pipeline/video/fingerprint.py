@@ -1,4 +1,4 @@
-"""Digest of a video's whole content: the same bytes give the same one, wherever they lie."""
+"""Digests of a video's whole content, independent of its path."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _BLOCK = 1 << 20
 
 
 def file_fingerprint(path: Path) -> str:
-    """BLAKE2b of the bytes as 32 hex digits. Remembered while size and modification time stay the same."""
+    """BLAKE2b of the bytes as 32 hex digits. Cached while size and modification time stay the same."""
     stat = path.stat()
     return _file_digest(str(path.resolve()), stat.st_size, stat.st_mtime_ns)
 
@@ -27,7 +27,7 @@ def _file_digest(path: str, size: int, modified: int) -> str:
 
 
 def files_fingerprint(paths: Iterable[Path], seconds: Iterable[float]) -> str:
-    """The same over several files, their names, and the second at which each is shown."""
+    """BLAKE2b over several files, their names, and the second at which each is shown."""
     digest = hashlib.blake2b(digest_size=16)
     for path, second in zip(paths, seconds, strict=True):
         digest.update(os.fsencode(path.name))  # not every name is UTF-8

@@ -1,6 +1,6 @@
-"""A scan as bytes, so that a file is gone through once and not at each opening.
+"""Serialises scans, so that a file is scanned once and not at each opening.
 
-Timestamps are kept as differences, which are nearly all the same: a few kilobytes for an hour.
+Timestamps are stored as differences, which are nearly all the same: a few kilobytes for an hour.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _LEFT_OUT = frozenset({"others", "places"})
 
 
 def scan_bytes(scan: Scan) -> bytes:
-    """What decoders need of a scan: not the other tracks, nor the places, from which clock and damage were found."""
+    """The parts of a scan that decoders need. Other tracks and byte positions only serve the scan itself."""
     arrays: dict[str, Any] = {"positions": _differences(scan.positions)}
     packets: dict[str, Any] = {}
     for name in (field.name for field in fields(Packets) if field.name not in _LEFT_OUT):
@@ -53,10 +53,10 @@ def scan_bytes(scan: Scan) -> bytes:
 
 
 def scan_of_bytes(content: bytes, path: Path, file: Path) -> Scan:
-    """The scan of a file that lies at these places.
+    """The scan from the bytes of :func:`scan_bytes`, for a file at these paths.
 
     Raises:
-        Exception: of any kind, where they are not as :func:`scan_bytes` writes them.
+        Exception: of any kind, if the bytes are damaged.
     """
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
         about = json.loads(arrays["about"].tobytes())

@@ -15,30 +15,30 @@ from pipeline.video.timeline import Timeline
 LONGEST = 7 * 24 * 3600.0
 """Seconds; a file that claims to be longer has damaged timestamps or a damaged header."""
 _HEADER_SLACK = 0.5
-"""Seconds by which a header may promise more than there is: rounding, and tracks that end a little apart."""
+"""Seconds by which a header may exceed the content, through rounding and tracks that end a little apart."""
 _DELAY = 0.1
-"""Seconds by which encoders delay pictures or begin sound early; no player's clock tells."""
+"""Seconds by which encoders delay pictures or begin sound early, which players do not show."""
 
 
 def timeline_of(
     file: Path, container: Any, stream: Any, packets: Packets, positions: npt.NDArray[np.int64], last: int
 ) -> Timeline:
-    """When each picture is shown, on the clock that players show and subtitles refer to.
+    """The timeline of the pictures, on the clock that players show and subtitles refer to.
 
     Second 0 is where the first track of pictures or sound begins.
 
     Args:
-        file: the file itself.
+        file: the video file.
         container: an open PyAV container of it.
         stream: the track.
         packets: of the track.
-        positions: the places of packets by native index of their picture.
-        last: for how many ticks the last picture is shown; 0 for as long as the average.
+        positions: positions of packets by native index of their picture.
+        last: ticks for which the last picture is shown; 0 for the average.
     """
     tick = float(stream.time_base)
     stamps = packets.pts[positions]
-    counts_frames = container.format.name == "avi"  # from the first chunk on, even if that is empty
-    # Sound a moment before 0 is what its encoder needs to begin, and is not heard.
+    counts_frames = container.format.name == "avi"  # from the first chunk, even if it is empty
+    # Sound shortly before 0 is the encoder's priming and is not heard.
     begins = 0.0 if counts_frames or -_DELAY < packets.first_second < 0 else packets.first_second
     start = float(packets.stored_pts[positions[0]]) * tick - begins
     is_exact = counts_frames and packets.has_order
@@ -55,7 +55,7 @@ def timeline_of(
 
 
 def _avi(file: Path, times: npt.NDArray[np.float64], end: float, promised: float, packets: Packets) -> Timeline:
-    """AVI counts frames, also empty ones. FFmpeg passes over these: the header alone knows of those at the end."""
+    """AVI counts frames, including empty ones, which FFmpeg skips; only the header counts those at the end."""
     if packets.reaches_end and riff_is_whole(file):
         return Timeline(times, max(end, promised), max(end, promised))
     return Timeline(times, end, max(end, promised or end + _HEADER_SLACK))
@@ -68,7 +68,7 @@ def _declared_end(container: Any, stream: Any, packets: Packets, start: float, e
     track, whole = (value if value <= LONGEST else end for value in (track, whole))
     if not packets.reaches_end:
         return max(track, end + _HEADER_SLACK)
-    if packets.is_joined:  # a header knows of one clock alone
+    if packets.is_joined:  # a header covers only one clock
         return end
     if packets.count < stream.frames:
         return max(track, end)

@@ -1,4 +1,4 @@
-"""The packets of a video track: their times and what their headers say, read without decoding a picture."""
+"""The packets of a video track: their times and the findings from their headers, read without decoding."""
 
 from __future__ import annotations
 
@@ -31,58 +31,57 @@ NEVER = np.iinfo(np.int64).max
 
 @dataclass(frozen=True)
 class Packets:
-    """Arrays in decoding order, one element a packet, up to the place where the file cannot be read on."""
+    """Arrays in decoding order, one element per packet, up to where the file can be read."""
 
     pts: npt.NDArray[np.int64]
     """Presentation timestamps in the track's time base, on one clock: no two pictures share one."""
     dts: npt.NDArray[np.int64]
     """Decoding timestamps in the same unit."""
     stored_pts: npt.NDArray[np.int64]
-    """As :func:`packet_time` gives them: where recordings were joined, they start again in the middle."""
+    """As stored, by :func:`packet_time`: where recordings were joined, they start again in the middle."""
     stored_dts: npt.NDArray[np.int64]
-    """As :func:`decoding_time` gives them."""
+    """As stored, by :func:`decoding_time`."""
     durations: npt.NDArray[np.int64]
     """In the same unit, 0 where unknown."""
     whole_from: npt.NDArray[np.int64]
-    """The timestamp from which all pictures are whole where decoding starts here; :data:`NEVER` where it cannot."""
+    """The timestamp from which all pictures are whole if decoding starts here; :data:`NEVER` where it cannot."""
     begins: npt.NDArray[np.bool_]
-    """Whether a sequence of its own begins at the packet. Decoders may drop pictures of before that they still hold."""
+    """Whether a new sequence begins at the packet. Decoders may then drop earlier pictures that they still hold."""
     is_shown: npt.NDArray[np.bool_]
-    """Whether the packet gives a picture: not so for what an edit list cuts off and for what only serves others."""
+    """Whether the packet gives a picture. Packets cut off by an edit list and pure references do not."""
     is_cut: npt.NDArray[np.bool_]
     """Whether an edit list cuts the packet off. It may still have to be decoded, and its times mean nothing."""
     is_corrupt: npt.NDArray[np.bool_]
-    """Parts of the packet, or of the one next to it, are lost or damaged, as the container tells."""
+    """Whether the container says that parts of the packet, or of the one next to it, are lost or damaged."""
     places: npt.NDArray[np.int64]
     """Where each packet begins in the file, in bytes; -1 where that is not known."""
     has_dts: npt.NDArray[np.bool_]
-    """Whether it tells when the picture is decoded."""
+    """Whether the packet has a decoding timestamp."""
     has_order: bool
-    """Whether the container tells when each picture is shown. If not, ``pts`` and ``whole_from`` are decoding times."""
+    """Whether the container stores presentation times. If not, ``pts`` and ``whole_from`` are decoding times."""
     claims_are_true: bool
     """Whether decoding can start at each packet that the container marks as a key."""
     count: int
-    """All packets of the track, also the empty ones that only repeat a picture."""
+    """Number of packets of the track, including empty ones that only repeat a picture."""
     has_times: bool
     """Whether each packet came with a timestamp at all."""
     reaches_end: bool
     """Whether the file could be read to its end."""
     last_empty: int
-    """When the last empty packet ends, which repeats the picture before it; a very low number where there is none."""
+    """The end of the last empty packet, which repeats the picture before it; a very low number if there is none."""
     others: Mapping[int, npt.NDArray[np.float64]]
-    """By index of the other tracks of pictures and sound: when their packets begin, in the container's seconds."""
+    """Start times of the packets of the other video and audio tracks by their index, in the container's seconds."""
     first_second: float
-    """Where the first packet of any of these tracks or of this one begins, in the container's seconds."""
+    """Start of the first packet of any video or audio track, in the container's seconds."""
     is_joined: bool
-    """Whether the file holds several recordings, each with a clock of its own."""
+    """Whether the file holds several recordings, each with its own clock."""
     last_second: float
-    """Where the last packet of any track ends, in the container's seconds."""
+    """End of the last packet of any track, in the container's seconds."""
 
     def usable(self) -> npt.NDArray[np.int64]:
         """Positions of the packets that give a whole picture, in order of presentation.
 
-        What comes before the first entry, or is shown before pictures are whole, refers to pictures that are not in the
-        file.
+        Packets before the first entry, or shown before pictures are whole, refer to pictures that are not in the file.
         """
         gives = self.is_shown & (np.minimum.accumulate(self.whole_from) <= self.pts)
         positions = np.flatnonzero(gives)
@@ -96,7 +95,7 @@ class Packets:
         return int(self._entries[place])
 
     def is_apart(self, first: int, later: int) -> bool:
-        """Whether a sequence of its own begins behind the packet ``first``, at ``later`` or before."""
+        """Whether a new sequence begins after the packet ``first``, at ``later`` or before."""
         return bool(self.begins[first + 1 : later + 1].any())
 
     @cached_property
@@ -104,16 +103,16 @@ class Packets:
         return np.flatnonzero(self.whole_from != NEVER)
 
     def has_leading_pictures(self) -> bool:
-        """Whether pictures are stored behind an entry and shown before it, as in an open group of pictures."""
+        """Whether pictures are stored after an entry and shown before it, as in an open group of pictures."""
         entries = self._entries
         return bool(len(entries)) and bool((np.minimum.reduceat(self.pts, entries) < self.pts[entries]).any())
 
 
 def open_container(path: Path) -> Any:
-    """A PyAV container of the file, which reads nothing else.
+    """Open the file with PyAV, which is kept from reading any other file.
 
     Raises:
-        av.FFmpegError, ValueError: it is no video, or of a format that reads other files.
+        av.FFmpegError, ValueError: it is not a video, or its format reads other files.
     """
     import av
 
@@ -125,7 +124,7 @@ def open_container(path: Path) -> Any:
 
 
 def packet_time(packet: Any) -> int:
-    """Presentation timestamp; containers without one store pictures in the order of showing."""
+    """Presentation timestamp; containers without one store pictures in presentation order."""
     return int(packet.pts if packet.pts is not None else packet.dts)
 
 
@@ -136,7 +135,7 @@ def decoding_time(packet: Any) -> int:
 
 @dataclass
 class _Track:
-    """What is noted of a track's packets while the file is read."""
+    """What is recorded of a track's packets while the file is read."""
 
     pts: list[int | None] = field(default_factory=list)
     dts: list[int | None] = field(default_factory=list)
@@ -161,7 +160,9 @@ class _Track:
         self.places.append(-1 if packet.pos is None else packet.pos)
 
     def note_empty(self, packet: Any) -> None:
-        """The picture before it stays on screen; only the packet that ends the reading has no time."""
+        """Record an empty packet, which keeps the picture before it on screen. The one that ends the file has no
+        time.
+        """
         if packet.dts is not None:
             self.empty += 1
             self.last_empty = max(self.last_empty, packet_time(packet) + (packet.duration or 0))
@@ -169,7 +170,7 @@ class _Track:
 
 @dataclass
 class _Other:
-    """The same of another track."""
+    """What is recorded of another track's packets."""
 
     stamps: list[int] = field(default_factory=list)
     last: Any = None
@@ -182,7 +183,7 @@ class _Other:
 
 
 def read_packets(container: Any, stream: Any) -> Packets:
-    """Go through the whole file once, and believe the codec's headers where the container claims something else."""
+    """Read the whole file once. The codec's headers are believed where the container contradicts them."""
     import av
 
     mine = stream.index
@@ -212,14 +213,14 @@ def _packets(container: Any, stream: Any, track: _Track, others: Mapping[int, _O
     has_times = (None, None) not in times
     stored, decoding = np.array(times if has_times else [], dtype=np.int64).reshape(-1, 2).T
     signs = np.array(track.signs[: len(stored)], dtype=np.int64)
-    # AVI stores the order of decoding alone; what FFmpeg makes of it is a guess where pictures are reordered.
+    # AVI stores only decoding order; the presentation times from FFmpeg are a guess where pictures are reordered.
     is_guessed = container.format.name == "avi" and stream.codec_context.has_b_frames
     durations = np.array(track.durations[: len(stored)], dtype=np.int64)
     is_second = (signs & SECOND_FIELD).astype(bool)
     timed = [pts is not None or second for pts, second in zip(track.pts, is_second.tolist(), strict=False)]
     has_order = all(timed) and not is_guessed and not (signs & SEVERAL).any()
     stamps = stored if has_order else decoding
-    if is_second.any():  # the picture is complete with its second field, and has the time of the first
+    if is_second.any():  # the second field completes the picture, which has the time of the first
         stamps = np.where(is_second, np.roll(stamps, 1), stamps)
         durations = np.where(is_second, np.roll(durations, 1) + durations, durations)
     whole_from = _whole_from(stamps, signs)
@@ -276,7 +277,7 @@ def is_cover(stream: Any) -> bool:
 def _look(stream: Any) -> Callable[[Any, bool], int]:
     """A function from a packet, and whether the container marks it as a key, to its signs.
 
-    Where headers are not read, a mark is worth as much as an intra picture: decoding may start at the first.
+    Where headers are not read, a mark counts as an intra picture: decoding may start at the first one.
     """
     codec = stream.codec_context
     if codec.codec.intra_only:
@@ -294,7 +295,7 @@ def _whole_from(pts: npt.NDArray[np.int64], signs: npt.NDArray[np.int64]) -> npt
     """
     whole_from = np.where(signs & ENTRY, pts, NEVER)
     recovery = next(iter(np.flatnonzero(signs >> RECOVERY_SHIFT)), None)
-    # FFmpeg does not come through every recovery, so only a recording that begins with one is decoded from there.
+    # FFmpeg does not manage every recovery, so only a recording that begins with one is decoded from there.
     if recovery is not None and not (signs[:recovery] & ENTRY).any():
         references = np.flatnonzero(signs[recovery + 1 :] & REFERENCE)
         count = int(signs[recovery]) >> RECOVERY_SHIFT
@@ -307,7 +308,7 @@ def _whole_from(pts: npt.NDArray[np.int64], signs: npt.NDArray[np.int64]) -> npt
 
 
 def _without_skipped(is_shown: npt.NDArray[np.bool_], signs: list[int]) -> npt.NDArray[np.bool_]:
-    """Leading pictures are left out where decoders skip them: behind an entry that begins a new sequence."""
+    """Clear the flags of leading pictures that decoders skip: those after an entry that begins a new sequence."""
     skips = False
     for place, found in enumerate(signs):
         if found & ENTRY:

@@ -1,4 +1,4 @@
-"""Where a video lies: the file behind a path, checked before anything is read from it."""
+"""Finds the file behind a video's path, and checks it before anything is read from it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _KINDS = {
 
 
 def absolute(path: str | Path) -> Path:
-    """The path from the root, as :func:`pipeline.paths.local_path` reads it.
+    """The absolute path, as :func:`pipeline.paths.local_path` reads it.
 
     Raises:
         VideoError: no file can have this name.
@@ -32,10 +32,10 @@ def absolute(path: str | Path) -> Path:
 
 
 def regular_file(path: Path) -> Path:
-    """The file itself, behind all symbolic links. It is readable, and opening it does not wait for anybody.
+    """The readable regular file behind all symbolic links.
 
     Raises:
-        MissingVideoError: there is nothing at the path, or at the end of its links.
+        MissingVideoError: there is nothing at the path, or a link leads nowhere.
         EmptyVideoError: the file has no bytes.
         UnsupportedVideoError: a folder, a named pipe, a socket or a device.
         VideoError: it may not be read.

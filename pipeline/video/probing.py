@@ -1,4 +1,4 @@
-"""What is known of a video before its frames are used."""
+"""Probes videos: their length, rate, size and fingerprint, and how much of them can be read."""
 
 from __future__ import annotations
 
@@ -17,39 +17,38 @@ from pipeline.video.scan import Scan, scan
 
 @dataclass(frozen=True)
 class Probe:
-    """A video, and how much of it can be had."""
+    """A video, and how much of it can be read."""
 
     video: Video
     readable: float
-    """Second at which the last frame that is there leaves the screen: before ``video.duration`` in a cut file."""
+    """End of the last readable frame in seconds: before ``video.duration`` in a cut file."""
     damaged: tuple[float, ...] = ()
-    """Seconds of the frames of which the container itself tells that parts are lost."""
+    """Seconds of the frames with parts that the container shows to be lost."""
 
 
 def probe(path: str | Path, image_fps: float = 1.0) -> Video:
     """Length, rate, size and fingerprint of a video file or a folder of images.
 
-    Every packet is looked at, so the figures are those of the frames that are there, not of a header. A file that was
-    cut short keeps the duration that it promises: the frames before the cut can be had, asking for later ones is an
-    error.
+    Every packet is read, so the figures are those of the actual frames, not of a header. A file that was cut short
+    keeps its declared duration: frames before the cut can be read, asking for later ones is an error.
     ``image_fps`` is the rate of folders whose images are numbered and not named after their second.
 
     Raises:
         MissingVideoError, EmptyVideoError, NoVideoStreamError, TruncatedVideoError, UnsupportedVideoError
-        VideoError: anything else that goes wrong while the file is read.
+        VideoError: any other failure while the file is read.
     """
     return look(path, image_fps).video
 
 
 def look(path: str | Path, image_fps: float) -> Probe:
-    """The same as :func:`probe`, and where the readable part ends."""
+    """As :func:`probe`, with the end of the readable part and the damage."""
     path = absolute(path)
     with reading(path):
         return _look(path, image_fps)
 
 
 def _look(path: Path, image_fps: float) -> Probe:
-    if os.path.isdir(path):  # not path.is_dir(), which raises where a name is too long or a folder is closed
+    if os.path.isdir(path):  # path.is_dir() raises for names that are too long and folders that may not be read
         folder = read_image_folder(path, image_fps)
         return Probe(folder_video(folder), folder.timeline.end)
     facts = scan(path)

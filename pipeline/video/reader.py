@@ -1,4 +1,4 @@
-"""Opens videos with the backend that is right for each."""
+"""Opens videos, each with a suitable backend."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class Reader:
 
     name: Label[str]
     backend: Speed[Literal["auto", "decord", "pyav", "torchcodec"]]
-    """``auto`` is PyAV. decord and torchcodec refuse the files that they are known to read wrongly, and do not report
-    all the damage that PyAV does. A folder of images needs none of them."""
+    """``auto`` is PyAV. decord and torchcodec refuse files that they are known to read wrongly, and report less damage
+    than PyAV. A folder of images needs no backend."""
     threads: Speed[int]
-    """Threads that decode one video; 0 for one a core."""
+    """Threads that decode one video; 0 for one per core."""
     image_fps: float
     """Images a second in folders whose images are numbered and not named after their second (``sec012.png``)."""
 
@@ -48,7 +48,7 @@ class Reader:
             raise ConfigError(f"reader.image_fps={self.image_fps} is not a rate", "set reader.image_fps=1")
 
     def check(self) -> None:
-        """Find out before a video is opened whether the backend is installed.
+        """Check before a video is opened that the backend is installed.
 
         Raises:
             MissingExtraError: it is not.
@@ -65,7 +65,7 @@ class Reader:
         return self.look(path).video
 
     def look(self, path: str | Path) -> Probe:
-        """The same, and how much of the video is there."""
+        """As :func:`pipeline.video.probing.look`, with this reader's rate for folders of images."""
         return look(path, self.image_fps)
 
     def times(self, path: str | Path) -> npt.NDArray[np.float64]:
@@ -84,7 +84,7 @@ class Reader:
         Raises:
             MissingVideoError, EmptyVideoError, NoVideoStreamError, TruncatedVideoError: as in ``probe``.
             UnsupportedVideoError: the chosen backend cannot read the file, or is known to read it wrongly.
-            VideoError: anything else that goes wrong while the file is read.
+            VideoError: any other failure while the file is read.
             MissingExtraError: the chosen backend is not installed.
         """
         path = absolute(path)
@@ -92,7 +92,7 @@ class Reader:
             return self._open(path)
 
     def scan(self, path: Path) -> Scan:
-        """What the packets of a file say. Raises as :func:`pipeline.video.scan.scan`."""
+        """Scan a file; raises as :func:`pipeline.video.scan.scan`."""
         return scan(path)
 
     def _open(self, path: Path) -> OpenVideo:

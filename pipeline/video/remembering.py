@@ -1,4 +1,4 @@
-"""What is known of a video, kept from run to run: an unchanged file is neither scanned nor hashed a second time."""
+"""Stores probes and scans across runs: an unchanged file is neither scanned nor hashed a second time."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from pipeline.video.scan import Scan
 from pipeline.wellformed import dumped
 
 PROBE_VERSION = 3
-"""Part of every key; goes up when the same file is scanned or probed to another result."""
+"""Part of every key. Raise it when the same file gives another scan or probe than before."""
 
 _PROBE = TypeAdapter(Probe)
 
 
 @dataclass(frozen=True)
 class RememberingReader(Reader):
-    """A reader that looks at a file once, as long as its path, size and modification time stay the same."""
+    """A reader that scans a file once, as long as its path, size and modification time stay the same."""
 
     probe_store: Place[Path | None]
-    """Folder where probes and scans are kept; None: they are not. One that cannot be used costs time alone."""
+    """Folder of stored probes and scans; None stores none. A folder that cannot be used only costs time."""
 
     def look(self, path: str | Path) -> Probe:
-        """As :meth:`Reader.look`. What cannot be read is looked at again each time: it may have been mended."""
+        """As :meth:`Reader.look`. Failures are not stored, since the file may be repaired."""
         if self.probe_store is None:
             return super().look(path)
         store = ContentStore(self.probe_store / "probes", ".json")
@@ -64,7 +64,7 @@ class RememberingReader(Reader):
 
 
 def _keep(store: ContentStore, key: str | None, key_now: str | None, content: bytes) -> None:
-    """Not under the key of a file that has changed in the meantime."""
+    """Store ``content``, unless the file has changed in the meantime."""
     if key and key == key_now:
         with suppress(StorageError):
             store.keep(key, content)
@@ -74,7 +74,7 @@ def _known_scan(store: ContentStore, key: str, path: Path, file: Path) -> Scan |
     try:
         content = store.find(key)
         return None if content is None else scan_of_bytes(content, path, file)
-    except Exception:  # a damaged entry may raise anything: it is made again
+    except Exception:  # a damaged entry may raise anything, and is written again
         return None
 
 
@@ -87,7 +87,7 @@ def _known(store: ContentStore, key: str) -> Probe | None:
 
 
 def _key(path: Path, image_fps: float) -> str | None:
-    """Digest of what changes when the content does; None where there is nothing to read."""
+    """Digest of path, sizes and modification times; None if there is nothing to read."""
     try:
         files = sorted(path.iterdir()) if path.is_dir() else [path]
         stats = [(file.name, file.stat()) for file in files]

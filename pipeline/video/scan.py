@@ -1,4 +1,4 @@
-"""What a video file holds, found out by looking at every packet and decoding one picture.
+"""Scans a video file: reads every packet and decodes one picture.
 
 The container's own figures (frame count, duration, average rate) are often wrong, so they only serve to notice that
 something is missing. An hour of video takes about half a second.
@@ -33,10 +33,10 @@ from pipeline.video.place import absolute, regular_file
 from pipeline.video.references import check_is_no_reference
 from pipeline.video.timeline import Timeline
 
-# AVFMT_TS_DISCONT of FFmpeg's libavformat/avformat.h: such containers may start their clock anew.
+# AVFMT_TS_DISCONT of FFmpeg's libavformat/avformat.h: the clock of such containers may start again.
 _CLOCK_MAY_BREAK = 0x0200
-# AVFMT_NOTIMESTAMPS of the same header: streams without a container, to which FFmpeg gives 25 pictures a second unless
-# their headers tell another rate.
+# AVFMT_NOTIMESTAMPS of the same header: streams without a container, for which FFmpeg assumes 25 pictures a second
+# unless their headers say another rate.
 _STORES_NO_TIMES = 0x0080
 _TIMED = frozenset({"mpeg1video", "mpeg2video"})
 
@@ -53,9 +53,9 @@ class Scan:
     """A file's video track."""
 
     path: Path
-    """As it is named; for messages."""
+    """The path as given, for messages."""
     file: Path
-    """The file itself, behind all symbolic links; what decoders open."""
+    """The file behind all symbolic links, which decoders open."""
     container: str
     codec: str
     width: int
@@ -65,26 +65,26 @@ class Scan:
     timeline: Timeline
     packets: Packets
     positions: npt.NDArray[np.int64]
-    """``[frames]``: the place of each frame's packet, by native index."""
+    """``[frames]``: the position of each frame's packet, by native index."""
     seconds_per_tick: float
     stream_index: int
     declared_frames: int
-    """What the container says, 0 if it does not."""
+    """The container's number of frames; 0 if it has none."""
     has_b_frames: bool
     video_streams: int
 
     @property
     def frame_count(self) -> int:
-        """Frames that are there."""
+        """Number of frames in the file."""
         return len(self.positions)
 
     @property
     def stores_order(self) -> bool:
-        """Whether packets tell when they are shown; AVI stores only the order of decoding."""
+        """Whether packets have presentation times; AVI stores only decoding order."""
         return self.packets.has_order
 
     def entry(self, index: int) -> int:
-        """The place of the packet at which decoding starts to give the frame ``index`` whole: the last one possible.
+        """Position of the last packet from which decoding gives the frame ``index`` whole.
 
         It is a packet of the same recording, at or before the frame's own, at which the codec's headers say that
         decoding can start, and from which pictures are whole at the frame's time.
@@ -102,7 +102,7 @@ class Scan:
 
 
 def scan(path: Path) -> Scan:
-    """Look at the whole file. Remembered while it stays the same.
+    """Scan the whole file. Cached while it stays the same.
 
     Raises:
         MissingVideoError: there is no such file.
@@ -170,14 +170,14 @@ def _read_track(path: Path, file: Path, container: Any, stream: Any, video_strea
         raise UnsupportedVideoError(f"{path}: the times of its pictures span more than a week", FETCH_AGAIN)
     timeline = timeline_of(file, container, stream, packets, positions, int(packets.durations[positions[-1]]))
     if timeline.is_truncated:
-        # Pictures stored behind the cut may belong between those before it; none is shown before it is decoded.
+        # Pictures lost after the cut may belong between those before it; no picture is shown before it is decoded.
         positions = positions[stamps <= packets.dts[packets.is_shown].max()]
         if not len(positions):
             raise TruncatedVideoError(f"{path} ends before its first picture", FETCH_AGAIN)
         timeline = timeline_of(file, container, stream, packets, positions, 0)
     width, height, orientation = _first_picture(path, file, stream.index, packets)
     surely = damaged_packets(file, container.format.name, packets.places, packets.count < stream.frames)
-    lag = 1 if container.format.name == "mpegts" else 0  # its packets wait for the next one, which takes their mark
+    lag = 1 if container.format.name == "mpegts" else 0  # FFmpeg marks the next packet
     damaged = _damaged(packets, positions, surely, lag)
     return Scan(
         path=path,
@@ -201,17 +201,17 @@ def _read_track(path: Path, file: Path, container: Any, stream: Any, video_strea
 def _damaged(
     packets: Packets, positions: npt.NDArray[np.int64], surely: npt.NDArray[np.bool_], lag: int
 ) -> frozenset[int]:
-    """Indices of frames that are decoded by way of a packet of which parts are lost or damaged.
+    """Indices of frames whose decoding needs a packet with lost or damaged parts.
 
-    What comes behind a packet that FFmpeg marks may be lost altogether, so nothing is whole until the next entry. Where
-    that comes at once, only the packet itself may be damaged, which its decoder sees; between joined recordings it is
-    whole.
+    Packets after one that FFmpeg marks may be lost altogether, so nothing is whole until the next entry. Where an entry
+    follows at once, only the marked packet itself may be damaged, which the decoder notices; between joined recordings
+    it is whole.
     """
     marked = np.flatnonzero(packets.is_corrupt) + lag
     marked = marked[[place + 1 < len(packets.pts) and packets.whole_from[place + 1] == NEVER for place in marked]]
     given = np.sort(positions)
     altered = np.flatnonzero(surely)
-    # A damaged packet that seems to give no picture may have given one: that of before is on screen in its place.
+    # A damaged packet that seems to give no picture may have given one; the picture before it is shown in its place.
     instead = given[np.maximum(np.searchsorted(given, np.setdiff1d(altered, given)) - 1, 0)]
     ahead = [place for end in altered.tolist() for place in _on_screen_instead(packets, end)]
     lost = np.unique(np.concatenate([marked, altered, instead, ahead])).astype(np.int64)
@@ -226,9 +226,9 @@ def _damaged(
 
 
 def _on_screen_instead(packets: Packets, end: int) -> list[int]:
-    """Packets up to ``end`` whose pictures are on screen when lost ones behind it were to be shown.
+    """Packets up to ``end`` whose pictures are on screen when lost pictures after it should be shown.
 
-    Nothing is shown before it is decoded, so lost pictures belong behind the decoding time of the packet before them.
+    No picture is shown before it is decoded, so lost pictures belong after the decoding time of the packet before them.
     """
     first = max(end - _REORDERED, 0)
     near = first + np.flatnonzero(packets.is_shown[first : end + 1])
@@ -250,7 +250,7 @@ def _without_picture(path: Path, stream: Any, packets: Packets) -> VideoError:
 
 
 def _first_picture(path: Path, file: Path, stream_index: int, packets: Packets) -> tuple[int, int, Orientation]:
-    """Width, height and orientation as shown, of the first picture that can be decoded whole."""
+    """Width, height and orientation, as shown, of the first picture that can be decoded whole."""
     import av
 
     entry = int(np.argmax(packets.whole_from != NEVER))
@@ -266,7 +266,7 @@ def _first_picture(path: Path, file: Path, stream_index: int, packets: Packets) 
             if place > entry + _FIRST_PICTURE:
                 break
             try:
-                # The packet that ends the reading makes the decoder give what it holds.
+                # The packet without data at the end makes the decoder return the frames that it holds.
                 for frame in decoder.decode(packet):
                     orientation = read_orientation(frame)
                     width, height = frame.width, frame.height
@@ -274,7 +274,7 @@ def _first_picture(path: Path, file: Path, stream_index: int, packets: Packets) 
             except av.FFmpegError as error:
                 failure = error.strerror
                 if packets.whole_from[entry] == packets.pts[entry]:
-                    break  # elsewhere faults are natural until pictures are whole
+                    break  # at a recovery point, faults are normal until pictures are whole
     raise UnsupportedVideoError(
         f"{path}: the first picture cannot be decoded ({failure})", f"{FETCH_AGAIN}, or {convert(path)}"
     )

@@ -20,7 +20,7 @@ class OpenVideo:
     """The frame source (:class:`pipeline.domain.FrameSource`) of one file or folder. Use as a context manager."""
 
     def __init__(self, video: Video, timeline: Timeline, decoder: Decoder, has_one_size: bool) -> None:
-        """Take over the decoder. ``has_one_size``: all pictures are as large as ``video`` says, as in a file."""
+        """Take over the decoder. ``has_one_size`` says that all pictures have the size of ``video``, as in a file."""
         self._video = video
         self._timeline = timeline
         self._decoder = decoder
@@ -29,7 +29,7 @@ class OpenVideo:
 
     @property
     def video(self) -> Video:
-        """What was found out at opening."""
+        """The facts from opening."""
         return self._video
 
     @property
@@ -52,13 +52,13 @@ class OpenVideo:
     def frames_at(self, seconds: Sequence[float]) -> Iterator[Frame]:
         """Yield the frame on screen at each of the ascending ``seconds``, with its own presentation time.
 
-        A second asked for twice gives its frame twice. Memory is bounded by one batch of the decoder, whatever the
-        number of seconds. Beginning another stream ends this one.
+        A repeated second yields its frame again. Memory is bounded by one batch of the decoder, whatever the
+        number of seconds. Starting another stream ends this one.
 
         Raises:
             ValueError: the seconds do not ascend.
-            TruncatedVideoError: the file is cut or damaged there; frames before it have been given.
-            VideoError: a second lies behind the end of the video.
+            TruncatedVideoError: the file is cut or damaged there; frames before it have been yielded.
+            VideoError: a second lies after the end of the video.
         """
         if any(later < earlier for earlier, later in pairwise(seconds)):
             raise ValueError("seconds must ascend")

@@ -1,4 +1,4 @@
-"""Videos known only from what annotations say of them: how long they are, and nothing of their pictures."""
+"""Videos that are known only from annotations: their length, and nothing of their pictures."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pipeline.domain import Frame, Video
 from pipeline.errors import VideoError
 
 CLOCK = 600.0
-"""Frames a second that an unseen video is taken to have. A multiple of the usual 24, 25, 30 and 60, and fine enough
-that spreading frames over it is spreading them over the continuous duration: what its native rate is, nobody knows."""
+"""Assumed frames a second of an unseen video, whose own rate is not known. A multiple of the usual 24, 25, 30 and 60,
+and so fine that spreading frames over it is spreading them over the continuous duration."""
 
 
 def unseen_video(path: str, duration: float) -> Video:
@@ -26,23 +26,23 @@ def is_seen(video: Video) -> bool:
 
 @dataclass(frozen=True)
 class UnseenFrames:
-    """The frame source that goes with it: there are no pictures."""
+    """The frame source of an unseen video. It has no pictures."""
 
     video: Video
 
     def indices_at(self, seconds: Sequence[float]) -> list[int]:
-        """On the clock that is taken for its own."""
+        """Indices at the assumed rate."""
         return [min(max(math.floor(second * self.video.fps), 0), self.video.frame_count - 1) for second in seconds]
 
     def times_of(self, indices: Sequence[int]) -> list[float]:
-        """On that clock too."""
+        """Seconds at the assumed rate."""
         return [self.video.start + index / self.video.fps for index in indices]
 
     def frames_at(self, seconds: Sequence[float]) -> Iterator[Frame]:
-        """Asked for nothing, gives nothing.
+        """No frames for no seconds.
 
         Raises:
-            VideoError: a picture is wanted.
+            VideoError: there is a second to read.
         """
         if seconds:
             raise VideoError(f"{self.video.path} was not opened, so it has no pictures", "open it with a reader")

@@ -1,10 +1,9 @@
-"""decord, in short batches.
+"""Decodes with decord, in short batches.
 
-Left alone between two reads, decord's reader goes on decoding the packets that it has queued and keeps every picture
-(1 GB of 1280x720 in three seconds). So pictures are read a batch at a time, and a seek empties its queues before the
-consumer gets to see them.
+Between two reads, decord's reader goes on decoding the packets that it has queued and keeps every picture (1 GB of
+1280x720 in three seconds). So pictures are read in batches, and a seek empties the queues before a batch is yielded.
 
-It does not tell where FFmpeg concealed damage: such pictures pass unless the damage shows in the packets themselves.
+decord does not report where FFmpeg concealed damage: such pictures pass unless the damage shows in the packets.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ _REMEDY = "set reader.backend=auto"
 
 
 def decord_objection(scan: Scan) -> str | None:
-    """Why decord 0.6 must not read this file: it would be wrong, hang or fail; None where it is proved right."""
+    """Why decord 0.6 must not read this file (it would be wrong, hang or fail); None if it is proved right."""
     objections = {
         f"its pictures are only proved right for {', '.join(sorted(_CODECS))}, this is {scan.codec}": (
             scan.codec not in _CODECS
@@ -59,7 +58,7 @@ class DecordDecoder:
     name = "decord"
 
     def __init__(self, scan: Scan, threads: int) -> None:
-        """``threads`` for decord to decode with; 0 for one a core."""
+        """``threads`` is decord's number of threads; 0 for one per core."""
         objection = decord_objection(scan)
         if objection:
             raise UnsupportedVideoError(f"decord cannot be trusted with {scan.path}: {objection}", _REMEDY)
@@ -84,7 +83,7 @@ class DecordDecoder:
         self._reader = None
 
     def pictures(self, indices: Sequence[int]) -> Iterator[npt.NDArray[np.uint8]]:
-        """As every decoder; a batch of pictures is in memory at a time."""
+        """As :class:`Decoder`; one batch of pictures is in memory at a time."""
         size = max(min(_BATCH_BYTES // (self._scan.width * self._scan.height * 3), _BATCH_FRAMES), 1)
         for start in range(0, len(indices), size):
             batch = [self._picture(index) for index in indices[start : start + size]]
@@ -109,14 +108,14 @@ class DecordDecoder:
             raise self._failure(error) from error
 
     def _check_index(self) -> None:
-        """Its numbers follow its own list of timestamps: it must be the same as the scan's."""
+        """Check that decord's list of timestamps, by which it numbers frames, is that of the scan."""
         times = self._scan.timeline.times
         count = len(self._reader)
         stamps = np.asarray(self._reader.get_frame_timestamp(range(count)))[:, 0] if count == len(times) else None
         if stamps is None or np.abs(stamps - stamps[0] - (times - times[0])).max() > 2e-3:
             self.close()
             raise UnsupportedVideoError(f"decord numbers the frames of {self._scan.path} in its own way", _REMEDY)
-        # Its FFmpeg may see other marks than ours: a missing table of sync samples marks every packet, for example.
+        # Its FFmpeg may see other key flags than ours: a missing table of sync samples flags every packet, for example.
         false = [index for index in self._reader.get_key_indices() if not self._scan.is_entry(index)]
         if false:
             self.close()
@@ -127,7 +126,7 @@ class DecordDecoder:
             )
 
     def _check_first_picture(self) -> None:
-        """In pictures of fewer than 96 columns it may take the padding of a row for more channels (4 to 48 of them)."""
+        """Check the shape: below 96 columns decord may take the padding of a row for more channels (4 to 48)."""
         shape = list(self._picture(0).shape)
         self._rest()
         if shape != [self._scan.height, self._scan.width, 3]:

@@ -18,7 +18,7 @@ from pipeline.video.timeline import Timeline, is_rate
 _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
 _SECOND = re.compile(r"sec[_-]?(\d+(?:\.\d+)?)$", re.IGNORECASE)
 _NUMBER = re.compile(r"(\d+)$")
-# Seconds between the first and the last image. Beyond it, the numbers are dates or identifiers.
+# Seconds between the first and the last image. Numbers that span more are dates or identifiers.
 _LONGEST = 7 * 24 * 3600.0
 _NAMING = "name the images sec000.png, sec001.png, ... after their seconds, or number them one after another"
 
@@ -39,8 +39,8 @@ def read_image_folder(path: Path, image_fps: float) -> ImageFolder:
     """List the images of a folder and place them in time.
 
     ``sec012.png`` is at second 12. Other names end in a number that orders them, and ``image_fps`` says how many there
-    are a second. Hidden files are passed over, among them the ``._sec012.png`` that macOS writes beside an image on a
-    foreign disk, and so is what is not a file.
+    are a second. Hidden files are ignored, for instance the ``._sec012.png`` that macOS writes beside an image on a
+    foreign disk, and so is everything that is not a file.
 
     Raises:
         EmptyVideoError: there are no images.
@@ -90,12 +90,12 @@ def _is_image(file: Path) -> bool:
         return False
     try:
         return stat.S_ISREG(file.stat().st_mode)
-    except OSError as error:  # a link whose target is gone: without its image, another would be shown at its second
+    except OSError as error:  # a link whose target is gone; without it, another image would be shown at its second
         raise _unreadable(file, error) from error
 
 
 def _pixels(file: Path) -> npt.NDArray[np.uint8]:
-    """``[height, width, 3]`` as a viewer shows it: upright, colours without their transparency."""
+    """``[height, width, 3]`` as a viewer shows it: upright and without transparency."""
     from PIL import Image
 
     try:
@@ -115,7 +115,7 @@ def _unreadable(file: Path, error: Exception) -> TruncatedVideoError:
 
 
 def _upright(image: Any) -> Any:
-    """Turned as the camera says. Damaged metadata is no reason to refuse the picture."""
+    """The picture rotated by its EXIF orientation. Damaged metadata is ignored."""
     from PIL import ImageOps
 
     try:
@@ -136,6 +136,6 @@ class ImageDecoder:
         """Nothing stays open between two images."""
 
     def pictures(self, indices: Sequence[int]) -> Iterator[npt.NDArray[np.uint8]]:
-        """As every decoder."""
+        """As :class:`Decoder`."""
         for index in indices:
             yield _pixels(self._folder.files[index])

@@ -1,8 +1,8 @@
-"""Damage that shows in the bytes of H.264 and HEVC packets themselves.
+"""Detects damage in the bytes of H.264 and HEVC packets.
 
 In a NAL unit 0, 0 is never followed by 0, 1 or 2, nor 0, 0, 3 by more than 3, so that no start code can appear in it
-(ITU-T H.264, clause 7.4.1; H.265, clause 7.4.2.1). A stretch of zeros, which a lost block of a disk or a hole in a
-download leaves behind, breaks this rule. Decoders take such bytes as they are, and often notice nothing.
+(ITU-T H.264, clause 7.4.1; H.265, clause 7.4.2.1). A run of zeros, as a lost disk block or a gap in a download leaves
+it, breaks this rule. Decoders take such bytes as they are, and often notice nothing.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator
 
 from pipeline.video.headers.nal import avc_length_size, hevc_length_size
 
-# Zeros behind a unit, which some writers leave there.
+# Zeros after a unit, which some writers leave there.
 _STUFFING = 64
 _START = b"\0\0\1"
 
 
 def nal_damage(codec: str, extradata: bytes) -> Callable[[bytes], bool] | None:
-    """A function from a packet to whether it breaks the rules; None for other codecs.
+    """A function that says whether a packet breaks the rules; None for other codecs.
 
     Args:
         codec: FFmpeg's canonical name, such as ``h264``.
@@ -58,7 +58,7 @@ def _with_lengths(packet: bytes, length_size: int) -> Iterator[tuple[int, int]]:
 
 
 def _with_start_codes(packet: bytes) -> Iterator[tuple[int, int]]:
-    """Zeros behind a unit are no part of it, however many."""
+    """Start and end of each unit. Trailing zeros are not part of it."""
     place = packet.find(_START)
     while place >= 0:
         start = place + len(_START)

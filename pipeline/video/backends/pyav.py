@@ -1,4 +1,4 @@
-"""FFmpeg through PyAV: decodes only the packets that the wanted pictures depend on."""
+"""Decodes with FFmpeg through PyAV, and only the packets that the wanted pictures depend on."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from pipeline.video.backends.pyav_packets import OutOfStepError, PacketReader
 from pipeline.video.failures import convert
 from pipeline.video.scan import Scan
 
-# Codecs whose FFmpeg decoder can leave out, packet by packet, pictures that no other one refers to.
+# Codecs whose FFmpeg decoder can skip, packet by packet, pictures that no other picture refers to.
 _CAN_SKIP = frozenset({"h264", "hevc"})
-# Decoding so few unneeded packets costs less than emptying the decoder's threads and filling them again.
+# Decoding up to this many unneeded packets costs less than emptying the decoder's threads and filling them again.
 _WORTH_A_BREAK = 16
 
 
@@ -34,12 +34,12 @@ class _Run:
 
 
 class PyAVDecoder:
-    """One open file. Packets are found by their place in the scan, pictures by their timestamp."""
+    """One open file. Packets are found by their position in the scan, pictures by their timestamp."""
 
     name = "pyav"
 
     def __init__(self, scan: Scan, threads: int) -> None:
-        """``threads`` for FFmpeg to decode with; 0 for one a core."""
+        """``threads`` is FFmpeg's number of threads; 0 for one per core."""
         self._scan = scan
         self._threads = threads
         self._opened: tuple[PacketReader, TrackCodec] | None = None
@@ -51,7 +51,7 @@ class PyAVDecoder:
         self._opened = None
 
     def pictures(self, indices: Sequence[int]) -> Iterator[npt.NDArray[np.uint8]]:
-        """As every decoder; the few pictures that the codec needs are in memory at a time."""
+        """As :class:`Decoder`; only the few pictures that the codec needs are in memory at a time."""
         given = 0
         while given < len(indices):
             run = self._run(indices, given, _WORTH_A_BREAK)
@@ -65,10 +65,10 @@ class PyAVDecoder:
                     yield picture
 
     def _run(self, indices: Sequence[int], start: int, worth_a_break: int) -> _Run:
-        """From the last entry before a picture to that picture, and on to the next ones.
+        """The packets from the last entry before a picture to that picture, and on to the next ones.
 
-        Another run begins where decoding begins anew more than ``worth_a_break`` packets after this one, and where a
-        sequence of its own begins.
+        The run ends where decoding can start again more than ``worth_a_break`` packets later, and where a new sequence
+        begins.
         """
         run: _Run | None = None
         for at in range(start, len(indices)):
@@ -87,7 +87,7 @@ class PyAVDecoder:
         return run
 
     def _fast(self, run: _Run) -> Iterator[npt.NDArray[np.uint8]]:
-        """The wanted pictures in order; ends early, and quietly, at the first sign of trouble."""
+        """The wanted pictures in order. Ends early, without an error, at the first sign of damage."""
         if self._opened is None:
             self._opened = opened(self._scan, self._threads)
         picked = _Picked(run.wanted)
@@ -101,7 +101,7 @@ class PyAVDecoder:
     def _decoded(self, run: _Run, packets: PacketReader, codec: TrackCodec) -> Iterator[Any]:
         codec.flush()
         known = self._scan.packets
-        # Some writers store B-frames without the order in which they are shown.
+        # Some writers store B-frames without presentation times.
         is_out_of_order = self._scan.has_b_frames and bool((known.pts == known.dts).all())
         if self._scan.codec in _CAN_SKIP or is_out_of_order:
             yield from self._without_unreferenced(run, packets, codec)
@@ -119,7 +119,7 @@ class PyAVDecoder:
         yield from codec.drain()
 
     def _without_gaps(self, run: _Run, packets: PacketReader, codec: TrackCodec) -> Iterator[Any]:
-        """All frames, up to the first that does not come though its packet did: later ones may refer to it."""
+        """All frames, up to the first that is missing although its packet was read: later ones may refer to it."""
         due = deque(self._due(run))
         for packet in chain(packets.read(run.first, run.last), (None,)):
             for frame in codec.drain() if packet is None else codec.decode(packet):
@@ -132,7 +132,7 @@ class PyAVDecoder:
     def _due(self, run: _Run) -> list[int]:
         """Timestamps of the pictures that the packets of a run give, ascending.
 
-        Pictures that lead the first entry cannot be decoded from it, and are not asked for.
+        Leading pictures of the first entry cannot be decoded from it and are not expected.
         """
         known = self._scan.packets
         there = slice(run.first, run.last + 1)
@@ -140,9 +140,9 @@ class PyAVDecoder:
         return sorted(known.pts[there][shown].tolist())
 
     def _careful(self, run: _Run) -> Iterator[npt.NDArray[np.uint8]]:
-        """Find out which packet is damaged, give the wanted pictures that owe nothing to it, then raise.
+        """Find the damaged packet, yield the wanted pictures that do not depend on it, then raise.
 
-        Strict decoding also stops at faults that do no harm: then there is no such packet, and all pictures are given.
+        Strict decoding also stops at harmless faults: then there is no damaged packet, and all pictures are yielded.
         """
         pts = self._scan.packets.pts
         damaged = self._damaged_position(run)
@@ -164,7 +164,7 @@ class PyAVDecoder:
             raise damage(self._scan, f"the picture at second {self._scan.second_of(run.wanted[given]):.3f}")
 
     def _damaged_position(self, run: _Run) -> int | None:
-        """The first packet of a run that fails, or that gives no picture or one that the codec had to patch."""
+        """The first packet of a run that fails, gives no picture, or gives one that the codec had to patch."""
         packets, codec = opened(self._scan, 1, is_patient=True)
         known = self._scan.packets
         whole: set[int] = set()
@@ -185,7 +185,7 @@ class PyAVDecoder:
 
 @contextlib.contextmanager
 def ends_at_trouble() -> Iterator[None]:
-    """End a block, and nothing more, where a file cannot be decoded on."""
+    """End the block quietly where a file cannot be decoded any further."""
     import av
 
     with contextlib.suppress(av.FFmpegError, OutOfStepError, DamagedPacketError):
@@ -193,13 +193,13 @@ def ends_at_trouble() -> Iterator[None]:
 
 
 def opened(scan: Scan, threads: int, is_patient: bool = False) -> tuple[PacketReader, TrackCodec]:
-    """The packets of a scanned file, and a decoder for them."""
+    """A reader of a scanned file's packets, and a decoder for them."""
     packets = PacketReader(scan)
     return packets, TrackCodec(packets.stream, threads, is_patient)
 
 
 def damage(scan: Scan, what: str) -> TruncatedVideoError:
-    """The error of a file of which ``what`` cannot be decoded as it was."""
+    """The error for a file in which ``what`` cannot be decoded."""
     return TruncatedVideoError(
         f"{scan.path} is damaged: {what} cannot be decoded",
         f"fetch or copy the file again, or ask only for seconds before the damage; where it plays well, "
@@ -208,14 +208,14 @@ def damage(scan: Scan, what: str) -> TruncatedVideoError:
 
 
 def as_shown(frame: Any, scan: Scan) -> npt.NDArray[np.uint8]:
-    """RGB ``[scan.height, scan.width, 3]``. Where a stream changes its size, its first size holds, as in players."""
+    """RGB ``[scan.height, scan.width, 3]``. If a stream changes its size, its first size is used, as in players."""
     width, height = (scan.height, scan.width) if scan.orientation.swaps else (scan.width, scan.height)
     pixels: npt.NDArray[np.uint8] = frame.to_ndarray(format="rgb24", width=width, height=height)
     return scan.orientation.show(pixels)
 
 
 class _Picked:
-    """Puts wanted frames into order of time, should a decoder hand them out of it."""
+    """Puts wanted frames into order of time, in case a decoder returns them out of order."""
 
     def __init__(self, wanted: Sequence[int]) -> None:
         self._waiting = list(reversed(wanted))
@@ -227,7 +227,7 @@ class _Picked:
         return not self._waiting
 
     def with_frame(self, frame: Any) -> list[Any]:
-        """The frames that are due now that this one is here."""
+        """Add a frame, and return the wanted frames that are due now."""
         if frame.pts in self._wanted:
             self._held[frame.pts] = frame
         due = []

@@ -1,4 +1,4 @@
-"""FFmpeg's decoders, set so that damage is an error wherever the codec lets it be noticed.
+"""FFmpeg's decoders, configured so that damage is an error wherever the codec can detect it.
 
 Which damage each decoder notices is measured by ``scripts/measure_damage.py``; the README of this room has the figures.
 """
@@ -10,17 +10,17 @@ from typing import Any
 
 from pipeline.video.backends.nal_damage import nal_damage
 
-# Faults end the decoding of a picture, and checksums in the stream are compared.
+# Faults end the decoding of a picture, and checksums in the stream are verified.
 _STRICT = {"err_detect": "crccheck+explode"}
-# dav1d compares where a tile's data end with where its symbols end only in its strict mode.
+# Only in strict mode does dav1d check that a tile's symbols end where its data ends.
 _OF_CODEC = {"av1": {"strict": "strict"}}
-# Where decoding begins in the middle, H.264 orders to forget pictures that were never decoded are faults, too. Its
-# decoder goes on, and marks the pictures that it had to patch.
+# If decoding starts in the middle, H.264 commands to drop pictures that were never decoded are faults, too. The decoder
+# goes on, and marks the pictures that it had to patch.
 _PATIENT = {"h264": {"err_detect": "crccheck"}}
 
 
 class DamagedPacketError(Exception):
-    """A packet is no packet of its codec, or a frame had to be patched."""
+    """A packet breaks the rules of its codec, or a frame had to be patched."""
 
 
 class TrackCodec:
@@ -31,8 +31,8 @@ class TrackCodec:
 
         Args:
             stream: of PyAV, with its own codec context.
-            threads: to decode with; 0 for one a core.
-            is_patient: go on behind faults that may do no harm. Frames that had to be patched are marked as corrupt.
+            threads: number of threads; 0 for one per core.
+            is_patient: go on after faults that may be harmless. Frames that had to be patched are marked as corrupt.
         """
         own = stream.codec_context
         name = own.codec.canonical_name
@@ -48,7 +48,7 @@ class TrackCodec:
         self._is_patient = is_patient
 
     def decode(self, packet: Any) -> Iterator[Any]:
-        """The frames that are due after a packet.
+        """The frames that the decoder returns for a packet.
 
         Raises:
             av.FFmpegError: it cannot be decoded.
@@ -60,16 +60,16 @@ class TrackCodec:
             yield from self._whole(self._codec.decode(part))
 
     def drain(self) -> Iterator[Any]:
-        """The frames that are left."""
+        """The remaining frames at the end."""
         yield from self._whole(self._codec.decode(None))
 
     def flush(self) -> None:
-        """Forget everything, to begin at another place."""
+        """Reset the decoder, to start at another packet."""
         self._codec.flush_buffers()
         self.skip_unreferenced(False)
 
     def skip_unreferenced(self, skips: bool) -> None:
-        """Whether packets from now on that no other one refers to are left out."""
+        """From now on, skip packets that no other packet refers to, or no longer do so."""
         self._codec.skip_frame = "NONREF" if skips else "DEFAULT"
 
     def _whole(self, frames: list[Any]) -> Iterator[Any]:
@@ -79,10 +79,10 @@ class TrackCodec:
             yield frame
 
     def _take_libvpx(self, stream: Any) -> None:
-        """VP9 has no checksum. FFmpeg's own decoder stops where a picture is complete, and looks no further.
+        """Use libvpx, which detects more damage. VP9 has no checksum, and FFmpeg's own decoder ignores trailing data.
 
         libvpx compares the end of the data with the end of the picture, for the last picture in a packet; so each
-        packet is split into its pictures. FFmpeg is often built with a libvpx that reads 8 bits alone.
+        packet is split into its pictures. FFmpeg is often built with a libvpx that only reads 8 bits.
         """
         import av
         from av.bitstream import BitStreamFilterContext

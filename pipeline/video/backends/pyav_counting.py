@@ -1,4 +1,4 @@
-"""FFmpeg through PyAV for containers that do not store when pictures are shown: decode from the start, and count."""
+"""Decodes containers without presentation times, by decoding from the start and counting pictures."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class CountingDecoder:
     name = "pyav"
 
     def __init__(self, scan: Scan, threads: int) -> None:
-        """``threads`` for FFmpeg to decode with; 0 for one a core."""
+        """``threads`` is FFmpeg's number of threads; 0 for one per core."""
         self._scan = scan
         self._threads = threads
 
@@ -31,9 +31,9 @@ class CountingDecoder:
         """Nothing stays open between two calls."""
 
     def pictures(self, indices: Sequence[int]) -> Iterator[npt.NDArray[np.uint8]]:
-        """As every decoder; one picture is in memory at a time."""
+        """As :class:`Decoder`; one picture is in memory at a time."""
         given = 0
-        # A fault may do no harm: then a decoder that goes on behind it gives all pictures.
+        # A fault may be harmless: then a decoder that goes on after it gives all pictures.
         for is_patient in (False, True):
             with ends_at_trouble():
                 for picture in self._counted(indices[given:], is_patient):

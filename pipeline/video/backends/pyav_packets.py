@@ -1,4 +1,4 @@
-"""A track's packets through PyAV, found by their place in the scan."""
+"""Reads a track's packets through PyAV, by their position in the scan."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import numpy as np
 from pipeline.video.packets import decoding_time, open_container, packet_time
 from pipeline.video.scan import Scan
 
-# Reading and dropping so many packets costs less than a seek.
+# Reading and dropping up to this many packets costs less than a seek.
 _WORTH_A_SEEK = 300
 
 
 class OutOfStepError(Exception):
-    """The packets that come are not those of the scan."""
+    """The packets read differ from those of the scan."""
 
 
 class PacketReader:
-    """One open file, and the place in it."""
+    """One open file and the position in it."""
 
     def __init__(self, scan: Scan) -> None:
         """Open the file of the scan."""
@@ -43,7 +43,7 @@ class PacketReader:
         """Packets ``first`` to ``last``, each checked against the scan.
 
         Raises:
-            OutOfStepError: other packets come.
+            OutOfStepError: other packets are read.
         """
         if first < self._next or first - self._next > _WORTH_A_SEEK:
             self._seek(first)
@@ -69,7 +69,7 @@ class PacketReader:
         self._next = 0
 
     def _seek(self, position: int) -> None:
-        """Come to stand at or before a packet; from the beginning where the container's own index misleads."""
+        """Seek to a packet or before it; start from the beginning if the container's index is wrong."""
         known = self._scan.packets
         by_pts = "matroska" in self._scan.container
         target = int((known.stored_pts if by_pts else known.stored_dts)[position])

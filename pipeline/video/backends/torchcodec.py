@@ -1,4 +1,4 @@
-"""torchcodec, an optional backend."""
+"""Decodes with torchcodec, an optional backend."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _REMEDY = "set reader.backend=auto"
 
 
 def torchcodec_objection(scan: Scan) -> str | None:
-    """Why torchcodec 0.13 must not read this file; None where it is proved right."""
+    """Why torchcodec 0.13 must not read this file; None if it is proved right."""
     objections = {
         f"its pictures are only proved right in MP4, Matroska and FLV, this is {scan.container}": (
             scan.container not in _CONTAINERS
@@ -38,7 +38,7 @@ class TorchCodecDecoder:
     name = "torchcodec"
 
     def __init__(self, scan: Scan, threads: int) -> None:
-        """``threads`` for FFmpeg to decode with; 0 for one a core."""
+        """``threads`` is FFmpeg's number of threads; 0 for one per core."""
         try:
             from torchcodec.decoders import VideoDecoder
         except (ImportError, RuntimeError, OSError) as error:  # it looks for FFmpeg's libraries when imported
@@ -73,7 +73,7 @@ class TorchCodecDecoder:
         self._decoder = None
 
     def pictures(self, indices: Sequence[int]) -> Iterator[npt.NDArray[np.uint8]]:
-        """As every decoder; one picture is in memory at a time."""
+        """As :class:`Decoder`; one picture is in memory at a time."""
         for index in indices:
             try:
                 pixels: npt.NDArray[np.uint8] = self._decoder[index].numpy()

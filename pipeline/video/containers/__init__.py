@@ -1,4 +1,4 @@
-"""Damage that shows in the structure and the checksums of a file. FFmpeg's demuxers read on, and do not report it."""
+"""Detects damage in the structure and the checksums of a file, which FFmpeg's demuxers do not report."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pipeline.video.containers.riff import damaged_in_avi
 def damaged_packets(
     path: Path, container: str, places: npt.NDArray[np.int64], misses_some: bool
 ) -> npt.NDArray[np.bool_]:
-    """Which packets are not as they were written, or stay on screen in place of others that are lost.
+    """Which packets are damaged, or stay on screen in place of lost ones.
 
     Args:
         path: the file.
         container: FFmpeg's name of its format.
-        places: where the packets begin in it, in bytes, ascending.
-        misses_some: whether the file announces more packets than there are.
+        places: byte positions of the packets in the file, ascending.
+        misses_some: whether the file declares more packets than it has.
     """
     if "matroska" in container:
         return damaged_in_matroska(path, places)

@@ -1,6 +1,6 @@
-"""Damage that shows in a Matroska or WebM file itself: in its structure, and by the checksums that many writers add.
+"""Detects damage in Matroska and WebM files, by their structure and by the checksums that many writers add.
 
-FFmpeg's demuxer compares no checksums. Where the structure is broken, it goes on at the next cluster and does not
+FFmpeg's demuxer verifies no checksums. Where the structure is broken, it continues at the next cluster and does not
 report the pictures in between.
 
 Source: RFC 8794 (EBML: identifiers and sizes of elements, CRC-32), RFC 9559 (the elements of Matroska).
@@ -30,7 +30,7 @@ _IN_CLUSTER = frozenset({0xE7, 0xA7, 0xAB, 0x5854, 0xA3, 0xA0, 0xAF, _CRC, _VOID
 
 
 def damaged_in_matroska(path: Path, places: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """Packets in clusters with a wrong checksum or a broken structure. The end of a cut file is no such break."""
+    """Packets in clusters with a wrong checksum or a broken structure. The end of a cut file does not count."""
     marks = np.zeros(len(places), dtype=bool)
     with path.open("rb") as opened:
         file = FileBytes(opened)
@@ -45,13 +45,13 @@ def damaged_in_matroska(path: Path, places: npt.NDArray[np.int64]) -> npt.NDArra
                 place = file.find(_CLUSTER.to_bytes(4, "big"), broken.place + 1)
                 if place < file.size or not broken.is_cut:
                     first, behind = np.searchsorted(places, (broken.place, place)).tolist()
-                    # The packet before may reach into the stretch, or be on screen in place of others.
+                    # The packet before may reach into the gap, or be on screen in place of lost ones.
                     marks[max(first - 1, 0) : behind] = True
     return marks
 
 
 class _BrokenError(Exception):
-    """What is at a place is no element that may be there, or ends behind the end of the file."""
+    """There is no valid element at a place, or it ends after the end of the file."""
 
     def __init__(self, place: int, is_cut: bool = False) -> None:
         super().__init__(place)
@@ -60,7 +60,7 @@ class _BrokenError(Exception):
 
 
 def _next(file: FileBytes, place: int) -> tuple[int, int, int]:
-    """Kind of the element at a place, and where its content begins and ends."""
+    """Kind of the element at ``place``, and where its content begins and ends."""
     kind, start, end = _element(file, place, _IN_FILE)
     if kind == _CLUSTER:
         end = _end_of_cluster(file, start, end)
@@ -68,14 +68,14 @@ def _next(file: FileBytes, place: int) -> tuple[int, int, int]:
 
 
 def _has_right_sum(file: FileBytes, start: int, end: int) -> bool:
-    """Whether what is in a cluster fits its checksum: the first element of many, a CRC-32 of all that is behind it."""
+    """Whether a cluster matches its checksum, if it has one: a first element with the CRC-32 of the rest."""
     if file.at(start, 2) != b"\xbf\x84":
         return True
     return file.checksum(start + 6, end) == int.from_bytes(file.at(start + 2, 4), "little")
 
 
 def _end_of_cluster(file: FileBytes, start: int, end: int | None) -> int:
-    """Check that a cluster is made of elements up to its end."""
+    """Check that a cluster consists of elements up to its end, and return the end."""
     place = start
     while place < (file.size if end is None else end):
         # A live recording does not know the size of its clusters: one lasts until something else begins.
@@ -89,7 +89,7 @@ def _end_of_cluster(file: FileBytes, start: int, end: int | None) -> int:
 
 
 def _element(file: FileBytes, place: int, allowed: frozenset[int]) -> tuple[int, int, int | None]:
-    """Kind of the element at a place, where its content begins, and where it ends: None for an unknown size."""
+    """Kind of the element at ``place``, and where its content begins and ends; None for an unknown end."""
     head = file.at(place, 12)
     length = 9 - head[0].bit_length()
     if int.from_bytes(head[:length], "big") not in allowed:

@@ -1,7 +1,7 @@
 """The structure of an AVI file: whether it is whole, and where it is damaged.
 
-An AVI file stores no times: the number of a chunk is its time. Where a chunk's header is damaged, FFmpeg goes on at the
-next one that it recognises, and all later pictures come too early.
+An AVI file stores no times: the number of a chunk is its time. Where a chunk's header is damaged, FFmpeg continues at
+the next one that it recognises, and all later pictures come too early.
 
 Source: Microsoft, "AVI RIFF File Reference" (chunks and lists, padded to even lengths).
 """
@@ -19,7 +19,7 @@ _LISTS = (b"RIFF", b"LIST")
 
 
 def damaged_in_avi(path: Path, places: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """The last packet before a break in the chain of chunks, and all behind it. The end of a cut file is no break."""
+    """The last packet before a break in the chain of chunks, and all after it. The end of a cut file is no break."""
     marks = np.zeros(len(places), dtype=bool)
     with path.open("rb") as opened:
         broken = _first_break(FileBytes(opened))
@@ -29,7 +29,7 @@ def damaged_in_avi(path: Path, places: npt.NDArray[np.int64]) -> npt.NDArray[np.
 
 
 def riff_is_whole(file: Path) -> bool:
-    """Whether the chunks that an AVI file consists of are as long as they announce."""
+    """Whether the RIFF chunks of an AVI file are as long as they declare."""
     size = file.stat().st_size
     place = 0
     with file.open("rb") as opened:

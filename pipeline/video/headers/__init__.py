@@ -1,8 +1,8 @@
-"""What a packet's own headers say of its picture, where a container's flags only claim it.
+"""Reads from the codec's headers in a packet whether decoding may start there.
 
-Containers mark packets from which decoding may start. The marks are often wrong: a missing table of sync samples marks
-every packet, and encoders that refresh a stripe at a time mark pictures that are whole only much later. A codec's own
-headers tell the truth, in the first bytes of a packet.
+Containers flag packets from which decoding may start. The flags are often wrong: a missing table of sync samples flags
+every packet, and encoders that refresh a stripe at a time flag pictures that are whole only much later. The codec's own
+headers, in the first bytes of a packet, are reliable.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""H.264 pictures of two fields, each of which may be a packet: interlaced television.
+"""Finds second fields in interlaced H.264, where each of a picture's two fields may be a packet.
 
 Source: ITU-T H.264, clauses 7.3.2.1.1 (sequence parameters), 7.3.3 (slice headers) and 7.4.1.2.4 (the second field of a
 picture has the same frame_num and the other parity).
@@ -16,17 +16,17 @@ _SLICE_HEADER = 24
 
 
 class Fields:
-    """Finds second fields, from one set of sequence parameters on."""
+    """Finds second fields in a stream with one set of sequence parameters."""
 
     def __init__(self, parameters: bytes) -> None:
-        """``parameters`` is a NAL unit; without one that is understood, all pictures are frames."""
+        """``parameters`` is the NAL unit; if it cannot be read, all pictures count as frames."""
         self._waiting: tuple[int, int] | None = None
         self._planes, self._number_bits, self.may_be = 0, 4, False
         with suppress(EOFError):
             self._planes, self._number_bits, self.may_be = _parameters(Bits(_unescaped(parameters[1:])))
 
     def is_second(self, packet: memoryview, start: int) -> bool:
-        """Whether the slice that begins at ``start`` is of the field that completes a picture."""
+        """Whether the slice at ``start`` belongs to the field that completes a picture."""
         bits = Bits(_unescaped(bytes(packet[start + 1 : start + _SLICE_HEADER])))
         waiting, self._waiting = self._waiting, None
         try:

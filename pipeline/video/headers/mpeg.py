@@ -1,4 +1,4 @@
-"""MPEG-1, MPEG-2 and MPEG-4 part 2: packets that hold a picture behind a start code.
+"""MPEG-1, MPEG-2 and MPEG-4 part 2: packets with a picture after a start code.
 
 Sources: ISO/IEC 11172-2 and 13818-2, clause 6.2.3 (picture header); ISO/IEC 14496-2, clauses 6.2.3 and 6.2.5 (video
 object layer and plane).
@@ -23,7 +23,7 @@ def mpeg12(packet: memoryview) -> int:
     place, data = _find(packet, _PICTURE)
     if place < 0 or place + 6 > len(data):
         return 0 if place < 0 and data.startswith(b"\0\0\1") else SHOWN
-    is_intra = data[place + 5] >> 3 & 7 == 1  # behind ten bits of temporal_reference
+    is_intra = data[place + 5] >> 3 & 7 == 1  # after ten bits of temporal_reference
     return SHOWN | (ENTRY | INTRA if is_intra else 0)
 
 

@@ -40,7 +40,7 @@ _AVC_INTRA_SLICES = frozenset({2, 4, 7, 9})
 
 @dataclass(frozen=True)
 class _Types:
-    """NAL unit types of a codec with random access pictures, and where a unit tells its own."""
+    """NAL unit types of a codec with random access pictures, and where a unit stores its type."""
 
     at: int
     """Which byte of the unit holds the type."""
@@ -92,7 +92,7 @@ def look_h264(extradata: bytes) -> Look:
                 if kind == _AVC_IDR:
                     has_entry = True
                     return signs | ENTRY | INTRA
-                # Where decoding can start elsewhere, it does not matter which pictures are intra without a promise.
+                # Other intra pictures only matter where decoding cannot start anywhere else.
                 if (recovery == 0 or not has_entry) and _is_intra(packet, start):
                     has_entry = has_entry or recovery == 0
                     signs |= INTRA | (ENTRY if recovery == 0 else 0)
@@ -141,7 +141,7 @@ def _look(types: _Types, length_size: int) -> Look:
                     signs |= SKIPPABLE
                 elif kind in types.entries:
                     signs |= ENTRY | INTRA | (BEGINS if ended or kind != types.continuing else 0)
-                # The end of a sequence stands behind its last picture.
+                # The end of a sequence follows its last picture.
                 ended = bytes(packet[-6:]).endswith(end_marks)
                 return signs
             if kind > types.last_known:
@@ -154,7 +154,7 @@ def _look(types: _Types, length_size: int) -> Look:
 
 
 def _units(packet: memoryview, length_size: int) -> Iterable[int]:
-    """The places of NAL units; ends where the packet does, or where it is no longer understood."""
+    """Positions of NAL units, up to the end of the packet or to where it cannot be read."""
     if not length_size:
         return _start_codes(packet)
     # Most packets begin with their picture, which ends the search.
@@ -218,7 +218,7 @@ def _recovery(packet: memoryview, start: int) -> int:
 
 
 def _sum(data: bytes, place: int) -> tuple[int, int]:
-    """A number of an SEI message, as a sum of bytes of which only the last is below 255; and the place behind it."""
+    """A number of an SEI message, as a sum of bytes of which only the last is below 255, and the next position."""
     value = 0
     while place < len(data):
         value += data[place]

@@ -14,7 +14,7 @@ _KEY, _INTRA_ONLY = 0, 2
 
 
 def look_av1(extradata: bytes) -> Look:
-    """Shown key frames are entries. A key frame that is shown only later is none: what comes between is not whole."""
+    """Shown key frames are entries. A key frame that is shown later is no entry: pictures in between are not whole."""
     # AV1CodecConfigurationRecord: four bytes, then the sequence header.
     still = _is_still(memoryview(extradata)[4:]) if len(extradata) > 4 and extradata[0] == 0x81 else False
 
@@ -66,7 +66,7 @@ def _is_still(sequence: memoryview) -> bool:
 
 
 def _leb128(data: memoryview, place: int) -> tuple[int, int]:
-    """A number of seven bits a byte, lowest first, and the place behind it."""
+    """A number of seven bits per byte, lowest first, and the next position."""
     value = 0
     for count, byte in enumerate(data[place : place + 8]):
         value |= (byte & 127) << 7 * count

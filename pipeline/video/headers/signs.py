@@ -9,7 +9,7 @@ SHOWN = 1
 ENTRY = 2
 """Decoding may start here: this picture is whole, and so are all that are shown after it."""
 INTRA = 4
-"""The picture refers to no other, though later ones may reach back behind it."""
+"""The picture refers to no other, though later ones may refer to pictures before it."""
 REFERENCE = 8
 """H.264: later pictures may refer to this one, so it counts towards the end of a recovery."""
 SKIPPABLE = 16
@@ -17,14 +17,14 @@ SKIPPABLE = 16
 BEGINS = 32
 """HEVC, VVC: an entry that begins a new sequence, whatever was decoded before it."""
 SEVERAL = 64
-"""MPEG-4: packets hold pictures of other packets' times, so that no time of a packet is that of its picture."""
+"""MPEG-4: packets hold pictures with the times of other packets."""
 SECOND_FIELD = 128
-"""H.264: the packet is the second field of the picture that the one before it begins."""
+"""H.264: the packet is the second field of the picture that begins in the packet before it."""
 RECOVERY_SHIFT = 8
 """Above the flags: how many reference pictures after this one the pictures are whole, where decoding starts here."""
 
 Look = Callable[[memoryview], int]
-"""The bytes of a packet to its signs."""
+"""From the bytes of a packet to its signs."""
 
 
 class Bits:

@@ -34,7 +34,7 @@ def _frame(first: int, second: int) -> int:
     """frame_marker in two bits, profile in two or three, show_existing_frame, frame_type, show_frame."""
     if first >> 6 != 2:
         return SHOWN  # not VP9, for the decoder to judge
-    bits = (first << 8 | second) << (first >> 4 & 3 == 3)  # profile 3 has a reserved bit behind it
+    bits = (first << 8 | second) << (first >> 4 & 3 == 3)  # in profile 3 a reserved bit follows
     if bits >> 11 & 1:
         return SHOWN
     is_key, is_shown = not bits >> 10 & 1, bits >> 9 & 1
@@ -42,7 +42,7 @@ def _frame(first: int, second: int) -> int:
 
 
 def _sizes(packet: memoryview) -> list[int]:
-    """The sizes of a superframe's frames, from the index at its end; that of the packet where it is none."""
+    """The sizes of a superframe's frames from the index at its end; for other packets, the packet's size."""
     mark = packet[-1]
     if mark >> 5 == 0b110:
         count, width = (mark & 7) + 1, (mark >> 3 & 3) + 1
