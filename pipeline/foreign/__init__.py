@@ -1,9 +1,7 @@
-"""Other projects' files: selections read to be run here, selections and answers written to be used there.
+"""File formats of other projects: reads their selections, and writes selections and answers for them.
 
-One module a format.
-
-A format is a frozen dataclass that a YAML names; its fields are what the file itself does not say. Formulas and traps
-stand in its docstring, with the repository that they come from.
+One module per format. A format is a frozen dataclass named in a YAML file; its fields hold what the file itself does
+not say. Its docstring has formulas, pitfalls and the repository that they come from.
 """
 
 from __future__ import annotations
@@ -24,7 +22,7 @@ __all__ = ["AnswerForm", "FolderForm", "ForeignRow", "SelectionForm", "Selection
 
 @runtime_checkable
 class SelectionFormat(Protocol):
-    """Reads a kind of file."""
+    """Reads selections from a file."""
 
     def rows(self, file: Path) -> Sequence[ForeignRow]:
         """All rows, each with the id of its question, or with its video and text. A damaged one carries its fault.
@@ -37,7 +35,7 @@ class SelectionFormat(Protocol):
 
 @runtime_checkable
 class SelectionForm(Protocol):
-    """Writes a kind of file."""
+    """Writes selections as a file."""
 
     @property
     def suffix(self) -> str:
@@ -45,17 +43,17 @@ class SelectionForm(Protocol):
         ...
 
     def text(self, rows: Sequence[SelectionRow]) -> str:
-        """The whole file; rows without frames are in it with none.
+        """The content of the file. Rows without frames are included, with no frames.
 
         Raises:
-            InputError: a row cannot be said in this form.
+            InputError: a row cannot be expressed in this form.
         """
         ...
 
 
 @runtime_checkable
 class AnswerForm(Protocol):
-    """Writes answers as a kind of file."""
+    """Writes answers as a file."""
 
     @property
     def suffix(self) -> str:
@@ -63,25 +61,25 @@ class AnswerForm(Protocol):
         ...
 
     def samples(self, rows: Sequence[AnswerRow], questions: Sequence[Question]) -> str:
-        """The whole file, over the questions that were asked, in their order."""
+        """The content of the file, for ``questions`` in their order."""
         ...
 
 
 @runtime_checkable
 class FolderForm(Protocol):
-    """Writes selections together with their pictures."""
+    """Writes selections and their pictures as a folder."""
 
     def write(self, rows: Sequence[SelectionRow], reader: Reader, folder: Path) -> list[Status]:
-        """Fill ``folder``; the status of each row, ``ok`` for those that are in it.
+        """Fill ``folder`` and return the status of each row, ``ok`` for those that were written.
 
         Raises:
-            InputError: a row cannot be said in this form.
+            InputError: a row cannot be expressed in this form.
         """
         ...
 
 
 def frames_status(row: SelectionRow) -> Status:
-    """``ok`` for a selection with frames, and else why it has none."""
+    """``ok`` for a selection with frames, otherwise why it has none."""
     if row.selection.frames:
         return Status.OK
     return row.selection.status if row.selection.status is not Status.OK else Status.NO_FRAMES

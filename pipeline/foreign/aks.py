@@ -1,9 +1,9 @@
 """The selected frames of AKS (Adaptive Keyframe Sampling, arXiv 2502.21271; repository ncTimTang/AKS).
 
 ``selected_frames.json`` is a list of lists of native frame numbers and nothing else: its rows belong to the rows of the
-benchmark's annotation file by their order. That file is therefore needed here, and must be the one that AKS was run
-over. The numbers are multiples of int(native frames a second), since AKS scores one frame a second, which tells a video
-of another rate. (Joined by position alone, such files were scored with the wrong frames: AKS issues 4 and 31.)
+benchmark's annotation file by their order. That file is therefore needed, and must be the one that AKS was run over.
+The numbers are multiples of int(native frames a second), since AKS scores one frame a second, which reveals a video of
+another rate. (Joined by position alone, such files were scored with the wrong frames: AKS issues 4 and 31.)
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Aks:
     """Reads AKS's ``selected_frames.json``."""
 
     annotations: str
-    """The annotation file that AKS was run over, a JSON list, JSON Lines or parquet, in the very order."""
+    """The annotation file that AKS was run over, a JSON list, JSON Lines or parquet, in the same order."""
     id_field: str
     """The field of its rows that is the question's id here."""
 

@@ -1,4 +1,4 @@
-"""The ids of an annotation file, in its order: what files that count rows are joined through."""
+"""The ids of an annotation file in its order, for formats that number the rows of that file."""
 
 from __future__ import annotations
 

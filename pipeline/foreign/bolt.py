@@ -1,10 +1,10 @@
 """The selected frames of BOLT (arXiv 2503.21483; ``select_frames.py`` of the repository sming256/BOLT).
 
 One JSON object, ``{video: [{"question_id": ..., "question": ..., "frames": [second, ...]}]}``. Inverse transform
-sampling may draw a second twice; it is one moment here.
+sampling may draw a second twice; here it counts once.
 
-For MLVU, whose rows it found without ids, BOLT writes the video's file name as ``question_id``, and of the question its
-first line. So a row whose ``question_id`` is the id of no question is found by its video and its text.
+For MLVU, whose rows had no ids, BOLT writes the video's file name as ``question_id`` and the first line of the
+question. So a row whose ``question_id`` is the id of no question is found by its video and its text.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Bolt:
     """Reads BOLT's file."""
 
     def rows(self, file: Path) -> Sequence[ForeignRow]:
-        """One row a question of each video."""
+        """One row per question of each video."""
         videos = read_json(file, OVERRIDE)
         if not isinstance(videos, dict) or not all(isinstance(entries, list) for entries in videos.values()):
             raise InputError(

@@ -1,12 +1,11 @@
 """The scored frames of FRAG (frame selection augmented generation, arXiv 2504.17447; repository NVlabs/FRAG).
 
-``{"id": ..., "frames": [[native frame number], ...], "scores": [...]}`` a question, beside the benchmark's own fields:
-all frames that were scored, of which FRAG then shows the best K. So does ``selection=topk`` here. FRAG writes one file
-a question, ``ID.json`` in a folder, and reads a JSON list of them. Both are read here, and frames that are plain
-numbers.
+Each question has ``{"id": ..., "frames": [[native frame number], ...], "scores": [...]}`` besides the benchmark's own
+fields: all scored frames, of which FRAG shows the best K, as ``selection=topk`` does here. FRAG writes one file per
+question, ``ID.json`` in a folder, and reads a JSON list of them. Both are read here, also with frames as plain numbers.
 
-Its result files have no scores and all selected frames in one list, ``"frames": [[0, 25, 50]]``. A file that scored
-pairs of frames (``annot_scores_pairs``) is refused: a pair's score is none of its frames'.
+Its result files have no scores and all selected frames in one list, ``"frames": [[0, 25, 50]]``. A file with scores of
+pairs of frames (``annot_scores_pairs``) is refused, since a pair's score belongs to neither frame.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ class Frag:
     """Reads FRAG's file, or its folder of files."""
 
     def rows(self, file: Path) -> Sequence[ForeignRow]:
-        """One row a question; a question whose frames and scores are not as many carries that fault."""
+        """One row per question; one with unequal numbers of frames and scores carries that fault."""
         return each_row(read_entries(file, OVERRIDE), _row)
 
 

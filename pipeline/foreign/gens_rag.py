@@ -6,8 +6,8 @@ Source: GenS (arXiv 2503.09146), evaluation code. JSON Lines::
      "rag_images": ["v/12.jpg", "v/40.jpg"], "rag_sim": [5, 3]}
 
 The second of an image is the number that its file name ends in, divided by ``fps``; ``rag_sim`` is the score. The code
-keys rows by video, so that the questions of one video overwrite each other; here the question's id joins. It shuffles
-ties; here the selection policy has a rule for them.
+keys rows by video, so that the questions of one video overwrite each other; here rows are joined by question id. It
+shuffles ties; here the selection policy has a rule for them.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class GensRag:
     """Number of the image at second 0: 0 in GenS's own example, 1 where ffmpeg named the images."""
 
     def rows(self, file: Path) -> Sequence[ForeignRow]:
-        """One row a line."""
+        """One row per line."""
         return each_row(read_entries(file, OVERRIDE), self._row)
 
     def _row(self, entry: Entry) -> ForeignRow:
@@ -87,7 +87,7 @@ class GensRagForm:
         return ".jsonl"
 
     def text(self, rows: Sequence[SelectionRow]) -> str:
-        """One line a question."""
+        """One line per question."""
         return "".join(json.dumps(self._entry(row), ensure_ascii=False) + "\n" for row in rows)
 
     def _entry(self, row: SelectionRow) -> dict[str, Any]:

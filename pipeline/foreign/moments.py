@@ -1,4 +1,4 @@
-"""The ways in which files count time, each turned into seconds by what is known of the video."""
+"""The ways in which files count time, and their conversion to seconds of the video."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pipeline.errors import InputError
 from pipeline.video.unseen import is_seen
 
 FrameNumber = Annotated[int, Field(ge=0, le=2**53)]
-"""A native frame number as files have it: also ``25.0``, as some write it. No video has more frames than that."""
+"""A native frame number; some files write ``25.0``. No video has more frames than the limit."""
 Second = Annotated[float, Field(ge=-LONGEST, le=LONGEST, allow_inf_nan=False)]
-"""A second of a video; whether it lies in the video is known when the video is."""
+"""A second of a video, not yet checked against its length."""
 
 
 Rate = Annotated[float, Field(ge=1 / LONGEST, le=FASTEST, allow_inf_nan=False)]
@@ -24,10 +24,10 @@ Score = Annotated[float, Field(ge=-LARGEST_SCORE, le=LARGEST_SCORE, allow_inf_na
 
 
 class Moments(Protocol):
-    """Some moments of a video that is not known yet."""
+    """Moments of a video that is not known yet."""
 
     def seconds(self, frames: FrameSource) -> tuple[float, ...]:
-        """The same on the video of ``frames``, in the order of the file, not yet checked against the video's end.
+        """The moments as seconds of the video of ``frames``, in the order of the file, not checked against its end.
 
         Raises:
             InputError: they cannot be moments of this video.
@@ -37,7 +37,7 @@ class Moments(Protocol):
 
 @dataclass(frozen=True)
 class Seconds:
-    """Seconds since the first frame, as they are."""
+    """Moments that are stored as seconds."""
 
     values: tuple[float, ...]
 
@@ -52,14 +52,14 @@ class NativeFrames:
 
     numbers: tuple[int, ...]
     whole_second_stride: bool
-    """Whether every number must be a multiple of the video's rate cut to a whole number, which tells a file that was
-    made from the same video at another rate."""
+    """Whether every number must be a multiple of the video's rate, rounded down. Other numbers mean that the file was
+    made from a copy of the video at another rate."""
 
     def seconds(self, frames: FrameSource) -> tuple[float, ...]:
         """When each of them appears.
 
         Raises:
-            InputError: the rate is not known, or is another one than that of the video the file was made from.
+            InputError: the rate is not known, or differs from that of the video that the file was made from.
         """
         video = frames.video
         if not is_seen(video):
@@ -68,7 +68,7 @@ class NativeFrames:
                 "let the videos be looked at: timeline=videos",
             )
         if self.whole_second_stride:
-            # An average rate comes out a little beside 30 in one reader and a little above in another.
+            # An average rate may be a little below 30 in one reader and a little above in another.
             strides = {max(1, int(video.fps - _RATE_ERROR)), max(1, int(video.fps + _RATE_ERROR))}
             if all(any(number % stride for number in self.numbers) for stride in strides):
                 raise InputError(

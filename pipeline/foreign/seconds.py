@@ -1,4 +1,4 @@
-"""The plainest form: one JSON object, ``{question id: [second, ...]}``, both ways."""
+"""The plainest format, read and written: one JSON object, ``{question id: [second, ...]}``."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class SecondsList:
     """Reads the plain form."""
 
     def rows(self, file: Path) -> Sequence[ForeignRow]:
-        """One row a question."""
+        """One row per question."""
         pairs = _pairs(read_text(file, OVERRIDE, "surrogateescape"), file)
         return [_row(Entry(f"{file}: {question_id!r}", question_id, value)) for question_id, value in pairs]
 
 
 @dataclass(frozen=True)
 class SecondsForm:
-    """Writes the plain form. Scores and sources do not survive in it."""
+    """Writes the plain format, which has no scores and no sources."""
 
     @property
     def suffix(self) -> str:
@@ -41,7 +41,7 @@ class SecondsForm:
         return ".json"
 
     def text(self, rows: Sequence[SelectionRow]) -> str:
-        """One line a question, for people to look at."""
+        """One line per question, so that people can read it."""
         lines = [
             f"{json.dumps(row.question.id, ensure_ascii=False)}: {[frame.time for frame in row.selection.frames]}"
             for row in rows
@@ -58,7 +58,7 @@ def _row(entry: Entry) -> ForeignRow:
 
 
 def _pairs(text: str, file: Path) -> list[tuple[str, Any]]:
-    """Keys and values; a key that stands twice is two pairs, of which a plain reader would lose one."""
+    """Keys and values. A repeated key gives two pairs, of which a dict would lose one."""
     try:
         pairs = parsed(text, list)
     except ValueError as error:

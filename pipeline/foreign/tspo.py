@@ -1,8 +1,8 @@
 """The selected frames of TSPO (arXiv 2508.04369; repository Hui-design/TSPO, ``evaluation/jsons_idx``).
 
-The benchmark's annotation rows, each with ``frame_idx`` added: native frame numbers, written with a point. The id is
-the row's ``id`` or, in benchmarks that have none, its ``question_id``. A row for which TSPO made no selection has no
-``frame_idx``, and is passed over. A question of another id is found by the row's video and text.
+The benchmark's annotation rows, each with ``frame_idx`` added: native frame numbers, written as decimals. The id is the
+row's ``id`` or, in benchmarks without one, its ``question_id``. A row for which TSPO made no selection has no
+``frame_idx`` and is skipped. A question with another id is found by the row's video and text.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class _Row:
     id: str | int | None = None
     question_id: str | int | None = None
     question: str | None = None
-    # the videos of LongVideoBench, MLVU's re-pack, MLVU and Video-MME
+    # the video's field in LongVideoBench, MLVU's re-pack, MLVU and Video-MME
     video_path: str | None = None
     video_name: str | None = None
     video: str | None = None
@@ -35,7 +35,7 @@ class Tspo:
     """Reads TSPO's annotation file, a JSON list or JSON Lines."""
 
     def rows(self, file: Path) -> Sequence[ForeignRow]:
-        """One row an annotation with frames; one that has neither id carries that fault.
+        """One row per annotation with frames; a row without an id carries that fault.
 
         Raises:
             InputError: no row has frames.

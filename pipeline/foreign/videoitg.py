@@ -5,15 +5,15 @@ JSON Lines::
     {"doc_id": 3, "video_path": "v.mp4", "contexts": "...", "index": [510, 90], "logits": [0.97, 0.4], "num_frames": 1}
 
 ``index`` holds native frame numbers (``frame_idx`` of ``lmms_eval/models/videoitg.py``, and the repository's README),
-best first; ``logits`` are their scores in 0..1, rounded to two places, so that the order tells more than they do. The
-answerers there show the first K. So does ``selection=topk`` here. ``num_frames`` is the number of videos.
+best first; ``logits`` are their scores in 0..1, rounded to two places, so that the order is finer. The answerers there
+show the first K, as ``selection=topk`` does here. ``num_frames`` is the number of videos.
 
-The other form, ``{"doc_id": 3, "index": [90, 510]}``, has selected frames and no scores. In order of time they are all
-alike; in another order they are ranked.
+The other form, ``{"doc_id": 3, "index": [90, 510]}``, has selected frames and no scores. In order of time they count as
+equal; in any other order they are ranked.
 
-Older versions write one file a question, ``DOC_ID.json``, in a folder, without ``doc_id`` in it. That is the number of
-the annotation row from 0, or the question's own id where no annotation file is named. ``contexts`` holds the question,
-which is checked. A run that was started again writes some rows twice: equal ones are one row, others an error.
+Older versions write one file per question, ``DOC_ID.json`` in a folder, without ``doc_id`` in it. ``doc_id`` is the
+number of the annotation row from 0, or the question's own id where no annotation file is named. ``contexts`` holds the
+question, which is checked. A resumed run may write rows twice: equal ones count once, others are an error.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class VideoItg:
     """The field of its rows that is the question's id here."""
 
     def rows(self, file: Path) -> Sequence[ForeignRow]:
-        """One row a question; one whose ``doc_id`` is no row of the annotations carries that fault."""
+        """One row per question; one whose ``doc_id`` is not a row of the annotations carries that fault."""
         ids = None if self.annotations is None else annotated_ids(local_path(self.annotations), self.id_field)
         in_folder = file.is_dir()
         return each_row(read_entries(file, OVERRIDE), lambda entry: self._row(entry, ids, in_folder))

@@ -1,4 +1,4 @@
-"""What is said in a video: files of subtitles to lines, and which of them an answerer is given."""
+"""Reads subtitle files, and chooses the lines that an answerer is given."""
 
 from __future__ import annotations
 

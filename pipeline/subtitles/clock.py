@@ -1,4 +1,4 @@
-"""What every form of subtitles has: clock times, and text that may run over several lines."""
+"""Clock times and text, as all subtitle formats have them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _STAMP = re.compile(r"(-?)(?:(\d{1,6}):)?(\d{1,2}):(\d{1,2})(?:\s?[.,]\s?(\d{1,9
 
 
 def seconds(stamp: str, where: str) -> float:
-    """``HH:MM:SS.mmm``, with a comma for the point in SRT, without the hours in WebVTT.
+    """The seconds of ``HH:MM:SS.mmm``; SRT writes a comma for the point, and WebVTT may leave out the hours.
 
     Raises:
-        ValueError: it is no time; ``where`` is put before the message.
+        ValueError: it is not a time; the message begins with ``where``.
     """
     found = _STAMP.fullmatch(stamp.strip())
     if found is None:

@@ -1,12 +1,12 @@
 """SubRip (``.srt``, which Video-MME has) and WebVTT (``.vtt``, https://www.w3.org/TR/webvtt1/): cues under time lines.
 
-Markup such as ``<font color="white" size=".72c">`` is taken off, and the lines of a cue become one. Cues may overlap. A
-cue whose time line cannot be read is left out with its words, since nobody knows when they are said; the other cues
-stand, and how many were left out is told.
+Markup such as ``<font color="white" size=".72c">`` is removed, and the lines of a cue are joined. Cues may overlap. A
+cue whose time line cannot be read is left out with its text; the others are kept, and the number of cues left out is
+reported.
 
-Automatic captions of YouTube, as yt-dlp stores them, roll up: a phrase comes in word by word (``today<00:00:02.760><c>
-we</c>``), stands alone for 10 ms, and is the upper line while the next phrase comes in. It is told once, from its first
-word until the next phrase begins.
+Automatic captions of YouTube, as yt-dlp stores them, roll up: a phrase appears word by word (``today<00:00:02.760><c>
+we</c>``), is alone on screen for 10 ms, and then is the upper line while the next phrase appears. It becomes one line,
+from its first word until the next phrase begins.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pipeline.subtitles.clock import STAMP, one_line, seconds
 from pipeline.subtitles.file import SubtitleFile
 from pipeline.wellformed import check_utf8
 
-# Tags of the two forms, with attributes or without; "a < b", "<3" and "<image>" are words.
+# Tags of the two formats, with attributes or without; "a < b", "<3" and "<image>" are text.
 _MARKUP = re.compile(
     r"</?(?:font|lang|ruby|rt|[biuscv])(?:[\s.][^<>]*)?>|<\d[\d:]*[.,]\d+>|\{\\[^{}]*\}", re.IGNORECASE
 )
@@ -31,8 +31,8 @@ _WORD_TIME = re.compile(r"<\d[\d:]*[.,]\d+>")
 _ESCAPES = re.compile(r"(?<![:\\])\\[hN]")
 _NO_CUE = re.compile(r"(?:NOTE|STYLE|REGION)(?:\s|$)")
 _ARROW = "(?:-{1,3}>|--&gt;|[–—→]>?)"  # noqa: RUF001
-# Also time lines that are damaged, so that the words under them do not become those of the cue before. A line is one if
-# it starts with a time that has a fraction, or with something like a time and an arrow: "look --> there" is words.
+# Matches damaged time lines too, so that the text under them does not become part of the cue before. A line counts if
+# it starts with a time that has a fraction, or with something like a time and an arrow: "look --> there" is text.
 _HEAD = re.compile(
     rf"\s*(?:-?(?:\d{{1,6}}:)?\d{{1,2}}:\d{{1,2}}\s?[.,]\d{{1,9}}(?:\s|$)|\S*\d[:;.,]\S*\s*-->"
     rf"|{STAMP}\s*{_ARROW}\s*{STAMP}|\S*\s*-->\s*{STAMP})"
@@ -46,15 +46,14 @@ class _Cue:
     start: float
     end: float
     lines: tuple[str, ...]
-    """Without markup; those that are not empty."""
+    """Lines without markup; no empty ones."""
     has_word_times: bool
 
 
 def srt_cues(text: str) -> SubtitleFile:
     """The cues of a SubRip file: a number, ``00:00:01,000 --> 00:00:04,000``, and text up to the next cue.
 
-    Files exist without numbers, without the empty lines between cues, and with empty lines inside of them; all are
-    read.
+    Files without numbers, without empty lines between cues, and with empty lines inside cues are read, too.
     """
     lines = text.split("\n")
     heads = [place for place, line in enumerate(lines) if _HEAD.match(line)]
@@ -71,9 +70,9 @@ def srt_cues(text: str) -> SubtitleFile:
 
 
 def webvtt_cues(text: str) -> SubtitleFile:
-    """The cues of a WebVTT file: blocks of a name or none, ``01:02.500 --> 01:04.000`` with settings, and text.
+    """The cues of a WebVTT file: an optional name, ``01:02.500 --> 01:04.000`` with optional settings, and text.
 
-    An empty line ends a cue; one of blanks does not.
+    An empty line ends a cue; a line of blanks does not.
 
     Raises:
         ValueError: it does not begin with WEBVTT.
@@ -93,7 +92,7 @@ def webvtt_cues(text: str) -> SubtitleFile:
 
 
 def _blocks(text: str) -> Iterator[tuple[int, list[str]]]:
-    """Lines between empty ones, with the number of the first."""
+    """Blocks of lines between empty lines, with the number of the first line."""
     held: list[str] = []
     for number, line in enumerate([*text.split("\n"), ""], start=1):
         if line:
@@ -106,7 +105,7 @@ def _blocks(text: str) -> Iterator[tuple[int, list[str]]]:
 def _file_of(
     blocks: Sequence[tuple[int, str, Sequence[str]]], skipped: Sequence[str], unescaped: Callable[[str], str]
 ) -> SubtitleFile:
-    """The cues of blocks: the number of the time line, the line, and the lines of words under it."""
+    """The cues of ``blocks``: number of the time line, the time line, and the lines of text under it."""
     cues: list[_Cue] = []
     faults = list(skipped)
     for number, head, words in blocks:
@@ -139,11 +138,11 @@ def _line(cue: _Cue) -> SubtitleLine:
 
 
 _ROLLING = 0.1
-"""Seconds between two cues of captions that roll up, at most."""
+"""Longest pause in seconds between two cues of captions that roll up."""
 
 
 def _roll_up(cues: Sequence[_Cue]) -> bool:
-    """Whether these are captions that roll up: words have times of their own, or most cues repeat a line above."""
+    """Whether the captions roll up: words have their own times, or most cues repeat lines of the cue before."""
     carried = sum(_carried(one, other) > 0 for one, other in pairwise(cues))
     if any(cue.has_word_times for cue in cues):
         return 4 * carried >= len(cues) - 1
@@ -151,7 +150,7 @@ def _roll_up(cues: Sequence[_Cue]) -> bool:
 
 
 def _rolled_out(cues: Sequence[_Cue]) -> Iterator[SubtitleLine]:
-    """Each phrase once. A cue that adds none keeps the phrases before it on screen."""
+    """Each phrase once. A cue without a new phrase keeps the phrase before it on screen."""
     held: SubtitleLine | None = None
     for place, cue in enumerate(cues):
         fresh = cue.lines[_carried(cues[place - 1], cue) :] if place else cue.lines
@@ -166,7 +165,7 @@ def _rolled_out(cues: Sequence[_Cue]) -> Iterator[SubtitleLine]:
 
 
 def _carried(before: _Cue, cue: _Cue) -> int:
-    """How many of the cue's first lines are the last ones of the cue before it, which has just ended."""
+    """How many of the cue's first lines are the last lines of the cue before it, which has just ended."""
     if not before.start <= cue.start <= before.end + _ROLLING:
         return 0
     most = min(len(before.lines), len(cue.lines))

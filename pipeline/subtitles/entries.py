@@ -1,8 +1,8 @@
 """The two JSON forms of LongVideoBench (arXiv 2407.15754; ``longvideobench_dataset.py`` of its repository).
 
 A list of ``{"start": "HH:MM:SS.mmm", "end": "HH:MM:SS.mmm", "line": "..."}`` or of ``{"timestamp": [start, end],
-"text": "..."}`` in seconds, whose end may be null: the line then stays to the video's end. An entry without a text or
-without times is left out, and how many were is told.
+"text": "..."}`` in seconds, whose end may be null: the line then stays to the video's end. Entries without text or
+times are left out, and their number is reported.
 
 The benchmark's code counts a line shorter than a second as on screen for one second around its middle when it looks
 for the lines that go with frames. So these lines last a second at least.
@@ -20,7 +20,7 @@ from pipeline.subtitles.file import SubtitleFile
 from pipeline.wellformed import parsed, well_formed_json
 
 LEAST = 1.0
-"""Seconds that a line is on screen at least."""
+"""Shortest time in seconds that a line is on screen."""
 
 
 def json_lines(text: str, video_end: float) -> SubtitleFile:
@@ -31,7 +31,7 @@ def json_lines(text: str, video_end: float) -> SubtitleFile:
         video_end: second on the file's clock at which the video ends.
 
     Raises:
-        ValueError: it is no such list.
+        ValueError: it is not such a list.
     """
     try:
         entries = well_formed_json(parsed(text))
@@ -56,7 +56,7 @@ def _line(entry: Any, where: str, video_end: float) -> SubtitleLine:
         if not isinstance(stamps, list) or len(stamps) != 2:
             raise ValueError(f"{where}: timestamp={stamps!r} is no [start, end]")
         start, end = _number(stamps[0], where), video_end if stamps[1] is None else _number(stamps[1], where)
-        end = max(start, end) if stamps[1] is None else end  # a line that begins behind the video's end
+        end = max(start, end) if stamps[1] is None else end  # a line that begins after the video's end
     else:
         text = entry.get("line")
         start, end = _stamp(entry.get("start"), where), _stamp(entry.get("end"), where)

@@ -1,4 +1,4 @@
-"""A file of subtitles to lines on the video's clock, whatever the file's form."""
+"""Reads subtitle files of all formats into lines on the video's clock."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from pipeline.subtitles.file import SubtitleFile
 from pipeline.wellformed import check_utf8, decoded, is_well_formed
 
 Form = Callable[[str, float], SubtitleFile]
-"""The text of a file, and the second on its clock at which the video ends, to the lines on its clock.
+"""From a file's text, and the second on its clock at which the video ends, to its lines on its own clock.
 
-Raises ValueError with the fault where the file as a whole is of another kind."""
+Raises ValueError if the file as a whole is of another kind."""
 
 FORMS: dict[str, Form] = {
     ".json": json_lines,
     ".srt": lambda text, end: srt_cues(text),
     ".vtt": lambda text, end: webvtt_cues(text),
 }
-"""By the end of the file's name."""
+"""By the file's suffix."""
 
 _CONVERT = "convert it: iconv -f latin1 (or gb18030, cp1251 ...) -t utf-8 {name}"
 _MEND = "mend the file or fetch it again, or ask without subtitles: subtitles=none"
 
 
 def read(subtitles: Subtitles, video_end: float) -> SubtitleFile:
-    """The lines in order of time, in seconds of the video; those of which nothing falls into it are not among them.
+    """The lines in order of time, in seconds of the video; lines entirely outside it are left out.
 
-    A cue that cannot be read is left out and told in ``skipped``.
+    Cues that cannot be read are left out and reported in ``skipped``.
 
     Args:
         subtitles: the file and its clock.
@@ -64,10 +64,10 @@ def read(subtitles: Subtitles, video_end: float) -> SubtitleFile:
 
 
 def _text(path: Path) -> str:
-    """The whole file with line feeds alone: UTF-8, or UTF-16 with a byte order mark, which is no part of it.
+    """The text of a file in UTF-8, or in UTF-16 with a byte order mark, with line feeds only.
 
-    A line that is not UTF-8 is damaged. Several of them in a file without any other letter beyond ASCII say that the
-    file is in another encoding, and which one it does not say.
+    A single line that is not UTF-8 counts as damaged. Several such lines in a file that is ASCII otherwise mean that
+    the file is in another, unknown encoding.
     """
     try:
         text = decoded(path.read_bytes(), "surrogateescape")

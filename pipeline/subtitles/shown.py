@@ -1,8 +1,8 @@
-"""Which lines go with a question: none, those on screen at the frames that are shown, or all.
+"""Chooses the lines that go with a question: none, those on screen at the frames that are shown, or all.
 
 Source of ``at_frames``: Video-MME (arXiv 2405.21075) gives a model the subtitles at its sampled frames; in lmms-eval's
-``videomme/utils.py`` a line is on screen from its start until before its end, and stands once however many frames show
-it.
+``videomme/utils.py`` a line is on screen from its start until before its end, and is given once, however many frames
+show it.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from pipeline.domain import Question, SubtitleLine, Video
 from pipeline.subtitles.reading import read
 
 _FILES_KEPT = 16
-"""Questions of one video come near each other."""
+"""Files kept in memory. Questions of one video are near each other."""
 
 
 class SubtitleChoice(StrEnum):
-    """The rule."""
+    """Which lines are given."""
 
     NONE = "none"
     AT_FRAMES = "at_frames"
@@ -35,7 +35,7 @@ def at_times(lines: Iterable[SubtitleLine], times: Sequence[float]) -> tuple[Sub
 
 
 def within(lines: Iterable[SubtitleLine], start: float, end: float) -> tuple[SubtitleLine, ...]:
-    """The lines of which something is said between two seconds."""
+    """The lines that overlap the time between two seconds."""
     return tuple(line for line in lines if line.end > start and line.start < end)
 
 
@@ -45,7 +45,7 @@ class GivenSubtitles:
 
     choice: SubtitleChoice
     listed: bool
-    """Whether the question names a file."""
+    """Whether the question has a subtitle file."""
     lines: tuple[SubtitleLine, ...]
     skipped: str = ""
     """How many cues of the file were left out and why, if any were."""

@@ -26,9 +26,9 @@ class Timeline:
     end: float
     """Second at which the last readable frame leaves the screen."""
     declared_end: float
-    """The same as the container declares it: later than ``end`` where the file was cut short."""
+    """The end as the container declares it: later than ``end`` where the file was cut short."""
     damaged: frozenset[int] = frozenset()
-    """Native indices of frames of which the container itself tells that parts are lost."""
+    """Native indices of frames with parts that the container shows to be lost."""
 
     @property
     def is_even(self) -> bool:
@@ -43,7 +43,7 @@ class Timeline:
         return self.declared_end > self.end + TOLERANCE
 
     def nearest_index(self, second: float) -> int:
-        """As :meth:`index_at`; the last frame that is there for a second behind it."""
+        """As :meth:`index_at`; the last frame for a second after the end."""
         found = int(np.searchsorted(self.times, second + TOLERANCE, side="right")) - 1
         return min(max(found, 0), len(self.times) - 1)
 
@@ -52,7 +52,7 @@ class Timeline:
 
         Raises:
             TruncatedVideoError: the frame belongs to a part of the file that is missing.
-            VideoError: the second lies behind the end of the video.
+            VideoError: the second lies after the end of the video.
         """
         if second < self.end + TOLERANCE:
             index = self.nearest_index(second)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 
 class Decoder(Protocol):
-    """An open video. Which frame belongs to which second is not its business."""
+    """An open video whose frames are read by native index."""
 
     @property
     def name(self) -> str:
@@ -21,11 +21,11 @@ class Decoder(Protocol):
         """RGB as shown, ``[height, width, 3]``, of each of the strictly ascending native indices, as a stream.
 
         Raises:
-            TruncatedVideoError: the file is damaged before or at a picture; those before it have been given.
+            TruncatedVideoError: the file is damaged before or at a picture; those before it have been yielded.
             UnsupportedVideoError: the backend cannot give these pictures.
         """
         ...
 
     def close(self) -> None:
-        """Free the decoder. Calling twice is fine."""
+        """Free the decoder. May be called twice."""
         ...
