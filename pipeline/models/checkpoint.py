@@ -30,6 +30,7 @@ from pipeline.models.placement import (
     room_for_weights,
 )
 from pipeline.models.remedies import override, restore
+from pipeline.models.stated_sizes import check_sizes
 from pipeline.paths import local_path
 
 if TYPE_CHECKING:
@@ -242,14 +243,15 @@ def load(model_class: type[Model], checkpoint: Checkpoint, config: Any = None) -
         check_fits(weights.bytes_in(folder, dtype), free, checkpoint.source, device)
         if device == "spread":
             options = {"device_map": "auto", "max_memory": room_for_weights(free)}
-    if config is not None:
-        options["config"] = config
     if not sys.stderr.isatty():
         transformers.utils.logging.disable_progress_bar()  # a bar in a log file is noise
     logging = transformers.utils.logging
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # its table of tensors says that they can be ignored; what is wrong is said below
     try:
+        if config is None:
+            config = model_class.config_class.from_pretrained(str(folder), local_files_only=True)  # type: ignore[attr-defined]
+        check_sizes(config, raw_config(checkpoint), weights.tensor_shapes(folder), checkpoint.source)
         model, info = model_class.from_pretrained(  # type: ignore[attr-defined]
             str(folder),
             dtype=dtype,
@@ -258,6 +260,7 @@ def load(model_class: type[Model], checkpoint: Checkpoint, config: Any = None) -
             ignore_mismatched_sizes=True,  # so that they are reported by name, and end the load below
             local_files_only=True,
             output_loading_info=True,
+            config=config,
             **options,
         )
     except torch.OutOfMemoryError as error:

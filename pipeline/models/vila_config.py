@@ -12,6 +12,7 @@ from typing import Any
 
 from pipeline.errors import CheckpointError
 from pipeline.models.checkpoint import Checkpoint, model_type, raw_config
+from pipeline.models.checkpoint import size as size_of
 from pipeline.models.remedies import override, restore
 
 MODEL_TYPE = "llava_llama"
@@ -55,11 +56,12 @@ def read_config(checkpoint: Checkpoint) -> VilaConfig:
     model_type(checkpoint, {MODEL_TYPE: "VILA-1.5"})
     raw = raw_config(checkpoint)
     llm, tower, projector = (_part(raw, name, checkpoint) for name in ("llm", "vision_tower", "mm_projector"))
-    kind = next(iter(tower.get("architectures") or ()), "")
+    named = tower.get("architectures")
+    kind = str(named[0]) if isinstance(named, list) and named else ""
     size, patch = tower.get("image_size"), tower.get("patch_size", 14)
     if problem := _difference(raw, llm, kind, projector):
         raise _another(checkpoint, problem)
-    if not isinstance(size, int) or not isinstance(patch, int):
+    if not all(isinstance(each, int) and each > 0 for each in (size, patch)):
         raise _another(checkpoint, f"vision_tower_cfg has image_size {size!r} and patch_size {patch!r}")
     resolution = raw.get("vision_resolution", -1)
     if resolution not in (None, -1, size):
@@ -67,7 +69,7 @@ def read_config(checkpoint: Checkpoint) -> VilaConfig:
     feature = raw.get("mm_vision_select_feature", "patch")
     if feature not in ("patch", "cls_patch") or (feature == "patch") != (kind == INTERN_VIT):
         raise _another(checkpoint, f"mm_vision_select_feature is {feature!r} with a {kind}")
-    layers = int(tower.get("num_hidden_layers", 0))
+    layers = size_of(tower, "num_hidden_layers", 0, checkpoint.source)
     selected = raw.get("mm_vision_select_layer", -2)
     if not isinstance(selected, int) or not -layers - 1 <= selected <= layers:
         raise _another(checkpoint, f"mm_vision_select_layer is {selected!r}, and the tower has {layers} layers")
@@ -77,7 +79,7 @@ def read_config(checkpoint: Checkpoint) -> VilaConfig:
         grid=size // patch,
         layer=selected % (layers + 1),
         drop_class_token=feature == "patch",
-        context_tokens=_context(llm),
+        context_tokens=_context(llm, checkpoint.source),
         yi=(llm.get("num_hidden_layers"), llm.get("num_attention_heads")) == (60, 56),
     )
 
@@ -88,7 +90,7 @@ def check_grid(tower: Mapping[str, Any], config: VilaConfig, source: str) -> Non
     Raises:
         CheckpointError: a frame would have another number of tokens.
     """
-    grid = int(tower.get("image_size", 0)) // int(tower.get("patch_size", 14))
+    grid = size_of(tower, "image_size", 0, source) // size_of(tower, "patch_size", 14, source)
     if grid != config.grid:
         raise CheckpointError(
             f"{source} has {grid} x {grid} patches, and the config.json above it says {config.grid} x {config.grid}.",
@@ -140,9 +142,9 @@ def _part(raw: Mapping[str, Any], name: str, checkpoint: Checkpoint) -> dict[str
     return {**own, **(told if isinstance(told, dict) else {})}
 
 
-def _context(llm: Mapping[str, Any]) -> int:
-    lengths = [llm.get("tokenizer_model_max_length"), llm.get("model_max_length"), llm.get("max_position_embeddings")]
-    return min(int(length) for length in (*lengths, 4096 if not any(lengths) else None) if length)
+def _context(llm: Mapping[str, Any], source: str) -> int:
+    keys = ("tokenizer_model_max_length", "model_max_length", "max_position_embeddings")
+    return min((size_of(llm, key, 0, source) for key in keys if llm.get(key)), default=4096)
 
 
 def _difference(raw: Mapping[str, Any], llm: Mapping[str, Any], tower: str, projector: Mapping[str, Any]) -> str:

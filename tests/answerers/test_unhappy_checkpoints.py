@@ -382,6 +382,12 @@ EDITED = {
     ),
     "a word for a part": ("qwen3_vl_8b", "qwen3_vl", {"text_config": "odd"}, "text_config"),
     "no heads": ("qwen2_vl_7b", "qwen2_vl", {"num_attention_heads": 0}, "cannot be loaded"),
+    "words for a context": (
+        "vila15_3b",
+        "vila15",
+        {"llm_cfg": {"model_type": "llama", "model_max_length": "odd"}},
+        "odd",
+    ),
     "a token below 0": ("llava_onevision_7b", "llava_onevision", {"image_token_index": -1}, "image_token_index"),
     "a word of the language": ("llava_onevision_7b", "llava_onevision", {"video_token_index": 3}, "video_token_index"),
 }
@@ -399,3 +405,25 @@ def test_an_edited_config_is_refused_by_the_name_of_its_key(
     with pytest.raises(CheckpointError, match=told) as error:
         answered(answerer(name, folder), [PLAIN])
     assert error.value.remedy
+
+
+@pytest.mark.parametrize("key", ["hidden_size", "intermediate_size", "num_hidden_layers"])
+@pytest.mark.parametrize(("name", "kind"), LOOSE)
+def test_a_size_that_the_config_leaves_out_is_named_before_a_tensor_is_made(
+    folders: dict[str, Path], tmp_path: Path, name: str, kind: str, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Transformers' defaults are those of a model of 7B, whose random weights take minutes."""
+    folder = shutil.copytree(folders[kind], tmp_path / "edited")
+    file = folder / ("llm/config.json" if kind == "vila15" else "config.json")
+    config = json.loads(file.read_text())
+    part = config.get("text_config", config)
+    assert part.pop(key)
+    file.write_text(json.dumps(config))
+    monkeypatch.setattr("transformers.PreTrainedModel.from_pretrained", _unreachable)
+    with pytest.raises(CheckpointError, match=rf"(?s)config.json of .*edited.*{key}") as error:
+        answered(answerer(name, folder), [PLAIN])
+    assert "answerer.checkpoint.source=" in error.value.remedy
+
+
+def _unreachable(*_: Any, **__: Any) -> None:
+    raise AssertionError("tensors are made")
