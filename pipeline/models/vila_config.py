@@ -58,11 +58,10 @@ def read_config(checkpoint: Checkpoint) -> VilaConfig:
     llm, tower, projector = (_part(raw, name, checkpoint) for name in ("llm", "vision_tower", "mm_projector"))
     named = tower.get("architectures")
     kind = str(named[0]) if isinstance(named, list) and named else ""
-    size, patch = tower.get("image_size"), tower.get("patch_size", 14)
     if problem := _difference(raw, llm, kind, projector):
         raise _another(checkpoint, problem)
-    if not all(isinstance(each, int) and each > 0 for each in (size, patch)):
-        raise _another(checkpoint, f"vision_tower_cfg has image_size {size!r} and patch_size {patch!r}")
+    size = size_of(tower, "image_size", 0, checkpoint.source)
+    patch = size_of(tower, "patch_size", 14, checkpoint.source)
     resolution = raw.get("vision_resolution", -1)
     if resolution not in (None, -1, size):
         raise _another(checkpoint, f"vision_resolution is {resolution}, and the tower's {size}")
