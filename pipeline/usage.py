@@ -1,4 +1,4 @@
-"""``gens VERB --help``: what a verb does and what can be set, read from its primary config with the comments there."""
+"""``gens VERB --help``: help from the verb's primary config and the comments in it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.config import conf_dir
 
 NOT_KEYS = ("defaults", "hydra")
 OPTIONS = ("--help", "--cfg", "--resolve", "--package", "--multirun", "--config-dir", "--info", "--hydra-help")
-"""Hydra's options that every verb takes."""
+"""Options of Hydra that every verb takes."""
 
 _ONE_CHOICE = (
     "GROUP/NAME.KEY=VALUE sets a key of one option alone, in the jobs that choose it:\n"
@@ -42,7 +42,7 @@ def usage_of(verb: str, what: str) -> str:
 
 
 def _with_parents(path: Path) -> Iterator[Path]:
-    """The primary config, after those that it builds on."""
+    """The primary config, preceded by those that it builds on."""
     for entry in _defaults(path.read_text()):
         if isinstance(entry, str) and entry != "_self_":
             yield from _with_parents(path.with_name(f"{entry}.yaml"))
@@ -70,7 +70,7 @@ def _options(folder: Path) -> list[str]:
 
 
 def _keys(text: str) -> Iterator[str]:
-    """Blocks of a YAML file that begin with a key of its own, as they stand there."""
+    """The blocks of a YAML file that begin with a key of its own, verbatim."""
     for block in re.split(r"^(?=[a-z_]+:)", text, flags=re.MULTILINE)[1:]:
         if block.partition(":")[0] not in NOT_KEYS:
             yield from block.rstrip().splitlines()

@@ -1,7 +1,7 @@
-"""Questions, where their videos are, and how answers are counted.
+"""Benchmarks: their questions, where the videos are, and how answers are counted.
 
 The labels in ``Question.groups`` are those that a benchmark reports by. A label with a slash, such as
-``question_type/reasoning``, is one of several values that a question may have at once: it counts in each of them.
+``question_type/reasoning``, is one of several that a question may have at once; the question counts in each of them.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Benchmark(Protocol):
 
 @runtime_checkable
 class MeasuredBenchmark(Benchmark, Protocol):
-    """A benchmark whose annotations tell how long its videos are, so that something is known of them without a file."""
+    """A benchmark whose annotations hold the lengths of its videos, so that these are known without a file."""
 
     def durations(self) -> Mapping[str, float]:
-        """Seconds by ``Question.video``; a video of which the annotations don't tell is left out."""
+        """Seconds by ``Question.video``; videos of unknown length are left out."""
         ...

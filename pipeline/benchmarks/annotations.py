@@ -1,10 +1,10 @@
-"""What the loaders of published benchmarks have in common: rows checked one by one, ids unique, their number known.
+"""Shared by the loaders of published benchmarks: rows are checked one by one, ids are unique, and rows are counted.
 
-A benchmark whose annotation file is half there gives a number that looks like the published one. So the rows are
-counted before anything is asked, and a part is run because somebody said so: ``rows=null``, or a list of ``ids``.
+An incomplete annotation file would give a number that looks like the published one. So the rows are counted before
+anything is asked, and a part is only run on request: ``rows=null``, or a list of ``ids``.
 
-A row that cannot be used costs that row: it becomes a question that fails by name. Where no row can be used, the file
-is of another kind, and the command ends.
+A row that cannot be used becomes a question that fails by name, and the others are asked. If no row can be used, the
+file is of another kind, and the command ends.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ from pipeline.validation import question_fault
 
 HALF_HOUR = 1800.0
 Length = Described[float, Field(ge=0, le=LONGEST, allow_inf_nan=False)]
-"""Of a video, in seconds or minutes."""
+"""Length of a video, in seconds or minutes."""
 OVERRIDE = "benchmark.path"
 """The key that names the annotation file."""
 
 
 @dataclass(frozen=True)
 class Annotated:
-    """A question with what its row says of the video."""
+    """A question and the video's length from its row."""
 
     question: Question
     duration: float | None
-    """Of the whole video in seconds; None where the row does not say."""
+    """Length of the whole video in seconds; None if the row does not say."""
     error: InputError | None = None
-    """Why the row cannot be used; its question then only stands for it."""
+    """Why the row cannot be used; its question is then a placeholder."""
     place: str = ""
-    """Of a row that cannot be used, in its file."""
+    """The place in the file of a row that cannot be used."""
 
 
 def of_each(entries: Iterable[Entry], make: Callable[[Entry], Iterable[Annotated]]) -> Iterator[Annotated]:
-    """What ``make`` makes of each entry; a question that fails by name for each of which it raises InputError."""
+    """The questions that ``make`` gives for each entry, or one that fails by name where it raises InputError."""
     for entry in entries:
         try:
             made = list(make(entry))
@@ -74,11 +74,11 @@ class AnnotatedBenchmark(ABC):
     path: RowFile[str]
     """The annotation file."""
     video_root: Place[str | None]
-    """Folder of the videos; None: where the benchmark's own layout has it, seen from the file."""
+    """Folder of the videos; None: as in the benchmark's own layout, relative to the file."""
     rows: Label[tuple[int, ...] | None]
-    """Numbers of questions that a complete file may hold; None: any, so that a part of one can be run."""
+    """Numbers of questions of a complete file; None allows any number, to run a part of the benchmark."""
     ids: RowFile[str | None]
-    """A file of question ids, the only ones that are asked: one a line, or a JSON list; None: all."""
+    """A file with the ids of the questions to ask, one per line or as a JSON list; None: all."""
 
     def questions(self) -> Sequence[Question]:
         """The questions in the order of the file.
@@ -89,7 +89,7 @@ class AnnotatedBenchmark(ABC):
         return [row.question for row in self._asked]
 
     def durations(self) -> Mapping[str, float]:
-        """Seconds by path of the video, where the annotations say."""
+        """Seconds by path of the video, where the annotations say them."""
         return {row.question.video: row.duration for row in self._asked if row.duration is not None}
 
     @abstractmethod
@@ -101,7 +101,7 @@ class AnnotatedBenchmark(ABC):
         """
 
     def leaves_out(self, question: Question) -> bool:
-        """Whether the settings say that this question is not to be asked."""
+        """Whether the settings leave this question out."""
         return False
 
     @cached_property
@@ -132,7 +132,7 @@ class AnnotatedBenchmark(ABC):
 
 
 def half_hours(seconds: float) -> str:
-    """The group of a video that lasts so long, for benchmarks that have no groups of their own: ``30-60 min``."""
+    """The group of a video of this length, such as ``30-60 min``, for benchmarks without groups of their own."""
     start = int(seconds // HALF_HOUR) * 30
     return f"{start}-{start + 30} min"
 

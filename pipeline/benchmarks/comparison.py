@@ -25,15 +25,15 @@ class Comparison:
     first: Accuracy
     second: Accuracy
     difference: float | None
-    """Accuracy of the second less that of the first, in -1..1; None where no question can be counted."""
+    """Accuracy of the second run minus that of the first, in -1..1; None if no question can be counted."""
     interval: Interval | None
-    """Of the difference; None where it cannot be estimated: one video, or no question that differs."""
+    """Interval of the difference; None if it cannot be estimated: one video, or no question that differs."""
     p_value: float | None
-    """Exact McNemar test that a flip goes either way alike; None where no question can be counted."""
+    """Exact McNemar test that flips go either way equally often; None if no question can be counted."""
     gained: tuple[Question, ...]
-    """Right in the second run alone."""
+    """Right only in the second run."""
     lost: tuple[Question, ...]
-    """Right in the first run alone."""
+    """Right only in the first run."""
     both_right: int
     both_wrong: int
 

@@ -1,4 +1,4 @@
-"""Rows of which no question can be made. Each becomes a question that fails by name, and the others are asked."""
+"""Turns a row that cannot be used into a question that fails by name, so that the others are asked."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _ID_FIELDS = ("id", "question_id", "uid", "qid")
 
 
 def unusable(value: Any, name: str, error: InputError) -> Question:
-    """A question that stands for a row and carries what is wrong with it.
+    """A placeholder for a row, with the row's fault.
 
     Args:
-        value: the row as far as it could be read; its id and its text are kept for people to find it by.
-        name: what the question is called where the row has no id.
-        error: what is wrong, with the place in the file.
+        value: the row as far as it could be read. Its id and text are kept, so that people can find it.
+        name: the question's id if the row has none.
+        error: the fault, with its place in the file.
     """
     row = value if isinstance(value, Mapping) else {}
     text = row.get("question")

@@ -1,9 +1,9 @@
 """Rows like those of GenS-Video-150K (arXiv 2503.09146): a video, a question, an answer and frames with scores.
 
-The paper describes the data and the names of its JSON fields are published nowhere that we could look, so they are
-settings. The scored frames are an object, or its text, of seconds and scores 0 to 5 on a grid of 5 s:
-``{"30s-35s": 5, "25s": 4}``. Stretches from ``evidence_from`` upwards are the evidence, by which ``gens recall``
-measures a sampler. The answers are free text, which nothing here marks right or wrong.
+The paper describes the data, but the names of its JSON fields are not published, so they are settings. The scored
+frames are an object, or its text, of seconds and scores 0 to 5 on a grid of 5 s: ``{"30s-35s": 5, "25s": 4}``. Spans
+scored ``evidence_from`` or more are the evidence, by which ``gens recall`` measures a sampler. The answers are free
+text, which is not marked right or wrong.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from pipeline.identity import Label
 
 @dataclass(frozen=True)
 class Fields:
-    """What the rows call things."""
+    """Names of the rows' fields."""
 
     video: str
     question: str
     frames: str
     id: str | None
-    """None: a row is named by its number, from 1."""
+    """None: the id is the row's number, from 1."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class GenSVideo(AnnotatedBenchmark):
     """The lowest score of a frame that counts as evidence."""
 
     def __post_init__(self) -> None:
-        """Scores are 0 to 5.
+        """Check the range of scores.
 
         Raises:
             ConfigError: no frame could have such a score.
@@ -111,7 +111,7 @@ def _scores(frames: dict[str, float] | str, where: str) -> list[tuple[Span, floa
 def _span(key: str) -> Span:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*s?(?:\s*-\s*(\d+(?:\.\d+)?)\s*s?)?", key.strip())
     if found is None:
-        raise ValueError(f"{key!r} is no second and no stretch of seconds")
+        raise ValueError(f"{key!r} is neither a second nor a span of seconds")
     start = float(found.group(1))
     end = float(found.group(2)) if found.group(2) else start
     if end < start:

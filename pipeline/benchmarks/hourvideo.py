@@ -2,15 +2,15 @@
 
 Reads the JSON files of the release, ``{video_uid: {video_metadata, benchmark_dataset: [...]}}``; only dev and samples
 carry answers. Options are ``answer_1`` .. ``answer_5``, the right one a letter. In three tasks the options are
-pictures: paths seen from the release folder, which holds ``json``. Questions of prediction are asked over the video up
-to the event (``span``), where the project cuts its videos too, and the event is no evidence that could be shown.
+pictures: paths relative to the release folder, which holds ``json``. Prediction questions are asked over the video up
+to the event (``span``), where the project also cuts its videos, and the event is not evidence that could be shown.
 
-The files are gated, and the form of ``relevant_timestamps`` is published nowhere else. Read are ``H:MM:SS`` (as in the
-project's own code), seconds, stretches of two of them (``a-b``, ``[a, b]`` inside a list, ``{"start": a, "end": b}``),
-alone or in a list; a plain list of times is that many moments. Anything else ends the command with the row's name
-rather than counting a question without its evidence.
+The files are gated, and the form of ``relevant_timestamps`` is published nowhere else. Supported are ``H:MM:SS`` (as in
+the project's own code), seconds, and spans of two of them (``a-b``, ``[a, b]`` inside a list, or an object with
+``start`` and ``end``), alone or in a list; a plain list of times is that many moments. Anything else is a fault of the
+row, which is not counted as a question without evidence.
 
-The files bear a canary, a text that keeps them out of training sets. Beside the videos it is passed over.
+The files contain a canary, a text among the videos that keeps them out of training sets. It is skipped.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class HourVideo(AnnotatedBenchmark):
     """The questions of one annotation file; videos are ``UID.mp4``."""
 
     image_root: Place[str | None]
-    """Folder that the pictures' paths start from; None: the one above that of the file, as in the release."""
+    """Folder that the pictures' paths start from; None: the folder above that of the file, as in the release."""
     leave_out: tuple[str, ...]
     """Tasks, by the start of their names, whose questions are not asked."""
 
@@ -101,7 +101,7 @@ class HourVideo(AnnotatedBenchmark):
             rows = enumerate(video.benchmark_dataset, start=1)
             return of_each((_entry(file, entry.name, number, row) for number, row in rows), of_row)
 
-        # A text is the canary.
+        # The canary is a text.
         entries = (Entry(f"{file}: {uid!r}", uid, each) for uid, each in found.items() if not isinstance(each, str))
         return of_each(entries, of_video)
 
@@ -133,7 +133,7 @@ def _question(row: _Row, video: str, seconds: float, pictures: Path, where: str)
 
 
 def _before(event: tuple[Span, ...] | None, where: str) -> Span:
-    """The video up to the event, whose own first second is no part of it."""
+    """The video up to the event, without the event's first second."""
     if event is None:
         raise InputError(
             f"{where}: relevant_timestamps: no time of the event before which the video is to end",
@@ -143,7 +143,7 @@ def _before(event: tuple[Span, ...] | None, where: str) -> Span:
 
 
 def evidence_of(timestamps: Any, where: str) -> tuple[Span, ...] | None:
-    """The stretches and moments that ``relevant_timestamps`` says; None where it says none.
+    """The spans and moments of ``relevant_timestamps``; None if there are none.
 
     Raises:
         InputError: its form is not one of those above.

@@ -5,22 +5,22 @@ One JSON object a line::
     {"video": "kitchen.mp4", "question": "What is put on the table?", "options": ["a cup", "a plate"], "answer": "B"}
     {"video": "walk.mp4", "question": "What does the man do after he sits down?"}
 
-``video`` and ``question`` are needed. The others:
+``video`` and ``question`` are required. The other fields:
 
-* ``options``: a list of two or more texts. Letters of their own (``"A. a cup"``) are taken off.
-* ``answer``: the right option as its text, its letter, or its index from 0. With options it may not be left out, lest
-  an accuracy skip rows that somebody forgot; ``null`` says that it isn't known, and then it is not counted. Where
-  readings differ (options ``["1", "2"]`` and the answer ``1``) the row is refused.
+* ``options``: a list of two or more texts. Letters before them (``"A. a cup"``) are removed.
+* ``answer``: the right option as its text, its letter, or its index from 0. With options it is required, so that
+  no accuracy silently skips rows; ``null`` says that it is not known, and the row is not counted. An ambiguous answer
+  (options ``["1", "2"]`` and the answer ``1``) is refused.
 * ``id``: unique in the file; the line number if there is none.
-* ``evidence``: where the answer is to be seen, a list of ``[start, end]`` in seconds.
+* ``evidence``: where the answer can be seen, a list of ``[start, end]`` in seconds.
 * ``groups``: labels to report by, ``{"task": "counting"}``.
 * ``subtitles``: a file of them (``.srt``, ``.vtt``, or LongVideoBench's ``.json``), given to the answerer where
   ``subtitles=at_frames`` or ``full``.
-* ``span``: the stretch of the video that may be seen, ``[start, end]`` in seconds; all of it if there is none.
+* ``span``: the part of the video that may be seen, ``[start, end]`` in seconds; without it the whole video.
 
-A row that cannot be used, for instance because its answer is none of the options, costs that row: it becomes a question
-that ends as ``invalid_question``, with the line and what is wrong, and the others are asked. Where no row can be used,
-the command ends with what is wrong with the first. So it does where two rows have the same id.
+A row that cannot be used, for instance because its answer is none of the options, becomes a question that ends as
+``invalid_question``, with its line and its fault, and the others are asked. The command ends if no row can be used,
+with the fault of the first, and if two rows have the same id.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ class JsonlBenchmark:
     name: str
     path: RowFile[str]
     video_root: Place[str | None]
-    """Folder that relative paths of videos and subtitles start from; the file's own folder if there is none."""
+    """Folder that relative paths of videos and subtitles start from; None: the file's own folder."""
 
     def questions(self) -> Sequence[Question]:
-        """All rows, in the order of the file; empty lines are passed over.
+        """All rows, in the order of the file; empty lines are skipped.
 
         Raises:
             InputError: there is no such file, it holds no row that can be used, or two rows have the same id; the
@@ -104,9 +104,7 @@ def question_from_fields(
 ) -> Question:
     """A question from values as a user wrote them, in a file or on the command line.
 
-    ``video`` and ``subtitles`` are paths as they are to be opened.
-
-    ``answer`` none: not known.
+    ``video`` and ``subtitles`` are paths that can be opened; an ``answer`` of None is not known.
 
     Raises:
         InputError: a value cannot be used.
@@ -180,7 +178,7 @@ def _check_fields(row: Mapping[str, Any]) -> None:
     known = (*NEEDED, *OPTIONAL)
     for field in row:
         if field not in known:
-            # Passed over in silence, "choices" for "options" would turn the question into one of free text.
+            # Ignored silently, "choices" for "options" would turn the question into one of free text.
             close = get_close_matches(field, known, n=1)
             meant = f", perhaps meant as {close[0]!r}" if close else ""
             raise InputError(

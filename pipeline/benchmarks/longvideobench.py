@@ -33,10 +33,10 @@ from pipeline.paths import path_text
 POSITION_CLOCK = 24.0
 """Positions a second."""
 LARGEST_POSITION = 1e7
-"""Nearly five days: what is above is no position."""
+"""Nearly five days. Larger values are not positions."""
 PADDING = "N/A"
 NOT_TOLD = -1
-"""What the authors' code takes for the right option where a row of the test set has none."""
+"""The value of the authors' code for the right option in rows of the test set, which have none."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +114,6 @@ def _annotated(row: _Row, where: str, videos: VideoFolder, subtitle_folder: Path
 
 
 def evidence_of(position: Sequence[int]) -> tuple[Span, ...] | None:
-    """A moment each; None where no usable position is left."""
+    """One moment per position; None if no position is usable."""
     seconds = [value / POSITION_CLOCK for value in position if value <= LARGEST_POSITION]
     return tuple(Span(second, second) for second in seconds) or None

@@ -3,7 +3,7 @@
 Reads ``video_info.meta.jsonl``, one video a line with its ``qa`` rows. Ids are texts, except four that are numbers. The
 four options stand in the question's text, each on a line of its own: ``(A) ...``. ``time_reference`` is
 ``MM:SS-MM:SS``, with three-digit minutes in long videos; it may hold ``None``, and in some rows the end precedes the
-start. Of such rows nobody can tell where the evidence is, so they have none.
+start. The evidence of such rows is not known, so they have none.
 
 A question has one to three types and counts in each of them, as in the authors' table: the label of a type is
 ``question_type/reasoning``, its value the type.
@@ -90,7 +90,7 @@ def _annotated(row: _Qa, video: _Video, path: str, where: str) -> Annotated:
 
 
 def evidence_of(reference: str | None) -> tuple[Span, ...] | None:
-    """``08:17-110:02`` in seconds; None for what is no stretch of time."""
+    """``08:17-110:02`` in seconds; None if it is not an interval."""
     found = re.fullmatch(r"(\d+):(\d\d)-(\d+):(\d\d)", (reference or "").strip())
     if found is None:
         return None

@@ -23,7 +23,7 @@ from pipeline.errors import InputError
 T = TypeVar("T")
 
 MISSING = "missing"
-"""Counted beside the statuses: the question was asked and there is no row for it."""
+"""Counted in addition to the statuses: the question was asked and has no row."""
 
 _ROUNDING = 1e-9
 """Seconds. Keeps a frame that lies exactly at the tolerance inside it, whatever the last bit of the subtraction."""
@@ -31,7 +31,7 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class Tally:
-    """So many right out of so many."""
+    """A number of right answers out of a total."""
 
     correct: float
     """A whole number, unless a rule counts a draw by its expected value."""

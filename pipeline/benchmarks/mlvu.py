@@ -10,7 +10,7 @@ The answers of the test set have been public since March 2025 (JUNJIE99/MLVU, is
 folder ``test-ground-truth`` of ``MLVU/MLVU_Test`` has the questions with their answers, and is what is read. The file
 without answers, ``test_multi_choice_tasks.json``, takes them from there, by ``question_id``.
 
-What is known to be odd in the authors' files, and what becomes of it:
+Known oddities of the authors' files, and how they are handled:
 
 * Two needle rows (``needle_4.mp4``, ``needle_5.mp4``) have an answer that is not among the options. They are asked, and
   cannot be counted. In any other row that is an error.
@@ -18,7 +18,7 @@ What is known to be odd in the authors' files, and what becomes of it:
 * In three rows (``plotQA_23``, ``ego_119``, ``ego_313``) one or two of the options are empty, in two of them the right
   one. They are asked as they stand, as by the authors' script.
 * In some rows an option stands twice. The last of those equal to the answer is right, as in the authors' script.
-* A task bears three names: ``findNeedle`` in the rows, ``needle`` in the re-pack, ``needleQA`` in the test set. It is
+* One task has three names: ``findNeedle`` in the rows, ``needle`` in the re-pack, ``needleQA`` in the test set. It is
   ``needle`` here; ``subPlot`` and ``subsummary`` are ``sub_scene``.
 
 The two generation tasks (418 dev rows) are questions without options, judged by a language model in the paper.
@@ -49,7 +49,7 @@ FOLDERS = {
     "sub_scene": "8_sub_scene",
     "summary": "9_summary",
 }
-"""Of the dev videos, and of the dev files by their stems."""
+"""Folders of the dev videos, and stems of the dev files, by task."""
 OTHER_NAMES = {"findNeedle": "needle", "needleQA": "needle", "subPlot": "sub_scene", "subsummary": "sub_scene"}
 DETAILS = {
     "holistic": ("topic_reasoning", "anomaly_reco", "summary"),
@@ -59,7 +59,7 @@ DETAILS = {
 """The three kinds of tasks in the paper; sports and tutorials as the repository's news of the test set name them."""
 WITHOUT_ANSWER = ("needle_4.mp4", "needle_5.mp4")
 GROUND_TRUTH = "test-ground-truth/test_mcq_gt.json"
-"""Of the test set, seen from the folder of its questions."""
+"""The answers of the test set, relative to the folder of its questions."""
 
 
 @dataclass(frozen=True)
@@ -84,10 +84,10 @@ class MLVU(AnnotatedBenchmark):
     """Tasks whose questions are not asked."""
 
     def __post_init__(self) -> None:
-        """A misspelt task would be asked.
+        """Check the names of tasks.
 
         Raises:
-            ConfigError: there is no task of a name in ``leave_out``.
+            ConfigError: a name in ``leave_out`` is not a task.
         """
         tasks = [task for of_kind in DETAILS.values() for task in of_kind]
         for name in self.leave_out:
@@ -139,7 +139,7 @@ def _ground_truth(file: Path) -> dict[str, str]:
 
 
 def _task_files(place: Path) -> list[Path]:
-    """The nine files, where the hub's repository or somebody by hand has put them under ``place``."""
+    """The nine files, in the layout of the hub's repository or directly in ``place``."""
     for pattern in ("*.json", "json/*.json", "*/json/*.json"):
         found = sorted(file for file in place.glob(pattern) if file.stem in FOLDERS.values())
         if found:
@@ -179,7 +179,7 @@ def _annotated(row: _Row, task: str, id: str, where: str, videos: VideoFolder) -
 
 
 def _index(answer: str | None, options: Sequence[str], video: str, where: str) -> int | None:
-    """The last option that is the answer's text; None where the answer is not known."""
+    """The last option with the answer's text; None if the answer is not known."""
     equal = [index for index, option in enumerate(options) if option == answer]
     if answer is None or (not equal and video in WITHOUT_ANSWER):
         return None

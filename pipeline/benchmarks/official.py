@@ -1,8 +1,8 @@
-"""How each benchmark's own code counts, quirks included, to stand beside the strict count.
+"""Counts answers as each benchmark's own code does, quirks included, for comparison with the strict count.
 
-A published number was made by one of these rules. They work on the stored words of an answer, so that no run has to be
-repeated for them. What a rule does with words that it cannot read, and with a question that has no words at all (the
-video was missing, the memory did not suffice, the run is not finished), moves the number; both are said here by name.
+Published numbers were made by these rules. They work on the stored text of an answer, so that no run has to be
+repeated. The number depends on what a rule does with text that it cannot read, and with a question without any text
+(the video was missing, memory ran out, the run is not finished); both are explicit here.
 
 LongVideoBench's script draws a random option where it can read none. We draw nothing: such an answer counts as the
 draw's expected value, 1 / options, which is what the script gives on average, and :attr:`Accuracy.drawn` says how many.
@@ -26,7 +26,7 @@ from pipeline.benchmarks.official_rules import (
 from pipeline.domain import Answer, Question, Status
 
 _SPOKE = (Status.EMPTY_ANSWER, Status.TRUNCATED_OUTPUT)
-"""Of answers without text: the model ran, and wrote nothing or thoughts alone."""
+"""Statuses of answers without text for which the model ran: it wrote nothing, or only thoughts."""
 
 
 class Counts(StrEnum):
@@ -39,18 +39,18 @@ class Counts(StrEnum):
 
 @dataclass(frozen=True)
 class OfficialRule:
-    """One way to count."""
+    """One rule to count by."""
 
     name: str
-    """Whose code counts so."""
+    """The project whose code counts by this rule."""
     read: Callable[[Answer], int | None]
     """The option that the rule reads from an answer."""
     unreadable: Counts
-    """An answer of which it can read nothing."""
+    """What an answer counts from which no option can be read."""
     silent: Counts
-    """A question that no model answered: no row, or a failure before the model wrote anything."""
+    """What a question counts without an answer: no row, or a failure before the model wrote anything."""
     mean_over: str | None = None
-    """The label over whose values the published average is the mean; None: pooled."""
+    """The label over whose values the published average is taken; None for a pooled average."""
 
     @property
     def about(self) -> str:
@@ -64,7 +64,7 @@ def _words(read: Callable[[str], int | None]) -> Callable[[Answer], int | None]:
 
 
 def _as_read_here(answer: Answer) -> int | None:
-    """The benchmark's code is given letters and reads none from words."""
+    """The option as read here, for benchmarks whose code is given letters and reads no text."""
     return answer.option
 
 

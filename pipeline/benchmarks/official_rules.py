@@ -1,11 +1,11 @@
-"""How other people's scripts read an option from a model's words, re-implemented to be compared with.
+"""Re-implements how other projects' scripts read an option from a model's text, for comparison.
 
-Ours is :func:`pipeline.answerers.options.read_option`. These take more for an answer than was said: the first capital
-letter anywhere reads "Based on ..." as B. They are here to compare a number with a published one that was read this
-way; they never decide what an answer of ours is.
+Our own rule is :func:`pipeline.answerers.options.read_option`. These are less strict: taking the first capital letter
+anywhere reads "Based on ..." as B. They only serve to compare with published numbers that were made this way, and never
+decide the option of an answer.
 
-Each takes the model's answer and gives the option's index, or none. An index may lie beyond the question's options, as
-the scripts' letters do; it is then an answer, and a wrong one.
+Each function takes the model's answer and returns the option's index, or None. An index may lie beyond the question's
+options, as the scripts' letters do; it then counts as a wrong answer.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _VIDEO_MME_PHRASES = (
 def longvideobench_option(text: str) -> int | None:
     """The first of A to E anywhere, after the stock phrases are deleted (LongVideoBench, arXiv 2407.15754; lmms-eval).
 
-    Where there is none the script draws one of the options at random; that is left to whoever counts.
+    If there is none, the script draws one of the options at random; that is left to the caller.
     """
     return _first_letter(text, _LONGVIDEOBENCH_PHRASES, "ABCDE")
 

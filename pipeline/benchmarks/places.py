@@ -1,4 +1,4 @@
-"""Where a benchmark's files stand: folders beside its annotations, and videos that were kept in another container."""
+"""Finds a benchmark's files: folders beside its annotations, and videos stored in another container."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from pipeline.paths import local_path, path_text
 
 CONTAINERS = (".mp4", ".mkv", ".webm", ".mov", ".avi")
-"""Tried in this order where a video is not there under its own name: downloads keep what the site gave them."""
+"""Suffixes tried in this order if a video is not found under its own name: downloads keep the site's container."""
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,9 @@ class VideoFolder:
     _listed: dict[Path, frozenset[str]] = field(default_factory=dict)
 
     def find(self, *names: str) -> str:
-        """The path of the first of ``names`` that is there, as it is or in another container.
+        """The path of the first of ``names`` that exists, with its own suffix or in another container.
 
-        If none is, the path of the first: the run then says of its questions that the video is missing.
+        If none exists, the path of the first, so that the run reports the missing video for its questions.
         """
         for name in names:
             place = self.path / name
@@ -34,7 +34,7 @@ class VideoFolder:
         return path_text((self.path / names[0]).absolute())
 
     def search(self, name: str) -> str:
-        """As :meth:`find`, and if it is not there, in the folders of this folder: for names that no two videos bear."""
+        """As :meth:`find`, also in the subfolders of this folder, for names that are unique."""
         return self.find(name, *(f"{inner}/{name}" for inner in self._folders))
 
     @cached_property
@@ -51,9 +51,11 @@ class VideoFolder:
 
 
 def folder(root: str | None, base: Path, *usual: str) -> Path:
-    """``root``, or else the first of the ``usual`` places seen from ``base`` that is there, or else the first."""
+    """``root`` if given; otherwise the first of the ``usual`` places below ``base`` that exists, or the first of
+    all.
+    """
     if root is not None:
         return local_path(root)
-    # By name, since the folder above a link is not the one above what it leads to.
+    # By name, since the parent of a link is not the parent of its target.
     places = [Path(os.path.normpath(base.absolute() / place)) for place in usual]
     return next((place for place in places if place.is_dir()), places[0])

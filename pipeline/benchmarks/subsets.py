@@ -18,9 +18,9 @@ def read_ids(file: Path, override: str, known: Collection[str]) -> frozenset[str
     """The ids in a file: a JSON list, or one a line.
 
     Args:
-        file: it.
-        override: the key that names it, for the error.
-        known: the ids that there are.
+        file: its path.
+        override: the key that names the file, for the error.
+        known: the ids that exist.
 
     Raises:
         InputError: no such file, it is not text, it holds no id, or one that is not known.

@@ -1,8 +1,8 @@
-"""Archives as benchmarks are handed out: zip, tar, and tar in pieces, which is read without being joined first.
+"""Unpacks benchmarks' archives: zip, tar, and tar in pieces, which are read without being joined first.
 
-An archive that is damaged, asks for a password, has an entry that would land outside of the folder, or is larger than
-the disk once unpacked is refused by its name. Files that were unpacked before the damage stay where each has a checksum
-of its own or none (zip, tar); the one at which it ended does not, since half a video must not pass for one.
+An archive is refused by name if it is damaged, needs a password, has an entry outside the target folder, or does not
+fit the disk once unpacked. Files that were unpacked before the damage are kept if each has its own checksum or none
+(zip, tar); the file at which it ended is removed, since half a video must not pass for a whole one.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _BLOCK = 1 << 20
 _PIECE = re.compile(r"(.+\.tar(?:\.gz)?)\.part[.-]\w+")
 _DAMAGE = (
     *(tarfile.TarError, zipfile.BadZipFile, zlib.error, LZMAError, EOFError, OSError),
-    *(ValueError, KeyError, OverflowError),  # numbers and names in headers that mean nothing
+    *(ValueError, KeyError, OverflowError),  # invalid numbers and names in headers
     *(RuntimeError, NotImplementedError),  # a password is wanted, or the compression is unknown
 )
 
 
 def unpack(files: Sequence[Path], target: Path) -> None:
-    """Unpack the archives among ``files`` into ``target``; one that was unpacked before is passed over.
+    """Unpack the archives among ``files`` into ``target``; archives that were unpacked before are skipped.
 
     Raises:
         InputError: an archive cannot be unpacked, or ``target`` cannot be written; the message names the archive.
@@ -55,7 +55,7 @@ def unpack(files: Sequence[Path], target: Path) -> None:
 
 
 def _archives(files: Sequence[Path]) -> dict[Path, list[Path]]:
-    """The pieces of each archive, in order; whole ones are of one piece."""
+    """The pieces of each archive, in order; a whole archive is one piece."""
     archives: dict[Path, list[Path]] = {}
     for file in sorted(files):
         piece = _PIECE.fullmatch(file.name)
@@ -75,7 +75,7 @@ def _unpack(pieces: Sequence[Path], target: Path) -> None:
                 with _whole(_inside(entry.filename, target)):
                     archive.extract(entry, target)
         return
-    # A stream, so that a hundred gigabytes in pieces need not be written once more as a whole.
+    # Streamed, so that a hundred gigabytes in pieces need not be written a second time.
     with _Joined(pieces) as stream:
         if _starts_with(pieces[0], _GZIP):
             _unpack_gzip(stream, target)
@@ -85,10 +85,12 @@ def _unpack(pieces: Sequence[Path], target: Path) -> None:
 
 
 def _unpack_gzip(stream: io.RawIOBase, target: Path) -> None:
-    """The checksum is that of the whole and stands at its end: where it does not hold, no file can be relied on."""
+    """Unpack a gzip stream. Its checksum at the end covers everything, so all files are removed if it does not
+    match.
+    """
     written: list[Path] = []
     try:
-        with gzip.GzipFile(fileobj=stream) as plain:  # tarfile's own reader of streams passes the checksum over
+        with gzip.GzipFile(fileobj=stream) as plain:  # tarfile's own stream reader ignores the checksum
             written.extend(_members(plain, "r|", target))
             while plain.read(_BLOCK):
                 pass
@@ -99,7 +101,7 @@ def _unpack_gzip(stream: io.RawIOBase, target: Path) -> None:
 
 
 def _members(stream: Any, mode: Any, target: Path) -> Iterator[Path]:
-    """Unpack one after the other and yield the files. The filter refuses links that lead outside, and devices."""
+    """Unpack member by member and yield the files. The filter refuses devices and links that lead outside."""
     with tarfile.open(fileobj=stream, mode=mode) as tar:
         for member in tar:
             _check_room(member.size, target)
@@ -116,10 +118,10 @@ def _starts_with(file: Path, magic: bytes) -> bool:
 
 
 def _inside(name: str, target: Path) -> Path:
-    """Where an entry goes.
+    """The path of an entry.
 
     Raises:
-        ValueError: that is outside of the target. (Python's zipfile would put it somewhere inside, under another name.)
+        ValueError: it is outside the target. (Python's zipfile would write it inside, under another name.)
     """
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts:
@@ -129,7 +131,7 @@ def _inside(name: str, target: Path) -> Path:
 
 @contextmanager
 def _whole(path: Path) -> Iterator[None]:
-    """Take away the file that is being written if it cannot be finished."""
+    """Remove the file that is being written if it cannot be finished."""
     try:
         yield
     except BaseException:
@@ -145,7 +147,7 @@ def _check_room(size: int, target: Path) -> None:
 
 
 class _Joined(io.RawIOBase):
-    """Several files read as if they were one."""
+    """Several files, read as one."""
 
     def __init__(self, pieces: Sequence[Path]) -> None:
         self._left = list(pieces)

@@ -1,11 +1,11 @@
 """Video-MME (arXiv 2405.21075): 2700 four-way questions, three to a video, 11 s to one hour long.
 
-Reads the hub's ``videomme/test-00000-of-00001.parquet`` or the same rows as JSON. The options bear their letters
-(``"A. Apples."``), the right one is a letter; ``duration`` is short, medium or long, and nothing says the seconds.
+Reads the hub's ``videomme/test-00000-of-00001.parquet`` or the same rows as JSON. The options have letters
+(``"A. Apples."``), the right one is a letter; ``duration`` is short, medium or long, without seconds.
 
 744 of the 900 videos have subtitles, and no list says which. So a video has them if its file is in the subtitle folder.
-Where that folder is missing as a whole every video is given one in it: a run that wants subtitles then says what is
-missing, and is not one without subtitles under another name.
+If the whole folder is missing, every video is given a file in it, so that a run with subtitles reports what is missing
+instead of running without them.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ from pipeline.samplers import Sampler
 from pipeline.terminal import tell
 
 OWN_KEYS = ("hydra", "json", "speed")
-"""What this verb has and ``gens evaluate`` has not."""
+"""Keys of this verb that ``gens evaluate`` does not have."""
 
 
 def run(config: DictConfig) -> int:
@@ -46,7 +46,7 @@ def checked(config: DictConfig) -> Report:
     """Find out everything.
 
     Raises:
-        ConfigError, InputError, StorageError: there is nothing that could be checked.
+        ConfigError, InputError, StorageError: nothing can be checked.
     """
     sampler = build(config.sampler, "sampler", config.plugins)
     policy = build(config.selection, "selection", config.plugins)
@@ -121,6 +121,6 @@ def _answered(config: DictConfig) -> set[str]:
     try:
         rows = read_rows(AnswerRow, path, questions_beside(path))
     except InputError:
-        return set()  # of a version that is not known, and made anew by the run
+        return set()  # of an unknown version; the run computes these rows again
     current = AnswerRow.schema
     return {row.question.id for row in rows if row.schema == current and row.answer.is_final}

@@ -1,4 +1,4 @@
-"""``gens compare first=RUN second=RUN``: what a change did, question by question. Loads no model."""
+"""``gens compare first=RUN second=RUN``: compares two runs question by question. Loads no model."""
 
 from __future__ import annotations
 

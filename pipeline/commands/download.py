@@ -1,4 +1,4 @@
-"""``gens download benchmark=NAME``: what a benchmark consists of, where to get it, and the parts that the hub has."""
+"""``gens download benchmark=NAME``: lists the parts of a benchmark and downloads those on the hub."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.terminal import tell
 
 
 def run(config: DictConfig) -> int:
-    """Tell what there is, and fetch what can be fetched.
+    """List all parts, and download those that can be downloaded.
 
     Raises:
         InputError: a part that was wanted is not here; the message lists them all, and what goes where.
@@ -57,7 +57,7 @@ def _tell(origin: Origin, name: str, folder: Path, wanted: Sequence[Part]) -> No
 
 
 def _fetched(part: Part, folder: Path) -> InputError | None:
-    """Fetch a part and say so, or why it is not here."""
+    """Download a part, and print the result or why it is missing."""
     try:
         count = fetch(part, folder)
     except InputError as error:

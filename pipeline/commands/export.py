@@ -21,7 +21,7 @@ from pipeline.terminal import tell
 
 
 def run(config: DictConfig) -> int:
-    """Write what the form asks for; 1 where something is left out, since the other form has no word for why."""
+    """Write the export. Returns 1 if something is left out, since the other form cannot say why."""
     form = build(config.form, "form", config.plugins)
     chosen = HydraConfig.get().runtime.choices["form"]
     if isinstance(form, AnswerForm):

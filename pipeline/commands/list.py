@@ -1,4 +1,4 @@
-"""``gens list``: what can be put into the pipeline, read from the YAML files that the commands compose."""
+"""``gens list``: the options of each group, read from the YAML files that the commands compose."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def run(config: DictConfig) -> int:
 
 
 def _needs(about: dict[str, Any]) -> str:
-    """Checkpoint, memory and extra in one line, without those that are none."""
+    """Checkpoint, memory and extra in one line, without those that are 'none'."""
     given = {key: about.get(key) for key in NEEDS}
     return ", ".join(f"{key}: {value}" for key, value in given.items() if value not in (None, "none"))
 

@@ -1,4 +1,4 @@
-"""The benchmark's questions as a command asks for them."""
+"""Loads the benchmark's questions for a command."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.errors import ConfigError, InputError
 from pipeline.terminal import remark
 
 TOLD = 5
-"""Questions that cannot be asked are told one by one up to this many."""
+"""Number of questions that cannot be asked of which each is reported; of more, only the number."""
 
 
 def asked(config: DictConfig) -> list[Question]:
@@ -24,7 +24,7 @@ def asked(config: DictConfig) -> list[Question]:
 
 
 def asked_of(benchmark: Benchmark, limit: int | None) -> list[Question]:
-    """The first ``limit`` questions of a benchmark, or all; those that cannot be asked are told on standard error.
+    """The first ``limit`` questions of a benchmark, or all; those that cannot be asked are reported on standard error.
 
     Raises:
         ConfigError, InputError: nothing can be asked.
@@ -42,6 +42,6 @@ def asked_of(benchmark: Benchmark, limit: int | None) -> list[Question]:
 
 
 def check_limit(limit: object) -> None:
-    """Raise ConfigError for a ``limit`` that is no number of questions."""
+    """Raise ConfigError unless ``limit`` is None or a number of questions."""
     if limit is not None and (type(limit) is not int or limit < 1):
         raise ConfigError(f"limit={limit} asks nothing", "set limit=1 or more, or limit=null for all questions")

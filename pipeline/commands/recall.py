@@ -1,7 +1,7 @@
 """``gens recall``: how much of the benchmark's evidence the selected frames show. Loads no model, decodes nothing.
 
-Where annotations tell the durations there need not even be a video: its frames are then spread over the continuous
-duration (a clock of 600 a second), from 0 to the end. On the validation rows of LongVideoBench, taking 24, 25 or 30
+If annotations hold the durations, the videos themselves are not needed: frames are spread over the continuous duration
+(a clock of 600 a second), from 0 to the end. On the validation rows of LongVideoBench, taking 24, 25 or 30
 frames a second instead moves no figure by more than 0.003.
 """
 
@@ -73,7 +73,7 @@ def run(config: DictConfig) -> int:
 
 
 def _told(sets: Mapping[str, Sequence[Selection]], counted: set[str]) -> int:
-    """Say which of the counted questions have no frames for another reason than the budget: 1 if there are any."""
+    """Report counted questions that have no row or failed. Returns 1 if some failed."""
     for of, found in sets.items():
         without = len(counted - {selection.question_id for selection in found})
         if without:
@@ -113,7 +113,7 @@ def _tolerances(config: DictConfig) -> list[float]:
 
 
 def _group(wanted: str | None, questions: Sequence[Question]) -> str | None:
-    """The label to group by: ``wanted``, or the first there is."""
+    """The label to group by: ``wanted``, or the first label of the benchmark."""
     if not any(question.evidence for question in questions):
         raise InputError(
             "no question has evidence, so there is nothing to find",
@@ -130,7 +130,7 @@ def _group(wanted: str | None, questions: Sequence[Question]) -> str | None:
 def _videos(
     config: DictConfig, questions: Sequence[Question], durations: Mapping[str, float]
 ) -> dict[str, Video | VideoError]:
-    """What is known of each video, or why nothing is."""
+    """The facts of each video, or the error that prevents them."""
     found: dict[str, Video | VideoError] = {}
     look = build(config.reader, "reader", config.plugins).probe
     for path in dict.fromkeys(question.video for question in questions):
@@ -147,16 +147,16 @@ def _relevances(
 ) -> list[Relevance]:
     if isinstance(sampler, ChecksQuestions):
         sampler.check(questions)
-    by_view: dict[tuple[str, Span | None], list[Question]] = {}
+    by_clip: dict[tuple[str, Span | None], list[Question]] = {}
     for question in questions:
-        by_view.setdefault((question.video, question.span), []).append(question)
+        by_clip.setdefault((question.video, question.span), []).append(question)
     said: dict[str, Relevance] = {}
-    for asked in by_view.values():
-        view = _view(videos, asked[0])
-        if isinstance(view, VideoError):
-            scored = [Relevance(each.id, (), (), status=view.status, detail=str(view)) for each in asked]
+    for asked in by_clip.values():
+        clip = _clip(videos, asked[0])
+        if isinstance(clip, VideoError):
+            scored = [Relevance(each.id, (), (), status=clip.status, detail=str(clip)) for each in asked]
         else:
-            scored = sampler.score(view, UnseenFrames(view), asked)
+            scored = sampler.score(clip, UnseenFrames(clip), asked)
         said.update((relevance.question_id, relevance) for relevance in scored)
     return [said[question.id] for question in questions]
 
@@ -169,17 +169,17 @@ def _selected(
 ) -> list[Selection]:
     selections = []
     for relevance, question in zip(relevances, questions, strict=True):
-        view = _view(videos, question)
-        if isinstance(view, Video):
-            selections.append(policy.select(relevance, view))
+        clip = _clip(videos, question)
+        if isinstance(clip, Video):
+            selections.append(policy.select(relevance, clip))
         else:
             status, detail = relevance.status, relevance.detail
             selections.append(Selection(question.id, (), policy.name, policy.budget, status, detail))
     return selections
 
 
-def _view(videos: Mapping[str, Video | VideoError], question: Question) -> Video | VideoError:
-    """What the question may see of its video, or why nothing is known of that."""
+def _clip(videos: Mapping[str, Video | VideoError], question: Question) -> Video | VideoError:
+    """The clip of the question, or the error that prevents it."""
     video = videos[question.video]
     try:
         return video if isinstance(video, VideoError) else clip_of(video, question.span)

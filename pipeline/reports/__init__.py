@@ -1,1 +1,1 @@
-"""What a run found, to look at: one self-contained HTML file, and a table for the terminal."""
+"""Reports on runs: one self-contained HTML file, and a table for the terminal."""

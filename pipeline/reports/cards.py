@@ -1,4 +1,4 @@
-"""One card a question: how each run came to its answer, in the order in which it did."""
+"""One card per question, with the steps by which each run came to its answer."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from pipeline.reports.timeline import Timeline, clock, draw, number
 from pipeline.reports.views import AnswerView, Card, FrameView, Note, OptionView, Route, Verdict, WindowView
 
 _SAME_TIME = 0.05
-"""Seconds between the time selected and the time of the frame seen that are not worth a word."""
+"""Seconds. A smaller difference between the selected time and that of the frame seen is not mentioned."""
 _END_OF_A_THOUGHT = 1000
 """Characters."""
 
 
 @dataclass(frozen=True)
 class _Trail:
-    """What one run recorded of one question."""
+    """One run's record of one question."""
 
     place: int
     run: RunArtefacts
@@ -37,7 +37,7 @@ class _Trail:
 
     @property
     def first_stage(self) -> tuple[object, ...]:
-        """Runs for which this is the same differ in the second stage alone."""
+        """Key of the first stage: runs with the same key differ only in the second stage."""
         relevance = self.relevance.relevance if self.relevance else None
         chosen = self.selection.selection if self.selection else None
         return (
@@ -48,7 +48,7 @@ class _Trail:
 
 
 def run_labels(runs: Sequence[RunArtefacts]) -> dict[str, str]:
-    """The shortest words that tell the runs apart, by run name; empty for a single one."""
+    """The shortest labels that distinguish the runs, by run name; empty for a single run."""
     if len(runs) < 2:
         return {run.name: "" for run in runs}
     stages = (("sampler",), ("sampler", "frames"), ("sampler", "selection"), ("sampler", "selection", "frames"))
@@ -72,7 +72,7 @@ def _told(run: RunArtefacts, parts: Sequence[str]) -> str:
 def cards(runs: Sequence[RunArtefacts], recall_tolerance: float, labels: Mapping[str, str] | None = None) -> list[Card]:
     """A card for every question of any run; questions of two benchmarks that share an id stay apart.
 
-    ``labels`` by run name are what the cards call the runs; :func:`run_labels` unless given.
+    ``labels`` by run name are the runs' names on the cards; :func:`run_labels` by default.
     """
     labels = run_labels(runs) if labels is None else labels
     asked: dict[tuple[str, str, str], tuple[Question, list[_Trail]]] = {}
@@ -190,7 +190,7 @@ def _notes(trail: _Trail) -> tuple[Note, ...]:
     if trail.selection and trail.selection.selection.status is not Status.OK:
         chosen = trail.selection.selection
         note = Note("selection", _words(chosen.status), chosen.detail)
-        # The selection keeps its sampler's failure: said once is enough.
+        # The selection keeps its sampler's failure, which is shown once.
         if not _told_before(note, notes):
             notes.append(note)
     return tuple(notes)

@@ -18,27 +18,27 @@ from pipeline.terminal import draw, styled, tell
 COMPARISON_FILE = "comparison.json"
 SCHEMA = "gens/comparison/1"
 SHOWN_FLIPS = 20
-"""On the terminal; the file has all of them."""
+"""Number of flipped questions shown on the terminal; the file has all of them."""
 
 
 @dataclass(frozen=True)
 class Sides:
-    """A comparison and whose it is."""
+    """A comparison with the names of its runs."""
 
     first: str
-    """What the first run is, in a few words."""
+    """The first run in a few words."""
     second: str
     comparison: Comparison
 
     @property
     def labels(self) -> list[str]:
-        """The labels that the questions bring, in their order."""
+        """The labels of the questions, in their order."""
         questions = (credit.question for credit in self.comparison.first.credits)
         return list(dict.fromkeys(label for question in questions for label in question.groups))
 
 
 def write(sides: Sides, file: Path) -> None:
-    """All figures, by every label, and the flipped questions."""
+    """Write all figures, by every label, and the flipped questions."""
     compared = sides.comparison
     content = {
         "schema": SCHEMA,
@@ -58,7 +58,7 @@ def write(sides: Sides, file: Path) -> None:
 
 
 def show(sides: Sides, group: str | None) -> None:
-    """Print both accuracies, their difference, and which questions flipped; by the values of ``group`` too."""
+    """Print both accuracies, their difference, and the flipped questions; also by the values of ``group``."""
     from rich.table import Table
 
     compared = sides.comparison

@@ -1,4 +1,4 @@
-"""What every page shares: templates, and the one style and script that may run."""
+"""Shared by all pages: templates, style and script."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 
 def environment(filters: Mapping[str, Callable[..., str]]) -> Environment:
-    """The templates, with text of others escaped and a misspelt name as an error."""
+    """The environment of the templates: values are escaped, and a misspelt name is an error."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     made = Environment(
@@ -43,12 +43,12 @@ def inlined(name: str) -> dict[str, Markup | str]:
 
 
 def packed(markup: str) -> str:
-    """Markup as base64 of gzip: a browser passes over a long page of it at once, and unpacks what is looked at."""
+    """Markup as base64 of gzip: browsers skip it quickly in a long page, and unpack only what is shown."""
     return base64.b64encode(gzip.compress(well_formed(markup).encode(), compresslevel=6, mtime=0)).decode("ascii")
 
 
 def thousands(count: int) -> str:
-    """``24000`` with a thin space: a comma is a decimal point to half of the world."""
+    """``24000`` with a thin space, since many countries use the comma as a decimal point."""
     return f"{count:,}".replace(",", "\u202f")
 
 

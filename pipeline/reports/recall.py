@@ -21,17 +21,17 @@ class Measured:
     """One set of selections."""
 
     of: str
-    """What it is, in a few words: sampler and budget, or a file."""
+    """Its name in a few words: sampler and budget, or a file."""
     policy: str
-    """How it was cut, as its selections say."""
+    """The policy, as the selections name it."""
     frames: float
-    """Frames a question, on average."""
+    """Average number of frames per question."""
     recalls: Sequence[EvidenceRecall]
     """At each tolerance."""
 
 
 def write(measured: Sequence[Measured], file: Path) -> None:
-    """All figures, by every label of the benchmark."""
+    """Write all figures, by every label of the benchmark."""
     found = {"schema": SCHEMA, "measured": [asdict(each) for each in measured]}
     write_whole(f"{json.dumps(found, indent=2, ensure_ascii=False)}\n".encode(), file, "paths.runs=...")
 

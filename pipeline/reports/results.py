@@ -1,4 +1,4 @@
-"""The table that ends ``demo`` and ``evaluate`` in a terminal."""
+"""The table at the end of ``demo`` and ``evaluate`` in a terminal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.terminal import styled
 
 
 def results_table(runs: Sequence[RunArtefacts], recall_tolerance: float) -> Table:
-    """One line a run: sampler x answerer, accuracy, evidence recall, failures.
+    """One line per run: sampler x answerer, accuracy, evidence recall, failures.
 
     Accuracy is strict: a failed, unparsed or missing answer is a wrong one. ``recall_tolerance`` in seconds.
 
@@ -20,7 +20,7 @@ def results_table(runs: Sequence[RunArtefacts], recall_tolerance: float) -> Tabl
         InputError: a run's answers cannot be counted.
     """
     scores = [score(run, recall_tolerance) for run in runs]
-    # A column that tells nothing apart only makes lines break.
+    # A column that is the same in all rows only makes lines break.
     stages = (["sampler"], ["sampler", "budget"], ["sampler", "selection"], ["sampler", "selection", "budget"])
     told = next(
         (
@@ -30,7 +30,7 @@ def results_table(runs: Sequence[RunArtefacts], recall_tolerance: float) -> Tabl
         ),
         None,
     )
-    # A run folder's name says its parts; beside it, their columns would leave none of them room in a terminal.
+    # A run folder's name contains its parts, and their own columns would not fit into a terminal.
     told = ["name"] if told is None else [*told, "answerer"]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in told:
@@ -47,7 +47,7 @@ _HEADINGS = {"name": "run", "budget": "K"}
 
 
 def share(value: float | None) -> str:
-    """``0.873`` is ``87.3 %``; none is a dash."""
+    """``0.873`` is ``87.3 %``; None is a dash."""
     return "-" if value is None else f"{100 * value:.1f} %"
 
 

@@ -1,4 +1,4 @@
-"""Run folders, read for a report. A half-finished run is read as far as it goes."""
+"""Reads run folders for a report. An unfinished run is read as far as it goes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _JOURNALS = (QUESTIONS_FILE, RELEVANCE_FILE, SELECTIONS_FILE, ANSWERS_FILE)
 
 @dataclass(frozen=True)
 class RunArtefacts:
-    """All that one run left behind; any part may be empty."""
+    """All results of one run; any part may be empty."""
 
     name: str
     """Unique among the runs of a report."""
@@ -47,7 +47,7 @@ class RunArtefacts:
     command: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     asked: tuple[Question, ...] = ()
-    """The questions that the run was given. Empty where that is not known: then the ones with a row count as asked."""
+    """The questions of the run. Empty if they are not known: then those with a row count as asked."""
 
     @cached_property
     def questions(self) -> tuple[Question, ...]:
@@ -98,7 +98,7 @@ class RunArtefacts:
 
     @cached_property
     def missing(self) -> tuple[str, ...]:
-        """What is not there yet, one sentence each."""
+        """The parts that are missing, one sentence each."""
         total = len(self.questions)
         if not total:
             return ("No question has been worked on yet.",)
@@ -120,7 +120,7 @@ class RunArtefacts:
         return _mapping(self.settings, yaml.safe_load)
 
     def within(self, ids: Collection[str]) -> RunArtefacts:
-        """The same run as if it had been about these questions alone."""
+        """The run restricted to these questions."""
         return replace(
             self,
             relevance=tuple(row for row in self.relevance if row.question.id in ids),
@@ -194,7 +194,7 @@ def _rows(kind: type[Row], path: Path, known: Mapping[str, Question]) -> tuple[R
 
 
 def _with_shared_times(rows: Iterable[RelevanceRow]) -> tuple[RelevanceRow, ...]:
-    """The questions of one video have the same candidates, which are held once."""
+    """The rows, with equal tuples of candidate times held once, as those of one video's questions."""
     pool: dict[tuple[float, ...], tuple[float, ...]] = {}
     return tuple(
         replace(row, relevance=replace(row.relevance, times=pool.setdefault(row.relevance.times, row.relevance.times)))
@@ -207,7 +207,7 @@ def _text(path: Path) -> str:
 
 
 def _facts(path: Path) -> dict[str, str]:
-    """The run's own facts, flat: the packages' versions by name beside the rest."""
+    """The run's own facts in one flat mapping, with the packages' versions by name."""
     content = dict(_mapping(_text(path), json.loads))
     versions = content.pop("versions", None)
     facts = {**content, **versions} if isinstance(versions, Mapping) else content

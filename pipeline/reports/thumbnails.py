@@ -45,7 +45,7 @@ class ThumbnailSource(Protocol):
 
 @dataclass(frozen=True)
 class VideoThumbnails:
-    """Decodes them from the video itself."""
+    """Decodes pictures from the video."""
 
     reader: Reader
     width: int
@@ -54,7 +54,7 @@ class VideoThumbnails:
     """JPEG quality, 1..95."""
 
     def thumbnails(self, video: str, seconds: Sequence[float]) -> Mapping[float, Thumbnail]:
-        """See :class:`ThumbnailSource`."""
+        """One picture for each of the ascending ``seconds``, keyed by it."""
         with self.reader.open(video) as frames:
             pictures = (self._picture(frame) for frame in frames.frames_at(seconds))
             return dict(zip(seconds, pictures, strict=True))

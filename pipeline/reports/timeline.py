@@ -23,7 +23,7 @@ _LEAST_SHARE = 0.3
 
 @dataclass(frozen=True)
 class Band:
-    """A stretch of the axis."""
+    """An interval of the axis."""
 
     left: float
     width: float
@@ -76,14 +76,14 @@ def clock(seconds: float) -> str:
     return f"{text}.{tenth}" if tenth else text
 
 
-def stretch(span: Span) -> str:
+def span_words(span: Span) -> str:
     """``1:05 to 1:08``, or one time where the span is a moment."""
     start, end = clock(span.start), clock(span.end)
     return start if start == end else f"{start} to {end}"
 
 
 def number(score: float) -> str:
-    """A score as short as it can be told: ``5``, ``0.271``."""
+    """A score in its shortest form: ``5``, ``0.271``."""
     return str(int(score)) if score == int(score) else f"{score:.3g}"
 
 
@@ -101,7 +101,7 @@ def draw(
     return Timeline(
         summary=_summary(duration, relevance, frames, evidence),
         ticks=_ticks(duration),
-        evidence=tuple(_band(span.start, span.end, duration, f"evidence {stretch(span)}") for span in evidence),
+        evidence=tuple(_band(span.start, span.end, duration, f"evidence {span_words(span)}") for span in evidence),
         failed_windows=tuple(
             _band(window.start, window.end, duration, f"window {clock(window.start)} to {clock(window.end)}: {word}")
             for window in (relevance.windows if relevance else ())
@@ -188,7 +188,7 @@ def _summary(
 ) -> str:
     parts = [f"Timeline of {clock(duration)}."]
     if evidence:
-        parts.append(f"Evidence at {', '.join(stretch(span) for span in evidence)}.")
+        parts.append(f"Evidence at {', '.join(span_words(span) for span in evidence)}.")
     if relevance and relevance.scores:
         best = max(relevance.scores)
         at = next(time for time, score in zip(relevance.times, relevance.scores, strict=True) if score == best)

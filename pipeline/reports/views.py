@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import PurePath
 
 from pipeline.domain import Question
-from pipeline.reports.timeline import Timeline, stretch
+from pipeline.reports.timeline import Timeline, span_words
 
 
 class Verdict(StrEnum):
@@ -117,12 +117,12 @@ class Card:
     @property
     def evidence(self) -> str:
         """The evidence spans in words."""
-        return ", ".join(stretch(span) for span in self.question.evidence or ())
+        return ", ".join(span_words(span) for span in self.question.evidence or ())
 
     @property
     def may_see(self) -> str:
-        """The stretch of the video that may be seen, in words; empty for all of it."""
-        return stretch(self.question.span) if self.question.span else ""
+        """The part of the video that may be seen, in words; empty for the whole video."""
+        return span_words(self.question.span) if self.question.span else ""
 
     @cached_property
     def marks(self) -> Mapping[str, tuple[int, ...]]:

@@ -1,4 +1,4 @@
-"""Relevance and a budget in, at most so many frames out. Cheap, deterministic, without a model."""
+"""Selection policies: from a relevance and a budget to frames. Cheap, deterministic, without a model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pipeline.domain import Relevance, Selection, Video
 
 @runtime_checkable
 class SelectionPolicy(Protocol):
-    """Cuts a selection from a relevance."""
+    """Selects frames by a relevance."""
 
     @property
     def name(self) -> str:
@@ -19,7 +19,7 @@ class SelectionPolicy(Protocol):
 
     @property
     def budget(self) -> int:
-        """Frames at most."""
+        """The largest number of frames."""
         ...
 
     def identity(self) -> Mapping[str, Any]:
@@ -27,5 +27,5 @@ class SelectionPolicy(Protocol):
         ...
 
     def select(self, relevance: Relevance, video: Video) -> Selection:
-        """At most ``budget`` frames in order of time, each with its source; a failure stays a status."""
+        """At most ``budget`` frames in order of time, each with its source. A failure is kept as its status."""
         ...

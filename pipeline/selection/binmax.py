@@ -1,7 +1,7 @@
-"""The best frame of each of K equal parts of the video's time: coverage and relevance at once.
+"""The best frame of each of K equal intervals of time: coverage and relevance at once.
 
-The idea is that of TSPO's "bin-max" head (arXiv 2508.04369), but the bins are other ones: equal stretches of time here,
-the candidates nearest to K even indices there. :mod:`pipeline.selection.tspo` is the head itself.
+The idea is that of TSPO's "bin-max" head (arXiv 2508.04369), but its bins are the candidates nearest to K even indices.
+:mod:`pipeline.selection.tspo` is the head itself.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class BinMax(Identified):
     """The time from the first candidate to the last is cut into K equal bins, and each gives its best named frame.
 
     Scores that rise over 16 frames give frames 3, 7, 11 and 15 for K = 4. A bin without a named frame gives none; its
-    share goes to the best scores left. Where several frames of a bin have its best score, ``ties=spread`` takes the one
-    nearest to the bin's middle, so that constant scores come out evenly spread.
+    share goes to the best remaining scores. Where several frames of a bin have its best score, ``ties=spread`` takes
+    the one nearest to the bin's middle, so that constant scores come out evenly spread.
 
     Scores of GenS: a 1 in a bin of its own comes before the second 5 of another, which suits questions about the
     order of events and not those about one moment.
@@ -32,7 +32,7 @@ class BinMax(Identified):
     needs_embeddings: ClassVar[bool] = False
 
     def choose(self, curve: Curve, count: int) -> Sequence[int]:
-        """At most one named candidate a bin, ascending."""
+        """At most one named candidate per bin, ascending."""
         width = curve.span / count
         start = curve.times[0]
         named = curve.named_positions

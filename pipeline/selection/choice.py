@@ -1,6 +1,6 @@
-"""What makes one policy differ from another: which of the named candidates it takes when not all fit the budget.
+"""The part in which policies differ: which of the named candidates they take when not all fit the budget.
 
-Budget, status, fill, fallback and sources are the same in all of them, see :mod:`pipeline.selection.policy`.
+Budget, status, fill, fallback and sources are the same in all of them (:mod:`pipeline.selection.policy`).
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Curve:
 
         Args:
             count: how many.
-            among: positions to take from; all if none are given.
+            among: positions to take from; None: all.
             chosen: positions that are taken already: never again, and equal scores keep away from them.
             apart: seconds to keep from those and from each other.
         """
@@ -74,7 +74,7 @@ class Choice(Protocol):
 
     @property
     def needs_embeddings(self) -> bool:
-        """Whether it compares the frames themselves; then only samplers that keep their embeddings will do."""
+        """Whether it compares frames with each other, which needs a sampler that keeps embeddings."""
         ...
 
     def identity(self) -> Mapping[str, Any]:
@@ -82,9 +82,9 @@ class Choice(Protocol):
         ...
 
     def choose(self, curve: Curve, count: int) -> Sequence[int]:
-        """Named positions, at most ``count`` of more than ``count``. What is missing goes to the best scores left.
+        """At most ``count`` positions of more than ``count`` named ones. The best remaining scores fill the rest.
 
         Raises:
-            InputError: this question's frames cannot be chosen so; it becomes the selection's status.
+            InputError: this question's frames cannot be chosen; it becomes the selection's status.
         """
         ...

@@ -1,7 +1,7 @@
 """Frames that are relevant and differ from each other: greedy MAP of a determinantal point process.
 
 Source: Chen et al., "Fast Greedy MAP Inference for Determinantal Point Process" (arXiv 1709.05135), with the kernel and
-the weighing of MDP3 (arXiv 2501.02885), whose released default, one segment for the whole video, is this.
+the weighting of MDP3 (arXiv 2501.02885), whose released default, one segment for the whole video, is this.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class Dpp(Identified):
     """Greedily maximises ``(2 / weight) sum log r_i + logdet L_S`` over the named frames.
 
     r_i is the kernel of frame and question, L the kernel of the frames, see :mod:`pipeline.selection.kernel`. Scores
-    are taken for cosines, as the samplers give them that keep embeddings. Constant scores leave the difference alone to
-    decide. Frames that show nothing new (a still video) are left to the best scores, spread by ``ties``.
+    are taken for cosines, as samplers with embeddings give them. With constant scores only the difference decides.
+    Frames that show nothing new (a still video) are left to the best scores, spread by ``ties``.
     """
 
     kind: ClassVar[str] = "dpp"
@@ -49,7 +49,7 @@ class Dpp(Identified):
 
 
 def check_weight(weight: float) -> None:
-    """Refuse a weight that the objective is not made for.
+    """Refuse a weight for which the objective is not defined.
 
     Raises:
         ConfigError: it is not above 0.

@@ -18,7 +18,7 @@ def key_of(features: str | None) -> str:
     """The key of a sampler's embeddings.
 
     Raises:
-        ConfigError: it keeps none, so no question of the run can be served.
+        ConfigError: it keeps none, so the policy cannot be used with it.
     """
     if features is None:
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""How alike frames are, and how alike frame and question, in one measure; and the greedy choice under it.
+"""One measure for the similarity of frames, and of frame and question, and the greedy choice under it.
 
 Source: MDP3, "A Training-free Approach for List-wise Frame Selection in Video-LLMs" (arXiv 2501.02885), and its
 released code; the incremental Cholesky factor is that of Chen et al., "Fast Greedy MAP Inference for Determinantal

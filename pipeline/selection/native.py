@@ -1,7 +1,7 @@
-"""Between seconds and native frame indices, at the video's average rate.
+"""Converts between seconds and native frame indices, at the video's average rate.
 
-Frame i of N is on screen from start + i / fps until start + (i + 1) / fps. A frame that was decoded has an index of its
-own, which comes with its relevance; these functions are for moments of which nothing was decoded.
+Frame i of N is on screen from start + i / fps until start + (i + 1) / fps. A decoded frame has its own index, which
+comes with its relevance; these functions are for moments of which nothing was decoded.
 """
 
 from __future__ import annotations

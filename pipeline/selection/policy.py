@@ -1,9 +1,9 @@
-"""A selection from a relevance and a budget: what all policies share. How they choose is a part of its own.
+"""From a relevance and a budget to a selection. Shared by all policies, which differ in their choice.
 
-Source: GenS (arXiv 2503.09146) and its evaluation code for what surrounds the choice. There, frames of equal score are
-shuffled without a seed, a video whose candidate frames fit the budget is not sampled at all, and one answerer's path
-fills up with random picks from K uniform frames. Here, ties, filling and what happens after a failure are settings, and
-the same relevance gives the same selection each time.
+Source: GenS (arXiv 2503.09146) and its evaluation code for everything except the choice. There, frames of equal score
+are shuffled without a seed, a video whose candidate frames fit the budget is not sampled at all, and one answerer's
+path fills up with random picks from K uniform frames. Here, ties, filling and what happens after a failure are
+settings, and the same relevance gives the same selection each time.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pipeline.selection.ranking import Ties, best_first
 from pipeline.selection.uniform import VARIANTS, UniformVariant, spread
 
 _NOT_THE_SAMPLERS = frozenset({Status.INVALID_QUESTION, Status.MISSING_VIDEO, Status.UNREADABLE_VIDEO})
-"""Failures that other frames would not mend."""
+"""Failures for which other frames would not help."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,10 @@ class Policy(Identified):
     """What is taken from a video whose candidate frames fit the budget: all of them, as GenS's authors do (those not
     named with source ``uniform``), or the named ones alone."""
     fill: Literal["none", "uniform"]
-    """What is done with the rest of a budget for which too few frames are named: nothing, or it is filled (source
-    ``fill``) from the K frames of ``uniform``, farthest first from all that are chosen."""
+    """What happens with the rest of the budget if too few frames are named: nothing, or it is filled (source ``fill``)
+    from the K frames of ``uniform``, farthest first from all chosen ones."""
     fallback: Literal["none", "uniform"]
-    """What is shown where the sampler failed or named nothing: nothing, or the K frames of ``uniform`` (source
+    """What is shown if the sampler failed or named nothing: nothing, or the K frames of ``uniform`` (source
     ``fill``). The sampler's status stays in the record either way. No fallback helps an unreadable video or a question
     without text."""
     uniform: UniformVariant
@@ -69,16 +69,16 @@ class Policy(Identified):
             )
 
     def select(self, relevance: Relevance, video: Video) -> Selection:
-        """Cut the selection of one question. No video is opened.
+        """Select the frames of one question. No video is opened.
 
         Raises:
-            ConfigError: the policy needs what this sampler does not give.
+            ConfigError: the policy needs embeddings, which this sampler does not keep.
             InputError: the relevance names a uniform variant that does not exist.
         """
         if relevance.spread is not None:
             return self._spread(relevance, video)
         if relevance.status.has_scores and self.choice.needs_embeddings:
-            key_of(relevance.features)  # whether or not this video has frames to choose from: no failure by luck
+            key_of(relevance.features)  # checked for every video, also one without frames to choose from
         frames: list[SelectedFrame] = []
         if relevance.status is Status.NOTHING_RELEVANT or relevance.status.has_scores:
             try:
@@ -122,7 +122,7 @@ class Policy(Identified):
         return [_frame(candidates[place], True) for place in named]
 
     def _best(self, candidates: Sequence[_Candidate], named: Sequence[int], features: str | None) -> list[int]:
-        """``budget`` of the ``named`` positions: the policy's own choice, then the best scores it left."""
+        """``budget`` of the ``named`` positions: the policy's own choice, then the best remaining scores."""
         mask = np.zeros(len(candidates), dtype=np.bool_)
         mask[named] = True
         curve = Curve(
@@ -136,7 +136,7 @@ class Policy(Identified):
         return picked + curve.best(self.budget - len(picked), chosen=picked)
 
     def _stand_ins(self, video: Video, chosen: Sequence[SelectedFrame]) -> list[SelectedFrame]:
-        """Uniform frames for what is left of the budget, none of which is chosen already."""
+        """Uniform frames for the rest of the budget, without those that are chosen already."""
         taken = {frame.index for frame in chosen}
         grid = [index for index in spread(video.frame_count, self.budget, self.uniform) if index not in taken]
         times = [native_time(index, video) for index in grid]
@@ -164,7 +164,7 @@ class _Candidate(NamedTuple):
 
 
 def _candidates(relevance: Relevance, video: Video) -> list[_Candidate]:
-    """The candidates in order of time; of several that show one native frame the one with the best score."""
+    """The candidates in order of time; of several for one native frame, the one with the best score."""
     best: dict[int, _Candidate] = {}
     if video.frame_count:
         indices = relevance.indices or tuple(native_index(time, video) for time in relevance.times)

@@ -33,9 +33,9 @@ class Scene(Identified):
     needs_embeddings: ClassVar[bool] = True
 
     shots_per_frame: int
-    """Shots for each frame of the budget; with 1 every shot is shown."""
+    """Shots per frame of the budget; with 1 every shot is shown."""
     min_seconds: float
-    """No shot is shorter, the last one aside."""
+    """The shortest shot; only the last one may be shorter."""
     feature_store: Place[str]
     """Folder with the embeddings."""
 

@@ -25,5 +25,5 @@ class TopK(Identified):
     needs_embeddings: ClassVar[bool] = False
 
     def choose(self, curve: Curve, count: int) -> Sequence[int]:
-        """The ``count`` best."""
+        """The ``count`` best named candidates."""
         return curve.best(count)

@@ -16,12 +16,12 @@ from pipeline.identity import Identified
 from pipeline.selection.choice import Curve
 
 _SHORTEST = 1e-3
-"""Seconds below which a radius separates nothing."""
+"""Seconds. A smaller radius separates nothing."""
 
 
 @dataclass(frozen=True)
 class TopKApart(Identified):
-    """Best score first, suppressing |t - t*| < w around each that is taken; w is halved whenever none is left.
+    """Best score first, suppressing |t - t*| < w around each that is taken; w is halved whenever no candidate is left.
 
     Scores of GenS: a far 3 comes before the 4 next to a 5, unlike topk; within a level the policy's ``ties`` decides.
     """
@@ -30,7 +30,7 @@ class TopKApart(Identified):
     needs_embeddings: ClassVar[bool] = False
 
     radius: float
-    """w in shares of span / K."""
+    """w as a multiple of span / K."""
 
     def __post_init__(self) -> None:
         if not self.radius > 0:

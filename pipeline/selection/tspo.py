@@ -26,15 +26,15 @@ class Tspo(Identified):
     the others: scores that rise over 16 candidates give 2, 7, 12 and 15 for K = 4.
 
     Of equal scores in a group, ``ties=earliest`` takes the first, as the released code does, and ``ties=spread`` the
-    one nearest to the group's index. A group without a named candidate gives none; its share goes to the best scores
-    left. (In the released code every candidate has a score and is named.)
+    one nearest to the group's index. A group without a named candidate gives none; its share goes to the best
+    remaining scores. (In the released code every candidate has a score and is named.)
     """
 
     kind: ClassVar[str] = "tspo"
     needs_embeddings: ClassVar[bool] = False
 
     def choose(self, curve: Curve, count: int) -> Sequence[int]:
-        """At most one named candidate an index, ascending."""
+        """At most one named candidate per index, ascending."""
         anchors = even_indices(len(curve.times), count)
         positions = np.arange(len(curve.times))
         # argmin takes the first of equal distances, which is the lower index.
@@ -55,5 +55,5 @@ def even_indices(candidates: int, count: int) -> np.ndarray[tuple[int], np.dtype
     if count == 1:
         return np.array([candidates - 1], dtype=np.intp)
     step = (candidates - 1) / (count - 1)
-    # Python's round is the one of the released code: halves go to the even neighbour.
+    # Python's round, as in the released code: halves go to the even neighbour.
     return np.array([round(place * step) for place in range(count)], dtype=np.intp)
