@@ -52,3 +52,9 @@ def path_text(path: str | os.PathLike[str]) -> str:
         return Path(text).absolute().as_uri()
     except UnicodeEncodeError:
         return well_formed(text)
+
+
+def shown(path: Path) -> Path:
+    """A path as it is printed: from the working folder on where it lies inside of it, else as it is."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path

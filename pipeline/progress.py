@@ -73,9 +73,10 @@ def _lines(what: str, total: int) -> Advance:
         now = time.monotonic()
         if count and (done >= total or now - last >= SECONDS_BETWEEN_LINES):
             last = now
-            gone = now - began
-            left = gone / done * max(total - done, 0)
-            remark(f"{what}: {done}/{total}, {_clock(gone)} gone, about {_clock(left)} left")
+            elapsed = now - began
+            left = elapsed / done * max(total - done, 0)
+            remaining = f", about {_clock(left)} left" if left else ""
+            remark(f"{what}: {done}/{total}, {_clock(elapsed)} elapsed{remaining}")
 
     return advance
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from command_line import gens_apart
 
-PROGRESS = re.compile(r"[\w ,()]+: \d+/\d+, [\d:]+ gone, about [\d:]+ left|sampler, windows: \d+ \w+(, \d+ \w+)*")
+PROGRESS = re.compile(r"[\w ,()]+: \d+/\d+, [\d:]+ elapsed(, about [\d:]+ left)?|sampler, windows: \d+ \w+(, \d+ \w+)*")
 
 TALKATIVE = """
     import logging

@@ -10,7 +10,7 @@ from pipeline.commands.questions import check_limit
 from pipeline.commands.run import described, exit_code, run_context, run_folder, second_stage
 from pipeline.config import build
 from pipeline.orchestrator import take
-from pipeline.paths import local_path
+from pipeline.paths import local_path, shown
 from pipeline.reports.page import report_on
 from pipeline.terminal import tell
 
@@ -27,6 +27,6 @@ def run(config: DictConfig) -> int:
         take(rows, folder)
         answers = second_stage(rows, answerer, context, folder)
         code = exit_code([row.answer.status for row in answers])
-        tell(f"answers to {len(answers)} questions: {folder / ANSWERS_FILE}")
+        tell(f"answers to {len(answers)} questions: {shown(folder / ANSWERS_FILE)}")
         report_on([folder], context.reader, folder)
     return code

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from pipeline.artefacts.rows import AnswerRow, SelectionRow
@@ -12,7 +14,7 @@ from pipeline.config import build
 from pipeline.domain import Question, Status, option_letter
 from pipeline.errors import ConfigError
 from pipeline.paths import local_path, path_text
-from pipeline.reports.page import report_on
+from pipeline.reports.page import page_on
 from pipeline.reports.timeline import clock
 from pipeline.subtitles import SubtitleChoice
 from pipeline.terminal import remark, tell
@@ -30,7 +32,7 @@ def run(config: DictConfig) -> int:
         (selection,) = first_stage([question], sampler, policy, context, folder)
         (answer,) = second_stage([selection], answerer, context, folder)
         _show(selection, answer)
-        report_on([folder], context.reader, folder)
+        page_on([folder], context.reader, folder)
     return 0 if answer.answer.status is Status.OK else 1
 
 
@@ -68,7 +70,7 @@ def _show(selected: SelectionRow, answered: AnswerRow) -> None:
         if answer.text:
             tell(f"the model said: {answer.text}")
     elif question.options is not None and answer.option is not None:
-        tell(f"answer: {option_letter(answer.option)}. {question.options[answer.option]}")
+        tell(f"answer: {_option(question.options, answer.option)}{_verdict(question, answer.option)}")
     else:
         tell(f"answer: {answer.text.strip()}")
     if selected.selection.frames:
@@ -76,3 +78,16 @@ def _show(selected: SelectionRow, answered: AnswerRow) -> None:
     for frame in selected.selection.frames:
         score = "" if frame.score is None else f"  score {frame.score:g}"
         tell(f"  {clock(frame.time):>8}  ({frame.time:.2f} s){score}  {frame.source}")
+
+
+def _option(options: Sequence[str], option: int) -> str:
+    return f"{option_letter(option)}. {options[option]}"
+
+
+def _verdict(question: Question, option: int) -> str:
+    """Whether it is the right option, where the command said which one is."""
+    if question.options is None or question.correct is None:
+        return ""
+    if option == question.correct:
+        return " (right)"
+    return f" (wrong: the right option is {_option(question.options, question.correct)})"

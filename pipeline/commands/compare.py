@@ -15,7 +15,7 @@ from pipeline.config import build, nearest
 from pipeline.domain import Question
 from pipeline.errors import ConfigError, InputError
 from pipeline.foreign.lmms_eval_samples import read_samples
-from pipeline.paths import local_path
+from pipeline.paths import local_path, shown
 from pipeline.reports.comparison import COMPARISON_FILE, Sides, show, write
 from pipeline.reports.paired import report_on_pair
 from pipeline.reports.runs import RunArtefacts, read_run
@@ -44,9 +44,9 @@ def run(config: DictConfig) -> int:
         tell(f"{left} questions are in one of the two alone, and not compared")
     folder = local_path(config.target or HydraConfig.get().runtime.output_dir)
     write(sides, folder / COMPARISON_FILE)
-    tell(f"comparison of {sides.comparison.questions} questions: {folder / COMPARISON_FILE}")
+    tell(f"comparison of {sides.comparison.questions} questions: {shown(folder / COMPARISON_FILE)}")
     reader = build(config.reader, "reader", config.plugins)
-    tell(f"report: {report_on_pair(first, second, sides.comparison, reader, folder)}")
+    tell(f"report: {shown(report_on_pair(first, second, sides.comparison, reader, folder))}")
     return 0
 
 

@@ -24,7 +24,7 @@ from pipeline.commands.run import exit_code, run_folder
 from pipeline.config import build, nearest
 from pipeline.domain import Question, Relevance, Selection, Span, Video
 from pipeline.errors import ConfigError, InputError, VideoError
-from pipeline.paths import local_path
+from pipeline.paths import local_path, shown
 from pipeline.reports.recall import RECALL_FILE, Measured, show, write
 from pipeline.samplers import ChecksQuestions, Sampler, WithoutPictures
 from pipeline.selection import SelectionPolicy
@@ -68,7 +68,7 @@ def run(config: DictConfig) -> int:
         ]
         show(measured, questions, group)
         write(measured, folder / RECALL_FILE)
-        tell(f"recall of {len(questions)} questions: {folder / RECALL_FILE}")
+        tell(f"recall of {len(questions)} questions: {shown(folder / RECALL_FILE)}")
         return _told(sets, {question.id for question in questions if question.evidence})
 
 

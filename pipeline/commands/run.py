@@ -167,9 +167,9 @@ def first_stage(
 
 
 def _tell_windows(statuses: Sequence[Status]) -> None:
-    """Print windows by status unless all are ``ok``. A window that names nothing was read and is not a failure."""
+    """Print windows by status where some failed. A window that names nothing was read and is not a failure."""
     counts = Counter(statuses)
-    if set(counts) - {Status.OK}:
+    if set(counts) - {Status.OK, Status.NOTHING_RELEVANT}:
         names = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
         remark(f"sampler, windows: {names}")
 

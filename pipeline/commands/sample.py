@@ -9,6 +9,7 @@ from pipeline.checks.admission import admit
 from pipeline.commands.questions import asked
 from pipeline.commands.run import described, exit_code, first_stage, run_context, run_folder
 from pipeline.config import build
+from pipeline.paths import shown
 from pipeline.terminal import tell
 
 
@@ -22,5 +23,5 @@ def run(config: DictConfig) -> int:
     with run_folder(config) as folder:
         rows = first_stage(questions, sampler, policy, context, folder)
         code = exit_code([row.selection.status for row in rows])
-        tell(f"selections of {len(rows)} questions: {folder / SELECTIONS_FILE}")
+        tell(f"selections of {len(rows)} questions: {shown(folder / SELECTIONS_FILE)}")
     return code

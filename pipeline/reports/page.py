@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.artefacts.folder import REPORT_FILE
 from pipeline.artefacts.writing import write_whole
+from pipeline.paths import shown
 from pipeline.reports.cards import cards, pictured, run_labels
 from pipeline.reports.choosing import choices, family, filters, searched
 from pipeline.reports.costs import StageCost, stage_costs
@@ -82,12 +83,28 @@ def report_of(
         InputError: a run's answers cannot be counted.
         StorageError: the page cannot be written.
     """
+    page = _written(runs, reader, target, pictures, part)
+    draw(results_table(runs, RECALL_TOLERANCE))
+    tell(f"report: {shown(page)}")
+    return page
+
+
+def page_on(folders: Sequence[Path], reader: Reader, target: Path) -> Path:
+    """As :func:`report_on` without the table, which tells nothing of a single question.
+
+    Raises:
+        InputError: there is no run, or a row cannot be used.
+        StorageError: the page cannot be written.
+    """
+    page = _written(collect(folders), reader, target, THUMBNAIL_LIMIT, "")
+    tell(f"report: {shown(page)}")
+    return page
+
+
+def _written(runs: Sequence[RunArtefacts], reader: Reader, target: Path, pictures: int, part: str) -> Path:
     file = target if target.suffix == ".html" else target / REPORT_FILE
     source = VideoThumbnails(reader, THUMBNAIL_WIDTH, THUMBNAIL_QUALITY)
-    page = write_report(runs, source, file, thumbnail_limit=pictures, part=part)
-    draw(results_table(runs, RECALL_TOLERANCE))
-    tell(f"report: {page}")
-    return page
+    return write_report(runs, source, file, thumbnail_limit=pictures, part=part)
 
 
 def write_report(
