@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pipeline.artefacts.cache import RelevanceCache
 from pipeline.domain import Question, Video
 from pipeline.identity import identity_of, relevance_key
-from pipeline.samplers import ChecksQuestions, PlansWindows, Sampler, WithoutPictures
+from pipeline.samplers import ChecksQuestions, ChecksWindows, PlansWindows, Sampler, WithoutPictures
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,7 @@ def planned(questions: Sequence[Question], views: Mapping[str, Video], sampler: 
 
     Raises:
         InputError: the sampler cannot score these questions.
+        ConfigError: a model of the sampler is to be shown more than it reads at once.
         CheckpointError: the sampler's checkpoint cannot be found.
     """
     if isinstance(sampler, ChecksQuestions):
@@ -82,6 +83,8 @@ def planned(questions: Sequence[Question], views: Mapping[str, Video], sampler: 
                 left.setdefault(view, []).append(question)
             else:
                 cached += 1
+    for view, asked in left.items() if isinstance(sampler, ChecksWindows) else ():
+        sampler.check_windows(view, asked)
     reads_frames = not isinstance(sampler, WithoutPictures)
     return Plan(
         passes=tuple(Pass(view, tuple(asked), _windows(sampler, view, asked)) for view, asked in left.items()),

@@ -93,6 +93,20 @@ class PlansWindows(Protocol):
 
 
 @runtime_checkable
+class ChecksWindows(Protocol):
+    """What a sampler has beside if it can tell from ``config.json`` that a window is too long for its model."""
+
+    def check_windows(self, video: Video, questions: Sequence[Question]) -> None:
+        """Called before stage 1 for each video that it will have to look at. Loads no weights.
+
+        Raises:
+            ConfigError: its models read less at once than they would be shown of this video.
+            CheckpointError: a checkpoint cannot be found.
+        """
+        ...
+
+
+@runtime_checkable
 class HoldsPrefix(Protocol):
     """What a sampler has beside if frames stay in its model's memory as a prompt while questions are answered."""
 

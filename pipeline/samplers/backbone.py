@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from pipeline.errors import ConfigError
 from pipeline.models import aria_family, qwen_family
-from pipeline.models.checkpoint import Checkpoint, model_type
+from pipeline.models.checkpoint import Checkpoint, model_type, raw_config
 from pipeline.samplers.aria_frames import Canvas
 from pipeline.samplers.frames import FrameForm, FrameSize
 from pipeline.samplers.prompt import FramePrompt
@@ -100,6 +100,18 @@ def check_backbone(checkpoint: Checkpoint, frame: FrameForm) -> None:
         raise _unfit(checkpoint, aria_family.NAMES[family], "gens")
     if family in qwen_family.NAMES and not isinstance(frame, FrameSize):
         raise _unfit(checkpoint, qwen_family.NAMES[family], "gens_3b")
+
+
+def context_tokens(checkpoint: Checkpoint) -> int | None:
+    """Tokens that the model reads at once, by its ``config.json``; none where that does not say.
+
+    Raises:
+        CheckpointError: it is of no known family, or the checkpoint cannot be found.
+    """
+    if model_type(checkpoint, {**aria_family.NAMES, **qwen_family.NAMES}) in qwen_family.NAMES:
+        return qwen_family.context_tokens(checkpoint)
+    found = (raw_config(checkpoint).get("text_config") or {}).get("max_position_embeddings")
+    return found if isinstance(found, int) else None
 
 
 def _unfit(checkpoint: Checkpoint, family: str, sampler: str) -> ConfigError:

@@ -66,6 +66,25 @@ class GensSampler(Identified):
         """Those of one pass over the video, which serves all questions."""
         return count_windows(len(candidate_times(video, self.fps)), self.window) if questions else 0
 
+    def check_windows(self, video: Video, questions: Sequence[Question]) -> None:
+        """See :class:`pipeline.samplers.ChecksWindows`.
+
+        Counted are the pictures, and a token for each frame's number: how many more the words take is known when the
+        tokenizer is loaded. Where frames are not evenly spaced, candidates may be fewer than planned.
+        """
+        from pipeline.samplers.backbone import context_tokens
+
+        frames = min(self.window.frames, len(candidate_times(video, self.fps)), video.frame_count)
+        context = context_tokens(self.checkpoint) if video.is_even and questions else None
+        least = frames * (self.frame.tokens + 1)
+        if context is not None and least >= context:
+            raise ConfigError(
+                f"A window of {frames} frames is more than {least} tokens, and {self.checkpoint.source} reads "
+                f"{context}.",
+                f"Make windows shorter: sampler.window.frames={max(1, frames * context // (2 * least))} "
+                "sampler.window.overlap=0.",
+            )
+
     def check_checkpoint(self) -> None:
         """See :class:`pipeline.samplers.ChecksCheckpoint`."""
         from pipeline.samplers.backbone import check_backbone

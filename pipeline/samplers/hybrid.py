@@ -21,7 +21,7 @@ from pydantic import InstanceOf
 from pipeline.domain import Cost, Frame, FrameSource, Question, Relevance, Status, Video
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.identity import Identified, Label, digest
-from pipeline.samplers import ChecksQuestions, PlansWindows, Sampler
+from pipeline.samplers import ChecksQuestions, ChecksWindows, PlansWindows, Sampler
 from pipeline.video.timeline import TOLERANCE, candidate_times
 
 
@@ -60,7 +60,7 @@ class HybridSampler(Identified):
         for key in ("first", "second"):
             part = getattr(self, key)
             if isinstance(part, ChecksQuestions):
-                with _overrides_under(key):
+                with overrides_under(key):
                     part.check(questions)
 
     def keeps_embeddings(self, questions: Sequence[Question]) -> bool:
@@ -73,12 +73,21 @@ class HybridSampler(Identified):
         Questions share them where all candidates are kept. How many candidates there are is told by the first one's
         rate, if it has one.
         """
-        rate = getattr(self.first, "fps", None)
-        candidates = len(candidate_times(video, rate)) if rate else None
-        kept = replace(video, start=0.0, duration=float(min(candidates or self.keep, self.keep)))
+        candidates = self._candidates(video)
+        kept = self._planned_view(video, candidates)
         together = candidates is not None and candidates <= self.keep
         groups = [list(questions)] if together else [[question] for question in questions]
         return _planned(self.first, video, questions) + sum(_planned(self.second, kept, group) for group in groups)
+
+    def check_windows(self, video: Video, questions: Sequence[Question]) -> None:
+        """See :class:`pipeline.samplers.ChecksWindows`; the second one sees as many frames as are kept."""
+        if isinstance(self.first, ChecksWindows):
+            with overrides_under("first"):
+                self.first.check_windows(video, questions)
+        candidates = self._candidates(video)
+        if isinstance(self.second, ChecksWindows) and candidates is not None:
+            with overrides_under("second"):
+                self.second.check_windows(self._planned_view(video, candidates), questions)
 
     def score(self, video: Video, frames: FrameSource, questions: Sequence[Question]) -> list[Relevance]:
         """The second sampler's scores of the kept frames; these alone are candidates.
@@ -89,7 +98,7 @@ class HybridSampler(Identified):
             VideoError: the video cannot be read.
             CheckpointError: a model cannot be loaded.
         """
-        with _overrides_under("first"):
+        with overrides_under("first"):
             looked = self.first.score(video, frames, questions)
         found: dict[int, Relevance] = {}
         alike: dict[tuple[float, ...], list[int]] = {}
@@ -101,7 +110,7 @@ class HybridSampler(Identified):
                 found[place] = self._without_frames(relevance)
         for kept, places in alike.items():
             view = _KeptFrames(video, frames, kept)
-            with _overrides_under("second"):
+            with overrides_under("second"):
                 scored = self.second.score(view.video, view, [questions[place] for place in places])
             for place, relevance in zip(places, scored, strict=True):
                 found[place] = replace(
@@ -116,6 +125,15 @@ class HybridSampler(Identified):
         """Free both models."""
         self.first.close()
         self.second.close()
+
+    def _candidates(self, video: Video) -> int | None:
+        rate = getattr(self.first, "fps", None)
+        return len(candidate_times(video, rate)) if rate else None
+
+    def _planned_view(self, video: Video, candidates: int | None) -> Video:
+        """What the second one will be shown, as far as its length goes."""
+        count = min(candidates or self.keep, self.keep)
+        return replace(video, start=0.0, duration=float(count), fps=1.0, frame_count=count)
 
     def _without_frames(self, relevance: Relevance) -> Relevance:
         if relevance.status.has_scores:  # and yet no candidates, so that there is nothing to rank
@@ -170,7 +188,7 @@ def _sum(one: Cost, other: Cost) -> Cost:
 
 
 @contextmanager
-def _overrides_under(part: str) -> Iterator[None]:
+def overrides_under(part: str) -> Iterator[None]:
     """Errors of a part name its settings as they are called from here."""
     try:
         yield

@@ -17,7 +17,8 @@ from pydantic import InstanceOf
 from pipeline.domain import FrameSource, Question, Relevance, Video
 from pipeline.errors import ConfigError
 from pipeline.identity import Identified, InQuery, Label
-from pipeline.samplers import ChecksQuestions, KeepsEmbeddings, PlansWindows, Sampler
+from pipeline.samplers import ChecksQuestions, ChecksWindows, KeepsEmbeddings, PlansWindows, Sampler
+from pipeline.samplers.hybrid import overrides_under
 
 
 @runtime_checkable
@@ -102,6 +103,13 @@ class RouteSampler(Identified):
             for _, sampler, places in self._sides(questions)
             if isinstance(sampler, PlansWindows)
         )
+
+    def check_windows(self, video: Video, questions: Sequence[Question]) -> None:
+        """See :class:`pipeline.samplers.ChecksWindows`."""
+        for key, sampler, places in self._sides(questions):
+            if places and isinstance(sampler, ChecksWindows):
+                with overrides_under(key):
+                    sampler.check_windows(video, [questions[place] for place in places])
 
     def score(self, video: Video, frames: FrameSource, questions: Sequence[Question]) -> list[Relevance]:
         """One relevance a question, in their order. All of a side's questions are scored at once.

@@ -110,6 +110,33 @@ def test_a_budget_that_no_question_can_have_is_refused_before_stage_1(home: Path
     assert unknown.returncode == 1
 
 
+@pytest.mark.parametrize("sampler", ["gens_3b", "route", "hybrid"])
+def test_a_window_that_no_model_can_read_is_refused_before_stage_1(home: Path, tmp_path: Path, sampler: str) -> None:
+    """A context of 100 tokens, and 6 candidate frames of 16 tokens and a number."""
+    small = write_qwen2_vl(tmp_path / "small", context=100)
+    part = {"gens_3b": "sampler", "route": "sampler.localised", "hybrid": "sampler.second"}[sampler]
+    held = [] if sampler == "gens_3b" else [f"sampler={sampler}", f"sampler@{part}=gens_3b"]
+    first = ["sampler@sampler.first=gens_micro"] if sampler == "hybrid" else []
+    words = [
+        *(held or ["sampler=gens_3b"]),
+        *first,
+        f"{part}.checkpoint.source={small}",
+        f"{part}.frame={{height: 112, width: 112}}",
+        "answerer=qwen2_vl_micro",
+        "selection.budget=2",
+    ]
+    checked = gens("check", *BENCHMARK, *words, cwd=home)
+    assert checked.returncode == 2, checked.stdout + checked.stderr
+    ran = gens("evaluate", *BENCHMARK, *words, cwd=home)
+    assert ran.returncode == 2, ran.stdout
+    for told in (" ".join((checked.stdout + checked.stderr).split()), " ".join(ran.stderr.split())):
+        assert "A window of 6 frames is more than 102 tokens" in told
+        assert f"{part}.window.frames=2 {part}.window.overlap=0" in told
+    assert "sampling" not in ran.stderr
+    fewer = [*words, f"{part}.window.frames=2", f"{part}.window.overlap=0"]
+    assert gens("check", *BENCHMARK, *fewer, cwd=home).returncode == 0
+
+
 def test_what_is_answered_already_needs_no_model(home: Path) -> None:
     """Device, attention and weights are asked for where a model will run."""
     first = gens("evaluate", *BENCHMARK, *MICRO, cwd=home)
