@@ -83,8 +83,9 @@ def planned(questions: Sequence[Question], views: Mapping[str, Video], sampler: 
                 left.setdefault(view, []).append(question)
             else:
                 cached += 1
-    for view, asked in left.items() if isinstance(sampler, ChecksWindows) else ():
-        sampler.check_windows(view, asked)
+    if isinstance(sampler, ChecksWindows):
+        for view, asked in left.items():
+            sampler.check_windows(view, asked)
     reads_frames = not isinstance(sampler, WithoutPictures)
     return Plan(
         passes=tuple(Pass(view, tuple(asked), _windows(sampler, view, asked)) for view, asked in left.items()),
