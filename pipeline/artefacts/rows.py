@@ -192,15 +192,15 @@ def _usable(row: Any, where: str) -> Any:
 
 
 def unreadable_selection(line: bytes, where: str, error: InputError) -> SelectionRow:
-    """What becomes of a line that is no selection row: the failure of its question, as far as that can be read.
+    """The failure for a line that is not a selection row, with its question as far as it can be read.
 
     Args:
-        line: as it stands in the file.
-        where: file and line. A question without an id that can be read is called by it.
+        line: the line as in the file.
+        where: file and line, whose name is the question's id if none can be read.
         error: why :func:`from_line` refuses the line.
 
     Raises:
-        InputError: the line is a row of another kind or of a version that is not known, and so is its file.
+        InputError: the line is a row of another kind or of an unknown version, and so is its file.
     """
     row = _object(line)
     schema = row.get("schema")
@@ -218,7 +218,7 @@ def unreadable_selection(line: bytes, where: str, error: InputError) -> Selectio
 
 
 def _object(line: bytes) -> dict[str, Any]:
-    """What the line holds; nothing where it is no JSON object."""
+    """The line's JSON object; empty if it is not one."""
     try:
         content = json.loads(_without_halves(line))
     except (ValueError, RecursionError):
