@@ -59,7 +59,7 @@ LOWER: dict[str, tuple[str, ...]] = {
     "artefacts": ("config", "domain", "errors", "validation"),
     "video": ("artefacts", "config", "domain", "errors"),
     "selection": ("artefacts", "domain", "errors"),
-    "benchmarks": ("artefacts", "config", "domain", "errors", "option_labels"),
+    "benchmarks": ("artefacts", "config", "domain", "errors", "option_labels", "validation"),
     "answerers": (
         *("artefacts", "config", "domain", "errors", "families", "inference", "models", "option_labels", "selection"),
     ),

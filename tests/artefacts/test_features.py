@@ -78,5 +78,5 @@ def test_a_place_that_cannot_be_written_is_named_with_its_override(tmp_path: Pat
 
 
 def test_times_and_vectors_must_be_equally_many() -> None:
-    with pytest.raises(ValueError, match="go together"):
+    with pytest.raises(ValueError, match="do not match"):
         Features((0.0,), np.zeros((2, 4), np.float32))
