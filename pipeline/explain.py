@@ -22,6 +22,7 @@ from pipeline.errors import ConfigError, PipelineError, StorageError
 from pipeline.quoting import for_shell, quoted_override
 from pipeline.secrecy import is_secret_name, looks_secret
 
+_KEY_OF_PART = re.compile(r"(?<![\w.@/])(sampler|selection|answerer)((?:\.\w+)+)(=[^\s;,)`]*)")
 _UNKNOWN = r"Could not override '([^']+)'"
 
 
@@ -93,6 +94,26 @@ def explain(error: Exception, verb: str, overrides: Sequence[str]) -> PipelineEr
         case _:
             explained = None
     return explained
+
+
+def as_composed(problem: str, remedy: str, config: DictConfig) -> str:
+    """The remedy with keys that this configuration has.
+
+    A part does not know where it stands and names the usual key, ``sampler.fps``. Of a sampler within another one it is
+    ``sampler.second.fps``, and ``samplers.gens.fps`` in a matrix. Of several such keys those count whose value the
+    problem names.
+    """
+    keys = list(_flat(OmegaConf.to_container(config, resolve=False), ""))
+
+    def composed(found: re.Match[str]) -> str:
+        group, inside, value = found.groups()
+        if f"{group}{inside}" in keys:
+            return found[0]
+        places = [key for key in keys if key.startswith((f"{group}.", f"{group}s.")) and key.endswith(inside)]
+        named = [key for key in places if str(OmegaConf.select(config, key) or "\0") in problem]
+        return " or ".join(f"{key}{value}" for key in named or places) or found[0]
+
+    return _KEY_OF_PART.sub(composed, remedy)
 
 
 def _of_system(error: OSError) -> StorageError | None:

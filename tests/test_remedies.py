@@ -222,3 +222,24 @@ def test_a_remedy_that_is_typed_helps(home: Path, words: tuple[str, ...]) -> Non
 def as_in_bash(word: str) -> str:
     done = subprocess.run(["bash", "-c", f"printf %s {word}"], capture_output=True, text=True, check=True)
     return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "key"),
+    [
+        (("evaluate", "sampler=route", "sampler.localised.window.frames=0"), "sampler.localised.window.frames="),
+        (("evaluate", "sampler=hybrid", "sampler.second.max_new_tokens=0"), "sampler.second.max_new_tokens="),
+        (("evaluate", "sampler=hybrid", "sampler.first.checkpoint.source=./no"), "sampler.first.checkpoint.source="),
+        (("check", "sampler=hybrid", "sampler.second.checkpoint.source=./no"), "sampler.second.checkpoint.source="),
+    ],
+)
+def test_a_part_within_another_is_named_by_the_key_that_it_has_there(
+    tmp_path: Path, words: tuple[str, ...], key: str
+) -> None:
+    (tmp_path / "q.jsonl").write_text('{"video": "v.mp4", "question": "q", "id": "1"}\n', encoding="utf-8")
+    asked = ("benchmark=jsonl", "benchmark.path=q.jsonl", "answerer=qwen2_vl_micro")
+    done = gens(*words, *asked, cwd=tmp_path)
+    assert done.returncode == 2, done.stdout + done.stderr
+    told = re.findall(r"samplers?\.[\w.]+=", (done.stdout + done.stderr).partition("what to do:")[2])
+    assert key in told
+    assert all(re.match(r"sampler\.(first|second|localised)\.", word) for word in told)

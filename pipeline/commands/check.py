@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -23,6 +24,7 @@ from pipeline.commands.questions import asked_of
 from pipeline.commands.run import described, run_context
 from pipeline.config import build
 from pipeline.errors import InputError
+from pipeline.explain import as_composed
 from pipeline.paths import local_path
 from pipeline.run_names import run_folder
 from pipeline.samplers import Sampler
@@ -71,7 +73,9 @@ def checked(config: DictConfig) -> Report:
         fit=fit,
         times=_times(config, sampler, found.plan, fit if found.videos.views else None, left, found.machine.name),
         money=_money(answerer, fit if found.videos.views else None, left),
-        findings=found.findings,
+        findings=tuple(
+            replace(finding, remedy=as_composed(finding.problem, finding.remedy, config)) for finding in found.findings
+        ),
     )
 
 

@@ -17,7 +17,7 @@ from pipeline import library_messages
 from pipeline.commands.outcome import JobStatus, Outcome, leave, telling
 from pipeline.environment import check_no_secrets, overrides_of
 from pipeline.errors import StorageError
-from pipeline.explain import explain
+from pipeline.explain import as_composed, explain
 from pipeline.stopping import Stopped, stop_code
 from pipeline.terminal import remark, tell
 from pipeline.trust import check_plugins
@@ -71,7 +71,7 @@ class Job:
                 stop = Stopped(signal.SIGPIPE)
                 outcome = Outcome(JobStatus.INTERRUPTED, stop_code(stop), "the reader of its output is gone", GOES_ON)
             except Exception as error:
-                outcome = self._failed(error)
+                outcome = self._failed(error, config)
                 _let_go(error)
             # The command reports a disk that cannot be written.
             if folder != Path.cwd():
@@ -89,10 +89,11 @@ class Job:
         code: int = importlib.import_module(f"pipeline.commands.{self.verb}").run(config)
         return code
 
-    def _failed(self, error: Exception) -> Outcome:
+    def _failed(self, error: Exception, config: DictConfig) -> Outcome:
         """Print the error on standard error."""
         explained = explain(error, self.verb, overrides_of(HydraConfig.get()))
         if explained is not None:
+            explained.remedy = as_composed(explained.problem, explained.remedy, config)
             remark(f"error: {explained}")
             return Outcome(JobStatus.FAILED, FAILED, explained.problem, explained.remedy)
         told = "".join(traceback.format_exception(error))
