@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+
+from pipeline.secrecy import without_secrets
 
 _LIBRARIES = ("accelerate", "huggingface_hub", "torch", "transformers")
 """Those that give their own logger a handler when they are imported."""
@@ -31,11 +33,23 @@ class _RootedLogger(logging.Logger):
 
 
 class _OneLine(logging.Formatter):
-    """The message alone; what belongs to a fault stands in the log file."""
+    """The message alone, without secrets; what belongs to a fault stands in the log file."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Without the traceback."""
-        return record.getMessage()
+        return without_secrets(record.getMessage())
+
+
+class _WithoutSecrets(logging.Formatter):
+    """What another formatter makes of a record, tracebacks included, without secrets."""
+
+    def __init__(self, inner: logging.Formatter) -> None:
+        super().__init__()
+        self._inner = inner
+
+    def format(self, record: logging.LogRecord) -> str:
+        """As the other one does it."""
+        return without_secrets(self._inner.format(record))
 
 
 def route() -> None:
@@ -47,6 +61,9 @@ def route() -> None:
     consoles = [handler for handler in root.handlers if _is_console(handler)]
     for handler in consoles:
         root.removeHandler(handler)
+    for handler in _handlers():
+        if not isinstance(handler.formatter, _WithoutSecrets):
+            handler.setFormatter(_WithoutSecrets(handler.formatter or logging.Formatter()))
     root.addHandler(_our_console())
     logging.captureWarnings(True)
     for logger in _library_loggers(_LIBRARIES):
@@ -57,6 +74,13 @@ def route() -> None:
 
 def _is_console(handler: logging.Handler) -> bool:
     return isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler)
+
+
+def _handlers() -> Iterator[logging.Handler]:
+    """Of all loggers: a configuration may give any of them a file of its own."""
+    for logger in (logging.getLogger(), *logging.Logger.manager.loggerDict.values()):
+        if isinstance(logger, logging.Logger):
+            yield from logger.handlers
 
 
 def _our_console() -> logging.Handler:

@@ -30,6 +30,10 @@ TALKATIVE = """
             logging.getLogger("huggingface_hub.file_download").warning("the hub says")
             logging.getLogger("httpx").info("a request was sent")
             logging.getLogger("somebody.else").error("another library fails")
+            try:
+                raise ValueError("refused: sk-0123456789abcdefghij")
+            except ValueError:
+                logging.getLogger("openai").exception("sent api-key: sk-abcdefghij0123456789")
             warnings.warn("old keyword", FutureWarning)
             logging.getLogger("pipeline.samplers").warning("ours is told too")
             logging.getLogger("pipeline.samplers").info("ours is noted")
@@ -61,6 +65,13 @@ def talked(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str, str]:
 def test_the_log_holds_what_was_said(talked: tuple[str, str, str]) -> None:
     for words in SAID:
         assert words in talked[2]
+
+
+def test_the_log_holds_no_secret(talked: tuple[str, str, str]) -> None:
+    """Neither in a message nor in a traceback."""
+    assert "sent api-key: (hidden)" in talked[2]
+    assert "ValueError: refused: (hidden)" in talked[2]
+    assert "sk-" not in talked[2]
 
 
 def test_the_terminal_shows_progress_and_our_own_words(talked: tuple[str, str, str]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 import tempfile
 from collections.abc import Iterator
@@ -18,11 +19,29 @@ from pipeline.errors import StorageError
 
 FREE_SPACE = "free some space, then run the same command"
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_OS_ERROR = re.compile(r"\(os error ([0-9]{1,4})\)")
+"""As Rust prints it."""
 
 
 def is_full(error: OSError) -> bool:
     """Whether the error says that a disk, a quota or a limit of the process is exhausted."""
     return error.errno in _FULL
+
+
+def filled(error: BaseException) -> OSError | None:
+    """The error of a full disk that is behind another library's error; None where there is none.
+
+    The hub's transfer library is no Python and tells the system's error in words alone.
+    """
+    at: BaseException | None = error
+    while at is not None:
+        if isinstance(at, OSError) and is_full(at):
+            return at
+        told = _OS_ERROR.search(str(at))
+        if told is not None and int(told[1]) in _FULL:
+            return OSError(int(told[1]), os.strerror(int(told[1])))
+        at = at.__cause__ or at.__context__
+    return None
 
 
 def unwritable(path: Path | str, error: OSError, override: str) -> StorageError:

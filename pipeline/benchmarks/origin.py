@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.artefacts.writing import FREE_SPACE, filled, unwritable
 from pipeline.benchmarks.unpacking import unpack
 from pipeline.errors import InputError
 
@@ -53,6 +54,7 @@ def fetch(part: Part, folder: Path) -> int:
 
     Raises:
         InputError: the hub cannot be reached, wants consent, has none of the files, or the disk cannot hold them.
+        StorageError: the disk is full, or cannot be written.
     """
     from huggingface_hub import errors
 
@@ -62,7 +64,11 @@ def fetch(part: Part, folder: Path) -> int:
         _check_room(sum(file.file_size for file in planned if file.will_download), part, folder)
         _from_hub(part, folder, plan=False)
     # Its bases are the errors of the HTTP library, which has changed before, and come through as they are.
-    except (OSError, ValueError, *errors.HfHubHTTPError.__bases__) as error:
+    # The hub's transfer library raises RuntimeError for what the disk does not take.
+    except (OSError, ValueError, RuntimeError, *errors.HfHubHTTPError.__bases__) as error:
+        full = filled(error)
+        if full is not None:
+            raise unwritable(full.filename or folder, full, "paths.data=...") from error
         raise _refused(part, folder, error) from error
     if part.unpack_to is not None:
         unpack([folder / file.filename for file in planned], folder / part.unpack_to)
@@ -101,7 +107,7 @@ def _check_room(needed: int, part: Part, folder: Path) -> None:
     if wanted > free:
         raise InputError(
             f"{part.what}: {wanted / 1e9:.1f} GB are needed in {place}, and {free / 1e9:.1f} GB are free",
-            "choose a larger disk: paths.data=FOLDER",
+            f"{FREE_SPACE}; or choose a larger disk: paths.data=FOLDER",
         )
 
 

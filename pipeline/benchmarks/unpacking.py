@@ -20,8 +20,10 @@ from lzma import LZMAError
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pipeline.errors import InputError
+from pipeline.artefacts.writing import FREE_SPACE, filled, unwritable, write_whole, writing
+from pipeline.errors import InputError, StorageError
 
+ELSEWHERE = "paths.data=..."
 _GZIP = b"\x1f\x8b"
 _BLOCK = 1 << 20
 _PIECE = re.compile(r"(.+\.tar(?:\.gz)?)\.part[.-]\w+")
@@ -36,14 +38,16 @@ def unpack(files: Sequence[Path], target: Path) -> None:
     """Unpack the archives among ``files`` into ``target``; archives that were unpacked before are skipped.
 
     Raises:
-        InputError: an archive cannot be unpacked, or ``target`` cannot be written; the message names the archive.
+        InputError: an archive cannot be unpacked; the message names it.
+        StorageError: ``target`` cannot be written, or its disk is full.
     """
     for archive, pieces in _archives(files).items():
         size = str(sum(piece.stat().st_size for piece in pieces))
         done = archive.with_name(f".{archive.name}.unpacked")
         if done.is_file() and done.read_text() == size:
             continue
-        target.mkdir(parents=True, exist_ok=True)
+        with writing(target, ELSEWHERE):
+            target.mkdir(parents=True, exist_ok=True)
         try:
             _unpack(pieces, target)
         except _DAMAGE as error:
@@ -51,7 +55,7 @@ def unpack(files: Sequence[Path], target: Path) -> None:
                 f"{archive} cannot be unpacked into {target}: {str(error) or type(error).__name__}",
                 "if the disk has room, delete the archive and run the command again",
             ) from error
-        done.write_text(size)
+        write_whole(size.encode(), done, ELSEWHERE)
 
 
 def _archives(files: Sequence[Path]) -> dict[Path, list[Path]]:
@@ -70,7 +74,7 @@ def _unpack(pieces: Sequence[Path], target: Path) -> None:
     if pieces[0].suffix == ".zip":
         with zipfile.ZipFile(pieces[0]) as archive:
             entries = archive.infolist()
-            _check_room(sum(entry.file_size for entry in entries), target)
+            _check_room(sum(entry.file_size for entry in entries), pieces[0], target)
             for entry in entries:
                 with _whole(_inside(entry.filename, target)):
                     archive.extract(entry, target)
@@ -104,8 +108,8 @@ def _members(stream: Any, mode: Any, target: Path) -> Iterator[Path]:
     """Unpack member by member and yield the files. The filter refuses devices and links that lead outside."""
     with tarfile.open(fileobj=stream, mode=mode) as tar:
         for member in tar:
-            _check_room(member.size, target)
             path = _inside(member.name, target)
+            _check_room(member.size, path, target)
             with _whole(path):
                 tar.extract(member, target, filter="data")
             if member.isfile():
@@ -131,19 +135,31 @@ def _inside(name: str, target: Path) -> Path:
 
 @contextmanager
 def _whole(path: Path) -> Iterator[None]:
-    """Remove the file that is being written if it cannot be finished."""
+    """Remove the file that is being written if it cannot be finished.
+
+    Raises:
+        StorageError: the disk is full.
+    """
     try:
         yield
-    except BaseException:
+    except BaseException as error:
         if path.is_file():
             path.unlink()
+        full = filled(error)
+        if full is not None:
+            raise unwritable(path, full, ELSEWHERE) from error
         raise
 
 
-def _check_room(size: int, target: Path) -> None:
+def _check_room(size: int, what: Path, target: Path) -> None:
+    """Raise StorageError where the disk of ``target`` cannot hold what is unpacked of ``what``."""
     free = shutil.disk_usage(target).free
     if size > free:
-        raise ValueError(f"{size / 1e9:.1f} GB are needed, and {free / 1e9:.1f} GB are free")
+        raise StorageError(
+            f"{what} cannot be unpacked into {target}: {size / 1e9:.1f} GB are needed, and {free / 1e9:.1f} GB are "
+            "free",
+            f"{FREE_SPACE}; or choose another place: {ELSEWHERE}",
+        )
 
 
 class _Joined(io.RawIOBase):

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import product
+from typing import Any
+
 from omegaconf import DictConfig, OmegaConf
 
+from pipeline.checks.admission import admit
 from pipeline.commands.questions import asked
-from pipeline.commands.run import exit_code, first_stage, record, run_context, run_folder, second_stage
+from pipeline.commands.run import described, exit_code, first_stage, record, run_context, run_folder, second_stage
 from pipeline.config import build
 from pipeline.domain import Status
+from pipeline.errors import PipelineError
 from pipeline.reports.page import report_on
 from pipeline.terminal import tell
 
-SHARED = ("benchmark", "limit", "over_limit", "selection", "reader", "execution", "paths")
+SHARED = ("benchmark", "limit", "over_limit", "selection", "reader", "execution", "paths", "plugins")
 
 
 def run(config: DictConfig) -> int:
@@ -19,19 +27,44 @@ def run(config: DictConfig) -> int:
     context = run_context(config)
     policy = build(config.selection, "selection", config.plugins)
     questions = asked(config)
+    pairs = list(product(config.samplers, config.answerers))
+    for keys in pairs:
+        sampler, answerer, settings = _pair(config, *keys)
+        with _own_overrides(*keys):
+            admit(described(settings, context, questions, sampler=sampler, policy=policy, answerer=answerer))
     statuses: list[Status] = []
     with run_folder(config) as folder:
-        for sampler_key, sampler_node in config.samplers.items():
-            for answerer_key, answerer_node in config.answerers.items():
-                sampler = build(sampler_node, f"samplers.{sampler_key}", config.plugins)
-                answerer = build(answerer_node, f"answerers.{answerer_key}", config.plugins)
-                place = folder / f"{sampler.name}-{answerer.name}"
-                tell(f"{sampler.name} -> {answerer.name}")
-                pair = {"sampler": sampler_node, "answerer": answerer_node, **{key: config[key] for key in SHARED}}
-                record(OmegaConf.create(pair), place)
-                selections = first_stage(questions, sampler, policy, context, place)
-                answers = second_stage(selections, answerer, context, place)
-                statuses.extend(row.answer.status for row in answers)
+        for keys in pairs:
+            sampler, answerer, settings = _pair(config, *keys)
+            place = folder / f"{sampler.name}-{answerer.name}"
+            tell(f"{sampler.name} -> {answerer.name}")
+            record(settings, place)
+            selections = first_stage(questions, sampler, policy, context, place)
+            answers = second_stage(selections, answerer, context, place)
+            statuses.extend(row.answer.status for row in answers)
         code = exit_code(statuses)
         report_on([folder], context.reader, folder)
     return code
+
+
+def _pair(config: DictConfig, sampler: str, answerer: str) -> tuple[Any, Any, DictConfig]:
+    """A sampler, an answerer, and the settings of a run of the two."""
+    nodes = {"sampler": config.samplers[sampler], "answerer": config.answerers[answerer]}
+    return (
+        build(nodes["sampler"], f"samplers.{sampler}", config.plugins),
+        build(nodes["answerer"], f"answerers.{answerer}", config.plugins),
+        OmegaConf.create({**nodes, **{key: config[key] for key in SHARED}}),
+    )
+
+
+@contextmanager
+def _own_overrides(sampler: str, answerer: str) -> Iterator[None]:
+    """Errors name the settings of a pair as they are called here."""
+    try:
+        yield
+    except PipelineError as error:
+        told = [error.problem, error.remedy]
+        for group, key in (("sampler", sampler), ("answerer", answerer)):
+            told = [re.sub(rf"\b{group}\.(?=[a-z])", f"{group}s.{key}.", text) for text in told]
+            told = [re.sub(rf"\b{group}=", f"{group}@{group}s.{key}=", text) for text in told]
+        raise type(error)(*told) from error

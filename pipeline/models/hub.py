@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
+from pipeline.artefacts.writing import filled, unwritable
 from pipeline.errors import CheckpointError
 from pipeline.models import contents, weights
 from pipeline.models.notes import Notes
@@ -138,6 +139,7 @@ def _cached(source: str, commit: str) -> Path | None:
 
 def _from_hub(source: str, revision: str | None, fetch: Callable[[], str]) -> str:
     from huggingface_hub import errors
+    from huggingface_hub.constants import HF_HUB_CACHE
 
     try:
         return str(fetch())
@@ -162,7 +164,10 @@ def _from_hub(source: str, revision: str | None, fetch: Callable[[], str]) -> st
             f"The hub repository {source} has no config.json: it is no checkpoint of a transformers model.",
             f"Name another one: {override('source')}.",
         ) from error
-    except (OSError, errors.HfHubHTTPError) as error:
+    except (OSError, RuntimeError, errors.HfHubHTTPError) as error:
+        full = filled(error)
+        if full is not None:
+            raise unwritable(full.filename or HF_HUB_CACHE, full, "export HF_HUB_CACHE=...") from error
         raise CheckpointError(
             f"{source} cannot be fetched from the hub: {error}.", fetch_it(source, revision)
         ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import random
 import shutil
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from pipeline.benchmarks.unpacking import unpack
-from pipeline.errors import InputError
+from pipeline.errors import InputError, StorageError
 
 
 def zipped(path: Path, **files: bytes) -> Path:
@@ -78,6 +79,25 @@ def test_a_zip_that_is_larger_than_the_disk_is_refused_before_anything_is_writte
 ) -> None:
     archive = zipped(tmp_path / "bomb.zip", zeros=bytes(10_000_000))
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**8, 10**8, 5_000_000))
-    with pytest.raises(InputError, match=r"bomb\.zip cannot be unpacked .*0\.0 GB are needed"):
+    with pytest.raises(StorageError, match=r"bomb\.zip cannot be unpacked .*0\.0 GB are needed") as error:
         unpack([archive], tmp_path / "out")
+    assert error.value.remedy.startswith("free some space, then run the same command; or ")
     assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize("make", [zipped, tarred])
+def test_a_disk_that_fills_up_is_told_with_the_file(make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = make(tmp_path / ("a.zip" if make is zipped else "a.tar.gz"), first=b"1", second=NOISE)
+
+    def copy(source: Any, target: Any, *_: Any, **__: Any) -> None:
+        if target.name.endswith("second"):
+            target.write(b"some")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        target.write(source.read(1))
+
+    monkeypatch.setattr("shutil.copyfileobj", copy)
+    monkeypatch.setattr("tarfile.copyfileobj", copy)
+    with pytest.raises(StorageError, match=r"target/second cannot be written: No space left on device") as error:
+        unpack([archive], tmp_path / "target")
+    assert error.value.remedy.startswith("free some space, then run the same command; or ")
+    assert [path.name for path in (tmp_path / "target").iterdir()] == (["first"] if make is zipped else [])

@@ -221,3 +221,12 @@ def test_a_setting_of_a_plug_in_that_is_in_no_identity_is_told(home: Path, monke
     for told in (checked.stdout, sampled.stderr):
         assert " ".join(told.split()).count("selection.first: in no identity") == 1
         assert "return it from identity()" in " ".join(told.split())
+
+
+def test_the_demo_is_admitted_as_every_run_is(home: Path) -> None:
+    few = ("demo", "benchmark.videos=1", "limit=1")
+    refused = gens(*few, "samplers.gens.window.frames=100000", "answerers.qwen2_vl.checkpoint.device=cuda:7", cwd=home)
+    assert refused.returncode == 2, refused.stdout
+    assert "answerers.qwen2_vl.checkpoint.device=auto" in refused.stderr
+    assert "sampling" not in refused.stderr
+    assert not (home / "runs").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import subprocess
@@ -12,14 +13,15 @@ from pathlib import Path
 import pytest
 from command_line import gens, gens_apart
 from hub_server import hub
+from huggingface_hub import DryRunFileInfo
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from pipeline.artefacts.entries import checked
-from pipeline.benchmarks.origin import Origin, by_hand
+from pipeline.benchmarks.origin import Origin, Part, by_hand, fetch
 from pipeline.benchmarks.unpacking import unpack
 from pipeline.config import conf_dir, register_resolvers
-from pipeline.errors import InputError
+from pipeline.errors import InputError, StorageError
 
 LVB = "longvideobench/LongVideoBench"
 PUBLISHED = sorted(file.stem for file in (conf_dir() / "benchmark").glob("*.yaml") if "\norigin:" in file.read_text())
@@ -219,3 +221,25 @@ def test_an_archive_cannot_write_outside_its_folder(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be unpacked"):
         unpack([tmp_path / "bad.tar"], tmp_path / "inside")
     assert not (tmp_path / "outside.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "file"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "videos.tar"), "videos.tar"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "data"),
+        (RuntimeError("Data processing error: IO Error: No space left on device (os error 28)"), "data"),
+    ],
+)
+def test_a_disk_that_fills_up_is_told_with_what_was_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, file: str
+) -> None:
+    def download(*_: object, dry_run: bool, **__: object) -> list[DryRunFileInfo]:
+        if not dry_run:
+            raise error
+        return [DryRunFileInfo("c", 1, "videos.tar", "videos.tar", is_cached=False, will_download=True)]
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    with pytest.raises(StorageError, match=rf"{file} cannot be written: (No space|Disk quota)") as raised:
+        fetch(Part("videos", "somebody/somewhere", False, ("*",), None), tmp_path / "data")
+    assert raised.value.remedy == "free some space, then run the same command; or choose another place: paths.data=..."
