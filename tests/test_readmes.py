@@ -77,6 +77,11 @@ def test_links_lead_somewhere(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_no_mark_of_a_conflict_is_left(name: str) -> None:
+    assert not re.search(r"^(<{7}|={7}|>{7})( |$)", text_of(name), re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_every_block_says_what_it_is(name: str) -> None:
     for block in blocks(text_of(name)):
         assert block.language in LANGUAGES, block.text

@@ -72,9 +72,13 @@ def _plan(plan: Plan | None) -> str:
         return "unknown, see below"
     if not plan.reads_frames:
         return "looks at no pictures"
-    windows = "unknown" if plan.windows is None else str(plan.windows)
-    left = f"{windows} windows of {len(plan.passes)} videos for {plan.open} questions"
-    return f"{left if plan.open else 'nothing left'}; {plan.cached} questions are in the relevance cache"
+    windows = "an unknown number of windows" if plan.windows is None else _counted(plan.windows, "window")
+    left = f"{windows} of {_counted(len(plan.passes), 'video')} for {_counted(plan.open, 'question')}"
+    return f"{left if plan.open else 'nothing left'}; in the relevance cache: {_counted(plan.cached, 'question')}"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _fit(fit: Fit | None) -> str:

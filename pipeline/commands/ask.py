@@ -74,7 +74,7 @@ def _show(selected: SelectionRow, answered: AnswerRow) -> None:
     else:
         tell(f"answer: {answer.text.strip()}")
     if selected.selection.frames:
-        tell("it rests on these moments:")
+        tell("it rests on these moments:" if answer.status is Status.OK else "these moments were selected:")
     for frame in selected.selection.frames:
         score = "" if frame.score is None else f"  score {frame.score:g}"
         tell(f"  {clock(frame.time):>8}  ({frame.time:.2f} s){score}  {frame.source}")
