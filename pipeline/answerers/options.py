@@ -57,6 +57,8 @@ _REFUSAL = re.compile(
 )
 
 
+_BOX = re.compile(r"<\|(?:begin|end)_of_box\|>")
+"""GLM's marks around an answer: they decide which option is read, and are no part of what was said."""
 _DOUBT = re.compile(
     r"(?i:\b(?:wait|hold on|hmm+|on second thought|look(?:ing)? again"
     r"|let(?:'s| me) (?:re-?(?:check|think|examine|consider|look|view)|double|check|look|think|verify|see))\b)"
@@ -170,6 +172,7 @@ def _meant(
     if text.strip():
         option = _option(question, said.parts, begun, truncated=truncated)
         status, problem = _verdict(question, text, option)
+        text = _BOX.sub("", text)
     elif thoughts:
         problem = "The model thought, and wrote no answer."
     remedy = "Reword the question, or take another answerer=NAME."

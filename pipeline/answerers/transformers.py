@@ -16,7 +16,7 @@ from pipeline.domain import Frame
 from pipeline.errors import ConfigError
 from pipeline.families.transformers.bounds import USUAL_SIZE, FrameBounds
 from pipeline.families.transformers.kind import kind_of, tell_of_family
-from pipeline.families.transformers.loading import load_model
+from pipeline.families.transformers.loading import load_model, with_attention
 from pipeline.families.transformers.processor import NativeInputs, NativeProcessor, Pictures
 from pipeline.families.transformers.templates import Turn, template_file
 from pipeline.families.transformers.thinking import Beginning, Thinking, ThinkingSettings
@@ -132,6 +132,7 @@ class Transformers(LocalAnswerer[NativeReader]):
         Raises:
             CheckpointError, ConfigError, MissingExtraError: it cannot be used; the error says what to do.
         """
+        with_attention(self.checkpoint, self._local.reader.processor.kind)
         self._local.reader.processor.check()
         if self.prompt.answer_prefix and self._local.reader.processor.switch.beginning is Beginning.OPEN:
             raise ConfigError(

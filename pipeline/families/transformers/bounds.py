@@ -37,8 +37,8 @@ _ONE_TILE: Mapping[str, Mapping[str, Any]] = {
 """By model type, the keywords with which a picture is one tile. Source: the image processors of transformers 5.24."""
 
 _KNOWN = (
-    *("size", "max_pixels", "max_soft_tokens", "max_image_tokens", "max_image_size", "max_tiles", "max_patches"),
-    *("max_slice_nums", "max_crops", "crop_to_patches", "do_image_splitting"),
+    *("max_soft_tokens", "max_image_tokens", "max_image_size", "max_tiles", "max_patches", "max_slice_nums"),
+    *("max_crops", "crop_to_patches", "do_image_splitting", "max_pixels", "size"),
 )
 """Keywords by which one processor or another bounds a picture's tokens."""
 

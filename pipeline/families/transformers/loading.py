@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import CheckpointError, ConfigError, MissingExtraError
-from pipeline.families.transformers.kind import class_of, kind_of
+from pipeline.families.transformers.kind import Kind, class_of, kind_of
 from pipeline.models.checkpoint import Checkpoint, load, settings_folder
 from pipeline.models.remedies import restore
 
@@ -74,15 +74,7 @@ def load_model(checkpoint: Checkpoint) -> Any:
     """
     from transformers import GenerationConfig
 
-    kind = kind_of(checkpoint)
-    if not kind.takes_flash_attention:
-        if checkpoint.attention == "flash_attention_2":
-            raise ConfigError(
-                f"{kind.class_name} cannot use flash attention.", "Set answerer.checkpoint.attention=sdpa"
-            )
-        if checkpoint.attention == "auto":
-            checkpoint = dataclasses.replace(checkpoint, attention="sdpa")
-    model = load(class_of(checkpoint), checkpoint)
+    model = load(class_of(checkpoint), with_attention(checkpoint, kind_of(checkpoint)))
     # `generate` fills in whatever is left unset from these: sampling values and penalties do not apply to greedy text.
     published = model.generation_config
     model.generation_config = GenerationConfig(
@@ -92,6 +84,22 @@ def load_model(checkpoint: Checkpoint) -> Any:
         do_sample=False,
     )
     return model
+
+
+def with_attention(checkpoint: Checkpoint, kind: Kind) -> Checkpoint:
+    """The checkpoint with an attention that its class has.
+
+    Raises:
+        ConfigError: flash attention was asked for, and the class cannot use it.
+    """
+    if kind.takes_flash_attention or checkpoint.attention not in ("auto", "flash_attention_2"):
+        return checkpoint
+    if checkpoint.attention == "auto":
+        return dataclasses.replace(checkpoint, attention="sdpa")
+    raise ConfigError(
+        f"{kind.class_name} cannot use flash attention: it would drop the mask over the tokens of a picture.",
+        "Set answerer.checkpoint.attention=sdpa",
+    )
 
 
 def _pad(published: Any) -> Any:
