@@ -14,6 +14,8 @@ from pipeline.models.checkpoint import Checkpoint, load, settings_folder
 from pipeline.models.remedies import restore
 
 _MISSING = re.compile(r"(?:requires? the |Package |package |library |No module named )[`'\"]?(\w[\w-]*)")
+_SETTINGS = ("processor_config.json", "preprocessor_config.json")
+"""Either will do. Without both, transformers gives a tokenizer in place of a processor."""
 _OPTIONAL = ("num2words", "timm", "sentencepiece", "mistral_common", "tiktoken", "librosa", "cv2", "einops")
 """Packages that processors of transformers need, beside torchvision and those that this project has."""
 
@@ -27,6 +29,12 @@ def open_processor(checkpoint: Checkpoint) -> Any:
     """
     need_torchvision()
     folder = settings_folder(checkpoint)
+    if not any((folder / name).is_file() for name in _SETTINGS):
+        raise CheckpointError(
+            f"{checkpoint.source} has no settings of a processor ({' or '.join(_SETTINGS)}).",
+            "Name a copy of the checkpoint that has them, or ask a server: answerer=vllm "
+            f"answerer.model={checkpoint.source}",
+        )
     processor = _read(folder, checkpoint.source)
     tokenizer = getattr(processor, "tokenizer", None)
     picture = picture_of(processor)

@@ -100,6 +100,15 @@ def test_a_processor_that_needs_a_package_names_it(folders: Folders, monkeypatch
     assert error.remedy == "pip install num2words"
 
 
+def test_a_checkpoint_without_a_processors_files_is_named(folders: Folders) -> None:
+    """As Mistral publishes its own: the tokenizer alone is there."""
+    folder = folders.copy("mistral3")
+    (folder / "processor_config.json").unlink()
+    error = refused(folder)
+    assert "has no settings of a processor" in error.problem
+    assert "answerer=vllm" in error.remedy
+
+
 def test_without_a_template_one_can_be_named(folders: Folders, tmp_path: Path) -> None:
     folder = folders.copy("mistral3")
     template = (folder / "chat_template.jinja").rename(tmp_path / "mine.jinja")
