@@ -29,13 +29,16 @@ _UNKNOWN = r"Could not override '([^']+)'"
 class UnknownKeyError(ConfigError):
     """A key that the composed configuration does not have."""
 
-    def __init__(self, problem: str, remedy: str, key: str, group: str | None, package: str | None) -> None:
+    def __init__(
+        self, problem: str, remedy: str, key: str, group: str | None, package: str | None, option: str | None
+    ) -> None:
         super().__init__(problem, remedy)
         self.key = key
         self.group = group
         """The group whose chosen option lacks the key, such as ``sampler``; None for a key outside all groups."""
         self.package = package
         """The place of that option in the configuration."""
+        self.option = option
 
 
 @contextmanager
@@ -168,9 +171,10 @@ def _unknown_key(error: Exception, verb: str, overrides: Sequence[str]) -> Confi
         first = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
         return ConfigError(first, f"see the composed configuration: gens {verb} --cfg job")
     key = found.group(1)
-    config = _composed(verb, _without(key, overrides))
+    config = _composed(verb, without(key, overrides))
     group, package = _group_of(key, config.hydra.runtime.choices)
-    whose = f"{group.partition('@')[0]}={config.hydra.runtime.choices[group]}" if group else f"gens {verb}"
+    option = config.hydra.runtime.choices[group] if group else None
+    whose = f"{group.partition('@')[0]}={option}" if group else f"gens {verb}"
     keys = list(_flat(OmegaConf.to_container(config, resolve=False), ""))
     siblings: list[str] = []
     parent = key
@@ -179,7 +183,8 @@ def _unknown_key(error: Exception, verb: str, overrides: Sequence[str]) -> Confi
         siblings = [name for name in keys if name.rpartition(".")[0] == parent]
     hint = nearest(key, siblings) or nearest(key, keys)
     valid = ", ".join(siblings) if siblings else ", ".join(name for name in keys if "." not in name)
-    return UnknownKeyError(f"{key} is not a key of {whose}.{hint}", f"valid here: {valid}", key, group, package)
+    problem = f"{key} is not a key of {whose}.{hint}"
+    return UnknownKeyError(problem, f"valid here: {valid}", key, group, package, option)
 
 
 def _group_of(key: str, choices: Mapping[str, str | None]) -> tuple[str | None, str | None]:
@@ -209,12 +214,19 @@ def _composed(verb: str, overrides: Sequence[str]) -> DictConfig:
         except (HydraException, OmegaConfBaseException, PipelineError) as error:
             if not words:
                 raise
-            unknown = re.search(_UNKNOWN, str(error))
-            known = _without(unknown[1], words) if unknown else []
+            unknown = unknown_key(error)
+            known = without(unknown, words) if unknown else []
             words = known if len(known) < len(words) else []
 
 
-def _without(key: str, overrides: Sequence[str]) -> list[str]:
+def unknown_key(error: Exception) -> str | None:
+    """The key that Hydra could not override, if that is the error."""
+    found = re.search(_UNKNOWN, str(error))
+    return found[1] if found else None
+
+
+def without(key: str, overrides: Sequence[str]) -> list[str]:
+    """The overrides that do not set ``key``."""
     sets_it = re.compile(rf"^[+~]*{re.escape(key)}(@[^=]*)?(=|$)")
     return [word for word in overrides if not sets_it.match(word)]
 

@@ -22,18 +22,18 @@ from hydra._internal.utils import create_config_search_path
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import configure_log, run_job
-from hydra.errors import HydraException
+from hydra.errors import ConfigCompositionException, HydraException
 from hydra.types import HydraContext, RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 
 from pipeline.commands.choices import for_choices, unchosen
 from pipeline.commands.clearing import clear_away, nearest_existing
 from pipeline.commands.job import Job
 from pipeline.commands.sweep import run_sweep
 from pipeline.config import conf_dir, register_resolvers
-from pipeline.environment import check_no_secrets
+from pipeline.environment import check_no_secrets, overrides_of
 from pipeline.errors import ConfigError, PipelineError
-from pipeline.explain import explained_errors
+from pipeline.explain import explained_errors, unknown_key, without
 from pipeline.run_names import register_run_folder
 from pipeline.trust import check_hydra, check_plugins, trusted_packages
 
@@ -90,7 +90,10 @@ def run(verb: str, given: Namespace) -> list[int]:
     with _hydra(given, trusted) as hydra, explained_errors(verb, given.overrides):
         others, chosen = for_choices(given.overrides, hydra.config_loader)
         mode = RunMode.MULTIRUN if given.multirun else RunMode.RUN
-        config = hydra.compose_config(verb, others, run_mode=mode, with_log_configuration=False)
+        if given.multirun:
+            config = _of_sweep(hydra, verb, others)
+        else:
+            config = hydra.compose_config(verb, others, run_mode=mode, with_log_configuration=False)
         if RunMode.MULTIRUN in (config.hydra.mode, mode):
             if mode == RunMode.RUN:
                 config = hydra.compose_config(verb, others, run_mode=RunMode.MULTIRUN)
@@ -109,6 +112,30 @@ def run(verb: str, given: Namespace) -> list[int]:
         config.hydra.mode = RunMode.RUN
         _run_one(hydra, config, job)
         return job.codes
+
+
+def _of_sweep(hydra: Hydra, verb: str, words: Sequence[str]) -> DictConfig:
+    """The settings of a sweep as a whole, with all of its words.
+
+    A key that the default options lack is left to the jobs: their options may have it.
+    """
+    known = list(words)
+    while True:
+        try:
+            config: DictConfig = hydra.compose_config(
+                verb, known, run_mode=RunMode.MULTIRUN, with_log_configuration=False
+            )
+            break
+        except ConfigCompositionException as error:
+            key = unknown_key(error)
+            fewer = known if key is None or key.startswith("hydra.") else without(key, known)
+            if len(fewer) == len(known):
+                raise
+            known = fewer
+    composed = overrides_of(config.hydra)
+    with open_dict(config):
+        config.hydra.overrides.task = [word for word in words if word in composed or word not in known]
+    return config
 
 
 def as_chosen(verb: str, given: Namespace) -> list[str]:

@@ -36,7 +36,7 @@ from pipeline.commands.outcome import JobStatus, Outcome, read_outcome
 from pipeline.commands.sweep_table import sweep_table, swept_keys
 from pipeline.config import build
 from pipeline.environment import overrides_of
-from pipeline.errors import PipelineError, with_remedy
+from pipeline.errors import ConfigError, PipelineError, with_remedy
 from pipeline.explain import UnknownKeyError, explain
 from pipeline.identity import digest
 from pipeline.secrecy import without_secrets
@@ -149,15 +149,26 @@ def _planned(config: DictConfig, loader: ConfigLoader, verb: str, chosen: Sequen
             if job.overrides not in jobs:
                 jobs[job.overrides] = job
                 configs += [composed] if composed is not None else []
-    refused = [job.refused for job in jobs.values() if job.refused is not None]
+    command = shlex.join(["gens", verb, "-m", *words, *(word.word for word in chosen)])
+    planned = [_with_a_way(job, list(jobs.values()), words) for job in jobs.values()]
+    sweep = Sweep(verb, command, Path(config.hydra.sweep.dir), planned, configs[0] if configs else config)
     if not configs:
-        raise refused[0]
+        raise _refusal(sweep)
     for word in chosen:
         if word not in used:
             raise unchosen(word)
-    command = shlex.join(["gens", verb, "-m", *words, *(word.word for word in chosen)])
-    planned = [_with_a_way(job, list(jobs.values()), words) for job in jobs.values()]
-    return Sweep(verb, command, Path(config.hydra.sweep.dir), planned, configs[0])
+    return sweep
+
+
+def _refusal(sweep: Sweep) -> PipelineError:
+    """Why no job can run: the one reason of all, or one that follows each job's own on standard error."""
+    refused = {str(job.refused): (job, job.refused) for job in sweep.jobs if job.refused is not None}
+    if len(refused) == 1:
+        ((_, error),) = refused.values()
+        return error
+    for job, error in refused.values():
+        remark(f"error: this job cannot run: {sweep.named(job)}\n{error}")
+    return ConfigError("no job of this sweep can run", "correct the words that are named above, job by job")
 
 
 def _composed(
@@ -211,7 +222,9 @@ def _with_a_way(job: PlannedJob, jobs: Sequence[PlannedJob], words: Sequence[str
     if not isinstance(error, UnknownKeyError) or error.group is None:
         return job
     word = next((word for word in words if word.partition("=")[0].lstrip("+") == error.key), None)
-    have_it = dict.fromkeys(each.choices[error.group] for each in jobs if each.refused is None and each.choices)
+    have_it = dict.fromkeys(
+        option for each in jobs for option in [_option_with(error, each)] if option not in (None, error.option)
+    )
     if word is None or not have_it:
         return job
     sign, inside = word[: len(word) - len(word.lstrip("+"))], error.key.removeprefix(f"{error.package}.")
@@ -220,7 +233,18 @@ def _with_a_way(job: PlannedJob, jobs: Sequence[PlannedJob], words: Sequence[str
     remedy = f"set it for the choice that has it: {instead} in place of {shlex.quote(word)}"
     # A key with a similar name is not what was meant.
     problem = error.problem.partition(" Did you mean")[0]
-    return replace(job, refused=UnknownKeyError(problem, remedy, error.key, error.group, error.package))
+    mended = UnknownKeyError(problem, remedy, error.key, error.group, error.package, error.option)
+    return replace(job, refused=mended)
+
+
+def _option_with(error: UnknownKeyError, job: PlannedJob) -> str | None:
+    """The option of another job that has the key: the job can be composed, or it lacks another key of that group."""
+    other = job.refused
+    if other is None:
+        return job.choices.get(error.group or "")
+    if isinstance(other, UnknownKeyError) and other.group == error.group and other.key != error.key:
+        return other.option
+    return None
 
 
 def _sum_up(sweep: Sweep, before: Mapping[Path, Path]) -> list[int]:

@@ -50,6 +50,22 @@ def test_the_job_that_lacks_a_key_is_named_and_stops_no_other(home: Path) -> Non
     assert "what to do: set it" not in mended.stderr
 
 
+def test_a_key_that_only_the_default_option_lacks_stops_no_job(home: Path) -> None:
+    done = gens(*WORDS, "-m", "sampler=uniform,oracle", "sampler.spread=interior", cwd=home)
+    assert "sampler.spread is not a key of sampler=oracle." in done.stderr
+    assert "sampler/uniform.spread=interior in place of sampler.spread=interior" in done.stderr
+    assert [status for _, status in jobs(home)] == ["done", "failed"]
+
+
+def test_jobs_that_each_lack_a_key_of_the_other_are_all_named(home: Path) -> None:
+    done = gens(*WORDS, "-m", "sampler=uniform,gens_micro", "sampler.fps=2", "sampler.spread=interior", cwd=home)
+    assert done.returncode == 2
+    assert "cannot run: sampler=uniform\n" in done.stderr
+    assert "sampler/gens_micro.fps=2 in place of sampler.fps=2" in done.stderr
+    assert "cannot run: sampler=gens_micro\n" in done.stderr
+    assert "sampler/uniform.spread=interior in place of sampler.spread=interior" in done.stderr
+
+
 def test_a_key_of_one_choice_is_swept_over_for_it_alone(home: Path) -> None:
     done = gens(*WORDS, "-m", "sampler=uniform,gens_micro", "sampler/gens_micro.fps=1,2", cwd=home)
     assert done.returncode == 1, done.stderr
