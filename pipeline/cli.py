@@ -19,7 +19,7 @@ from pipeline.environment import by_name
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.paths import path_text
 from pipeline.quoting import is_list, is_quoted, quoted, quoted_list, readable
-from pipeline.stopping import Stopped, signals_stop, stop_code
+from pipeline.stopping import ExitCode, Stopped, signals_stop, stop_code
 from pipeline.terminal import give_up_streams, prepare_streams, remark, tell
 from pipeline.usage import OPTIONS, usage_of
 from pipeline.wellformed import is_well_formed, well_formed
@@ -38,7 +38,6 @@ VERBS = {
     "compare": "two runs over the same questions: difference, interval, and which answers flipped",
     "list": "samplers, policies, answerers, prompts, benchmarks: what each is and needs",
 }
-FINE, USAGE, FAULT = 0, 2, 3
 _OF_PEOPLE = ("question", "video", "answer", "subtitles_file")
 """Keys with free text, in which commas, colons and braces have no meaning."""
 _UNSET = ("answer", "subtitles_file", "options")
@@ -80,13 +79,13 @@ def _stopped(stop: KeyboardInterrupt) -> int:
 def _fault() -> int:
     with suppress(BrokenPipeError):
         remark(traceback.format_exc().rstrip("\n"))
-    return FAULT
+    return ExitCode.FAULT
 
 
 def _refuse(error: PipelineError) -> int:
     with suppress(BrokenPipeError):
         remark(f"error: {error}")
-    return USAGE
+    return ExitCode.CANNOT_RUN
 
 
 def _called(words: Sequence[str]) -> int:
@@ -96,13 +95,13 @@ def _called(words: Sequence[str]) -> int:
         return _tell_versions()
     if not words or words[0] in ("-h", "--help"):
         tell(_usage())
-        return FINE if words else USAGE
+        return ExitCode.SUCCESS if words else ExitCode.CANNOT_RUN
     verb, overrides = words[0], [_well_formed(word) for word in words[1:]]
     if verb not in VERBS:
         raise ConfigError(f"gens {verb}: no such command.{nearest(verb, VERBS)}", f"one of {', '.join(VERBS)}")
     if {"-h", "--help"} & set(overrides):
         tell(usage_of(verb, VERBS[verb]))
-        return FINE
+        return ExitCode.SUCCESS
     if verb == "list" and overrides and "=" not in overrides[0] and not overrides[0].startswith("-"):
         overrides = [f"what={overrides[0]}", *overrides[1:]]
     if verb == "check":
@@ -135,7 +134,7 @@ def _as_typed(word: str) -> str:
 def _tell_versions() -> int:
     for name, number in {"python": versions.python(), **versions.packages()}.items():
         tell(f"{name} {number}")
-    return FINE
+    return ExitCode.SUCCESS
 
 
 def _run(verb: str, words: Sequence[str]) -> int:
@@ -161,7 +160,7 @@ def _run(verb: str, words: Sequence[str]) -> int:
         return _show(verb, given, words)
     from pipeline.commands import driving
 
-    return max(driving.run(verb, given), default=FINE)
+    return max(driving.run(verb, given), default=ExitCode.SUCCESS)
 
 
 def _show(verb: str, given: Namespace, words: Sequence[str]) -> int:
@@ -185,7 +184,7 @@ def _show(verb: str, given: Namespace, words: Sequence[str]) -> int:
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=verb)(_nothing)()
     finally:
         sys.argv = before
-    return FINE
+    return ExitCode.SUCCESS
 
 
 def _nothing(_: Any) -> None:
@@ -205,7 +204,7 @@ def _complete(words: Sequence[str]) -> int:
     if any(word.startswith("query=") for word in words):
         if len(line) < 3 or line[1] not in VERBS:
             tell(" ".join(VERBS))
-            return FINE
+            return ExitCode.SUCCESS
         verb = line[1]
         os.environ["COMP_LINE"] = " ".join([line[0], *line[2:]])
         told = io.StringIO()

@@ -5,7 +5,19 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import IntEnum
 from types import FrameType
+
+
+class ExitCode(IntEnum):
+    """Exit codes of a command that no signal ended."""
+
+    SUCCESS = 0
+    QUESTIONS_FAILED = 1
+    """Everything else is done and written."""
+    CANNOT_RUN = 2
+    FAULT = 3
+    """An error of this program, whose traceback is printed."""
 
 
 class Stopped(KeyboardInterrupt):

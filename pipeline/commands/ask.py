@@ -16,6 +16,7 @@ from pipeline.errors import ConfigError
 from pipeline.paths import local_path, path_text
 from pipeline.reports.page import page_on
 from pipeline.reports.timeline import clock
+from pipeline.stopping import ExitCode
 from pipeline.subtitles import SubtitleChoice
 from pipeline.terminal import remark, tell
 
@@ -33,7 +34,7 @@ def run(config: DictConfig) -> int:
         (answer,) = second_stage([selection], answerer, context, folder)
         _show(selection, answer)
         page_on([folder], context.reader, folder)
-    return 0 if answer.answer.status is Status.OK else 1
+    return ExitCode.SUCCESS if answer.answer.status is Status.OK else ExitCode.QUESTIONS_FAILED
 
 
 def asked_about(config: DictConfig) -> Question:

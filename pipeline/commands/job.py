@@ -18,11 +18,10 @@ from pipeline.commands.outcome import JobStatus, Outcome, leave, telling
 from pipeline.environment import check_no_secrets, overrides_of
 from pipeline.errors import StorageError
 from pipeline.explain import as_composed, explain
-from pipeline.stopping import Stopped, stop_code
+from pipeline.stopping import ExitCode, Stopped, stop_code
 from pipeline.terminal import remark, tell
 from pipeline.trust import check_plugins
 
-FAILED, FAULT = 2, 3
 GOES_ON = "the same command goes on from here"
 
 
@@ -95,12 +94,12 @@ class Job:
         if explained is not None:
             explained.remedy = as_composed(explained.problem, explained.remedy, config)
             remark(f"error: {explained}")
-            return Outcome(JobStatus.FAILED, FAILED, explained.problem, explained.remedy)
+            return Outcome(JobStatus.FAILED, ExitCode.CANNOT_RUN, explained.problem, explained.remedy)
         told = "".join(traceback.format_exception(error))
         remark(told.rstrip("\n"))
         problem = f"{type(error).__name__}: {error}"
         remedy = "this is a fault of the program; its traceback says where"
-        return Outcome(JobStatus.FAILED, FAULT, problem, remedy, traceback=told)
+        return Outcome(JobStatus.FAILED, ExitCode.FAULT, problem, remedy, traceback=told)
 
 
 def _by(stop: KeyboardInterrupt) -> str:

@@ -33,6 +33,7 @@ from pipeline.paths import local_path
 from pipeline.samplers import Sampler
 from pipeline.secrecy import without_secrets
 from pipeline.selection import SelectionPolicy
+from pipeline.stopping import ExitCode
 from pipeline.subtitles import SubtitleChoice
 from pipeline.terminal import remark
 from pipeline.video import Reader
@@ -196,7 +197,7 @@ def second_stage(
 
 def exit_code(statuses: Sequence[Status]) -> int:
     """0 on success, 1 if some questions failed, which are counted on standard error."""
-    return 1 if _tell_failures("questions", statuses) else 0
+    return ExitCode.QUESTIONS_FAILED if _tell_failures("questions", statuses) else ExitCode.SUCCESS
 
 
 def _tell_failures(what: str, statuses: Sequence[Status]) -> bool:

@@ -31,7 +31,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from pipeline.commands.choices import ForChoice, unchosen
 from pipeline.commands.clearing import clear_away, nearest_existing
-from pipeline.commands.job import FAILED, GOES_ON, Job
+from pipeline.commands.job import GOES_ON, Job
 from pipeline.commands.outcome import JobStatus, Outcome, read_outcome
 from pipeline.commands.sweep_table import sweep_table, swept_keys
 from pipeline.config import build
@@ -40,6 +40,7 @@ from pipeline.errors import ConfigError, PipelineError, with_remedy
 from pipeline.explain import UnknownKeyError, explain
 from pipeline.identity import digest
 from pipeline.secrecy import without_secrets
+from pipeline.stopping import ExitCode
 from pipeline.terminal import draw, remark, tell
 
 SWEEP_FILE = "sweep.json"
@@ -124,7 +125,7 @@ def run_sweep(hydra: Hydra, config: DictConfig, job: Job, chosen: Sequence[ForCh
             codes = _sum_up(sweep, before)
     if has_folders:
         return codes
-    return [*job.codes, *(FAILED for each in sweep.jobs if each.refused is not None)]
+    return [*job.codes, *(ExitCode.CANNOT_RUN for each in sweep.jobs if each.refused is not None)]
 
 
 def _launch(config: DictConfig, context: HydraContext, job: Job, overrides: list[list[str]]) -> None:
@@ -269,18 +270,18 @@ def _sum_up(sweep: Sweep, before: Mapping[Path, Path]) -> list[int]:
         reader = build(sweep.config.reader, "reader", sweep.config.plugins)
         report_on(list(dict.fromkeys(shown)), reader, sweep.folder)
     _tell(sweep, outcomes)
-    return [FAILED if outcome.code is None else outcome.code for outcome in outcomes]
+    return [ExitCode.CANNOT_RUN if outcome.code is None else outcome.code for outcome in outcomes]
 
 
 def _outcome(job: PlannedJob) -> Outcome:
     """The outcome in the job's folder. A job that is still ``running`` after the sweep was ended from outside."""
     if job.folder is None:
         assert job.refused is not None
-        return Outcome(JobStatus.FAILED, FAILED, job.refused.problem, job.refused.remedy)
+        return Outcome(JobStatus.FAILED, ExitCode.CANNOT_RUN, job.refused.problem, job.refused.remedy)
     outcome = read_outcome(job.folder)
     if outcome.status is JobStatus.RUNNING:
         problem = "its process ended without a word: killed, or the machine was out of memory"
-        return Outcome(JobStatus.INTERRUPTED, FAILED, problem, GOES_ON)
+        return Outcome(JobStatus.INTERRUPTED, ExitCode.CANNOT_RUN, problem, GOES_ON)
     return outcome
 
 
