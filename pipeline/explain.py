@@ -61,7 +61,7 @@ def explained_errors(verb: str, overrides: Sequence[str]) -> Iterator[None]:
 
 def no_key(word: str, verb: str) -> ConfigError:
     """For an override whose key Hydra cannot read."""
-    return ConfigError(f"{word}: what stands before = is no key", f"gens {verb} --help shows the keys")
+    return ConfigError(f"{word}: the part before = is not a key", f"gens {verb} --help shows the keys")
 
 
 def explain(error: Exception, verb: str, overrides: Sequence[str]) -> PipelineError | None:
@@ -147,14 +147,14 @@ def _unreadable(word: str, error: Exception, verb: str) -> ConfigError:
     except OverrideParseException:
         return no_key(word, verb)
     return ConfigError(
-        f"{word}: {str(error).splitlines()[0]}", f"quote what is no plain word: {for_shell(quoted_override(word))}"
+        f"{word}: {str(error).splitlines()[0]}", f"quote what is not a plain word: {for_shell(quoted_override(word))}"
     )
 
 
 def _no_name(overrides: Sequence[str]) -> ConfigError:
     words = [word for word in overrides if re.match(r"[\w/]*=(\d|null|true|false)", word, re.IGNORECASE)]
     at_fault = next((word for word in words if (conf_dir() / word.partition("=")[0]).is_dir()), "an override")
-    return ConfigError(f"{at_fault}: no name of an option", "gens list shows the names")
+    return ConfigError(f"{at_fault}: not the name of an option", "gens list shows the names")
 
 
 def _missing_option(error: MissingConfigException) -> ConfigError:

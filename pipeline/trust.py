@@ -135,11 +135,11 @@ def trusted_class(path: Any, key: str, trusted: Sequence[str], ours: bool = True
     of_plugin = _within(module, trusted)
     defined = getattr(found, "__module__", None) or ""
     if not isinstance(found, type) and not (of_plugin and isfunction(found)):
-        raise ConfigError(f"{key}={path} is no class", f"check the {field} in its YAML")
+        raise ConfigError(f"{key}={path} is not a class", f"check the {field} in its YAML")
     if not _within(defined, allowed):
         raise _untrusted(f"{path}, which is {defined}.{found.__name__},", key, defined, allowed)
     if not of_plugin and not dataclasses.is_dataclass(found):
-        raise ConfigError(f"{key}={path} is no part of a pipeline", f"check the {field} in its YAML")
+        raise ConfigError(f"{key}={path} is not part of a pipeline", f"check the {field} in its YAML")
     return found
 
 
@@ -162,7 +162,9 @@ def _is_pythons(package: str) -> bool:
 
 def _check_package(name: Any, where: str) -> None:
     if not isinstance(name, str) or not all(part.isidentifier() for part in name.split(".")):
-        raise ConfigError(f"{where} is no name of a package", "name the package of your own classes: plugins=[...]")
+        raise ConfigError(
+            f"{where} is not the name of a package", "name the package of your own classes: plugins=[...]"
+        )
     if _is_pythons(name.partition(".")[0]):
         raise ConfigError(
             f"{where}: {name} is a part of Python, and has no parts of a pipeline",
@@ -181,7 +183,7 @@ def _of_user() -> Iterator[tuple[Any, str]]:
             raise ConfigError(f"{path} cannot be read: {first}", _LIKE) from error
         named = content.get("plugins") if isinstance(content, Mapping) else None
         if named is not None and not isinstance(named, list):
-            raise ConfigError(f"{path}: plugins is no list", _LIKE)
+            raise ConfigError(f"{path}: plugins is not a list", _LIKE)
         yield from ((name, f"{path}: plugins: [{name}]") for name in named or ())
 
 

@@ -130,7 +130,7 @@ def _relevance_fault(given: Relevance, question: Question, video: Video) -> str 
         "a native index is negative": any(index < 0 for index in given.indices or ()),
         f"a native index is above {_MOST_FRAMES}": any(index > _MOST_FRAMES for index in given.indices or ()),
         "its cost is not a finite number": not _is_finite(given.cost),
-        f"{given.status!r} is no status": not isinstance(given.status, Status),
+        f"{given.status!r} is not a status": not isinstance(given.status, Status),
         f"named_above={given.named_above!r} is not a finite number": not _is_number_or_none(given.named_above),
     }
     return next((fault for fault, holds in faults.items() if holds), None)
@@ -155,7 +155,7 @@ def _selection_fault(given: Any, question: Question, budget: int) -> str | None:
             not hasattr(frame.index, "__index__") or not 0 <= operator.index(frame.index) <= _MOST_FRAMES
             for frame in frames
         ),
-        f"{given.status!r} is no status": not isinstance(given.status, Status),
+        f"{given.status!r} is not a status": not isinstance(given.status, Status),
     }
     fault = next((fault for fault, holds in faults.items() if holds), None)
     if fault is None and any(later.time < earlier.time for earlier, later in pairwise(frames)):
@@ -167,8 +167,8 @@ def _answer_fault(given: Answer, question: Question) -> str | None:
     options = len(question.options or ())
     option = given.option
     faults = {
-        "its text is no text": not isinstance(given.text, str) or not isinstance(given.thought, str),
-        f"{given.status!r} is no status": not isinstance(given.status, Status),
+        "its text is not a string": not isinstance(given.text, str) or not isinstance(given.thought, str),
+        f"{given.status!r} is not a status": not isinstance(given.status, Status),
         f"{option!r} is not the index of an option": option is not None
         and (not isinstance(option, int) or isinstance(option, bool) or not 0 <= option < options),
         "its cost is not a finite number": not _is_finite(given.cost),

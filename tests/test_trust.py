@@ -58,7 +58,7 @@ WORDS = ("sample", "--config-dir", "mine", "benchmark=jsonl", "benchmark.path=q.
         ("sampler", RUN_SYSTEM, "sampler._target_=os.system is outside pipeline"),
         ("sampler", MINE, "plugins=[acme]"),
         ("sampler", {**MINE, "_target_": "pipeline.checks.devices.subprocess.run"}, "cannot be imported"),
-        ("sampler", {**MINE, "_target_": "pipeline.config.build"}, "is no class"),
+        ("sampler", {**MINE, "_target_": "pipeline.config.build"}, "is not a class"),
         ("sampler", {**MINE, "_target_": "pipeline.cli.suppress"}, "outside pipeline"),
         ("experiment", {"plugins": ["acme"], "sampler": MINE}, "plugins=[acme]"),
         ("experiment", {"plugins": ["os"], "sampler": RUN_SYSTEM}, "os is a part of Python"),
@@ -146,7 +146,7 @@ def test_a_relative_folder_of_settings_is_no_folder_of_the_user(home: Path, monk
 
 @pytest.mark.parametrize("name", ["os", "builtins", "subprocess", "importlib.util", "", ".", "a b", "../acme"])
 def test_what_is_no_package_of_plug_ins_is_never_trusted(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError, match=r"part of Python|no name of a package"):
+    with pytest.raises(ConfigError, match=r"part of Python|not the name of a package"):
         trusted_packages([name])
 
 

@@ -66,7 +66,7 @@ def test_a_usable_relevance_is_taken_and_its_numbers_are_plain() -> None:
         (replace(FINE, question_id="other"), "'other' for 'q'"),
         (replace(FINE, cost=Cost(NAN)), "cost"),
         (replace(FINE, named_above=NAN), "named_above"),
-        (replace(FINE, status="fine"), "no status"),
+        (replace(FINE, status="fine"), "not a status"),
         ({"times": []}, "a dict and no Relevance"),
         (None, "a NoneType and no Relevance"),
     ],
@@ -123,7 +123,7 @@ def test_what_breaks_the_policys_protocol_is_named(given: Any, fault: str) -> No
         (Answer("q", "B", 2), "2 is not the index of an option"),
         (Answer("q", "B", -1), "-1 is not the index of an option"),
         (Answer("q", "B", True), "not the index of an option"),
-        (Answer("q", None), "no text"),  # type: ignore[arg-type]
+        (Answer("q", None), "not a string"),  # type: ignore[arg-type]
         (Answer("q", "B", 1, cost=Cost(1.0, dollars=NAN)), "cost"),
         (Answer("q", "B", 1, cost=Cost(more={"x": NAN})), "cost"),
         (Answer("q", "B", 1, frame_times=(NAN,)), "time of a frame"),

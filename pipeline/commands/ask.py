@@ -40,7 +40,9 @@ def run(config: DictConfig) -> int:
 def asked_about(config: DictConfig) -> Question:
     """The question of a composed configuration, in the words that were typed."""
     if config.options is not None and not isinstance(config.options, ListConfig):
-        raise ConfigError(f"options={config.options} is no list", 'set options="[one, another]", or null for free text')
+        raise ConfigError(
+            f"options={config.options} is not a list", 'set options="[one, another]", or null for free text'
+        )
     options = None if config.options is None else OmegaConf.to_container(config.options, resolve=True)
     return question_from_fields(
         id="ask",

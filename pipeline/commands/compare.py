@@ -28,7 +28,7 @@ def run(config: DictConfig) -> int:
     """Print the table and write the file and the page."""
     if config.questions not in CHOICES:
         raise ConfigError(
-            f"questions={config.questions} is no choice.{nearest(str(config.questions), CHOICES)}",
+            f"questions={config.questions} is not a choice.{nearest(str(config.questions), CHOICES)}",
             f"one of {', '.join(CHOICES)}",
         )
     first, second = _runs(config)

@@ -19,7 +19,7 @@ from pipeline.terminal import tell
 def run(config: DictConfig) -> int:
     """Write the page with the files beside it, and print the table."""
     if not isinstance(config.pictures, int) or config.pictures < 0:
-        raise ConfigError(f"pictures={config.pictures} is no number of pictures", "set pictures=0 or more")
+        raise ConfigError(f"pictures={config.pictures} is not a number of pictures", "set pictures=0 or more")
     folder = local_path(config.runs)
     runs, place, part = collect([folder]), folder, ""
     if config.subset is not None:

@@ -90,7 +90,7 @@ def _over_limit(config: DictConfig) -> OverLimit:
     """The rule; the default for verbs without a second stage."""
     rule = config.get("over_limit", OverLimit.REFUSE.value)
     if rule not in list(OverLimit):
-        raise ConfigError(f"over_limit={rule} is no rule.", f"one of {', '.join(OverLimit)}: over_limit=keep_best")
+        raise ConfigError(f"over_limit={rule} is not a rule.", f"one of {', '.join(OverLimit)}: over_limit=keep_best")
     return OverLimit(rule)
 
 

@@ -35,7 +35,7 @@ class Aks:
     """The field of its rows that is the question's id here."""
 
     def rows(self, file: Path) -> Sequence[ForeignRow]:
-        """One row an annotation; one that is no list of frame numbers carries that fault.
+        """One row an annotation; one that is not a list of frame numbers carries that fault.
 
         Raises:
             InputError: there are more or fewer rows than annotations.

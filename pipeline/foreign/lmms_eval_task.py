@@ -75,7 +75,9 @@ class LmmsEvalTaskForm:
 
     def __post_init__(self) -> None:
         if re.fullmatch(r"\w+", self.task, re.ASCII) is None:
-            raise ConfigError(f"form.task={self.task!r} is no task name", "use letters, digits and _: form.task=gens")
+            raise ConfigError(
+                f"form.task={self.task!r} is not a task name", "use letters, digits and _: form.task=gens"
+            )
         if not 1 <= self.quality <= 95:
             raise ConfigError(f"form.quality={self.quality} is not in 1..95", "set form.quality=95")
         if self.max_new_tokens < 1:

@@ -72,7 +72,7 @@ class NativeFrames:
             strides = {max(1, int(video.fps - _RATE_ERROR)), max(1, int(video.fps + _RATE_ERROR))}
             if all(any(number % stride for number in self.numbers) for stride in strides):
                 raise InputError(
-                    f"the frame numbers are no multiples of {max(strides)}, the whole frames a second of {video.path} "
+                    f"the frame numbers are not multiples of {max(strides)}, the whole frames a second of {video.path} "
                     f"({video.fps:.3f})",
                     "use the videos that the file was made from: another encoding has other frame numbers",
                 )

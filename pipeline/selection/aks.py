@@ -45,7 +45,7 @@ class Aks(Identified):
     def __post_init__(self) -> None:
         if self.depth < 0:
             raise ConfigError(
-                f"selection.choice.depth={self.depth} is no number of halvings", "set selection.choice.depth=5"
+                f"selection.choice.depth={self.depth} is not a number of halvings", "set selection.choice.depth=5"
             )
 
     def choose(self, curve: Curve, count: int) -> Sequence[int]:

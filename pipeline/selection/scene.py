@@ -47,7 +47,8 @@ class Scene(Identified):
             )
         if self.min_seconds < 0:
             raise ConfigError(
-                f"selection.choice.min_seconds={self.min_seconds} is no length", "set selection.choice.min_seconds=2.0"
+                f"selection.choice.min_seconds={self.min_seconds} is not a length",
+                "set selection.choice.min_seconds=2.0",
             )
 
     def choose(self, curve: Curve, count: int) -> Sequence[int]:

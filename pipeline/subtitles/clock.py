@@ -17,7 +17,7 @@ def seconds(stamp: str, where: str) -> float:
     """
     found = _STAMP.fullmatch(stamp.strip())
     if found is None:
-        raise ValueError(f"{where}: {stamp.strip()!r} is no time; write it as 00:01:02.500")
+        raise ValueError(f"{where}: {stamp.strip()!r} is not a time; write it as 00:01:02.500")
     sign, hours, minutes, whole, fraction = found.groups()
     total = int(hours or 0) * 3600 + int(minutes) * 60 + float(f"{whole}.{fraction or 0}")
     return -total if sign else total

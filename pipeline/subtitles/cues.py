@@ -125,7 +125,9 @@ def _cue(head: str, words: Sequence[str], number: int, unescaped: Callable[[str]
             raise ValueError(f"line {number + below}: {error}") from error
     times = _TIMES.fullmatch(head)
     if times is None:
-        raise ValueError(f"{where}: {head.strip()[:60]!r} is no time line; write it as 00:00:01,000 --> 00:00:04,000")
+        raise ValueError(
+            f"{where}: {head.strip()[:60]!r} is not a time line; write it as 00:00:01,000 --> 00:00:04,000"
+        )
     start, end = seconds(times["start"], where), seconds(times["end"], where)
     if end < start:
         raise ValueError(f"{where}: the cue ends at {end:g} s, before it begins at {start:g} s")
@@ -173,7 +175,7 @@ def _carried(before: _Cue, cue: _Cue) -> int:
 
 
 def _stray(line: str, number: int) -> str:
-    return f"line {number}: {line.strip()[:60]!r} stands under no time line"
+    return f"line {number}: {line.strip()[:60]!r} is not under a time line"
 
 
 def _is_number(line: str) -> bool:

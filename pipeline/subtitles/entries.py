@@ -38,7 +38,7 @@ def json_lines(text: str, video_end: float) -> SubtitleFile:
     except RecursionError as error:
         raise ValueError(f"not JSON that can be read: {error}") from error
     if not isinstance(entries, list):
-        raise ValueError("it is no JSON list of lines")
+        raise ValueError("it is not a JSON list of lines")
     lines, faults = [], []
     for number, entry in enumerate(entries, start=1):
         try:
@@ -50,11 +50,11 @@ def json_lines(text: str, video_end: float) -> SubtitleFile:
 
 def _line(entry: Any, where: str, video_end: float) -> SubtitleLine:
     if not isinstance(entry, Mapping):
-        raise ValueError(f"{where} is no object: {repr(entry)[:60]}")
+        raise ValueError(f"{where} is not an object: {repr(entry)[:60]}")
     if "timestamp" in entry:
         stamps, text = entry["timestamp"], entry.get("text")
         if not isinstance(stamps, list) or len(stamps) != 2:
-            raise ValueError(f"{where}: timestamp={stamps!r} is no [start, end]")
+            raise ValueError(f"{where}: timestamp={stamps!r} is not [start, end]")
         start, end = _number(stamps[0], where), video_end if stamps[1] is None else _number(stamps[1], where)
         end = max(start, end) if stamps[1] is None else end  # a line that begins after the video's end
     else:
@@ -74,7 +74,7 @@ def _number(value: Any, where: str) -> float:
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not abs(number) <= LONGEST:  # nor NaN
-        raise ValueError(f"{where}: {value!r} is no number of seconds")
+        raise ValueError(f"{where}: {value!r} is not a number of seconds")
     return number
 
 

@@ -49,7 +49,7 @@ def read(subtitles: Subtitles, video_end: float) -> SubtitleFile:
     path = local_path(subtitles.path)
     form = FORMS.get(path.suffix.lower())
     if form is None:
-        _refuse(f"{path} is of no form that can be read", f"give a file that ends in {', '.join(FORMS)}")
+        _refuse(f"{path} is of an unknown form", f"give a file that ends in {', '.join(FORMS)}")
     text = _text(path)
     remedy = _MEND if is_well_formed(text) else _CONVERT.format(name=shlex.quote(path.name))
     try:

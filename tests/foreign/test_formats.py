@@ -101,7 +101,7 @@ def test_aks_rows_of_another_benchmark_or_another_encoding_are_refused(tmp_path:
     first, second = aks(tmp_path, [[25], ["x"]])
     assert (first.fault, second.question_id) == (None, "b")
     assert "entry 2: frames.0: Input should be a valid integer" in fault(second)
-    with pytest.raises(InputError, match="no multiples of 25"):
+    with pytest.raises(InputError, match="not multiples of 25"):
         seconds(aks(tmp_path, [[30, 60], [0]]))
     nearly = Video("v.mp4", "seen", 100.0, 29.9997, 3000, 64, 48)  # one reader says 30, another a little less
     assert len(seconds(aks(tmp_path, [[30, 60], [0]]), nearly)["a"]) == 2

@@ -197,7 +197,7 @@ def test_a_spread_budget_above_the_frames_shows_each_once() -> None:
 
 
 def test_an_unknown_spread_is_refused() -> None:
-    with pytest.raises(InputError, match=r"'random'.*no uniform variant"):
+    with pytest.raises(InputError, match=r"'random'.*not a uniform variant"):
         policy().select(Relevance("q", (), (), spread="random"), video())
 
 

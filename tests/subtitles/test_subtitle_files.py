@@ -116,26 +116,26 @@ def test_a_video_cut_out_of_a_longer_one_has_its_own_clock(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("name", "text", "told"),
     [
-        ("a.srt", "1\nwords", "line 1: '1' stands under no time line"),
-        ("a.srt", "1\n00:00:01,000 --> later\nwords", "line 2: .*later' is no time line"),
-        ("a.srt", "1\n00:00:01,000 -->\nwords", "line 2: .* is no time line"),
+        ("a.srt", "1\nwords", "line 1: '1' is not under a time line"),
+        ("a.srt", "1\n00:00:01,000 --> later\nwords", "line 2: .*later' is not a time line"),
+        ("a.srt", "1\n00:00:01,000 -->\nwords", "line 2: .* is not a time line"),
         ("a.srt", "2\n00:00:09,000 --> 00:00:08,000\nno", "line 2: .* before"),
         ("a.srt", "<html>not found</html>", "line 1: "),
         ("a.vtt", "00:01.000 --> 00:02.000\nwords", "line 1: a WebVTT file begins with WEBVTT"),
-        ("a.vtt", "WEBVTT\n\nname\nwords", "line 3: 'name' stands under no time line"),
+        ("a.vtt", "WEBVTT\n\nname\nwords", "line 3: 'name' is not under a time line"),
         ("a.json", "{", "not JSON: .* at column 2"),
         ("a.json", "[" * 100_000, "not JSON that can be read"),
-        ("a.json", "{}", "no JSON list"),
-        ("a.json", '["words"]', "entry 1 is no object"),
+        ("a.json", "{}", "not a JSON list"),
+        ("a.json", '["words"]', "entry 1 is not an object"),
         ("a.json", '[{"timestamp": [1], "text": "a"}]', "entry 1: timestamp"),
         ("a.json", '[{"timestamp": [1, 2], "line": "a"}]', "entry 1 has no text"),
-        ("a.json", '[{"timestamp": [1, "x"], "text": "a"}]', "entry 1: 'x' is no number"),
+        ("a.json", '[{"timestamp": [1, "x"], "text": "a"}]', "entry 1: 'x' is not a number"),
         (
             "a.json",
             '[{"line": "b"}]',
             "entry 1 has neither",
         ),
-        ("a.ass", "words", "no form that can be read"),
+        ("a.ass", "words", "of an unknown form"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_told_with_its_place(name: str, text: str, told: str, tmp_path: Path) -> None:
@@ -194,13 +194,13 @@ def test_lines_at_frames_stand_once_in_their_order() -> None:
 @pytest.mark.parametrize(
     ("damaged", "told"),
     [
-        ("2\n00:00:03,000 --> later\nlost\n", "line 6: '00:00:03,000 --> later' is no time line"),
-        ("2\n00:00:0x,000 --> 00:00:06,000\nlost\n", "line 6: .* is no time line"),
-        ("2\n00;00;03,000 --> 00;00;06,000\nlost\n", "line 6: .* is no time line"),
-        ("2\n00:00:03,000\nlost\n", "line 6: '00:00:03,000' is no time line"),
-        ("2\n --> 00:00:06,000\nlost\n", "line 6: '--> 00:00:06,000' is no time line"),
+        ("2\n00:00:03,000 --> later\nlost\n", "line 6: '00:00:03,000 --> later' is not a time line"),
+        ("2\n00:00:0x,000 --> 00:00:06,000\nlost\n", "line 6: .* is not a time line"),
+        ("2\n00;00;03,000 --> 00;00;06,000\nlost\n", "line 6: .* is not a time line"),
+        ("2\n00:00:03,000\nlost\n", "line 6: '00:00:03,000' is not a time line"),
+        ("2\n --> 00:00:06,000\nlost\n", "line 6: '--> 00:00:06,000' is not a time line"),
         ("2\n00:00:06,000 --> 00:00:03,000\nlost\nand more\n", "line 6: the cue ends at 3 s, before it begins at 6 s"),
-        ("2\n" + "9" * 400 + ":00:00,000 --> 00:00:06,000\nlost\n", "line 6: .* is no time line"),
+        ("2\n" + "9" * 400 + ":00:00,000 --> 00:00:06,000\nlost\n", "line 6: .* is not a time line"),
     ],
 )
 @pytest.mark.parametrize("form", ["srt", "vtt"])
@@ -217,7 +217,7 @@ def test_a_damaged_cue_is_left_out_with_its_words_and_told(form: str, damaged: s
 def test_text_before_the_first_cue_is_left_out_and_told(tmp_path: Path) -> None:
     heard = read(written(tmp_path / "a.srt", "Made by me\n\n" + SRT), 3700.0)
     assert heard.lines == read(written(tmp_path / "b.srt", SRT), 3700.0).lines
-    assert heard.skipped == ("line 1: 'Made by me' stands under no time line",)
+    assert heard.skipped == ("line 1: 'Made by me' is not under a time line",)
 
 
 def test_entries_without_text_or_times_are_left_out_and_told(tmp_path: Path) -> None:
@@ -232,7 +232,7 @@ def test_entries_without_text_or_times_are_left_out_and_told(tmp_path: Path) -> 
     heard = read(listed(tmp_path / "a.json", entries), 10.0)
     assert heard.lines == (SubtitleLine(1.0, 2.5, "first"), SubtitleLine(5.0, 6.5, "numbers as text \ufffd"))
     assert [fault.split(" ")[1].strip(":") for fault in heard.skipped] == ["2", "3", "5", "6"]
-    assert heard.skipped_summary().startswith("4 cues left out: entry 2: None is no number of seconds")
+    assert heard.skipped_summary().startswith("4 cues left out: entry 2: None is not a number of seconds")
 
 
 YOUTUBE = """WEBVTT

@@ -120,7 +120,7 @@ class DecordDecoder:
         if false:
             self.close()
             raise UnsupportedVideoError(
-                f"decord would begin to decode {self._scan.path} at frame {false[0]}, which is no key frame whatever "
+                f"decord would start decoding {self._scan.path} at frame {false[0]}, which is not a key frame whatever "
                 "the container says",
                 _REMEDY,
             )
