@@ -122,7 +122,7 @@ def test_decord_is_not_given_a_file_whose_marks_it_would_believe(name: str, tmp_
     path = made(name, tmp_path)
     if name == "h264.mp4":
         path.write_bytes(path.read_bytes().replace(b"stss", b"free"))
-    with pytest.raises(UnsupportedVideoError, match=rf"decord would begin to decode .*{name} at frame \d+"):
+    with pytest.raises(UnsupportedVideoError, match=rf"decord would start decoding .*{name} at frame \d+"):
         Reader("test", "decord", 1, 1.0).open(path)
     check_every_frame(path)
 
