@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import yaml
 
 _PAIRS = {")": "(", "]": "[", "}": "{"}
-_NEEDS_QUOTES = re.compile(r"[^\[\]{},:]*[^\x00-\x7f\[\]{},:][^\[\]{},:]*")
+_NEEDS_QUOTES = re.compile(r"[^\[\]{},:]*(?:[^\x00-\x7f\[\]{},:]|~)[^\[\]{},:]*")
 
 
 def quoted(text: str) -> str:
@@ -70,12 +70,13 @@ def quoted_override(word: str) -> str:
 
 
 def readable(word: str, *, sweep: bool) -> str:
-    """``KEY=VALUE`` with non-ASCII words quoted, which Hydra's grammar does not take otherwise.
+    """``KEY=VALUE`` with non-ASCII words and ``~/folder`` quoted, which Hydra's grammar does not take otherwise.
 
-    In a ``sweep``, commas separate values.
+    In a ``sweep``, commas separate values. An option such as ``--config-dir=été`` is none of Hydra's grammar.
     """
     key, equals, value = word.partition("=")
-    if value.isascii() or "'" in value or '"' in value:
+    needed = not value.isascii() or ("~" in value and "${" not in value)
+    if not needed or key.startswith("-") or "'" in value or '"' in value:
         return word
     if sweep or value.lstrip()[:1] in ("[", "{"):
         value = _NEEDS_QUOTES.sub(lambda run: _within_spaces(run[0]), value)

@@ -88,3 +88,21 @@ def test_every_name_can_be_asked_about_on_the_command_line(name: str, tmp_path: 
     assert row.question.text == "Wh\ufffdt?"
     assert (tmp_path / local_path(row.question.video)) == tmp_path / name
     assert (file.parent / "report.html").is_file()
+
+
+def test_a_tilde_that_the_shell_left_alone_is_the_home_folder(tmp_path: Path) -> None:
+    write_video(tmp_path / "clip.mp4")
+    home = tmp_path / "home"
+    (home / "mine" / "selection").mkdir(parents=True)
+    (home / "q.jsonl").write_text(json.dumps({"video": str(tmp_path / "clip.mp4"), "question": "what?"}) + "\n")
+    sample = ("sample", "--config-dir=~/mine", "benchmark=jsonl", "benchmark.path=~/q.jsonl", "sampler=uniform")
+    for words, cache, folder in (
+        (("paths.runs=~/runs", "paths.cache=~/cache"), "elsewhere", "runs"),
+        (("hydra.run.dir=~/one",), "~/cache", "one"),
+        (("-m", "paths.runs=~/swept", "selection.budget=1,2"), "~/cache", "swept"),
+    ):
+        done = gens(*sample, *words, cwd=tmp_path, HOME=str(home), GENS_CACHE=cache)
+        assert done.returncode == 0, done.stderr
+        assert list((home / folder).rglob("selections.jsonl"))
+    assert (home / "cache").is_dir()
+    assert not list(tmp_path.glob("~*"))

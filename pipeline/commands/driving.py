@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import configure_log, run_job
 from hydra.errors import ConfigCompositionException, HydraException
 from hydra.types import HydraContext, RunMode
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
 from pipeline.commands.choices import for_choices, unchosen
 from pipeline.commands.clearing import clear_away, nearest_existing
@@ -34,6 +35,7 @@ from pipeline.config import conf_dir, register_resolvers
 from pipeline.environment import check_no_secrets, overrides_of
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.explain import explained_errors, unknown_key, without
+from pipeline.paths import local_path
 from pipeline.run_names import register_run_folder
 from pipeline.trust import check_hydra, check_plugins, trusted_packages
 
@@ -62,10 +64,22 @@ class CheckingLoader(ConfigLoaderImpl):  # type: ignore[misc]
             ConfigError: a file names code that the user has not trusted, or a setting holds a secret.
         """
         config: DictConfig = super().load_configuration(*given, **named)
+        _expand_home(config)
         check_plugins(config, self._trusted)
         check_hydra(config.hydra, self._trusted, [word.partition("=")[0].lstrip("+~") for word in self._typed])
         check_no_secrets(config, self._typed)
         return config
+
+
+def _expand_home(config: DictConfig) -> None:
+    """Have ``~/`` of a path that Hydra uses mean the home folder: shells expand it at the beginning of a word alone."""
+    with suppress(OmegaConfBaseException):  # what cannot be resolved is told of where it is used
+        found = {f"paths.{name}": path for name, path in config.paths.items()}
+        # As written: resolving it would name the run folder, before the settings are accepted.
+        found |= {f"hydra.{mode}.dir": config.hydra[mode]._get_node("dir")._value() for mode in ("run", "sweep")}
+        for key, path in found.items():
+            if isinstance(path, str) and path.startswith("~"):
+                OmegaConf.update(config, key, str(local_path(path)))
 
 
 def run(verb: str, given: Namespace) -> list[int]:
@@ -196,7 +210,7 @@ def _of_choices(config: DictConfig, chosen: Sequence[Any]) -> list[str]:
 
 @contextmanager
 def _hydra(given: Namespace, trusted: Sequence[str]) -> Iterator[Hydra]:
-    folder = None if given.config_dir is None else os.path.abspath(given.config_dir)
+    folder = None if given.config_dir is None else os.path.abspath(local_path(given.config_dir))
     if folder is not None and not os.path.isdir(folder):
         raise ConfigError(
             f"--config-dir {given.config_dir}: there is no such folder", "check the path: --config-dir FOLDER"
