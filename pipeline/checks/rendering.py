@@ -98,9 +98,13 @@ def _fit(fit: Fit | None) -> str:
 def _held(model: Held, report: Report) -> str:
     if model.weights is None:
         return f"{model.source} is not on this machine; its settings say: {model.stated}"
-    cache = "" if not model.cache else f" and {model.prompts} x {model.cache / GIB:.2f} GiB of keys and values"
+    cache = "" if not model.cache else f" and {model.prompts} x {_size(model.cache)} of keys and values"
     most = memory.room(model.device, report.machine)
-    return f"{model.source}: {model.weights / GIB:.2f} GiB of weights{cache}, of {most / GIB:.1f} GiB on {model.device}"
+    return f"{model.source}: {_size(model.weights)} of weights{cache}, of {_size(most)} on {model.device}"
+
+
+def _size(count: float) -> str:
+    return f"{count / GIB:.1f} GiB" if count >= GIB else f"{count / 2**20:.1f} MiB"
 
 
 def _estimate(estimate: Estimate, written: Callable[[float], str]) -> str:

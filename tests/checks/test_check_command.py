@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -71,7 +72,11 @@ def test_what_can_run_is_said_without_torch_and_without_a_run_folder(home: Path,
     done = subprocess.run(command, cwd=home, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "this can run" in done.stdout
-    assert "2 windows of 2 videos for 4 questions" in " ".join(done.stdout.split())
+    printed = " ".join(done.stdout.split())
+    assert "2 windows of 2 videos for 4 questions; in the relevance cache: 0 questions" in printed
+    assert re.search(
+        r"sampler: [\d.]+ MiB of weights and 1 x [\d.]+ MiB of keys and values, of [\d.]+ GiB on ", printed
+    )
     assert sorted(path.name for path in home.iterdir()) == ["cache", "clip.mp4", "other.mp4", "questions.jsonl"]
 
 
