@@ -35,6 +35,7 @@ _NAME = re.compile(r"[A-Z_][A-Z0-9_]*")
 _CONNECTED_WITHIN = 10.0  # seconds: a host that is not there is known soon, however long an answer may take
 _QUOTED = 300  # characters of a server's words in a message
 _FIRST_PAUSE, _LAST_PAUSE, _LONGEST_PAUSE = 0.5, 8.0, 120.0  # seconds
+_LONGEST_TIMEOUT = 1e6  # seconds; a socket's own clock overflows far above
 _NUMBERS = {
     "invalid_api_key": 401,
     "authentication_error": 401,
@@ -75,9 +76,9 @@ class Endpoint:
                 "answerer.api_key_env is the NAME of an environment variable, in capitals, and never the key itself.",
                 "Put the key into a variable, `export MY_KEY=...`, and set answerer.api_key_env=MY_KEY",
             )
-        if self.timeout <= 0:
+        if not 0 < self.timeout <= _LONGEST_TIMEOUT:
             raise ConfigError(
-                f"answerer.timeout={self.timeout:g} leaves no time.", "Take seconds: answerer.timeout=120"
+                f"answerer.timeout={self.timeout:g} is not a time to wait.", "Take seconds: answerer.timeout=120"
             )
         if self.retries < 0:
             raise ConfigError(f"answerer.retries={self.retries} is no number of tries.", "Take answerer.retries=5")

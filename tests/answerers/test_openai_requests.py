@@ -179,6 +179,7 @@ def test_so_many_frames_as_bytes_allow_go_whichever_they_are(form: str) -> None:
     [
         ("answerer.base_url=localhost", "answerer.base_url"),
         ("answerer.timeout=0", "answerer.timeout="),
+        ("answerer.timeout=1e12", "answerer.timeout=1e+12 is not a time to wait"),
         ("answerer.retries=-1", "answerer.retries="),
         ("answerer.max_new_tokens=0", "answerer.max_new_tokens="),
         ("answerer.max_frames=0", "answerer.max_frames="),
