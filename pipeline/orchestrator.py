@@ -1,7 +1,7 @@
 """Moves questions, scores and frames from one stage to the next. The one module that knows both stages.
 
-Each stage writes a row as soon as it is finished and passes over the rows that stand already, so that the same command
-goes on where it was interrupted. Failures of one question or one video are rows too.
+Each stage writes a row as soon as it is finished and skips the rows that are there already, so that the same command
+continues where it was interrupted. Failures of one question or one video are rows too.
 """
 
 from __future__ import annotations

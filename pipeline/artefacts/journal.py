@@ -82,7 +82,7 @@ def _is_whole(line: bytes) -> bool:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a row stands in its file."""
+    """The place of a row in its file."""
 
     key: str
     offset: int

@@ -29,9 +29,9 @@ def is_full(error: OSError) -> bool:
 
 
 def filled(error: BaseException) -> OSError | None:
-    """The error of a full disk that is behind another library's error; None where there is none.
+    """The error of a full disk behind another library's error; None if there is none.
 
-    The hub's transfer library is no Python and tells the system's error in words alone.
+    The hub's transfer library is not written in Python and only gives the system's error as text.
     """
     at: BaseException | None = error
     while at is not None:

@@ -1,4 +1,4 @@
-"""Confidence intervals that know that the questions of one video are not independent.
+"""Confidence intervals that account for the dependence of questions about one video.
 
 Three questions about one video stand or fall together, so an interval that takes them for three independent draws is
 too narrow. The standard error is the cluster-robust one (Liang and Zeger 1986) of a regression on a constant, clusters

@@ -1,4 +1,4 @@
-"""How answers and selections are counted.
+"""Counts answers and selections.
 
 The denominator is the questions that were asked, not the rows that came back: a missing, failed or unparsed answer is a
 wrong one. (The released scripts of Video-MME and LVBench leave unparsable answers out, and LongVideoBench's draws a

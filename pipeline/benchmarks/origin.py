@@ -1,4 +1,4 @@
-"""Where a published benchmark comes from, as the ``origin`` block of its YAML says it, and how it gets here.
+"""The origin of a published benchmark, from the ``origin`` block of its YAML, and its download.
 
 The hub serves some of it; some it serves after consent, and some (videos of YouTube, of Ego4D) nobody serves at all.
 """

@@ -1,4 +1,5 @@
-"""What an exported lmms-eval task calls; ``gens export form=lmms_eval_task`` copies this file beside the task's YAML.
+"""Functions that an exported lmms-eval task calls; ``gens export form=lmms_eval_task`` copies this file beside the
+task's YAML.
 
 It stands on its own: it needs Pillow and lmms-eval, nothing of this project. A row is a line of ``questions.jsonl``::
 
@@ -32,7 +33,7 @@ def prompt(row: dict[str, Any], lmms_eval_specific_kwargs: dict[str, Any] | None
 
 
 def messages(row: dict[str, Any], lmms_eval_specific_kwargs: dict[str, Any] | None = None) -> list[dict[str, Any]]:
-    """For lmms-eval's chat models: each frame behind its label, which tells its time, then the prompt."""
+    """For lmms-eval's chat models: each frame after a label with its time, then the prompt."""
     content: list[dict[str, Any]] = []
     for frame, picture in zip(row["frames"], pictures(row), strict=True):
         if frame["label"]:

@@ -1,4 +1,4 @@
-"""The samples files of lmms-eval (``--log_samples``), both ways: JSON Lines, a line a question.
+"""The samples files of lmms-eval (``--log_samples``), read and written: JSON Lines, one line per question.
 
 As lmms-eval 0.7 writes them (``loggers/evaluation_tracker.py``)::
 
@@ -6,14 +6,13 @@ As lmms-eval 0.7 writes them (``loggers/evaluation_tracker.py``)::
      "lvb_acc": {"id": "86CxyhFV9MI_0", ..., "answer": "B", "parsed_pred": "B"}, "input": "..."}
 
 ``filtered_resps`` is the model's text (a list of one in older versions), ``target`` the right option as the task has
-it (index, letter or text), and what the task's own code made of the row stands under the name of its metric. The
-benchmark's row itself is left out of the file. So the question is found by the id under the metric (``id`` in
+it (index, letter or text), and the result of the task's own code is under the name of its metric. The benchmark's row
+itself is not in the file, so the question is found by the id under the metric (``id`` in
 LongVideoBench, ``question_id`` in Video-MME). MLVU writes the question's text there, with its options, and LVBench
-nothing, so that its prompt (``input``) is looked at: the question is found by ``doc_id``, its number in the benchmark,
-if every such row of the file has the words of the question of its number, and else by its words alone, if no other
-question has the same.
+nothing, so that its prompt (``input``) is used: the question is found by ``doc_id``, its number in the benchmark, if
+the text of every such row of the file matches the question of its number, and otherwise by its text, if that is unique.
 
-A model's text is read here by our rule, as every other answer is: lmms-eval's own reading stands under the metric.
+A model's text is read by our own rule, as every other answer; lmms-eval's own reading is under the metric.
 """
 
 from __future__ import annotations
@@ -50,15 +49,15 @@ class _Row:
     where: str
     sample: _Sample
     ids: frozenset[str]
-    """All that may be the question's id."""
+    """All values that may be the question's id."""
     names: frozenset[str]
-    """The same, as :func:`_key` has them: a question's words may stand in an id's place."""
+    """The same values by :func:`_key`, since a question's text may be in the place of an id."""
     prompt: str
-    """What the model was asked, likewise."""
+    """The prompt by :func:`_key`."""
 
     @property
     def text(self) -> str:
-        """What the model said."""
+        """The model's text."""
         said = self.sample.filtered_resps
         return said if isinstance(said, str) else "\n".join(said[:1])
 
@@ -69,9 +68,9 @@ class Samples:
 
     rows: tuple[AnswerRow, ...]
     unmatched: tuple[str, ...]
-    """Where the rows stand that are of none of the questions, or that cannot be read."""
+    """Places of the rows that belong to none of the questions, or that cannot be read."""
     unclear: tuple[str, ...]
-    """Where the rows stand that may be of several, which have the same words."""
+    """Places of the rows that may belong to several questions with the same text."""
 
 
 def read_samples(file: Path, questions: Sequence[Question], override: str) -> Samples:
@@ -161,7 +160,7 @@ class LmmsEvalSamplesForm:
 
 
 class _Questions:
-    """The questions, to be found by what a row says of one."""
+    """Finds the question of a row."""
 
     def __init__(self, questions: Sequence[Question]) -> None:
         self._ordered = questions
@@ -169,7 +168,7 @@ class _Questions:
         self._keys = {question.id: _key(_words(question)) for question in questions}
 
     def with_id(self, row: _Row) -> Question | None:
-        """The question that the row names, or none."""
+        """The question of the row; None if there is none."""
         return next((self._by_id[id] for id in sorted(row.ids) if id in self._by_id), None)
 
     def with_words(self, rows: Sequence[_Row]) -> dict[str, list[Question]]:

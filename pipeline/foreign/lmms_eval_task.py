@@ -66,7 +66,7 @@ class LmmsEvalTaskForm:
     task: str
     """Its name in ``--tasks``; letters, digits and ``_``."""
     label: str
-    """Before each frame in chat models, from ``{time}`` in seconds; empty tells no times."""
+    """Label before each frame in chat models, from ``{time}`` in seconds; empty for no times."""
     prompt: AnswerPrompt
     """Question, options and instruction, as one of our answerers would put them; without subtitles."""
     max_new_tokens: int
@@ -96,7 +96,7 @@ class LmmsEvalTaskForm:
             )
 
     def write(self, rows: Sequence[SelectionRow], reader: Reader, folder: Path) -> list[Status]:
-        """Write everything below ``folder``; what stands there under the same names is replaced.
+        """Write everything below ``folder``; existing files of the same names are replaced.
 
         A question without frames, or whose video cannot be read, is left out of the task: lmms-eval would have its
         model guess without seeing anything.

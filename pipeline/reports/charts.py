@@ -1,7 +1,7 @@
 """Figures against the number of frames, laid out as shapes to draw.
 
-A chart is drawn beside a table with the same figures, so that nothing is told by a drawing alone. Lines differ in
-colour, dash and marker, so that nothing is told by colour alone either.
+A chart is drawn beside a table with the same figures, so that no information is in the drawing alone. Lines differ in
+colour, dash and marker, so that none is in colour alone either.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 LINE_STYLES = 8
-"""How many lines can be told apart by their look; beyond that the looks begin again."""
+"""Number of distinct line styles; further lines repeat them."""
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 14.0, 12.0, 40.0
 _DODGE = 5.0

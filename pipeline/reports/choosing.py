@@ -1,4 +1,4 @@
-"""What a reader may choose cards by: marks such as ``wrong``, and the labels of the benchmark."""
+"""Filters for cards: marks such as ``wrong``, and the labels of the benchmark."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each stage took: seconds, tokens and dollars."""
+"""Costs of each stage: seconds, tokens and dollars."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What went wrong, gathered over all questions: each kind of failure once, with its remedy and where it happened."""
+"""Failures over all questions: each kind once, with its remedy and its questions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _BETWEEN = with_remedy("", "")
 """Stands between a problem and its remedy in the detail of a failure."""
 
 MOST_EXAMPLES = 8
-"""Links to questions that are told; the page's filter finds the others."""
+"""Number of links to questions; the page's filter finds the others."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class _Found:
 
 
 def failures(found: Sequence[Card]) -> list[Failure]:
-    """Every failure that a card tells, the most frequent first."""
+    """The failures of all cards, the most frequent first."""
     kinds: dict[tuple[str, str, str], _Found] = {}
     for card in found:
         for note in card.notes:

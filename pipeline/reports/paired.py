@@ -38,7 +38,7 @@ _ELSEWHERE = "gens compare first=... second=... target=..."
 _SIDES = {(0,): "First", (1,): "Second", (0, 1): "First and second"}
 """By the places of the runs that took a first stage."""
 _NO_MATTER = ("paths", "hydra", "plugins")
-"""Settings that say where things are, and decide no answer."""
+"""Settings of places, which decide no answer."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def write_pair(
     Raises:
         StorageError: the page cannot be written.
     """
-    # Two folders may have one name, and are told apart by it.
+    # Runs are distinguished by their names, and two folders may have the same one.
     pair = (replace(first, name=f"first: {first.name}"), replace(second, name=f"second: {second.name}"))
     found = _flipped(pair, comparison)
     shown = pictured(found, THUMBNAIL_LIMIT)

@@ -1,4 +1,4 @@
-"""Where the pictures of a page are: in it while they are few, in a folder beside it if they are many."""
+"""Places a page's pictures: a few inside the page, many in a folder beside it."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class RunScore:
     frames: Mapping[int, int]
     """Frames selected, and for how many questions so many; ascending."""
     official: tuple[OfficialScore, ...] = ()
-    """The same answers as others count them; empty for a benchmark that is nobody else's."""
+    """The same answers by other projects' rules; empty for a benchmark without any."""
 
     @property
     def questions(self) -> int:

@@ -1,4 +1,4 @@
-"""What a card shows: the words and drawings of one question, as the templates read them."""
+"""The content of a card: texts and drawings of one question, as the templates read them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.reports.timeline import Timeline, span_words
 
 
 class Verdict(StrEnum):
-    """How an answer stands. In the accuracy all but ``right`` count as wrong; a card tells them apart."""
+    """The verdict on an answer. In the accuracy all but ``right`` count as wrong; a card distinguishes them."""
 
     RIGHT = "right"
     WRONG = "wrong"
@@ -33,7 +33,7 @@ class Note:
 
 @dataclass(frozen=True)
 class AnswerView:
-    """What one answerer made of the frames."""
+    """One answerer's answer from the frames."""
 
     label: str
     verdict: Verdict
@@ -141,7 +141,7 @@ class Card:
 
     @property
     def notes(self) -> tuple[Note, ...]:
-        """Every failure that the card tells."""
+        """All failures on the card."""
         return (
             *(note for route in self.routes for note in route.notes),
             *(answer.note for route in self.routes for answer in route.answers if answer.note),

@@ -103,7 +103,7 @@ class Policy(Identified):
         variant = next((known for known in VARIANTS if known == relevance.spread), None)
         if variant is None:
             raise InputError(
-                f"question {relevance.question_id!r} has spread={relevance.spread!r}, which is not a uniform variant",
+                f"{relevance.question_id!r} has the spread {relevance.spread!r}, which is not a uniform variant",
                 f"the relevance must name one of {', '.join(VARIANTS)}",
             )
         indices = spread(video.frame_count, self.budget, variant)

@@ -1,4 +1,4 @@
-"""Phones store pictures as the sensor lies and a matrix that says how to show them."""
+"""Orientation of pictures: phones store them as the sensor is held, with a matrix for display."""
 
 from __future__ import annotations
 

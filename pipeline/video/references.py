@@ -1,7 +1,7 @@
-"""Files that are not the video themselves but name others: playlists, manifests, and containers that point elsewhere.
+"""Refuses files that name other files: playlists, manifests, and containers that point elsewhere.
 
-They are refused. What they name may lie anywhere, may change without the file's fingerprint noticing, and may be on a
-network. FFmpeg is also told to open no other kind of file (:data:`CONTAINERS`) and no protocol but ``file``.
+The files that they name may be anywhere, also on a network, and may change without the fingerprint noticing. FFmpeg is
+also configured to open no other kind of file (:data:`CONTAINERS`) and no protocol but ``file``.
 
 Sources: ISO/IEC 14496-12 (data references), the QuickTime File Format Specification (reference movies), the Matroska
 specification (RFC 9559: linked segments).
