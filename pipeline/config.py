@@ -69,7 +69,7 @@ def build(node: DictConfig, key: str, plugins: Sequence[str] = ()) -> Any:
 
 
 def _check_numbers(node: Any, key: str) -> None:
-    """Refuse what overflows somewhere: no setting is so large. What a setting may be beside that its class says."""
+    """Refuse numbers that would overflow. Narrower limits of a setting are checked by its class."""
     if isinstance(node, dict | list):
         for name, value in node.items() if isinstance(node, dict) else enumerate(node):
             _check_numbers(value, f"{key}.{name}")
