@@ -1,9 +1,9 @@
 """Frames and words as inputs of one checkpoint, by its own processor. Holds no weights.
 
 What a frame costs is measured: the processor is given two and three blank frames of its size. The length of a prompt is
-that of its text and the costs of its frames, exactly, in every type that was tried (section 1.3 of the tests' facts is
-the test of it). The pictures go through the processor once for all questions about them: its text part runs again for
-each question, and its image part then gives what it gave before.
+that of its text and the costs of its frames, exactly, in every type that was tried. The pictures go through the
+processor once for all questions about them: its text part runs again for each question, and its image part then gives
+what it gave before.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.domain import Frame
-from pipeline.errors import CheckpointError, ConfigError, FramesError
+from pipeline.errors import CheckpointError, ConfigError, FramesError, PipelineError
 from pipeline.families.transformers.bounds import USUAL_SIZE, FrameBounds, own_keywords
 from pipeline.families.transformers.kind import Kind
 from pipeline.families.transformers.loading import open_processor, picture_of
@@ -27,12 +27,14 @@ from pipeline.families.transformers.templates import ChatTemplate, Turn, open_te
 from pipeline.families.transformers.thinking import Switch, ThinkingSettings, marks_of, switch_of
 from pipeline.models.chat import special_tokens
 from pipeline.models.checkpoint import Checkpoint
-from pipeline.models.first_use import FirstUse
+from pipeline.models.remedies import restore
 
 if TYPE_CHECKING:
     import torch
     from PIL import Image
 
+_OF_FRAMES = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError)
+"""What processors raise about pictures that they cannot take."""
 _TRIED = Turn(("", ""), "", "?", None)
 
 
@@ -126,7 +128,6 @@ class NativeProcessor:
         self._own = open_processor(checkpoint)
         self._images = _RemembersPictures(self._own.image_processor)
         self._lock = threading.RLock()
-        self._first_use = FirstUse(checkpoint.source)
         self._extras: dict[tuple[int, int], int] = {}
         self._asked_keywords = dict(keywords)
         self._variables = dict(variables)
@@ -177,7 +178,10 @@ class NativeProcessor:
             CheckpointError: more than a frame may take; the error names what bounds it.
         """
         size = self.bounds.size(height, width)
-        tokens = self._extra(size) + self._mark_tokens
+        try:
+            tokens = self._extra(size) + self._mark_tokens
+        except FramesError:  # of this size none can be shown, which is the failure of the questions about such a video
+            return self.frame_tokens(*USUAL_SIZE)
         if tokens <= self.bounds.max_tokens:
             return tokens
         own = own_keywords(self._own)
@@ -263,9 +267,34 @@ class NativeProcessor:
         bos = self.tokenizer.bos_token
         if bos is not None and prompt.startswith(bos):
             given["add_special_tokens"] = False  # as `apply_chat_template` of the processor does it
-        with self._lock, self._first_use.watched("set of frames"), self._images.holding(pictures):
+        with self._lock, self._images.holding(pictures):
             self._own.image_processor = self._images
-            return self._own(text=[prompt], images=[list(pictures.images)], return_tensors="pt", **given)
+            try:
+                return self._own(text=[prompt], images=[list(pictures.images)], return_tensors="pt", **given)
+            except _OF_FRAMES as error:
+                raise self._fault(pictures, error) from error
+
+    def _fault(self, pictures: Pictures, error: Exception) -> PipelineError:
+        """Whether it is the frames that the processor cannot take, or it takes none."""
+        sizes = sorted({f"{image.width} x {image.height}" for image in pictures.images})
+        height, width = USUAL_SIZE
+        if sizes == [f"{width} x {height}"] or not self._takes_usual_frames:
+            return CheckpointError(
+                f"{self._source} cannot be used: its processor fails with {type(error).__name__}: {error}.",
+                restore("the processor and tokenizer files of the checkpoint"),
+            )
+        return FramesError(
+            f"The processor of {self._source} does not take frames of {', '.join(sizes)} pixels: {error}.",
+            "Leave the video out, or scale its frames: answerer.frame.max_side=...",
+        )
+
+    @cached_property
+    def _takes_usual_frames(self) -> bool:
+        try:
+            self._surplus(USUAL_SIZE, 2)
+        except PipelineError:
+            return False
+        return True
 
     def _text_tokens(self, prompt: str) -> int:
         bos = self.tokenizer.bos_token

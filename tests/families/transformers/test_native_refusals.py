@@ -305,6 +305,26 @@ def test_frames_that_do_not_fit_are_told_how_many_do(tmp_path: Path) -> None:
     assert answered(ours, [kept])[0].status is Status.OK
 
 
+def test_frames_that_a_processor_cannot_take_fail_their_own_questions(folders: Folders) -> None:
+    """Qwen's takes no side more than 200 times the other."""
+    ours = answerer(folders["qwen3_5"])
+    usual = requests()[0]
+    thin = AnswerRequest(Question("thin", "clip.mp4", "Why?"), usual.video, frames(0.0, 1.0, height=2, width=600))
+    answers = answered(ours, [thin, usual])
+    assert answers[0].status is Status.UNSUPPORTED
+    assert "does not take frames of 600 x 2 pixels" in answers[0].detail
+    assert answers[1].status not in (Status.UNSUPPORTED, Status.CONTEXT_EXCEEDED)
+    assert ours.frame_tokens(2, 600) == ours.frame_tokens(720, 1280)
+
+
+def test_a_processor_that_takes_nothing_is_the_checkpoints_fault(folders: Folders) -> None:
+    folder = folders.copy("mistral3")
+    settings = json.loads((folder / "processor_config.json").read_text())
+    settings["patch_size"] = 0
+    (folder / "processor_config.json").write_text(json.dumps(settings))
+    assert "its processor fails with" in refused(folder).problem
+
+
 def test_check_refuses_what_a_run_would_refuse(folders: Folders, tmp_path: Path) -> None:
     """And says the same, with an override that ends it."""
     folder = folders["internvl"]
