@@ -6,7 +6,7 @@ import importlib.metadata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pipeline.answerers import AnswererLimits
 from pipeline.answerers.labels import FrameLabels
@@ -15,9 +15,10 @@ from pipeline.answerers.prompts import AnswerPrompt, Words
 from pipeline.domain import Frame
 from pipeline.errors import ConfigError
 from pipeline.families.transformers.bounds import USUAL_SIZE, FrameBounds
+from pipeline.families.transformers.inputs import NativeInputs, Shown
 from pipeline.families.transformers.kind import kind_of, tell_of_family
 from pipeline.families.transformers.loading import load_model, with_attention
-from pipeline.families.transformers.processor import NativeInputs, NativeProcessor, Pictures
+from pipeline.families.transformers.processor import NativeProcessor, Settings
 from pipeline.families.transformers.templates import Turn, template_file
 from pipeline.families.transformers.thinking import Beginning, Thinking, ThinkingSettings
 from pipeline.identity import Label, digest
@@ -57,20 +58,30 @@ class NativeReader:
 
     def describe(self, frames: Sequence[Frame]) -> str:
         """With what was decided about thinking."""
+        video = self.processor.video
         shown = self.processor.bounds.describe(self.processor.kind.model_type)
-        return f"{shown}; time: {self.labels.time_told()}; {self.processor.switch.told}"
+        if video is not None:
+            shown = f"{video.describe()} of {shown.partition(',')[0]}"
+        return f"{shown}; time: {self.time_told()}; {self.processor.switch.told}"
+
+    def time_told(self) -> str:
+        """By the labels, or by the model's own video."""
+        video = self.processor.video
+        return self.labels.time_told() if video is None else video.time_told()
 
     def tokens(self, frames: Sequence[Frame], words: Words) -> int:
         """As measured on blank frames."""
-        return self.processor.count([frame.pixels.shape[:2] for frame in frames], self._turn(frames, words))
+        sizes = [frame.pixels.shape[:2] for frame in frames]
+        times = [frame.time for frame in frames]
+        return self.processor.count(sizes, times, self._turn(frames, words), words.video_end)
 
-    def pixels(self, frames: Sequence[Frame]) -> Pictures:
-        """By the checkpoint's processor."""
-        return self.processor.pictures(frames)
+    def pixels(self, frames: Sequence[Frame]) -> Shown:
+        """Scaled; the checkpoint's processor is given them with the first question."""
+        return self.processor.shown(frames)
 
-    def encode(self, pixels: Pictures, frames: Sequence[Frame], words: Words) -> NativeInputs:
+    def encode(self, pixels: Shown, frames: Sequence[Frame], words: Words) -> NativeInputs:
         """By the checkpoint's processor."""
-        return self.processor.encode(pixels, self._turn(frames, words))
+        return self.processor.encode(pixels, self._turn(frames, words), words.video_end)
 
     def language(self, model: Any) -> Any:
         """The whole model."""
@@ -85,6 +96,8 @@ class NativeReader:
         raise NotImplementedError
 
     def _turn(self, frames: Sequence[Frame], words: Words) -> Turn:
+        if self.processor.video is not None:
+            return Turn((), "", words.in_one, words.system, words.begun)
         before = tuple(
             said + self.labels.before(frame.time) for said, frame in zip(words.before(frames), frames, strict=True)
         )
@@ -93,12 +106,14 @@ class NativeReader:
 
 @dataclass(frozen=True)
 class Transformers(LocalAnswerer[NativeReader]):
-    """Answers from labelled images with any multimodal checkpoint that transformers loads without remote code."""
+    """Answers from labelled frames with any multimodal checkpoint that transformers loads without remote code."""
 
     kind: ClassVar[str] = "transformers"
 
     name: Label[str]
     checkpoint: Checkpoint
+    form: Literal["images", "video"]
+    """``images``: each frame with its second before it; ``video``: the type's own, where it tells true times."""
     images: FrameLabels
     frame: FrameBounds
     processor_kwargs: dict[str, Any]
@@ -141,6 +156,11 @@ class Transformers(LocalAnswerer[NativeReader]):
                 "Take a prompt that does not: answerer/prompt=letter",
             )
 
+    def check_subtitles(self) -> None:
+        """See :class:`pipeline.answerers.ChecksSubtitles`."""
+        if self.form == "video":
+            self.prompt.check_in_one()
+
     def limits(self) -> AnswererLimits:
         """Measured with the checkpoint's processor; no weights."""
         reader = self._local.reader
@@ -148,12 +168,13 @@ class Transformers(LocalAnswerer[NativeReader]):
             context_tokens=reader.context_tokens,
             tokens_per_frame=self.frame_tokens(*USUAL_SIZE),
             max_frames=None,
-            time_told=self.images.time_told(),
+            time_told=reader.time_told(),
         )
 
     def frame_tokens(self, height: int, width: int) -> int:
         """Of one frame among others, its label included."""
-        return self._local.reader.processor.frame_tokens(height, width) + self.images.most_tokens()
+        label = self.images.most_tokens() if self.form == "images" else 0
+        return self._local.reader.processor.frame_tokens(height, width) + label
 
     def output_tokens(self) -> int:
         """Of a thought, where one may come, and the answer."""
@@ -193,9 +214,8 @@ class Transformers(LocalAnswerer[NativeReader]):
     def _open(self) -> NativeReader:
         kind = kind_of(self.checkpoint)
         tell_of_family(self.checkpoint.source, kind.model_type)
-        processor = NativeProcessor(
-            self.checkpoint,
-            kind,
+        settings = Settings(
+            self.form,
             self.frame,
             self.processor_kwargs,
             self.template,
@@ -203,7 +223,7 @@ class Transformers(LocalAnswerer[NativeReader]):
             self._thinking,
             self.system,
         )
-        return NativeReader(processor, self.images)
+        return NativeReader(NativeProcessor(self.checkpoint, kind, settings), self.images)
 
     def _load(self) -> Any:
         from pipeline.families.transformers.generation import prepared

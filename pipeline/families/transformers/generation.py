@@ -24,8 +24,8 @@ import torch
 
 from pipeline.domain import Frame
 from pipeline.errors import CheckpointError
-from pipeline.families.transformers.processor import NativeInputs, NativeProcessor
-from pipeline.families.transformers.templates import Turn
+from pipeline.families.transformers.inputs import NativeInputs
+from pipeline.families.transformers.processor import NativeProcessor
 from pipeline.inference.framed_prompts import grouped, last_shared
 from pipeline.inference.greedy import Generated, end_tokens
 from pipeline.inference.limits import OutputLimits
@@ -36,7 +36,7 @@ _LOG = logging.getLogger(__name__)
 
 _SIDE = 64
 """Pixels of the pictures that are tried."""
-_APART = {torch.float32: 1e-5}
+_APART = {torch.float32: 1e-6}
 _APART_IN_HALF = 1e-2
 """How far from 1 the correlation of two sets of logits may be that are to be the same, in float32 and in half of it."""
 _SEEN = 1e-6
@@ -231,8 +231,7 @@ class _Trial:
 
     def _prompt(self, *pictures: Any) -> NativeInputs:
         frames = [Frame(float(place), place, pixels) for place, pixels in enumerate(pictures)]
-        turn = Turn(("",) * len(frames), "", "What is shown first?", None)
-        return self._processor.encode(self._processor.pictures(frames), turn)
+        return self._processor.encode(self._processor.shown(frames), self._processor.plain_turn(len(frames)), 2.0)
 
 
 def _prefix(model: Any, prompt: NativeInputs, length: int) -> Prefix:

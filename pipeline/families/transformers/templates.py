@@ -23,7 +23,7 @@ class Turn:
     """What one request puts into the prompt, without the pictures themselves."""
 
     before: tuple[str, ...]
-    """Text before each picture; as long as there are pictures. Of a video, which is one, the first alone counts."""
+    """Text before each picture; empty for a video."""
     after: str
     """Text behind each picture."""
     text: str
@@ -45,6 +45,8 @@ class ChatTemplate:
     """What stands for a picture in the rendered prompt, and how often it is written decides what the processor does."""
     written_inline: bool
     """The template puts all pictures ahead of the text: so each is written into the text where it belongs."""
+    is_video: bool = False
+    """The pictures are one video, ahead of the text."""
 
     @property
     def reads(self) -> frozenset[str]:
@@ -54,7 +56,7 @@ class ChatTemplate:
         environment = Environment(extensions=["jinja2.ext.loopcontrols"])
         return frozenset(meta.find_undeclared_variables(environment.parse(_GENERATION.sub("", self.source))))
 
-    def render(self, turn: Turn, variables: Mapping[str, Any], *, as_video: bool = False) -> str:
+    def render(self, turn: Turn, variables: Mapping[str, Any]) -> str:
         """The prompt up to where the model's answer begins, or goes on; a mark stands for each picture.
 
         Raises:
@@ -63,7 +65,7 @@ class ChatTemplate:
         turns: list[dict[str, Any]] = []
         if turn.system is not None:
             turns.append({"role": "system", "content": [text(turn.system)]})
-        turns.append({"role": "user", "content": self._content(turn, as_video)})
+        turns.append({"role": "user", "content": self._content(turn)})
         prompt = _filled(self.processor, self.source, turns, variables)
         if turn.system is not None and turn.system.strip() not in prompt:
             raise CheckpointError(
@@ -72,9 +74,9 @@ class ChatTemplate:
             )
         return prompt + turn.begun
 
-    def _content(self, turn: Turn, as_video: bool) -> list[dict[str, Any]]:
-        if as_video:
-            return [dict(VIDEO), text(turn.before[0] + turn.text)]
+    def _content(self, turn: Turn) -> list[dict[str, Any]]:
+        if self.is_video:
+            return [dict(VIDEO), text(turn.text)]
         if self.written_inline:
             shown = "".join(f"{before}{self.picture}{turn.after}" for before in turn.before)
             return [text(shown + turn.text)]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +15,11 @@ from native import NEW, TYPES, Folders, Stock, answerer, frames, requests
 from pipeline.answerers import Answerer, AnswerRequest
 from pipeline.answerers.transformers import Transformers
 from pipeline.domain import Question
+from pipeline.families.transformers import generation
 from pipeline.families.transformers.generation import NativeModel, Way
+from pipeline.families.transformers.inputs import NativeInputs
+from pipeline.families.transformers.loading import load_model
+from pipeline.inference.shared_prefix import Prefix
 
 pytestmark = [
     pytest.mark.moving,
@@ -173,3 +179,34 @@ def test_the_identity_follows_what_decides_answers_and_not_what_decides_speed(fo
     ]
     assert all(of(change) != of() for change in changed)
     assert of()["transformers"]  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("broken", "taken"), [(("_prefix",), Way.COPIED), (("_prefix", "_read"), Way.WHOLE), ((), Way.SHARED)]
+)
+def test_a_way_that_does_not_give_the_models_own_logits_is_not_taken(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch, broken: tuple[str, ...], taken: Way
+) -> None:
+    """Positions that are off by a few, or a prefix of other pictures: nothing of it raises an error."""
+    ours = answerer(folders["glm46v"])
+    reader = ours._local.reader
+    expected = ours._local.model.write([ours.encode(asked) for asked in requests()], ours._local.limits)
+    prefix, read = generation._prefix, generation._read
+    other = ours.encode(requests()[0])
+
+    def shifted(model: Any, prompt: NativeInputs, length: int) -> Prefix:
+        return replace(prefix(model, prompt, length), next_position=length + 40)
+
+    def confused(model: Any, prompt: NativeInputs, length: int) -> Any:
+        return read(
+            model, replace(prompt, pixels=other.pixels, input_ids=other.input_ids, per_token=other.per_token), length
+        )
+
+    for part, wrong in (("_prefix", shifted), ("_read", confused)):
+        if part in broken:
+            monkeypatch.setattr(generation, part, wrong)
+    model = generation.prepared(load_model(ours.checkpoint), reader.processor)
+    assert model.way is taken
+    if taken is Way.WHOLE:
+        inputs = [ours.encode(asked) for asked in requests()]
+        assert model.write(inputs, ours._local.limits) == expected

@@ -1,0 +1,88 @@
+"""The inputs of one request, and the pictures that questions share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The frames of a set of questions, as the model takes them."""
+
+    images: tuple[Image.Image, ...]
+    times: tuple[float, ...]
+    video_end: float
+    tensors: dict[str, torch.Tensor] = field(default_factory=dict)
+    """What the processor gives beside the text, by the name of the model's argument."""
+    features: list[Any] = field(default_factory=list)
+    """What its part for pictures gave."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Frames that questions are about, scaled; each end of their video is prepared once, as some types tell it."""
+
+    images: tuple[Image.Image, ...]
+    times: tuple[float, ...]
+    prepared: dict[float, Pictures] = field(default_factory=dict)
+    """By the second at which the video ends."""
+
+
+@dataclass(frozen=True)
+class NativeInputs:
+    """One request, not padded."""
+
+    input_ids: torch.Tensor
+    """``[L]``."""
+    per_token: Mapping[str, torch.Tensor]
+    """``[L]`` each: which tokens are of a picture, for models that want to be told."""
+    pixels: Pictures
+    """The same object for all questions about the same frames."""
+    frames_end: int
+    """Tokens up to the last one of a picture, that one included."""
+
+
+class RemembersPictures:
+    """An image or video processor that gives the features of a set of pictures again, where these are at hand."""
+
+    def __init__(self, own: Any) -> None:
+        self._own = own
+        self._at_hand: Pictures | None = None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """What the processor itself gives, or gave."""
+        known = self._at_hand
+        if known is None:
+            return self._own(*args, **kwargs)
+        if not known.features:
+            known.features.append(self._own(*args, **kwargs))
+        made = known.features[0]
+        return type(made)(dict(made))  # processors take entries out of it
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_own":  # while a copy is made, before it has one
+            raise AttributeError(name)
+        return getattr(self._own, name)
+
+    @contextmanager
+    def holding(self, pictures: Pictures) -> Iterator[None]:
+        """Within, these are the pictures that are asked for."""
+        self._at_hand = pictures
+        try:
+            yield
+        finally:
+            self._at_hand = None
+
+
+def blanks(size: tuple[int, int], times: tuple[float, ...], video_end: float) -> Pictures:
+    """Blank pictures of this height and width."""
+    from PIL import Image
+
+    return Pictures(tuple(Image.new("RGB", (size[1], size[0])) for _ in times), times, video_end)
