@@ -198,6 +198,10 @@ def assert_script_takes(words: list[str]) -> None:
             assert (ROOT / word).exists(), words
 
 
+def is_run(block: Block) -> bool:
+    return block.language == "bash" and not block.needs
+
+
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Made videos and the cache, for all pages: each is computed once."""
@@ -214,13 +218,13 @@ def home(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     return Home(tmp_path, shared / "cache")
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if any(b.language == "bash" for b in blocks(text_of(name)))])
+@pytest.mark.parametrize("name", [name for name in NAMES if any(map(is_run, blocks(text_of(name))))])
 def test_commands_run_as_they_stand(name: str, home: Home) -> None:
     for block in blocks(text_of(name)):
         if block.file:
             (home.folder / block.file).parent.mkdir(parents=True, exist_ok=True)
             (home.folder / block.file).write_text(block.text)
-        elif block.language == "bash" and not block.needs:
+        elif is_run(block):
             home.run(block)
         elif block.language == "bash":
             home.said = ""
