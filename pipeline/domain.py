@@ -165,6 +165,8 @@ class Frame:
     """Native index in its video."""
     pixels: npt.NDArray[np.uint8]
     """RGB, ``[height, width, 3]``."""
+    scale: float | None = None
+    """Factor on each side before the answerer's own resize, as its selection has it."""
 
 
 class FrameSource(Protocol):

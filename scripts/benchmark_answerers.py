@@ -5,8 +5,8 @@
 
 Random weights, 64 frames, 16 questions, each about frames of its own, or all about the same ones, as with
 `sampler=uniform`. Both write the same number of tokens on the same prompts. The stock loop runs as transformers does by
-itself: its own vision attention, one question after another. Preprocessing is left out of both. Prints Markdown rows
-and the machine.
+itself: its own vision attention, one question after another. Resizing is left out of both, and of stock also
+normalising and cutting into patches, which ours does on the device. Prints Markdown rows and the machine.
 """
 
 from __future__ import annotations
@@ -17,28 +17,30 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
 from transformers import LlavaOnevisionConfig, Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
-from pipeline.answerers.llava_video_reader import LlavaVideoReader
-from pipeline.answerers.qwen_reader import QwenReader
-from pipeline.inference.framed_prompts import write_answers
-from pipeline.models import llava_video_inputs, qwen_inputs
-from pipeline.models.frames_at_once import attend_frames_at_once
-from pipeline.models.llava_video import LlavaVideoForConditionalGeneration
-from pipeline.models.llava_video_inputs import LlavaVideoInputs
-from pipeline.models.qwen_inputs import QwenInputs
-from pipeline.models.qwen_pixels import Patches
-from pipeline.models.qwen_positions import correct_positions
+from pipeline.families.labels import FrameLabels, TimeSentence
+from pipeline.families.llava_video.model import LlavaVideoForConditionalGeneration, LlavaVideoModel
+from pipeline.families.llava_video.processor import LlavaVideoProcessor
+from pipeline.families.llava_video.processor import VideoForm as LlavaVideoForm
+from pipeline.families.qwen.forms import ImagesForm
+from pipeline.families.qwen.model import QwenModel
+from pipeline.families.qwen.positions import correct_positions
+from pipeline.families.qwen.processor import FrameScale, QwenProcessor
+from pipeline.families.qwen.tower_attention import attend_frames_at_once
+from pipeline.families.seam import Model, PreparedFrame, Processor, Prompt
+from pipeline.generation.framed_prompts import generate_texts
 
 IMAGE, START, END = 151655, 151652, 151653
-GRID = (1, 24, 40)  # patches of a frame of 336 x 560 pixels: 240 tokens
+FRAME = (336, 560)  # pixels: 240 tokens of Qwen2-VL
 LABEL, QUESTION = 6, 120
 """Tokens of "123.4s: " and of question, options and instruction."""
-VIDEO_TOKEN, FRAME_TOKENS = 151647, 210
+VIDEO_TOKEN = 151647
 
-Prompts = list[Any]
+Prompts = list[Prompt]
 
 
 class NoTokenizer:
@@ -48,6 +50,9 @@ class NoTokenizer:
 
     def decode(self, tokens: Sequence[int], skip_special_tokens: bool) -> str:
         return ""
+
+    def convert_tokens_to_ids(self, token: str) -> int:
+        return IMAGE
 
 
 def language(layers: int) -> dict[str, Any]:
@@ -64,31 +69,37 @@ def language(layers: int) -> dict[str, Any]:
     }
 
 
-def qwen(layers: int, dtype: torch.dtype) -> Any:
+def qwen(layers: int, dtype: torch.dtype) -> Model:
     text = language(layers) | {
         "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]}
     }
     vision = {"depth": min(32, layers), "embed_dim": 1280, "num_heads": 16, "mlp_ratio": 4, "hidden_size": 3584}
     config = Qwen2VLConfig(text_config=text, vision_config=vision, image_token_id=IMAGE, vision_start_token_id=START)
-    model = Qwen2VLForConditionalGeneration._from_config(config, dtype=dtype).eval()
-    correct_positions(model)
-    return model
+    network = Qwen2VLForConditionalGeneration._from_config(config, dtype=dtype).eval()
+    correct_positions(network)
+    return QwenModel(network, QWEN)
 
 
-def qwen_prompts(frames: int, questions: int, same: bool) -> Prompts:
+def prompts_of(processor: Processor[Any], frames: int, questions: int, same: bool) -> Prompts:
+    """Of Qwen2-VL with a label before each frame, of LLaVA-Video with one sentence behind them all."""
+    dice = np.random.default_rng(0)
     prompts: Prompts = []
     for number in range(questions):
         if number == 0 or not same:
+            shown: tuple[PreparedFrame, ...] = tuple(
+                processor.prepare(dice.integers(0, 256, (*FRAME, 3), dtype=np.uint8)) for _ in range(frames)
+            )
             head: list[int] = []
-            for _ in range(frames):
-                head += [*words(LABEL), START, *[IMAGE] * (GRID[1] * GRID[2] // 4), END]
-            patches = Patches(torch.randn(frames * GRID[1] * GRID[2], 1176), torch.tensor([GRID] * frames))
-        ids = torch.tensor([*head, *words(QUESTION)])
-        prompts.append(QwenInputs(ids, (ids == IMAGE).int(), patches, None))
+            for frame in shown:
+                pictures = [processor.picture_token] * frame.shape.tokens
+                head += [*words(LABEL), START, *pictures, END] if processor is QWEN else pictures
+        sentence = [] if processor is QWEN else words(frames * LABEL)
+        ids = np.array([*head, *sentence, *words(QUESTION)])
+        prompts.append(Prompt(ids, shown, processor.frames_end(ids)))
     return prompts
 
 
-def llava(layers: int, dtype: torch.dtype) -> Any:
+def llava(layers: int, dtype: torch.dtype) -> Model:
     vision = {
         "model_type": "siglip_vision_model",
         "hidden_size": 1152,
@@ -103,17 +114,7 @@ def llava(layers: int, dtype: torch.dtype) -> Any:
     config = LlavaOnevisionConfig(
         vision_config=vision, text_config=text, video_token_id=VIDEO_TOKEN, image_token_id=VIDEO_TOKEN - 1
     )
-    return LlavaVideoForConditionalGeneration._from_config(config, dtype=dtype).eval()
-
-
-def llava_prompts(frames: int, questions: int, same: bool) -> Prompts:
-    prompts: Prompts = []
-    for number in range(questions):
-        if number == 0 or not same:
-            pixels = torch.randn(frames, 3, 384, 384)
-            head = [*words(14), *[VIDEO_TOKEN] * (frames * FRAME_TOKENS)]
-        prompts.append(LlavaVideoInputs(torch.tensor([*head, *words(frames * LABEL), *words(QUESTION)]), pixels))
-    return prompts
+    return LlavaVideoModel(LlavaVideoForConditionalGeneration._from_config(config, dtype=dtype).eval())
 
 
 def words(count: int) -> list[int]:
@@ -132,54 +133,61 @@ def seconds(work: Callable[[], Any], device: str) -> float:
     return time.perf_counter() - began
 
 
-def stock(model: Any, prompts: Prompts, arguments: Callable[[Any, int], dict[str, Any]], tokens: int) -> None:
-    for prompt in prompts:
-        given = {name: value.to(model.device) for name, value in arguments(prompt, len(prompt.input_ids)).items()}
+def stock(network: Any, inputs: Sequence[dict[str, torch.Tensor]], tokens: int) -> None:
+    for given in inputs:
         mask = torch.ones_like(given["input_ids"])
-        model.generate(**given, attention_mask=mask, max_new_tokens=tokens, do_sample=False, pad_token_id=0)
+        network.generate(**given, attention_mask=mask, max_new_tokens=tokens, do_sample=False, pad_token_id=0)
 
 
 def measure(name: str, chosen: argparse.Namespace, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
-    make, prompts_of, arguments, reader = {
-        "Qwen2-VL-7B": (
-            qwen,
-            qwen_prompts,
-            qwen_inputs.arguments,
-            QwenReader(NoTokenizer(), None, "qwen2_vl", 32768, None, None, None),  # type: ignore[arg-type]
-        ),
-        "LLaVA-Video-7B": (
-            llava,
-            llava_prompts,
-            llava_video_inputs.arguments,
-            LlavaVideoReader(NoTokenizer(), 32768, VIDEO_TOKEN, "bilinear", "grid", None),  # type: ignore[arg-type]
-        ),
-    }[name]
+    make, processor = MODELS[name]
     with torch.device(chosen.device):
         model = make(chosen.layers, dtype)
-    model.generation_config.eos_token_id = None
-    cases = [(same, prompts_of(chosen.frames, chosen.questions, same)) for same in (False, True)]
-    few = cases[0][1][: chosen.peer_questions]
+    model.network.generation_config.eos_token_id = None
+    cases = [(same, prompts_of(processor, chosen.frames, chosen.questions, same)) for same in (False, True)]
+    few = [model.arguments(prompt, prompt.tokens) for prompt in cases[0][1][: chosen.peer_questions]]
     theirs = {}
     for tokens in chosen.tokens:
-        stock(model, few[:1], arguments, tokens)
-        theirs[tokens] = seconds(lambda n=tokens: stock(model, few, arguments, n), chosen.device) / len(few)
-    if name.startswith("Qwen"):
-        attend_frames_at_once(model.model.visual)
+        stock(model.network, few[:1], tokens)
+        theirs[tokens] = seconds(lambda n=tokens: stock(model.network, few, n), chosen.device) / len(few)
+    if processor is QWEN:
+        attend_frames_at_once(model.network.model.visual)
     for tokens in chosen.tokens:
         for same, prompts in cases:
-            write_answers(reader, model, prompts[:2], tokens)
-            mine = seconds(lambda p=prompts, n=tokens: write_answers(reader, model, p, n), chosen.device) / len(prompts)
+            generate_texts(model, NoTokenizer(), prompts[:2], tokens)
+            spent = seconds(lambda p=prompts, n=tokens: generate_texts(model, NoTokenizer(), p, n), chosen.device)
+            mine = spent / len(prompts)
             print(
-                f"| {name} | {'the same' if same else 'its own'} | {len(prompts[0].input_ids)} | {tokens} | "
+                f"| {name} | {'the same' if same else 'its own'} | {prompts[0].tokens} | {tokens} | "
                 f"{1 / theirs[tokens]:.2f} | {1 / mine:.2f} | {theirs[tokens] / mine:.1f} |",
                 flush=True,
             )
 
 
+QWEN = QwenProcessor(
+    NoTokenizer(),
+    32768,
+    ImagesForm(FrameLabels("", "")),
+    "qwen2_vl",
+    FrameScale(784, FRAME[0] * FRAME[1], None),
+    np.zeros((3, 256), np.float32),
+    None,
+)
+MODELS: dict[str, tuple[Callable[[int, torch.dtype], Model], Processor[Any]]] = {
+    "Qwen2-VL-7B": (qwen, QWEN),
+    "LLaVA-Video-7B": (
+        llava,
+        LlavaVideoProcessor(
+            NoTokenizer(), 32768, LlavaVideoForm(TimeSentence("none"), "grid"), VIDEO_TOKEN, "bilinear"
+        ),
+    ),
+}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", default=["Qwen2-VL-7B", "LLaVA-Video-7B"])
+    parser.add_argument("--models", nargs="+", default=[*MODELS], choices=[*MODELS])
     parser.add_argument("--frames", type=int, default=64)
     parser.add_argument("--questions", type=int, default=16)
     parser.add_argument("--peer-questions", type=int, default=4, help="the loop's time is linear in them")

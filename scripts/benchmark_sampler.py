@@ -19,7 +19,7 @@ import torch
 import transformers
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-from pipeline.inference.shared_prefix import Branches, continue_greedily, prefill
+from pipeline.generation.shared_prefix import Branches, continue_greedily, prefill
 
 IMAGE, START, END = 151655, 151652, 151653
 GRID = (1, 8, 8)  # patches of a frame of 112 x 112 pixels

@@ -94,7 +94,7 @@ def test_no_more_frames_are_decoded_at_once_than_may_be_held(stage: Stage, monke
 
 def test_an_error_of_the_device_loses_no_answer_that_stands(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = [row.answer.text for row in stage.answers("whole")]
-    model = stage.answerer._local.model
+    model = stage.answerer.model.network
     forward, calls = model.model.forward, []
 
     def breaks(**inputs: Any) -> Any:

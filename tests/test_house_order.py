@@ -6,11 +6,13 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 
 import pipeline
+from pipeline.families.known import families
 
 PACKAGE = Path(pipeline.__file__).parent
 HEAVY = (
@@ -26,8 +28,16 @@ HEAVY = (
     "torchcodec",
 )
 WITH_TORCH = (
-    *("pipeline.models", "pipeline.inference", "pipeline.families.transformers.generation"),
-    *("pipeline.samplers.aria_backbone", "pipeline.samplers.qwen_backbone", "pipeline.samplers.writing"),
+    "pipeline.generation",
+    "pipeline.families.*.model",
+    "pipeline.families.aria.yi_vl",
+    "pipeline.families.encoders.dual_encoder",
+    "pipeline.families.transformers.generation",
+    "pipeline.families.encoders.qwen3_vl_embedder",
+    "pipeline.families.qwen.positions",
+    "pipeline.families.qwen.tower_attention",
+    "pipeline.samplers.backbone",
+    "pipeline.samplers.reply_probability",
 )
 """Where tensors are computed with; imported inside functions by all others."""
 
@@ -51,20 +61,17 @@ LOWER: dict[str, tuple[str, ...]] = {
     "config": ("environment", "errors", "secrecy", "trust"),
     "option_labels": ("domain",),
     "progress": ("terminal",),
-    "models": ("artefacts", "domain", "errors", "progress", "terminal"),
-    "inference": ("errors", "models"),
-    "families": ("domain", "errors", "inference", "models"),
+    "families": ("answerers", "artefacts", "domain", "errors", "generation", "progress", "terminal"),
+    "generation": ("errors", "families"),
     "subtitles": ("domain", "errors"),
     "validation": ("domain", "errors"),
     "artefacts": ("config", "domain", "errors", "validation"),
     "video": ("artefacts", "config", "domain", "errors"),
     "selection": ("artefacts", "domain", "errors"),
     "benchmarks": ("artefacts", "config", "domain", "errors", "option_labels", "validation"),
-    "answerers": (
-        *("artefacts", "config", "domain", "errors", "families", "inference", "models", "option_labels", "selection"),
-    ),
+    "answerers": ("artefacts", "config", "domain", "errors", "families", "generation", "option_labels", "selection"),
     "foreign": ("answerers", "artefacts", "domain", "errors", "option_labels", "progress", "selection", "video"),
-    "samplers": ("artefacts", "config", "domain", "errors", "foreign", "inference", "models", "selection", "video"),
+    "samplers": ("artefacts", "config", "domain", "errors", "families", "foreign", "generation", "selection", "video"),
     "reports": ("artefacts", "benchmarks", "domain", "errors", "progress", "video", "terminal"),
 }
 """The rooms that each room may know. Samplers, answerers and benchmarks do not know one another."""
@@ -98,8 +105,70 @@ def test_a_room_knows_only_those_below_it(room: str) -> None:
     assert not above
 
 
+FAMILIES = sorted(path.name for path in (PACKAGE / "families").iterdir() if (path / "processor.py").is_file())
+
+
+def test_only_the_answerer_of_a_family_knows_answerers() -> None:
+    """Processor and model serve both stages."""
+    above = {
+        f"{name} imports {other}"
+        for name, path in modules()
+        if name.startswith("pipeline.families.") and not name.endswith(".answerer")
+        for other in imported(path)
+        if other.startswith("pipeline.answerers")
+    }
+    assert not above
+
+
+def test_answerers_generation_and_the_seam_know_no_family() -> None:
+    known = {
+        f"{name} imports {other}"
+        for name, path in modules()
+        if name.startswith(("pipeline.answerers", "pipeline.generation", "pipeline.families.loading"))
+        or (name.rpartition(".")[0] == "pipeline.families" and path.name != "__init__.py")
+        for other in imported(path)
+        if other.startswith(tuple(f"pipeline.families.{family}" for family in FAMILIES))
+    }
+    assert not known
+
+
+def test_families_do_not_know_one_another() -> None:
+    others = {
+        f"{name} imports {other}"
+        for name, path in modules()
+        for family in FAMILIES
+        if name.startswith(f"pipeline.families.{family}.")
+        for other in imported(path)
+        if other.startswith(tuple(f"pipeline.families.{each}." for each in FAMILIES if each != family))
+    }
+    assert not others
+
+
+def test_a_model_type_is_named_in_its_familys_folder_alone() -> None:
+    """The rule of a new family: one folder and one YAML."""
+    types = {
+        kind: folder.__name__.rpartition(".")[2]
+        for folder in families()
+        for kind in getattr(folder, "NAMES", {}) | getattr(folder, "NAMES_3", {})
+    }
+    assert len(types) >= 8
+    named = {
+        f"{path.relative_to(PACKAGE)} names {kind}"
+        for _, path in modules()
+        for kind, family in types.items()
+        if f'"{kind}"' in path.read_text(encoding="utf-8") and path.parent.name not in (family, "encoders")
+    }
+    assert not named
+
+
+def test_no_test_reaches_for_the_model_behind_an_answerer() -> None:
+    mark = "._" + "local"
+    reaching = [path.name for path in Path(__file__).parent.rglob("*.py") if mark in path.read_text(encoding="utf-8")]
+    assert not reaching
+
+
 def test_nothing_heavy_is_imported_before_it_is_used() -> None:
-    light = [name for name, _ in modules() if not f"{name}.".startswith(tuple(f"{each}." for each in WITH_TORCH))]
+    light = [name for name, _ in modules() if not any(fnmatch(f"{name}.", f"{each}.*") for each in WITH_TORCH)]
     light.remove("pipeline.__main__")
     assert len(light) > 150
     code = (

@@ -24,6 +24,7 @@ from omegaconf import OmegaConf
 from pipeline.config import build, conf_dir, register_resolvers
 from pipeline.domain import Relevance
 from pipeline.errors import CheckpointError, ConfigError, PipelineError
+from pipeline.families.loading import checkpoint
 from pipeline.identity import (
     FRAMES_VERSION,
     Identified,
@@ -42,7 +43,6 @@ from pipeline.identity import (
     settings_of,
     unkeyed,
 )
-from pipeline.models import checkpoint
 
 NOWHERE = {
     *("name", "prices", "evidence_from", "rows"),

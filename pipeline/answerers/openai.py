@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pipeline.answerers import AnswererLimits, AnswerRequest
-from pipeline.answerers.labels import FrameLabels
 from pipeline.answerers.openai_failures import Unanswered
 from pipeline.answerers.openai_forms import LabelledImages, RequestForm, SampledVideo
 from pipeline.answerers.openai_frames import Part, SentFrame, read_picture, text_part
@@ -23,9 +22,11 @@ from pipeline.answerers.openai_replies import Reply, ReplyStore
 from pipeline.answerers.openai_server import Endpoint, Server
 from pipeline.answerers.openai_threads import each
 from pipeline.answerers.options import conclude
-from pipeline.answerers.prompts import AnswerPrompt, Words, question_fault
+from pipeline.answerers.prompts import AnswerPrompt, question_fault
 from pipeline.domain import Answer, Cost, Frame, Question, Status, option_letter
 from pipeline.errors import ConfigError, FramesError, InputError, with_remedy
+from pipeline.families.labels import FrameLabels
+from pipeline.families.seam import Words
 from pipeline.identity import Identified, Label, Place, Speed, digest
 from pipeline.paths import local_path
 

@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
-from pipeline.answerers.labels import FrameLabels
 from pipeline.answerers.openai_frames import Part, SentFrame, text_part
-from pipeline.answerers.prompts import Words
 from pipeline.domain import Frame, Video
 from pipeline.errors import ConfigError, FramesError
+from pipeline.families.labels import FrameLabels
+from pipeline.families.seam import Words
 
 
 class RequestForm(Protocol):

@@ -10,59 +10,11 @@ from typing import Literal
 from pipeline.answerers import AnswerRequest
 from pipeline.domain import OPTION_LETTERS, Frame, Question, SubtitleLine, option_letter
 from pipeline.errors import ConfigError, with_remedy
+from pipeline.families.seam import Words, text_between_frames
 from pipeline.identity import Label
 from pipeline.option_labels import without_labels
 
 _SLOT = re.compile(r"\{([a-z_]+)\}")
-
-
-@dataclass(frozen=True)
-class Words:
-    """What goes with the frames of one request, and around them."""
-
-    text: str
-    """Behind the frames: question, options and instruction."""
-    system: str | None = None
-    """The system turn; none: the answerer's own."""
-    begun: str = ""
-    """How the answer begins already: the model goes on from here."""
-    between: tuple[str, ...] = ()
-    """Before each frame, ahead of its label: subtitles up to it. Empty where there are none."""
-    video_end: float = 0.0
-    """Second at which the video's last frame leaves the screen, for forms that tell it."""
-
-    def before(self, frames: Sequence[Frame]) -> tuple[str, ...]:
-        """The text before each of the frames."""
-        return self.between or ("",) * len(frames)
-
-    def system_or(self, own: str | None) -> str | None:
-        """The system turn, ``own`` where the prompt has none."""
-        return own if self.system is None else self.system
-
-    def of_last(self, frames: int) -> Words:
-        """The same with so many frames alone, the last ones."""
-        return replace(self, between=self.between[-frames:])
-
-    @property
-    def in_one(self) -> str:
-        """The text, for a form of frames that has no place between them.
-
-        Raises:
-            ConfigError: there is text that belongs there.
-        """
-        if any(self.between):
-            raise unparted()
-        return self.text
-
-
-def unparted() -> ConfigError:
-    """Subtitles were to stand between frames, where this form has no place for words."""
-    return ConfigError(
-        "this prompt puts subtitles between the frames (answerer.prompt.subtitles.placement=between_frames), and this "
-        "answerer shows the frames as one video",
-        "show them as images where the answerer can: answerer.form=images; or take a prompt with the subtitles before "
-        "the question: answerer/prompt=videomme_official",
-    )
 
 
 @dataclass(frozen=True)
@@ -123,7 +75,7 @@ class AnswerPrompt:
             ConfigError: subtitles are to go there.
         """
         if self.subtitles.placement == "between_frames":
-            raise unparted()
+            raise text_between_frames()
 
     def words(self, request: AnswerRequest) -> Words:
         """The question with its options, lettered from A, the instruction how to answer, and the subtitles."""

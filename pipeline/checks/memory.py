@@ -1,7 +1,7 @@
 """What a stage's models take of the memory, from their files' headers and their configs; no tensor is read.
 
 Weights as they are held, and the keys and values of the longest prompt. The rest of a device, the tenth that
-:func:`pipeline.models.placement.room_for_weights` leaves free, is for what comes and goes.
+:func:`pipeline.families.loading.placement.room_for_weights` leaves free, is for what comes and goes.
 """
 
 from __future__ import annotations
@@ -18,11 +18,10 @@ from typing import Any
 from pipeline.checks import Finding, Level
 from pipeline.checks.devices import Machine
 from pipeline.errors import CheckpointError
-from pipeline.models import weights
-from pipeline.models.checkpoint import Checkpoint, raw_config
-from pipeline.models.placement import room_for_weights
-from pipeline.models.yi_vl_config import MODEL_TYPE as YI_VL
-from pipeline.models.yi_vl_config import aria_config
+from pipeline.families.known import full_config
+from pipeline.families.loading import weights
+from pipeline.families.loading.checkpoint import Checkpoint, raw_config
+from pipeline.families.loading.placement import room_for_weights
 
 GIB = 2**30
 _ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -154,7 +153,7 @@ def findings(stage: Sequence[Held], machine: Machine) -> list[Finding]:
 
 
 def attention_findings(key: str, checkpoint: Checkpoint, machine: Machine) -> list[Finding]:
-    """Flash attention that is asked for and cannot be, as :func:`pipeline.models.placement.pick_attention` says it."""
+    """Flash attention that is asked for and cannot be, as ``pick_attention`` of loading says it."""
     if checkpoint.attention != "flash_attention_2":
         return []
     instead = f"{key}.attention=sdpa"
@@ -216,18 +215,17 @@ def _device(asked: str, machine: Machine) -> str:
 
 
 def _item_bytes(checkpoint: Checkpoint, folder: Path, raw: dict[str, Any], device: str) -> int:
-    """As :func:`pipeline.models.placement.pick_dtype` decides."""
+    """As :func:`pipeline.families.loading.placement.pick_dtype` decides."""
     stored = "float32" if device == "cpu" else weights.stored_dtype(folder, raw)
     return _ITEM_BYTES[stored if checkpoint.dtype == "auto" else checkpoint.dtype]
 
 
 def _cache_bytes_a_token(raw: Mapping[str, Any], source: str, item: int) -> int | None:
     """Two vectors a layer and key-value head; none where the config does not tell."""
-    if raw.get("model_type") == YI_VL:
-        try:
-            raw = aria_config(raw, source)
-        except CheckpointError:
-            return None  # the sampler's own loading says what is wrong with it
+    try:
+        raw = full_config(raw, source)
+    except CheckpointError:
+        return None  # loading says what is wrong with it
     text = next((raw[name] for name in _TEXT_SECTIONS if isinstance(raw.get(name), Mapping)), raw)
     layers, heads, width = (text.get(key) for key in ("num_hidden_layers", "num_attention_heads", "hidden_size"))
     if not (isinstance(layers, int) and isinstance(heads, int) and isinstance(width, int)):

@@ -1,121 +1,150 @@
-"""The model under GenS, whichever family it is of: what the sampler asks of it, and which one a checkpoint gets.
+"""The model under GenS, whichever family it is of: reads windows of frames and writes about them.
 
-Families differ in how a prompt holds an image, in what a frame's pixels and features are, in positions and in how a
-turn ends. All of that lies behind this seam.
+A frame's features do not depend on the window it is in. The prompt is cut right behind the last image, so the frames of
+a window are read once for all questions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
-from pipeline.errors import ConfigError
-from pipeline.models import aria_family, qwen_family
-from pipeline.models.checkpoint import Checkpoint, model_type, raw_config
-from pipeline.samplers.aria_frames import Canvas
-from pipeline.samplers.frames import FrameForm, FrameSize
+import torch
+
+from pipeline.errors import CheckpointError, ConfigError
+from pipeline.families.loading.remedies import restore
+from pipeline.families.seam import FrameShape, Model, Opened, Pixels, PreparedFrame, Processor
+from pipeline.generation.closing import JsonIsClosed
+from pipeline.generation.shared_prefix import Branches, Prefix, continue_greedily, prefill
+from pipeline.generation.texts import Generated, end_tokens
 from pipeline.samplers.prompt import FramePrompt
 
-if TYPE_CHECKING:
-    import torch
 
-    from pipeline.inference.greedy import Generated
-    from pipeline.inference.shared_prefix import Prefix
-    from pipeline.models.qwen_pixels import Pixels
+@dataclass(frozen=True)
+class _Layout:
+    """The part of the prompt that holds the frames."""
+
+    input_ids: torch.Tensor
+    """``[1, tokens]``."""
+    is_image: torch.Tensor
+    """``[1, tokens]``, true where a frame's features go."""
+    positions: torch.Tensor
+    """``[1, tokens]``, or ``[axes, 1, tokens]``."""
 
 
-class Backbone(Protocol):
-    """A loaded checkpoint that reads windows of frames and writes about them."""
+class Backbone:
+    """A loaded checkpoint.
+
+    Args:
+        opened: its two objects.
+        prompt: the words around the frames.
+        source: hub id or folder, for messages.
+        smaller: overrides by which a frame takes fewer tokens; may be empty.
+
+    Raises:
+        CheckpointError: it cannot be loaded exactly.
+    """
+
+    def __init__(self, opened: Opened[Processor[Any]], prompt: FramePrompt, source: str, smaller: str) -> None:
+        self._processor = opened.processor
+        self._prompt = prompt
+        self._source = source
+        self._smaller = smaller
+        self.model: Model = opened.load()
+        tokenizer = self._processor.tokenizer
+        self._end_tokens = end_tokens(self.model.language, tokenizer)
+        self._json_is_closed = JsonIsClosed(tokenizer)
+        self._layout = lru_cache(maxsize=2)(self._lay_out)  # full windows, and the last one
 
     def close(self) -> None:
         """Free the weights. The object is of no use afterwards."""
-        ...
+        self._layout.cache_clear()
+        self.model.close()
 
     @property
     def markup(self) -> Sequence[str]:
         """What in a question the tokenizer would take for the model's own control tokens."""
-        ...
+        return self._processor.markup
 
-    def features(self, frames: Sequence[Pixels]) -> list[torch.Tensor]:
-        """Each frame as the language model sees it, ``[tokens, hidden size]``, whatever window it is in.
+    def prepare(self, pixels: Pixels) -> PreparedFrame:
+        """A decoded frame in the size that the model sees.
 
-        Args:
-            frames: RGB ``[height, width, 3]``, as the family's frame form makes them.
+        Raises:
+            FramesError: a frame of this shape cannot be shown to the model.
         """
-        ...
+        return self._processor.prepare(pixels)
 
-    def prefix(self, features: Sequence[torch.Tensor]) -> Prefix:
+    def features(self, frames: Sequence[PreparedFrame]) -> list[torch.Tensor]:
+        """Each frame as the language model sees it, ``[tokens, hidden size]``, whatever window it is in."""
+        weight = self.model.language.get_input_embeddings().weight
+        return [features.to(weight) for features in self.model.features(frames)]
+
+    @torch.inference_mode()
+    def prefix(self, features: Sequence[torch.Tensor], frames: Sequence[PreparedFrame]) -> Prefix:
         """Read the prompt of a window up to its last frame.
 
         Args:
             features: of the window's frames, in order.
+            frames: they.
 
         Raises:
             ConfigError: the window is longer than the model's context.
         """
-        ...
+        layout = self._layout(tuple(frame.shape for frame in frames))
+        embeddings = self.model.embedded(layout.input_ids, layout.is_image, torch.cat(tuple(features)))
+        return prefill(self.model.language, embeddings, layout.positions.to(embeddings.device))
 
     def suffix(self, question: str) -> list[int]:
         """The tokens of the prompt behind the last frame; they are the same for every number of frames."""
-        ...
+        # A frame of no particular shape: what stands behind it does not depend on it.
+        return self._halves((FrameShape(1, 1, 1, 1),), question)[1]
 
     def write(self, prefix: Prefix, suffixes: Sequence[Sequence[int]], max_new_tokens: int) -> list[Generated]:
         """Greedy answers, each up to its end or the end of its JSON.
+
+        Of the checkpoint's generation settings the end tokens alone are used: a repetition penalty would work against
+        lists of frame numbers.
 
         Args:
             prefix: of the window.
             suffixes: from :meth:`suffix`, decoded together.
             max_new_tokens: a limit for each.
         """
-        ...
+        tokenizer = self._processor.tokenizer
+        written = continue_greedily(
+            self.model.language,
+            [Branches(prefix, suffixes)],
+            end_tokens=self._end_tokens,
+            is_complete=self._json_is_closed,
+            max_new_tokens=max_new_tokens,
+        )
+        return [
+            Generated(tokenizer.decode(given.tokens, skip_special_tokens=True), given.tokens, given.ended)
+            for given in written
+        ]
 
+    def _lay_out(self, shapes: tuple[FrameShape, ...]) -> _Layout:
+        head, tail = self._halves(shapes, "?")
+        if tail != self.suffix("?"):
+            raise CheckpointError(
+                f"The chat template of {self._source} writes other text behind {len(shapes)} pictures than behind one, "
+                "so questions cannot share the frames.",
+                restore("the chat template of the checkpoint"),
+            )
+        context = self._processor.context_tokens
+        if len(head) + len(tail) >= context:
+            shorter = max(1, len(shapes) * context // (2 * len(head)))
+            smaller = f"; or frames smaller: {self._smaller}" if self._smaller else ""
+            raise ConfigError(
+                f"A window of {len(shapes)} frames is {len(head) + len(tail)} tokens, and {self._source} reads "
+                f"{context}.",
+                f"Make windows shorter: sampler.window.frames={shorter}{smaller}.",
+            )
+        input_ids = torch.tensor([head])
+        is_image = input_ids == self._processor.picture_token
+        return _Layout(input_ids, is_image, self.model.positions(input_ids, shapes))
 
-def open_backbone(checkpoint: Checkpoint, prompt: FramePrompt, frame: FrameForm) -> Backbone:
-    """Load a checkpoint as what its ``config.json`` says it is.
-
-    Raises:
-        CheckpointError: it is of no known family, or cannot be loaded exactly.
-        ConfigError: its family takes frames of another form.
-    """
-    check_backbone(checkpoint, frame)
-    if isinstance(frame, Canvas):
-        from pipeline.samplers.aria_backbone import AriaBackbone
-
-        return AriaBackbone(checkpoint, prompt, frame)
-    from pipeline.samplers.qwen_backbone import QwenBackbone
-
-    assert isinstance(frame, FrameSize)
-    return QwenBackbone(checkpoint, prompt, frame)
-
-
-def check_backbone(checkpoint: Checkpoint, frame: FrameForm) -> None:
-    """See by its ``config.json`` that a checkpoint is of a known family, and that its frames have the family's form.
-
-    Raises:
-        CheckpointError: it is of no known family.
-        ConfigError: its family takes frames of another form.
-    """
-    family = model_type(checkpoint, {**aria_family.NAMES, **qwen_family.NAMES})
-    if family in aria_family.NAMES and not isinstance(frame, Canvas):
-        raise _unfit(checkpoint, aria_family.NAMES[family], "gens")
-    if family in qwen_family.NAMES and not isinstance(frame, FrameSize):
-        raise _unfit(checkpoint, qwen_family.NAMES[family], "gens_3b")
-
-
-def context_tokens(checkpoint: Checkpoint) -> int | None:
-    """Tokens that the model reads at once, by its ``config.json``; none where that does not say.
-
-    Raises:
-        CheckpointError: it is of no known family, or the checkpoint cannot be found.
-    """
-    if model_type(checkpoint, {**aria_family.NAMES, **qwen_family.NAMES}) in qwen_family.NAMES:
-        return qwen_family.context_tokens(checkpoint)
-    found = (raw_config(checkpoint).get("text_config") or {}).get("max_position_embeddings")
-    return found if isinstance(found, int) else None
-
-
-def _unfit(checkpoint: Checkpoint, family: str, sampler: str) -> ConfigError:
-    return ConfigError(
-        f"{checkpoint.source} is {family}, which takes frames of another form than this sampler's.",
-        f"Take sampler={sampler} sampler.checkpoint.source={checkpoint.source}.",
-    )
+    def _halves(self, shapes: Sequence[FrameShape], question: str) -> tuple[list[int], list[int]]:
+        return self._processor.halves(self._prompt.turn(len(shapes), question), shapes)

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from pipeline.families.encoders import CLIP_NAMES
 from pipeline.samplers.similarity import SimilaritySampler
 
 if TYPE_CHECKING:
-    from pipeline.models.dual_encoder import DualEncoder
+    from pipeline.families.encoders.dual_encoder import DualEncoder
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class ClipSampler(SimilaritySampler):
     """Any checkpoint of the CLIP architecture. Texts of more than 77 tokens are cut into pieces and averaged."""
 
     kind: ClassVar[str] = "clip"
-    families: ClassVar[Mapping[str, str]] = {"clip": "CLIP"}
+    families: ClassVar[Mapping[str, str]] = CLIP_NAMES
 
     def frame_identity(self) -> Mapping[str, Any]:
         """Size and colours are part of the checkpoint."""
@@ -25,6 +26,6 @@ class ClipSampler(SimilaritySampler):
 
     def open_encoder(self) -> DualEncoder:
         """Load both towers."""
-        from pipeline.models.dual_encoder import DualEncoder
+        from pipeline.families.encoders.dual_encoder import DualEncoder
 
         return DualEncoder(self.checkpoint, self.families)

@@ -1,24 +1,20 @@
-"""Candidate frames, made small as they come, so that a window of them is a few megabytes."""
+"""Candidate frames of a video, and what becomes of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
-
-import numpy as np
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from pipeline.domain import Frame, FrameSource, Video
-from pipeline.models.qwen_pixels import UNIT, FrameScale
+from pipeline.families.loading.checkpoint import Checkpoint
+from pipeline.families.seam import Opened, Pixels, PreparedFrame, Processor
 from pipeline.video.timeline import candidate_times
-
-if TYPE_CHECKING:
-    from pipeline.models.qwen_pixels import Pixels
 
 
 @runtime_checkable
 class FrameForm(Protocol):
-    """How a family of models takes a frame; a dataclass, whose fields are part of what decides the scores."""
+    """What a sampler's frames become, by the family of its checkpoint; a dataclass, whose fields decide the scores."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
@@ -27,69 +23,58 @@ class FrameForm(Protocol):
         """Of a frame in the prompt, without its label."""
         ...
 
-    def shrunk(self, pixels: Pixels) -> Pixels:
-        """A frame as it is kept until the model sees it.
+    @property
+    def smaller(self) -> str:
+        """Overrides by which a frame takes fewer tokens; empty where there are none."""
+        ...
 
-        Args:
-            pixels: RGB ``[height, width, 3]`` as decoded.
+    def context_tokens(self, checkpoint: Checkpoint) -> int:
+        """Positions for prompt and answer together, by ``config.json``.
 
         Raises:
-            FramesError: a frame of this shape cannot be shown to the model.
+            CheckpointError: it is of another family, or does not say.
+        """
+        ...
+
+    def opened(self, checkpoint: Checkpoint) -> Opened[Processor[Any]]:
+        """The processor and the model of a checkpoint.
+
+        Raises:
+            CheckpointError: it is of another family, or a file is missing.
+        """
+        ...
+
+    def check(self, checkpoint: Checkpoint) -> None:
+        """See by its ``config.json`` that a checkpoint takes frames of this form.
+
+        Raises:
+            CheckpointError: it is of another family.
         """
         ...
 
 
 @dataclass(frozen=True)
-class FrameSize:
-    """For Qwen2-VL and Qwen2.5-VL: pixels of every frame that the model sees, whatever the shape of the video."""
-
-    height: int
-    width: int
-
-    def __post_init__(self) -> None:
-        _ = self.scale
-
-    @property
-    def scale(self) -> FrameScale:
-        """The same for the model.
-
-        Raises:
-            ConfigError: frames of this size cannot be cut into tokens.
-        """
-        return FrameScale(UNIT**2, UNIT**2, (self.height, self.width))
-
-    @property
-    def tokens(self) -> int:
-        """One for each 28 x 28 pixels."""
-        return self.scale.tokens(self.height, self.width)
-
-    def shrunk(self, pixels: Pixels) -> Pixels:
-        """The frame in this size, resized as PIL's bicubic filter does it."""
-        from PIL import Image
-
-        return np.asarray(Image.fromarray(pixels).resize((self.width, self.height), Image.Resampling.BICUBIC))
-
-
-@dataclass(frozen=True)
 class Candidate:
-    """A frame that may be chosen."""
+    """A frame that may be chosen, made small as it comes: a window of them is a few megabytes."""
 
     time: float
     """Its own timestamp in seconds."""
-    pixels: Pixels
-    """RGB ``[height, width, 3]`` in the configured form."""
+    frame: PreparedFrame
 
 
-def candidates(video: Video, frames: FrameSource, fps: float, form: FrameForm) -> Iterator[Candidate]:
-    """``fps`` frames a second of the whole video, in the form that the model takes.
+def candidates(
+    video: Video, frames: FrameSource, fps: float, prepare: Callable[[Pixels], PreparedFrame]
+) -> Iterator[Candidate]:
+    """``fps`` frames a second of the whole video, as the model takes them.
 
     A picture that stays on screen for several of these seconds is one candidate.
 
     Raises:
         VideoError: a frame cannot be decoded.
+        FramesError: a frame of this shape cannot be shown to the model.
     """
     for frame in distinct(video, frames, fps):
-        yield Candidate(frame.time, form.shrunk(frame.pixels))
+        yield Candidate(frame.time, prepare(frame.pixels))
 
 
 def distinct(video: Video, frames: FrameSource, fps: float) -> Iterator[Frame]:

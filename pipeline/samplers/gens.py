@@ -15,9 +15,9 @@ from pydantic import InstanceOf
 
 from pipeline.domain import Cost, FrameSource, Question, Relevance, Status, Video, WindowOutput
 from pipeline.errors import ConfigError
+from pipeline.families.loading.checkpoint import Checkpoint
+from pipeline.families.loading.first_use import FirstUse
 from pipeline.identity import Identified, InQuery, Label, Speed
-from pipeline.models.checkpoint import Checkpoint
-from pipeline.models.first_use import FirstUse
 from pipeline.samplers.frames import Candidate, FrameForm, candidates
 from pipeline.samplers.output import Reading, read_scores
 from pipeline.samplers.pooling import Pool
@@ -28,7 +28,7 @@ from pipeline.samplers.windows import Window, Windowing, count_windows, windows
 from pipeline.video.timeline import candidate_times
 
 if TYPE_CHECKING:
-    from pipeline.inference.greedy import Generated
+    from pipeline.generation.texts import Generated
     from pipeline.samplers.backbone import Backbone
 
 
@@ -72,10 +72,8 @@ class GensSampler(Identified):
         Counted are the pictures, and a token for each frame's number: how many more the words take is known when the
         tokenizer is loaded. Where frames are not evenly spaced, candidates may be fewer than planned.
         """
-        from pipeline.samplers.backbone import context_tokens
-
         frames = min(self.window.frames, len(candidate_times(video, self.fps)), video.frame_count)
-        context = context_tokens(self.checkpoint) if video.is_even and questions else None
+        context = self.frame.context_tokens(self.checkpoint) if video.is_even and questions else None
         least = frames * (self.frame.tokens + 1)
         if context is not None and least >= context:
             raise ConfigError(
@@ -86,10 +84,8 @@ class GensSampler(Identified):
             )
 
     def check_checkpoint(self) -> None:
-        """See :class:`pipeline.samplers.ChecksCheckpoint`."""
-        from pipeline.samplers.backbone import check_backbone
-
-        check_backbone(self.checkpoint, self.frame)
+        """See by its ``config.json`` that the checkpoint takes frames of the configured form."""
+        self.frame.check(self.checkpoint)
 
     def keeps_embeddings(self, questions: Sequence[Question]) -> bool:
         """None: the model's features of a window are gone when its questions are answered."""
@@ -135,9 +131,10 @@ class GensSampler(Identified):
 
     @cached_property
     def _backbone(self) -> Backbone:
-        from pipeline.samplers.backbone import open_backbone
+        from pipeline.samplers.backbone import Backbone
 
-        return open_backbone(self.checkpoint, self.prompt, self.frame)
+        opened = self.frame.opened(self.checkpoint)
+        return Backbone(opened, self.prompt, self.checkpoint.source, self.frame.smaller)
 
     def _score(self, video: Video, frames: FrameSource, questions: Sequence[Question]) -> list[Relevance]:
         started = time.perf_counter()
@@ -145,7 +142,7 @@ class GensSampler(Identified):
         pools = [Pool() for _ in questions]
         times: list[float] = []
         reader = WindowReader(self._backbone, self.window, self._at_once, self.max_new_tokens)
-        for window in windows(candidates(video, frames, self.fps, self.frame), self.window):
+        for window in windows(candidates(video, frames, self.fps, self._backbone.prepare), self.window):
             times += [candidate.time for candidate in window.items[len(times) - window.first :]]
             for heard in reader.read(window, suffixes):
                 for place, written in heard.written.items():

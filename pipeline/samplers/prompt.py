@@ -7,11 +7,13 @@ part of it is a setting; the values lie in the samplers' YAML files.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import ConfigError
-from pipeline.models.chat import IMAGE, text
+from pipeline.families.chat import IMAGE, text
+from pipeline.families.seam import Turn
 
 _NUMBER = "{number}"
 _QUESTION = "{question}"
@@ -42,9 +44,9 @@ class FramePrompt:
                 f"Put it in, for instance sampler.prompt.question='\"Question: {_QUESTION}\"'.",
             )
 
-    def content(self, frames: int, question: str) -> list[dict[str, Any]]:
-        """One user turn of ``frames`` images, in the typed content of chat templates."""
-        turn: list[dict[str, Any]] = []
+    def turn(self, frames: int, question: str) -> Turn:
+        """One user turn of ``frames`` images."""
+        turn: list[Mapping[str, Any]] = []
         for number in range(self.first_number, self.first_number + frames):
-            turn += [text(self.label.replace(_NUMBER, str(number))), dict(IMAGE), text(self.after_image)]
-        return [*turn, text(self.question.replace(_QUESTION, question)), text(self.instruction)]
+            turn += [text(self.label.replace(_NUMBER, str(number))), IMAGE, text(self.after_image)]
+        return Turn([*turn, text(self.question.replace(_QUESTION, question)), text(self.instruction)])

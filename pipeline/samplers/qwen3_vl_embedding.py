@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.errors import ConfigError
+from pipeline.families.encoders import QWEN3_VL_EMBEDDING_NAMES
 from pipeline.samplers.similarity import SimilaritySampler
 
 if TYPE_CHECKING:
-    from pipeline.models.qwen3_vl_embedder import Qwen3VLEmbedder
+    from pipeline.families.encoders.qwen3_vl_embedder import Qwen3VLEmbedder
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Qwen3VLEmbeddingSampler(SimilaritySampler):
     """Any size of Qwen3-VL-Embedding."""
 
     kind: ClassVar[str] = "qwen3_vl_embedding"
-    families: ClassVar[Mapping[str, str]] = {"qwen3_vl": "Qwen3-VL-Embedding"}
+    families: ClassVar[Mapping[str, str]] = QWEN3_VL_EMBEDDING_NAMES
 
     frame_instruction: str
     """What the model is told to do with a frame; the authors' default for what is searched."""
@@ -48,6 +49,6 @@ class Qwen3VLEmbeddingSampler(SimilaritySampler):
 
     def open_encoder(self) -> Qwen3VLEmbedder:
         """Load the model."""
-        from pipeline.models.qwen3_vl_embedder import Qwen3VLEmbedder
+        from pipeline.families.encoders.qwen3_vl_embedder import Qwen3VLEmbedder
 
         return Qwen3VLEmbedder(self.checkpoint, self.frame_instruction, self.question_instruction, self.max_pixels)

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from pipeline.families.encoders import SIGLIP_NAMES
 from pipeline.samplers.similarity import SimilaritySampler
 
 if TYPE_CHECKING:
-    from pipeline.models.dual_encoder import DualEncoder
+    from pipeline.families.encoders.dual_encoder import DualEncoder
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class SiglipSampler(SimilaritySampler):
 
     kind: ClassVar[str] = "siglip"
     # SigLIP 2 of one fixed size says that it is a siglip; only those for any aspect say siglip2.
-    families: ClassVar[Mapping[str, str]] = {"siglip": "SigLIP", "siglip2": "SigLIP 2"}
+    families: ClassVar[Mapping[str, str]] = SIGLIP_NAMES
 
     def frame_identity(self) -> Mapping[str, Any]:
         """Size and colours are part of the checkpoint."""
@@ -30,6 +31,6 @@ class SiglipSampler(SimilaritySampler):
 
     def open_encoder(self) -> DualEncoder:
         """Load both towers."""
-        from pipeline.models.dual_encoder import DualEncoder
+        from pipeline.families.encoders.dual_encoder import DualEncoder
 
         return DualEncoder(self.checkpoint, self.families)

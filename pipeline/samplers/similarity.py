@@ -21,9 +21,9 @@ import numpy.typing as npt
 from pipeline.artefacts.features import Features, FeatureStore
 from pipeline.domain import Cost, FrameSource, Question, Relevance, Status, Video
 from pipeline.errors import ConfigError, OutOfMemoryError
+from pipeline.families.loading.checkpoint import Checkpoint, model_type
+from pipeline.families.loading.first_use import FirstUse
 from pipeline.identity import Identified, Label, Place, Speed, features_key, identity_of
-from pipeline.models.checkpoint import Checkpoint, model_type
-from pipeline.models.first_use import FirstUse
 from pipeline.samplers.frames import distinct
 from pipeline.samplers.queries import score_askable, with_options
 from pipeline.video.timeline import candidate_times
@@ -150,7 +150,7 @@ class SimilaritySampler(Identified, ABC):
         }
 
     def _score_in_memory(self, video: Video, frames: FrameSource, questions: Sequence[Question]) -> list[Relevance]:
-        from pipeline.inference.greedy import mapped_out_of_memory
+        from pipeline.generation.memory import mapped_out_of_memory
 
         try:
             with mapped_out_of_memory():

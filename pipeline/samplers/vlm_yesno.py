@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pipeline.domain import Cost, FrameSource, Question, Relevance, Status, Video
 from pipeline.errors import ConfigError, OutOfMemoryError
+from pipeline.families.known import opener_of_images
+from pipeline.families.loading.checkpoint import Checkpoint
+from pipeline.families.loading.first_use import FirstUse
 from pipeline.identity import Identified, InQuery, Label, Speed
-from pipeline.models import llava_onevision_family, qwen_family
-from pipeline.models.checkpoint import Checkpoint, model_type
-from pipeline.models.first_use import FirstUse
 from pipeline.samplers.frames import distinct
 from pipeline.samplers.queries import score_askable, with_options
 from pipeline.video.timeline import candidate_times
 
 if TYPE_CHECKING:
-    from pipeline.models.single_frames import PreparedFrame
-    from pipeline.models.yes_no import YesNoModel
+    from pipeline.families.seam import PreparedFrame
+    from pipeline.samplers.reply_probability import YesNoModel
 
 _QUESTION = "{question}"
 
@@ -86,8 +86,8 @@ class VlmYesNoSampler(Identified):
         return -(-frames // self.frames_at_once) if questions else 0
 
     def check_checkpoint(self) -> None:
-        """See :class:`pipeline.samplers.ChecksCheckpoint`."""
-        model_type(self.checkpoint, {**qwen_family.NAMES, **llava_onevision_family.NAMES})
+        """See by its ``config.json`` that the checkpoint's family can be shown one frame at a time."""
+        opener_of_images(self.checkpoint)
 
     def keeps_embeddings(self, questions: Sequence[Question]) -> bool:
         """None: a probability is all that is left of a frame."""
@@ -123,12 +123,12 @@ class VlmYesNoSampler(Identified):
 
     @cached_property
     def _model(self) -> YesNoModel:
-        from pipeline.models.yes_no import YesNoModel
+        from pipeline.samplers.reply_probability import YesNoModel
 
         return YesNoModel(self.checkpoint, self.max_pixels, self.prompt.yes_reply, self.prompt.no_reply, self.among)
 
     def _score_in_memory(self, video: Video, frames: FrameSource, questions: Sequence[Question]) -> list[Relevance]:
-        from pipeline.inference.greedy import mapped_out_of_memory
+        from pipeline.generation.memory import mapped_out_of_memory
 
         try:
             with mapped_out_of_memory():
@@ -144,7 +144,7 @@ class VlmYesNoSampler(Identified):
         tokens_shared = 0
         for seconds, batch in self._batches(video, frames):
             times += seconds
-            tokens_shared += batch[0].tokens * len(batch)
+            tokens_shared += batch[0].shape.tokens * len(batch)
             for row, found in zip(scores, self._model.probabilities(batch, suffixes).tolist(), strict=True):
                 row.extend(found)
         spent = (time.perf_counter() - started) / len(questions)
@@ -166,7 +166,7 @@ class VlmYesNoSampler(Identified):
         batch: list[PreparedFrame] = []
         for frame in distinct(video, frames, self._rate(video)):
             prepared = self._model.prepare(frame.pixels)
-            if batch and (len(batch) == self.frames_at_once or prepared.grid != batch[0].grid):
+            if batch and (len(batch) == self.frames_at_once or prepared.shape != batch[0].shape):
                 yield times, batch
                 times, batch = [], []
             times.append(frame.time)
@@ -181,7 +181,11 @@ class VlmYesNoSampler(Identified):
 
     def _too_large(self, question: Question, error: OutOfMemoryError) -> Relevance:
         ways = [f"sampler.frames_at_once={self.frames_at_once // 2}"] if self.frames_at_once > 1 else []
-        ways += [f"{override} (which changes the scores)" for override in self._model.smaller]
+        ways += [
+            f"sampler.{setting} (which changes the scores)"
+            for setting in self._model.smaller
+            if hasattr(self, setting.partition("=")[0])
+        ]
         ways = ways or ["a smaller sampler.checkpoint.source", "sampler.checkpoint.device=spread on several GPUs"]
         detail = f"{error.problem} Set {' or '.join(ways)}."
         return Relevance(question.id, (), (), status=Status.OUT_OF_MEMORY, detail=detail)

@@ -20,8 +20,8 @@ from pipeline.samplers.windows import Window, Windowing, halves
 if TYPE_CHECKING:
     import torch
 
-    from pipeline.inference.greedy import Generated
-    from pipeline.inference.shared_prefix import Prefix
+    from pipeline.generation.shared_prefix import Prefix
+    from pipeline.generation.texts import Generated
     from pipeline.samplers.backbone import Backbone
 
 _LOG = logging.getLogger(__name__)
@@ -91,15 +91,16 @@ class WindowReader:
 
     def _prefix(self, window: Window[Candidate]) -> Prefix | None:
         """The window's frames as the model has read them; none if they did not fit the memory."""
-        from pipeline.inference.greedy import free_failed_call, mapped_out_of_memory
+        from pipeline.generation.memory import free_failed_call, mapped_out_of_memory
 
         numbers = range(window.first, window.first + len(window.items))
         try:
             with mapped_out_of_memory():
                 fresh = [number for number in numbers if number not in self._features]
-                pixels = [window.items[number - window.first].pixels for number in fresh]
-                self._features.update(zip(fresh, self._backbone.features(pixels), strict=True))
-                return self._backbone.prefix([self._features[number] for number in numbers])
+                unseen = [window.items[number - window.first].frame for number in fresh]
+                self._features.update(zip(fresh, self._backbone.features(unseen), strict=True))
+                features = [self._features[number] for number in numbers]
+                return self._backbone.prefix(features, [candidate.frame for candidate in window.items])
         except OutOfMemoryError:
             pass
         free_failed_call()
@@ -122,7 +123,7 @@ class WindowReader:
 
     def _write_together(self, prefix: Prefix, suffixes: Suffixes, places: Sequence[int]) -> dict[int, Generated]:
         """The answers of a batch; nothing if it did not fit the memory."""
-        from pipeline.inference.greedy import free_failed_call, mapped_out_of_memory
+        from pipeline.generation.memory import free_failed_call, mapped_out_of_memory
 
         try:
             with mapped_out_of_memory():

@@ -73,11 +73,11 @@ def test_two_gpus_say_what_one_says(family: str, tmp_path: Path, monkeypatch: py
 
     if torch.cuda.device_count() < 2:
         pytest.skip("needs two GPUs")
-    from pipeline.models import checkpoint
+    from pipeline.families.loading import checkpoint
 
     folder = ANSWERERS[family][1](tmp_path)
     here = made(folder, family, "cpu")
-    language = getattr(here._local.model, "llm", here._local.model)  # of VILA the language model alone is parted
+    language = here.model.language
     most = sum(parameter.nbytes for parameter in language.parameters()) * 4 // 5
     placed: list[set[Any]] = []
     stock = checkpoint.check_none_left_out

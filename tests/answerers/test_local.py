@@ -141,10 +141,11 @@ def test_memory_that_runs_out_while_frames_are_prepared_is_the_requests_failure(
     def prepare(self: Any, frames: Any) -> Any:
         if len(frames) > 1:
             raise MemoryError
-        return pixels(self, frames)
+        return prepared(self, frames)
 
-    pixels = type(answerer._local.reader).pixels
-    monkeypatch.setattr(type(answerer._local.reader), "pixels", prepare)
+    kind = type(answerer.processor)
+    prepared = kind.prepared
+    monkeypatch.setattr(kind, "prepared", prepare)
     large, one = answered(answerer, [asked(2), asked(1)])
     assert large.status is Status.OUT_OF_MEMORY
     assert large.frame_times == (0.0, 2.0)
@@ -161,7 +162,7 @@ def test_an_answer_needs_a_token(answerer: Any) -> None:
 
 def test_close_frees_the_model_and_a_later_answer_loads_it_again(answerer: Any) -> None:
     before = answered(answerer, [asked(1)])
-    model = answerer._local.model
+    model = answerer.model.network
     answerer.close()
     answerer.close()
     assert sum(parameter.numel() for parameter in model.parameters()) == 0
@@ -175,11 +176,11 @@ def test_questions_about_the_same_frames_are_prepared_and_read_once(
     first = asked(2)
     requests = [dataclasses.replace(first, question=Question(each, VIDEO.path, each)) for each in words]
     alone = [answered(answerer, [request])[0] for request in requests]
-    counts: dict[str, int] = {"pixels": 0, "read": 0}
-    kind = type(answerer._local.reader)
+    counts: dict[str, int] = {"prepared": 0, "prefill": 0}
+    kinds: dict[str, Any] = {"prepared": type(answerer.processor), "prefill": type(answerer.model)}
 
     def counted(name: str) -> Any:
-        plain = getattr(kind, name)
+        plain = getattr(kinds[name], name)
 
         def call(*given: Any) -> Any:
             counts[name] += 1
@@ -188,7 +189,7 @@ def test_questions_about_the_same_frames_are_prepared_and_read_once(
         return call
 
     for name in counts:
-        monkeypatch.setattr(kind, name, counted(name))
+        monkeypatch.setattr(kinds[name], name, counted(name))
     # The one in between shows other pictures at the same seconds.
     between = dataclasses.replace(
         first, frames=tuple(dataclasses.replace(frame, pixels=255 - frame.pixels) for frame in first.frames)
@@ -196,7 +197,7 @@ def test_questions_about_the_same_frames_are_prepared_and_read_once(
     together = answered(answerer, [*requests, between])
     assert [answer.text for answer in together[:3]] == [answer.text for answer in alone]
     assert [answer.cost.prompt_tokens for answer in together[:3]] == [answer.cost.prompt_tokens for answer in alone]
-    assert counts == {"pixels": 2, "read": 2}
+    assert counts == {"prepared": 2, "prefill": 2}
 
 
 def says(model: Any, tokens: list[int]) -> None:
@@ -244,9 +245,9 @@ def test_thoughts_are_told_from_the_answer_though_their_marks_are_special_tokens
     monkeypatch.setattr(tiny, "QWEN_VISION", (*tiny.QWEN_VISION, "<think>", "</think>"))
     monkeypatch.setattr(tiny, "QWEN_TEMPLATE", template)
     answerer: Any = small({"qwen2_vl": tiny.write_qwen2_vl(tmp_path / "thinker")}, "qwen2_vl")
-    tokenizer = answerer._local.reader.tokenizer
+    tokenizer = answerer.processor.tokenizer
     said = tokenizer(written, add_special_tokens=False).input_ids
-    says(answerer._local.model, [tokenizer("\n").input_ids[-1], *said])
+    says(answerer.model.network, [tokenizer("\n").input_ids[-1], *said])
     (answer,) = answered(answerer, [asked(1, options=("red", "blue"))])
     assert (answer.status, answer.option) == (status, option)
     assert (answer.text, answer.thought) == (text, thought)

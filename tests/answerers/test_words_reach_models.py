@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -68,16 +68,11 @@ def request(lines: Sequence[SubtitleLine] = (), options: tuple[str, ...] | None 
 def seen(answerer: Any, asked: AnswerRequest) -> str:
     """The prompt's text out of the model's inputs, without spaces."""
     tokens = ids(answerer, asked)
-    reader = answerer._local.reader
-    if hasattr(reader, "tokens_of"):
-        return _packed(reader.tokens_of.decode(tokens))
-    return _packed(reader.tokenizer.decode(tokens, skip_special_tokens=False))
+    return _packed(answerer.processor.tokenizer.decode(tokens, skip_special_tokens=False))
 
 
 def ids(answerer: Any, asked: AnswerRequest) -> list[int]:
-    encoded = answerer.encode(asked)
-    found = encoded["input_ids"][0] if isinstance(encoded, Mapping) else encoded.input_ids
-    return [token for token in found.tolist() if token >= 0]
+    return [token for token in answerer.encode(asked).input_ids.tolist() if token >= 0]
 
 
 def _packed(text: str) -> str:
@@ -139,10 +134,9 @@ def test_pictures_as_options_are_unsupported(folders: dict[str, Path]) -> None:
 @pytest.mark.parametrize("family", ["qwen2_vl", "qwen3_vl", "llava_onevision", "internvl"])
 def test_markup_in_subtitles_is_words(folders: dict[str, Path], family: str) -> None:
     answerer = made(folders, family, "answerer/prompt=videomme_official")
-    reader = answerer._local.reader
-    tokens = " ".join(reader.markup)
+    tokens = " ".join(answerer.processor.markup)
     spoken, plain = (SubtitleLine(0.0, 2.0, f"one {tokens} two"),), (SubtitleLine(0.0, 2.0, "one two"),)
-    known = set(reader.tokenizer.added_tokens_decoder)
+    known = set(answerer.processor.tokenizer.added_tokens_decoder)
     markup = [[token for token in ids(answerer, request(lines)) if token in known] for lines in (spoken, plain)]
     assert markup[0] == markup[1]
     (answer,) = answered(answerer, [request(spoken)])

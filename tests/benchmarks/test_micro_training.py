@@ -19,9 +19,7 @@ from pipeline.benchmarks.micro.render import background, frame_at
 from pipeline.benchmarks.micro.world import BACKGROUNDS, Plan, Scene, make_plan
 from pipeline.config import build, conf_dir, register_resolvers
 from pipeline.domain import Frame, Question, Video
-from pipeline.models.chat import load_tokenizer, render_chat
-from pipeline.models.qwen_inputs import encode
-from pipeline.models.qwen_pixels import FrameScale, image_patches, load_image_processor
+from pipeline.families.seam import Model, Opened
 from scripts.micro_training.batches import SHAPES_OF, Writer
 from scripts.micro_training.forward import Trained
 from scripts.micro_training.models import CHECKPOINTS, KINDS, SIDE, Kind, load
@@ -41,6 +39,18 @@ def configured(group: str, name: str) -> Any:
 @cache
 def model_of(kind: Kind) -> Any:
     return load(CHECKPOINTS / kind).eval()
+
+
+@cache
+def gens_micro() -> Opened:
+    sampler = configured("sampler", "gens_micro")
+    opened: Opened = sampler.frame.opened(sampler.checkpoint)
+    return opened
+
+
+@cache
+def gens_micro_model() -> Model:
+    return gens_micro().load()
 
 
 def some_plan(seed: int) -> Plan:
@@ -78,21 +88,16 @@ QUESTIONS = (
 @pytest.mark.parametrize("frames", [1, 2, 17, 32])
 def test_the_sampler_is_asked_with_the_tokens_and_positions_it_was_trained_on(frames: int) -> None:
     sampler = configured("sampler", "gens_micro")
-    folder = CHECKPOINTS / "gens_micro"
-    tokenizer, writer = load_tokenizer(folder), Writer("gens_micro", folder)
+    writer = Writer("gens_micro", CHECKPOINTS / "gens_micro")
+    assert (sampler.frame.height, sampler.frame.width) == (SIDE, SIDE)
+    opened = gens_micro()
     plan = some_plan(1)
-    size = (sampler.frame.height, sampler.frame.width)
-    assert size == (SIDE, SIDE)
-    pictures = [frame_at(plan, float(second)) for second in range(frames)]
-    patches = image_patches(load_image_processor(folder), pictures, FrameScale(SIDE**2, SIDE**2, size))
+    shapes = [opened.processor.prepare(frame_at(plan, float(second))).shape for second in range(frames)]
     prefix, starts, _ = writer.sampler_prefix(frames)
     for question in QUESTIONS:
-        chat = render_chat(tokenizer, sampler.prompt.content(frames, sampler.query(question)))
-        fed = encode(tokenizer, chat, images=patches)
-        assert fed.input_ids.tolist() == [*prefix, *writer.sampler_question(question.text)]
-    positions, _ = model_of("gens_micro").model.get_rope_index(
-        fed.input_ids[None], fed.mm_token_type_ids[None], image_grid_thw=patches.grids
-    )
+        head, tail = opened.processor.halves(sampler.prompt.turn(frames, sampler.query(question)), shapes)
+        assert [*head, *tail] == [*prefix, *writer.sampler_question(question.text)]
+    positions = gens_micro_model().positions(torch.tensor([[*head, *tail]]), shapes)
     trained = writer.positions(prefix, starts)
     assert torch.equal(positions[:, 0, : len(prefix)], torch.from_numpy(np.array(trained)))
     assert positions[0, 0, len(prefix)] == trained.max() + 1
@@ -112,9 +117,8 @@ def test_answerers_are_asked_with_the_tokens_they_were_trained_on(kind: Kind, qu
     writer, plan = Writer(kind, CHECKPOINTS / kind), some_plan(2)
     for seconds in ([7.0], [0.0, 12.125, 99.0], eventful_seconds(plan)):
         asked = request(plan, seconds, question)
-        fed = answerer.encode(asked).input_ids if kind == "qwen2_vl_micro" else answerer.encode(asked)["input_ids"]
         prefix, _, _ = writer.answerer_prefix(seconds)
-        assert fed.flatten().tolist() == [*prefix, *writer.answerer_question(question)]
+        assert answerer.encode(asked).input_ids.tolist() == [*prefix, *writer.answerer_question(question)]
 
 
 @pytest.mark.parametrize("kind", ANSWERERS)
@@ -124,11 +128,10 @@ def test_pixels_in_training_are_those_of_the_pipeline(kind: Kind) -> None:
     drawn = training_pixels(plan, seconds)
     asked = request(plan, seconds, QUESTIONS[0])
     answerer = configured("answerer", kind)
-    if kind == "qwen2_vl_micro":
-        fed = as_patches(drawn), answerer.encode(asked).images.values
-    else:
-        fed = drawn, answerer.encode(asked)["pixel_values"][:, 0]
-    difference = (fed[0] - fed[1]).abs() * 127.5
+    prompt = answerer.encode(asked)
+    fed = answerer.model.arguments(prompt, prompt.tokens)["pixel_values"]
+    trained = as_patches(drawn) if kind == "qwen2_vl_micro" else drawn[:, None]
+    difference = (trained - fed.float().cpu()).abs() * 127.5
     assert difference.mean() < 1.0  # of 255 grey levels; colour is halved in resolution, as the codec does
     assert difference.max() < 90
     assert {scene.kind for scene in plan.scenes} <= set(BACKGROUNDS)

@@ -17,7 +17,7 @@ from pipeline.checks.devices import Gpu, Machine, this_machine
 from pipeline.checks.memory import GIB, Prompts
 from pipeline.config import build, conf_dir, register_resolvers
 from pipeline.errors import CheckpointError
-from pipeline.models.checkpoint import Checkpoint
+from pipeline.families.loading.checkpoint import Checkpoint
 
 H100 = Gpu(0, "NVIDIA H100 80GB HBM3", 80 * GIB, 79 * GIB)
 ONE = Machine((H100,), 128 * GIB)

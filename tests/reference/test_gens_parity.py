@@ -23,9 +23,9 @@ from safetensors.torch import load_file
 
 from pipeline.config import build, conf_dir, register_resolvers
 from pipeline.domain import Question
-from pipeline.models.aria_family import position_rows
-from pipeline.models.aria_pixels import on_canvas
-from pipeline.samplers.aria_backbone import AriaBackbone
+from pipeline.families.aria.model import AriaModel, position_rows
+from pipeline.families.seam import PreparedFrame
+from pipeline.samplers.backbone import Backbone
 from pipeline.samplers.gens import GensSampler
 from pipeline.video import Reader
 
@@ -68,12 +68,6 @@ def sampler_of(source: Path, *overrides: str) -> GensSampler:
 ON_CPU = ("sampler.checkpoint.device=cpu", "sampler.checkpoint.dtype=float32", "sampler.checkpoint.attention=eager")
 
 
-def backbone_of(source: Path, *overrides: str) -> AriaBackbone:
-    backbone = sampler_of(source, *ON_CPU, *overrides)._backbone
-    assert isinstance(backbone, AriaBackbone)
-    return backbone
-
-
 @pytest.fixture(scope="module")
 def flipped(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same weights with the other ``norm_topk_prob``."""
@@ -88,10 +82,22 @@ def flipped(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Run:
-    """One case through the sampler's own backbone."""
+    """One case through the sampler's own processor and model."""
 
-    def __init__(self, backbone: AriaBackbone, folder: Path, expected: dict[str, torch.Tensor], case: Any, name: str):
-        self.backbone, self.name = backbone, name
+    def __init__(
+        self,
+        folder: Path,
+        expected: dict[str, torch.Tensor],
+        case: Any,
+        name: str,
+        *overrides: str,
+        source: Path | None = None,
+    ) -> None:
+        sampler = sampler_of(source or folder, *ON_CPU, *overrides)
+        opened = sampler.frame.opened(sampler.checkpoint)
+        self.processor, self.prompt = opened.processor, sampler.prompt
+        self.backbone = Backbone(opened, sampler.prompt, sampler.checkpoint.source, sampler.frame.smaller)
+        self.prepare = self.backbone.prepare
         self.question = case["question"]
         self.expected = {key.removeprefix(f"{name}."): value for key, value in expected.items() if key.startswith(name)}
         self.frames = (
@@ -99,25 +105,44 @@ class Run:
             if "file" in case["frames"][0]
             else None
         )
-        self.shrink = sampler_of(folder).frame.shrunk
+
+    @property
+    def network(self) -> Any:
+        return self.backbone.model.network
+
+    def prepared(self) -> list[PreparedFrame]:
+        """The frames; without their pixels where these are not ours to keep."""
+        if self.frames is None:
+            nothing = PreparedFrame(np.zeros((0, 0, 3), np.uint8), self.processor.shape(490, 490))
+            return [nothing] * len(self.expected["projector_out"])
+        return [self.prepare(frame) for frame in self.frames]
+
+    def halves(self) -> tuple[list[int], list[int]]:
+        """The prompt's tokens up to the last frame, and behind it."""
+        shapes = [frame.shape for frame in self.prepared()]
+        return self.processor.halves(self.prompt.turn(len(shapes), self.question), shapes)
 
     def features(self) -> list[torch.Tensor]:
         """From the pixels, or the authors' where the frames are not ours to keep."""
         if self.frames is None:
             return list(self.expected["projector_out"])
-        return self.backbone.features([self.shrink(frame) for frame in self.frames])
+        return self.backbone.features(self.prepared())
 
     @torch.inference_mode()
     def logits(self) -> torch.Tensor:
         """Of the last position of the whole prompt, in one pass."""
-        model = self.backbone._model
-        features = self.features()
-        layout = self.backbone._layout(len(features))
-        ids = torch.cat([layout.input_ids[0], torch.tensor(self.backbone.suffix(self.question))])[None]
-        embeddings = model.get_input_embeddings()(ids)
-        embeddings[ids == 9] = torch.cat(features)
-        logits: torch.Tensor = model(inputs_embeds=embeddings, logits_to_keep=1).logits[0, -1]
+        head, tail = self.halves()
+        ids = torch.tensor([[*head, *tail]])
+        embeddings = self.network.get_input_embeddings()(ids)
+        embeddings[ids == 9] = torch.cat(self.features())
+        logits: torch.Tensor = self.network(inputs_embeds=embeddings, logits_to_keep=1).logits[0, -1]
         return logits
+
+    def greedy(self) -> list[int]:
+        """Through the shared prefix, as the sampler runs."""
+        prefix = self.backbone.prefix(self.features(), self.prepared())
+        [written] = self.backbone.write(prefix, [self.backbone.suffix(self.question)], NEW_TOKENS)
+        return list(written.tokens)
 
     def off(self, expected: str = "logits_last") -> float:
         return float((self.logits() - self.expected[expected]).abs().max())
@@ -125,7 +150,7 @@ class Run:
 
 @pytest.fixture(scope="module", params=CASES)
 def run(request: pytest.FixtureRequest, folder: Path, expected: dict[str, torch.Tensor], cases: dict[str, Any]) -> Run:
-    return Run(backbone_of(folder), folder, expected, cases[request.param], request.param)
+    return Run(folder, expected, cases[request.param], request.param)
 
 
 # --- equal ------------------------------------------------------------------------------------------------------------
@@ -133,19 +158,22 @@ def run(request: pytest.FixtureRequest, folder: Path, expected: dict[str, torch.
 
 def test_ids(run: Run) -> None:
     """Theirs hold one image token a frame, ours as many as the frame has features."""
-    frames = len(run.expected["projector_out"])
-    ours = [*run.backbone._layout(frames).input_ids[0].tolist(), *run.backbone.suffix(run.question)]
+    head, tail = run.halves()
+    assert tail == run.backbone.suffix(run.question)
+    ours = [*head, *tail]
     theirs = [copy for token in run.expected["input_ids"].tolist() for copy in [token] * (128 if token == 9 else 1)]
     assert ours == theirs
     assert [token == 9 for token in ours] == run.expected["merged_image_mask"].bool().tolist()
 
 
 def test_pixels(folder: Path, cases: dict[str, Any], expected: dict[str, torch.Tensor]) -> None:
-    frames = [np.asarray(Image.open(folder / frame["file"]).convert("RGB")) for frame in cases["synth"]["frames"]]
-    shrunk = [sampler_of(folder).frame.shrunk(frame) for frame in frames]
-    sizes = [list(frame.shape[1::-1]) for frame in shrunk]
+    run = Run(folder, expected, cases["synth"], "synth")
+    shown = run.prepared()
+    sizes = [list(frame.pixels.shape[1::-1]) for frame in shown]
     assert sizes == [frame["size_before_padding_wh"] for frame in cases["synth"]["frames"]]
-    pixels, _ = on_canvas(shrunk, like=torch.zeros(()))
+    model = run.backbone.model
+    assert isinstance(model, AriaModel)
+    pixels, _ = model.on_canvas(shown)
     digest = hashlib.sha256(pixels.numpy().astype("<f4").tobytes()).hexdigest()
     assert digest == cases["synth"]["pixel_values"]["sha256_f32le"]
     assert torch.equal(pixels[:, :, ::35, ::35], expected["synth.pixel_values_slice"])
@@ -163,7 +191,7 @@ def test_features(run: Run) -> None:
 def routed(run: Run) -> tuple[torch.Tensor, torch.Tensor]:
     """Chosen experts and their weights, ``[layers, tokens, experts]``, by falling weight."""
     found: list[Any] = []
-    layers = run.backbone._model.model.language_model.layers
+    layers = run.network.model.language_model.layers
     hooks = [layer.mlp.router.register_forward_hook(lambda *call: found.append(call[2][1:])) for layer in layers]
     run.logits()
     for hook in hooks:
@@ -184,31 +212,25 @@ def test_logits(run: Run) -> None:
 
 
 def test_greedy_tokens(run: Run) -> None:
-    """Through the shared prefix, as the sampler runs."""
-    prefix = run.backbone.prefix(run.features())
-    [written] = run.backbone.write(prefix, [run.backbone.suffix(run.question)], NEW_TOKENS)
-    assert list(written.tokens) == run.expected["greedy_tokens"].tolist()
+    assert run.greedy() == run.expected["greedy_tokens"].tolist()
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_other_routing(
     folder: Path, flipped: Path, expected: dict[str, torch.Tensor], cases: dict[str, Any], name: str
 ) -> None:
-    run = Run(backbone_of(flipped), folder, expected, cases[name], name)
+    run = Run(folder, expected, cases[name], name, source=flipped)
     assert run.off("flip.logits_last") <= TOLERANCE
     _, weights = routed(run)
     torch.testing.assert_close(weights[0], run.expected["flip.router_topk_weight_layer0"], rtol=0, atol=2e-5)
-    prefix = run.backbone.prefix(run.features())
-    [written] = run.backbone.write(prefix, [run.backbone.suffix(run.question)], NEW_TOKENS)
-    assert list(written.tokens) == run.expected["flip.greedy_tokens"].tolist()
+    assert run.greedy() == run.expected["flip.greedy_tokens"].tolist()
     assert run.off() > 0.5  # as if the config said the opposite
 
 
 def test_sdpa_and_grouped_experts(folder: Path, expected: dict[str, torch.Tensor], cases: dict[str, Any]) -> None:
     """The kernels that a user gets."""
-    backbone = backbone_of(folder, "sampler.checkpoint.attention=sdpa")
     for name in CASES:
-        assert Run(backbone, folder, expected, cases[name], name).off() <= TOLERANCE
+        assert Run(folder, expected, cases[name], name, "sampler.checkpoint.attention=sdpa").off() <= TOLERANCE
 
 
 def test_from_a_video_to_the_authors_words(folder: Path, tmp_path: Path, cases: dict[str, Any]) -> None:
@@ -228,7 +250,7 @@ def test_from_a_video_to_the_authors_words(folder: Path, tmp_path: Path, cases: 
 
 
 def swap_gate_and_up(run: Run) -> Iterator[None]:
-    layers = run.backbone._model.model.language_model.layers
+    layers = run.network.model.language_model.layers
     for _ in range(2):
         for layer in layers:
             experts = layer.mlp.experts
@@ -239,7 +261,7 @@ def swap_gate_and_up(run: Run) -> Iterator[None]:
 
 def with_theta(theta: float) -> Callable[[Run], Iterator[None]]:
     def change(run: Run) -> Iterator[None]:
-        rotary = run.backbone._model.model.language_model.rotary_emb
+        rotary = run.network.model.language_model.rotary_emb
         kept = rotary.inv_freq
         places = torch.arange(0, 2 * len(kept), 2) / (2 * len(kept))
         rotary.inv_freq = theta**-places
@@ -251,7 +273,7 @@ def with_theta(theta: float) -> Callable[[Run], Iterator[None]]:
 
 
 def vision_layer_before_the_last(run: Run) -> Iterator[None]:
-    inner = run.backbone._model.model
+    inner = run.network.model
     stock = inner.get_image_features
     inner.get_image_features = lambda pixels, **options: stock(pixels, vision_feature_layer=-2, **options)
     yield
@@ -260,24 +282,26 @@ def vision_layer_before_the_last(run: Run) -> Iterator[None]:
 
 
 def masked(run: Run) -> Iterator[None]:
-    run.backbone._masked = True
+    kept = run.backbone.model
+    run.backbone.model = AriaModel(kept.network, masks=True)
     yield
-    run.backbone._masked = False
+    run.backbone.model = kept
     yield
 
 
 def one_resize(run: Run) -> Iterator[None]:
-    kept = run.shrink
+    kept = run.prepare
 
-    def straight(pixels: Any) -> Any:
+    def straight(pixels: Any) -> PreparedFrame:
         height, width = pixels.shape[:2]
         scale = 490 / max(height, width)
         size = [max(int(side * scale), 336) if side < max(height, width) else 490 for side in (width, height)]
-        return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))
+        resized = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))
+        return PreparedFrame(resized, kept(pixels).shape)
 
-    run.shrink = straight
+    run.prepare = straight
     yield
-    run.shrink = kept
+    run.prepare = kept
     yield
 
 
@@ -287,7 +311,7 @@ def epsilon(where: Callable[[Any], Any], value: float) -> Callable[[Run], Iterat
     def change(run: Run) -> Iterator[None]:
         norms = [
             (module, name, getattr(module, name))
-            for module in where(run.backbone._model.model).modules()
+            for module in where(run.network.model).modules()
             for name in ("variance_epsilon", "eps")
             if isinstance(getattr(module, name, None), float)
         ]
@@ -318,7 +342,7 @@ CHANGES: dict[str, Callable[[Run], Iterator[None]]] = {
 def test_each_mistake_would_show(
     folder: Path, expected: dict[str, torch.Tensor], cases: dict[str, Any], change: str
 ) -> None:
-    run = Run(backbone_of(folder), folder, expected, cases["synth"], "synth")
+    run = Run(folder, expected, cases["synth"], "synth")
     steps = CHANGES[change](run)
     next(steps)
     wrong = run.off()

@@ -1,13 +1,14 @@
 """The prompt of Qwen3-VL beside what its processor made of a video when the checkpoints came out (transformers 4.57).
 
 The tokens lie outside of this repository: GENS_FIXTURES names the folder that holds ``qwen-4.57``. The test here skips
-where it is not set; ``tests/answerers/test_qwen3_vl.py`` has a small case for everybody.
+where it is not set; ``tests/families/qwen/test_qwen3_vl.py`` has a small case for everybody.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,12 @@ from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 from wordings import wording
 
-from pipeline.answerers.prompts import Words
-from pipeline.answerers.qwen3_forms import TimedVideoForm
-from pipeline.answerers.qwen3_reader import open_reader
 from pipeline.domain import Frame, Question
-from pipeline.models.checkpoint import Checkpoint
-from pipeline.models.qwen3_family import Qwen3Scale
+from pipeline.families.loading.checkpoint import Checkpoint
+from pipeline.families.qwen.forms import TimedVideoForm
+from pipeline.families.qwen.model import Patches
+from pipeline.families.qwen.processor import FrameScale3, open_processor
+from pipeline.families.seam import Words
 
 
 @pytest.fixture(scope="module")
@@ -56,25 +57,25 @@ def test_token_for_token(expected: dict[str, Any], tmp_path: Path) -> None:
     checkpoint = Checkpoint(str(folder), None, "float32", "sdpa", "cpu")
     [[grids, rows, columns]] = expected["grid"]
     side = expected["patch_size"]
-    opened = open_reader(
-        checkpoint, Qwen3Scale(4096, 8192, (rows * side, columns * side)), TimedVideoForm(10.0, "strip"), None
-    )
-    reader = type(opened)(**{**vars(opened), "tokenizer": toy_tokenizer(expected["tokens"])})
+    scale, form = FrameScale3(4096, 8192, (rows * side, columns * side)), TimedVideoForm(10.0, "strip")
+    opened = open_processor(checkpoint, scale, form, None)
+    processor = replace(opened, tokenizer=toy_tokenizer(expected["tokens"]))
     film = expected["video_metadata"]
     dice = np.random.default_rng(0)
     shown = [
         Frame(index / film["fps"], index, dice.integers(0, 256, (*expected["frame_size_hw"], 3), np.uint8))
         for index in film["frames_indices"]
     ]
-    encoded = reader.encode(reader.pixels(shown), shown, Words(wording().render(Question("q", "clip.mp4", " q", None))))
-    assert reader.tokenizer.convert_ids_to_tokens(encoded.input_ids.tolist()) == expected["tokens"]
-    assert encoded.video is not None
-    assert encoded.video.grids.tolist() == [[1, rows, columns]] * grids
+    words = Words(wording().render(Question("q", "clip.mp4", " q", None)))
+    prompt = processor.prompt(processor.prepared(shown), shown, words)
+    assert processor.tokenizer.convert_ids_to_tokens(prompt.input_ids.tolist()) == expected["tokens"]
+    made = Patches(processor.levels, scale.unit).video_grids(prompt.frames, form.grids(prompt.times))
+    assert made.tolist() == [[1, rows, columns]] * grids
 
 
 def test_the_size_of_a_frame_is_the_videos(expected: dict[str, Any]) -> None:
     """4.57 shares the whole video's pixels among its frames, one more where their number is odd."""
     share = expected["size"]["longest_edge"] // expected["frames"]
     [[_, rows, columns]] = expected["grid"]
-    height, width = Qwen3Scale(4096, share, None).size(*expected["frame_size_hw"])
+    height, width = FrameScale3(4096, share, None).size(*expected["frame_size_hw"])
     assert [height // 16, width // 16] == [rows, columns]

@@ -24,12 +24,12 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from pipeline.answerers import AnswerRequest
-from pipeline.answerers.vila import Vila
 from pipeline.config import build, conf_dir, register_resolvers
 from pipeline.domain import Frame, Question, Status, Video
-from pipeline.models.vila import IMAGE_ID
-from pipeline.models.vila_conversations import CONVERSATIONS
-from pipeline.models.vila_tokenizer import VilaTokens
+from pipeline.families.vila.answerer import Vila
+from pipeline.families.vila.conversations import CONVERSATIONS
+from pipeline.families.vila.processor import IMAGE_ID
+from pipeline.families.vila.tokenizer import VilaTokens
 
 TOLERANCE = 1e-4
 """On the logits of the last prompt position."""
@@ -79,7 +79,7 @@ def answerer(folder: Path) -> Vila:
 
 
 class Run:
-    """One case through the answerer's own reader and model."""
+    """One case through the answerer's own processor and model."""
 
     def __init__(self, answerer: Vila, folder: Path, told: Any, tensors: dict[str, torch.Tensor], name: str) -> None:
         self.answerer, self.told = answerer, told["cases"][name]
@@ -93,19 +93,28 @@ class Run:
         self.request = AnswerRequest(Question(name, "clip.mp4", self.told["question"]), video, frames)
 
     @property
-    def model(self) -> Any:
-        return self.answerer._local.model
+    def network(self) -> Any:
+        return self.answerer.model.network
 
     @torch.inference_mode()
     def embeddings(self) -> torch.Tensor:
-        inputs = self.answerer.encode(self.request)
-        found: torch.Tensor = self.model.embeddings(inputs.input_ids[None], [inputs.pixels])
-        return found
+        prompt = self.answerer.encode(self.request)
+        return self.answerer.model.arguments(prompt, prompt.tokens)["inputs_embeds"]
+
+    def pixels(self) -> torch.Tensor:
+        """As the vision tower takes them."""
+        seen: list[torch.Tensor] = []
+        tower = self.network.vision_tower
+        hook = tower.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+        self.embeddings()
+        hook.remove()
+        [pixels] = seen
+        return pixels
 
     @torch.inference_mode()
     def logits(self) -> torch.Tensor:
         """Of the whole prompt, in one pass."""
-        logits: torch.Tensor = self.model.llm(inputs_embeds=self.embeddings()).logits[0]
+        logits: torch.Tensor = self.network.llm(inputs_embeds=self.embeddings()).logits[0]
         return logits
 
     def off(self) -> float:
@@ -132,17 +141,17 @@ def test_ids(run: Run) -> None:
 
 
 def test_pixels(run: Run) -> None:
-    pixels = run.answerer.encode(run.request).pixels
+    pixels = run.pixels()
     assert hashlib.sha256(pixels.numpy().astype("<f4").tobytes()).hexdigest() == run.told["pixel_values"]["sha256_f32"]
     assert torch.equal(pixels[:, :, ::16, ::16], run.tensors["pixel_values_strided16"])
 
 
 @torch.inference_mode()
 def test_each_stage_of_a_frame(run: Run) -> None:
-    pixels = run.answerer.encode(run.request).pixels
-    patches = run.model.patches(pixels)
-    down = run.model.mm_projector.layers[0](patches)
-    projected = run.model.features(pixels)
+    pixels = run.pixels()
+    patches = run.network.patches(pixels)
+    down = run.network.mm_projector.layers[0](patches)
+    projected = run.network.features(pixels)
     kept = projected if len(run.tensors["projected"]) == len(projected) else projected[[0, -1]]
     for found, wanted in (
         (patches[0], "vision_features_frame0"),
@@ -166,9 +175,9 @@ def test_logits(run: Run) -> None:
 @torch.inference_mode()
 def test_greedy_tokens(run: Run) -> None:
     """By transformers' own ``generate``; and as ``answer`` runs the model, in one batch with a shorter request."""
-    ends = run.answerer._local.reader.tokens_of.eos_token_id
+    ends = run.answerer.processor.tokenizer.eos_token_id
     given = {"do_sample": False, "max_new_tokens": NEW_TOKENS, "eos_token_id": ends}
-    assert run.model.llm.generate(inputs_embeds=run.embeddings(), **given)[0].tolist() == run.told["greedy"]
+    assert run.network.llm.generate(inputs_embeds=run.embeddings(), **given)[0].tolist() == run.told["greedy"]
     one = dataclasses.replace(run.request, frames=run.request.frames[:1])
     written = answered(run.answerer, [run.request, one])[0]
     assert written.text.strip() == run.told["greedy_text"].strip()
@@ -250,7 +259,7 @@ def test_another_order_of_tokens_would_show(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run = Run(answerer, folder, told, tensors, CASES[0])
-    monkeypatch.setattr(run.model.mm_projector.layers[0], "forward", mistake)
+    monkeypatch.setattr(run.network.mm_projector.layers[0], "forward", mistake)
     wrong = run.off()
     print(f"{mistake.__name__}: {wrong:.1e} off")
     assert wrong > 100 * TOLERANCE

@@ -20,11 +20,10 @@ from tiny import write_qwen2_5_vl, write_qwen2_vl
 from pipeline.config import build
 from pipeline.domain import Frame, Question, Relevance, Status, Video
 from pipeline.errors import ConfigError, TruncatedVideoError
-from pipeline.inference.greedy import Generated
-from pipeline.models.chat import render_chat
+from pipeline.families.chat import render_chat
+from pipeline.generation.texts import Generated
 from pipeline.samplers import Sampler
 from pipeline.samplers.gens import GensSampler
-from pipeline.samplers.qwen_backbone import QwenBackbone
 from pipeline.video import OpenVideo, Reader
 
 CONF = Path(__file__).parents[2] / "conf" / "sampler" / "gens_3b.yaml"
@@ -209,7 +208,7 @@ def test_all_questions_share_decoding_vision_and_prefix(
         if kwargs["inputs_embeds"].shape[1] > 1 and "prefixes" not in kwargs:
             prefixes.append(kwargs["inputs_embeds"].shape[1])
 
-    model = sampler._backbone._model
+    model = sampler._backbone.model.network
     model.model.visual.register_forward_pre_hook(count_patches, with_kwargs=True)
     model.get_decoder().register_forward_pre_hook(count_prefixes, with_kwargs=True)
     sampler.score(opened.video, frames, QUESTIONS)
@@ -423,8 +422,9 @@ class SmallMemory:
         self.pictures_seen = 0
         self._to_be_freed: list[weakref.ref[Any]] = []
         backbone: Any = sampler._backbone
-        length = backbone._layout(frames_read).input_ids.shape[1] if frames_read < 99 else 10**6
-        long_window = backbone._layout(4).input_ids.shape[1] + 1
+        shape = backbone.prepare(np.zeros((96, 128, 3), np.uint8)).shape
+        length = backbone._layout((shape,) * frames_read).input_ids.shape[1] if frames_read < 99 else 10**6
+        long_window = backbone._layout((shape,) * 4).input_ids.shape[1] + 1
 
         def tower(module: Any, args: Any, kwargs: Any) -> None:
             self._failed_attempts_are_gone()
@@ -441,8 +441,8 @@ class SmallMemory:
                 held = prefixes.states[0].keys[0]
                 self._allocate(embeddings.shape[0] > rows or embeddings.shape[1] > suffix, embeddings, held)
 
-        backbone._model.model.visual.register_forward_pre_hook(tower, with_kwargs=True)
-        backbone._model.get_decoder().register_forward_pre_hook(decoder, with_kwargs=True)
+        backbone.model.network.model.visual.register_forward_pre_hook(tower, with_kwargs=True)
+        backbone.model.network.get_decoder().register_forward_pre_hook(decoder, with_kwargs=True)
 
     def _failed_attempts_are_gone(self) -> None:
         assert all(tensor() is None for tensor in self._to_be_freed)
@@ -527,7 +527,8 @@ def test_only_the_questions_that_do_not_fit_are_asked_of_halves(checkpoint: Path
     assert content(scored[:2]) == content(roomy[:2])
     assert heard(scored[2:]) == heard(short[2:])
     # The halves were read for this question alone, which shared the attempt.
-    eight, four, two = (sampler._backbone._layout(frames).input_ids.shape[1] for frames in (8, 4, 2))
+    shape = sampler._backbone.prepare(next(all_frames(opened)).pixels).shape
+    eight, four, two = (sampler._backbone._layout((shape,) * count).input_ids.shape[1] for count in (8, 4, 2))
     assert scored[0].cost.prompt_tokens == (eight + two) // 3 + 2 * lengths[0]
     assert scored[2].cost.prompt_tokens == (eight + two + 3 * 2 * four) // 3 + 3 * lengths[2]
 
@@ -569,11 +570,12 @@ def test_halves_and_overlaps_share_what_the_tower_saw(
     [relevance] = sampler.score(opened.video, opened, QUESTIONS[:1])
     assert memory.pictures_seen == 10
     roomy = sampler_of(checkpoint)
-    small = [roomy.frame.shrunk(frame.pixels) for frame in all_frames(opened)]
+    small = [roomy._backbone.prepare(frame.pixels) for frame in all_frames(opened)]
     suffix = roomy._backbone.suffix(QUESTIONS[0].text)
     for window, (start, end) in zip(relevance.windows, [(0, 3), (4, 7), *later], strict=True):
         assert (window.start, window.end) == (start, end)
-        prefix = roomy._backbone.prefix(roomy._backbone.features(small[start : end + 1]))
+        shown = small[start : end + 1]
+        prefix = roomy._backbone.prefix(roomy._backbone.features(shown), shown)
         assert roomy._backbone.write(prefix, [suffix], 12)[0].text == window.raw
 
 
@@ -603,7 +605,7 @@ def test_is_a_sampler_and_loads_nothing_until_it_scores(checkpoint: Path) -> Non
 def test_close_frees_the_model_and_the_next_score_loads_again(checkpoint: Path, opened: OpenVideo) -> None:
     sampler = sampler_of(checkpoint)
     before = content(sampler.score(opened.video, opened, QUESTIONS[:1]))
-    model = sampler._backbone._model
+    model = sampler._backbone.model.network
     sampler.close()
     sampler.close()
     assert sum(parameter.numel() for parameter in model.parameters()) == 0
@@ -679,7 +681,10 @@ def test_the_cut_between_frames_and_question_moves_no_token(checkpoint: Path, af
     """Tokenised as one text, every prompt is the shared tokens of its frames and the tokens of its question."""
     sampler = sampler_of(checkpoint)
     prompt = dataclasses.replace(sampler.prompt, after_image=after_image, question="{question}\n")
-    backbone = QwenBackbone(sampler.checkpoint, prompt, sampler.frame)
-    chat = render_chat(backbone._tokenizer, prompt.content(5, question))
-    whole = backbone._tokenizer(chat.replace("<|image_pad|>", "<|image_pad|>" * 4)).input_ids
-    assert backbone._layout(5).input_ids[0].tolist() + backbone.suffix(question) == whole
+    processor = sampler.frame.opened(sampler.checkpoint).processor
+    turn, shapes = prompt.turn(5, question), [processor.shape(96, 128)] * 5
+    chat = render_chat(processor.tokenizer, turn.content)
+    whole = processor.tokenizer(chat.replace("<|image_pad|>", "<|image_pad|>" * 4)).input_ids
+    head, tail = processor.halves(turn, shapes)
+    assert head + tail == whole
+    assert tail == processor.halves(prompt.turn(1, question), shapes[:1])[1]

@@ -16,8 +16,8 @@ from tiny import write_qwen2_5_vl
 
 from pipeline.config import build, conf_dir
 from pipeline.domain import Question
+from pipeline.samplers.backbone import Backbone
 from pipeline.samplers.gens import GensSampler
-from pipeline.samplers.qwen_backbone import QwenBackbone
 from pipeline.video import Reader
 
 OVERLAP = 64
@@ -61,14 +61,14 @@ def test_hours_are_read_window_by_window(
     assert isinstance(sampler, GensSampler)
     seen: list[int] = []
     memory: list[int] = []
-    stock = QwenBackbone.features
+    stock = Backbone.features
 
-    def counting(backbone: QwenBackbone, frames: Any) -> list[torch.Tensor]:
+    def counting(backbone: Backbone, frames: Any) -> list[torch.Tensor]:
         seen.append(len(frames))
         memory.append(psutil.Process().memory_info().rss)
         return stock(backbone, frames)
 
-    monkeypatch.setattr(QwenBackbone, "features", counting)
+    monkeypatch.setattr(Backbone, "features", counting)
     with Reader("reader", "pyav", 1, 1.0).open(film) as source:
         (relevance,) = sampler.score(source.video, source, [Question("q", str(film), "when is it red?")])
 

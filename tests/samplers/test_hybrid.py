@@ -17,7 +17,7 @@ from tiny_encoders import write_clip
 from pipeline.config import build, conf_dir, register_resolvers
 from pipeline.domain import Cost, Relevance, Status
 from pipeline.errors import CheckpointError, ConfigError
-from pipeline.inference.greedy import Generated
+from pipeline.generation.texts import Generated
 from pipeline.samplers import Sampler
 
 SECONDS = 8
@@ -121,7 +121,7 @@ def test_a_short_video_is_read_whole_and_once_for_all_questions(
 ) -> None:
     sampler = hybrid(checkpoints, tmp_path)
     looked: list[int] = []
-    sampler.second._backbone._model.model.visual.register_forward_hook(lambda *call: looked.append(1))
+    sampler.second._backbone.model.network.model.visual.register_forward_hook(lambda *call: looked.append(1))
     questions = ask("a red square", "the dog is cooking")
     found = sampler.score(source.video, source, questions)
     assert looked == [1]

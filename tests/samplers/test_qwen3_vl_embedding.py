@@ -78,9 +78,10 @@ def test_new_questions_decode_nothing_and_instructions_concern_their_side_alone(
 
 def test_frames_keep_their_shape_and_stay_below_the_limit(tmp_path: Path) -> None:
     sampler = built("qwen3_vl_embedding", write_qwen3_vl(tmp_path / "checkpoint"), tmp_path, "max_pixels=65536")
-    patches = sampler._encoder.prepare(np.zeros((360, 640, 3), np.uint8))
-    assert patches.grids.tolist() == [[1, 12, 20]]  # 192 x 320 pixels
-    assert sampler._encoder.prepare(np.zeros((20, 20, 3), np.uint8)).grids.tolist() == [[1, 4, 4]]
+    prepared = sampler._encoder.prepare(np.zeros((360, 640, 3), np.uint8))
+    assert prepared.pixels.shape == (192, 320, 3)
+    assert prepared.shape.patches == 12 * 20
+    assert sampler._encoder.prepare(np.zeros((20, 20, 3), np.uint8)).shape.patches == 4 * 4
 
 
 def test_frames_of_several_sizes_go_together(tmp_path: Path) -> None:

@@ -92,10 +92,10 @@ class FrameBounds:
         return f"images {side}{tiles}"
 
     def smaller(self, model_type: str) -> tuple[str, ...]:
-        """Overrides with which a frame may take fewer tokens."""
+        """Settings with which a frame may take fewer tokens."""
         half = max(28, (self.max_side or max(USUAL_SIZE)) // 2)
-        whole = ("answerer.frame.tiles=one",) if self.tiles != "one" and model_type in _ONE_TILE else ()
-        return (*whole, f"answerer.frame.max_side={half}")
+        whole = ("frame.tiles=one",) if self.tiles != "one" and model_type in _ONE_TILE else ()
+        return (*whole, f"frame.max_side={half}")
 
 
 def own_keywords(processor: Any) -> tuple[str, ...]:

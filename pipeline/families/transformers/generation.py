@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -24,13 +24,14 @@ import torch
 
 from pipeline.domain import Frame
 from pipeline.errors import CheckpointError
+from pipeline.families.loading.checkpoint import release
+from pipeline.families.loading.moving_parts import cache_keyword, read_with_cache
 from pipeline.families.transformers.inputs import NativeInputs
 from pipeline.families.transformers.processor import NativeProcessor
-from pipeline.inference.framed_prompts import grouped, last_shared
-from pipeline.inference.greedy import Generated, end_tokens
-from pipeline.inference.limits import OutputLimits
-from pipeline.inference.shared_prefix import Branches, Prefix, continue_greedily, next_logits, states_read
-from pipeline.models.moving_parts import cache_keyword, read_with_cache
+from pipeline.generation.framed_prompts import grouped, last_shared
+from pipeline.generation.limits import OutputLimits
+from pipeline.generation.shared_prefix import Branches, Prefix, continue_greedily, next_logits, states_read
+from pipeline.generation.texts import Generated, end_tokens
 
 _LOG = logging.getLogger(__name__)
 
@@ -62,13 +63,9 @@ class NativeModel:
     ends: frozenset[int]
     """Tokens that end an answer."""
 
-    def parameters(self) -> Iterator[Any]:
-        """Of the model, which is released by them."""
-        yield from self.model.parameters()
-
-    def buffers(self) -> Iterator[Any]:
-        """Likewise."""
-        yield from self.model.buffers()
+    def close(self) -> None:
+        """Free the memory. The object is of no use afterwards."""
+        release(self.model)
 
     @torch.inference_mode()
     def write(self, prompts: Sequence[NativeInputs], limits: OutputLimits) -> list[Generated]:
@@ -76,7 +73,7 @@ class NativeModel:
         if self.way is Way.SHARED:
             return self._together(prompts, limits)
         written: dict[int, Generated] = {}
-        for group in grouped(prompts, [prompt.frames_end for prompt in prompts]):
+        for group in grouped(prompts):
             alone = len(group) == 1 or self.way is Way.WHOLE
             prefix = None if alone else self._read_once([prompts[place] for place in group])
             for place in group:
@@ -86,7 +83,7 @@ class NativeModel:
     def _together(self, prompts: Sequence[NativeInputs], limits: OutputLimits) -> list[Generated]:
         branches: list[Branches] = []
         places: list[int] = []
-        for group in grouped(prompts, [prompt.frames_end for prompt in prompts]):
+        for group in grouped(prompts):
             ids = [prompts[place].input_ids.tolist() for place in group]
             shared = last_shared(ids)
             prefix = _prefix(self.model, prompts[group[0]], shared)
@@ -113,7 +110,7 @@ class NativeModel:
     def _one(self, prompt: NativeInputs, limits: OutputLimits, prefix: _Copied | None) -> Generated:
         inputs = _arguments(self.model, prompt)
         if prefix is not None:
-            inputs = {name: value for name, value in inputs.items() if name not in prompt.pixels.tensors}
+            inputs = {name: value for name, value in inputs.items() if name not in prompt.frames.tensors}
             inputs[cache_keyword(type(self.model).forward)] = copy.deepcopy(prefix.cache)
             _set_positions(prefix.positions)
         length = prompt.input_ids.shape[0]
@@ -215,7 +212,7 @@ class _Trial:
         positions = _positions(self._model)
         _last_logits(self._model, self._white_black)  # leaves positions of its own behind
         inputs = _arguments(self._model, prompt)
-        inputs = {name: value for name, value in inputs.items() if name not in prompt.pixels.tensors}
+        inputs = {name: value for name, value in inputs.items() if name not in prompt.frames.tensors}
         inputs[cache_keyword(type(self._model).forward)] = cache
         _set_positions(positions)
         output = self._model.generate(
@@ -264,7 +261,7 @@ def _arguments(model: Any, prompt: NativeInputs, length: int | None = None) -> d
     ids = prompt.input_ids[None, :length].to(model.device)
     given: dict[str, Any] = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     given |= {name: value[None, :length].to(model.device) for name, value in prompt.per_token.items()}
-    return given | {name: _moved(value, model) for name, value in prompt.pixels.tensors.items()}
+    return given | {name: _moved(value, model) for name, value in prompt.frames.tensors.items()}
 
 
 def _moved(value: Any, model: Any) -> Any:

@@ -43,10 +43,20 @@ class NativeInputs:
     """``[L]``."""
     per_token: Mapping[str, torch.Tensor]
     """``[L]`` each: which tokens are of a picture, for models that want to be told."""
-    pixels: Pictures
+    frames: Pictures
     """The same object for all questions about the same frames."""
     frames_end: int
     """Tokens up to the last one of a picture, that one included."""
+
+    @property
+    def tokens(self) -> int:
+        """Length of the prompt."""
+        return len(self.input_ids)
+
+    @property
+    def times(self) -> tuple[float, ...]:
+        """Seconds of the frames."""
+        return self.frames.times
 
 
 class RemembersPictures:

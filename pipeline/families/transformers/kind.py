@@ -9,8 +9,8 @@ from functools import lru_cache
 from typing import Any
 
 from pipeline.errors import CheckpointError
-from pipeline.models.checkpoint import Checkpoint, raw_config
-from pipeline.models.families import family_of
+from pipeline.families.known import known_model
+from pipeline.families.loading.checkpoint import Checkpoint, raw_config
 
 _LOG = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ def _class_of(raw: Mapping[str, Any], source: str) -> tuple[Any, Any]:
 def _not_native(raw: Mapping[str, Any], source: str) -> CheckpointError:
     import transformers
 
-    model_type, family = raw.get("model_type"), family_of(raw)
+    model_type, family = raw.get("model_type"), known_model(raw)
     if family is not None:
         return CheckpointError(
             f"transformers does not load {source} by itself (model_type {model_type}); it is {family.name}.",
@@ -111,13 +111,14 @@ def _not_native(raw: Mapping[str, Any], source: str) -> CheckpointError:
 @lru_cache(maxsize=64)
 def tell_of_family(source: str, model_type: str) -> None:
     """Say once that this project has a family for the type: it prepares frames in the way its authors did."""
-    family = family_of({"model_type": model_type})
-    if family is not None and family.choice.startswith("answerer="):
+    family = known_model({"model_type": model_type})
+    choice = next((each for each in family.choices if each.startswith("answerer=")), None) if family else None
+    if family is not None and choice is not None:
         _LOG.warning(
             "%s is %s, which has a family of its own here: %s answerer.checkpoint.source=%s. answerer=transformers "
             "goes on with the checkpoint's own processor.",
             source,
             family.name,
-            family.choice,
+            choice,
             source,
         )

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import CheckpointError, ConfigError, MissingExtraError
+from pipeline.families.loading.checkpoint import Checkpoint, load, settings_folder
+from pipeline.families.loading.remedies import restore
 from pipeline.families.transformers.kind import Kind, class_of, kind_of
-from pipeline.models.checkpoint import Checkpoint, load, settings_folder
-from pipeline.models.remedies import restore
 
 _MISSING = re.compile(r"(?:requires? the |Package |package |library |No module named )[`'\"]?(\w[\w-]*)")
 _SETTINGS = ("processor_config.json", "preprocessor_config.json")

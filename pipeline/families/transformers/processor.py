@@ -17,6 +17,9 @@ import numpy as np
 
 from pipeline.domain import Frame
 from pipeline.errors import CheckpointError, ConfigError, FramesError, PipelineError
+from pipeline.families.chat import special_tokens
+from pipeline.families.loading.checkpoint import Checkpoint
+from pipeline.families.loading.remedies import restore
 from pipeline.families.transformers.bounds import USUAL_SIZE, FrameBounds, own_keywords
 from pipeline.families.transformers.inputs import NativeInputs, Pictures, RemembersPictures, Shown, blanks
 from pipeline.families.transformers.kind import Kind
@@ -25,9 +28,6 @@ from pipeline.families.transformers.measures import ImageCosts
 from pipeline.families.transformers.templates import ChatTemplate, Turn, open_template
 from pipeline.families.transformers.thinking import Switch, ThinkingSettings, marks_of, switch_of
 from pipeline.families.transformers.videos import NativeVideo, one_size, video_of
-from pipeline.models.chat import special_tokens
-from pipeline.models.checkpoint import Checkpoint
-from pipeline.models.remedies import restore
 
 _OF_FRAMES = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError)
 """What processors raise about pictures that they cannot take."""

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import CheckpointError, ConfigError
-from pipeline.models.chat import IMAGE, VIDEO, text
-from pipeline.models.remedies import restore
+from pipeline.families.chat import IMAGE, VIDEO, text
+from pipeline.families.loading.remedies import restore
 from pipeline.paths import local_path
 
 _GENERATION = re.compile(r"\{%-?\s*(?:end)?generation\s*-?%\}")

@@ -14,9 +14,9 @@ import tiny_native
 from hydra import compose, initialize_config_dir
 
 from pipeline.answerers import AnswerRequest
-from pipeline.answerers.transformers import Transformers
 from pipeline.config import build, conf_dir
 from pipeline.domain import Frame, Question, Video
+from pipeline.families.transformers.answerer import Transformers
 
 VIDEO = Video("clip.mp4", "f", 100.0, 25.0, 2500, 160, 90)
 TYPES = tuple(tiny_native.WRITERS)

@@ -13,13 +13,13 @@ from asking import answered
 from native import NEW, TYPES, Folders, Stock, answerer, frames, requests
 
 from pipeline.answerers import Answerer, AnswerRequest
-from pipeline.answerers.transformers import Transformers
 from pipeline.domain import Question
 from pipeline.families.transformers import generation
+from pipeline.families.transformers.answerer import Transformers
 from pipeline.families.transformers.generation import NativeModel, Way
 from pipeline.families.transformers.inputs import NativeInputs
 from pipeline.families.transformers.loading import load_model
-from pipeline.inference.shared_prefix import Prefix
+from pipeline.generation.shared_prefix import Prefix
 
 pytestmark = [
     pytest.mark.moving,
@@ -64,22 +64,24 @@ def test_the_inputs_are_those_of_the_types_own_processor(pair: Pair) -> None:
         assert ours.input_ids.tolist() == stock.pop("input_ids")[0].tolist()
         assert stock.pop("attention_mask").all()
         for name, value in stock.items():
-            found = ours.per_token[name] if name in ours.per_token else ours.pixels.tensors[name]
+            found = ours.per_token[name] if name in ours.per_token else ours.frames.tensors[name]
             assert torch.equal(found, value[0] if name in ours.per_token else value), name
-        assert set(stock) == {*ours.per_token, *ours.pixels.tensors}
+        assert set(stock) == {*ours.per_token, *ours.frames.tensors}
 
 
 def test_tokens_are_counted_exactly_without_looking_at_a_picture(pair: Pair) -> None:
-    reader = pair.ours._local.reader
+    reader = pair.ours.processor
     for asked in requests():
-        counted = reader.tokens(asked.frames, pair.ours._local._words(asked))
+        counted = reader.count(asked.frames, pair.ours.prompt.words(asked))
         assert counted == len(pair.ours.encode(asked).input_ids)
 
 
 def test_answers_are_those_of_stock_generate_in_one_batch_and_alone(pair: Pair) -> None:
     tokenizer = pair.stock.processor.tokenizer
     ends = {tokenizer.eos_token_id, *pair.stock.model.generation_config.eos_token_id}
-    together = pair.ours._local.model.write([pair.ours.encode(asked) for asked in requests()], pair.ours._local.limits)
+    together = pair.ours.model.write(
+        [pair.ours.encode(asked) for asked in requests()], pair.ours.output_limits(pair.ours.processor)
+    )
     expected = []
     for asked in requests():
         tokens = pair.stock.tokens(pair.inputs(asked))
@@ -88,22 +90,22 @@ def test_answers_are_those_of_stock_generate_in_one_batch_and_alone(pair: Pair) 
     assert [one.tokens for one in together] == expected
     assert len(set(expected)) > 3
     for asked, one in zip(requests(), together, strict=True):
-        [alone] = pair.ours._local.model.write([pair.ours.encode(asked)], pair.ours._local.limits)
+        [alone] = pair.ours.model.write([pair.ours.encode(asked)], pair.ours.output_limits(pair.ours.processor))
         assert alone == one
 
 
 def test_frames_are_shared_in_the_way_that_the_models_cache_allows(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    found: NativeModel = pair.ours._local.model
+    found: NativeModel = pair.ours.model
     assert found.way is WAYS.get(pair.name, Way.SHARED)
     shown, video = frames(0.0, 4.0), requests()[0].video
     questions = [Question(f"q{place}", "clip.mp4", "Why?" + "?" * place) for place in range(3)]
     inputs = [pair.ours.encode(AnswerRequest(question, video, shown)) for question in questions]
-    assert len({id(each.pixels) for each in inputs}) == 1
+    assert len({id(each.frames) for each in inputs}) == 1
     seen: list[bool] = []
     hook = found.model.register_forward_pre_hook(
         lambda model, args, kwargs: seen.append(kwargs.get("pixel_values") is not None), with_kwargs=True
     )
-    found.write(inputs, pair.ours._local.limits)
+    found.write(inputs, pair.ours.output_limits(pair.ours.processor))
     hook.remove()
     assert sum(seen) == 1
 
@@ -121,7 +123,7 @@ def test_answers_say_what_they_took_and_how_frames_were_told(pair: Pair) -> None
 def test_positions_of_one_set_of_frames_are_not_taken_for_another(pair: Pair) -> None:
     """Some types keep on the model what the last pictures did to the positions."""
     one, other = requests()[0], requests()[3]
-    limits, model = pair.ours._local.limits, pair.ours._local.model
+    limits, model = pair.ours.output_limits(pair.ours.processor), pair.ours.model
     first = [pair.ours.encode(asked) for asked in (one, requests()[2])]
     expected = model.write(first, limits)
     model.write([pair.ours.encode(other)], limits)
@@ -189,8 +191,8 @@ def test_a_way_that_does_not_give_the_models_own_logits_is_not_taken(
 ) -> None:
     """Positions that are off by a few, or a prefix of other pictures: nothing of it raises an error."""
     ours = answerer(folders["glm46v"])
-    reader = ours._local.reader
-    expected = ours._local.model.write([ours.encode(asked) for asked in requests()], ours._local.limits)
+    reader = ours.processor
+    expected = ours.model.write([ours.encode(asked) for asked in requests()], ours.output_limits(ours.processor))
     prefix, read = generation._prefix, generation._read
     other = ours.encode(requests()[0])
 
@@ -199,7 +201,7 @@ def test_a_way_that_does_not_give_the_models_own_logits_is_not_taken(
 
     def confused(model: Any, prompt: NativeInputs, length: int) -> Any:
         return read(
-            model, replace(prompt, pixels=other.pixels, input_ids=other.input_ids, per_token=other.per_token), length
+            model, replace(prompt, frames=other.frames, input_ids=other.input_ids, per_token=other.per_token), length
         )
 
     for part, wrong in (("_prefix", shifted), ("_read", confused)):
@@ -209,4 +211,4 @@ def test_a_way_that_does_not_give_the_models_own_logits_is_not_taken(
     assert model.way is taken
     if taken is Way.WHOLE:
         inputs = [ours.encode(asked) for asked in requests()]
-        assert model.write(inputs, ours._local.limits) == expected
+        assert model.write(inputs, ours.output_limits(ours.processor)) == expected

@@ -190,7 +190,7 @@ def test_a_bound_that_acts_is_taken_and_counted(folders: Folders) -> None:
     ours.check_checkpoint()
     assert ours.frame_tokens(720, 1280) > answerer(folders["gemma4"]).frame_tokens(720, 1280)
     for asked in requests():
-        assert ours._local.reader.tokens(asked.frames, ours._local._words(asked)) == len(ours.encode(asked).input_ids)
+        assert ours.processor.count(asked.frames, ours.prompt.words(asked)) == len(ours.encode(asked).input_ids)
 
 
 def test_a_side_is_a_bound_where_the_type_goes_by_the_frames_size(folders: Folders) -> None:
@@ -254,7 +254,7 @@ def test_a_template_that_puts_pictures_first_has_them_written_where_they_belong(
     )
     ours = answerer(tiny_native.write_qwen3_5(tmp_path, template=first))
     asked = requests()[0]
-    text = ours._local.reader.tokenizer.decode(ours.encode(asked).input_ids.tolist())
+    text = ours.processor.tokenizer.decode(ours.encode(asked).input_ids.tolist())
     assert re.search(r"<0\.0 seconds>(<\|image_pad\|>)+<4\.0 seconds>(<\|image_pad\|>)+What colour", text)
 
 
@@ -350,4 +350,4 @@ def test_check_refuses_what_a_run_would_refuse(folders: Folders, tmp_path: Path)
 def test_every_type_sees(folders: Folders) -> None:
     for name in ("mistral3", "glm46v"):
         ours = answerer(folders[name])
-        prepared(load_model(ours.checkpoint), ours._local.reader.processor)
+        prepared(load_model(ours.checkpoint), ours.processor.processor)

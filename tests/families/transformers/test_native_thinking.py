@@ -13,13 +13,13 @@ from asking import answered
 from hydra import compose, initialize_config_dir
 from native import Folders, Stock, answerer, requests
 
-from pipeline.answerers.transformers import NativeReader, Transformers
 from pipeline.config import build, conf_dir
 from pipeline.domain import Answer, Status
 from pipeline.errors import CheckpointError, ConfigError, PipelineError
+from pipeline.families.transformers.answerer import NativeReader, Transformers
 from pipeline.families.transformers.thinking import Beginning
-from pipeline.inference.greedy import Generated
-from pipeline.inference.limits import OutputLimits
+from pipeline.generation.limits import OutputLimits
+from pipeline.generation.texts import Generated
 
 pytestmark = [
     pytest.mark.moving,
@@ -83,14 +83,14 @@ def test_the_switch_is_found_and_seen_in_the_prompt(
 ) -> None:
     ours = answerer(folders[name], f"answerer.thinking={mode}")
     ours.check_checkpoint()
-    switch = ours._local.reader.processor.switch
+    switch = ours.processor.processor.switch
     assert (switch.beginning, switch.tokens) == (beginning, tokens)
     ids = ours.encode(requests()[0]).input_ids.tolist()
-    prompt = ours._local.reader.tokenizer.decode(ids)
+    prompt = ours.processor.tokenizer.decode(ids)
     assert prompt.endswith(ending)
     assert ("<|think|>" in prompt) is (name == "gemma4" and mode == "always")
     assert ours.output_tokens() == tokens + 8
-    assert "thinking" in ours._local.reader.describe(())
+    assert "thinking" in ours.processor.describe(())
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_a_template_without_a_switch_passes_where_it_opens_no_thought(folders: F
     (folder / "chat_template.jinja").write_text(PLAIN)
     ours = answerer(folder)
     ours.check_checkpoint()
-    assert "no switch" in ours._local.reader.describe(())
+    assert "no switch" in ours.processor.describe(())
 
 
 def test_a_variable_of_another_name_is_named(folders: Folders) -> None:
@@ -148,7 +148,7 @@ def test_tokens_are_those_of_stock_generate_up_to_the_thoughts_limit(folders: Fo
     ours = answerer(folders["qwen3_5"], "answerer.thinking=always", "answerer.max_thinking_tokens=12")
     for asked, answer in zip(requests(), answered(ours, requests()), strict=True):
         expected = stock.tokens(stock.inputs(asked, ours.prompt.words(asked).text, enable_thinking=True), 12)
-        ids = ours._local.reader.tokenizer.decode(expected, skip_special_tokens=True)
+        ids = ours.processor.tokenizer.decode(expected, skip_special_tokens=True)
         if set(expected) & {408, stock.processor.tokenizer.eos_token_id}:
             continue
         assert answer.status is Status.TRUNCATED_OUTPUT
@@ -164,7 +164,7 @@ def test_tokens_are_those_of_stock_generate_up_to_the_thoughts_limit(folders: Fo
 def says(folders: Folders, monkeypatch: pytest.MonkeyPatch, name: str, said: str, *overrides: str) -> Answer:
     """The answer of a model that writes these words, for as long as its limits allow."""
     ours = answerer(folders[name], *overrides)
-    tokenizer = ours._local.reader.tokenizer
+    tokenizer = ours.processor.tokenizer
     words = tokenizer(said, add_special_tokens=False).input_ids
 
     def write(model: Any, prompts: Sequence[Any], limits: OutputLimits) -> list[Generated]:
@@ -262,5 +262,5 @@ def test_limits_below_one_are_refused() -> None:
 
 
 def test_readers_say_what_was_decided(folders: Folders) -> None:
-    reader: NativeReader = answerer(folders["glm46v"])._local.reader
+    reader: NativeReader = answerer(folders["glm46v"]).processor
     assert reader.describe(()).endswith("thinking off by enable_thinking: the prompt closes an empty thought")

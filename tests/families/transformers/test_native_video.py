@@ -11,9 +11,9 @@ from asking import answered
 from native import NEW, Folders, Stock, answerer, frames
 
 from pipeline.answerers import AnswerRequest
-from pipeline.answerers.transformers import Transformers
 from pipeline.domain import Question, Status, SubtitleLine, Video
 from pipeline.errors import ConfigError
+from pipeline.families.transformers.answerer import Transformers
 from pipeline.families.transformers.generation import Way
 
 pytestmark = [
@@ -84,7 +84,7 @@ def stock_inputs(stock: Stock, one: AnswerRequest, name: str) -> Any:
 
 def test_every_frame_is_told_by_its_own_time(ours: Transformers, name: str) -> None:
     ids = ours.encode(ASKED[0]).input_ids.tolist()
-    text = ours._local.reader.tokenizer.decode(ids)
+    text = ours.processor.tokenizer.decode(ids)
     places = [text.index(told) for told in TOLD[name]]
     assert places == sorted(places)
     assert len(re.findall(f"(?:{re.escape(VIDEO_TOKENS[name])})+", text)) == len(TIMES)
@@ -94,7 +94,7 @@ def test_every_frame_is_told_by_its_own_time(ours: Transformers, name: str) -> N
 def test_ids_and_texts_are_those_of_stock(ours: Transformers, folders: Folders, name: str) -> None:
     stock = Stock(folders[name], name)
     ends = stock.model.generation_config.eos_token_id
-    written = ours._local.model.write([ours.encode(one) for one in ASKED], ours._local.limits)
+    written = ours.model.write([ours.encode(one) for one in ASKED], ours.output_limits(ours.processor))
     free = [replace(one, question=replace(one.question, text=ours.prompt.words(one).text)) for one in ASKED]
     for one, ours_wrote, plain in zip(ASKED, written, free, strict=True):
         inputs = stock_inputs(stock, plain, name)
@@ -102,13 +102,13 @@ def test_ids_and_texts_are_those_of_stock(ours: Transformers, folders: Folders, 
         tokens = stock.tokens({key: inputs[key] for key in inputs if key != "video_metadata"}, NEW)
         cut = next((place for place, token in enumerate(tokens) if token in ends), len(tokens))
         assert list(ours_wrote.tokens) == tokens[:cut]
-    assert ours._local.model.way is (Way.SHARED if name in ("glm46v", "smolvlm") else Way.COPIED)
+    assert ours.model.way is (Way.SHARED if name in ("glm46v", "smolvlm") else Way.COPIED)
 
 
 def test_tokens_are_counted_exactly_and_limits_hold(ours: Transformers) -> None:
-    reader = ours._local.reader
+    reader = ours.processor
     for one in ASKED:
-        assert reader.tokens(one.frames, ours._local._words(one)) == len(ours.encode(one).input_ids)
+        assert reader.count(one.frames, ours.prompt.words(one)) == len(ours.encode(one).input_ids)
     lengths = [len(ours.encode(asked(*range(8000, 8000 + count))).input_ids) for count in (2, 3)]
     assert lengths[1] - lengths[0] <= ours.limits().tokens_per_frame
 
@@ -117,7 +117,7 @@ def test_questions_about_the_same_frames_share_them_and_the_videos_end_is_each_o
     ours: Transformers, name: str
 ) -> None:
     first, second = (ours.encode(replace(one, frames=ASKED[0].frames)) for one in ASKED[:2])
-    assert first.pixels is second.pixels
+    assert first.frames is second.frames
     shorter = replace(ASKED[0], video=replace(VIDEO, duration=3800.0))
     other = ours.encode(shorter)
     assert (other.input_ids.tolist() == first.input_ids.tolist()) is (name != "smolvlm")  # that alone tells it

@@ -1,0 +1,155 @@
+"""Typed content to prompt text through the checkpoint's own chat template, and from text to token ids."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import CheckpointError, ConfigError
+from pipeline.families.loading.remedies import restore
+
+Content = Sequence[Mapping[str, Any]]
+"""What one user turn holds, in order: ``{"type": "text", "text": ...}``, ``{"type": "image"}`` or ``"video"``."""
+
+_RESTORE = restore("the tokenizer files of the checkpoint")
+
+
+def text(words: str) -> dict[str, Any]:
+    """A piece of text."""
+    return {"type": "text", "text": words}
+
+
+IMAGE: Mapping[str, Any] = {"type": "image"}
+VIDEO: Mapping[str, Any] = {"type": "video"}
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The checkpoint's tokenizer, padding on the left, with the template that its processor would use.
+
+    Some repositories keep a text-only template in the tokenizer and the one that knows pictures in
+    ``chat_template.json``; the latter is what the authors' processor takes.
+
+    Raises:
+        CheckpointError: there is no tokenizer in the folder, or it cannot be read.
+    """
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json", "tokenizer.model")):
+        # Transformers would make an empty tokenizer out of config.json and say nothing.
+        raise CheckpointError(f"{folder} has no tokenizer.json, vocab.json or tokenizer.model.", _RESTORE)
+    try:
+        tokenizer = read_tokenizer(folder)
+        template = folder / "chat_template.json"
+        if template.is_file():
+            tokenizer.chat_template = json.loads(template.read_text(encoding="utf-8"))["chat_template"]
+    except Exception as error:  # the tokenizers library raises nothing narrower
+        raise CheckpointError(f"The tokenizer in {folder} cannot be read: {error}", _RESTORE) from error
+    tokenizer.padding_side = "left"
+    return tokenizer
+
+
+def read_tokenizer(folder: Path) -> Any:
+    """The tokenizer of a folder as its files describe it.
+
+    ``tokenizer.json`` is complete in itself. Without it the class is the one that ``tokenizer_config.json`` names:
+    transformers would go by ``model_type`` in ``config.json``, and for the raw LLaVA's ``llava`` it takes a class that
+    cannot read Qwen2's files.
+
+    Raises:
+        OSError, ValueError: a file is missing, or is not what it should be.
+    """
+    import transformers
+
+    words, config = folder / "vocab.json", folder / "tokenizer_config.json"
+    kind: Any = transformers.AutoTokenizer
+    from_parts = words.is_file() and not (folder / "tokenizer.json").is_file()
+    if from_parts:
+        for part in (folder / "merges.txt", config):
+            if not part.is_file():
+                raise ValueError(f"it consists of vocab.json, without tokenizer.json and without {part.name}")
+        kind = getattr(transformers, str(json.loads(config.read_text(encoding="utf-8")).get("tokenizer_class")), kind)
+    tokenizer = kind.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
+    if from_parts:
+        numbers = tokenizer.get_vocab()
+        for token, number in json.loads(words.read_text(encoding="utf-8")).items():
+            if numbers.get(token) != number:
+                raise ValueError(f"{kind.__name__} gives {token!r} number {numbers.get(token)}, vocab.json {number}")
+    return tokenizer
+
+
+def render_chat(tokenizer: Any, content: Content, system: str | None = None, begun: str = "") -> str:
+    """The prompt of one user turn, up to the point where the model's answer begins, or goes on.
+
+    Args:
+        tokenizer: the checkpoint's tokenizer or processor, with its chat template.
+        content: the turn. Each picture becomes the template's placeholder.
+        system: the system turn; none leaves it to the template.
+        begun: how the answer begins already.
+
+    Raises:
+        CheckpointError: the checkpoint has no chat template, or none that shows the system turn.
+    """
+    turns: list[dict[str, Any]] = []
+    if system is not None:
+        turns.append({"role": "system", "content": [text(system)]})
+    turns.append({"role": "user", "content": [dict(part) for part in content]})
+    if not getattr(tokenizer, "chat_template", None):
+        raise CheckpointError(
+            "The checkpoint has no chat template, so there is no knowing how it wants to be asked.",
+            "Take an instruction-tuned checkpoint (its name ends in -Instruct or -Chat), or add chat_template.jinja "
+            "to its folder.",
+        )
+    from jinja2 import TemplateError
+
+    try:
+        prompt = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    except (TemplateError, TypeError) as error:
+        raise CheckpointError(
+            f"The checkpoint's chat template cannot be filled in: {error}.",
+            restore("the chat template of the checkpoint"),
+        ) from error
+    assert isinstance(prompt, str)
+    if system is not None and system.strip() not in prompt:
+        raise CheckpointError(
+            "The checkpoint's chat template leaves out the system turn.",
+            "Take a prompt without one: answerer.prompt.system=null, and answerer.system=null where it is set.",
+        )
+    return prompt + begun
+
+
+def special_tokens(tokenizer: Any) -> tuple[str, ...]:
+    """The strings that the tokenizer reads as control tokens wherever they stand.
+
+    In a user's text ``<|image_pad|>`` would ask for a picture that is not there, and ``<|im_end|>`` would end the turn.
+    """
+    special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+    special.update(tokenizer.all_special_tokens)
+    return tuple(sorted(filter(None, special)))
+
+
+def expanded(tokenizer: Any, prompt: str, pictures: Mapping[str, Sequence[int]]) -> list[int]:
+    """The prompt's tokens, each placeholder as often as its picture has tokens.
+
+    Args:
+        tokenizer: the checkpoint's.
+        prompt: what :func:`render_chat` gave: one placeholder a picture.
+        pictures: for each placeholder the tokens of its pictures, in their order.
+
+    Raises:
+        ConfigError: the prompt has more placeholders than pictures.
+        CheckpointError: it has fewer: the chat template leaves some out.
+    """
+    ids: list[int] = tokenizer(prompt, add_special_tokens=False).input_ids
+    for placeholder, lengths in pictures.items():
+        token = tokenizer.convert_tokens_to_ids(placeholder)
+        found = ids.count(token)
+        problem = f"The prompt holds {placeholder} {found} times for {len(lengths)} pictures."
+        if found > len(lengths):
+            raise ConfigError(
+                problem, f"Take {placeholder} out of the prompt texts in the YAML: it is written for each frame."
+            )
+        if found < len(lengths):
+            raise CheckpointError(problem, restore("the chat template of the checkpoint's family"))
+        repeats = iter(lengths)
+        ids = [copy for word in ids for copy in ([word] * next(repeats) if word == token else [word])]
+    return ids

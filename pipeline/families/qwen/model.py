@@ -1,0 +1,191 @@
+"""Loaded Qwen2-VL, Qwen2.5-VL and Qwen3-VL checkpoints.
+
+A frame shown as an image is a grid of its own (temporal extent 1), so the vision tower's result for it does not depend
+on its neighbours. An image fills both halves of a patch in time with the same pixels; a video's patch takes its first
+half from one frame and its second from another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from transformers import (
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2VLForConditionalGeneration,
+    Qwen3VLForConditionalGeneration,
+    Qwen3VLMoeForConditionalGeneration,
+)
+
+from pipeline.errors import CheckpointError
+from pipeline.families.loading.checkpoint import Checkpoint, load
+from pipeline.families.loading.moving_parts import read_with_cache
+from pipeline.families.loading.remedies import restore
+from pipeline.families.pixels import Levels, on_device, stacked
+from pipeline.families.qwen import QWEN2_5_VL, QWEN2_VL, QWEN3_VL, QWEN3_VL_MOE
+from pipeline.families.qwen.forms import IMAGE_PAD, Grids
+from pipeline.families.qwen.positions import correct_positions, true_times
+from pipeline.families.qwen.processor import MERGE, QwenProcessor
+from pipeline.families.qwen.tower_attention import attend_frames_at_once
+from pipeline.families.seam import FrameShape, Model, PreparedFrame, Prompt
+
+if TYPE_CHECKING:
+    from transformers import Cache
+
+_CLASSES = {
+    QWEN2_VL: Qwen2VLForConditionalGeneration,
+    QWEN2_5_VL: Qwen2_5_VLForConditionalGeneration,
+    QWEN3_VL: Qwen3VLForConditionalGeneration,
+    QWEN3_VL_MOE: Qwen3VLMoeForConditionalGeneration,
+}
+_TIMED_BY_POSITION = (QWEN2_VL, QWEN2_5_VL)
+_PATCHES_AT_ONCE = 2**15  # through the vision tower in one call: a window of 256 frames at 112 x 112 is half of it
+
+
+class QwenModel(Model):
+    """See :class:`pipeline.families.seam.Model`."""
+
+    def __init__(self, network: Any, processor: QwenProcessor) -> None:
+        super().__init__(network)
+        self._processor = processor
+        self._patches = Patches(processor.levels, processor.scale.unit)
+        self._image_token = processor.tokenizer.convert_tokens_to_ids(IMAGE_PAD)
+
+    @torch.inference_mode()
+    def features(self, frames: Sequence[PreparedFrame]) -> list[torch.Tensor]:
+        """Frames of one size that follow each other go through the tower together."""
+        found: list[torch.Tensor] = []
+        for shape, same in groupby(frames, key=lambda frame: frame.shape):
+            together = list(same)
+            at_once = max(1, _PATCHES_AT_ONCE // shape.patches)
+            for start in range(0, len(together), at_once):
+                found += self._features(together[start : start + at_once])
+        return found
+
+    def positions(self, ids: torch.Tensor, shapes: Sequence[FrameShape]) -> torch.Tensor:
+        """Time, row and column: ``[3, 1, L]``."""
+        kinds = (ids == self._image_token).int()
+        found: torch.Tensor
+        found, _ = self.network.model.get_rope_index(
+            ids, kinds, image_grid_thw=torch.tensor([self._patches.grid(shape) for shape in shapes])
+        )
+        return found
+
+    def arguments(self, prompt: Prompt, length: int) -> dict[str, torch.Tensor]:
+        """With the frames as images, or as one video or several."""
+        ids = torch.from_numpy(prompt.input_ids[None, :length])
+        like = self._tower_weight
+        grids = self._processor.form.grids(prompt.times)
+        is_picture = (ids == self._processor.picture_token).int()
+        given = {"input_ids": ids, "mm_token_type_ids": is_picture * (1 if grids is None else 2)}
+        if grids is None:
+            given["pixel_values"] = self._patches.images(prompt.frames, like)
+            given["image_grid_thw"] = torch.tensor([self._patches.grid(frame.shape) for frame in prompt.frames])
+        else:
+            given["pixel_values_videos"] = self._patches.video(prompt.frames, grids, like)
+            given["video_grid_thw"] = self._patches.video_grids(prompt.frames, grids)
+        return on_device(given, self.network.device)
+
+    def prefill(self, prompt: Prompt, length: int, cache: Cache) -> int:
+        """With the grids of a video at their true seconds, where position ids tell them."""
+        grids = self._processor.form.grids(prompt.times)
+        with true_times(self.network, [grids.times]) if grids is not None and grids.times else nullcontext():
+            read_with_cache(self.network.model, cache, **self.arguments(prompt, length))
+        return length + int(self.network.model.rope_deltas)
+
+    @property
+    def _tower_weight(self) -> torch.Tensor:
+        weight: torch.Tensor = self.network.model.visual.patch_embed.proj.weight
+        return weight
+
+    def _features(self, frames: Sequence[PreparedFrame]) -> list[torch.Tensor]:
+        _, rows, columns = self._patches.grid(frames[0].shape)
+        weight = self._tower_weight
+        # Frames of one size are one grid row to the tower, which attends within each temporal step alone.
+        grid = torch.tensor([[len(frames), rows, columns]], device=weight.device)
+        output = self.network.model.get_image_features(self._patches.images(frames, weight), grid)
+        return list(torch.cat(tuple(output.pooler_output)).chunk(len(frames)))
+
+
+class Patches:
+    """Frames as the vision tower takes them: ``[patches, 3 * 2 * patch * patch]``, four neighbours after one another.
+
+    Source: the image processor of Qwen2-VL, whose order this is.
+
+    Args:
+        levels: ``[3, 256]``, normalised grey levels.
+        unit: pixels along one side of a token.
+    """
+
+    def __init__(self, levels: npt.NDArray[np.float32], unit: int) -> None:
+        self._levels = Levels(levels)
+        self._side = unit // MERGE
+
+    def grid(self, shape: FrameShape) -> list[int]:
+        """One temporal grid, and rows and columns of patches."""
+        return [1, shape.height // self._side, shape.width // self._side]
+
+    def images(self, frames: Sequence[PreparedFrame], like: torch.Tensor) -> torch.Tensor:
+        """Every frame by itself; sizes may differ. In the dtype and on the device of ``like``."""
+        parts = []
+        for _, same in groupby(frames, key=lambda frame: frame.shape):
+            pixels = self._levels.of(stacked(same), like)
+            parts.append(self._cut(pixels, pixels))
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+    def video(self, frames: Sequence[PreparedFrame], grids: Grids, like: torch.Tensor) -> torch.Tensor:
+        """The two frames of each grid; all have one size."""
+        pixels = self._levels.of(stacked(frames), like)
+        first, second = (torch.tensor([pair[half] for pair in grids.pairs], device=like.device) for half in (0, 1))
+        return self._cut(pixels[first], pixels[second])
+
+    def video_grids(self, frames: Sequence[PreparedFrame], grids: Grids) -> torch.Tensor:
+        """``[videos, 3]``: temporal grids, rows and columns of patches."""
+        _, rows, columns = self.grid(frames[0].shape)
+        count = len(grids.pairs)
+        return torch.tensor([[count, rows, columns]] if grids.is_one_video else [[1, rows, columns]] * count)
+
+    def _cut(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+        """Of both halves in time ``[n, 3, height, width]`` each."""
+        side = self._side
+        halves = torch.stack((first, second), dim=1)
+        count, _, channels, height, width = halves.shape
+        rows, columns = height // side, width // side
+        cut = halves.view(count, 2, channels, rows // MERGE, MERGE, side, columns // MERGE, MERGE, side)
+        return cut.permute(0, 3, 6, 4, 7, 2, 1, 5, 8).reshape(count * rows * columns, channels * 2 * side * side)
+
+
+def load_qwen(checkpoint: Checkpoint, processor: QwenProcessor) -> QwenModel:
+    """The model, with right positions for text after a video, and frames of one size looked at in one call.
+
+    Raises:
+        CheckpointError: its tensors are not exactly those of its class.
+    """
+    network: Any = load(_CLASSES[processor.kind], checkpoint)
+    _check_sections(checkpoint, network)
+    if processor.kind in _TIMED_BY_POSITION:
+        correct_positions(network)
+    attend_frames_at_once(network.model.visual)
+    return QwenModel(network, processor)
+
+
+def _check_sections(checkpoint: Checkpoint, network: Any) -> None:
+    """See that the rotary positions of time, row and column fill the model's heads, as no tensor tells.
+
+    Raises:
+        CheckpointError: they do not.
+    """
+    rotary = network.model.language_model.rotary_emb
+    sections, width = rotary.mrope_section, len(rotary.inv_freq)
+    whole = isinstance(sections, list | tuple) and all(isinstance(size, int) and size > 0 for size in sections)
+    if not whole or len(sections) != 3 or sum(sections) != width:
+        raise CheckpointError(
+            f"config.json of {checkpoint.source} gives mrope_section={sections!r} (under rope_scaling or "
+            f"rope_parameters), and the model's heads take three numbers that sum to {width}.",
+            restore("config.json of the checkpoint"),
+        )

@@ -1,0 +1,346 @@
+"""Frames and words as inputs of one Qwen2-VL, Qwen2.5-VL or Qwen3-VL checkpoint.
+
+Both sides of a frame become a multiple of 28 pixels (32 in Qwen3-VL), the area stays within limits, and the aspect is
+kept: ``smart_resize``. It stands here as qwen-vl-utils has it, because importing theirs needs torchvision and the equal
+one beside the PIL processor torch: what a frame costs is told without.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.domain import Frame
+from pipeline.errors import CheckpointError, ConfigError, FramesError
+from pipeline.families.chat import expanded, load_tokenizer, render_chat, special_tokens
+from pipeline.families.labels import FrameLabels
+from pipeline.families.loading.checkpoint import Checkpoint, context_tokens, model_type, raw_config, resolve
+from pipeline.families.loading.remedies import override, restore
+from pipeline.families.pixels import bicubic, stock_levels
+from pipeline.families.qwen import NAMES, NAMES_3
+from pipeline.families.qwen.forms import IMAGE_PAD, VIDEO_PAD, ImagesForm, QwenForm
+from pipeline.families.seam import FrameShape, Opened, Pixels, Processor, Turn
+
+PATCH = 14
+PATCH_3 = 16
+"""Of Qwen3-VL."""
+MERGE = 2
+UNIT = PATCH * MERGE
+"""Pixels along one side of the square that becomes one token."""
+_MOST_UNEQUAL = 200
+_PLACEHOLDER_KEYS = {IMAGE_PAD: ("image_token_id", 151655), VIDEO_PAD: ("video_token_id", 151656)}
+"""And what an absent key means."""
+
+
+@dataclass(frozen=True)
+class FrameScale:
+    """To which size frames are brought."""
+
+    min_pixels: int
+    """Smaller frames are enlarged to at least this area."""
+    max_pixels: int
+    """Larger frames are reduced to at most this area; a token is ``unit * unit`` pixels."""
+    fixed: tuple[int, int] | None
+    """Height and width for every frame, whatever its shape; then the limits above do not apply."""
+
+    unit: ClassVar[int] = UNIT
+    """Pixels along one side of a token; a family with other patches has a scale of its own."""
+
+    def __post_init__(self) -> None:
+        unit = self.unit
+        if not 0 < self.min_pixels <= self.max_pixels:
+            raise ConfigError(
+                f"min_pixels={self.min_pixels} and max_pixels={self.max_pixels} leave no size for a frame.",
+                f"Take 0 < min_pixels <= max_pixels, say answerer.min_pixels={4 * unit**2} "
+                f"answerer.max_pixels={256 * unit**2}.",
+            )
+        if self.max_pixels < unit**2:
+            raise ConfigError(
+                f"max_pixels={self.max_pixels} is less than one token.",
+                f"A token is {unit} x {unit} pixels: answerer.max_pixels={256 * unit**2} gives up to 256 a frame.",
+            )
+        if self.fixed is not None and any(side < unit or side % unit for side in self.fixed):
+            rows, columns = (max(unit, round(side / unit) * unit) for side in self.fixed)
+            raise ConfigError(
+                f"A frame of {self.fixed[0]} x {self.fixed[1]} pixels cannot be cut into tokens of {unit} x {unit} "
+                "pixels.",
+                f"Take multiples, say answerer.frame_size=[{rows},{columns}] (sampler.frame.height={rows} "
+                f"sampler.frame.width={columns} for the sampler).",
+            )
+
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width that a frame of this shape gets.
+
+        Raises:
+            FramesError: one side is more than 200 times the other.
+        """
+        if self.fixed is not None:
+            return self.fixed
+        if max(height, width) > _MOST_UNEQUAL * min(height, width):
+            raise FramesError(
+                f"A frame of {height} x {width} pixels is too long a strip for this model.",
+                f"Give all frames one shape: answerer.frame_size=[{9 * self.unit},{16 * self.unit}].",
+            )
+        return _smart_resize(height, width, self.unit, self.min_pixels, self.max_pixels)
+
+    def shape(self, height: int, width: int, scale: float | None = None) -> FrameShape:
+        """What a frame of ``height`` x ``width`` pixels becomes.
+
+        Args:
+            height: as decoded.
+            width: likewise.
+            scale: factor on each side, in place of the two limits.
+
+        Raises:
+            FramesError: one side is more than 200 times the other, or frames have one fixed size and are to be scaled.
+        """
+        if scale is None:
+            rows, columns = self.size(height, width)
+        else:
+            if self.fixed is not None:
+                raise FramesError(
+                    f"A frame is to be scaled by {scale:g}, and answerer.frame_size gives all frames one size.",
+                    "Leave the size to the scale: answerer.frame_size=null.",
+                )
+            rows, columns = (max(self.unit, round(side * scale / self.unit) * self.unit) for side in (height, width))
+        tokens = rows * columns // self.unit**2
+        return FrameShape(rows, columns, tokens * MERGE**2, tokens)
+
+    def tokens(self, height: int, width: int) -> int:
+        """Tokens that a frame of this shape becomes."""
+        return self.shape(height, width).tokens
+
+
+class FrameScale3(FrameScale):
+    """Of Qwen3-VL: both sides a multiple of 32."""
+
+    unit: ClassVar[int] = PATCH_3 * MERGE
+
+
+def _smart_resize(height: int, width: int, unit: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
+    rows, columns = (round(side / unit) * unit for side in (height, width))
+    if rows * columns > max_pixels:
+        shrink = math.sqrt(height * width / max_pixels)
+        rows, columns = (max(unit, math.floor(side / shrink / unit) * unit) for side in (height, width))
+    elif rows * columns < min_pixels:
+        enlarge = math.sqrt(min_pixels / (height * width))
+        rows, columns = (math.ceil(side * enlarge / unit) * unit for side in (height, width))
+    return rows, columns
+
+
+@dataclass(frozen=True)
+class FrameSize:
+    """For a sampler on Qwen2-VL or Qwen2.5-VL: the pixels of every frame, whatever the shape of the video."""
+
+    height: int
+    width: int
+
+    def __post_init__(self) -> None:
+        _ = self._scale
+
+    @property
+    def tokens(self) -> int:
+        """One for each 28 x 28 pixels."""
+        return self._scale.tokens(self.height, self.width)
+
+    @property
+    def smaller(self) -> str:
+        """Overrides of the sampler by which a frame takes the fewest tokens that GenS was tried with."""
+        return "sampler.frame.height=112 sampler.frame.width=112"
+
+    def context_tokens(self, checkpoint: Checkpoint) -> int:
+        """Positions for prompt and answer together, by ``config.json``.
+
+        Raises:
+            CheckpointError: it is another model, or does not say.
+        """
+        self.check(checkpoint)
+        return context_tokens(checkpoint)
+
+    def opened(self, checkpoint: Checkpoint) -> Opened[QwenProcessor]:
+        """The family's two objects.
+
+        Raises:
+            CheckpointError: it is another model, or a file is missing.
+        """
+        from pipeline.families.qwen.model import load_qwen
+
+        processor = open_processor(checkpoint, self._scale, ImagesForm(FrameLabels("", "")), None)
+        return Opened(processor, lambda: load_qwen(checkpoint, processor))
+
+    def check(self, checkpoint: Checkpoint) -> None:
+        """See by its ``config.json`` that a checkpoint takes frames of this form.
+
+        Raises:
+            CheckpointError: it is another model.
+        """
+        model_type(checkpoint, NAMES)
+
+    @property
+    def _scale(self) -> FrameScale:
+        return FrameScale(UNIT**2, UNIT**2, (self.height, self.width))
+
+
+@dataclass(frozen=True)
+class QwenProcessor(Processor[QwenForm]):
+    """One checkpoint's inputs, in one form."""
+
+    kind: str
+    """The checkpoint's ``model_type``."""
+    scale: FrameScale
+    levels: npt.NDArray[np.float32]
+    """``[3, 256]``: normalised grey levels."""
+    system: str | None
+    """The system turn; None leaves it to the checkpoint's chat template."""
+
+    @property
+    def markup(self) -> tuple[str, ...]:
+        """The tokenizer's control tokens, pictures' placeholders among them."""
+        return special_tokens(self.tokenizer)
+
+    @property
+    def smaller(self) -> tuple[str, ...]:
+        """Half the pixels, or half of each side of a fixed size, where that is allowed."""
+        unit = self.scale.unit
+        if self.scale.fixed is not None:
+            rows, columns = (max(unit, side // 2 // unit * unit) for side in self.scale.fixed)
+            return (f"frame_size=[{rows},{columns}]",) if (rows, columns) != self.scale.fixed else ()
+        pixels = max(self.scale.min_pixels, self.scale.max_pixels // 2)
+        return (f"max_pixels={pixels}",) if pixels < self.scale.max_pixels else ()
+
+    @property
+    def picture_token(self) -> int:
+        """Of the form's placeholder."""
+        return int(self.tokenizer.convert_tokens_to_ids(self.form.placeholder))
+
+    def shape(self, height: int, width: int, scale: float | None = None) -> FrameShape:
+        """By the resize rule."""
+        return self.scale.shape(height, width, scale)
+
+    def resized(self, pixels: Pixels, shape: FrameShape) -> Pixels:
+        """By PIL's bicubic filter, which the stock PIL processor uses too."""
+        return bicubic(pixels, shape)
+
+    def describe(self, frames: Sequence[Frame]) -> str:
+        """With the size of the first frame as the model sees it."""
+        size = ""
+        if frames:
+            shape = self.shape_of(frames[0])
+            size = f" of {shape.height} x {shape.width} pixels"
+        return f"{self.form.kind}{size}; time: {self.form.time_told(self.kind)}"
+
+    def encode(self, turn: Turn, pictures: Sequence[int]) -> list[int]:
+        """Each placeholder of the chat template as often as its picture has tokens."""
+        system = self.system if turn.system is None else turn.system
+        prompt = render_chat(self.tokenizer, turn.content, system, turn.begun)
+        other = VIDEO_PAD if self.form.placeholder == IMAGE_PAD else IMAGE_PAD
+        return expanded(self.tokenizer, prompt, {self.form.placeholder: pictures, other: []})
+
+
+def open_processor(checkpoint: Checkpoint, scale: FrameScale, form: QwenForm, system: str | None) -> QwenProcessor:
+    """Read a checkpoint's tokenizer and image settings; no weights.
+
+    Raises:
+        CheckpointError: it is another model, or a file is missing or does not go with the others.
+    """
+    is_third = isinstance(scale, FrameScale3)
+    # Says what another model is, before its files are taken for a Qwen's.
+    kind = model_type(checkpoint, NAMES_3 if is_third else NAMES)
+    folder, context = resolve(checkpoint), context_tokens(checkpoint)
+    tokenizer = load_tokenizer(folder)
+    check_placeholders(checkpoint, tokenizer)
+    levels = read_levels_3(folder) if is_third else stock_levels(load_image_processor(folder), folder)
+    return QwenProcessor(tokenizer, context, form, kind, scale, levels, system)
+
+
+def open_images(checkpoint: Checkpoint, max_pixels: int) -> Opened[QwenProcessor]:
+    """For a sampler that shows one frame at a time, in its own shape, as an image.
+
+    Raises:
+        CheckpointError: a file is missing, or is another model's.
+        ConfigError: ``max_pixels``, the largest area of a frame, is less than one token.
+    """
+    from pipeline.families.qwen.model import load_qwen
+
+    if max_pixels < UNIT**2:
+        raise ConfigError(
+            f"max_pixels={max_pixels} is less than one token.",
+            f"A token is {UNIT} x {UNIT} pixels: sampler.max_pixels={256 * UNIT**2} gives up to 256 a frame.",
+        )
+    scale = FrameScale(UNIT**2, max_pixels, None)
+    processor = open_processor(checkpoint, scale, ImagesForm(FrameLabels("", "")), None)
+    return Opened(processor, lambda: load_qwen(checkpoint, processor))
+
+
+def check_placeholders(checkpoint: Checkpoint, tokenizer: Any) -> None:
+    """See that ``config.json`` and tokenizer mean the same tokens where pictures stand.
+
+    Raises:
+        CheckpointError: they do not, and the model would find no picture in its prompt.
+    """
+    config = raw_config(checkpoint)
+    for word, (key, released) in _PLACEHOLDER_KEYS.items():
+        named, found = config.get(key, released), tokenizer.convert_tokens_to_ids(word)
+        if named != found:
+            raise CheckpointError(
+                f"config.json of {checkpoint.source} has {key}={named!r}, and its tokenizer's {word} is {found!r}.",
+                restore("config.json and the tokenizer files of the checkpoint"),
+            )
+
+
+def load_image_processor(folder: Path, patch: int = PATCH) -> Any:
+    """The checkpoint's image processor in its PIL form.
+
+    Args:
+        folder: the checkpoint's.
+        patch: pixels along one side of a patch, as the family has it.
+
+    Raises:
+        CheckpointError: ``preprocessor_config.json`` is absent, or cuts other patches than this family does.
+    """
+    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+    try:
+        processor = Qwen2VLImageProcessorPil.from_pretrained(str(folder), local_files_only=True)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"The image processor in {folder} cannot be read: {error}",
+            restore("preprocessor_config.json of the checkpoint"),
+        ) from error
+    found = (processor.patch_size, processor.merge_size, processor.temporal_patch_size)
+    if found != (patch, MERGE, 2):
+        raise CheckpointError(
+            f"The image processor in {folder} has patch, merge and temporal sizes {found}; the model's family has "
+            f"{(patch, MERGE, 2)}.",
+            f"Name a checkpoint of this family: {override('source')}.",
+        )
+    for key in ("image_mean", "image_std"):
+        values = getattr(processor, key)
+        if not isinstance(values, list | tuple) or not all(isinstance(value, int | float) for value in values):
+            raise CheckpointError(
+                f"preprocessor_config.json in {folder} has {key}={values!r}.",
+                restore("preprocessor_config.json of the checkpoint"),
+            )
+    return processor
+
+
+def read_levels_3(folder: Path) -> npt.NDArray[np.float32]:
+    """Normalised grey levels ``[3, 256]`` of Qwen3-VL, from -1 to 1.
+
+    Raises:
+        CheckpointError: ``preprocessor_config.json`` is absent, or is not of this model.
+    """
+    stock = load_image_processor(folder, PATCH_3)
+    found = [list(stock.image_mean), list(stock.image_std)]
+    if found != [[0.5] * 3] * 2:
+        raise CheckpointError(
+            f"The image processor in {folder} has image_mean and image_std {found}; those of Qwen3-VL are 0.5.",
+            restore("preprocessor_config.json of the checkpoint"),
+        )
+    return stock_levels(stock, folder)

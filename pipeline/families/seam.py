@@ -1,0 +1,396 @@
+"""What a model family brings: a processor, which needs no weights, and a model. Both stages use the same two objects.
+
+GenS, the yes/no sampler and the answerer on a Qwen checkpoint share one Qwen processor and one Qwen model. The
+processor may run in a worker process: it can be pickled, and preparing frames imports numpy and PIL alone.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.domain import Frame
+from pipeline.errors import ConfigError
+from pipeline.families.chat import Content
+from pipeline.families.loading.moving_parts import read_with_cache
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import Cache
+
+Pixels = npt.NDArray[np.uint8]
+"""RGB ``[height, width, 3]``."""
+
+
+@dataclass(frozen=True)
+class FrameShape:
+    """What a frame becomes in a family's hands; known before its pixels are touched."""
+
+    height: int
+    """Pixels that the vision tower sees."""
+    width: int
+    patches: int
+    """Inputs of the vision tower."""
+    tokens: int
+    """Positions that the frame fills in the prompt."""
+
+
+@dataclass(frozen=True)
+class PreparedFrame:
+    """A frame after the family's exact resize. The model normalises it and cuts it into patches on its device."""
+
+    pixels: Pixels
+    shape: FrameShape
+
+
+@dataclass(frozen=True)
+class Words:
+    """The text of one request: what goes behind the frames, and around them."""
+
+    text: str
+    """Behind the frames: question, options and instruction."""
+    system: str | None = None
+    """The system turn; None leaves it to the answerer."""
+    begun: str = ""
+    """The beginning of the answer, which the model continues."""
+    between: tuple[str, ...] = ()
+    """Before each frame, ahead of its label: subtitles up to it. Empty where there are none."""
+    video_end: float = 0.0
+    """Second at which the video's last frame leaves the screen, for forms that tell it."""
+
+    def before(self, frames: Sequence[Frame]) -> tuple[str, ...]:
+        """The text before each of the frames."""
+        return self.between or ("",) * len(frames)
+
+    def system_or(self, own: str | None) -> str | None:
+        """The system turn, ``own`` where the prompt has none."""
+        return own if self.system is None else self.system
+
+    def of_last(self, frames: int) -> Words:
+        """The words that go with the last ``frames`` frames alone."""
+        return replace(self, between=self.between[-frames:])
+
+    @property
+    def in_one(self) -> str:
+        """The text, for a form of frames that has no place for words between them.
+
+        Raises:
+            ConfigError: there is text that belongs there.
+        """
+        if any(self.between):
+            raise text_between_frames()
+        return self.text
+
+
+def text_between_frames() -> ConfigError:
+    """Subtitles were to stand between frames, where this form has no place for words."""
+    return ConfigError(
+        "this prompt puts subtitles between the frames (answerer.prompt.subtitles.placement=between_frames), and this "
+        "answerer shows the frames as one video",
+        "show them as images where the answerer can: answerer.form=images; or take a prompt with the subtitles before "
+        "the question: answerer/prompt=videomme_official",
+    )
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One user turn before it is rendered."""
+
+    content: Content
+    """Text and pictures, in order."""
+    system: str | None = None
+    """The system turn; None leaves it to the checkpoint's template."""
+    begun: str = ""
+    """The beginning of the answer."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One request as the model gets it, not padded."""
+
+    input_ids: npt.NDArray[np.int64]
+    """``[L]``; a picture's placeholder stands as often as the picture has tokens."""
+    frames: tuple[PreparedFrame, ...]
+    """In order. Prompts that hold the same tuple show the same frames."""
+    frames_end: int
+    """Tokens up to the last one of a picture, that one included."""
+    times: tuple[float, ...] = ()
+    """Seconds of the frames."""
+
+    @property
+    def tokens(self) -> int:
+        """Length of the prompt."""
+        return len(self.input_ids)
+
+    @property
+    def patches(self) -> int:
+        """Inputs of the vision tower, over all frames."""
+        return sum(frame.shape.patches for frame in self.frames)
+
+
+class Form(Protocol):
+    """How an answerer's frames and their times are put to the model."""
+
+    def turn(self, frames: Sequence[Frame], words: Words) -> Turn:
+        """The user's turn: the frames in order of time, then the words."""
+        ...
+
+    def pictures(self, shapes: Sequence[FrameShape], times: Sequence[float]) -> list[int]:
+        """Tokens of each picture of the turn.
+
+        Raises:
+            FramesError: these frames cannot be put in this form.
+        """
+        ...
+
+    def text_tokens(self) -> int:
+        """At most so many tokens go with a frame beside those of its pixels."""
+        ...
+
+
+SomeForm = TypeVar("SomeForm", bound=Form)
+
+
+@dataclass(frozen=True)
+class Processor(ABC, Generic[SomeForm]):
+    """Turns frames and words into the inputs of one checkpoint. Holds a tokenizer and no weights."""
+
+    tokenizer: Any
+    """With ``decode`` and ``eos_token_id``."""
+    context_tokens: int
+    """Positions for prompt and answer together."""
+    form: SomeForm
+
+    @property
+    @abstractmethod
+    def markup(self) -> Sequence[str]:
+        """Strings that the model reads as markup, so that they must not stand in a question."""
+
+    @property
+    @abstractmethod
+    def smaller(self) -> Sequence[str]:
+        """Settings by which a frame takes fewer tokens, as in ``max_pixels=50176``; empty where there are none."""
+
+    @abstractmethod
+    def shape(self, height: int, width: int, scale: float | None = None) -> FrameShape:
+        """What a frame of ``height`` x ``width`` pixels becomes.
+
+        Args:
+            height: as decoded.
+            width: likewise.
+            scale: factor on each side before the family's own resize.
+
+        Raises:
+            FramesError: the family cannot take such a frame.
+        """
+
+    @abstractmethod
+    def resized(self, pixels: Pixels, shape: FrameShape) -> Pixels:
+        """The pixels of a frame in the given shape, exactly as the family's authors resize them."""
+
+    @abstractmethod
+    def encode(self, turn: Turn, pictures: Sequence[int]) -> list[int]:
+        """Token ids of a whole prompt.
+
+        Args:
+            turn: with a placeholder for each picture.
+            pictures: tokens of each picture.
+
+        Raises:
+            ConfigError, CheckpointError: the rendered turn does not hold one placeholder a picture.
+        """
+
+    @property
+    @abstractmethod
+    def picture_token(self) -> int:
+        """The id that stands for every token of a picture."""
+
+    @abstractmethod
+    def describe(self, frames: Sequence[Frame]) -> str:
+        """How frames and their times are put to the model, in one line; without ``frames``, as far as settings say."""
+
+    def shape_of(self, frame: Frame) -> FrameShape:
+        """What a decoded frame becomes, at its scale.
+
+        Raises:
+            FramesError: the family cannot take such a frame.
+        """
+        height, width = frame.pixels.shape[:2]
+        return self.shape(height, width, frame.scale)
+
+    def prepare(self, pixels: Pixels, scale: float | None = None) -> PreparedFrame:
+        """A decoded frame, resized. Needs no torch.
+
+        Raises:
+            FramesError: the family cannot take such a frame.
+        """
+        height, width = pixels.shape[:2]
+        shape = self.shape(height, width, scale)
+        return PreparedFrame(self.resized(pixels, shape), shape)
+
+    def prepared(self, frames: Sequence[Frame]) -> tuple[PreparedFrame, ...]:
+        """The frames of one request, resized.
+
+        Raises:
+            FramesError: they cannot be put in this form.
+        """
+        self._pictures(frames)
+        return tuple(self.prepare(frame.pixels, frame.scale) for frame in frames)
+
+    def count(self, frames: Sequence[Frame], words: Words) -> int:
+        """Length of the prompt; looks at no pixel.
+
+        Raises:
+            FramesError: these frames cannot be put in this form.
+        """
+        return len(self.encode(self.form.turn(frames, words), self._pictures(frames)))
+
+    def prompt(self, prepared: tuple[PreparedFrame, ...], frames: Sequence[Frame], words: Words) -> Prompt:
+        """One request.
+
+        Args:
+            prepared: from :meth:`prepared` of the frames.
+            frames: for their times.
+            words: the request's.
+        """
+        ids = np.array(self.encode(self.form.turn(frames, words), self._pictures(frames)), dtype=np.int64)
+        return Prompt(ids, prepared, self.frames_end(ids), tuple(frame.time for frame in frames))
+
+    def frames_end(self, ids: npt.NDArray[np.int64]) -> int:
+        """Tokens up to the last one of a picture, that one included; 0 without pictures."""
+        places = np.flatnonzero(ids == self.picture_token)
+        return int(places[-1]) + 1 if len(places) else 0
+
+    def halves(self, turn: Turn, shapes: Sequence[FrameShape]) -> tuple[list[int], list[int]]:
+        """The prompt's tokens up to its last picture, and those behind it, where every frame is an image.
+
+        Special tokens are boundaries for every tokenizer, so the two parts' tokens are those of the whole.
+        """
+        ids = self.encode(turn, [shape.tokens for shape in shapes])
+        cut = self.frames_end(np.array(ids))
+        return ids[:cut], ids[cut:]
+
+    def _pictures(self, frames: Sequence[Frame]) -> list[int]:
+        return self.form.pictures([self.shape_of(frame) for frame in frames], [frame.time for frame in frames])
+
+
+class Model(ABC):
+    """A loaded checkpoint of a family, in evaluation mode, without gradients.
+
+    Args:
+        network: the transformers model, or what a family put together of several.
+    """
+
+    def __init__(self, network: Any) -> None:
+        self.network = network
+
+    @property
+    def language(self) -> Any:
+        """The part that writes, a causal language model with its own ``generation_config``."""
+        return self.network
+
+    @abstractmethod
+    def features(self, frames: Sequence[PreparedFrame]) -> list[torch.Tensor]:
+        """Each frame as the language model sees it as an image, ``[tokens, hidden size]``, whatever is beside it."""
+
+    def positions(self, ids: torch.Tensor, shapes: Sequence[FrameShape]) -> torch.Tensor:
+        """Positions of a prompt of images: ``[1, L]``, or ``[axes, 1, L]`` where the family has several.
+
+        Text behind it continues with one more than the largest, on every axis.
+
+        Args:
+            ids: ``[1, L]``.
+            shapes: of its images.
+        """
+        import torch
+
+        return torch.arange(ids.shape[1])[None]
+
+    @abstractmethod
+    def arguments(self, prompt: Prompt, length: int) -> dict[str, torch.Tensor]:
+        """The arguments of the network's ``forward`` for the first ``length`` tokens of a prompt, with all pictures."""
+
+    def prefill(self, prompt: Prompt, length: int, cache: Cache) -> int:
+        """Read the first ``length`` tokens of a prompt, all pictures among them, into the empty cache.
+
+        Returns:
+            The position of the token that follows.
+        """
+        read_with_cache(self.network.model, cache, **self.arguments(prompt, length))
+        return length
+
+    def embedded(self, ids: torch.Tensor, is_picture: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        """Input embeddings ``[B, L, hidden size]`` with features where pictures stand.
+
+        Args:
+            ids: ``[B, L]``.
+            is_picture: ``[B, L]``, true for every token of a picture.
+            features: ``[true entries, hidden size]``, in order.
+        """
+        table = self.language.get_input_embeddings()
+        device = table.weight.device
+        embeddings: torch.Tensor = table(ids.to(device).clamp(min=0)).clone()
+        embeddings[is_picture.to(device)] = features.to(embeddings)
+        return embeddings
+
+    def close(self) -> None:
+        """Free the memory. The object is of no use afterwards."""
+        from pipeline.families.loading.checkpoint import release
+
+        release(self.network)
+
+
+class RequestProcessor(Protocol):
+    """What an answerer asks of a processor; :class:`Processor` has it for all families."""
+
+    @property
+    def tokenizer(self) -> Any:
+        """With ``decode`` and ``eos_token_id``."""
+        ...
+
+    @property
+    def context_tokens(self) -> int:
+        """Positions for prompt and answer together."""
+        ...
+
+    @property
+    def markup(self) -> Sequence[str]:
+        """Strings that must not stand in a question."""
+        ...
+
+    @property
+    def smaller(self) -> Sequence[str]:
+        """Settings by which a frame takes fewer tokens."""
+        ...
+
+    def describe(self, frames: Sequence[Frame]) -> str:
+        """How frames and their times are put to the model, in one line."""
+        ...
+
+    def count(self, frames: Sequence[Frame], words: Words) -> int:
+        """Length of the prompt; looks at no pixel."""
+        ...
+
+    def prepared(self, frames: Sequence[Frame]) -> Any:
+        """The frames of one request, ready for :meth:`prompt`."""
+        ...
+
+    def prompt(self, prepared: Any, frames: Sequence[Frame], words: Words) -> Any:
+        """One request: a :class:`Prompt`, or what has its ``input_ids``, ``tokens`` and ``times``."""
+        ...
+
+
+SomeProcessor_co = TypeVar("SomeProcessor_co", bound=RequestProcessor, covariant=True)
+
+
+@dataclass(frozen=True)
+class Opened(Generic[SomeProcessor_co]):
+    """A checkpoint's two objects; the model is loaded when it is asked for."""
+
+    processor: SomeProcessor_co
+    load: Callable[[], Any]

@@ -1,0 +1,233 @@
+"""Any model that transformers loads by itself, asked in the way of its own processor and chat template."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pipeline.answerers import AnswererLimits
+from pipeline.answerers.local import LocalAnswerer
+from pipeline.answerers.prompts import AnswerPrompt
+from pipeline.domain import Frame
+from pipeline.errors import ConfigError
+from pipeline.families.labels import FrameLabels
+from pipeline.families.loading.checkpoint import Checkpoint
+from pipeline.families.seam import Opened, Words
+from pipeline.families.transformers.bounds import USUAL_SIZE, FrameBounds
+from pipeline.families.transformers.inputs import NativeInputs, Shown
+from pipeline.families.transformers.kind import kind_of, tell_of_family
+from pipeline.families.transformers.loading import load_model, with_attention
+from pipeline.families.transformers.processor import NativeProcessor, Settings
+from pipeline.families.transformers.templates import Turn, template_file
+from pipeline.families.transformers.thinking import Beginning, Thinking, ThinkingSettings
+from pipeline.generation.limits import OutputLimits
+from pipeline.identity import Label, digest
+
+if TYPE_CHECKING:
+    from pipeline.generation.texts import Generated
+
+
+@dataclass(frozen=True)
+class NativeReader:
+    """Frames and words of requests, put to one checkpoint's processor."""
+
+    processor: NativeProcessor
+    labels: FrameLabels
+
+    @property
+    def context_tokens(self) -> int:
+        """Of the config."""
+        return self.processor.kind.context_tokens
+
+    @property
+    def markup(self) -> Sequence[str]:
+        """Of tokenizer and template."""
+        return self.processor.markup
+
+    @property
+    def smaller(self) -> Sequence[str]:
+        """Of the frames' bounds."""
+        return self.processor.bounds.smaller(self.processor.kind.model_type)
+
+    @property
+    def tokenizer(self) -> Any:
+        """The checkpoint's."""
+        return self.processor.tokenizer
+
+    def describe(self, frames: Sequence[Frame]) -> str:
+        """With what was decided about thinking."""
+        video = self.processor.video
+        shown = self.processor.bounds.describe(self.processor.kind.model_type)
+        if video is not None:
+            shown = f"{video.describe()} of {shown.partition(',')[0]}"
+        return f"{shown}; time: {self.time_told()}; {self.processor.switch.told}"
+
+    def time_told(self) -> str:
+        """By the labels, or by the model's own video."""
+        video = self.processor.video
+        return self.labels.time_told() if video is None else video.time_told()
+
+    def count(self, frames: Sequence[Frame], words: Words) -> int:
+        """As measured on blank frames."""
+        sizes = [frame.pixels.shape[:2] for frame in frames]
+        times = [frame.time for frame in frames]
+        return self.processor.count(sizes, times, self._turn(frames, words), words.video_end)
+
+    def prepared(self, frames: Sequence[Frame]) -> Shown:
+        """Scaled; the checkpoint's processor is given them with the first question."""
+        return self.processor.shown(frames)
+
+    def prompt(self, prepared: Shown, frames: Sequence[Frame], words: Words) -> NativeInputs:
+        """By the checkpoint's processor."""
+        return self.processor.encode(prepared, self._turn(frames, words), words.video_end)
+
+    def _turn(self, frames: Sequence[Frame], words: Words) -> Turn:
+        if self.processor.video is not None:
+            return Turn((), "", words.in_one, words.system, words.begun)
+        before = tuple(
+            said + self.labels.before(frame.time) for said, frame in zip(words.before(frames), frames, strict=True)
+        )
+        return Turn(before, self.labels.after, words.text, words.system, words.begun)
+
+
+@dataclass(frozen=True)
+class Transformers(LocalAnswerer):
+    """Answers from labelled frames with any multimodal checkpoint that transformers loads without remote code."""
+
+    kind: ClassVar[str] = "transformers"
+
+    name: Label[str]
+    checkpoint: Checkpoint
+    form: Literal["images", "video"]
+    """``images``: each frame with its second before it; ``video``: the type's own, where it tells true times."""
+    images: FrameLabels
+    frame: FrameBounds
+    processor_kwargs: dict[str, Any]
+    """Keywords for the checkpoint's own processor; each must change something."""
+    template: str | None
+    """A name among the checkpoint's templates, or a Jinja file; None takes its own."""
+    template_variables: dict[str, Any]
+    """Values for the template, such as ``reasoning_effort``; it must read each."""
+    thinking: Thinking
+    thinking_variable: str | None
+    """The template's variable that switches thinking; None finds it."""
+    max_thinking_tokens: int
+    """A limit for each thought."""
+    prompt: AnswerPrompt
+    system: str | None
+    """The system turn; None leaves it to the template."""
+    max_new_tokens: int
+    """A limit for each answer, without its thought."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _ = self._thinking
+        if self.thinking == "always" and self.prompt.answer_prefix:
+            raise ConfigError(
+                f"answerer.prompt={self.prompt.name} begins the answer for the model, and a thought comes first.",
+                "Take a prompt that does not: answerer/prompt=letter; or answerer.thinking=never",
+            )
+
+    def check_checkpoint(self) -> None:
+        """Everything that can be known without weights: class, processor, template, thinking, tokens of a frame.
+
+        Raises:
+            CheckpointError, ConfigError, MissingExtraError: it cannot be used; the error says what to do.
+        """
+        with_attention(self.checkpoint, self._native.kind)
+        self._native.check()
+        if self.prompt.answer_prefix and self._native.switch.beginning is Beginning.OPEN:
+            raise ConfigError(
+                f"answerer.prompt={self.prompt.name} begins the answer for the model, and the chat template begins a "
+                "thought.",
+                "Take a prompt that does not: answerer/prompt=letter",
+            )
+
+    def check_subtitles(self) -> None:
+        """Raise where the prompt puts subtitles between the frames of a video."""
+        if self.form == "video":
+            self.prompt.check_in_one()
+
+    def limits(self) -> AnswererLimits:
+        """Measured with the checkpoint's processor; no weights."""
+        reader = self.processor
+        return AnswererLimits(
+            context_tokens=reader.context_tokens,
+            tokens_per_frame=self.frame_tokens(*USUAL_SIZE),
+            max_frames=None,
+            time_told=reader.time_told(),
+        )
+
+    def frame_tokens(self, height: int, width: int) -> int:
+        """Of one frame among others, its label included."""
+        label = self.images.most_tokens() if self.form == "images" else 0
+        return self._native.frame_tokens(height, width) + label
+
+    def output_tokens(self) -> int:
+        """Of a thought, where one may come, and the answer."""
+        return self._local.limits.total
+
+    def identity(self) -> Mapping[str, Any]:
+        """The settings, the content of a template file, and the version of transformers, whose processors are used.
+
+        Raises:
+            CheckpointError: transformers does not load the checkpoint by itself.
+        """
+        kind = kind_of(self.checkpoint)
+        path = template_file(self.template)
+        return {
+            **super().identity(),
+            "template": self.template if path is None else digest(path.read_text(encoding="utf-8")),
+            "model": [kind.model_type, kind.class_name],
+            "transformers": importlib.metadata.version("transformers"),
+        }
+
+    @cached_property
+    def _thinking(self) -> ThinkingSettings:
+        return ThinkingSettings(self.thinking, self.thinking_variable, self.max_thinking_tokens)
+
+    @property
+    def _native(self) -> NativeProcessor:
+        native: NativeProcessor = self.processor.processor
+        return native
+
+    def check_family(self) -> None:
+        """See that transformers loads the type by itself."""
+        kind_of(self.checkpoint)
+
+    def open(self) -> Opened[NativeReader]:
+        """Read processor and template."""
+        kind = kind_of(self.checkpoint)
+        tell_of_family(self.checkpoint.source, kind.model_type)
+        settings = Settings(
+            self.form,
+            self.frame,
+            self.processor_kwargs,
+            self.template,
+            self.template_variables,
+            self._thinking,
+            self.system,
+        )
+        processor = NativeProcessor(self.checkpoint, kind, settings)
+
+        def load() -> Any:
+            from pipeline.families.transformers.generation import prepared
+
+            return prepared(load_model(self.checkpoint), processor)
+
+        return Opened(NativeReader(processor, self.images), load)
+
+    def output_limits(self, processor: NativeReader) -> OutputLimits:
+        """Of a thought, where one may come, and of the answer."""
+        switch = processor.processor.switch
+        opening, ending = processor.processor.thought_marks
+        is_open = switch.beginning is Beginning.OPEN
+        return OutputLimits(self.max_new_tokens, switch.tokens, is_open, opening, ending, switch.longer)
+
+    def generate(self, model: Any, prompts: Sequence[NativeInputs], limits: OutputLimits) -> Sequence[Generated]:
+        """In the way that the model can go."""
+        written: Sequence[Generated] = model.write(prompts, limits)
+        return written

@@ -1,5 +1,0 @@
-"""Checkpoints, and the models that are loaded from them."""
-
-from pipeline.models.torchvision_import import install
-
-install()
