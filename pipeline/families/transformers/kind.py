@@ -94,7 +94,8 @@ def _not_native(raw: Mapping[str, Any], source: str) -> CheckpointError:
     if family is not None:
         return CheckpointError(
             f"transformers does not load {source} by itself (model_type {model_type}); it is {family.name}.",
-            family.instead or f"It has a family of its own here: {family.choices[0]} answerer.checkpoint.source={source}",
+            family.instead
+            or f"It has a family of its own here: {family.choices[0]} answerer.checkpoint.source={source}",
         )
     if raw.get("auto_map"):
         return CheckpointError(
