@@ -91,11 +91,10 @@ def _not_native(raw: Mapping[str, Any], source: str) -> CheckpointError:
     import transformers
 
     model_type, family = raw.get("model_type"), known_model(raw)
-    if family is not None:
+    if family is not None and family.instead is None:
         return CheckpointError(
             f"transformers does not load {source} by itself (model_type {model_type}); it is {family.name}.",
-            family.instead
-            or f"It has a family of its own here: {family.choices[0]} answerer.checkpoint.source={source}",
+            f"It has a family of its own here: {family.choices[0]} answerer.checkpoint.source={source}",
         )
     if raw.get("auto_map"):
         return CheckpointError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -167,7 +168,7 @@ def says(folders: Folders, monkeypatch: pytest.MonkeyPatch, name: str, said: str
     tokenizer = ours.processor.tokenizer
     words = tokenizer(said, add_special_tokens=False).input_ids
 
-    def write(model: Any, prompts: Sequence[Any], limits: OutputLimits) -> list[Generated]:
+    def generate(self: Any, model: Any, prompts: Sequence[Any], limits: OutputLimits) -> list[Generated]:
         written: list[int] = []
         for word in words:
             written.append(word)
@@ -177,9 +178,10 @@ def says(folders: Folders, monkeypatch: pytest.MonkeyPatch, name: str, said: str
         text = tokenizer.decode(written, skip_special_tokens=True)
         return [Generated(text, tuple(written), ended)]
 
-    monkeypatch.setattr(ours._local, "_write", write)
-    monkeypatch.setitem(ours._local.__dict__, "model", object())
-    [answer] = answered(ours, requests()[:1])
+    opened = type(ours).open
+    monkeypatch.setattr(type(ours), "generate", generate)
+    monkeypatch.setattr(type(ours), "open", lambda self: dataclasses.replace(opened(self), load=object))
+    [answer] = answered(dataclasses.replace(ours), requests()[:1])
     return answer
 
 
