@@ -7,6 +7,8 @@ import signal
 
 import pytest
 
+import pipeline.families.loading  # noqa: F401  # prepares the import of torchvision, wherever transformers makes it
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 

@@ -84,8 +84,8 @@ def settings(source: str, commit: str) -> Path:
     cached = _cached(source, commit)
     if cached is not None:
         return cached
-    patterns = [*_SMALL_FILES, "*.tiktoken"]
-    return Path(_from_hub(source, commit, lambda: snapshot_download(source, revision=commit, allow_patterns=patterns)))
+    fetched = _from_hub(source, commit, lambda: snapshot_download(source, revision=commit, allow_patterns=_SMALL_FILES))
+    return Path(fetched)
 
 
 def content_of(source: str, commit: str, notes: Notes) -> str | None:

@@ -17,6 +17,11 @@ _LOG = logging.getLogger(__name__)
 _SERVER = "answerer=vllm answerer.model={source}, against a server that runs it"
 
 
+_SEES_BOTH_WAYS = ("gemma3", "gemma4", "molmo2")
+"""Tokens of a picture see each other in both directions, by a mask that flash attention drops. Transformers 5.24 refuses
+it for these; 5.23 does not."""
+
+
 @dataclass(frozen=True)
 class Kind:
     """A type of model that transformers loads by itself."""
@@ -52,7 +57,7 @@ def kind_of(checkpoint: Checkpoint) -> Kind:
             "(max_position_embeddings of its text model).",
             "Restore config.json of the checkpoint, or add the number.",
         )
-    flash = bool(getattr(model_class, "_supports_flash_attn", False))
+    flash = bool(getattr(model_class, "_supports_flash_attn", False)) and str(config.model_type) not in _SEES_BOTH_WAYS
     return Kind(str(config.model_type), model_class.__name__, context, flash)
 
 

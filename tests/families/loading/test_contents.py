@@ -17,7 +17,7 @@ from hub_server import COMMIT, hub
 from pipeline.errors import CheckpointError
 from pipeline.families.loading import contents, notes
 from pipeline.families.loading import hub as hub_client
-from pipeline.families.loading.checkpoint import Checkpoint, fingerprint, raw_config, resolve
+from pipeline.families.loading.checkpoint import Checkpoint, fingerprint, raw_config, resolve, settings_folder
 
 MODEL = "maker/tiny"
 
@@ -62,7 +62,7 @@ def at(source: Path | str, store: Path | None = None, revision: str | None = Non
 def another_process() -> None:
     """Forget what this process knows, as the next one does not know it."""
     notes.open_notes.cache_clear()
-    for cached in (hub_client.config_file, hub_client.snapshot):
+    for cached in (hub_client.config_file, hub_client.snapshot, hub_client.settings):
         cached.cache_clear()
 
 
@@ -248,6 +248,24 @@ def test_the_hub_tells_what_a_commit_holds_without_its_weights(
     assert found == fingerprint(at(made))
     assert "config.json" in fetched
     assert not {"model.safetensors", "README.md"} & fetched
+
+
+def test_settings_are_fetched_without_the_weights(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    files = {path.name: path.read_bytes() for path in made.iterdir()}
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    another_process()
+    with hub({MODEL: files}, kind="models") as endpoint:
+        monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+        monkeypatch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+        )
+        found = settings_folder(at(MODEL))
+    assert {path.name for path in found.iterdir()} == set(files) - {"model.safetensors"}
+    assert settings_folder(at(made)) == made
+    another_process()
 
 
 def _pointer(path: Path) -> None:

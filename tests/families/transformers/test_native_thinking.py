@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,9 @@ from typing import Any
 import pytest
 import tiny_native
 from asking import answered
+from command_line import gens
 from hydra import compose, initialize_config_dir
+from made import write_video
 from native import Folders, Stock, answerer, requests
 
 from pipeline.config import build, conf_dir
@@ -231,6 +234,32 @@ def test_a_thought_that_comes_though_none_was_wanted_is_told_how_to_get_room(
     answer = says(folders, monkeypatch, "mistral3", "[THINK]Red, or is it blue? The best answer is A")
     assert answer.status is Status.TRUNCATED_OUTPUT
     assert "answerer.thinking=checkpoint answerer.max_thinking_tokens=8192" in answer.detail
+
+
+def test_a_run_stores_thought_and_answer_apart(folders: Folders, tmp_path: Path) -> None:
+    write_video(tmp_path / "clip.mp4", seconds=6)
+    row = {"video": "clip.mp4", "question": "what?", "options": ["a", "b"], "answer": "b", "id": "q"}
+    (tmp_path / "questions.jsonl").write_text(json.dumps(row) + "\n")
+    done = gens(
+        "evaluate",
+        *("benchmark=jsonl", "benchmark.path=questions.jsonl", "sampler=uniform", "selection.budget=2"),
+        *(
+            "answerer=transformers",
+            f"answerer.checkpoint.source={folders['qwen3_5']}",
+            "answerer.checkpoint.device=cpu",
+        ),
+        *("answerer.thinking=always", "answerer.max_thinking_tokens=6", "answerer.max_new_tokens=4"),
+        *(f"paths.runs={tmp_path / 'runs'}",),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    [file] = (tmp_path / "runs").rglob("answers.jsonl")
+    [answer] = [json.loads(line)["answer"] for line in file.read_text().splitlines() if '"q"' in line]
+    assert answer["status"] == "truncated_output"
+    assert answer["thought"]
+    assert answer["cost"]["more"]["thinking_tokens"] == answer["cost"]["output_tokens"] == 6
+    assert "answerer.max_thinking_tokens=12" in answer["detail"]
+    assert "thinking on by enable_thinking: the prompt opens a thought" in answer["form"]
 
 
 def test_room_for_a_thought_is_kept_in_the_context(tmp_path: Path) -> None:
