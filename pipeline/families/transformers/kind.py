@@ -18,8 +18,8 @@ _SERVER = "answerer=vllm answerer.model={source}, against a server that runs it"
 
 
 _SEES_BOTH_WAYS = ("gemma3", "gemma4", "molmo2")
-"""Tokens of a picture see each other in both directions, by a mask that flash attention drops. Transformers 5.24 refuses
-it for these; 5.23 does not."""
+"""Tokens of a picture see each other in both directions, by a mask that flash attention drops. Transformers 5.24
+refuses it for these; 5.23 does not."""
 
 
 @dataclass(frozen=True)
