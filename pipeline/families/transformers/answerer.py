@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -72,9 +73,7 @@ class NativeReader:
 
     def count(self, frames: Sequence[Frame], words: Words) -> int:
         """As measured on blank frames."""
-        sizes = [frame.pixels.shape[:2] for frame in frames]
-        times = [frame.time for frame in frames]
-        return self.processor.count(sizes, times, self._turn(frames, words), words.video_end)
+        return self.processor.count(frames, self._turn(frames, words), words.video_end)
 
     def prepared(self, frames: Sequence[Frame]) -> Shown:
         """Scaled; the checkpoint's processor is given them with the first question."""
@@ -109,6 +108,8 @@ class Transformers(LocalAnswerer):
     """Keywords for the checkpoint's own processor; each must change something."""
     template: str | None
     """A name among the checkpoint's templates, or a Jinja file; None takes its own."""
+    template_date: str
+    """Today, to templates that write it, as in ``2026-01-01``: the same prompt is asked on any day."""
     template_variables: dict[str, Any]
     """Values for the template, such as ``reasoning_effort``; it must read each."""
     thinking: Thinking
@@ -124,7 +125,7 @@ class Transformers(LocalAnswerer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _ = self._thinking
+        _ = self._thinking, self._today
         if self.thinking == "always" and self.prompt.answer_prefix:
             raise ConfigError(
                 f"answerer.prompt={self.prompt.name} begins the answer for the model, and a thought comes first.",
@@ -190,6 +191,16 @@ class Transformers(LocalAnswerer):
         return ThinkingSettings(self.thinking, self.thinking_variable, self.max_thinking_tokens)
 
     @property
+    def _today(self) -> date:
+        try:
+            return date.fromisoformat(self.template_date)
+        except ValueError as error:
+            raise ConfigError(
+                f"answerer.template_date={self.template_date!r} is no date.",
+                "Set one: answerer.template_date=2026-01-01",
+            ) from error
+
+    @property
     def _native(self) -> NativeProcessor:
         native: NativeProcessor = self.processor.processor
         return native
@@ -207,6 +218,7 @@ class Transformers(LocalAnswerer):
             self.frame,
             self.processor_kwargs,
             self.template,
+            self._today,
             self.template_variables,
             self._thinking,
             self.system,

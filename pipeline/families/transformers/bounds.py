@@ -64,19 +64,21 @@ class FrameBounds:
                     f"Set {least} or more: answerer.frame.{name}={768 if name == 'max_side' else 1280}",
                 )
 
-    def size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of a frame as the processor gets it."""
+    def size(self, height: int, width: int, scale: float | None = None) -> tuple[int, int]:
+        """Height and width of a frame as the processor gets it; ``scale`` is the frame's own factor on each side."""
+        if scale is not None:
+            height, width = max(1, round(height * scale)), max(1, round(width * scale))
         longest = max(height, width)
         if self.max_side is None or longest <= self.max_side:
             return height, width
-        scale = self.max_side / longest
-        return max(1, round(height * scale)), max(1, round(width * scale))
+        ratio = self.max_side / longest
+        return max(1, round(height * ratio)), max(1, round(width * ratio))
 
-    def scaled(self, image: Image.Image) -> Image.Image:
+    def scaled(self, image: Image.Image, scale: float | None = None) -> Image.Image:
         """The frame as the processor gets it."""
         from PIL import Image
 
-        height, width = self.size(image.height, image.width)
+        height, width = self.size(image.height, image.width, scale)
         if (height, width) == (image.height, image.width):
             return image
         return image.resize((width, height), Image.Resampling.BICUBIC)

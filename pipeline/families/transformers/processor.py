@@ -10,6 +10,7 @@ import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from functools import cached_property
 from typing import Any, Literal
 
@@ -47,6 +48,8 @@ class Settings:
     """For the processor, as ``answerer.processor_kwargs`` has them."""
     template: str | None
     """As :func:`pipeline.families.transformers.templates.open_template` takes it."""
+    template_date: date
+    """Today, to templates that write it."""
     variables: Mapping[str, Any]
     """For the template, beside the one for thinking."""
     thinking: ThinkingSettings
@@ -144,19 +147,19 @@ class NativeProcessor:
             f"{enough}{keyword}{named}; or allow it: answerer.frame.max_tokens={tokens}",
         )
 
-    def count(self, sizes: Sequence[tuple[int, int]], times: Sequence[float], turn: Turn, video_end: float) -> int:
-        """Tokens of the prompt with frames of these heights, widths and seconds; looks at no pixel.
+    def count(self, frames: Sequence[Frame], turn: Turn, video_end: float) -> int:
+        """Tokens of the prompt with these frames; looks at no pixel.
 
         Raises:
             FramesError: the processor does not take frames of such a size.
         """
         text = self.text_tokens(self._rendered(turn))
-        scaled = [self.bounds.size(*size) for size in sizes]
+        sizes = [self.bounds.size(*frame.pixels.shape[:2], frame.scale) for frame in frames]
         if self.video is not None:
-            return text + self._of_video(one_size(scaled), tuple(times), video_end)
-        if len(scaled) == 1:
-            return text + self._costs.alone(scaled[0])
-        return text + self._costs.once + sum(map(self._costs.among_others, scaled))
+            return text + self._of_video(one_size(sizes), tuple(frame.time for frame in frames), video_end)
+        if len(sizes) == 1:
+            return text + self._costs.alone(sizes[0])
+        return text + self._costs.once + sum(map(self._costs.among_others, sizes))
 
     def shown(self, frames: Sequence[Frame]) -> Shown:
         """The frames, scaled; they are prepared once for all questions about them.
@@ -166,7 +169,7 @@ class NativeProcessor:
         """
         from PIL import Image
 
-        images = tuple(self.bounds.scaled(Image.fromarray(frame.pixels)) for frame in frames)
+        images = tuple(self.bounds.scaled(Image.fromarray(frame.pixels), frame.scale) for frame in frames)
         if self.video is not None:
             one_size([(image.height, image.width) for image in images])
         return Shown(images, tuple(frame.time for frame in frames))
@@ -247,7 +250,9 @@ class NativeProcessor:
     def _opened(self) -> ChatTemplate:
         picture = picture_of(self._own)
         assert picture is not None
-        template = open_template(self._own, self._settings.template, picture, self._source)
+        template = open_template(
+            self._own, self._settings.template, picture, self._settings.template_date, self._source
+        )
         if self.video is not None:
             template = replace(template, picture=str(self._own.video_token), is_video=True)
         reads = template.reads

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from pipeline.paths import local_path
 
 _GENERATION = re.compile(r"\{%-?\s*(?:end)?generation\s*-?%\}")
 """A tag that transformers adds to Jinja, for training."""
+_CLOCK = "strftime_now"
 _MARKS = ("first-mark", "second-mark", "third-mark")
 
 
@@ -45,16 +48,26 @@ class ChatTemplate:
     """What stands for a picture in the rendered prompt, and how often it is written decides what the processor does."""
     written_inline: bool
     """The template puts all pictures ahead of the text: so each is written into the text where it belongs."""
+    date: date
+    """Today, to templates that write it: the same prompt is asked on any day."""
     is_video: bool = False
     """The pictures are one video, ahead of the text."""
 
-    @property
+    @cached_property
     def reads(self) -> frozenset[str]:
-        """The variables that the template takes from outside."""
-        from jinja2 import Environment, meta
+        """The variables that the template takes from outside.
+
+        Raises:
+            CheckpointError: it is no Jinja.
+        """
+        from jinja2 import Environment, TemplateSyntaxError, meta
 
         environment = Environment(extensions=["jinja2.ext.loopcontrols"])
-        return frozenset(meta.find_undeclared_variables(environment.parse(_GENERATION.sub("", self.source))))
+        try:
+            parsed = environment.parse(_GENERATION.sub("", self.source))
+        except TemplateSyntaxError as error:
+            raise _unusable(error) from error
+        return frozenset(meta.find_undeclared_variables(parsed))
 
     def render(self, turn: Turn, variables: Mapping[str, Any]) -> str:
         """The prompt up to where the model's answer begins, or goes on; a mark stands for each picture.
@@ -66,7 +79,9 @@ class ChatTemplate:
         if turn.system is not None:
             turns.append({"role": "system", "content": [text(turn.system)]})
         turns.append({"role": "user", "content": self._content(turn)})
-        prompt = _filled(self.processor, self.source, turns, variables)
+        # What transformers offers to templates under this name tells the machine's clock.
+        clock = {_CLOCK: self.date.strftime} if _CLOCK in self.reads else {}
+        prompt = _filled(self.processor, self.source, turns, {**clock, **variables})
         if turn.system is not None and turn.system.strip() not in prompt:
             raise CheckpointError(
                 "The checkpoint's chat template leaves out the system turn.",
@@ -90,13 +105,14 @@ class ChatTemplate:
         return [*parts, text(words + turn.text)]
 
 
-def open_template(processor: Any, wanted: str | None, picture: str, source: str) -> ChatTemplate:
+def open_template(processor: Any, wanted: str | None, picture: str, today: date, source: str) -> ChatTemplate:
     """The template, tried with three texts and three pictures.
 
     Args:
         processor: the checkpoint's.
         wanted: a name among several, or the path of a Jinja file; None takes the checkpoint's.
         picture: the processor's mark of a picture.
+        today: for templates that write the date.
         source: of the checkpoint, for messages.
 
     Raises:
@@ -105,7 +121,7 @@ def open_template(processor: Any, wanted: str | None, picture: str, source: str)
     """
     found = _chosen(processor, wanted, source)
     for inline in (False, True):
-        template = ChatTemplate(processor, found, picture, inline)
+        template = ChatTemplate(processor, found, picture, inline, today)
         if _keeps_order(template):
             return template
     raise CheckpointError(
@@ -174,9 +190,12 @@ def _filled(processor: Any, source: str, turns: Sequence[Any], variables: Mappin
             list(turns), chat_template=source, tokenize=False, add_generation_prompt=True, **variables
         )
     except (TemplateError, TypeError, ValueError, LookupError, AttributeError) as error:
-        raise CheckpointError(
-            f"The checkpoint's chat template cannot be filled in: {error}.",
-            restore("the chat template of the checkpoint"),
-        ) from error
+        raise _unusable(error) from error
     assert isinstance(prompt, str)
     return prompt
+
+
+def _unusable(error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"The checkpoint's chat template cannot be filled in: {error}.", restore("the chat template of the checkpoint")
+    )

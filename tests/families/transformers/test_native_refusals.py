@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -264,10 +265,46 @@ def test_a_template_without_a_place_for_pictures_is_refused(folders: Folders) ->
     assert "does not write [IMG] where a picture belongs" in refused(folder).problem
 
 
+@pytest.mark.parametrize("text", ["{{ messages", "{{ raise_exception('no') }}", "{{ messages[9].content }}"])
+def test_a_template_that_cannot_be_filled_in_is_refused(folders: Folders, text: str) -> None:
+    folder = folders.copy("mistral3")
+    (folder / "chat_template.jinja").write_text(text)
+    assert "cannot be filled in" in refused(folder).problem
+
+
 def test_a_variable_that_the_template_does_not_read_is_refused(folders: Folders) -> None:
     error = refused(folders["qwen3_5"], "+answerer.template_variables.reasoning_effort=low")
     assert "does not read it" in error.problem
     assert "enable_thinking" in error.remedy
+
+
+def test_a_template_that_writes_the_date_writes_the_same_one_on_any_day(folders: Folders) -> None:
+    folder = folders.copy("mistral3")
+    template = folder / "chat_template.jinja"
+    template.write_text(template.read_text().replace("{{ '[INST]' }}", "{{ '[INST]' }}{{ strftime_now('%d %B %Y') }}"))
+
+    def asked(*overrides: str) -> str:
+        ours = answerer(folder, *overrides)
+        text: str = ours.processor.tokenizer.decode(ours.encode(requests()[0]).input_ids.tolist())
+        return text
+
+    assert "01 January 2026" in asked()
+    assert "09 May 2027" in asked("answerer.template_date=2027-05-09")
+    with pytest.raises(ConfigError, match=r"answerer\.template_date='soon'"):
+        answerer(folder, "answerer.template_date=soon")
+
+
+def test_a_frame_with_a_scale_of_its_own_is_scaled_and_counted(folders: Folders) -> None:
+    ours = answerer(folders["mistral3"])
+    words = requests()[0]
+    plain = frames(0.0, 1.0, height=90, width=100)
+    halved = (plain[0], replace(plain[1], scale=0.5))
+    lengths = []
+    for shown in (plain, halved):
+        asked = replace(words, frames=shown)
+        lengths.append(len(ours.encode(asked).input_ids))
+        assert ours.processor.count(shown, ours.prompt.words(asked)) == lengths[-1]
+    assert lengths[1] < lengths[0]
 
 
 def test_a_system_turn_that_the_template_leaves_out_is_refused(folders: Folders) -> None:
