@@ -154,7 +154,8 @@ class NativeProcessor:
             FramesError: the processor does not take frames of such a size.
         """
         text = self.text_tokens(self._rendered(turn))
-        sizes = [self.bounds.size(*frame.pixels.shape[:2], frame.scale) for frame in frames]
+        shapes = [(frame.pixels.shape[0], frame.pixels.shape[1], frame.scale) for frame in frames]
+        sizes = [self.bounds.size(*shape) for shape in shapes]
         if self.video is not None:
             return text + self._of_video(one_size(sizes), tuple(frame.time for frame in frames), video_end)
         if len(sizes) == 1:

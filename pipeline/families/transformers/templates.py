@@ -17,7 +17,9 @@ from pipeline.paths import local_path
 
 _GENERATION = re.compile(r"\{%-?\s*(?:end)?generation\s*-?%\}")
 """A tag that transformers adds to Jinja, for training."""
-_CLOCK = "strftime_now"
+_CLOCK = re.compile(r"\bstrftime_now\b")
+"""What transformers offers to templates under this name tells the machine's clock."""
+_DATE = "strftime_of_the_prompt"
 _MARKS = ("first-mark", "second-mark", "third-mark")
 
 
@@ -79,8 +81,7 @@ class ChatTemplate:
         if turn.system is not None:
             turns.append({"role": "system", "content": [text(turn.system)]})
         turns.append({"role": "user", "content": self._content(turn)})
-        # What transformers offers to templates under this name tells the machine's clock.
-        clock = {_CLOCK: self.date.strftime} if _CLOCK in self.reads else {}
+        clock = {_DATE: lambda pattern: self.date.strftime(pattern)} if _DATE in self.reads else {}
         prompt = _filled(self.processor, self.source, turns, {**clock, **variables})
         if turn.system is not None and turn.system.strip() not in prompt:
             raise CheckpointError(
@@ -119,7 +120,7 @@ def open_template(processor: Any, wanted: str | None, picture: str, today: date,
         CheckpointError: there is none, or it does not show pictures in their places.
         ConfigError: there are several, and none is named or the default.
     """
-    found = _chosen(processor, wanted, source)
+    found = _CLOCK.sub(_DATE, _chosen(processor, wanted, source))
     for inline in (False, True):
         template = ChatTemplate(processor, found, picture, inline, today)
         if _keeps_order(template):
