@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,8 @@ from pipeline.paths import local_path
 
 _GENERATION = re.compile(r"\{%-?\s*(?:end)?generation\s*-?%\}")
 """A tag that transformers adds to Jinja, for training."""
-_CLOCK = re.compile(r"\bstrftime_now\b")
+_CLOCK = re.compile(r"""\bstrftime_now\(\s*(?:"([^"]*)"|'([^']*)')\s*\)""")
 """What transformers offers to templates under this name tells the machine's clock."""
-_DATE = "strftime_of_the_prompt"
 _MARKS = ("first-mark", "second-mark", "third-mark")
 
 
@@ -50,8 +50,6 @@ class ChatTemplate:
     """What stands for a picture in the rendered prompt, and how often it is written decides what the processor does."""
     written_inline: bool
     """The template puts all pictures ahead of the text: so each is written into the text where it belongs."""
-    date: date
-    """Today, to templates that write it: the same prompt is asked on any day."""
     is_video: bool = False
     """The pictures are one video, ahead of the text."""
 
@@ -81,8 +79,7 @@ class ChatTemplate:
         if turn.system is not None:
             turns.append({"role": "system", "content": [text(turn.system)]})
         turns.append({"role": "user", "content": self._content(turn)})
-        clock = {_DATE: lambda pattern: self.date.strftime(pattern)} if _DATE in self.reads else {}
-        prompt = _filled(self.processor, self.source, turns, {**clock, **variables})
+        prompt = _filled(self.processor, self.source, turns, variables)
         if turn.system is not None and turn.system.strip() not in prompt:
             raise CheckpointError(
                 "The checkpoint's chat template leaves out the system turn.",
@@ -113,22 +110,31 @@ def open_template(processor: Any, wanted: str | None, picture: str, today: date,
         processor: the checkpoint's.
         wanted: a name among several, or the path of a Jinja file; None takes the checkpoint's.
         picture: the processor's mark of a picture.
-        today: for templates that write the date.
+        today: the date to templates that write it, so that the same prompt is asked on any day.
         source: of the checkpoint, for messages.
 
     Raises:
         CheckpointError: there is none, or it does not show pictures in their places.
         ConfigError: there are several, and none is named or the default.
     """
-    found = _CLOCK.sub(_DATE, _chosen(processor, wanted, source))
+    found = _CLOCK.sub(partial(_dated, today), _chosen(processor, wanted, source))
+    if "strftime_now(" in found:
+        raise CheckpointError(
+            f"The chat template of {source} writes the time in a way of its own, so each day has other prompts.",
+            "Name a file with a template that does not: answerer.template=FILE.jinja",
+        )
     for inline in (False, True):
-        template = ChatTemplate(processor, found, picture, inline, today)
+        template = ChatTemplate(processor, found, picture, inline)
         if _keeps_order(template):
             return template
     raise CheckpointError(
         f"The chat template of {source} does not write {picture} where a picture belongs.",
         restore("the chat template of the checkpoint"),
     )
+
+
+def _dated(today: date, call: re.Match[str]) -> str:
+    return json.dumps(today.strftime(call[1] if call[1] is not None else call[2]))
 
 
 def template_file(wanted: str | None) -> Path | None:
