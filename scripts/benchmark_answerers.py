@@ -33,6 +33,7 @@ from pipeline.families.qwen.processor import FrameScale, QwenProcessor
 from pipeline.families.qwen.tower_attention import attend_frames_at_once
 from pipeline.families.seam import Model, PreparedFrame, Processor, Prompt
 from pipeline.generation.framed_prompts import generate_texts
+from pipeline.generation.limits import OutputLimits
 
 IMAGE, START, END = 151655, 151652, 151653
 FRAME = (336, 560)  # pixels: 240 tokens of Qwen2-VL
@@ -155,8 +156,10 @@ def measure(name: str, chosen: argparse.Namespace, dtype: torch.dtype) -> None:
         attend_frames_at_once(model.network.model.visual)
     for tokens in chosen.tokens:
         for same, prompts in cases:
-            generate_texts(model, NoTokenizer(), prompts[:2], tokens)
-            spent = seconds(lambda p=prompts, n=tokens: generate_texts(model, NoTokenizer(), p, n), chosen.device)
+            generate_texts(model, NoTokenizer(), prompts[:2], OutputLimits(tokens))
+            spent = seconds(
+                lambda p=prompts, n=tokens: generate_texts(model, NoTokenizer(), p, OutputLimits(n)), chosen.device
+            )
             mine = spent / len(prompts)
             print(
                 f"| {name} | {'the same' if same else 'its own'} | {prompts[0].tokens} | {tokens} | "

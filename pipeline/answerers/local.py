@@ -357,7 +357,7 @@ class LocalAnswerer(Identified, ABC):
         """One text a prompt, in their order; here by continuing shared prefixes."""
         from pipeline.generation.framed_prompts import generate_texts
 
-        return generate_texts(model, self.processor.tokenizer, prompts, limits.total)
+        return generate_texts(model, self.processor.tokenizer, prompts, limits)
 
     @property
     def is_repeatable(self) -> bool:

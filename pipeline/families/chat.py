@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from pipeline.families.loading.remedies import restore
 Content = Sequence[Mapping[str, Any]]
 """What one user turn holds, in order: ``{"type": "text", "text": ...}``, ``{"type": "image"}`` or ``"video"``."""
 
+_GENERATION = re.compile(r"\{%-?\s*(?:end)?generation\s*-?%\}")
+"""A tag that transformers adds to Jinja, for training."""
 _RESTORE = restore("the tokenizer files of the checkpoint")
 
 
@@ -77,7 +80,13 @@ def read_tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
-def render_chat(tokenizer: Any, content: Content, system: str | None = None, begun: str = "") -> str:
+def render_chat(
+    tokenizer: Any,
+    content: Content,
+    system: str | None = None,
+    begun: str = "",
+    variables: Mapping[str, Any] | None = None,
+) -> str:
     """The prompt of one user turn, up to the point where the model's answer begins, or goes on.
 
     Args:
@@ -85,6 +94,7 @@ def render_chat(tokenizer: Any, content: Content, system: str | None = None, beg
         content: the turn. Each picture becomes the template's placeholder.
         system: the system turn; none leaves it to the template.
         begun: how the answer begins already.
+        variables: that the template reads.
 
     Raises:
         CheckpointError: the checkpoint has no chat template, or none that shows the system turn.
@@ -102,12 +112,9 @@ def render_chat(tokenizer: Any, content: Content, system: str | None = None, beg
     from jinja2 import TemplateError
 
     try:
-        prompt = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        prompt = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, **(variables or {}))
     except (TemplateError, TypeError) as error:
-        raise CheckpointError(
-            f"The checkpoint's chat template cannot be filled in: {error}.",
-            restore("the chat template of the checkpoint"),
-        ) from error
+        raise unusable_template(error) from error
     assert isinstance(prompt, str)
     if system is not None and system.strip() not in prompt:
         raise CheckpointError(
@@ -115,6 +122,29 @@ def render_chat(tokenizer: Any, content: Content, system: str | None = None, beg
             "Take a prompt without one: answerer.prompt.system=null, and answerer.system=null where it is set.",
         )
     return prompt + begun
+
+
+def variables_read(template: str) -> frozenset[str]:
+    """The variables that a chat template takes from outside.
+
+    Raises:
+        CheckpointError: it is no Jinja.
+    """
+    from jinja2 import Environment, TemplateSyntaxError, meta
+
+    environment = Environment(extensions=["jinja2.ext.loopcontrols"])
+    try:
+        parsed = environment.parse(_GENERATION.sub("", template))
+    except TemplateSyntaxError as error:
+        raise unusable_template(error) from error
+    return frozenset(meta.find_undeclared_variables(parsed))
+
+
+def unusable_template(error: Exception) -> CheckpointError:
+    """A chat template that cannot be filled in, and why."""
+    return CheckpointError(
+        f"The checkpoint's chat template cannot be filled in: {error}.", restore("the chat template of the checkpoint")
+    )
 
 
 def special_tokens(tokenizer: Any) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import torch
 
 from pipeline.families.seam import Model, Prompt
+from pipeline.generation.limits import OutputLimits
 from pipeline.generation.shared_prefix import Branches, Prefix, continue_greedily, states_read
 from pipeline.generation.texts import Generated, end_tokens
 
@@ -38,7 +39,7 @@ class FramedPrompt(Protocol):
 
 
 @torch.inference_mode()
-def generate_texts(model: Model, tokenizer: Any, prompts: Sequence[Prompt], max_new_tokens: int) -> list[Generated]:
+def generate_texts(model: Model, tokenizer: Any, prompts: Sequence[Prompt], limits: OutputLimits) -> list[Generated]:
     """The most probable token, again and again, for each of the prompts.
 
     Of the checkpoint's generation settings only the end tokens are used: its sampling values do not apply to greedy
@@ -48,7 +49,7 @@ def generate_texts(model: Model, tokenizer: Any, prompts: Sequence[Prompt], max_
         model: loaded.
         tokenizer: the checkpoint's, with ``decode`` and ``eos_token_id``.
         prompts: at least one, each longer than its frames.
-        max_new_tokens: a limit for each.
+        limits: of each.
     """
     language = model.language
     branches, places = [], []
@@ -60,10 +61,14 @@ def generate_texts(model: Model, tokenizer: Any, prompts: Sequence[Prompt], max_
         places += group
     ends = end_tokens(language, tokenizer)
     written = continue_greedily(
-        language, branches, end_tokens=ends, is_complete=lambda _: False, max_new_tokens=max_new_tokens
+        language, branches, end_tokens=ends, is_complete=limits.are_reached, max_new_tokens=limits.total
     )
     found = {
-        place: Generated(tokenizer.decode(one.tokens, skip_special_tokens=True), one.tokens, one.ended)
+        place: Generated(
+            tokenizer.decode(one.tokens, skip_special_tokens=True),
+            one.tokens,
+            one.ended and not limits.are_reached(one.tokens),
+        )
         for place, one in zip(places, written, strict=True)
     }
     return [found[place] for place in range(len(prompts))]

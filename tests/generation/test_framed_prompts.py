@@ -19,6 +19,7 @@ from pipeline.families.qwen.model import QwenModel, load_qwen
 from pipeline.families.qwen.processor import FrameScale, QwenProcessor, open_processor
 from pipeline.families.seam import PreparedFrame, Prompt, Turn
 from pipeline.generation.framed_prompts import generate_texts
+from pipeline.generation.limits import OutputLimits
 from pipeline.generation.texts import Generated
 
 pytestmark = pytest.mark.moving
@@ -87,7 +88,7 @@ def test_questions_about_the_same_frames_share_their_reading(
 ) -> None:
     shown = pictures(processor, 3, seed=0)
     prompts = [asked(processor, shown, words) for words in WORDS]
-    together = generate_texts(model, processor.tokenizer, prompts, NEW)
+    together = generate_texts(model, processor.tokenizer, prompts, OutputLimits(NEW))
     assert len(lengths) == 1
     assert prompts[0].input_ids[lengths[0] - 1] == prompts[1].input_ids[lengths[0] - 1]
     assert [one.tokens for one in together] == [by_stock(processor, model, prompt) for prompt in prompts]
@@ -109,7 +110,7 @@ def test_other_frames_or_other_words_before_them_are_read_apart(
         asked(processor, shorter, WORDS[0]),
         asked(processor, one, WORDS[1]),
     ]
-    together = generate_texts(model, processor.tokenizer, prompts, NEW)
+    together = generate_texts(model, processor.tokenizer, prompts, OutputLimits(NEW))
     assert len(lengths) == 4
     assert [each.tokens for each in together] == [by_stock(processor, model, prompt) for prompt in prompts]
 
@@ -117,19 +118,19 @@ def test_other_frames_or_other_words_before_them_are_read_apart(
 def test_the_same_question_twice_is_answered_twice(processor: QwenProcessor, model: QwenModel) -> None:
     shown = pictures(processor, 2, seed=3)
     prompts = [asked(processor, shown, WORDS[0])] * 2
-    first, second = generate_texts(model, processor.tokenizer, prompts, NEW)
+    first, second = generate_texts(model, processor.tokenizer, prompts, OutputLimits(NEW))
     assert first == second
     assert first.tokens == by_stock(processor, model, prompts[0])
 
 
 def test_the_limit_and_the_models_own_end_are_told_apart(processor: QwenProcessor, model: QwenModel) -> None:
     prompt = asked(processor, pictures(processor, 2, seed=4), WORDS[1])
-    (cut,) = generate_texts(model, processor.tokenizer, [prompt], 3)
+    (cut,) = generate_texts(model, processor.tokenizer, [prompt], OutputLimits(3))
     assert (len(cut.tokens), cut.ended) == (3, False)
     before = model.network.generation_config.eos_token_id
     model.network.generation_config.eos_token_id = [cut.tokens[1]]
     try:
-        (ended,) = generate_texts(model, processor.tokenizer, [prompt], 3)
+        (ended,) = generate_texts(model, processor.tokenizer, [prompt], OutputLimits(3))
     finally:
         model.network.generation_config.eos_token_id = before
     until = cut.tokens[: cut.tokens.index(cut.tokens[1])]
@@ -139,7 +140,7 @@ def test_the_limit_and_the_models_own_end_are_told_apart(processor: QwenProcesso
 def test_a_repetition_penalty_of_the_checkpoint_does_not_apply(processor: QwenProcessor, model: QwenModel) -> None:
     assert model.network.generation_config.repetition_penalty == 1.05
     prompt = asked(processor, pictures(processor, 2, seed=5), WORDS[2])
-    (found,) = generate_texts(model, processor.tokenizer, [prompt], NEW)
+    (found,) = generate_texts(model, processor.tokenizer, [prompt], OutputLimits(NEW))
     for token in found.tokens:
         logits = model.network(**model.arguments(prompt, prompt.tokens)).logits[0, -1]
         assert token == int(logits.argmax())

@@ -17,13 +17,13 @@ from pipeline.errors import ConfigError
 from pipeline.families.labels import FrameLabels
 from pipeline.families.loading.checkpoint import Checkpoint
 from pipeline.families.seam import Opened, Words
+from pipeline.families.thinking import Thinking, ThinkingSettings
 from pipeline.families.transformers.bounds import USUAL_SIZE, FrameBounds
 from pipeline.families.transformers.inputs import NativeInputs, Shown
 from pipeline.families.transformers.kind import kind_of, tell_of_family
 from pipeline.families.transformers.loading import load_model, with_attention
 from pipeline.families.transformers.processor import NativeProcessor, Settings
 from pipeline.families.transformers.templates import Turn, template_file
-from pipeline.families.transformers.thinking import Beginning, Thinking, ThinkingSettings
 from pipeline.generation.limits import OutputLimits
 from pipeline.identity import Label, digest
 
@@ -125,12 +125,8 @@ class Transformers(LocalAnswerer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _ = self._thinking, self._today
-        if self.thinking == "always" and self.prompt.answer_prefix:
-            raise ConfigError(
-                f"answerer.prompt={self.prompt.name} begins the answer for the model, and a thought comes first.",
-                "Take a prompt that does not: answerer/prompt=letter; or answerer.thinking=never",
-            )
+        _ = self._today
+        self._thinking.check_prefix(self.prompt.name, self.prompt.answer_prefix)
 
     def check_checkpoint(self) -> None:
         """Everything that can be known without weights: class, processor, template, thinking, tokens of a frame.
@@ -140,12 +136,7 @@ class Transformers(LocalAnswerer):
         """
         with_attention(self.checkpoint, self._native.kind)
         self._native.check()
-        if self.prompt.answer_prefix and self._native.switch.beginning is Beginning.OPEN:
-            raise ConfigError(
-                f"answerer.prompt={self.prompt.name} begins the answer for the model, and the chat template begins a "
-                "thought.",
-                "Take a prompt that does not: answerer/prompt=letter",
-            )
+        self._native.switch.check_prefix(self.prompt.name, self.prompt.answer_prefix)
 
     def check_subtitles(self) -> None:
         """Raise where the prompt puts subtitles between the frames of a video."""
@@ -234,10 +225,7 @@ class Transformers(LocalAnswerer):
 
     def output_limits(self, processor: NativeReader) -> OutputLimits:
         """Of a thought, where one may come, and of the answer."""
-        switch = processor.processor.switch
-        opening, ending = processor.processor.thought_marks
-        is_open = switch.beginning is Beginning.OPEN
-        return OutputLimits(self.max_new_tokens, switch.tokens, is_open, opening, ending, switch.longer)
+        return processor.processor.switch.limits(self.max_new_tokens, processor.tokenizer)
 
     def generate(self, model: Any, prompts: Sequence[NativeInputs], limits: OutputLimits) -> Sequence[Generated]:
         """In the way that the model can go."""

@@ -21,13 +21,13 @@ from pipeline.errors import CheckpointError, ConfigError, FramesError, PipelineE
 from pipeline.families.chat import special_tokens
 from pipeline.families.loading.checkpoint import Checkpoint
 from pipeline.families.loading.remedies import restore
+from pipeline.families.thinking import Switch, ThinkingSettings, switch_of
 from pipeline.families.transformers.bounds import USUAL_SIZE, FrameBounds, own_keywords
 from pipeline.families.transformers.inputs import NativeInputs, Pictures, RemembersPictures, Shown, blanks
 from pipeline.families.transformers.kind import Kind
 from pipeline.families.transformers.loading import open_processor, picture_of
 from pipeline.families.transformers.measures import ImageCosts
 from pipeline.families.transformers.templates import ChatTemplate, Turn, open_template
-from pipeline.families.transformers.thinking import Switch, ThinkingSettings, marks_of, switch_of
 from pipeline.families.transformers.videos import NativeVideo, one_size, video_of
 
 _OF_FRAMES = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError)
@@ -98,11 +98,6 @@ class NativeProcessor:
         added = {str(token) for token in self.tokenizer.added_tokens_decoder.values()}
         written = {token for token in added if token in self.template.source}
         return tuple(sorted(filter(None, {*special_tokens(self.tokenizer), *written, self.template.picture})))
-
-    @cached_property
-    def thought_marks(self) -> tuple[frozenset[int], frozenset[int]]:
-        """Tokens that begin and that end thoughts."""
-        return marks_of(self.tokenizer)
 
     @property
     def keywords(self) -> dict[str, Any]:

@@ -12,12 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import CheckpointError, ConfigError
-from pipeline.families.chat import IMAGE, VIDEO, text
+from pipeline.families.chat import IMAGE, VIDEO, text, unusable_template, variables_read
 from pipeline.families.loading.remedies import restore
 from pipeline.paths import local_path
 
-_GENERATION = re.compile(r"\{%-?\s*(?:end)?generation\s*-?%\}")
-"""A tag that transformers adds to Jinja, for training."""
 _CLOCK = re.compile(r"""\bstrftime_now\(\s*(?:"([^"]*)"|'([^']*)')\s*\)""")
 """What transformers offers to templates under this name tells the machine's clock."""
 _MARKS = ("first-mark", "second-mark", "third-mark")
@@ -60,14 +58,7 @@ class ChatTemplate:
         Raises:
             CheckpointError: it is no Jinja.
         """
-        from jinja2 import Environment, TemplateSyntaxError, meta
-
-        environment = Environment(extensions=["jinja2.ext.loopcontrols"])
-        try:
-            parsed = environment.parse(_GENERATION.sub("", self.source))
-        except TemplateSyntaxError as error:
-            raise _unusable(error) from error
-        return frozenset(meta.find_undeclared_variables(parsed))
+        return variables_read(self.source)
 
     def render(self, turn: Turn, variables: Mapping[str, Any]) -> str:
         """The prompt up to where the model's answer begins, or goes on; a mark stands for each picture.
@@ -197,12 +188,6 @@ def _filled(processor: Any, source: str, turns: Sequence[Any], variables: Mappin
             list(turns), chat_template=source, tokenize=False, add_generation_prompt=True, **variables
         )
     except (TemplateError, TypeError, ValueError, LookupError, AttributeError) as error:
-        raise _unusable(error) from error
+        raise unusable_template(error) from error
     assert isinstance(prompt, str)
     return prompt
-
-
-def _unusable(error: Exception) -> CheckpointError:
-    return CheckpointError(
-        f"The checkpoint's chat template cannot be filled in: {error}.", restore("the chat template of the checkpoint")
-    )

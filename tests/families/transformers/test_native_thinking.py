@@ -20,8 +20,8 @@ from native import Folders, Stock, answerer, requests
 from pipeline.config import build, conf_dir
 from pipeline.domain import Answer, Status
 from pipeline.errors import CheckpointError, ConfigError, PipelineError
+from pipeline.families.thinking import Beginning
 from pipeline.families.transformers.answerer import NativeReader, Transformers
-from pipeline.families.transformers.thinking import Beginning
 from pipeline.generation.limits import OutputLimits
 from pipeline.generation.texts import Generated
 

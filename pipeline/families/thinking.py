@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any, Literal
 
 from pipeline.errors import CheckpointError, ConfigError
+from pipeline.generation.limits import OutputLimits
 from pipeline.thoughts import closes_thought, ends_a_thought, leaves_thought_open, opens_a_thought
 
 Thinking = Literal["never", "always", "checkpoint"]
@@ -47,6 +48,22 @@ class ThinkingSettings:
                 "Set some thousands, or switch thinking off: answerer.thinking=never",
             )
 
+    def check_prefix(self, prompt: str, answer_prefix: str) -> None:
+        """See that a prompt does not begin the answer where a thought comes first.
+
+        Args:
+            prompt: its name.
+            answer_prefix: how it begins the answer; empty where it does not.
+
+        Raises:
+            ConfigError: it does.
+        """
+        if self.mode == "always" and answer_prefix:
+            raise ConfigError(
+                f"answerer.prompt={prompt} begins the answer for the model, and a thought comes first.",
+                "Take a prompt that does not: answerer/prompt=letter; or answerer.thinking=never",
+            )
+
 
 @dataclass(frozen=True)
 class Switch:
@@ -61,6 +78,28 @@ class Switch:
     """In one line, for records."""
     longer: str
     """The override that lets a thought come to its end."""
+
+    def limits(self, answer: int, tokenizer: Any) -> OutputLimits:
+        """Of a thought, where one may come, and of the answer.
+
+        Args:
+            answer: tokens of the answer.
+            tokenizer: the checkpoint's.
+        """
+        opening, ending = marks_of(tokenizer)
+        return OutputLimits(answer, self.tokens, self.beginning is Beginning.OPEN, opening, ending, self.longer)
+
+    def check_prefix(self, prompt: str, answer_prefix: str) -> None:
+        """As :meth:`ThinkingSettings.check_prefix`, by what the template does.
+
+        Raises:
+            ConfigError: the template begins a thought, and the prompt the answer.
+        """
+        if answer_prefix and self.beginning is Beginning.OPEN:
+            raise ConfigError(
+                f"answerer.prompt={prompt} begins the answer for the model, and the chat template begins a thought.",
+                "Take a prompt that does not: answerer/prompt=letter",
+            )
 
 
 def marks_of(tokenizer: Any) -> tuple[frozenset[int], frozenset[int]]:
