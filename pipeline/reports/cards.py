@@ -269,7 +269,9 @@ def _evidence_told(recall: float | None, spans: int, selected: bool) -> str:
 def _cost(cost: Cost) -> str:
     parts = [f"{cost.seconds:.3g} s"] if cost.seconds else []
     if cost.prompt_tokens or cost.output_tokens:
-        parts.append(f"{thousands(cost.prompt_tokens)} + {thousands(cost.output_tokens)} tokens")
+        thinking = round(cost.more.get("thinking_tokens", 0))
+        of_a_thought = f" ({thousands(thinking)} of a thought)" if thinking else ""
+        parts.append(f"{thousands(cost.prompt_tokens)} + {thousands(cost.output_tokens)} tokens{of_a_thought}")
     if cost.dollars:
         parts.append(f"${cost.dollars:.4f}")
     return ", ".join(parts)

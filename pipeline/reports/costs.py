@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pipeline.domain import Cost
+from pipeline.domain import Cost, Status
 from pipeline.reports.runs import RunArtefacts
 
 
@@ -21,6 +21,10 @@ class StageCost:
     questions: int
     """With a row, failed ones included."""
     total: Cost
+    thinking_tokens: int = 0
+    """Of the output tokens, those of thoughts, as far as they are known."""
+    cut_thoughts: int = 0
+    """Answers that have none because their thought did not end."""
 
     @property
     def seconds_each(self) -> float | None:
@@ -35,8 +39,11 @@ def stage_costs(run: RunArtefacts) -> list[StageCost]:
         total = _sum(row.relevance.cost for row in run.relevance)
         found.append(StageCost(run.name, "sampler", run.sampler, len(run.relevance), total))
     if run.answers:
-        total = _sum(row.answer.cost for row in run.answers)
-        found.append(StageCost(run.name, "answerer", run.answerer, len(run.answers), total))
+        answers = [row.answer for row in run.answers]
+        total = _sum(answer.cost for answer in answers)
+        thinking = round(sum(answer.cost.more.get("thinking_tokens", 0) for answer in answers))
+        cut = sum(answer.status is Status.TRUNCATED_OUTPUT and bool(answer.thought) for answer in answers)
+        found.append(StageCost(run.name, "answerer", run.answerer, len(answers), total, thinking, cut))
     return found
 
 

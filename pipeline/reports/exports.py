@@ -106,6 +106,8 @@ def _summary(each: RunScore) -> dict[str, Any]:
                 "seconds": cost.total.seconds,
                 "prompt_tokens": cost.total.prompt_tokens,
                 "output_tokens": cost.total.output_tokens,
+                "thinking_tokens": cost.thinking_tokens,
+                "cut_thoughts": cost.cut_thoughts,
                 "dollars": cost.total.dollars,
             }
             for cost in stage_costs(run)

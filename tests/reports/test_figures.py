@@ -19,6 +19,7 @@ from pipeline.reports.charts import Series, Value, chart
 from pipeline.reports.choosing import choices
 from pipeline.reports.costs import stage_costs
 from pipeline.reports.curves import accuracy_chart, groups, recall_chart
+from pipeline.reports.document import thousands
 from pipeline.reports.exports import COLUMNS
 from pipeline.reports.failures import failures
 from pipeline.reports.page import write_report
@@ -228,6 +229,20 @@ def test_costs_are_summed_by_stage(sweep: Sweep) -> None:
     assert (sampler.stage, sampler.name, sampler.questions) == ("sampler", "gens_micro", 6)
     assert sampler.total == Cost(pytest.approx(5 * 1.234), 5 * 2048, 5 * 61)
     assert (answerer.stage, answerer.total.prompt_tokens) == ("answerer", 4 * 1820 + 1820)
+
+
+def test_thoughts_are_counted_apart(matrix: list[RunArtefacts], tmp_path: Path) -> None:
+    run = matrix[0]
+    cost = replace(run.answers[0].answer.cost, output_tokens=4100, more={"thinking_tokens": 4096.0})
+    thought = [replace(row, answer=replace(row.answer, cost=cost, thought="A? But")) for row in run.answers[:2]]
+    thought[0] = replace(thought[0], answer=replace(thought[0].answer, option=None, status=Status.TRUNCATED_OUTPUT))
+    run = replace(run, answers=(*thought, *run.answers[2:]))
+    answerer = stage_costs(run)[-1]
+    assert (answerer.thinking_tokens, answerer.cut_thoughts) == (8192, 1)
+    text = write_report([run], THUMBNAILS, tmp_path / "report.html").read_text(encoding="utf-8")
+    assert f"{thousands(8192)} of thoughts" in text
+    assert f"1 of {len(run.answers)} thoughts did not end" in text
+    assert f"{thousands(4100)} tokens ({thousands(4096)} of a thought)" in text
 
 
 def test_dollars_stand_on_the_page_where_there_are_any(matrix: list[RunArtefacts], page: Path, tmp_path: Path) -> None:
