@@ -20,6 +20,7 @@ from pipeline.answerers.openai_forms import LabelledImages, RequestForm, Sampled
 from pipeline.answerers.openai_frames import Part, SentFrame, read_picture, text_part
 from pipeline.answerers.openai_replies import Reply, ReplyStore
 from pipeline.answerers.openai_server import Endpoint, Server
+from pipeline.answerers.openai_thinking import ServerThinking, ThinkingSwitch, warn_of_thoughts
 from pipeline.answerers.openai_threads import each
 from pipeline.answerers.options import conclude
 from pipeline.answerers.prompts import AnswerPrompt, question_fault
@@ -27,6 +28,7 @@ from pipeline.domain import Answer, Cost, Frame, Question, Status, option_letter
 from pipeline.errors import ConfigError, FramesError, InputError, with_remedy
 from pipeline.families.labels import FrameLabels
 from pipeline.families.seam import Words
+from pipeline.families.thinking import Thinking
 from pipeline.identity import Identified, Label, Place, Speed, digest
 from pipeline.paths import local_path
 
@@ -42,6 +44,7 @@ _AT_LEAST = {
     "temperature": 0,
     "give_up_after": 0,
 }
+_OF_THOUGHTS = ("thinking", "thinking_switch", "max_thinking_tokens")
 _LIMITS = ("max_tokens", "max_completion_tokens")
 _OWN_FIELDS = frozenset({"model", "messages", "temperature", "seed", "n", "stream", *_LIMITS, *_GO_ON})
 
@@ -87,7 +90,12 @@ class OpenAICompatible(Identified):
     """None: not sent, for models that take no other than their own."""
     seed: int | None
     max_new_tokens: int
-    """For some models this includes thoughts that are not shown."""
+    """A limit for each answer; thoughts count in it where ``max_thinking_tokens`` is None."""
+    thinking: Thinking
+    """``never``: switched off; ``always``: switched on; ``checkpoint``: nothing is sent."""
+    thinking_switch: ThinkingSwitch
+    max_thinking_tokens: int | None
+    """A limit for each thought, added to the request's; None: a thought counts in ``max_new_tokens``."""
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"]
     """The name under which the server wants that limit."""
     continues_answer: bool
@@ -123,6 +131,11 @@ class OpenAICompatible(Identified):
                 f"The prompt begins the answer, {self.prompt.answer_prefix!r}, and few servers go on from there.",
                 "If yours does (vLLM, SGLang): answerer.continues_answer=true; else answerer.prompt.answer_prefix=''",
             )
+        if self.prompt.answer_prefix and self.thinking == "always":
+            raise ConfigError(
+                f"answerer.prompt={self.prompt.name} begins the answer for the model, and a thought comes first.",
+                "Take a prompt that does not: answerer/prompt=letter; or answerer.thinking=never",
+            )
         own = set(_OWN_FIELDS)
         if self.form == "video":
             own |= {"media_io_kwargs", "mm_processor_kwargs"}
@@ -131,6 +144,7 @@ class OpenAICompatible(Identified):
                 f"answerer.extra_body holds {', '.join(doubled)}, which has a setting of its own, or no meaning here.",
                 "Take it out of answerer.extra_body.",
             )
+        self._thinking.check(self.extra_body, own)
 
     def limits(self) -> AnswererLimits:
         """As the settings say; no server is asked."""
@@ -140,6 +154,10 @@ class OpenAICompatible(Identified):
             max_frames=self.max_frames,
             time_told=self._form.time_told(),
         )
+
+    def output_tokens(self) -> int:
+        """The limit that a request sends: of a thought, where it has its own, and of the answer."""
+        return self._thinking.tokens + self.max_new_tokens
 
     @property
     def is_repeatable(self) -> bool:
@@ -153,7 +171,8 @@ class OpenAICompatible(Identified):
             MissingExtraError, ConfigError: no request could be made; known here before stage 1 has run for hours.
         """
         self._server.check()
-        return {**super().identity(), "base_url": self._endpoint.address}
+        settings = {name: value for name, value in super().identity().items() if name not in _OF_THOUGHTS}
+        return {**settings, **self._thinking.content(), "base_url": self._endpoint.address}
 
     def check_subtitles(self) -> None:
         """See :class:`pipeline.answerers.ChecksSubtitles`."""
@@ -216,11 +235,15 @@ class OpenAICompatible(Identified):
     def _form(self) -> RequestForm:
         return LabelledImages(self.frame, self.images) if self.form == "images" else SampledVideo(self.frame)
 
-    @property
-    def _asks_for_thoughts(self) -> bool:
-        """Whether the chat template may begin a thought in the prompt, so that a cut one has no mark at all."""
-        told = self.extra_body.get("chat_template_kwargs")
-        return isinstance(told, Mapping) and any(told.get(name) is True for name in ("enable_thinking", "thinking"))
+    @cached_property
+    def _thinking(self) -> ServerThinking:
+        return ServerThinking(self.thinking, self.thinking_switch, self.max_thinking_tokens)
+
+    @cached_property
+    def _warned_of_thoughts(self) -> bool:
+        """True; the first look warns."""
+        warn_of_thoughts(self._endpoint.host, self.thinking_switch)
+        return True
 
     @cached_property
     def _store(self) -> ReplyStore | None:
@@ -237,11 +260,11 @@ class OpenAICompatible(Identified):
         return {
             "model": self.model,
             "messages": [*told, turn, *begun],
-            self.max_tokens_field: self.max_new_tokens,
+            self.max_tokens_field: self.output_tokens(),
             **{name: value for name, value in settings.items() if value is not None},
             **(_GO_ON if begun else {}),
             **(self._form.beside(request.video, frames) if frames else {}),
-            **self.extra_body,
+            **self._thinking.fields(self.extra_body),
         }
 
     def _option_parts(self, question: Question) -> list[Part]:
@@ -278,7 +301,8 @@ class OpenAICompatible(Identified):
         except Unanswered as error:
             return self._failed(request, error.status, str(error), Cost(time.perf_counter() - begin))
         seconds, dollars = (time.perf_counter() - begin, self.prices.dollars(reply)) if is_new else (0.0, 0.0)
-        return self._concluded(request, reply, Cost(seconds, reply.prompt_tokens, reply.output_tokens, dollars))
+        more = {"thinking_tokens": reply.thinking_tokens} if reply.thinking_tokens else {}
+        return self._concluded(request, reply, Cost(seconds, reply.prompt_tokens, reply.output_tokens, dollars, more))
 
     def _reply(self, body: Mapping[str, Any], frames: int) -> tuple[Reply, bool]:
         """The reply, and whether it was asked for just now."""
@@ -305,15 +329,25 @@ class OpenAICompatible(Identified):
             request.question,
             reply.text,
             thought=reply.thought,
-            thought_begun=reply.is_cut and not reply.thought and self._asks_for_thoughts,
+            thought_begun=self._is_cut_in_a_thought(reply),
             begun=self.prompt.words(request).begun,
             truncated=reply.is_cut,
             limit=self.max_new_tokens,
+            longer_thought=self._thinking.longer(self.max_new_tokens),
             form=self._describe(),
             frame_times=_times(request),
             cost=cost,
         )
+        if self.thinking == "never" and answer.thought:
+            _ = self._warned_of_thoughts
         return replace(answer, finish=reply.finish)
+
+    def _is_cut_in_a_thought(self, reply: Reply) -> bool:
+        """Whether the limit came within a thought that has no mark in the text, or is not shown."""
+        if not reply.is_cut or reply.thought:
+            return False
+        thinks_unseen = not reply.text.strip() and (reply.thinking_tokens > 0 or self.thinking == "always")
+        return thinks_unseen or self._thinking.may_begin_in_prompt(self.extra_body)
 
     def _excess(self, request: AnswerRequest, body: Mapping[str, Any]) -> str | None:
         """What of the request is above a cap, and what to do."""
@@ -344,7 +378,7 @@ class OpenAICompatible(Identified):
         return ways
 
     def _describe(self) -> str:
-        return f"{self.form}, {self.frame.describe()}; {self._form.time_told()}"
+        return f"{self.form}, {self.frame.describe()}; {self._form.time_told()}{self._thinking.describe()}"
 
     def _failed(self, request: AnswerRequest, status: Status, detail: str, cost: Cost | None = None) -> Answer:
         return Answer(

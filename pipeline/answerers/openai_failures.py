@@ -39,7 +39,13 @@ _OURS = {
     "max_completion_tokens": "answerer.max_tokens_field=max_tokens",
     "temperature": "answerer.temperature=null",
     "seed": "answerer.seed=null",
+    "thinking_token_budget": "answerer.thinking_switch.budget=null",
+    "reasoning_effort": "answerer.thinking=checkpoint, or another answerer.thinking_switch.field=...",
+    "chat_template_kwargs": "answerer.thinking=checkpoint, or another answerer.thinking_switch.field=...",
 }
+_SWITCHES = re.compile(r"\b(thinking_token_budget|reasoning_effort|chat_template_kwargs)\b")
+"""Fields that servers refuse in their own words: vLLM without ``--reasoning-config``, OpenAI for models that do not
+think."""
 
 
 class Unanswered(PipelineError):
@@ -196,6 +202,8 @@ def _of_all_requests(rejection: Rejection, asking: Asking) -> PipelineError | No
         return ConfigError(said, f"Pay in, or take the key of another account; {AGAIN}.")
     if number == 400 and rejection.code in _UNKNOWN_SETTINGS and rejection.param in _OURS:
         return ConfigError(said, f"This model wants {_OURS[rejection.param]}")
+    if number in (400, 422) and rejection.is_json and (switch := _SWITCHES.search(words)):
+        return ConfigError(said, f"Set {_OURS[switch[1]]}")
     return None
 
 

@@ -56,6 +56,8 @@ class Reply:
     """Thoughts count, shown or not, as they are charged."""
     thought: str = ""
     """Thoughts that the server keeps apart from the text."""
+    thinking_tokens: int = 0
+    """Those of ``output_tokens`` that are thoughts; 0 where the server does not tell."""
 
     @property
     def is_refused(self) -> bool:
@@ -111,7 +113,8 @@ def _reply(completion: Any) -> Reply:
     if not message and isinstance(choice.get("text"), str):
         message = {"content": choice["text"]}  # of a plain completion
     said, finish = read_message(message), _word(choice.get("finish_reason"))
-    reply = Reply(said.text, finish, said.refusal, *counts, said.thought)
+    thinking = _thinking_tokens(completion.get("usage"), counts)
+    reply = Reply(said.text, finish, said.refusal, *counts, said.thought, thinking)
     if not (finish or reply.text or reply.thought or reply.refusal or message.get("tool_calls")):
         raise NoReplyError("it holds no text, and no reason why the text ended")
     if reply.has_failed:
@@ -154,6 +157,17 @@ def _counts(usage: Any) -> tuple[int, int]:
     prompt, output, total = (_count(counts.get(f"{name}_tokens")) for name in ("prompt", "completion", "total"))
     # Gemini's compatible endpoint counts thoughts in the total alone.
     return prompt, max(output, total - prompt)
+
+
+def _thinking_tokens(usage: Any, counts: tuple[int, int]) -> int:
+    """Tokens of thoughts (OpenAI's field, SGLang's), among those of the output."""
+    told = usage if isinstance(usage, Mapping) else {}
+    details = told.get("completion_tokens_details")
+    inner = details.get("reasoning_tokens") if isinstance(details, Mapping) else None
+    _, output = counts
+    # Gemini's compatible endpoint counts them in the total alone.
+    beside = output - _count(told["completion_tokens"]) if told.get("completion_tokens") is not None else 0
+    return min(output, max(_count(inner), _count(told.get("reasoning_tokens")), beside))
 
 
 def _count(value: Any) -> int:

@@ -20,6 +20,9 @@ from pipeline.stopping import ExitCode
 from pipeline.subtitles import SubtitleChoice
 from pipeline.terminal import remark, tell
 
+_MOST_OF_A_THOUGHT = 400
+"""Characters of a thought that the terminal shows."""
+
 
 def run(config: DictConfig) -> int:
     """Print the answer and the moments it rests on."""
@@ -76,11 +79,19 @@ def _show(selected: SelectionRow, answered: AnswerRow) -> None:
         tell(f"answer: {_option(question.options, answer.option)}{_verdict(question, answer.option)}")
     else:
         tell(f"answer: {answer.text.strip()}")
+    if answer.thought.strip():
+        tell(f"its thought, which is not graded: {_shortened(answer.thought)}")
     if selected.selection.frames:
         tell("it rests on these moments:" if answer.status is Status.OK else "these moments were selected:")
     for frame in selected.selection.frames:
         score = "" if frame.score is None else f"  score {frame.score:g}"
         tell(f"  {clock(frame.time):>8}  ({frame.time:.2f} s){score}  {frame.source}")
+
+
+def _shortened(thought: str) -> str:
+    """The beginning of a thought, in one line; the report has more of it."""
+    words = " ".join(thought.split())
+    return words if len(words) <= _MOST_OF_A_THOUGHT else f"{words[:_MOST_OF_A_THOUGHT]} ..."
 
 
 def _option(options: Sequence[str], option: int) -> str:

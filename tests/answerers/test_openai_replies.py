@@ -115,7 +115,7 @@ def test_a_body_that_begins_with_a_byte_order_mark_is_read() -> None:
 def test_thoughts_that_do_not_end(finish: str) -> None:
     answer, _ = ask([reply("<think>The answer is C. But wait", finish)])
     assert (answer.status, answer.option, answer.finish) == (Status.TRUNCATED_OUTPUT, None, finish)
-    assert "answerer.max_new_tokens=256" in answer.detail  # twice the 128 of openai.yaml
+    assert "Try answerer.max_thinking_tokens=4096," in answer.detail
     assert answer.status.is_final
 
 
