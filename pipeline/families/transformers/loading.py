@@ -13,11 +13,14 @@ from pipeline.families.loading.checkpoint import Checkpoint, load, settings_fold
 from pipeline.families.loading.remedies import restore
 from pipeline.families.transformers.kind import Kind, class_of, kind_of
 
-_MISSING = re.compile(r"(?:requires? the |Package |package |library |No module named )[`'\"]?(\w[\w-]*)")
+_PACKAGE = re.compile(
+    r"pip3? install (?:-U |--upgrade )?[`'\"]?([a-z][\w-]*)|No module named [`'\"](\w+)|[Pp]ackage `(\w+)`"
+    r"|requires? the (\w+) library",
+    re.IGNORECASE,
+)
+"""How transformers and Python name a package that is missing."""
 _SETTINGS = ("processor_config.json", "preprocessor_config.json")
 """Either will do. Without both, transformers gives a tokenizer in place of a processor."""
-_OPTIONAL = ("num2words", "timm", "sentencepiece", "mistral_common", "tiktoken", "librosa", "cv2", "einops")
-"""Packages that processors of transformers need, beside torchvision and those that this project has."""
 
 
 def open_processor(checkpoint: Checkpoint) -> Any:
@@ -122,27 +125,24 @@ def _read(folder: Path, source: str) -> Any:
 
     try:
         return AutoProcessor.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
-    except ImportError as error:
-        raise _without_package(error, source) from error
     except Exception as error:  # processors and tokenizers raise nothing narrower
-        for name in _OPTIONAL:
-            if name in str(error) and find_spec(name) is None:
-                raise _without_package(error, source) from error
+        package = _missing_package(str(error))
+        if package or isinstance(error, ImportError):
+            first = str(error).strip().partition("\n")[0]
+            raise MissingExtraError(
+                f"The processor of {source} needs a package that is not installed: {first}",
+                f"pip install {package}" if package else "Install the package that the message names.",
+            ) from error
         raise CheckpointError(
             f"The processor of {source} cannot be read: {type(error).__name__}: {error}",
             restore("the processor and tokenizer files of the checkpoint"),
         ) from error
 
 
-def _without_package(error: Exception, source: str) -> MissingExtraError:
-    words = str(error)
-    named = [name for name in (*_OPTIONAL, *_MISSING.findall(words)) if name in words and find_spec(name) is None]
-    package = {"cv2": "opencv-python-headless"}.get(named[0], named[0]) if named else None
-    first = words.strip().partition("\n")[0]
-    return MissingExtraError(
-        f"The processor of {source} needs a package that is not installed: {first}",
-        f"pip install {package}" if package else "Install the package that the message names.",
-    )
+def _missing_package(message: str) -> str | None:
+    """The package that an error asks for, if it is not here."""
+    named = (next(filter(None, match.groups())) for match in _PACKAGE.finditer(message))
+    return next((name for name in named if find_spec(name.replace("-", "_")) is None), None)
 
 
 def _matching_torchvision() -> str:

@@ -101,6 +101,33 @@ def test_a_processor_that_needs_a_package_names_it(folders: Folders, monkeypatch
     assert error.remedy == "pip install num2words"
 
 
+@pytest.mark.parametrize(
+    ("message", "package"),
+    [
+        ("Package `absent_one` is required to run it. Install it with `pip install absent_one`.", "absent_one"),
+        ("X requires the absent_two library but it was not found in your environment.", "absent_two"),
+        ("No module named 'absent_three'", "absent_three"),
+        ("You need `pip install -U absent-four` for this tokenizer", "absent-four"),
+        ("one of the following keys: aria, timm_wrapper, absent_five", None),
+        ("pip install numpy", None),
+    ],
+)
+def test_the_package_of_a_message_is_found(message: str, package: str | None) -> None:
+    assert loading._missing_package(message) == package
+
+
+def test_an_image_processor_that_is_unknown_is_no_missing_package(folders: Folders) -> None:
+    """The message lists every type that is known, packages' names among them."""
+    folder = folders.copy("qwen3_5")
+    file = folder / "processor_config.json"
+    settings = json.loads(file.read_text())
+    settings["image_processor"]["image_processor_type"] = "OfTomorrowImageProcessor"
+    file.write_text(json.dumps(settings))
+    error = refused(folder)
+    assert isinstance(error, CheckpointError)
+    assert "cannot be read" in error.problem
+
+
 def test_a_checkpoint_without_a_processors_files_is_named(folders: Folders) -> None:
     """As Mistral publishes its own: the tokenizer alone is there."""
     folder = folders.copy("mistral3")
