@@ -6,7 +6,7 @@ keyword is tried on a frame before the run, and refused where it changes nothing
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
@@ -105,3 +105,40 @@ def own_keywords(processor: Any) -> tuple[str, ...]:
     images = getattr(processor, "image_processor", None)
     known = set(getattr(getattr(images, "valid_kwargs", None), "__annotations__", {})) | set(vars(images or object))
     return tuple(name for name in _KNOWN if name in known)
+
+
+def check_acts(
+    name: str, value: Any, made: Mapping[str, Any], plain: Mapping[str, Any], own: Sequence[str], source: str
+) -> None:
+    """See that a keyword does something.
+
+    Args:
+        name: of the keyword.
+        value: as it is set.
+        made: what the processor gives with it.
+        plain: what it gives without, for the same pictures.
+        own: keywords that bound its tokens.
+        source: of the checkpoint, for messages.
+
+    Raises:
+        ConfigError: the two are equal.
+    """
+    if _equal(made, plain):
+        raise ConfigError(
+            f"answerer.processor_kwargs.{name}={value!r} changes nothing: the processor of {source} does not know it, "
+            "or has it so already.",
+            f"Leave it out: ~answerer.processor_kwargs.{name}; keywords that bound its tokens: "
+            f"{', '.join(own) or 'none'}",
+        )
+
+
+def _equal(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    import numpy as np
+    import torch
+
+    def same(left: Any, right: Any) -> bool:
+        if isinstance(left, torch.Tensor) and isinstance(right, torch.Tensor):
+            return left.shape == right.shape and torch.equal(left, right)
+        return bool(np.array_equal(np.asarray(left, dtype=object), np.asarray(right, dtype=object)))
+
+    return set(one) == set(other) and all(same(value, other[name]) for name, value in one.items())

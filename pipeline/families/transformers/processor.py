@@ -22,7 +22,7 @@ from pipeline.families.chat import special_tokens
 from pipeline.families.loading.checkpoint import Checkpoint
 from pipeline.families.loading.remedies import restore
 from pipeline.families.thinking import Switch, ThinkingSettings, switch_of
-from pipeline.families.transformers.bounds import USUAL_SIZE, FrameBounds, own_keywords
+from pipeline.families.transformers.bounds import USUAL_SIZE, FrameBounds, check_acts, own_keywords
 from pipeline.families.transformers.inputs import NativeInputs, Pictures, RemembersPictures, Shown, blanks
 from pipeline.families.transformers.kind import Kind
 from pipeline.families.transformers.loading import open_processor, picture_of
@@ -86,6 +86,14 @@ class NativeProcessor:
         self._video_costs: dict[tuple[Any, ...], int] = {}
         self.template = self._opened()
         self.switch = self._switched()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process: the lock is of this one."""
+        return {name: value for name, value in vars(self).items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """In the other process."""
+        vars(self).update(state, _lock=threading.RLock())
 
     @property
     def tokenizer(self) -> Any:
@@ -337,13 +345,7 @@ class NativeProcessor:
             raise ConfigError(
                 f"answerer.processor_kwargs.{name}={value!r}: {error.problem}", f"Leave it out: {leave_out}"
             ) from error
-        if _equal(made, plain):
-            own = ", ".join(own_keywords(self._own)) or "none"
-            raise ConfigError(
-                f"answerer.processor_kwargs.{name}={value!r} changes nothing: the processor of {self._source} does not "
-                "know it, or has it so already.",
-                f"Leave it out: {leave_out}; keywords that bound its tokens: {own}",
-            )
+        check_acts(name, value, made, plain, own_keywords(self._own), self._source)
 
     def _frames_end(self, ids: Sequence[int], prompt: str) -> int:
         """Up to the last token of a picture: one that the processor names, or one that it put in."""
@@ -360,14 +362,3 @@ class NativeProcessor:
 def _is_of_text(name: str) -> bool:
     """Whether an output of a processor goes with tokens."""
     return name in ("input_ids", "attention_mask") or name.endswith("token_type_ids")
-
-
-def _equal(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    import torch
-
-    def same(left: Any, right: Any) -> bool:
-        if isinstance(left, torch.Tensor) and isinstance(right, torch.Tensor):
-            return left.shape == right.shape and torch.equal(left, right)
-        return bool(np.array_equal(np.asarray(left, dtype=object), np.asarray(right, dtype=object)))
-
-    return set(one) == set(other) and all(same(value, other[name]) for name, value in one.items())

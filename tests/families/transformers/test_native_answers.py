@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -108,6 +109,16 @@ def test_frames_are_shared_in_the_way_that_the_models_cache_allows(pair: Pair, m
     found.write(inputs, pair.ours.output_limits(pair.ours.processor))
     hook.remove()
     assert sum(seen) == 1
+
+
+def test_a_processor_goes_to_another_process(pair: Pair) -> None:
+    here = pair.ours.processor
+    there = pickle.loads(pickle.dumps(here))
+    for asked in requests():
+        words = pair.ours.prompt.words(asked)
+        made, copied = (each.prompt(each.prepared(asked.frames), asked.frames, words) for each in (here, there))
+        assert copied.input_ids.tolist() == made.input_ids.tolist()
+        assert there.count(asked.frames, words) == len(copied.input_ids)
 
 
 def test_answers_say_what_they_took_and_how_frames_were_told(pair: Pair) -> None:
