@@ -71,6 +71,7 @@ NEEDED = {
         "answerer.prices={input: 1.0, output: 2.0}",
     ],
     ("answerer", "vllm"): ["answerer.base_url=http://localhost:8000/v1", "answerer.model=m"],
+    ("answerer", "transformers"): ["answerer.checkpoint.source=/nowhere"],
     ("sampler", "file"): ["sampler.path=x.json", "sampler/format=seconds"],
     ("benchmark", "jsonl"): ["benchmark.path=q.jsonl"],
     ("benchmark", "gens_video"): ["benchmark.path=q.json"],
@@ -148,6 +149,7 @@ def others(value: Any, hint: Any) -> Iterator[Any]:
                 value.upper(),
                 "http://other:1/v1",
                 "http://other:1/v2",
+                "2025-12-31",
             )
         case list():
             yield from (["sub_scene"], ["a"], [*value, *value[:1]], value[:-1], [*value, "x"], [28, 28])

@@ -71,7 +71,9 @@ def read_tokenizer(folder: Path) -> Any:
             if not part.is_file():
                 raise ValueError(f"it consists of vocab.json, without tokenizer.json and without {part.name}")
         kind = getattr(transformers, str(json.loads(config.read_text(encoding="utf-8")).get("tokenizer_class")), kind)
-    tokenizer = kind.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
+    # A config of its own keeps transformers from reading config.json, which it would read as any model's.
+    alone = {"config": transformers.PreTrainedConfig()} if kind is transformers.AutoTokenizer else {}
+    tokenizer = kind.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True, **alone)
     if from_parts:
         numbers = tokenizer.get_vocab()
         for token, number in json.loads(words.read_text(encoding="utf-8")).items():

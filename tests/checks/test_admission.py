@@ -40,7 +40,7 @@ def home(tmp_path: Path) -> Path:
             "kept no embeddings",
             "aks",
         ),
-        ([*GENS, f"sampler.checkpoint.source={CHECKPOINTS / 'llava_onevision_micro'}"], "is not GenS", "source="),
+        ([*GENS, f"sampler.checkpoint.source={CHECKPOINTS / 'llava_onevision_micro'}"], "is not Qwen2-VL", "source="),
         ([*MICRO, "sampler=clip", f"sampler.checkpoint.source={CHECKPOINTS / 'gens_micro'}"], "is not CLIP", "source="),
         ([*MICRO, f"answerer.checkpoint.source={CHECKPOINTS / 'llava_onevision_micro'}"], "is not Qwen2-VL", "llava"),
         ([*GENS, "sampler.checkpoint.attention=flash_attention_2"], "flash", "sampler.checkpoint.attention=sdpa"),

@@ -30,9 +30,6 @@ from pipeline.errors import CheckpointError
 from pipeline.families.llava_video import model as llava_video
 from pipeline.families.llava_video.answerer import LlavaVideo
 
-# The authors' config.json holds the key, and transformers reads that file on its way to the tokenizer.
-pytestmark = pytest.mark.filterwarnings("ignore:`rope_scaling` is deprecated:FutureWarning")
-
 TOLERANCE = 5e-5
 """On the logits of the last prompt position; 1.2e-5 was seen."""
 NEW_TOKENS = 16
