@@ -26,11 +26,10 @@ from pipeline.families.labels import FrameLabels, TimeSentence
 from pipeline.families.llava_video.model import LlavaVideoForConditionalGeneration, LlavaVideoModel
 from pipeline.families.llava_video.processor import LlavaVideoProcessor
 from pipeline.families.llava_video.processor import VideoForm as LlavaVideoForm
+from pipeline.families.qwen.corrections import attend_frames_at_once, correct_positions
 from pipeline.families.qwen.forms import ImagesForm
 from pipeline.families.qwen.model import QwenModel
-from pipeline.families.qwen.positions import correct_positions
 from pipeline.families.qwen.processor import FrameScale, QwenProcessor
-from pipeline.families.qwen.tower_attention import attend_frames_at_once
 from pipeline.families.seam import Model, PreparedFrame, Processor, Prompt
 from pipeline.generation.framed_prompts import generate_texts
 from pipeline.generation.limits import OutputLimits

@@ -30,12 +30,12 @@ HEAVY = (
 WITH_TORCH = (
     "pipeline.generation",
     "pipeline.families.*.model",
-    "pipeline.families.aria.yi_vl",
+    "pipeline.families.aria.model",
     "pipeline.families.encoders.dual_encoder",
     "pipeline.families.transformers.generation",
     "pipeline.families.encoders.qwen3_vl_embedder",
-    "pipeline.families.qwen.positions",
-    "pipeline.families.qwen.tower_attention",
+    "pipeline.families.qwen.corrections",
+    "pipeline.families.qwen.corrections",
     "pipeline.samplers.backbone",
     "pipeline.samplers.reply_probability",
 )

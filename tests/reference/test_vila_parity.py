@@ -27,9 +27,8 @@ from pipeline.answerers import AnswerRequest
 from pipeline.config import build, conf_dir, register_resolvers
 from pipeline.domain import Frame, Question, Status, Video
 from pipeline.families.vila.answerer import Vila
-from pipeline.families.vila.conversations import CONVERSATIONS
 from pipeline.families.vila.processor import IMAGE_ID
-from pipeline.families.vila.tokenizer import VilaTokens
+from pipeline.families.vila.tokenizer import CONVERSATIONS, VilaTokens
 
 TOLERANCE = 1e-4
 """On the logits of the last prompt position."""

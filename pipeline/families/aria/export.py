@@ -37,7 +37,7 @@ def export(checkpoint: Checkpoint, target: Path, *, only_490: bool) -> None:
     """
     from transformers import AriaConfig, AriaForConditionalGeneration, GenerationConfig
 
-    from pipeline.families.aria.yi_vl import YiVlAria
+    from pipeline.families.aria.model import YiVlAria
 
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise InputError(f"{target} is not empty.", "Name a folder that does not exist yet.")

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from pipeline.errors import CheckpointError, ConfigError
 from pipeline.families.known import another
 from pipeline.families.loading import contents, hub, weights
+from pipeline.families.loading.contents import Notes, open_notes
 from pipeline.families.loading.hub import fetch_it
-from pipeline.families.loading.notes import Notes, open_notes
 from pipeline.families.loading.placement import (
     check_fits,
     check_none_left_out,
@@ -29,7 +29,7 @@ from pipeline.families.loading.placement import (
     room_for_weights,
 )
 from pipeline.families.loading.remedies import override, restore
-from pipeline.families.loading.stated_sizes import check_sizes
+from pipeline.families.loading.weights import check_sizes
 from pipeline.identity import Place, Speed
 from pipeline.paths import local_path
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from pipeline.artefacts.writing import filled, unwritable
 from pipeline.errors import CheckpointError
 from pipeline.families.loading import contents, weights
-from pipeline.families.loading.notes import Notes
+from pipeline.families.loading.contents import Notes
 from pipeline.families.loading.remedies import override
 
 _SMALL_FILES = ["*.json", "*.jinja", "*.txt", "*.model"]

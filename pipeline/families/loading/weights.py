@@ -15,6 +15,10 @@ from pipeline.families.loading.remedies import override, restore
 if TYPE_CHECKING:
     import torch
 
+
+import re
+from collections.abc import Iterator, Mapping
+
 _ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "I64": 8, "I32": 4, "I16": 2}
 _FLOATING = {"F64", "F32", "F16", "BF16"}
 _RESTORE = restore("the folder")
@@ -228,3 +232,62 @@ def _shards(index: Path, remedy: str) -> set[str]:
         return set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{index} is no readable index of weight files: {error!r}.", remedy) from error
+
+
+_EMBEDDINGS = "embed_tokens.weight"
+_DOWN = {"down_proj.weight": 1, "experts.fc2.weight": 1}
+"""The last linear layer of an MLP, and of Aria's experts ``[experts, inner, outer]``, with the axis of its input."""
+_PATCHES = "embeddings.patch_embedding.weight"
+
+
+def check_sizes(config: Any, raw: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], source: str) -> None:
+    """See that the language model and the vision tower are as wide and as deep as their tensors.
+
+    Args:
+        config: transformers' configuration, in which every size has a value.
+        raw: ``config.json``.
+        shapes: of the tensors, by name.
+        source: of the checkpoint, for the error.
+
+    Raises:
+        CheckpointError: they are not; the message names the key.
+    """
+    parts = [
+        (config.get_text_config(), _of_text(shapes)),
+        (getattr(config, "vision_config", config), _of_vision(shapes)),
+    ]
+    for part, sizes in parts:
+        for key, stored in sizes:
+            configured = getattr(part, key, stored)
+            if configured != stored:
+                says = f"says {key}={configured!r}" if _states(raw, key) else f"does not say {key}"
+                raise CheckpointError(
+                    f"config.json of {source} {says}, and its tensors have {stored}.",
+                    restore("config.json of the checkpoint"),
+                )
+
+
+def _of_text(shapes: Mapping[str, tuple[int, ...]]) -> Iterator[tuple[str, int]]:
+    """Sizes of a language model by the key of each; none of a model whose tensors have other names."""
+    name = next((name for name in shapes if name.endswith(_EMBEDDINGS)), None)
+    if name is None:
+        return
+    yield "hidden_size", shapes[name][-1]
+    layer = re.compile(re.escape(name.removesuffix(_EMBEDDINGS)) + r"layers\.([0-9]+)\.")
+    numbers = {int(found[1]) for found in map(layer.match, shapes) if found}
+    if numbers:
+        yield "num_hidden_layers", max(numbers) + 1
+    for last, axis in _DOWN.items():
+        down = f"{name.removesuffix(_EMBEDDINGS)}layers.0.mlp.{last}"
+        if down in shapes:
+            yield "intermediate_size", shapes[down][axis]
+
+
+def _of_vision(shapes: Mapping[str, tuple[int, ...]]) -> Iterator[tuple[str, int]]:
+    name = next((name for name in shapes if name.endswith(_PATCHES)), None)
+    if name is not None:
+        yield "hidden_size", shapes[name][0]
+
+
+def _states(raw: Mapping[str, Any], key: str) -> bool:
+    return key in raw or any(isinstance(part, Mapping) and key in part for part in raw.values())

@@ -28,10 +28,9 @@ from pipeline.families.loading.moving_parts import read_with_cache
 from pipeline.families.loading.remedies import restore
 from pipeline.families.pixels import Levels, on_device, stacked
 from pipeline.families.qwen import QWEN2_5_VL, QWEN2_VL, QWEN3_VL, QWEN3_VL_MOE
+from pipeline.families.qwen.corrections import attend_frames_at_once, correct_positions, true_times
 from pipeline.families.qwen.forms import IMAGE_PAD, Grids
-from pipeline.families.qwen.positions import correct_positions, true_times
 from pipeline.families.qwen.processor import MERGE, QwenProcessor
-from pipeline.families.qwen.tower_attention import attend_frames_at_once
 from pipeline.families.seam import FrameShape, Model, PreparedFrame, Prompt
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from pipeline.families.labels import FrameLabels
 from pipeline.families.loading.checkpoint import Checkpoint
 from pipeline.families.seam import Model, Opened
 from pipeline.families.vila.config import VilaConfig, read_config
-from pipeline.families.vila.conversations import ConversationName
 from pipeline.families.vila.processor import VilaForm, VilaProcessor, open_processor
+from pipeline.families.vila.tokenizer import ConversationName
 from pipeline.identity import Label
 
 _AUTHORS = FrameLabels(label="", after="\n")

@@ -26,8 +26,7 @@ from pipeline.families.loading.remedies import restore
 from pipeline.families.pixels import bicubic, fixed_size, levels_of
 from pipeline.families.seam import FrameShape, Pixels, Processor, Turn, Words
 from pipeline.families.vila.config import INTERN_VIT, VilaConfig
-from pipeline.families.vila.conversations import ConversationName
-from pipeline.families.vila.tokenizer import IMAGE, VilaTokens
+from pipeline.families.vila.tokenizer import IMAGE, ConversationName, VilaTokens
 
 IMAGE_ID = -200
 """Stands for each token of a frame among the ids of a prompt; the authors' number, no token's own."""

@@ -16,9 +16,8 @@ from transformers import AriaConfig, AriaForConditionalGeneration, AutoModelForI
 
 from pipeline.errors import CheckpointError, InputError
 from pipeline.families.aria.export import export, main
-from pipeline.families.aria.model import load_gens
+from pipeline.families.aria.model import YiVlAria, load_gens
 from pipeline.families.aria.tokenizer import ChunkTokenizer
-from pipeline.families.aria.yi_vl import YiVlAria
 from pipeline.families.aria.yi_vl_config import aria_config
 from pipeline.families.loading.checkpoint import Checkpoint, load
 

@@ -14,9 +14,8 @@ from tiny_yi_vl import EXPERTS, HIDDEN, LAYERS, tensors, write_weights, write_yi
 
 from pipeline.errors import CheckpointError
 from pipeline.families.aria import NAMES
-from pipeline.families.aria.model import load_gens, place_patches_exactly, position_rows
+from pipeline.families.aria.model import DeepseekRouter, load_gens, place_patches_exactly, position_rows
 from pipeline.families.aria.processor import AriaShape, Canvas, shape_of
-from pipeline.families.aria.yi_vl import DeepseekRouter
 from pipeline.families.aria.yi_vl_config import aria_config, renormalises
 from pipeline.families.loading.checkpoint import Checkpoint
 

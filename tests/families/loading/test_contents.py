@@ -15,7 +15,7 @@ import tiny
 from hub_server import COMMIT, hub
 
 from pipeline.errors import CheckpointError
-from pipeline.families.loading import contents, notes
+from pipeline.families.loading import contents
 from pipeline.families.loading import hub as hub_client
 from pipeline.families.loading.checkpoint import Checkpoint, fingerprint, raw_config, resolve, settings_folder
 
@@ -61,7 +61,7 @@ def at(source: Path | str, store: Path | None = None, revision: str | None = Non
 
 def another_process() -> None:
     """Forget what this process knows, as the next one does not know it."""
-    notes.open_notes.cache_clear()
+    contents.open_notes.cache_clear()
     for cached in (hub_client.config_file, hub_client.snapshot, hub_client.settings):
         cached.cache_clear()
 
