@@ -477,6 +477,51 @@ def write_minicpmv4_6(folder: Path, seed: int = 0, context: int = 32768, templat
     return _save(folder, model, processor, [ids["<|im_end|>"], ids["<|endoftext|>"]], ids["<|endoftext|>"])
 
 
+def write_mllama(folder: Path, seed: int = 0, context: int = 32768, template: str | None = None) -> Path:
+    """Pictures are looked at by layers of cross attention, through a mask that is as long as the prompt."""
+    import torch
+    from transformers import MllamaConfig, MllamaForConditionalGeneration, MllamaProcessor
+    from transformers.models.mllama.image_processing_mllama import MllamaImageProcessor
+
+    words = tokenizer((*ENDS, "<|image|>", "<bos>"), {"image_token": "<|image|>"})
+    ids = words.get_vocab()
+    processor = MllamaProcessor(
+        MllamaImageProcessor(size={"height": 56, "width": 56}, max_image_tiles=4),
+        words,
+        chat_template=template or chatml("<|image|>"),
+    )
+    config = MllamaConfig(
+        text_config=_text(len(words), context)
+        | {
+            "num_hidden_layers": 4,
+            "cross_attention_layers": [1, 3],
+            "bos_token_id": ids["<bos>"],
+            "eos_token_id": ids["<|im_end|>"],
+            "pad_token_id": ids["<|endoftext|>"],
+        },
+        vision_config={
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_global_layers": 1,
+            "attention_heads": 2,
+            "image_size": 56,
+            "patch_size": 14,
+            "intermediate_layers_indices": [0, 1],
+            "vision_output_dim": 96,
+            "max_num_tiles": 4,
+            "supported_aspect_ratios": [[1, 1], [1, 2], [1, 3], [1, 4], [2, 1], [2, 2], [3, 1], [4, 1]],
+        },
+        image_token_index=ids["<|image|>"],
+    )
+    model = _made(lambda: MllamaForConditionalGeneration(config), seed)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "gate" in name:
+                weight.fill_(1.0)  # they begin as zeros, and so closed
+    return _save(folder, model, processor, [ids["<|im_end|>"], ids["<|endoftext|>"]], ids["<|endoftext|>"])
+
+
 WRITERS: Mapping[str, Callable[..., Path]] = {
     "qwen3_5": write_qwen3_5,
     "gemma4": write_gemma4,
@@ -485,6 +530,7 @@ WRITERS: Mapping[str, Callable[..., Path]] = {
     "smolvlm": write_smolvlm,
     "mistral3": write_mistral3,
     "minicpmv4_6": write_minicpmv4_6,
+    "mllama": write_mllama,
 }
 
 

@@ -193,8 +193,8 @@ class NativeProcessor:
         prompt = self._rendered(turn)
         output = self._processed(prompt, pictures, self.keywords)
         ids = output["input_ids"][0]
-        text = {name: value[0] for name, value in output.items() if _is_of_text(name) and name != "input_ids"}
-        text.pop("attention_mask", None)  # all ones: nothing is padded
+        # The attention mask is all ones, as nothing is padded.
+        text = {name: output[name][0] for name in self._of_text if name not in ("input_ids", "attention_mask")}
         if len(ids) >= self.kind.context_tokens:
             raise FramesError(
                 f"The processor made {len(ids)} tokens of the prompt, and the model's context has "
@@ -243,11 +243,24 @@ class NativeProcessor:
             self._video_costs[key] = len(output["input_ids"][0]) - self.text_tokens(prompt)
         return self._video_costs[key]
 
+    @cached_property
+    def _of_text(self) -> frozenset[str]:
+        """Outputs that go with tokens and not with pictures: as long as the prompt, whatever the pictures are asked."""
+        blank = blanks(self.bounds.size(*USUAL_SIZE), (0.0, 1.0), 2.0)
+        short = self.plain_turn(2)
+        made = []
+        for turn in (short, replace(short, text="What is shown in the first picture, and what in the second?")):
+            output = self._processed(self._rendered(turn), blank, self.keywords)
+            length = len(output["input_ids"][0])
+            shapes = {name: tuple(getattr(value, "shape", ()))[:2] for name, value in output.items()}
+            made.append({name for name, shape in shapes.items() if shape == (1, length)})
+        return frozenset(made[0] & made[1])
+
     def _pictures(self, shown: Shown, video_end: float) -> Pictures:
         if video_end not in shown.prepared:
             pictures = Pictures(shown.images, shown.times, video_end)
             output = self._processed(self.blank_prompt(len(shown.images)), pictures, self.keywords)
-            pictures.tensors.update({name: value for name, value in output.items() if not _is_of_text(name)})
+            pictures.tensors.update({name: value for name, value in output.items() if name not in self._of_text})
             shown.prepared[video_end] = pictures
         return shown.prepared[video_end]
 
@@ -357,8 +370,3 @@ class NativeProcessor:
                 text = Counter(self.tokenizer(prompt, add_special_tokens=False).input_ids)
             named = {token for token, times in Counter(ids).items() if times > text[token]}
         return next((place + 1 for place in range(len(ids) - 1, -1, -1) if ids[place] in named), 0)
-
-
-def _is_of_text(name: str) -> bool:
-    """Whether an output of a processor goes with tokens."""
-    return name in ("input_ids", "attention_mask") or name.endswith("token_type_ids")

@@ -28,8 +28,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"),
 ]
 
-WAYS = {"qwen3_5": Way.COPIED, "gemma4": Way.COPIED, "minicpmv4_6": Way.COPIED}
-"""Linear attention, and sliding windows; all others are plain."""
+WAYS = {"qwen3_5": Way.COPIED, "gemma4": Way.COPIED, "minicpmv4_6": Way.COPIED, "mllama": Way.COPIED}
+"""Linear attention, sliding windows and cross attention; all others are plain."""
 
 
 class Pair:
@@ -42,7 +42,9 @@ class Pair:
 
     def inputs(self, asked: AnswerRequest) -> object:
         variables = (
-            {} if self.name in ("internvl", "smolvlm", "mistral3", "minicpmv4_6") else {"enable_thinking": False}
+            {}
+            if self.name in ("internvl", "smolvlm", "mistral3", "minicpmv4_6", "mllama")
+            else {"enable_thinking": False}
         )
         return self.stock.inputs(asked, self.ours.prompt.words(asked).text, **variables)
 
