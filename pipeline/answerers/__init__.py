@@ -21,7 +21,7 @@ class AnswererLimits:
     tokens_per_frame: int
     """For one frame of the usual size, its time label included."""
     max_frames: int | None
-    """A cap other than the context; none if there is none."""
+    """The largest number of frames; None if only the context limits it."""
     time_told: str
     """How the model learns when a frame was, in one line."""
 

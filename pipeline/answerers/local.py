@@ -343,7 +343,7 @@ class LocalAnswerer(Identified, ABC):
 
     @abstractmethod
     def check_family(self) -> None:
-        """See by its ``config.json`` that the checkpoint is of this family.
+        """Check by its  ``config.json`` that the checkpoint is of this family.
 
         Raises:
             CheckpointError: it is another model; the error names it.

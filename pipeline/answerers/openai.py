@@ -51,7 +51,7 @@ _OWN_FIELDS = frozenset({"model", "messages", "temperature", "seed", "n", "strea
 
 @dataclass(frozen=True)
 class Prices:
-    """Dollars for a million tokens; none: not known, and then no dollars are counted."""
+    """Dollars for a million tokens; None: not known, and then no dollars are counted."""
 
     input: float | None
     output: float | None
@@ -78,14 +78,14 @@ class OpenAICompatible(Identified):
     model: str
     """As the server calls it."""
     api_key_env: Place[str | None]
-    """Name of the environment variable that holds the key; none for a server without keys."""
+    """Name of the environment variable that holds the key; None for a server without keys."""
     form: Literal["images", "video"]
     """``images``: a label before each. ``video``: vLLM's video of frames that are sampled already."""
     images: FrameLabels
     frame: SentFrame
     prompt: AnswerPrompt
     system: str | None
-    """System message; none: none is sent."""
+    """System message; None: none is sent."""
     temperature: float | None
     """None: not sent, for models that take no other than their own."""
     seed: int | None
@@ -115,10 +115,10 @@ class OpenAICompatible(Identified):
     retries: Speed[int]
     """How often the client asks again."""
     give_up_after: Speed[float | None]
-    """Seconds without any response, over three questions or more, after which the rest are not sent; none: all are."""
+    """Seconds without any response, over three questions or more, after which the rest are not sent; None: all are."""
     prices: Label[Prices]
     response_store: Place[Path | None]
-    """Folder where replies are kept from run to run; none: every request is made."""
+    """Folder where replies are kept from run to run; None: every request is made."""
 
     def __post_init__(self) -> None:
         for name, least in _AT_LEAST.items():

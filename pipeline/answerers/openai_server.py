@@ -127,7 +127,7 @@ class Server:
 
     Args:
         endpoint: where it is.
-        give_up_after: seconds without any response after which nothing more is asked; none: everything is.
+        give_up_after: seconds without any response after which nothing more is asked; None: everything is.
     """
 
     def __init__(self, endpoint: Endpoint, give_up_after: float | None) -> None:

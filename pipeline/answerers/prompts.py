@@ -52,7 +52,7 @@ class AnswerPrompt:
 
     name: Label[str]
     system: str | None
-    """The system turn of a question with options; none: the answerer's own."""
+    """The system turn of a question with options; None: the answerer's own."""
     multiple_choice: str
     """Holds ``{question}`` and ``{options}``."""
     free: str
@@ -128,7 +128,7 @@ def as_words(lines: Sequence[SubtitleLine], special_tokens: Iterable[str]) -> tu
 
 
 def question_fault(question: Question, special_tokens: Iterable[str]) -> str | None:
-    """Why this question cannot be put to a model and what to do, or none if it can.
+    """Why this question cannot be put to a model and what to do, or None if it can.
 
     Args:
         question: the question.

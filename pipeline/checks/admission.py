@@ -1,7 +1,7 @@
-"""Whether a run can go as it is configured: decided here alone, for ``gens check`` and before stage 1 of every run.
+"""Decides whether a run can start as it is configured, for ``gens check`` and before stage 1 of every run.
 
-No model is loaded. Videos are looked at, as a run would do next in any case, and what was seen is remembered. Work that
-is done already needs nothing: a stage whose results are all cached is not asked for weights, memory or a device.
+No model is loaded. Videos are probed, as the run would do next in any case, and the probes are cached. A stage whose
+results are all cached needs no weights, memory or device.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from pipeline.answerers import Answerer, ChecksSubtitles, LimitsOutput
 from pipeline.answerers.over_limit import OverLimit
 from pipeline.artefacts.cache import AnswerCache, RelevanceCache
 from pipeline.artefacts.rows import SelectionRow
-from pipeline.checks import Finding, Level, limits, material, memory, seams, stage_two, videos
+from pipeline.checks import Finding, Level, inputs, limits, memory, seams, stage_two, videos
 from pipeline.checks.devices import Machine, this_machine
 from pipeline.checks.limits import Fit
-from pipeline.checks.memory import Held, Prompts
+from pipeline.checks.memory import ModelMemory, Prompts
 from pipeline.checks.plan import Plan, planned
 from pipeline.domain import Question, Status, SubtitleLine, Video
 from pipeline.errors import ConfigError, PipelineError, with_remedy
@@ -41,7 +41,7 @@ from pipeline.video.unseen import UnseenFrames
 
 @dataclass(frozen=True)
 class Run:
-    """What is to be run. A command without one of the stages leaves out its parts."""
+    """The parts of a run. A command without one of the stages leaves out its parts."""
 
     config: DictConfig
     questions: Sequence[Question]
@@ -60,27 +60,27 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Examined:
-    """What was found out."""
+class Examination:
+    """The result of examining a run."""
 
     findings: tuple[Finding, ...]
     videos: videos.Videos
     subtitles: str
-    """A word on those that were read."""
+    """A summary of those that were read."""
     machine: Machine
     plan: Plan | None
-    """None where there is no sampler, or it cannot say: a finding tells why."""
+    """None if there is no sampler, or a finding says why it has no plan."""
     fit: Fit | None
-    """None where there is no answerer, or its limits are not known: a finding tells why."""
-    held: tuple[tuple[str, Held], ...]
+    """None if there is no answerer, or a finding says why its limits are unknown."""
+    held: tuple[tuple[str, ModelMemory], ...]
     """Stage and checkpoint."""
 
 
 def admit(run: Run) -> None:
-    """Refuse what cannot run, before anything is written or computed. What costs single questions becomes their status.
+    """Refuse a run that cannot start, before anything is written or computed. A fault of one question is its status.
 
     Raises:
-        ConfigError: the first thing that is in the way.
+        ConfigError: the first finding that prevents the run.
     """
     for finding in examine(run).findings:
         if finding.level is Level.CANNOT_RUN:
@@ -89,14 +89,14 @@ def admit(run: Run) -> None:
         remark(with_remedy(f"note: {note.problem}", note.remedy))
 
 
-def examine(run: Run) -> Examined:
-    """Find out everything."""
+def examine(run: Run) -> Examination:
+    """Run all checks."""
     questions = [question for question in run.questions if not question.fault]
-    found = material.fault_findings(run.questions)
-    looked = videos.look_at_all(questions, run.reader, run.durations)
+    found = inputs.fault_findings(run.questions)
+    looked = videos.probe_all(questions, run.reader, run.durations)
     lacking = list(seams.lacking(run.sampler, run.policy, run.answerer))
     if lacking:
-        return Examined(tuple(lacking), looked, "not looked at", this_machine(), None, None, ())
+        return Examination(tuple(lacking), looked, "not looked at", this_machine(), None, None, ())
     found += [*_rates(run), *_raised(run.reader.check)]
     found += videos.findings(looked, questions)
     found += seams.unkeyed_settings(run.sampler, run.policy, run.answerer)
@@ -104,7 +104,7 @@ def examine(run: Run) -> Examined:
     if run.sampler is not None:
         plan = _plan(run, questions, looked, found)
         found += _embeddings(run, questions)
-        found += _foreseen_failures(run, questions, looked)
+        found += _predicted_failures(run, questions, looked)
     machine = this_machine()
     sampling = _Stage("sampler", run.sampler, machine, needed=plan is None or plan.open > 0)
     found += sampling.faults
@@ -113,19 +113,21 @@ def examine(run: Run) -> Examined:
     if any(finding.level is Level.CANNOT_RUN for finding in answering.faults) and _is_answered(run, plan):
         answering.faults.clear()
     found += answering.faults
-    return Examined(
-        findings=tuple(dict.fromkeys(found)),  # a checkpoint that is missing is missed by several
+    return Examination(
+        findings=tuple(dict.fromkeys(found)),  # several checks report the same missing checkpoint
         videos=looked,
         subtitles=told,
         machine=machine,
-        plan=plan if looked.views else None,  # of no question is anything known: not that nothing is left to do
+        plan=plan
+        if looked.clips
+        else None,  # without a readable video, nothing is known: an empty plan would say that no work is left
         fit=fit,
         held=tuple(held),
     )
 
 
 class _Stage:
-    """The models of a sampler or an answerer, and what is in their way where they are needed."""
+    """The models of a sampler or an answerer, and what prevents their use where they are needed."""
 
     def __init__(self, name: str, part: Any, machine: Machine, *, needed: bool) -> None:
         self.name = name
@@ -147,13 +149,13 @@ class _Stage:
 def _answering(
     run: Run, questions: Sequence[Question], looked: videos.Videos, machine: Machine, found: list[Finding]
 ) -> tuple[_Stage, Fit | None, str]:
-    """The second stage, whether the frames go with the questions, and a word on subtitles."""
+    """The second stage, whether frames and words fit, and a summary of the subtitles."""
     answerer = run.answerer
     stage = _Stage("answerer", answerer, machine, needed=True)
     if answerer is None:
         return stage, None, "not given to the answerer"
-    found += material.question_findings(questions, answerer)
-    found += material.image_findings(questions)
+    found += inputs.question_findings(questions, answerer)
+    found += inputs.image_findings(questions)
     budget = run.policy.budget if run.policy is not None else _most_frames(run.selections or ())
     lines, told = _subtitles(run, questions, looked, budget, found)
     if run.subtitles is not SubtitleChoice.NONE and isinstance(answerer, ChecksSubtitles):
@@ -166,12 +168,12 @@ def _answering(
             room = answerer.output_tokens()
         else:
             room = int(run.config.answerer.get("max_new_tokens") or 0)
-        fit = stage_two.fitted(questions, looked.views, budget, answerer, room, lines)
+        fit = stage_two.fitted(questions, looked.clips, budget, answerer, room, lines)
     except PipelineError as error:
         stage.faults.append(_fatal(error))
         return stage, None, told
     if fit.over and run.policy is not None:
-        smaller = stage_two.smaller_frames(run.config.answerer, run.config.plugins, questions, looked.views, fit)
+        smaller = stage_two.smaller_frames(run.config.answerer, run.config.plugins, questions, looked.clips, fit)
         found += limits.findings(fit, budget, run.over_limit, smaller, _always_full(run))
     return stage, fit, told
 
@@ -188,28 +190,28 @@ def _most_frames(rows: Sequence[SelectionRow]) -> int:
 def _subtitles(
     run: Run, questions: Sequence[Question], looked: videos.Videos, budget: int, found: list[Finding]
 ) -> tuple[dict[str, tuple[SubtitleLine, ...]], str]:
-    """The lines that go with each question, and a word on them all."""
+    """The subtitle lines of each question, and a summary of them."""
     if run.subtitles is SubtitleChoice.NONE:
         return {}, "not given to the answerer"
-    spoken = material.read_subtitles(questions, {path: probe.video for path, probe in looked.probes.items()})
-    found += material.subtitle_findings(spoken, questions)
+    subtitles = inputs.read_subtitles(questions, {path: probe.video for path, probe in looked.probes.items()})
+    found += inputs.subtitle_findings(subtitles, questions)
     return (
-        stage_two.given_lines(looked.views, spoken.lines, run.subtitles, budget),
-        f"{run.subtitles}; {len(spoken.lines)} questions have some, {len(spoken.failed)} files cannot be read",
+        stage_two.given_lines(looked.clips, subtitles.lines, run.subtitles, budget),
+        f"{run.subtitles}; {len(subtitles.lines)} questions have some, {len(subtitles.failed)} files cannot be read",
     )
 
 
 def _plan(run: Run, questions: Sequence[Question], looked: videos.Videos, found: list[Finding]) -> Plan | None:
     assert run.sampler is not None
     try:
-        return planned(questions, looked.views, run.sampler, run.relevances)
+        return planned(questions, looked.clips, run.sampler, run.relevances)
     except PipelineError as error:
         found.append(_fatal(error))
         return None
 
 
 def _embeddings(run: Run, questions: Sequence[Question]) -> list[Finding]:
-    """A policy that compares frames with each other, over a sampler that keeps nothing to compare."""
+    """A policy that compares frames with each other needs a sampler that keeps their embeddings."""
     compares = getattr(getattr(run.policy, "choice", None), "needs_embeddings", False)
     sampler = run.sampler
     if not compares or not isinstance(sampler, KeepsEmbeddings) or sampler.keeps_embeddings(questions):
@@ -217,20 +219,22 @@ def _embeddings(run: Run, questions: Sequence[Question]) -> list[Finding]:
     return _raised(lambda: key_of(None))
 
 
-def _foreseen_failures(run: Run, questions: Sequence[Question], looked: videos.Videos) -> list[Finding]:
-    """Questions of which a sampler that looks at no picture will have no frames: it is asked right away."""
+def _predicted_failures(run: Run, questions: Sequence[Question], looked: videos.Videos) -> list[Finding]:
+    """Questions for which a sampler without pictures gives no frames. It costs nothing to run it now."""
     sampler = run.sampler
     if not isinstance(sampler, WithoutPictures) or not isinstance(sampler, Sampler):
         return []
-    by_view: dict[Video, list[Question]] = {}
+    by_clip: dict[Video, list[Question]] = {}
     for question in questions:
-        if question.id in looked.views:
-            by_view.setdefault(looked.views[question.id], []).append(question)
+        if question.id in looked.clips:
+            by_clip.setdefault(looked.clips[question.id], []).append(question)
     try:
-        said = [each for view, asked in by_view.items() for each in sampler.score(view, UnseenFrames(view), asked)]
+        relevances = [
+            each for clip, group in by_clip.items() for each in sampler.score(clip, UnseenFrames(clip), group)
+        ]
     except PipelineError as error:
         return [_fatal(error)]
-    failed = [relevance for relevance in said if relevance.status is not Status.OK]
+    failed = [relevance for relevance in relevances if relevance.status is not Status.OK]
     if not failed:
         return []
     shown = getattr(run.policy, "fallback", "none") != "none"
@@ -245,7 +249,7 @@ def _foreseen_failures(run: Run, questions: Sequence[Question], looked: videos.V
 
 
 def _rates(run: Run) -> Iterator[Finding]:
-    """Rates of candidate frames that are none, in any part of the sampler."""
+    """Invalid rates of candidate frames, in any part of the sampler."""
     for key, part in _parts(run.sampler, "sampler"):
         fps = getattr(part, "fps", None)
         if isinstance(fps, int | float) and not is_rate(fps):
@@ -263,12 +267,12 @@ def _parts(part: Any, key: str) -> Iterator[tuple[str, Any]]:
             yield from _parts(getattr(part, each.name, None), f"{key}.{each.name}")
 
 
-def _held(run: Run, stages: Sequence[_Stage], fit: Fit | None, machine: Machine) -> list[tuple[str, Held]]:
-    """Both stages' models; one stage's are gone before the other's are loaded."""
+def _held(run: Run, stages: Sequence[_Stage], fit: Fit | None, machine: Machine) -> list[tuple[str, ModelMemory]]:
+    """The memory of both stages' models. The first stage frees its models before the second loads its own."""
     longest = max((load.tokens for load in fit.loads), default=0) + fit.answer_tokens if fit else 0
-    held: list[tuple[str, Held]] = []
+    held: list[tuple[str, ModelMemory]] = []
     for stage in stages:
-        models: list[Held] = []
+        models: list[ModelMemory] = []
         for key, holder, checkpoint in stage.checkpoints:
             if stage.name == "answerer":
                 prompts = Prompts(longest, run.config.execution.answer_batch)
@@ -276,10 +280,10 @@ def _held(run: Run, stages: Sequence[_Stage], fit: Fit | None, machine: Machine)
                 prompts = Prompts(holder.prefix_tokens() if isinstance(holder, HoldsPrefix) else 0, 1)
             stated = str((run.config[stage.name].get("about") or {}).get("memory", "nothing"))
             if not stage.is_usable:
-                models.append(memory.not_here(key, checkpoint, stated, machine))
+                models.append(memory.not_downloaded(key, checkpoint, stated, machine))
                 continue
             try:
-                models.append(memory.held(key, checkpoint, prompts, stated, machine))
+                models.append(memory.model_memory(key, checkpoint, prompts, stated, machine))
             except PipelineError as error:
                 if stage.needed:
                     stage.faults.append(_fatal(error))
@@ -290,9 +294,9 @@ def _held(run: Run, stages: Sequence[_Stage], fit: Fit | None, machine: Machine)
 
 
 def _is_answered(run: Run, plan: Plan | None) -> bool:
-    """Whether every answer is known from an earlier run, so that what is in the answerer's way is in nobody's.
+    """Whether every answer is cached, so that faults of the answerer do not matter.
 
-    Known is what is selected only where stage 1 costs nothing.
+    Selections are known in advance only where stage 1 costs nothing.
     """
     if run.answerer is None:
         return False

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from pipeline.checks.limits import Load
-from pipeline.checks.past import Experience
+from pipeline.checks.past import PastSpeed
 from pipeline.checks.plan import Plan
 from pipeline.checks.speed import Rate
 
@@ -22,13 +22,13 @@ class Estimate:
     """A time or a sum."""
 
     amount: float | None
-    """Seconds, or dollars; none: unknown."""
+    """Seconds, or dollars; None: unknown."""
     source: str
     """Where the figure comes from, or why there is none."""
 
 
 class Prices(Protocol):
-    """Dollars for a million tokens; none where they are not known."""
+    """Dollars for a million tokens; None where they are not known."""
 
     @property
     def input(self) -> float | None:
@@ -56,7 +56,7 @@ NO_PICTURES = Estimate(0.0, "the sampler looks at no pictures")
 
 
 def sampling(
-    plan: Plan, windows: Experience | None, video: Experience | None, rate: Rate | None, machine: str
+    plan: Plan, windows: PastSpeed | None, video: PastSpeed | None, rate: Rate | None, machine: str
 ) -> Estimate:
     """Seconds of the first stage.
 
@@ -95,7 +95,7 @@ def decoding(plan: Plan, includes_decoding: bool, rate: Rate | None) -> Estimate
     return _from_table(rate, {"video_second": plan.video_seconds}, "reader", "")
 
 
-def answering(loads: Sequence[Load], past: Experience | None, rate: Rate | None, machine: str) -> Estimate:
+def answering(loads: Sequence[Load], past: PastSpeed | None, rate: Rate | None, machine: str) -> Estimate:
     """Seconds of the second stage over the questions that are left."""
     if not loads:
         return NOTHING_TO_DO
@@ -116,7 +116,7 @@ def money(loads: Sequence[Load], answer_tokens: int, prices: Prices | None) -> E
     return Estimate(dollars, f"at most: {prompt} tokens to read and {output} to write, at the prices of the settings")
 
 
-def _told(past: Experience, unit: str) -> str:
+def _told(past: PastSpeed, unit: str) -> str:
     return f"{past.rate:.3g} s a {unit} in {', '.join(past.runs)} ({past.questions} questions)"
 
 

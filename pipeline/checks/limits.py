@@ -77,7 +77,7 @@ class Fit:
 
 def fit(
     questions: Sequence[Question],
-    views: Mapping[str, Video],
+    clips: Mapping[str, Video],
     budget: int,
     limits: AnswererLimits,
     frame_counter: CountsFrameTokens | None,
@@ -88,22 +88,22 @@ def fit(
     """Lay every question's frames and words beside the limits.
 
     Args:
-        questions: those that ``views`` does not have are passed over.
-        views: by question id: what it may see of its video.
+        questions: those that ``clips`` does not have are passed over.
+        clips: clips by question id.
         budget: frames at most.
         limits: the answerer's.
-        frame_counter: tells a frame's tokens by its size; none: they are the same for all sizes.
+        frame_counter: tells a frame's tokens by its size; None: they are the same for all sizes.
         words: tokens by question id.
         answer_tokens: kept for the answer.
         exact_words: whether ``words`` are exact.
     """
-    sizes = {(video.height, video.width) for video in views.values()}
+    sizes = {(video.height, video.width) for video in clips.values()}
     by_size = {size: frame_counter.frame_tokens(*size) if frame_counter else limits.tokens_per_frame for size in sizes}
     loads = []
     for question in questions:
-        view = views.get(question.id)
-        if view is not None:
-            tokens = by_size[view.height, view.width]
+        clip = clips.get(question.id)
+        if clip is not None:
+            tokens = by_size[clip.height, clip.width]
             pictures = len(question.option_images or ())
             room = limits.context_tokens - answer_tokens - words[question.id] - TEMPLATE_TOKENS
             cap = math.inf if limits.max_frames is None else limits.max_frames
@@ -111,7 +111,7 @@ def fit(
                 int(max(0, min(tokens_left // max(1, tokens), cap) - pictures))
                 for tokens_left in (room, limits.context_tokens - answer_tokens)
             )
-            frames = min(budget, view.frame_count)
+            frames = min(budget, clip.frame_count)
             loads.append(Load(question.id, frames, tokens, words[question.id], pictures, fitting, most))
     return Fit(limits, answer_tokens, tuple(loads), exact_words)
 

@@ -30,7 +30,7 @@ _TEXT_SECTIONS = ("text_config", "llm_cfg", "llm_config")
 
 
 @dataclass(frozen=True)
-class Held:
+class ModelMemory:
     """One checkpoint in memory."""
 
     key: str
@@ -39,9 +39,9 @@ class Held:
     device: str
     """``cpu``, ``cuda:N`` or ``spread``."""
     weights: int | None
-    """Bytes; none where the files are not on this machine yet."""
+    """Bytes; None where the files are not on this machine yet."""
     cache: int | None
-    """Bytes of keys and values of one prompt; none where nothing is known of the model's shape."""
+    """Bytes of keys and values of one prompt; None where nothing is known of the model's shape."""
     prompts: int
     """How many of them are in the model at once."""
     stated: str
@@ -49,7 +49,7 @@ class Held:
 
     @property
     def total(self) -> int | None:
-        """Bytes with all prompts; none where the weights are not known."""
+        """Bytes with all prompts; None where the weights are not known."""
         return None if self.weights is None else self.weights + self.prompts * (self.cache or 0)
 
 
@@ -97,7 +97,7 @@ def unusable(parts: Mapping[str, Any]) -> dict[str, CheckpointError]:
     return {name: error for name, checkpoint in wanted if (error := faults[checkpoint]) is not None}
 
 
-def held(key: str, checkpoint: Checkpoint, prompts: Prompts, stated: str, machine: Machine) -> Held:
+def model_memory(key: str, checkpoint: Checkpoint, prompts: Prompts, stated: str, machine: Machine) -> ModelMemory:
     """What one checkpoint takes.
 
     Raises:
@@ -114,16 +114,16 @@ def held(key: str, checkpoint: Checkpoint, prompts: Prompts, stated: str, machin
         size = weights.bytes_as(folder, item)
     a_token = _cache_bytes_a_token(raw, checkpoint.source, item)
     cache = None if a_token is None else a_token * prompts.tokens
-    return Held(key, checkpoint.source, device, size, cache, prompts.at_once, stated)
+    return ModelMemory(key, checkpoint.source, device, size, cache, prompts.at_once, stated)
 
 
-def not_here(key: str, checkpoint: Checkpoint, stated: str, machine: Machine) -> Held:
+def not_downloaded(key: str, checkpoint: Checkpoint, stated: str, machine: Machine) -> ModelMemory:
     """A checkpoint of which nothing is known but what its YAML says."""
-    return Held(key, checkpoint.source, _device(checkpoint.device, machine), None, None, 1, stated)
+    return ModelMemory(key, checkpoint.source, _device(checkpoint.device, machine), None, None, 1, stated)
 
 
 def local_folder(checkpoint: Checkpoint) -> Path | None:
-    """Where the weights lie on this machine, a folder or the hub's cache; none where they have to be fetched first."""
+    """Where the weights lie on this machine, a folder or the hub's cache; None where they have to be fetched first."""
     folder = checkpoint.folder
     if folder is None:
         from huggingface_hub import try_to_load_from_cache
@@ -133,7 +133,7 @@ def local_folder(checkpoint: Checkpoint) -> Path | None:
     return folder if folder is not None and weights.files(folder) else None
 
 
-def findings(stage: Sequence[Held], machine: Machine) -> list[Finding]:
+def findings(stage: Sequence[ModelMemory], machine: Machine) -> list[Finding]:
     """What does not fit, of models that are in memory together."""
     made = []
     for device in dict.fromkeys(model.device for model in stage):
@@ -174,7 +174,7 @@ def room(device: str, machine: Machine) -> int:
     return sum(room_for_weights({gpu.index: gpu.total for gpu in _gpus(device, machine)}).values())
 
 
-def _on(device: str, models: Sequence[Held], machine: Machine) -> list[Finding]:
+def _on(device: str, models: Sequence[ModelMemory], machine: Machine) -> list[Finding]:
     most = room(device, machine)
     size = sum(model.weights or 0 for model in models)
     with_one = size + sum(model.cache or 0 for model in models)
@@ -221,7 +221,7 @@ def _item_bytes(checkpoint: Checkpoint, folder: Path, raw: dict[str, Any], devic
 
 
 def _cache_bytes_a_token(raw: Mapping[str, Any], source: str, item: int) -> int | None:
-    """Two vectors a layer and key-value head; none where the config does not tell."""
+    """Two vectors a layer and key-value head; None where the config does not tell."""
     try:
         raw = full_config(raw, source)
     except CheckpointError:
@@ -234,7 +234,7 @@ def _cache_bytes_a_token(raw: Mapping[str, Any], source: str, item: int) -> int 
     return 2 * layers * key_value_heads * int(text.get("head_dim") or width // heads) * item
 
 
-def _named(models: Sequence[Held]) -> str:
+def _named(models: Sequence[ModelMemory]) -> str:
     return " and ".join(model.source for model in models)
 
 

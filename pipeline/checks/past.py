@@ -1,4 +1,4 @@
-"""What the same sampler and the same answerer took in runs that are there: the best word on what they will take."""
+"""Measures how long the same sampler and answerer took in earlier runs, to estimate the next one."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from pipeline.samplers import PlansWindows, Sampler
 from pipeline.video.clip import clip_of
 
 MOST_RUNS = 100
-"""The newest so many folders are looked into."""
+"""The number of newest run folders that are read."""
 ENOUGH = 3
-"""Runs of one part that are counted; one in which it had nothing to do tells nothing."""
+"""The number of runs of one part that are counted. A run in which it computed nothing is not counted."""
 
 
 @dataclass(frozen=True)
-class Experience:
-    """What was counted."""
+class PastSpeed:
+    """The measured speed of a sampler or an answerer."""
 
     seconds: float
     units: float
@@ -48,31 +48,31 @@ class PastRuns:
 
     folder: Path
 
-    def of_windows(self, node: DictConfig, sampler: Sampler) -> Experience | None:
-        """Seconds a window by the sampler of this configuration; none where it tells no windows or never ran."""
+    def of_windows(self, node: DictConfig, sampler: Sampler) -> PastSpeed | None:
+        """Seconds a window by the sampler of this configuration; None where it plans no windows or never ran."""
         if not isinstance(sampler, PlansWindows):
             return None
         seconds, windows, questions, runs = 0.0, 0, 0, []
-        for run in self._alike("sampler", node, RELEVANCE_FILE):
+        for run in self._with_same_settings("sampler", node, RELEVANCE_FILE):
             rows = [row for row in _rows(RelevanceRow, run / RELEVANCE_FILE) if row.relevance.cost.seconds > 0]
             if not rows:
                 continue
-            by_view: dict[Video, list[Question]] = {}
+            by_clip: dict[Video, list[Question]] = {}
             for row in rows:
                 if row.video is not None:
-                    by_view.setdefault(clip_of(row.video, row.question.span), []).append(row.question)
-            windows += sum(sampler.windows(view, asked) for view, asked in by_view.items())
+                    by_clip.setdefault(clip_of(row.video, row.question.span), []).append(row.question)
+            windows += sum(sampler.windows(clip, group) for clip, group in by_clip.items())
             seconds += sum(row.relevance.cost.seconds for row in rows)
             questions += len(rows)
             runs.append(run.name)
             if len(runs) == ENOUGH:
                 break
-        return Experience(seconds, windows, questions, tuple(runs)) if windows and seconds else None
+        return PastSpeed(seconds, windows, questions, tuple(runs)) if windows and seconds else None
 
-    def of_video(self, node: DictConfig) -> Experience | None:
+    def of_video(self, node: DictConfig) -> PastSpeed | None:
         """Seconds a second of video by the sampler of this configuration."""
         seconds, length, questions, runs = 0.0, 0.0, 0, []
-        for run in self._alike("sampler", node, RELEVANCE_FILE):
+        for run in self._with_same_settings("sampler", node, RELEVANCE_FILE):
             rows = [row for row in _rows(RelevanceRow, run / RELEVANCE_FILE) if row.relevance.cost.seconds > 0]
             if not rows:
                 continue
@@ -82,12 +82,12 @@ class PastRuns:
             runs.append(run.name)
             if len(runs) == ENOUGH:
                 break
-        return Experience(seconds, length, questions, tuple(runs)) if length and seconds else None
+        return PastSpeed(seconds, length, questions, tuple(runs)) if length and seconds else None
 
-    def of_frames(self, node: DictConfig) -> Experience | None:
+    def of_frames(self, node: DictConfig) -> PastSpeed | None:
         """Seconds a frame shown to the answerer of this configuration."""
         seconds, frames, questions, runs = 0.0, 0, 0, []
-        for run in self._alike("answerer", node, ANSWERS_FILE):
+        for run in self._with_same_settings("answerer", node, ANSWERS_FILE):
             rows = [row for row in _rows(AnswerRow, run / ANSWERS_FILE) if row.answer.cost.seconds > 0]
             if not rows:
                 continue
@@ -97,9 +97,9 @@ class PastRuns:
             runs.append(run.name)
             if len(runs) == ENOUGH:
                 break
-        return Experience(seconds, frames, questions, tuple(runs)) if frames and seconds else None
+        return PastSpeed(seconds, frames, questions, tuple(runs)) if frames and seconds else None
 
-    def _alike(self, part: str, node: DictConfig, file: str) -> Iterator[Path]:
+    def _with_same_settings(self, part: str, node: DictConfig, file: str) -> Iterator[Path]:
         """The newest runs with such a file whose part has the same settings, as far as they decide what is computed."""
         wanted = _settings(part, OmegaConf.to_container(node, resolve=True))
         newest = sorted(self.folder.glob(f"*/{file}"), key=lambda path: path.stat().st_mtime, reverse=True)

@@ -13,7 +13,7 @@ from pipeline.samplers import ChecksQuestions, ChecksWindows, PlansWindows, Samp
 
 @dataclass(frozen=True)
 class Pass:
-    """One video, or stretch of one, that the sampler has to look at."""
+    """One clip that the sampler has to score."""
 
     video: Video
     """What the questions may see of it."""
@@ -39,7 +39,7 @@ class Plan:
 
     @property
     def windows(self) -> int | None:
-        """Of all passes; none where the sampler does not tell."""
+        """Of all passes; None where the sampler does not tell."""
         told = [each.windows for each in self.passes if each.windows is not None]
         return sum(told) if len(told) == len(self.passes) else None
 
@@ -56,12 +56,12 @@ class Plan:
         return sum(each.video.duration - each.video.start for each in self.passes)
 
 
-def planned(questions: Sequence[Question], views: Mapping[str, Video], sampler: Sampler, cache: RelevanceCache) -> Plan:
+def planned(questions: Sequence[Question], clips: Mapping[str, Video], sampler: Sampler, cache: RelevanceCache) -> Plan:
     """Look up every question of which something is known of its video.
 
     Args:
         questions: all of the run.
-        views: by question id: what it may see.
+        clips: clips by question id.
         sampler: that would score them.
         cache: where scores are kept.
 
@@ -76,19 +76,19 @@ def planned(questions: Sequence[Question], views: Mapping[str, Video], sampler: 
     left: dict[Video, list[Question]] = {}
     cached = 0
     for question in questions:
-        view = views.get(question.id)
-        if view is not None:
-            key = relevance_key(view.fingerprint, sampler.query(question), identity)
+        clip = clips.get(question.id)
+        if clip is not None:
+            key = relevance_key(clip.fingerprint, sampler.query(question), identity)
             if cache.find(key, question.id) is None:
-                left.setdefault(view, []).append(question)
+                left.setdefault(clip, []).append(question)
             else:
                 cached += 1
     if isinstance(sampler, ChecksWindows):
-        for view, asked in left.items():
-            sampler.check_windows(view, asked)
+        for clip, asked in left.items():
+            sampler.check_windows(clip, asked)
     reads_frames = not isinstance(sampler, WithoutPictures)
     return Plan(
-        passes=tuple(Pass(view, tuple(asked), _windows(sampler, view, asked)) for view, asked in left.items()),
+        passes=tuple(Pass(clip, tuple(asked), _windows(sampler, clip, asked)) for clip, asked in left.items()),
         cached=cached,
         reads_frames=reads_frames,
     )

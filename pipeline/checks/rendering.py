@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pipeline.checks import Finding, Level, memory
 from pipeline.checks.estimate import Estimate
 from pipeline.checks.limits import Fit
-from pipeline.checks.memory import GIB, Held
+from pipeline.checks.memory import GIB, ModelMemory
 from pipeline.checks.plan import Plan
 from pipeline.checks.report import Report
 from pipeline.checks.videos import Videos
@@ -95,7 +95,7 @@ def _fit(fit: Fit | None) -> str:
     return f"up to {most.shown} frames of {most.frame_tokens} tokens, {words}, {room}"
 
 
-def _held(model: Held, report: Report) -> str:
+def _held(model: ModelMemory, report: Report) -> str:
     if model.weights is None:
         return f"{model.source} is not on this machine; its settings say: {model.stated}"
     cache = "" if not model.cache else f" and {model.prompts} x {_size(model.cache)} of keys and values"

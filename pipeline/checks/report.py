@@ -10,7 +10,7 @@ from pipeline.checks import Finding, Level
 from pipeline.checks.devices import Machine
 from pipeline.checks.estimate import Estimate
 from pipeline.checks.limits import Fit
-from pipeline.checks.memory import Held, room
+from pipeline.checks.memory import ModelMemory, room
 from pipeline.checks.plan import Plan
 from pipeline.checks.videos import Videos
 
@@ -39,7 +39,7 @@ class Report:
     videos: Videos
     subtitles: str
     machine: Machine
-    held: tuple[tuple[str, Held], ...]
+    held: tuple[tuple[str, ModelMemory], ...]
     """Stage and checkpoint."""
     plan: Plan | None
     """None where the sampler cannot say: a finding tells why."""
@@ -91,7 +91,7 @@ def _videos(videos: Videos) -> dict[str, object]:
     }
 
 
-def _room(model: Held, machine: Machine) -> int:
+def _room(model: ModelMemory, machine: Machine) -> int:
     return room(model.device, machine)
 
 

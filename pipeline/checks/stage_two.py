@@ -22,7 +22,7 @@ HALVINGS = 4
 
 def fitted(
     questions: Sequence[Question],
-    views: Mapping[str, Video],
+    clips: Mapping[str, Video],
     budget: int,
     answerer: Answerer,
     answer_tokens: int,
@@ -32,7 +32,7 @@ def fitted(
 
     Args:
         questions: all of the run.
-        views: by question id: what it may see of its video.
+        clips: clips by question id.
         budget: frames at most.
         answerer: whose limits and prompt.
         answer_tokens: kept for the answer.
@@ -44,15 +44,15 @@ def fitted(
     limits = answerer.limits()
     folders = [local_folder(checkpoint) for _, _, checkpoint in checkpoints(answerer, "answerer")]
     counter = word_counter(next(iter(folders), None))
-    here = [question for question in questions if question.id in views]
-    texts = [_words(answerer, question, views[question.id], lines.get(question.id, ())) for question in here]
+    here = [question for question in questions if question.id in clips]
+    texts = [_words(answerer, question, clips[question.id], lines.get(question.id, ())) for question in here]
     words = dict(zip([question.id for question in here], counter.count(texts), strict=True))
     frames = answerer if isinstance(answerer, CountsFrameTokens) else None
-    return fit(here, views, budget, limits, frames, words, answer_tokens, counter.exact)
+    return fit(here, clips, budget, limits, frames, words, answer_tokens, counter.exact)
 
 
 def given_lines(
-    views: Mapping[str, Video],
+    clips: Mapping[str, Video],
     lines: Mapping[str, tuple[SubtitleLine, ...]],
     choice: SubtitleChoice,
     budget: int,
@@ -60,18 +60,18 @@ def given_lines(
     """The lines of each question that the answerer will be given; at frames, as if these were spread evenly."""
     given = {}
     for question_id, said in lines.items():
-        if question_id in views:
-            view = views[question_id]
-            heard = within(said, view.start, view.duration)
+        if question_id in clips:
+            clip = clips[question_id]
+            heard = within(said, clip.start, clip.duration)
             if choice is SubtitleChoice.AT_FRAMES:
-                apart = (view.duration - view.start) / budget
-                heard = at_times(heard, [view.start + apart * (place + 0.5) for place in range(budget)])
+                apart = (clip.duration - clip.start) / budget
+                heard = at_times(heard, [clip.start + apart * (place + 0.5) for place in range(budget)])
             given[question_id] = heard
     return given
 
 
 def smaller_frames(
-    node: DictConfig, plugins: Sequence[str], questions: Sequence[Question], views: Mapping[str, Video], found: Fit
+    node: DictConfig, plugins: Sequence[str], questions: Sequence[Question], clips: Mapping[str, Video], found: Fit
 ) -> list[str]:
     """The override of the frames' area with which everything fits, where the answerer has one and it is enough.
 
@@ -79,7 +79,7 @@ def smaller_frames(
         node: the answerer's configuration.
         plugins: as in :func:`pipeline.config.build`.
         questions: all of the run.
-        views: by question id: what it may see of its video.
+        clips: clips by question id.
         found: what does not fit as configured.
     """
     if node.get("max_pixels") is None or node.get("frame_size") is not None:
@@ -98,7 +98,7 @@ def smaller_frames(
         words = {load.question_id: load.words for load in found.loads}
         budget = max(load.frames for load in found.loads)
         here = [question for question in questions if question.id in words]
-        tried = fit(here, views, budget, found.limits, answerer, words, found.answer_tokens, found.exact_words)
+        tried = fit(here, clips, budget, found.limits, answerer, words, found.answer_tokens, found.exact_words)
         if not tried.over:
             return [f"answerer.max_pixels={pixels}"]
     return []

@@ -1,4 +1,4 @@
-"""Which videos are there, can be read, and are as long as they should be."""
+"""Checks that videos exist, can be read, and are as long as they should be."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipeline.video.clip import clip_of
 from pipeline.video.probing import Probe
 
 THREADS = 16
-"""Looking at a file is waiting for the disk, and hashing it lets other threads run."""
+"""Probing a file mostly waits for the disk, and hashing it lets other threads run."""
 CUT = 0.05
 """Seconds that may be missing from the end of a file before it counts as cut."""
 SHORTER, SHORTER_SHARE = 2.0, 0.02
@@ -27,7 +27,7 @@ SHORTER, SHORTER_SHARE = 2.0, 0.02
 
 @dataclass(frozen=True)
 class Videos:
-    """What was found at the paths that a benchmark names."""
+    """The videos that a benchmark names, as probed."""
 
     probes: Mapping[str, Probe]
     """By path: those that can be read."""
@@ -35,12 +35,12 @@ class Videos:
     """By path: the others."""
     short: Mapping[str, str]
     """By path: those that can be read and are shorter than they should be, and by how much."""
-    views: Mapping[str, Video]
-    """By question id: what it may see of its video; questions whose part is not there are left out."""
+    clips: Mapping[str, Video]
+    """Clips by question id; a question whose clip is outside of its video is left out."""
 
     @property
     def damaged(self) -> Mapping[str, tuple[float, ...]]:
-        """By path: seconds of the frames that cannot be had, of videos that can be read otherwise."""
+        """By path: seconds of the frames that cannot be decoded, of videos that are otherwise readable."""
         return {path: probe.damaged for path, probe in self.probes.items() if probe.damaged}
 
     @property
@@ -54,30 +54,30 @@ class Videos:
         return tuple(path for path, error in self.failed.items() if not isinstance(error, MissingVideoError))
 
 
-def look_at_all(questions: Sequence[Question], reader: Reader, durations: Mapping[str, float]) -> Videos:
-    """Look at each video once, many at a time.
+def probe_all(questions: Sequence[Question], reader: Reader, durations: Mapping[str, float]) -> Videos:
+    """Probe each video once, many at a time.
 
     Args:
-        questions: whose videos.
-        reader: looks.
-        durations: seconds by path where annotations tell them.
+        questions: the questions whose videos are probed.
+        reader: the reader that probes them.
+        durations: seconds by path, where annotations give them.
     """
-    asked: dict[str, list[Question]] = {}
+    questions_of: dict[str, list[Question]] = {}
     for question in questions:
-        asked.setdefault(question.video, []).append(question)
-    found = _looks(list(asked), reader)
+        questions_of.setdefault(question.video, []).append(question)
+    found = _probes(list(questions_of), reader)
     probes = {path: probe for path, probe in found.items() if isinstance(probe, Probe)}
-    short = {path: _missing_part(probe, durations.get(path), asked[path]) for path, probe in probes.items()}
+    short = {path: _missing_part(probe, durations.get(path), questions_of[path]) for path, probe in probes.items()}
     return Videos(
         probes=probes,
         failed={path: error for path, error in found.items() if isinstance(error, VideoError)},
         short={path: why for path, why in short.items() if why},
-        views=_views(questions, probes),
+        clips=_clips(questions, probes),
     )
 
 
 def findings(videos: Videos, questions: Sequence[Question]) -> list[Finding]:
-    """What is wrong with the videos, each with the questions that suffer."""
+    """What is wrong with the videos, and how many questions that affects."""
     made = []
     if videos.missing:
         count = _of_questions(videos.missing, questions)
@@ -105,7 +105,7 @@ def findings(videos: Videos, questions: Sequence[Question]) -> list[Finding]:
             Finding(
                 Level.SOME_FAIL,
                 f"videos with damaged parts: {len(videos.damaged)}, of {count} questions",
-                "fetch them again: a question fails that needs one of these frames, and answers may lie there",
+                "fetch them again: a question that needs one of these frames fails",
                 tuple(
                     f"{path}: {len(seconds)} frames between {seconds[0]:.1f} s and {seconds[-1]:.1f} s"
                     for path, seconds in videos.damaged.items()
@@ -118,7 +118,7 @@ def findings(videos: Videos, questions: Sequence[Question]) -> list[Finding]:
             Finding(
                 Level.SOME_FAIL,
                 f"videos that are too short: {len(videos.short)}, of {count} questions",
-                "fetch them again: frames behind the end cannot be had, and answers may lie there",
+                "fetch them again: the missing part may show the answer",
                 tuple(f"{path}: {why}" for path, why in videos.short.items()),
             )
         )
@@ -130,8 +130,8 @@ def _with_its_remedy(error: VideoError) -> str:
     return f"{error.problem}\n      what to do: {remedy}"
 
 
-def _looks(paths: Sequence[str], reader: Reader) -> dict[str, Probe | VideoError]:
-    def look(path: str) -> Probe | VideoError:
+def _probes(paths: Sequence[str], reader: Reader) -> dict[str, Probe | VideoError]:
+    def probe(path: str) -> Probe | VideoError:
         try:
             return reader.look(path)
         except VideoError as error:
@@ -139,8 +139,8 @@ def _looks(paths: Sequence[str], reader: Reader) -> dict[str, Probe | VideoError
 
     found: dict[str, Probe | VideoError] = {}
     with ThreadPoolExecutor(THREADS) as pool, track("looking at videos", len(paths)) as advance:
-        for path, probe in zip(paths, pool.map(look, paths), strict=True):
-            found[path] = probe
+        for path, result in zip(paths, pool.map(probe, paths), strict=True):
+            found[path] = result
             advance(1)
     return found
 
@@ -164,13 +164,13 @@ def _missing_part(probe: Probe, annotated: float | None, questions: Sequence[Que
     return ""
 
 
-def _views(questions: Sequence[Question], probes: Mapping[str, Probe]) -> dict[str, Video]:
-    views = {}
+def _clips(questions: Sequence[Question], probes: Mapping[str, Probe]) -> dict[str, Video]:
+    clips = {}
     for question in questions:
         if question.video in probes:
             with suppress(ClipError):
-                views[question.id] = clip_of(probes[question.video].video, question.span)
-    return views
+                clips[question.id] = clip_of(probes[question.video].video, question.span)
+    return clips
 
 
 def _of_questions(paths: Sequence[str], questions: Sequence[Question]) -> int:
@@ -179,7 +179,7 @@ def _of_questions(paths: Sequence[str], questions: Sequence[Question]) -> int:
 
 
 def _where_they_may_be(missing: Sequence[str]) -> str:
-    """Where to put them, or how they are called where they are."""
+    """Where to put missing files, or under which other names they exist."""
     named = {local_path(path) for path in missing}
     there: dict[tuple[Path, str], str] = {}
     for folder in {path.parent for path in named}:
@@ -187,8 +187,6 @@ def _where_they_may_be(missing: Sequence[str]) -> str:
             there.update({(folder, file.stem): file.name for file in folder.iterdir() if file.is_file()})
     other = [(path.name, there[path.parent, path.stem]) for path in named if (path.parent, path.stem) in there]
     if other:
-        asked, found = min(other)
-        return f"{len(other)} are there under another name: {asked} is asked for, {found} is there; rename or link them"
-    return (
-        "put them there (gens download benchmark=... says where from), or name their folder: benchmark.video_root=..."
-    )
+        wanted, found = min(other)
+        return f"found under another name: {len(other)}, such as {found} for {wanted}; rename or link them"
+    return "add the files (gens download benchmark=... says where from), or name their folder: benchmark.video_root=..."

@@ -71,8 +71,8 @@ def checked(config: DictConfig) -> Report:
         held=found.held,
         plan=found.plan,
         fit=fit,
-        times=_times(config, sampler, found.plan, fit if found.videos.views else None, left, found.machine.name),
-        money=_money(answerer, fit if found.videos.views else None, left),
+        times=_times(config, sampler, found.plan, fit if found.videos.clips else None, left, found.machine.name),
+        money=_money(answerer, fit if found.videos.clips else None, left),
         findings=tuple(
             replace(finding, remedy=as_composed(finding.problem, finding.remedy, config)) for finding in found.findings
         ),

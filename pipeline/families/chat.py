@@ -94,7 +94,7 @@ def render_chat(
     Args:
         tokenizer: the checkpoint's tokenizer or processor, with its chat template.
         content: the turn. Each picture becomes the template's placeholder.
-        system: the system turn; none leaves it to the template.
+        system: the system turn; None leaves it to the template.
         begun: how the answer begins already.
         variables: that the template reads.
 

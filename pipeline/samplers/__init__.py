@@ -85,7 +85,7 @@ class PlansWindows(Protocol):
     """What a sampler has beside if it can tell what is ahead of its models, so that ``gens check`` can say it."""
 
     def windows(self, video: Video, questions: Sequence[Question]) -> int:
-        """Stretches of frames that its models look at in one call each, if no relevance is cached.
+        """Windows of frames, one for each call of its models, if no relevance is cached.
 
         No frame is looked at: a video whose pictures stay on screen may have fewer.
         """

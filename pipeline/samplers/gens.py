@@ -84,7 +84,7 @@ class GensSampler(Identified):
             )
 
     def check_checkpoint(self) -> None:
-        """See by its ``config.json`` that the checkpoint takes frames of the configured form."""
+        """Check by its  ``config.json`` that the checkpoint takes frames of the configured form."""
         self.frame.check(self.checkpoint)
 
     def keeps_embeddings(self, questions: Sequence[Question]) -> bool:

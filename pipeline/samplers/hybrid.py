@@ -74,7 +74,7 @@ class HybridSampler(Identified):
         rate, if it has one.
         """
         candidates = self._candidates(video)
-        kept = self._planned_view(video, candidates)
+        kept = self._planned_clip(video, candidates)
         together = candidates is not None and candidates <= self.keep
         groups = [list(questions)] if together else [[question] for question in questions]
         return _planned(self.first, video, questions) + sum(_planned(self.second, kept, group) for group in groups)
@@ -87,7 +87,7 @@ class HybridSampler(Identified):
         candidates = self._candidates(video)
         if isinstance(self.second, ChecksWindows) and candidates is not None:
             with overrides_under("second"):
-                self.second.check_windows(self._planned_view(video, candidates), questions)
+                self.second.check_windows(self._planned_clip(video, candidates), questions)
 
     def score(self, video: Video, frames: FrameSource, questions: Sequence[Question]) -> list[Relevance]:
         """The second sampler's scores of the kept frames; these alone are candidates.
@@ -130,7 +130,7 @@ class HybridSampler(Identified):
         rate = getattr(self.first, "fps", None)
         return len(candidate_times(video, rate)) if rate else None
 
-    def _planned_view(self, video: Video, candidates: int | None) -> Video:
+    def _planned_clip(self, video: Video, candidates: int | None) -> Video:
         """What the second one will be shown, as far as its length goes."""
         count = min(candidates or self.keep, self.keep)
         return replace(video, start=0.0, duration=float(count), fps=1.0, frame_count=count)

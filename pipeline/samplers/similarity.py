@@ -96,7 +96,7 @@ class SimilaritySampler(Identified, ABC):
         return question.text.strip() if self.query_form == "question" else with_options(question)
 
     def windows(self, video: Video, questions: Sequence[Question]) -> int:
-        """Batches of frames; none where the video's vectors are kept already."""
+        """Batches of frames; None where the video's vectors are kept already."""
         if not questions or self._features_key(video) in FeatureStore(self.feature_store):
             return 0
         return -(-len(candidate_times(video, self.fps)) // self.frames_at_once)

@@ -27,20 +27,20 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 
 Suffixes = Mapping[int, Sequence[int]]
-"""The prompt's tokens behind the frames, by question."""
+"""The prompt's tokens after the frames, by question."""
 
 
 @dataclass(frozen=True)
-class Heard:
-    """What the model says of one window."""
+class WindowAnswers:
+    """The model's answers about one window."""
 
     window: Window[Candidate]
     written: Mapping[int, Generated | None]
-    """By question; none where it did not fit the memory."""
+    """By question; None where the question did not fit in memory."""
     share: Fraction
-    """Of the tokens of the frames, for each of these questions."""
+    """Share of the frames' tokens that each of these questions pays for."""
     halves: tuple[Window[Candidate], ...]
-    """In which the questions that did not fit are asked again; none if that is the end of it."""
+    """The halves in which the questions that did not fit are asked again; empty if they are not asked again."""
 
 
 @dataclass
@@ -62,8 +62,8 @@ class WindowReader:
         self._max_new_tokens = max_new_tokens
         self._features: dict[int, torch.Tensor] = {}  # by candidate
 
-    def read(self, window: Window[Candidate], suffixes: Suffixes) -> Iterator[Heard]:
-        """Ask the questions about a window; what it is halved into follows it, in order of time.
+    def read(self, window: Window[Candidate], suffixes: Suffixes) -> Iterator[WindowAnswers]:
+        """Ask the questions about a window, then about its halves, if any, in order of time.
 
         Raises:
             ConfigError: the window is longer than the model's context.
@@ -72,14 +72,14 @@ class WindowReader:
         self._features = {number: self._features[number] for number in numbers if number in self._features}
         yield from self._read(window, suffixes)
 
-    def _read(self, window: Window[Candidate], suffixes: Suffixes) -> Iterator[Heard]:
+    def _read(self, window: Window[Candidate], suffixes: Suffixes) -> Iterator[WindowAnswers]:
         prefix = self._prefix(window)
         tokens = prefix.length if prefix else 0
         written = self._write(prefix, suffixes)
         del prefix  # before the one of the next window, or of a half, is made
         failed = {place: suffix for place, suffix in suffixes.items() if written[place] is None}
         parts = halves(window, self._windowing) if failed else ()
-        yield Heard(window, written, Fraction(tokens, len(suffixes)), parts)
+        yield WindowAnswers(window, written, Fraction(tokens, len(suffixes)), parts)
         if parts:
             _LOG.warning(
                 "A window of %d frames does not fit the memory; going on with its halves. A lower "
@@ -90,7 +90,7 @@ class WindowReader:
             yield from self._read(part, failed)
 
     def _prefix(self, window: Window[Candidate]) -> Prefix | None:
-        """The window's frames as the model has read them; none if they did not fit the memory."""
+        """The window's frames, prefilled; None if they did not fit in memory."""
         from pipeline.generation.memory import free_failed_call, mapped_out_of_memory
 
         numbers = range(window.first, window.first + len(window.items))
@@ -122,7 +122,7 @@ class WindowReader:
         return written
 
     def _write_together(self, prefix: Prefix, suffixes: Suffixes, places: Sequence[int]) -> dict[int, Generated]:
-        """The answers of a batch; nothing if it did not fit the memory."""
+        """The answers of a batch; empty if it did not fit in memory."""
         from pipeline.generation.memory import free_failed_call, mapped_out_of_memory
 
         try:

@@ -80,7 +80,7 @@ def count_windows(items: int, windowing: Windowing) -> int:
 
 
 def halves(window: Window[Item], windowing: Windowing) -> tuple[Window[Item], ...]:
-    """The two windows that one becomes which does not fit the memory; none where it is to be left at that."""
+    """The two windows that one becomes which does not fit the memory; None where it is to be left at that."""
     middle = len(window.items) // 2
     if windowing.on_out_of_memory == "fail" or middle < windowing.smallest_half:
         return ()

@@ -31,7 +31,7 @@ class RememberingReader(Reader):
     """A reader that scans a file once, as long as its path, size and modification time stay the same."""
 
     probe_store: Place[Path | None]
-    """Folder of stored probes and scans; None stores none. A folder that cannot be used only costs time."""
+    """Folder of stored probes and scans; None stores nothing. A folder that cannot be used only costs time."""
 
     def look(self, path: str | Path) -> Probe:
         """As :meth:`Reader.look`. Failures are not stored, since the file may be repaired."""

@@ -25,7 +25,7 @@ from pipeline.identity import identity_of, relevance_key
 
 VIDEO = Video("film.mp4", "content", 600.0, 25.0, 15000, 640, 360)
 QUESTIONS = [Question(f"q{number}", "film.mp4", f"what {number}?") for number in range(4)]
-VIEWS = {question.id: VIDEO for question in QUESTIONS}
+CLIPS = {question.id: VIDEO for question in QUESTIONS}
 H100 = Rate("gens_3b", "window_question", 0.25, "NVIDIA H100 80GB", "26 questions")
 
 
@@ -117,19 +117,19 @@ class Told:
 def test_what_is_in_the_cache_is_not_planned(tmp_path: Path) -> None:
     cache = RelevanceCache(tmp_path)
     sampler = Told()
-    plan = planned(QUESTIONS, VIEWS, sampler, cache)
+    plan = planned(QUESTIONS, CLIPS, sampler, cache)
     assert (plan.open, plan.cached, plan.windows, plan.window_questions, plan.video_seconds) == (4, 0, 3, 12, 600.0)
     for question in QUESTIONS[:3]:
         key = relevance_key(VIDEO.fingerprint, question.text, identity_of(sampler))
         cache.keep(key, Relevance(question.id, (0.0,), (1.0,)))
-    plan = planned(QUESTIONS, VIEWS, sampler, cache)
+    plan = planned(QUESTIONS, CLIPS, sampler, cache)
     assert (plan.open, plan.cached, plan.window_questions) == (1, 3, 3)
     assert planned(QUESTIONS, {}, sampler, cache).open == 0
     assert estimate.sampling(planned([], {}, sampler, cache), None, None, H100, "no GPU") == estimate.NOTHING_TO_DO
 
 
 def test_a_figure_says_where_it_was_measured(tmp_path: Path) -> None:
-    plan = planned(QUESTIONS, VIEWS, Told(), RelevanceCache(tmp_path))
+    plan = planned(QUESTIONS, CLIPS, Told(), RelevanceCache(tmp_path))
     here = estimate.sampling(plan, None, None, H100, "1 x NVIDIA H100 80GB HBM3")
     assert here.amount == 12 * 0.25
     assert "and here is" not in here.source

@@ -68,7 +68,7 @@ def write_shape(folder: Path, config: dict[str, Any], width: int) -> Path:
 def test_keys_and_values_are_those_of_the_language_model(tmp_path: Path, name: str) -> None:
     config, width, expected = SHAPES[name]
     folder = write_shape(tmp_path / "model", config, width)
-    held = memory.held("answerer.checkpoint", checkpoint(folder), Prompts(1000, 8), "20 GB", ONE)
+    held = memory.model_memory("answerer.checkpoint", checkpoint(folder), Prompts(1000, 8), "20 GB", ONE)
     assert held.cache == expected * 1000
     assert held.weights == 2000
     assert held.total == 2000 + 8 * 1000 * expected
@@ -76,17 +76,17 @@ def test_keys_and_values_are_those_of_the_language_model(tmp_path: Path, name: s
 
 
 def test_gens_as_released_is_read_through_its_own_defaults(tmp_path: Path) -> None:
-    held = memory.held("sampler.checkpoint", checkpoint(write_yi_vl(tmp_path)), Prompts(10, 1), "", ONE)
+    held = memory.model_memory("sampler.checkpoint", checkpoint(write_yi_vl(tmp_path)), Prompts(10, 1), "", ONE)
     assert held.cache
     assert held.weights
 
 
 def test_on_a_cpu_a_model_is_twice_as_large(tmp_path: Path) -> None:
     folder = write_shape(tmp_path / "model", *SHAPES["Qwen2 7B"][:2])
-    on_gpu = memory.held("answerer.checkpoint", checkpoint(folder), Prompts(1, 1), "", ONE)
-    on_cpu = memory.held("answerer.checkpoint", checkpoint(folder), Prompts(1, 1), "", NONE)
+    on_gpu = memory.model_memory("answerer.checkpoint", checkpoint(folder), Prompts(1, 1), "", ONE)
+    on_cpu = memory.model_memory("answerer.checkpoint", checkpoint(folder), Prompts(1, 1), "", NONE)
     assert (on_gpu.weights, on_cpu.weights, on_cpu.device) == (2000, 4000, "cpu")
-    as_told = memory.held("answerer.checkpoint", checkpoint(folder, dtype="bfloat16"), Prompts(1, 1), "", NONE)
+    as_told = memory.model_memory("answerer.checkpoint", checkpoint(folder, dtype="bfloat16"), Prompts(1, 1), "", NONE)
     assert as_told.weights == 2000
 
 
@@ -95,9 +95,9 @@ def test_a_checkpoint_that_is_not_whole_is_told(tmp_path: Path) -> None:
     file = folder / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(CheckpointError, match="incomplete"):
-        memory.held("answerer.checkpoint", checkpoint(folder), Prompts(1, 1), "", ONE)
+        memory.model_memory("answerer.checkpoint", checkpoint(folder), Prompts(1, 1), "", ONE)
     with pytest.raises(CheckpointError, match="hub"):
-        memory.held("answerer.checkpoint", checkpoint("nobody/nothing"), Prompts(1, 1), "", ONE)
+        memory.model_memory("answerer.checkpoint", checkpoint("nobody/nothing"), Prompts(1, 1), "", ONE)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_a_checkpoint_that_is_not_whole_is_told(tmp_path: Path) -> None:
 def test_what_does_not_fit_says_what_helps(
     weights: int, cache: int, prompts: int, device: str, machine: Machine, level: Level | None, words: str
 ) -> None:
-    held = memory.Held("answerer.checkpoint", "some/model", device, weights * GIB, cache * GIB, prompts, "20 GB")
+    held = memory.ModelMemory("answerer.checkpoint", "some/model", device, weights * GIB, cache * GIB, prompts, "20 GB")
     found = memory.findings([held], machine)
     assert [finding.level for finding in found] == ([] if level is None else [level])
     if level is not None:
@@ -127,7 +127,8 @@ def test_what_does_not_fit_says_what_helps(
 
 def test_models_of_one_stage_are_added() -> None:
     two = [
-        memory.Held(f"sampler.{part}.checkpoint", part, "cuda:0", 40 * GIB, 0, 1, "") for part in ("first", "second")
+        memory.ModelMemory(f"sampler.{part}.checkpoint", part, "cuda:0", 40 * GIB, 0, 1, "")
+        for part in ("first", "second")
     ]
     (finding,) = memory.findings(two, ONE)
     assert finding.level == Level.CANNOT_RUN

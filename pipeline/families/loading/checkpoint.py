@@ -49,7 +49,7 @@ class Checkpoint:
     source: str
     """Hub id such as ``Qwen/Qwen2-VL-7B-Instruct``, or a local folder."""
     revision: str | None
-    """Branch, tag or commit on the hub; none is the main branch."""
+    """Branch, tag or commit on the hub; None is the main branch."""
     dtype: Literal["auto", "bfloat16", "float16", "float32"]
     """``auto``: as stored, and float32 on a CPU."""
     attention: Speed[Literal["auto", "sdpa", "eager", "flash_attention_2"]]
@@ -76,7 +76,7 @@ class Checkpoint:
 
     @property
     def folder(self) -> Path | None:
-        """The local folder that the source names; none for a hub id."""
+        """The local folder that the source names; None for a hub id."""
         path = local_path(self.source)
         if path.is_dir():
             return path

@@ -241,7 +241,7 @@ _PATCHES = "embeddings.patch_embedding.weight"
 
 
 def check_sizes(config: Any, raw: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], source: str) -> None:
-    """See that the language model and the vision tower are as wide and as deep as their tensors.
+    """Check that the language model and the vision tower are as wide and as deep as their tensors.
 
     Args:
         config: transformers' configuration, in which every size has a value.

@@ -79,7 +79,7 @@ class QwenVL(LocalAnswerer):
         return Opened(processor, load)
 
     def check_family(self) -> None:
-        """See by its ``config.json`` that the checkpoint is of this family."""
+        """Check by its  ``config.json`` that the checkpoint is of this family."""
         self._model_type()
 
     @cached_property

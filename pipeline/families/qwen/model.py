@@ -174,7 +174,7 @@ def load_qwen(checkpoint: Checkpoint, processor: QwenProcessor) -> QwenModel:
 
 
 def _check_sections(checkpoint: Checkpoint, network: Any) -> None:
-    """See that the rotary positions of time, row and column fill the model's heads, as no tensor tells.
+    """Check that  the rotary positions of time, row and column fill the model's heads, as no tensor tells.
 
     Raises:
         CheckpointError: they do not.

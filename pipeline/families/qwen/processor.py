@@ -175,7 +175,7 @@ class FrameSize:
         return Opened(processor, lambda: load_qwen(checkpoint, processor))
 
     def check(self, checkpoint: Checkpoint) -> None:
-        """See by its ``config.json`` that a checkpoint takes frames of this form.
+        """Check by its  ``config.json`` that a checkpoint takes frames of this form.
 
         Raises:
             CheckpointError: it is another model.
@@ -279,7 +279,7 @@ def open_images(checkpoint: Checkpoint, max_pixels: int) -> Opened[QwenProcessor
 
 
 def check_placeholders(checkpoint: Checkpoint, tokenizer: Any) -> None:
-    """See that ``config.json`` and tokenizer mean the same tokens where pictures stand.
+    """Check that  ``config.json`` and tokenizer mean the same tokens where pictures stand.
 
     Raises:
         CheckpointError: they do not, and the model would find no picture in its prompt.

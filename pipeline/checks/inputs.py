@@ -1,4 +1,4 @@
-"""What questions bring beside their video: subtitles, and pictures as options."""
+"""Checks the inputs of questions other than their videos: subtitles, and pictures as options."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipeline.subtitles import SubtitleFile, read
 
 
 @dataclass(frozen=True)
-class SpokenWords:
+class FoundSubtitles:
     """The subtitles of the questions whose video can be read."""
 
     lines: Mapping[str, tuple[SubtitleLine, ...]]
@@ -31,41 +31,41 @@ class SpokenWords:
     """Questions that name no file."""
 
 
-def read_subtitles(questions: Sequence[Question], videos: Mapping[str, Video]) -> SpokenWords:
+def read_subtitles(questions: Sequence[Question], videos: Mapping[str, Video]) -> FoundSubtitles:
     """Read each file once, many at a time."""
-    named = {
+    wanted = {
         question.id: (question.subtitles, videos[question.video].duration)
         for question in questions
         if question.subtitles is not None and question.video in videos
     }
-    files = list(dict.fromkeys(named.values()))
+    files = list(dict.fromkeys(wanted.values()))
 
-    def heard(place: int) -> SubtitleFile | SubtitlesError:
+    def parsed(place: int) -> SubtitleFile | SubtitlesError:
         try:
             return read(*files[place])
         except SubtitlesError as error:
             return error
 
     with ThreadPoolExecutor(THREADS) as pool:
-        found = dict(zip(files, pool.map(heard, range(len(files))), strict=True))
-    lines = {question_id: found[file] for question_id, file in named.items()}
-    return SpokenWords(
-        lines={question_id: said.lines for question_id, said in lines.items() if isinstance(said, SubtitleFile)},
+        found = dict(zip(files, pool.map(parsed, range(len(files))), strict=True))
+    lines = {question_id: found[file] for question_id, file in wanted.items()}
+    return FoundSubtitles(
+        lines={question_id: file.lines for question_id, file in lines.items() if isinstance(file, SubtitleFile)},
         failed={file[0].path: error for file, error in found.items() if isinstance(error, SubtitlesError)},
         skipped={
-            file[0].path: said.skipped_summary()
-            for file, said in found.items()
-            if isinstance(said, SubtitleFile) and said.skipped
+            named[0].path: file.skipped_summary()
+            for named, file in found.items()
+            if isinstance(file, SubtitleFile) and file.skipped
         },
         without=sum(question.subtitles is None for question in questions),
     )
 
 
-def subtitle_findings(spoken: SpokenWords, questions: Sequence[Question]) -> list[Finding]:
+def subtitle_findings(subtitles: FoundSubtitles, questions: Sequence[Question]) -> list[Finding]:
     """Files that are missing, files that cannot be read, and questions that have none."""
     made = []
-    missing = {path: error for path, error in spoken.failed.items() if isinstance(error, MissingSubtitlesError)}
-    damaged = {path: error for path, error in spoken.failed.items() if path not in missing}
+    missing = {path: error for path, error in subtitles.failed.items() if isinstance(error, MissingSubtitlesError)}
+    damaged = {path: error for path, error in subtitles.failed.items() if path not in missing}
     for failed, what in ((missing, "missing"), (damaged, "unreadable")):
         if failed:
             count = sum(question.subtitles is not None and question.subtitles.path in failed for question in questions)
@@ -73,29 +73,29 @@ def subtitle_findings(spoken: SpokenWords, questions: Sequence[Question]) -> lis
                 Finding(
                     Level.SOME_FAIL,
                     f"{what} subtitles: {len(failed)}, of {count} questions",
-                    "put them there or mend them, or ask without: subtitles=none",
+                    "add or repair the files, or ask without subtitles: subtitles=none",
                     tuple(failed if failed is missing else (error.problem for error in failed.values())),
                 )
             )
-    if spoken.skipped:
+    if subtitles.skipped:
         made.append(
             Finding(
                 Level.NOTE,
-                f"files of subtitles with cues that cannot be read, which are left out: {len(spoken.skipped)}",
-                "mend them if the words matter",
-                tuple(f"{path}: {told}" for path, told in spoken.skipped.items()),
+                f"subtitle files with unreadable cues, which are left out: {len(subtitles.skipped)}",
+                "repair the files if these cues matter",
+                tuple(f"{path}: {told}" for path, told in subtitles.skipped.items()),
             )
         )
-    if spoken.without == len(questions):
+    if subtitles.without == len(questions):
         made.append(
             Finding(
                 Level.NOTE,
-                "no question names a file of subtitles, so all are asked without",
-                "choose a benchmark that has them, or say so: subtitles=none",
+                "no question names a subtitle file, so all are asked without subtitles",
+                "choose a benchmark with subtitles, or switch them off: subtitles=none",
             )
         )
-    elif spoken.without:
-        made.append(Finding(Level.NOTE, f"questions without subtitles, which are asked without: {spoken.without}", ""))
+    elif subtitles.without:
+        made.append(Finding(Level.NOTE, f"questions that name no subtitle file: {subtitles.without}", ""))
     return made
 
 
@@ -105,11 +105,11 @@ def fault_findings(questions: Sequence[Question]) -> list[Finding]:
     if not faults:
         return []
     problem = f"rows of the benchmark that cannot be used: {len(faults)} of {len(questions)}"
-    return [Finding(Level.SOME_FAIL, problem, "mend them in the benchmark's file", faults)]
+    return [Finding(Level.SOME_FAIL, problem, "correct them in the benchmark's file", faults)]
 
 
 def question_findings(questions: Sequence[Question], answerer: Answerer) -> list[Finding]:
-    """Questions that cannot be put to this answerer, whatever is selected."""
+    """Questions that this answerer cannot be asked, whatever is selected."""
     made = []
     faults = [fault for question in questions if (fault := question_fault(question, ()))]
     if faults:
@@ -117,7 +117,7 @@ def question_findings(questions: Sequence[Question], answerer: Answerer) -> list
             Finding(
                 Level.SOME_FAIL,
                 f"questions that cannot be asked: {len(faults)}",
-                "mend them in the benchmark's file",
+                "correct them in the benchmark's file",
                 tuple(fault.partition("\n")[0] for fault in faults),
             )
         )
@@ -127,7 +127,7 @@ def question_findings(questions: Sequence[Question], answerer: Answerer) -> list
             Finding(
                 Level.SOME_FAIL,
                 f"questions whose options are pictures, which this answerer does not take: {len(pictured)}",
-                "take one that does, answerer=openai or its kind, or leave them out of the benchmark",
+                "use an answerer that takes them, such as answerer=openai, or leave these questions out",
                 tuple(pictured),
             )
         )
@@ -135,19 +135,19 @@ def question_findings(questions: Sequence[Question], answerer: Answerer) -> list
 
 
 def image_findings(questions: Sequence[Question]) -> list[Finding]:
-    """Option pictures that are not there."""
+    """Option pictures that do not exist."""
     paths = list(dict.fromkeys(path for question in questions for path in question.option_images or ()))
     with ThreadPoolExecutor(THREADS) as pool:
-        here = list(pool.map(lambda path: local_path(path).is_file(), paths))
-    missing = {path for path, there in zip(paths, here, strict=True) if not there}
+        exist = list(pool.map(lambda path: local_path(path).is_file(), paths))
+    missing = {path for path, exists in zip(paths, exist, strict=True) if not exists}
     if not missing:
         return []
     count = sum(bool(missing & set(question.option_images or ())) for question in questions)
     return [
         Finding(
             Level.SOME_FAIL,
-            f"missing pictures of options: {len(missing)}, of {count} questions",
-            "put them there; the benchmark's own page says where to get them",
+            f"missing option pictures: {len(missing)}, of {count} questions",
+            "add the files; the benchmark's own page says where to get them",
             tuple(sorted(missing)),
         )
     ]

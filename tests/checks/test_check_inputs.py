@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from made import write_cut_video, write_video
 
 from pipeline.answerers import Answerer
-from pipeline.checks import Level, material, stage_two, videos
+from pipeline.checks import Level, inputs, stage_two, videos
 from pipeline.config import build, conf_dir, register_resolvers
 from pipeline.domain import Question, Span, Subtitles
 from pipeline.subtitles import SubtitleChoice
@@ -33,7 +33,7 @@ def ask(film: Path, number: int = 0, **more: object) -> Question:
 
 def look(questions: list[Question], durations: dict[str, float] | None = None) -> videos.Videos:
     reader = RememberingReader(name="test", backend="pyav", threads=1, image_fps=1.0, probe_store=None)
-    return videos.look_at_all(questions, reader, durations or {})
+    return videos.probe_all(questions, reader, durations or {})
 
 
 def test_each_video_is_told_with_its_fault_and_its_questions(films: Path) -> None:
@@ -46,7 +46,7 @@ def test_each_video_is_told_with_its_fault_and_its_questions(films: Path) -> Non
     missing, unreadable = videos.findings(found, questions)
     assert (missing.level, missing.problem) == (Level.SOME_FAIL, "missing videos: 2, of 3 questions")
     assert set(missing.places) == set(found.missing)
-    assert "other.mp4 is asked for, other.mkv is there" in missing.remedy
+    assert "such as other.mkv for other.mp4" in missing.remedy
     assert unreadable.level == Level.SOME_FAIL
     assert any("no bytes" in place for place in unreadable.places)
 
@@ -99,26 +99,26 @@ def test_subtitles_are_read_and_what_is_wrong_is_told(films: Path, tmp_path: Pat
         ask(film, number, subtitles=Subtitles(str(file)) if file else None) for number, file in enumerate(files)
     ]
     looked = look(questions)
-    seen, views = {path: probe.video for path, probe in looked.probes.items()}, looked.views
-    spoken = material.read_subtitles(questions, seen)
-    found = material.subtitle_findings(spoken, questions)
+    seen, clips = {path: probe.video for path, probe in looked.probes.items()}, looked.clips
+    subtitles = inputs.read_subtitles(questions, seen)
+    found = inputs.subtitle_findings(subtitles, questions)
     assert [(finding.level, finding.problem) for finding in found] == [
         (Level.SOME_FAIL, "missing subtitles: 1, of 1 questions"),
         (Level.SOME_FAIL, "unreadable subtitles: 1, of 1 questions"),
-        (Level.NOTE, "questions without subtitles, which are asked without: 1"),
+        (Level.NOTE, "questions that name no subtitle file: 1"),
     ]
     given = {
-        choice.value: [line.text for line in stage_two.given_lines(views, spoken.lines, choice, 4)["whole-0"]]
+        choice.value: [line.text for line in stage_two.given_lines(clips, subtitles.lines, choice, 4)["whole-0"]]
         for choice in (SubtitleChoice.FULL, SubtitleChoice.AT_FRAMES)
     }
     # Four frames of ten seconds: 1.25, 3.75, 6.25 and 8.75.
     assert given == {"full": ["hello there", "bye"], "at_frames": ["hello there", "bye"]}
-    assert stage_two.given_lines(views, spoken.lines, SubtitleChoice.AT_FRAMES, 1)["whole-0"] == ()
+    assert stage_two.given_lines(clips, subtitles.lines, SubtitleChoice.AT_FRAMES, 1)["whole-0"] == ()
 
 
 def test_a_benchmark_without_subtitles_is_told_so(films: Path) -> None:
     questions = [ask(films / "whole.mp4")]
-    (finding,) = material.subtitle_findings(material.read_subtitles(questions, {}), questions)
+    (finding,) = inputs.subtitle_findings(inputs.read_subtitles(questions, {}), questions)
     assert finding.level == Level.NOTE
     assert "subtitles=none" in finding.remedy
 
@@ -128,9 +128,9 @@ def test_pictures_of_options_are_looked_for(tmp_path: Path) -> None:
     here.write_bytes(b"picture")
     gone = str(tmp_path / "b.png")
     question = Question("q", "v.mp4", "which?", ("A", "B"), option_images=(str(here), gone))
-    (finding,) = material.image_findings([question])
+    (finding,) = inputs.image_findings([question])
     assert (finding.level, finding.places) == (Level.SOME_FAIL, (gone,))
-    assert material.image_findings([Question("q", "v.mp4", "which?")]) == []
+    assert inputs.image_findings([Question("q", "v.mp4", "which?")]) == []
 
 
 def test_questions_that_this_answerer_cannot_be_asked_are_told() -> None:
@@ -140,10 +140,10 @@ def test_questions_that_this_answerer_cannot_be_asked_are_told() -> None:
         Question("three", "v.mp4", "which?", ("A", "B")),
     ]
     server = ("answerer=openai", "answerer.base_url=http://localhost/v1", "answerer.model=m")
-    invalid, pictured = material.question_findings(questions, answerer("answerer=qwen2_vl_7b"))
+    invalid, pictured = inputs.question_findings(questions, answerer("answerer=qwen2_vl_7b"))
     assert "one has 1 options" in invalid.places[0]
     assert pictured.places == ("two",)
-    assert material.question_findings(questions, answerer(*server)) == [invalid]
+    assert inputs.question_findings(questions, answerer(*server)) == [invalid]
 
 
 def answerer(*overrides: str) -> Answerer:
@@ -156,7 +156,7 @@ def answerer(*overrides: str) -> Answerer:
 def test_probes_are_shared_between_check_and_run(films: Path, tmp_path: Path) -> None:
     reader = RememberingReader(name="test", backend="pyav", threads=1, image_fps=1.0, probe_store=tmp_path)
     questions = [ask(films / "whole.mp4")]
-    videos.look_at_all(questions, reader, {})
+    videos.probe_all(questions, reader, {})
     kept = [json.loads(path.read_text()) for path in tmp_path.rglob("*.json")]
     assert [probe["video"]["path"] for probe in kept] == [str(films / "whole.mp4")]
 
@@ -164,10 +164,10 @@ def test_probes_are_shared_between_check_and_run(films: Path, tmp_path: Path) ->
 def test_a_question_that_may_see_a_part_is_planned_over_that_part(films: Path) -> None:
     whole, part = ask(films / "whole.mp4"), ask(films / "whole.mp4", 1, span=Span(0, 4))
     beyond = ask(films / "whole.mp4", 2, span=Span(30, 40))
-    views = look([whole, part, beyond]).views
-    assert set(views) == {whole.id, part.id}
-    assert (views[whole.id].duration, views[part.id].duration) == (10.0, 4.0)
-    assert views[part.id].fingerprint != views[whole.id].fingerprint
+    clips = look([whole, part, beyond]).clips
+    assert set(clips) == {whole.id, part.id}
+    assert (clips[whole.id].duration, clips[part.id].duration) == (10.0, 4.0)
+    assert clips[part.id].fingerprint != clips[whole.id].fingerprint
 
 
 def test_what_cannot_be_read_is_told_with_its_own_remedy(tmp_path: Path) -> None:
