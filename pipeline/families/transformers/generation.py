@@ -25,11 +25,13 @@ import torch
 from pipeline.domain import Frame
 from pipeline.errors import CheckpointError
 from pipeline.families.loading.checkpoint import release
+from pipeline.families.loading.first_use import FirstUse
 from pipeline.families.loading.moving_parts import cache_keyword, read_with_cache
 from pipeline.families.transformers.inputs import NativeInputs
 from pipeline.families.transformers.processor import NativeProcessor
 from pipeline.generation.framed_prompts import grouped, last_shared
 from pipeline.generation.limits import OutputLimits
+from pipeline.generation.memory import mapped_out_of_memory
 from pipeline.generation.shared_prefix import Branches, Prefix, continue_greedily, next_logits, states_read
 from pipeline.generation.texts import Generated, end_tokens
 
@@ -141,11 +143,12 @@ def prepared(model: Any, processor: NativeProcessor) -> NativeModel:
     """Try a loaded model: that it sees its pictures, and how its prefixes can be shared.
 
     Raises:
-        CheckpointError: it does not see its pictures.
+        CheckpointError: it does not see its pictures, or fails.
     """
-    tried = _Trial(model, processor)
-    tried.check_sight()
-    way = tried.way()
+    with FirstUse(processor.source).watched("look at two pictures"), mapped_out_of_memory():
+        tried = _Trial(model, processor)
+        tried.check_sight()
+        way = tried.way()
     if way is not Way.SHARED:
         how = "each is given a copy of what was read" if way is Way.COPIED else "each reads them anew"
         _LOG.warning(

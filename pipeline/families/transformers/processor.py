@@ -73,7 +73,7 @@ class NativeProcessor:
         self.kind = kind
         self.bounds = settings.bounds
         self._settings = settings
-        self._source = checkpoint.source
+        self.source = checkpoint.source
         self.video: NativeVideo | None = None
         if settings.form == "video":
             self.video = video_of(kind.model_type, checkpoint.source)
@@ -145,7 +145,7 @@ class NativeProcessor:
             else "Scale frames down: answerer.frame.max_side=..."
         )
         raise CheckpointError(
-            f"{self._source} makes {tokens} tokens of a frame of {width} x {height} pixels, more than the "
+            f"{self.source} makes {tokens} tokens of a frame of {width} x {height} pixels, more than the "
             f"{self.bounds.max_tokens} of answerer.frame.max_tokens.",
             f"{enough}{keyword}{named}; or allow it: answerer.frame.max_tokens={tokens}",
         )
@@ -267,16 +267,14 @@ class NativeProcessor:
     def _opened(self) -> ChatTemplate:
         picture = picture_of(self._own)
         assert picture is not None
-        template = open_template(
-            self._own, self._settings.template, picture, self._settings.template_date, self._source
-        )
+        template = open_template(self._own, self._settings.template, picture, self._settings.template_date, self.source)
         if self.video is not None:
             template = replace(template, picture=str(self._own.video_token), is_video=True)
         reads = template.reads
         for name in self._settings.variables:
             if name not in reads:
                 raise ConfigError(
-                    f"answerer.template_variables.{name}: the chat template of {self._source} does not read it.",
+                    f"answerer.template_variables.{name}: the chat template of {self.source} does not read it.",
                     f"It reads {', '.join(sorted(reads)) or 'none'}. Leave it out: ~answerer.template_variables.{name}",
                 )
         return template
@@ -286,7 +284,7 @@ class NativeProcessor:
             asked = replace(self.plain_turn(2), system=self._settings.system)
             return self.template.render(asked, {**self._settings.variables, **variables})
 
-        return switch_of(self._settings.thinking, self.template.reads, render, self._source)
+        return switch_of(self._settings.thinking, self.template.reads, render, self.source)
 
     def _rendered(self, turn: Turn) -> str:
         asked = replace(turn, system=self._settings.system if turn.system is None else turn.system)
@@ -324,11 +322,11 @@ class NativeProcessor:
         height, width = USUAL_SIZE
         if sizes == [f"{width} x {height}"] or not self._takes_usual_frames:
             return CheckpointError(
-                f"{self._source} cannot be used: its processor fails with {type(error).__name__}: {error}.",
+                f"{self.source} cannot be used: its processor fails with {type(error).__name__}: {error}.",
                 restore("the processor and tokenizer files of the checkpoint"),
             )
         return FramesError(
-            f"The processor of {self._source} does not take frames of {', '.join(sizes)} pixels: {error}.",
+            f"The processor of {self.source} does not take frames of {', '.join(sizes)} pixels: {error}.",
             "Leave the video out, or scale its frames: answerer.frame.max_side=...",
         )
 
@@ -358,7 +356,7 @@ class NativeProcessor:
             raise ConfigError(
                 f"answerer.processor_kwargs.{name}={value!r}: {error.problem}", f"Leave it out: {leave_out}"
             ) from error
-        check_acts(name, value, made, plain, own_keywords(self._own), self._source)
+        check_acts(name, value, made, plain, own_keywords(self._own), self.source)
 
     def _frames_end(self, ids: Sequence[int], prompt: str) -> int:
         """Up to the last token of a picture: one that the processor names, or one that it put in."""

@@ -265,6 +265,16 @@ def test_a_model_that_cannot_see_is_refused_when_it_is_loaded(
         answered(answerer(folder), requests()[:1])
 
 
+def test_a_processor_that_does_not_go_with_its_model_is_refused_when_it_is_loaded(folders: Folders) -> None:
+    folder = folders.copy("internvl")
+    file = folder / "processor_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"image_seq_length": 5}))
+    ours = answerer(folder)
+    ours.check_checkpoint()
+    with pytest.raises(CheckpointError, match=r"cannot be used: its first look at two pictures fails with ValueError"):
+        answered(ours, requests()[:1])
+
+
 def test_what_a_checkpoint_samples_with_is_not_taken_over(folders: Folders) -> None:
     settings = load_model(answerer(folders["glm46v"]).checkpoint).generation_config
     assert settings.do_sample is False
