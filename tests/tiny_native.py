@@ -48,6 +48,8 @@ GLM_TEMPLATE = (
     "{%- endif -%}{%- endfor -%}{%- if add_generation_prompt -%}{{ '<|assistant|>\\n' }}"
     "{%- if enable_thinking is defined and not enable_thinking -%}{{ '<think></think>\\n' }}{%- endif -%}{%- endif -%}"
 )
+GLM_SIZE = {"shortest_edge": 28 * 28 * 2, "longest_edge": 56 * 56 * 2}
+GLM_PATCHES = {"patch_size": 14, "merge_size": 2, "temporal_patch_size": 2}
 GEMMA_TEMPLATE = (
     "{{ bos_token }}{%- if enable_thinking is defined and enable_thinking -%}"
     "{{ '<|turn>system\\n<|think|><turn|>\\n' }}{%- endif -%}"
@@ -186,26 +188,20 @@ def write_qwen3_5(folder: Path, seed: int = 0, context: int = 32768, template: s
     return _save(folder, model, processor, [ids["<|im_end|>"], ids["<|endoftext|>"]], ids["<|endoftext|>"])
 
 
-def write_glm46v(folder: Path, seed: int = 0, context: int = 32768, template: str | None = None) -> Path:
-    """Plain attention with M-RoPE; ``/nothink`` and an empty thought where thinking is off."""
-    from transformers import Glm46VConfig, Glm46VForConditionalGeneration, Glm46VProcessor
-    from transformers.models.glm46v.image_processing_glm46v import Glm46VImageProcessor
-    from transformers.models.glm46v.video_processing_glm46v import Glm46VVideoProcessor
-
+def glm46v_words() -> Any:
+    """The tokenizer of the next one."""
     turns = ("<|system|>", "<|user|>", "<|assistant|>", "<|observation|>")
     boxes = ("<think>", "</think>", "<|begin_of_box|>", "<|end_of_box|>", "/nothink")
     marks = ("image", "video")
     vision = tuple(f"<|{edge}{mark}|>" for mark in marks for edge in ("", "begin_of_", "end_of_"))
-    words = tokenizer(("<|endoftext|>", "[gMASK]", "<sop>", *turns, *vision, *boxes), end="<|endoftext|>")
+    return tokenizer(("<|endoftext|>", "[gMASK]", "<sop>", *turns, *vision, *boxes), end="<|endoftext|>")
+
+
+def glm46v_model(words: Any, seed: int, context: int) -> Any:
+    """The model of the next one."""
+    from transformers import Glm46VConfig, Glm46VForConditionalGeneration
+
     ids = words.get_vocab()
-    size = {"shortest_edge": 28 * 28 * 2, "longest_edge": 56 * 56 * 2}
-    shape = {"patch_size": 14, "merge_size": 2, "temporal_patch_size": 2}
-    processor = Glm46VProcessor(
-        Glm46VImageProcessor(size=size, **shape),
-        words,
-        Glm46VVideoProcessor(size=dict(size, longest_edge=10**6), **shape),
-        chat_template=template or GLM_TEMPLATE,
-    )
     config = Glm46VConfig(
         text_config=_text(len(words), context)
         | {
@@ -232,7 +228,28 @@ def write_glm46v(folder: Path, seed: int = 0, context: int = 32768, template: st
         video_start_token_id=ids["<|begin_of_video|>"],
         video_end_token_id=ids["<|end_of_video|>"],
     )
-    model = _made(lambda: Glm46VForConditionalGeneration(config), seed)
+    return _made(lambda: Glm46VForConditionalGeneration(config), seed)
+
+
+def write_glm46v(folder: Path, seed: int = 0, context: int = 32768, template: str | None = None) -> Path:
+    """Plain attention with M-RoPE; ``/nothink`` and an empty thought where thinking is off."""
+    from transformers import Glm46VProcessor
+    from transformers.models.glm46v.image_processing_glm46v import Glm46VImageProcessor
+    from transformers.models.glm46v.video_processing_glm46v import Glm46VVideoProcessor
+
+    words = glm46v_words()
+    processor = Glm46VProcessor(
+        Glm46VImageProcessor(size=GLM_SIZE, **GLM_PATCHES),
+        words,
+        Glm46VVideoProcessor(size=dict(GLM_SIZE, longest_edge=10**6), **GLM_PATCHES),
+        chat_template=template or GLM_TEMPLATE,
+    )
+    return save_glm46v(folder, glm46v_model(words, seed, context), processor, words)
+
+
+def save_glm46v(folder: Path, model: Any, processor: Any, words: Any) -> Path:
+    """Model, processor or tokenizer, and the settings of generation."""
+    ids = words.get_vocab()
     return _save(folder, model, processor, [ids["<|endoftext|>"], ids["<|user|>"]], ids["<|endoftext|>"])
 
 

@@ -2,20 +2,132 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.errors import CheckpointError, FramesError
+from pipeline.errors import CheckpointError, ConfigError, FramesError
 from pipeline.families.loading.remedies import restore
 from pipeline.families.seam import FrameShape, Pixels, PreparedFrame
 
 if TYPE_CHECKING:
     import torch
+
+
+MERGE = 2
+"""So many patches on each side become one token, in the families that take frames of any size."""
+_MOST_UNEQUAL = 200
+
+
+@dataclass(frozen=True)
+class FrameScale:
+    """To which size frames are brought, where the vision tower takes any: the aspect is kept.
+
+    ``smart_resize`` as qwen-vl-utils has it. It stands here because importing theirs needs torchvision, and the equal
+    one beside the PIL processor torch: what a frame costs is told without.
+    """
+
+    min_pixels: int
+    """Smaller frames are enlarged to at least this area."""
+    max_pixels: int
+    """Larger frames are reduced to at most this area; a token is ``unit * unit`` pixels."""
+    fixed: tuple[int, int] | None
+    """Height and width for every frame, whatever its shape; then the limits above do not apply."""
+
+    unit: ClassVar[int] = 28
+    """Pixels along one side of a token; a family with other patches has a scale of its own."""
+
+    def __post_init__(self) -> None:
+        unit = self.unit
+        if not 0 < self.min_pixels <= self.max_pixels:
+            raise ConfigError(
+                f"min_pixels={self.min_pixels} and max_pixels={self.max_pixels} leave no size for a frame.",
+                f"Take 0 < min_pixels <= max_pixels, say answerer.min_pixels={4 * unit**2} "
+                f"answerer.max_pixels={256 * unit**2}.",
+            )
+        if self.max_pixels < unit**2:
+            raise ConfigError(
+                f"max_pixels={self.max_pixels} is less than one token.",
+                f"A token is {unit} x {unit} pixels: answerer.max_pixels={256 * unit**2} gives up to 256 a frame.",
+            )
+        if self.fixed is not None and any(side < unit or side % unit for side in self.fixed):
+            rows, columns = (max(unit, round(side / unit) * unit) for side in self.fixed)
+            raise ConfigError(
+                f"A frame of {self.fixed[0]} x {self.fixed[1]} pixels cannot be cut into tokens of {unit} x {unit} "
+                "pixels.",
+                f"Take multiples, say answerer.frame_size=[{rows},{columns}] (sampler.frame.height={rows} "
+                f"sampler.frame.width={columns} for the sampler).",
+            )
+
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width that a frame of this shape gets.
+
+        Raises:
+            FramesError: one side is more than 200 times the other.
+        """
+        if self.fixed is not None:
+            return self.fixed
+        if max(height, width) > _MOST_UNEQUAL * min(height, width):
+            raise FramesError(
+                f"A frame of {height} x {width} pixels is too long a strip for this model.",
+                f"Give all frames one shape: answerer.frame_size=[{9 * self.unit},{16 * self.unit}].",
+            )
+        return _smart_resize(height, width, self.unit, self.min_pixels, self.max_pixels)
+
+    def shape(self, height: int, width: int, scale: float | None = None) -> FrameShape:
+        """What a frame of ``height`` x ``width`` pixels becomes.
+
+        Args:
+            height: as decoded.
+            width: likewise.
+            scale: factor on each side, in place of the two limits.
+
+        Raises:
+            FramesError: one side is more than 200 times the other, or frames have one fixed size and are to be scaled.
+        """
+        if scale is None:
+            rows, columns = self.size(height, width)
+        else:
+            if self.fixed is not None:
+                raise FramesError(
+                    f"A frame is to be scaled by {scale:g}, and answerer.frame_size gives all frames one size.",
+                    "Leave the size to the scale: answerer.frame_size=null.",
+                )
+            rows, columns = (max(self.unit, round(side * scale / self.unit) * self.unit) for side in (height, width))
+        tokens = rows * columns // self.unit**2
+        return FrameShape(rows, columns, tokens * MERGE**2, tokens)
+
+    def tokens(self, height: int, width: int) -> int:
+        """Tokens that a frame of this shape becomes."""
+        return self.shape(height, width).tokens
+
+    @property
+    def smaller(self) -> tuple[str, ...]:
+        """Half the pixels, or half of each side of a fixed size, where that is allowed; as it is typed."""
+        unit = self.unit
+        if self.fixed is not None:
+            rows, columns = (max(unit, side // 2 // unit * unit) for side in self.fixed)
+            return (f"frame_size=[{rows},{columns}]",) if (rows, columns) != self.fixed else ()
+        pixels = max(self.min_pixels, self.max_pixels // 2)
+        return (f"max_pixels={pixels}",) if pixels < self.max_pixels else ()
+
+
+def _smart_resize(height: int, width: int, unit: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
+    rows, columns = (round(side / unit) * unit for side in (height, width))
+    if rows * columns > max_pixels:
+        shrink = math.sqrt(height * width / max_pixels)
+        rows, columns = (max(unit, math.floor(side / shrink / unit) * unit) for side in (height, width))
+    elif rows * columns < min_pixels:
+        enlarge = math.sqrt(min_pixels / (height * width))
+        rows, columns = (math.ceil(side * enlarge / unit) * unit for side in (height, width))
+    return rows, columns
 
 
 class Levels:
@@ -50,6 +162,46 @@ class Levels:
         places = torch.from_numpy(frames).to(like.device).permute(0, 3, 1, 2).to(torch.int32)
         places += torch.tensor([0, 256, 512], dtype=torch.int32, device=like.device)[:, None, None]
         return table.index_select(0, places.flatten()).view(places.shape)
+
+
+class Patches:
+    """Frames as the vision tower takes them: ``[patches, 3 * 2 * patch * patch]``, four neighbours after one another.
+
+    Source: the image processor of Qwen2-VL, whose order this is.
+
+    Args:
+        levels: ``[3, 256]``, normalised grey levels.
+        unit: pixels along one side of a token.
+    """
+
+    def __init__(self, levels: npt.NDArray[np.float32], unit: int) -> None:
+        self.levels = Levels(levels)
+        self._side = unit // MERGE
+
+    def grid(self, shape: FrameShape) -> list[int]:
+        """One temporal grid, and rows and columns of patches."""
+        return [1, shape.height // self._side, shape.width // self._side]
+
+    def images(self, frames: Sequence[PreparedFrame], like: torch.Tensor) -> torch.Tensor:
+        """Every frame by itself; sizes may differ. In the dtype and on the device of ``like``."""
+        import torch
+
+        parts = []
+        for _, same in groupby(frames, key=lambda frame: frame.shape):
+            pixels = self.levels.of(stacked(same), like)
+            parts.append(self.cut(pixels, pixels))
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+    def cut(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+        """Of both halves in time ``[n, 3, height, width]`` each."""
+        import torch
+
+        side = self._side
+        halves = torch.stack((first, second), dim=1)
+        count, _, channels, height, width = halves.shape
+        rows, columns = height // side, width // side
+        cut = halves.view(count, 2, channels, rows // MERGE, MERGE, side, columns // MERGE, MERGE, side)
+        return cut.permute(0, 3, 6, 4, 7, 2, 1, 5, 8).reshape(count * rows * columns, channels * 2 * side * side)
 
 
 def levels_of(rescale: Any, normalize: Any) -> npt.NDArray[np.float32]:

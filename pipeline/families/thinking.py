@@ -40,6 +40,8 @@ class ThinkingSettings:
     """The template's variable; None finds it."""
     max_tokens: int
     """A limit for each thought, beside the one of the answer."""
+    let_it_think: str = "Let it think: answerer.thinking=always"
+    """What to do about a model that thinks though it is not to."""
 
     def __post_init__(self) -> None:
         if self.max_tokens < 1:
@@ -147,7 +149,7 @@ def switch_of(
         if beginning is Beginning.OPEN:
             raise CheckpointError(
                 f"The chat template of {source} opens a thought though {name} is false.",
-                "Let it think: answerer.thinking=always",
+                settings.let_it_think,
             )
         told = f"thinking off by {name}: {beginning}"
         return Switch({name: False}, beginning, 0, told, f"answerer.thinking=always {longer}")
@@ -165,7 +167,7 @@ def _without_switch(settings: ThinkingSettings, default: Beginning, kept: int, l
         if default is Beginning.OPEN:
             raise CheckpointError(
                 f"{source} always thinks: its chat template opens a thought and has no switch.",
-                "Let it think: answerer.thinking=always",
+                settings.let_it_think,
             )
         more = f"answerer.thinking=checkpoint {longer}"
         return Switch({}, default, 0, "thinking: the template has no switch, and opens no thought", more)

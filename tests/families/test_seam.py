@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tiny
 import tiny_aria
+import tiny_glm
 import tiny_internvl
 import tiny_llava_video
 import tiny_vila
@@ -34,6 +35,7 @@ FAMILIES: dict[str, tuple[str, Callable[[Path], Path]]] = {
     "internvl": ("internvl3_8b", tiny_internvl.write_internvl),
     "vila": ("vila15_3b", lambda folder: tiny_vila.write_vila(folder, "3b")),
     "aria": ("aria", tiny_aria.write_aria),
+    "glm": ("glm4_6v_flash", tiny_glm.write_glm46v),
 }
 
 
@@ -42,7 +44,7 @@ def answerer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     name, write = FAMILIES[request.param]
     folder = write(tmp_path_factory.mktemp(request.param))
     settings = [f"answerer.checkpoint.source={folder}", "answerer.checkpoint.device=cpu"]
-    settings += ["answerer.max_pixels=6400"] if "qwen" in name else []
+    settings += ["answerer.max_pixels=6400"] if "qwen" in name or "glm" in name else []
     settings += ["answerer.form=images"] if "onevision" in name else []
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         config = compose(f"answerer/{name}", overrides=settings)
@@ -94,7 +96,7 @@ def test_a_prepared_request_tells_its_patches_and_tokens(answerer: Any) -> None:
 
 def test_a_scale_is_kept_or_refused_by_name(answerer: Any) -> None:
     half = request_of(0.5)
-    if type(answerer).__name__ == "QwenVL":
+    if type(answerer).__name__ in ("QwenVL", "Glm"):
         assert answerer.encode(half).patches < answerer.encode(request_of(1.0)).patches
         return
     with pytest.raises(FramesError, match=r"scaled by 0\.5.*one size"):

@@ -22,7 +22,7 @@ from wordings import wording
 from pipeline.domain import Frame, Question
 from pipeline.families.loading.checkpoint import Checkpoint
 from pipeline.families.qwen.forms import TimedVideoForm
-from pipeline.families.qwen.model import Patches
+from pipeline.families.qwen.model import VideoPatches
 from pipeline.families.qwen.processor import FrameScale3, open_processor
 from pipeline.families.seam import Words
 
@@ -69,7 +69,7 @@ def test_token_for_token(expected: dict[str, Any], tmp_path: Path) -> None:
     words = Words(wording().render(Question("q", "clip.mp4", " q", None)))
     prompt = processor.prompt(processor.prepared(shown), shown, words)
     assert processor.tokenizer.convert_ids_to_tokens(prompt.input_ids.tolist()) == expected["tokens"]
-    made = Patches(processor.levels, scale.unit).video_grids(prompt.frames, form.grids(prompt.times))
+    made = VideoPatches(processor.levels, scale.unit).video_grids(prompt.frames, form.grids(prompt.times))
     assert made.tolist() == [[1, rows, columns]] * grids
 
 

@@ -14,7 +14,9 @@ import torch
 from embedding_samplers import READER, Counted, ask, built, counted, pictures, write_folder
 from PIL import Image
 from tiny import write_llava_onevision, write_qwen2_5_vl, write_qwen2_vl
+from tiny_glm import write_glm46v
 from transformers import AutoModelForImageTextToText, AutoTokenizer
+from transformers.models.glm46v.image_processing_pil_glm46v import Glm46VImageProcessorPil
 from transformers.models.llava_onevision.image_processing_pil_llava_onevision import LlavaOnevisionImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
@@ -37,8 +39,8 @@ FRAG = (
 
 @pytest.fixture(
     scope="module",
-    params=[write_qwen2_5_vl, write_qwen2_vl, write_llava_onevision],
-    ids=["qwen2_5_vl", "qwen2_vl", "llava_onevision"],
+    params=[write_qwen2_5_vl, write_qwen2_vl, write_llava_onevision, write_glm46v],
+    ids=["qwen2_5_vl", "qwen2_vl", "llava_onevision", "glm46v"],
 )
 def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder: Path = request.param(tmp_path_factory.mktemp("checkpoint"), seed=5)
@@ -60,7 +62,7 @@ def stock(folder: Path, frame: Any, question: str) -> torch.Tensor:
     """The logits of the first token of an answer to FRAG's prompt, by the whole prompt at once."""
     model: Any = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    inputs = llava_inputs if "llava" in checkpoint_type(folder) else qwen_inputs
+    inputs = INPUTS[checkpoint_type(folder)]
     with torch.inference_mode():
         return model(**inputs(folder, tokenizer, frame, FRAG.replace("{question}", question))).logits[0, -1]
 
@@ -91,6 +93,24 @@ def llava_inputs(folder: Path, tokenizer: Any, frame: Any, words: str) -> dict[s
         "image_sizes": made["image_sizes"][:1],
         "batch_num_images": made["batch_num_images"],
     }
+
+
+def glm_inputs(folder: Path, tokenizer: Any, frame: Any, words: str) -> dict[str, Any]:
+    size = {"shortest_edge": 2 * 784, "longest_edge": 2 * 200704}  # of the sampler; the type counts each image twice
+    pixels = Glm46VImageProcessorPil.from_pretrained(folder)(images=frame, size=size, return_tensors="pt")
+    shown = f"<|begin_of_image|>{'<|image|>' * (int(pixels['image_grid_thw'].prod()) // 4)}<|end_of_image|>"
+    prompt = f"[gMASK]<sop><|user|>\n{shown}{words}/nothink<|assistant|>\n<think></think>\n"
+    ids = tokenizer(prompt, return_tensors="pt").input_ids
+    kinds = (ids == tokenizer.convert_tokens_to_ids("<|image|>")).int()
+    return {"input_ids": ids, "mm_token_type_ids": kinds, **pixels}
+
+
+INPUTS = {
+    "qwen2_vl": qwen_inputs,
+    "qwen2_5_vl": qwen_inputs,
+    "llava_onevision": llava_inputs,
+    "glm46v": glm_inputs,
+}
 
 
 @pytest.mark.parametrize("at_once", [1, 3])
@@ -179,7 +199,8 @@ def test_options_are_told_if_so_configured(checkpoint: Path, source: Counted, tm
 
 
 def test_questions_that_cannot_be_asked_keep_their_place(checkpoint: Path, source: Counted, tmp_path: Path) -> None:
-    found = built("vlm_yesno", checkpoint, tmp_path).score(source.video, source, ask("", "where?", "a <|im_end|>"))
+    turn_end = "<|user|>" if checkpoint_type(checkpoint) == "glm46v" else "<|im_end|>"
+    found = built("vlm_yesno", checkpoint, tmp_path).score(source.video, source, ask("", "where?", f"a {turn_end}"))
     assert [one.status for one in found] == [Status.INVALID_QUESTION, Status.OK, Status.INVALID_QUESTION]
 
 

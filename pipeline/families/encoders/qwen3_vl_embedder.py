@@ -19,9 +19,8 @@ from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLModel, Qwen3VL
 from pipeline.families.chat import IMAGE, Content, load_tokenizer, render_chat, special_tokens, text
 from pipeline.families.encoders import QWEN3_VL_EMBEDDING_NAMES
 from pipeline.families.loading.checkpoint import Checkpoint, load, model_type, release, resolve
-from pipeline.families.pixels import bicubic
+from pipeline.families.pixels import Patches, bicubic
 from pipeline.families.qwen.forms import IMAGE_PAD
-from pipeline.families.qwen.model import Patches
 from pipeline.families.qwen.processor import FrameScale3, read_levels_3
 from pipeline.families.seam import Pixels, PreparedFrame
 

@@ -267,6 +267,26 @@ def check_sizes(config: Any, raw: Mapping[str, Any], shapes: Mapping[str, tuple[
                 )
 
 
+def check_sections(rotary: Any, source: str) -> None:
+    """Check that the rotary positions of time, row and column fill the model's heads, as no tensor tells.
+
+    Args:
+        rotary: the module of a language model with ``mrope_section`` and ``inv_freq``.
+        source: of the checkpoint, for the error.
+
+    Raises:
+        CheckpointError: they do not.
+    """
+    sections, width = rotary.mrope_section, len(rotary.inv_freq)
+    whole = isinstance(sections, list | tuple) and all(isinstance(size, int) and size > 0 for size in sections)
+    if not whole or len(sections) != 3 or sum(sections) != width:
+        raise CheckpointError(
+            f"config.json of {source} gives mrope_section={sections!r} (under rope_scaling or rope_parameters), and "
+            f"the model's heads take three numbers that sum to {width}.",
+            restore("config.json of the checkpoint"),
+        )
+
+
 def _of_text(shapes: Mapping[str, tuple[int, ...]]) -> Iterator[tuple[str, int]]:
     """Sizes of a language model by the key of each; none of a model whose tensors have other names."""
     name = next((name for name in shapes if name.endswith(_EMBEDDINGS)), None)

@@ -11,9 +11,10 @@ from pipeline.answerers.local import LocalAnswerer
 from pipeline.answerers.prompts import AnswerPrompt
 from pipeline.families.labels import FrameLabels
 from pipeline.families.loading.checkpoint import Checkpoint, context_tokens, model_type
+from pipeline.families.pixels import FrameScale
 from pipeline.families.qwen import NAMES, NAMES_3
 from pipeline.families.qwen.forms import ImagesForm, QwenForm, TimedVideoForm, VideoForm
-from pipeline.families.qwen.processor import FrameScale, FrameScale3, QwenProcessor, open_processor
+from pipeline.families.qwen.processor import FrameScale3, QwenProcessor, open_processor
 from pipeline.families.seam import Model, Opened
 from pipeline.identity import Label
 

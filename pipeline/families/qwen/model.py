@@ -12,8 +12,6 @@ from contextlib import nullcontext
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from transformers import (
     Qwen2_5_VLForConditionalGeneration,
@@ -22,15 +20,14 @@ from transformers import (
     Qwen3VLMoeForConditionalGeneration,
 )
 
-from pipeline.errors import CheckpointError
 from pipeline.families.loading.checkpoint import Checkpoint, load
 from pipeline.families.loading.moving_parts import read_with_cache
-from pipeline.families.loading.remedies import restore
-from pipeline.families.pixels import Levels, on_device, stacked
+from pipeline.families.loading.weights import check_sections
+from pipeline.families.pixels import Patches, on_device, stacked
 from pipeline.families.qwen import QWEN2_5_VL, QWEN2_VL, QWEN3_VL, QWEN3_VL_MOE
 from pipeline.families.qwen.corrections import attend_frames_at_once, correct_positions, true_times
 from pipeline.families.qwen.forms import IMAGE_PAD, Grids
-from pipeline.families.qwen.processor import MERGE, QwenProcessor
+from pipeline.families.qwen.processor import QwenProcessor
 from pipeline.families.seam import FrameShape, Model, PreparedFrame, Prompt
 
 if TYPE_CHECKING:
@@ -52,7 +49,7 @@ class QwenModel(Model):
     def __init__(self, network: Any, processor: QwenProcessor) -> None:
         super().__init__(network)
         self._processor = processor
-        self._patches = Patches(processor.levels, processor.scale.unit)
+        self._patches = VideoPatches(processor.levels, processor.scale.unit)
         self._image_token = processor.tokenizer.convert_tokens_to_ids(IMAGE_PAD)
 
     @torch.inference_mode()
@@ -111,52 +108,20 @@ class QwenModel(Model):
         return list(torch.cat(tuple(output.pooler_output)).chunk(len(frames)))
 
 
-class Patches:
-    """Frames as the vision tower takes them: ``[patches, 3 * 2 * patch * patch]``, four neighbours after one another.
-
-    Source: the image processor of Qwen2-VL, whose order this is.
-
-    Args:
-        levels: ``[3, 256]``, normalised grey levels.
-        unit: pixels along one side of a token.
-    """
-
-    def __init__(self, levels: npt.NDArray[np.float32], unit: int) -> None:
-        self._levels = Levels(levels)
-        self._side = unit // MERGE
-
-    def grid(self, shape: FrameShape) -> list[int]:
-        """One temporal grid, and rows and columns of patches."""
-        return [1, shape.height // self._side, shape.width // self._side]
-
-    def images(self, frames: Sequence[PreparedFrame], like: torch.Tensor) -> torch.Tensor:
-        """Every frame by itself; sizes may differ. In the dtype and on the device of ``like``."""
-        parts = []
-        for _, same in groupby(frames, key=lambda frame: frame.shape):
-            pixels = self._levels.of(stacked(same), like)
-            parts.append(self._cut(pixels, pixels))
-        return torch.cat(parts) if len(parts) > 1 else parts[0]
+class VideoPatches(Patches):
+    """With the frames of a video, two of which share a patch."""
 
     def video(self, frames: Sequence[PreparedFrame], grids: Grids, like: torch.Tensor) -> torch.Tensor:
         """The two frames of each grid; all have one size."""
-        pixels = self._levels.of(stacked(frames), like)
+        pixels = self.levels.of(stacked(frames), like)
         first, second = (torch.tensor([pair[half] for pair in grids.pairs], device=like.device) for half in (0, 1))
-        return self._cut(pixels[first], pixels[second])
+        return self.cut(pixels[first], pixels[second])
 
     def video_grids(self, frames: Sequence[PreparedFrame], grids: Grids) -> torch.Tensor:
         """``[videos, 3]``: temporal grids, rows and columns of patches."""
         _, rows, columns = self.grid(frames[0].shape)
         count = len(grids.pairs)
         return torch.tensor([[count, rows, columns]] if grids.is_one_video else [[1, rows, columns]] * count)
-
-    def _cut(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-        """Of both halves in time ``[n, 3, height, width]`` each."""
-        side = self._side
-        halves = torch.stack((first, second), dim=1)
-        count, _, channels, height, width = halves.shape
-        rows, columns = height // side, width // side
-        cut = halves.view(count, 2, channels, rows // MERGE, MERGE, side, columns // MERGE, MERGE, side)
-        return cut.permute(0, 3, 6, 4, 7, 2, 1, 5, 8).reshape(count * rows * columns, channels * 2 * side * side)
 
 
 def load_qwen(checkpoint: Checkpoint, processor: QwenProcessor) -> QwenModel:
@@ -166,25 +131,8 @@ def load_qwen(checkpoint: Checkpoint, processor: QwenProcessor) -> QwenModel:
         CheckpointError: its tensors are not exactly those of its class.
     """
     network: Any = load(_CLASSES[processor.kind], checkpoint)
-    _check_sections(checkpoint, network)
+    check_sections(network.model.language_model.rotary_emb, checkpoint.source)
     if processor.kind in _TIMED_BY_POSITION:
         correct_positions(network)
     attend_frames_at_once(network.model.visual)
     return QwenModel(network, processor)
-
-
-def _check_sections(checkpoint: Checkpoint, network: Any) -> None:
-    """Check that  the rotary positions of time, row and column fill the model's heads, as no tensor tells.
-
-    Raises:
-        CheckpointError: they do not.
-    """
-    rotary = network.model.language_model.rotary_emb
-    sections, width = rotary.mrope_section, len(rotary.inv_freq)
-    whole = isinstance(sections, list | tuple) and all(isinstance(size, int) and size > 0 for size in sections)
-    if not whole or len(sections) != 3 or sum(sections) != width:
-        raise CheckpointError(
-            f"config.json of {checkpoint.source} gives mrope_section={sections!r} (under rope_scaling or "
-            f"rope_parameters), and the model's heads take three numbers that sum to {width}.",
-            restore("config.json of the checkpoint"),
-        )

@@ -1,13 +1,11 @@
 """Frames and words as inputs of one Qwen2-VL, Qwen2.5-VL or Qwen3-VL checkpoint.
 
 Both sides of a frame become a multiple of 28 pixels (32 in Qwen3-VL), the area stays within limits, and the aspect is
-kept: ``smart_resize``. It stands here as qwen-vl-utils has it, because importing theirs needs torchvision and the equal
-one beside the PIL processor torch: what a frame costs is told without.
+kept: :class:`pipeline.families.pixels.FrameScale`.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.domain import Frame
-from pipeline.errors import CheckpointError, ConfigError, FramesError
+from pipeline.errors import CheckpointError, ConfigError
 from pipeline.families.chat import expanded, load_tokenizer, render_chat, special_tokens
 from pipeline.families.labels import FrameLabels
 from pipeline.families.loading.checkpoint import Checkpoint, context_tokens, model_type, raw_config, resolve
 from pipeline.families.loading.remedies import override, restore
-from pipeline.families.pixels import bicubic, stock_levels
+from pipeline.families.pixels import MERGE, FrameScale, bicubic, stock_levels
 from pipeline.families.qwen import NAMES, NAMES_3
 from pipeline.families.qwen.forms import IMAGE_PAD, VIDEO_PAD, ImagesForm, QwenForm
 from pipeline.families.seam import FrameShape, Opened, Pixels, Processor, Turn
@@ -30,108 +28,16 @@ from pipeline.families.seam import FrameShape, Opened, Pixels, Processor, Turn
 PATCH = 14
 PATCH_3 = 16
 """Of Qwen3-VL."""
-MERGE = 2
-UNIT = PATCH * MERGE
+UNIT = FrameScale.unit
 """Pixels along one side of the square that becomes one token."""
-_MOST_UNEQUAL = 200
 _PLACEHOLDER_KEYS = {IMAGE_PAD: ("image_token_id", 151655), VIDEO_PAD: ("video_token_id", 151656)}
 """And what an absent key means."""
-
-
-@dataclass(frozen=True)
-class FrameScale:
-    """To which size frames are brought."""
-
-    min_pixels: int
-    """Smaller frames are enlarged to at least this area."""
-    max_pixels: int
-    """Larger frames are reduced to at most this area; a token is ``unit * unit`` pixels."""
-    fixed: tuple[int, int] | None
-    """Height and width for every frame, whatever its shape; then the limits above do not apply."""
-
-    unit: ClassVar[int] = UNIT
-    """Pixels along one side of a token; a family with other patches has a scale of its own."""
-
-    def __post_init__(self) -> None:
-        unit = self.unit
-        if not 0 < self.min_pixels <= self.max_pixels:
-            raise ConfigError(
-                f"min_pixels={self.min_pixels} and max_pixels={self.max_pixels} leave no size for a frame.",
-                f"Take 0 < min_pixels <= max_pixels, say answerer.min_pixels={4 * unit**2} "
-                f"answerer.max_pixels={256 * unit**2}.",
-            )
-        if self.max_pixels < unit**2:
-            raise ConfigError(
-                f"max_pixels={self.max_pixels} is less than one token.",
-                f"A token is {unit} x {unit} pixels: answerer.max_pixels={256 * unit**2} gives up to 256 a frame.",
-            )
-        if self.fixed is not None and any(side < unit or side % unit for side in self.fixed):
-            rows, columns = (max(unit, round(side / unit) * unit) for side in self.fixed)
-            raise ConfigError(
-                f"A frame of {self.fixed[0]} x {self.fixed[1]} pixels cannot be cut into tokens of {unit} x {unit} "
-                "pixels.",
-                f"Take multiples, say answerer.frame_size=[{rows},{columns}] (sampler.frame.height={rows} "
-                f"sampler.frame.width={columns} for the sampler).",
-            )
-
-    def size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width that a frame of this shape gets.
-
-        Raises:
-            FramesError: one side is more than 200 times the other.
-        """
-        if self.fixed is not None:
-            return self.fixed
-        if max(height, width) > _MOST_UNEQUAL * min(height, width):
-            raise FramesError(
-                f"A frame of {height} x {width} pixels is too long a strip for this model.",
-                f"Give all frames one shape: answerer.frame_size=[{9 * self.unit},{16 * self.unit}].",
-            )
-        return _smart_resize(height, width, self.unit, self.min_pixels, self.max_pixels)
-
-    def shape(self, height: int, width: int, scale: float | None = None) -> FrameShape:
-        """What a frame of ``height`` x ``width`` pixels becomes.
-
-        Args:
-            height: as decoded.
-            width: likewise.
-            scale: factor on each side, in place of the two limits.
-
-        Raises:
-            FramesError: one side is more than 200 times the other, or frames have one fixed size and are to be scaled.
-        """
-        if scale is None:
-            rows, columns = self.size(height, width)
-        else:
-            if self.fixed is not None:
-                raise FramesError(
-                    f"A frame is to be scaled by {scale:g}, and answerer.frame_size gives all frames one size.",
-                    "Leave the size to the scale: answerer.frame_size=null.",
-                )
-            rows, columns = (max(self.unit, round(side * scale / self.unit) * self.unit) for side in (height, width))
-        tokens = rows * columns // self.unit**2
-        return FrameShape(rows, columns, tokens * MERGE**2, tokens)
-
-    def tokens(self, height: int, width: int) -> int:
-        """Tokens that a frame of this shape becomes."""
-        return self.shape(height, width).tokens
 
 
 class FrameScale3(FrameScale):
     """Of Qwen3-VL: both sides a multiple of 32."""
 
     unit: ClassVar[int] = PATCH_3 * MERGE
-
-
-def _smart_resize(height: int, width: int, unit: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
-    rows, columns = (round(side / unit) * unit for side in (height, width))
-    if rows * columns > max_pixels:
-        shrink = math.sqrt(height * width / max_pixels)
-        rows, columns = (max(unit, math.floor(side / shrink / unit) * unit) for side in (height, width))
-    elif rows * columns < min_pixels:
-        enlarge = math.sqrt(min_pixels / (height * width))
-        rows, columns = (math.ceil(side * enlarge / unit) * unit for side in (height, width))
-    return rows, columns
 
 
 @dataclass(frozen=True)
@@ -207,12 +113,7 @@ class QwenProcessor(Processor[QwenForm]):
     @property
     def smaller(self) -> tuple[str, ...]:
         """Half the pixels, or half of each side of a fixed size, where that is allowed."""
-        unit = self.scale.unit
-        if self.scale.fixed is not None:
-            rows, columns = (max(unit, side // 2 // unit * unit) for side in self.scale.fixed)
-            return (f"frame_size=[{rows},{columns}]",) if (rows, columns) != self.scale.fixed else ()
-        pixels = max(self.scale.min_pixels, self.scale.max_pixels // 2)
-        return (f"max_pixels={pixels}",) if pixels < self.scale.max_pixels else ()
+        return self.scale.smaller
 
     @property
     def picture_token(self) -> int:

@@ -17,7 +17,7 @@ from pipeline.errors import CheckpointError, ConfigError, FramesError
 from pipeline.families.labels import FrameLabels
 from pipeline.families.loading.checkpoint import Checkpoint
 from pipeline.families.qwen.forms import Grids, ImagesForm
-from pipeline.families.qwen.model import Patches, load_qwen
+from pipeline.families.qwen.model import VideoPatches, load_qwen
 from pipeline.families.qwen.processor import FrameScale, QwenProcessor, load_image_processor, open_processor
 from pipeline.families.seam import PreparedFrame, Words
 
@@ -53,8 +53,8 @@ def processor(folder: Path) -> QwenProcessor:
 FLOAT = torch.zeros(())
 
 
-def patches(processor: QwenProcessor) -> Patches:
-    return Patches(processor.levels, processor.scale.unit)
+def patches(processor: QwenProcessor) -> VideoPatches:
+    return VideoPatches(processor.levels, processor.scale.unit)
 
 
 def images(processor: QwenProcessor, frames: list[PreparedFrame]) -> torch.Tensor:
