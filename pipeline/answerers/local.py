@@ -125,16 +125,16 @@ class LocalModel:
             model.close()
 
     def capacity(self, request: AnswerRequest) -> int:
-        """See :class:`pipeline.answerers.Answerer`."""
+        """How many of the frames fit the context together with the question."""
         words = self._words(request)
         try:
             tokens = self.processor.count(request.frames, words) if request.frames else 0
         except FramesError:
-            return len(request.frames)  # they are no matter of number, and the answer says what they are
+            return len(request.frames)  # no smaller number helps; the answer's status names the fault
         return len(request.frames) if self._fits(tokens) else self._fitting(request.frames, words)
 
     def answer(self, requests: Iterable[AnswerRequest], batch: int) -> Generator[Answer, None, None]:
-        """See :class:`pipeline.answerers.Answerer`."""
+        """Prepares requests ahead in another thread and generates ``batch`` answers at a time."""
         with closing(Ahead(requests, self._asked, batch, _held, self.prepared_bytes)) as made:
             while together := made.take(batch):
                 count = len(together)
@@ -343,7 +343,7 @@ class LocalAnswerer(Identified, ABC):
 
     @abstractmethod
     def check_family(self) -> None:
-        """Check by its  ``config.json`` that the checkpoint is of this family.
+        """Check by its ``config.json`` that the checkpoint is of this family.
 
         Raises:
             CheckpointError: it is another model; the error names it.

@@ -175,7 +175,7 @@ class OpenAICompatible(Identified):
         return {**settings, **self._thinking.content(), "base_url": self._endpoint.address}
 
     def check_subtitles(self) -> None:
-        """See :class:`pipeline.answerers.ChecksSubtitles`."""
+        """Raise where the video form would get subtitles between its frames."""
         if self.form == "video":
             self.prompt.check_in_one()
 
@@ -184,7 +184,7 @@ class OpenAICompatible(Identified):
         try:
             options = self._option_parts(request.question)
         except InputError:
-            return len(request.frames)  # no matter of number, and the answer says what it is
+            return len(request.frames)  # no smaller number helps; the answer's status names the fault
         fitting = len(request.frames)
         if self.max_frames is not None:
             fitting = min(fitting, max(0, self.max_frames - _images(options)))

@@ -17,7 +17,7 @@ class Sampler(Protocol):
 
     @property
     def name(self) -> str:
-        """As in its YAML."""
+        """The name in its YAML."""
         ...
 
     def identity(self) -> Mapping[str, Any]:
@@ -47,20 +47,20 @@ class Sampler(Protocol):
 
 @runtime_checkable
 class ChecksQuestions(Protocol):
-    """What a sampler has beside if it can tell without video and model that it cannot score some questions."""
+    """A sampler that can tell, without video or model, that it cannot score some questions."""
 
     def check(self, questions: Sequence[Question]) -> None:
         """Called with all questions of a run before any of them is scored.
 
         Raises:
-            InputError: the run cannot be as it was asked for.
+            InputError: the sampler cannot score these questions.
         """
         ...
 
 
 @runtime_checkable
 class ChecksCheckpoint(Protocol):
-    """What a sampler has beside if it can tell from ``config.json`` that a checkpoint is none for it."""
+    """A sampler that can tell from ``config.json`` that it cannot use a checkpoint."""
 
     def check_checkpoint(self) -> None:
         """Called before stage 1 where a model will be needed. Loads no weights, imports no torch.
@@ -73,7 +73,7 @@ class ChecksCheckpoint(Protocol):
 
 @runtime_checkable
 class KeepsEmbeddings(Protocol):
-    """What a sampler has beside if it can tell whether policies can compare the frames of its relevances."""
+    """A sampler that can tell whether policies can compare the frames of its relevances."""
 
     def keeps_embeddings(self, questions: Sequence[Question]) -> bool:
         """Whether each relevance with scores that it gives for these questions names the embeddings of its frames."""
@@ -82,25 +82,25 @@ class KeepsEmbeddings(Protocol):
 
 @runtime_checkable
 class PlansWindows(Protocol):
-    """What a sampler has beside if it can tell what is ahead of its models, so that ``gens check`` can say it."""
+    """A sampler that can tell ``gens check`` how much its models will have to do."""
 
     def windows(self, video: Video, questions: Sequence[Question]) -> int:
         """Windows of frames, one for each call of its models, if no relevance is cached.
 
-        No frame is looked at: a video whose pictures stay on screen may have fewer.
+        No frame is decoded. A video whose pictures stay on screen may have fewer windows.
         """
         ...
 
 
 @runtime_checkable
 class ChecksWindows(Protocol):
-    """What a sampler has beside if it can tell from ``config.json`` that a window is too long for its model."""
+    """A sampler that can tell from ``config.json`` that a window is too long for its model."""
 
     def check_windows(self, video: Video, questions: Sequence[Question]) -> None:
-        """Called before stage 1 for each video that it will have to look at. Loads no weights.
+        """Called before stage 1 for each video that must be scored. Loads no weights.
 
         Raises:
-            ConfigError: its models read less at once than they would be shown of this video.
+            ConfigError: a window of this video is longer than the context of a model.
             CheckpointError: a checkpoint cannot be found.
         """
         ...
@@ -108,18 +108,18 @@ class ChecksWindows(Protocol):
 
 @runtime_checkable
 class HoldsPrefix(Protocol):
-    """What a sampler has beside if frames stay in its model's memory as a prompt while questions are answered."""
+    """A sampler whose model keeps frames in memory as a prompt while questions are answered."""
 
     def prefix_tokens(self) -> int:
-        """Tokens of the longest such prompt, about."""
+        """The approximate number of tokens of the longest such prompt."""
         ...
 
 
 @runtime_checkable
 class WithoutPictures(Protocol):
-    """What a sampler has beside if it scores without looking at a picture: ``gens recall`` runs it without a video."""
+    """A sampler that scores without decoding a frame, so that ``gens recall`` can run it without videos."""
 
     @property
     def without_pictures(self) -> Literal[True]:
-        """That ``score`` leaves its ``frames`` alone."""
+        """``score`` does not use its ``frames``."""
         ...

@@ -1,8 +1,8 @@
-"""Other people's selections as a sampler: their frames, joined by question, run with any policy and answerer here.
+"""Selections of other projects as a sampler: their frames, joined by question, run with any policy and answerer here.
 
 Joined by position or by video alone, published selections have been scored with the frames of other questions, and
-nobody was told. So a row is joined by the question's id, or by its video and its text together. Every row must find its
-question and every question its row, the text must be the same where the file has it, and no moment may lie behind the
+nobody noticed. So a row is joined by the question's id, or by its video and its text together. Every row must find its
+question and every question its row, the text must be the same where the file has it, and no time may lie after the
 end of its video. Anything else ends the command before a model is loaded, or is recorded as the failure of its
 question where ``missing=record`` says so.
 """
@@ -27,7 +27,7 @@ from pipeline.paths import local_path
 from pipeline.selection.native import native_time
 
 UNSCORED = 1.0
-"""Score of the frames of a file that has none: they are all named, and equal."""
+"""Score of all frames of a file without scores."""
 CONTAINERS = (".mp4", ".mkv", ".webm", ".mov", ".avi")
 """Endings of videos, which files may leave out of their names."""
 RANK = 1e-9
@@ -36,7 +36,7 @@ RANK = 1e-9
 
 @dataclass(frozen=True)
 class FileSampler(Identified):
-    """Says what a file says. Decodes nothing, loads nothing."""
+    """The frames and scores of a file. Decodes no video and loads no model."""
 
     kind: ClassVar[str] = "file"
 
@@ -44,28 +44,27 @@ class FileSampler(Identified):
     path: RowFile[str]
     format: InstanceOf[SelectionFormat]
     surplus: Literal["refuse", "ignore"]
-    """What is done about rows whose question is not asked, as in a run over a part of the benchmark, and about damaged
-    rows of which nobody knows whose they are."""
+    """What to do about rows whose question is not part of the run, and about damaged rows without an id."""
     missing: Literal["refuse", "record"]
-    """What is done about questions without a row that can be used: the command ends, or their status says so."""
+    """What to do about questions without a usable row: end the command, or record a status."""
 
     @property
     def without_pictures(self) -> Literal[True]:
-        """No frame is touched."""
+        """True: no frame is decoded."""
         return True
 
     def query(self, question: Question) -> str:
-        """The question's id and its row, so that a mended file is not answered from the cache."""
+        """The question's id and its row, so that a corrected file is not answered from the cache."""
         row = self._row(question)
         if row is None or row.fault is not None:
             return f"{question.id}: {row.fault.problem if row and row.fault else 'no row'}"
         return f"{question.id}: {row.moments!r} {row.scores!r}{' ranked' if row.ranked else ''}"
 
     def check(self, questions: Sequence[Question]) -> None:
-        """Every row against every question, as far as no video is needed.
+        """Check every row and every question, as far as no video is needed.
 
         Raises:
-            InputError: the file cannot be read; a row is damaged; an id stands twice with other frames, is not asked
+            InputError: the file cannot be read; a row is damaged; an id occurs twice with other frames, is not asked
                 or has no row; or a text differs.
         """
         rows = {question.id: self._row(question) for question in questions if not question.fault}
@@ -74,20 +73,20 @@ class FileSampler(Identified):
         if self.missing == "refuse":
             faults = [row.fault for row in rows.values() if row is not None and row.fault is not None]
             if faults:
-                raise _with_way_out(faults[0], "to record such questions as failed: sampler.missing=record")
+                raise _with_alternative(faults[0], "to record such questions as failed: sampler.missing=record")
             without = [question_id for question_id, row in rows.items() if row is None]
             if without:
-                raise self._absent(without[0], len(without))
+                raise self._missing_row(without[0], len(without))
 
     def keeps_embeddings(self, questions: Sequence[Question]) -> bool:
-        """None: a file holds moments and scores."""
+        """False: a file holds times and scores."""
         return False
 
     def score(self, video: Video, frames: FrameSource, questions: Sequence[Question]) -> list[Relevance]:
         """One relevance a question, with the file's moments as its only candidates; no picture is decoded.
 
         Raises:
-            InputError: a moment lies behind the end of ``video``, or is no moment of it at all.
+            InputError: a time lies outside of ``video``.
         """
         return [self._relevance(question, video, frames) for question in questions]
 
@@ -100,20 +99,20 @@ class FileSampler(Identified):
 
     def _row(self, question: Question) -> ForeignRow | None:
         row = self._file.row_of(question)
-        if row is not None and row.text is not None and not _alike(row.text, question.text):
+        if row is not None and row.text is not None and not _same_text(row.text, question.text):
             raise InputError(
                 f"{row.where}: the row asks {_short(row.text)!r}, the question {question.id!r} of this run is "
                 f"{_short(question.text)!r}",
-                "name the benchmark that the file was made for; if it is the same question, take the text out of the "
-                "row",
+                "name the benchmark that the file was made for; if it is the same question, remove the text from "
+                "the row",
             )
         return row
 
     def _check_surplus(self, questions: Sequence[Question]) -> None:
-        over = self._file.rows_of_none(questions)
+        over = self._file.unmatched_rows(questions)
         damaged = [row.fault for row in over if row.fault is not None and row.question_id is None]
         if damaged:
-            raise _with_way_out(damaged[0], "to pass over such rows: sampler.surplus=ignore")
+            raise _with_alternative(damaged[0], "to ignore such rows: sampler.surplus=ignore")
         if over:
             first, known = over[0], [question.id for question in questions]
             of_video = "" if first.video is None else f" of the video {first.video!r}"
@@ -127,13 +126,13 @@ class FileSampler(Identified):
         row = self._row(question)
         if row is None:
             if self.missing == "refuse":
-                raise self._absent(question.id, 1)
-            return _without(question, f"{self.path} has no row for this question{self._file.told_damaged()}")
+                raise self._missing_row(question.id, 1)
+            return _without(question, f"{self.path} has no row for this question{self._file.damaged_rows_note()}")
         try:
             moments = self._moments(row, video, frames)
         except InputError as error:
             if self.missing == "refuse":
-                raise _with_way_out(error, "to record such questions as failed: sampler.missing=record") from error
+                raise _with_alternative(error, "to record such questions as failed: sampler.missing=record") from error
             return _without(question, str(error))
         if not moments:
             return Relevance(
@@ -143,7 +142,7 @@ class FileSampler(Identified):
         return Relevance(question.id, times, tuple(moments[time] for time in times), named_above=None)
 
     def _moments(self, row: ForeignRow, video: Video, frames: FrameSource) -> dict[float, float]:
-        """Score by second; the better one where a second stands twice."""
+        """Score by second; the higher one where a second occurs twice."""
         if row.fault is not None:
             raise row.fault
         try:
@@ -167,16 +166,16 @@ class FileSampler(Identified):
             moments[held] = max(finer, moments.get(held, finer))
         return moments
 
-    def _absent(self, question_id: str, count: int) -> InputError:
+    def _missing_row(self, question_id: str, count: int) -> InputError:
         return InputError(
             f"{self.path} has no row for the question {question_id!r}{_and_others(count)}."
-            f"{nearest(question_id, self._file.ids)}{self._file.told_damaged()}",
+            f"{nearest(question_id, self._file.ids)}{self._file.damaged_rows_note()}",
             "name the benchmark that the file was made for; to record such questions as failed: sampler.missing=record",
         )
 
 
 class _File:
-    """The rows of a file, to be found by the id of a question, or else by its video and its text."""
+    """The rows of a file, found by a question's id, or by its video and text."""
 
     def __init__(self, rows: Sequence[ForeignRow]) -> None:
         self._rows = rows
@@ -191,7 +190,7 @@ class _File:
 
     @property
     def ids(self) -> Collection[str]:
-        """Of all rows that have one."""
+        """The ids of all rows that have one."""
         return self._by_id.keys()
 
     def row_of(self, question: Question) -> ForeignRow | None:
@@ -204,19 +203,19 @@ class _File:
         differing = [row for row in found if (row.moments, row.scores) != (found[0].moments, found[0].scores)]
         if differing:
             raise InputError(
-                f"{differing[0].where}: the id {differing[0].question_id!r} stands at {found[0].where} already, with "
+                f"{differing[0].where}: the id {differing[0].question_id!r} is at {found[0].where} already, with "
                 f"other frames, and both are rows of the question {question.id!r}",
-                "which of the rows is meant cannot be told: take one out",
+                "remove one of the rows",
             )
         return found[0] if found else None
 
-    def rows_of_none(self, questions: Sequence[Question]) -> list[ForeignRow]:
-        """The rows that belong to none of the questions."""
+    def unmatched_rows(self, questions: Sequence[Question]) -> list[ForeignRow]:
+        """The rows that belong to no question."""
         used = {row.where for question in questions for row in self._found(question)}
         return [row for row in self._rows if row.where not in used]
 
-    def told_damaged(self) -> str:
-        """A word on rows without an id that cannot be read, one of which may be the one that is looked for."""
+    def damaged_rows_note(self) -> str:
+        """A note on damaged rows without an id, one of which may be the missing row."""
         faults = [row.fault for row in self._rows if row.fault is not None and row.question_id is None]
         return f"; {len(faults)} rows cannot be read, the first: {faults[0].problem}" if faults else ""
 
@@ -240,7 +239,7 @@ def _without(question: Question, detail: str) -> Relevance:
     return Relevance(question.id, (), (), status=Status.NO_SCORES, detail=detail)
 
 
-def _with_way_out(error: InputError, way: str) -> InputError:
+def _with_alternative(error: InputError, way: str) -> InputError:
     return InputError(error.problem, f"{error.remedy}; {way}")
 
 
@@ -248,7 +247,7 @@ def _and_others(count: int) -> str:
     return f", and {count - 1} more" if count > 1 else ""
 
 
-def _alike(one: str, other: str) -> bool:
+def _same_text(one: str, other: str) -> bool:
     """Whether one text holds the other: files put options and prompts around a question, or leave them out."""
     bare, whole = sorted((" ".join(text.split()).casefold() for text in (one, other)), key=len)
     return bool(bare) and bare in whole

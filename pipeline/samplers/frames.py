@@ -45,7 +45,7 @@ class FrameForm(Protocol):
         ...
 
     def check(self, checkpoint: Checkpoint) -> None:
-        """Check by its  ``config.json`` that a checkpoint takes frames of this form.
+        """Check by its ``config.json`` that a checkpoint takes frames of this form.
 
         Raises:
             CheckpointError: it is of another family.

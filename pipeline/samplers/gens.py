@@ -44,12 +44,12 @@ class GensSampler(Identified):
     """Candidate frames a second."""
     window: Windowing
     frame: InstanceOf[FrameForm]
-    """What a frame becomes; each family of models has its own form."""
+    """How a frame is resized for the model; each family has its own form."""
     prompt: FramePrompt
     question_form: InQuery[Literal["question", "question_and_options"]]
-    """Whether the model is told the options. The paper does not say."""
+    """Whether the model sees the options. The paper does not say."""
     max_new_tokens: int
-    """A window and question. An answer that is cut there is read as far as it goes, and marked."""
+    """The limit for one window and question. An answer that reaches it is read as far as it goes, and marked."""
     questions_at_once: Speed[int]
     """Questions decoded together; decides memory and speed, not scores."""
 
@@ -59,18 +59,18 @@ class GensSampler(Identified):
                 raise ConfigError(f"{key} is {getattr(self, key)}.", f"Set sampler.{key}=1, or more.")
 
     def query(self, question: Question) -> str:
-        """The question, and below it its options if they are to be told."""
+        """The question, followed by its options where ``question_form`` includes them."""
         return question.text.strip() if self.question_form == "question" else with_options(question)
 
     def windows(self, video: Video, questions: Sequence[Question]) -> int:
-        """Those of one pass over the video, which serves all questions."""
+        """The windows of one pass over the video, which serves all questions."""
         return count_windows(len(candidate_times(video, self.fps)), self.window) if questions else 0
 
     def check_windows(self, video: Video, questions: Sequence[Question]) -> None:
-        """See :class:`pipeline.samplers.ChecksWindows`.
+        """Raise where the frames of a window exceed the checkpoint's context.
 
-        Counted are the pictures, and a token for each frame's number: how many more the words take is known when the
-        tokenizer is loaded. Where frames are not evenly spaced, candidates may be fewer than planned.
+        Counts the frames' tokens and one token for each frame number; the other words are counted only when the
+        tokenizer is loaded. A video whose frames are not evenly spaced may have fewer candidates, and is not checked.
         """
         frames = min(self.window.frames, len(candidate_times(video, self.fps)), video.frame_count)
         context = self.frame.context_tokens(self.checkpoint) if video.is_even and questions else None
@@ -79,22 +79,22 @@ class GensSampler(Identified):
             raise ConfigError(
                 f"A window of {frames} frames is more than {least} tokens, and {self.checkpoint.source} reads "
                 f"{context}.",
-                f"Make windows shorter: sampler.window.frames={max(1, frames * context // (2 * least))} "
+                f"Use shorter windows: sampler.window.frames={max(1, frames * context // (2 * least))} "
                 "sampler.window.overlap=0.",
             )
 
     def check_checkpoint(self) -> None:
-        """Check by its  ``config.json`` that the checkpoint takes frames of the configured form."""
+        """Check by its ``config.json`` that the checkpoint takes frames of the configured form."""
         self.frame.check(self.checkpoint)
 
     def keeps_embeddings(self, questions: Sequence[Question]) -> bool:
-        """None: the model's features of a window are gone when its questions are answered."""
+        """False: the features of a window are freed when its questions are answered."""
         return False
 
     def prefix_tokens(self) -> int:
         """Tokens of a full window's frames and their labels, which stay in memory while its questions are answered.
 
-        A label is counted as a token a character, and a frame has one before it and one behind it.
+        A label counts one token for each character, and a frame has one token before it and one after it.
         """
         words = len(self.prompt.label.replace("{number}", str(self.window.frames))) + len(self.prompt.after_image)
         return self.window.frames * (self.frame.tokens + words + 2)
@@ -144,14 +144,14 @@ class GensSampler(Identified):
         reader = WindowReader(self._backbone, self.window, self._at_once, self.max_new_tokens)
         for window in windows(candidates(video, frames, self.fps, self._backbone.prepare), self.window):
             times += [candidate.time for candidate in window.items[len(times) - window.first :]]
-            for heard in reader.read(window, suffixes):
-                for place, written in heard.written.items():
+            for answers in reader.read(window, suffixes):
+                for place, written in answers.outputs.items():
                     pool = pools[place]
-                    pool.tokens_read += heard.share
-                    if written is None and heard.halves:
-                        pool.add_halved(min(len(half.items) for half in heard.halves))
+                    pool.tokens_read += answers.share
+                    if written is None and answers.halves:
+                        pool.add_halved(min(len(half.items) for half in answers.halves))
                     else:
-                        self._take_in(pool, heard.window, len(suffixes[place]), written)
+                        self._add_window(pool, answers.window, len(suffixes[place]), written)
         seconds = (time.perf_counter() - started) / len(questions)
         return [
             pool.relevance(
@@ -160,7 +160,7 @@ class GensSampler(Identified):
             for question, pool in zip(questions, pools, strict=True)
         ]
 
-    def _take_in(self, pool: Pool, window: Window[Candidate], suffix_tokens: int, written: Generated | None) -> None:
+    def _add_window(self, pool: Pool, window: Window[Candidate], suffix_tokens: int, written: Generated | None) -> None:
         start, end = window.items[0].time, window.items[-1].time
         if written is None:
             pool.add(WindowOutput(start, end, "", Status.OUT_OF_MEMORY), window.first, Reading())
@@ -173,10 +173,10 @@ class GensSampler(Identified):
 
     def _remedies(self) -> Mapping[Status, str]:
         return {
-            Status.OUT_OF_MEMORY: f"did not fit the device's memory: {self._more_room()}",
+            Status.OUT_OF_MEMORY: f"did not fit in the device's memory: {self._more_room()}",
             Status.TRUNCATED_OUTPUT: f"were cut at the limit of {self.max_new_tokens} new tokens: raise it with "
             f"sampler.max_new_tokens={2 * self.max_new_tokens}",
-            Status.NO_SCORES: "came back without scores: see their raw output; the checkpoint may want another "
+            Status.NO_SCORES: "came back without scores: see their raw output; the checkpoint may need another "
             "sampler.prompt",
         }
 
@@ -184,9 +184,9 @@ class GensSampler(Identified):
         shortest = self.window.smallest_half
         if self.window.on_out_of_memory == "halve":
             lower = f"set sampler.window.smallest_half={shortest // 2}, or " if shortest > 1 else ""
-            return f"halves of less than {shortest} frames are not made: {lower}free the device of other work"
+            return f"halves of less than {shortest} frames are not made: {lower}end other work on the device"
         return (
-            "set sampler.questions_at_once=1, or take shorter windows, which changes the scores, with "
+            "set sampler.questions_at_once=1, or use shorter windows, which changes the scores, with "
             f"sampler.window.frames={max(1, self.window.frames // 2)}, or halve these windows alone with "
             "sampler.window.on_out_of_memory=halve"
         )

@@ -1,4 +1,4 @@
-"""Two samplers, one behind the other: a cheap one keeps the best candidates, and a dear one looks at these alone.
+"""Two samplers in sequence: a cheap one keeps the best candidates, and an expensive one scores only these.
 
 GenS does so for very long videos (arXiv 2503.09146): CLIP keeps the best 256 frames of the 1 fps pool, and one pass of
 GenS runs over them in order of time.
@@ -27,7 +27,7 @@ from pipeline.video.timeline import TOLERANCE, candidate_times
 
 @dataclass(frozen=True)
 class HybridSampler(Identified):
-    """What the second sampler says of the frames that the first one likes best."""
+    """The second sampler's scores of the frames that the first one scores highest."""
 
     kind: ClassVar[str] = "hybrid"
 
@@ -35,7 +35,7 @@ class HybridSampler(Identified):
     first: InstanceOf[Sampler]
     second: InstanceOf[Sampler]
     keep: int
-    """Frames that the first one leaves; as many as a window of the second one holds make one pass."""
+    """Frames that the first sampler keeps. As many as fit a window of the second one take a single pass."""
 
     def __post_init__(self) -> None:
         if self.keep < 1:
@@ -47,12 +47,12 @@ class HybridSampler(Identified):
             )
 
     def query(self, question: Question) -> str:
-        """What both are told."""
-        told = dict.fromkeys([self.first.query(question), self.second.query(question)])
-        return "\n\n".join(told)
+        """The queries of both samplers."""
+        queries = dict.fromkeys([self.first.query(question), self.second.query(question)])
+        return "\n\n".join(queries)
 
     def check(self, questions: Sequence[Question]) -> None:
-        """Both check what they can tell beforehand.
+        """Run the checks of both samplers.
 
         Raises:
             InputError: one of them cannot run as it was asked for.
@@ -64,7 +64,7 @@ class HybridSampler(Identified):
                     part.check(questions)
 
     def keeps_embeddings(self, questions: Sequence[Question]) -> bool:
-        """None: those of the kept frames are of a view that nobody else has."""
+        """False: the second sampler scores a video that consists of the kept frames."""
         return False
 
     def windows(self, video: Video, questions: Sequence[Question]) -> int:
@@ -80,7 +80,7 @@ class HybridSampler(Identified):
         return _planned(self.first, video, questions) + sum(_planned(self.second, kept, group) for group in groups)
 
     def check_windows(self, video: Video, questions: Sequence[Question]) -> None:
-        """See :class:`pipeline.samplers.ChecksWindows`; the second one sees as many frames as are kept."""
+        """Both samplers check their windows, the second one over the kept frames."""
         if isinstance(self.first, ChecksWindows):
             with overrides_under("first"):
                 self.first.check_windows(video, questions)
@@ -99,25 +99,25 @@ class HybridSampler(Identified):
             CheckpointError: a model cannot be loaded.
         """
         with overrides_under("first"):
-            looked = self.first.score(video, frames, questions)
+            first = self.first.score(video, frames, questions)
         found: dict[int, Relevance] = {}
-        alike: dict[tuple[float, ...], list[int]] = {}
-        for place, relevance in enumerate(looked):
+        same_frames: dict[tuple[float, ...], list[int]] = {}
+        for place, relevance in enumerate(first):
             kept = _best(relevance, self.keep) if relevance.status.has_scores else ()
             if kept:
-                alike.setdefault(kept, []).append(place)
+                same_frames.setdefault(kept, []).append(place)
             else:
                 found[place] = self._without_frames(relevance)
-        for kept, places in alike.items():
-            view = _KeptFrames(video, frames, kept)
+        for kept, places in same_frames.items():
+            clip = _KeptFrames(video, frames, kept)
             with overrides_under("second"):
-                scored = self.second.score(view.video, view, [questions[place] for place in places])
+                scored = self.second.score(clip.video, clip, [questions[place] for place in places])
             for place, relevance in zip(places, scored, strict=True):
                 found[place] = replace(
                     relevance,
                     detail=_under("second", relevance.detail),
-                    cost=_sum(looked[place].cost, relevance.cost),
-                    features=None,  # those of the view, if any
+                    cost=_sum(first[place].cost, relevance.cost),
+                    features=None,  # those of the kept frames, if any
                 )
         return [found[place] for place in range(len(questions))]
 
@@ -131,19 +131,19 @@ class HybridSampler(Identified):
         return len(candidate_times(video, rate)) if rate else None
 
     def _planned_clip(self, video: Video, candidates: int | None) -> Video:
-        """What the second one will be shown, as far as its length goes."""
+        """A video as long as the one that the second sampler will get."""
         count = min(candidates or self.keep, self.keep)
         return replace(video, start=0.0, duration=float(count), fps=1.0, frame_count=count)
 
     def _without_frames(self, relevance: Relevance) -> Relevance:
-        if relevance.status.has_scores:  # and yet no candidates, so that there is nothing to rank
+        if relevance.status.has_scores:  # but no candidates to rank
             detail = f"{self.first.name} scores no frames: take another first sampler, sampler@sampler.first=clip."
             return replace(relevance, status=Status.NO_SCORES, spread=None, detail=detail)
         return replace(relevance, detail=_under("first", relevance.detail), features=None)
 
 
 class _KeptFrames:
-    """A video of chosen frames of another one: each is on screen for a second, and keeps its own time and index."""
+    """A video of kept frames of another one: each is shown for a second, and keeps its own time and index."""
 
     def __init__(self, video: Video, frames: FrameSource, times: tuple[float, ...]) -> None:
         self._frames = frames
@@ -189,7 +189,7 @@ def _sum(one: Cost, other: Cost) -> Cost:
 
 @contextmanager
 def overrides_under(part: str) -> Iterator[None]:
-    """Errors of a part name its settings as they are called from here."""
+    """Errors of a part name its settings by their keys in this sampler."""
     try:
         yield
     except PipelineError as error:

@@ -17,7 +17,7 @@ INSIDE, OUTSIDE = 5.0, 0.0
 
 @dataclass(frozen=True)
 class OracleSampler(Identified):
-    """An upper bound for stage 2. Knows the right places, so it is no sampler to compare others with as an equal."""
+    """An upper bound for stage 2. It knows the evidence, so it cannot be compared with other samplers."""
 
     kind: ClassVar[str] = "oracle"
 
@@ -27,7 +27,7 @@ class OracleSampler(Identified):
 
     @property
     def without_pictures(self) -> Literal[True]:
-        """No frame is touched."""
+        """True: no frame is decoded."""
         return True
 
     def query(self, question: Question) -> str:
@@ -35,14 +35,13 @@ class OracleSampler(Identified):
         return repr(question.evidence)
 
     def keeps_embeddings(self, questions: Sequence[Question]) -> bool:
-        """None: no picture is looked at."""
+        """False: no frame is decoded."""
         return False
 
     def score(self, video: Video, frames: FrameSource, questions: Sequence[Question]) -> list[Relevance]:
         """5 for the candidates inside the evidence, 0 for all others; ``frames`` is not touched.
 
-        A stretch that lies between two candidates brings its own middle as one: a moment of evidence is itself shown,
-        and not a frame half a second away.
+        Evidence that lies between two candidates adds its own middle as a candidate.
 
         Raises:
             ConfigError: ``fps`` is not a rate.
@@ -75,6 +74,6 @@ def _why_none(question: Question, video: Video) -> str:
     if question.evidence:
         return (
             f"all evidence lies outside of {video.start:.2f} s to {video.duration:.2f} s: it is of another file, or of "
-            "a stretch that the question may not see"
+            "a part of the video that the question may not see"
         )
     return "the benchmark does not say where the answer is to be seen; leave such questions out of an upper bound"

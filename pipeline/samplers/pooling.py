@@ -1,4 +1,4 @@
-"""From what was said of each window to the relevance of a whole video for one question.
+"""Pools the scores of all windows into the relevance of a video for one question.
 
 Scores of all windows are pooled as they are: 1 to 5 compare across windows (evaluation code of GenS, arXiv 2503.09146).
 """
@@ -14,7 +14,8 @@ from pipeline.domain import Cost, Relevance, Status, WindowOutput
 from pipeline.samplers.output import Reading
 
 _WORST_FIRST = (Status.OUT_OF_MEMORY, Status.TRUNCATED_OUTPUT, Status.NO_SCORES)
-"""Failures of a window, the one worth another try first: that is what the whole is called if nothing was scored."""
+"""Failures of a window, the one most worth another try first: the first that occurred is the status if nothing was
+scored."""
 
 
 @dataclass
@@ -31,7 +32,7 @@ class Pool:
     _halves: list[int] = field(default_factory=list)
 
     def add(self, output: WindowOutput, first: int, reading: Reading) -> None:
-        """Take in a window.
+        """Add a window.
 
         Args:
             output: what was written, and how it ended.
@@ -45,22 +46,22 @@ class Pool:
             self._scores[first + position] = max(score, self._scores.get(first + position, 0.0))
 
     def add_halved(self, frames: int) -> None:
-        """Take note of a window that did not fit the memory; the windows that it became are taken in themselves.
+        """Note a window that was halved because it did not fit in memory. Its halves are added by themselves.
 
         Args:
-            frames: of its shorter half.
+            frames: the number of frames of its shorter half.
         """
         self._halves.append(frames)
 
     def relevance(
         self, question_id: str, times: Sequence[float], cost: Cost, remedies: Mapping[Status, str]
     ) -> Relevance:
-        """The whole.
+        """The relevance of the whole video.
 
         Args:
-            question_id: whose it is.
+            question_id: the question.
             times: all candidates in seconds.
-            cost: its share.
+            cost: the question's share.
             remedies: what happened to a window that failed and what to do about it.
         """
         counts = Counter(window.status for window in self.windows)
@@ -68,14 +69,14 @@ class Pool:
         notes = [f"{counts[status]} of {len(self.windows)} windows {remedies[status]}" for status in failures]
         if self._halves:
             notes.append(
-                f"windows halved because they did not fit the device's memory: {len(self._halves)}, down to "
+                f"windows halved because they did not fit in the device's memory: {len(self._halves)}, down to "
                 f"{min(self._halves)} frames, which changes the scores; a lower sampler.window.frames gives all "
                 "windows one length and saves the attempts"
             )
         if self._ignored:
-            notes.append(f"{self._ignored} entries named no frame of their window and were left out")
+            notes.append(f"{self._ignored} entries named no frame of their window and were ignored")
         if self._clamped:
-            notes.append(f"{self._clamped} entries were cut to their window or to scores of 1 to 5")
+            notes.append(f"{self._clamped} entries were clipped to their window or to scores of 1 to 5")
         return Relevance(
             question_id=question_id,
             times=tuple(times),

@@ -1,4 +1,4 @@
-"""Scores for questions about a moment alone; for those about the whole video an even spread, which serves them as well.
+"""Routes questions about a moment to one sampler, and questions about the whole video to another.
 
 Source: DIG, "Divide, then Ground: Adapting Frame Selection to Query Types for Long-Form Video Understanding"
 (arXiv 2512.04000): uniform frames are as good as selected ones for global queries, and cost nothing. DIG asks an LLM
@@ -36,7 +36,7 @@ class Classifier(Protocol):
 
 @dataclass(frozen=True)
 class Keywords:
-    """By the words of the question; its options are not looked at."""
+    """Classifies by the words of the question, without its options."""
 
     patterns: tuple[str, ...]
     """Regular expressions, any case: a question in which one is found is global."""
@@ -47,8 +47,8 @@ class Keywords:
                 re.compile(pattern)
             except re.error as error:
                 raise ConfigError(
-                    f"sampler.classifier.patterns has {pattern!r}, which is no regular expression: {error}",
-                    "mend it; a backslash is written twice between double quotes",
+                    f"sampler.classifier.patterns has {pattern!r}, which is not a regular expression: {error}",
+                    "correct it; a backslash is written twice between double quotes",
                 ) from error
 
     def is_global(self, question: Question) -> bool:
@@ -61,7 +61,7 @@ class Keywords:
 
 @dataclass(frozen=True)
 class RouteSampler(Identified):
-    """Hands each question to one of two samplers. What that one says, its status and its cost included, stands."""
+    """Hands each question to one of two samplers, whose relevance is returned with its status and cost."""
 
     kind: ClassVar[str] = "route"
 
@@ -73,53 +73,53 @@ class RouteSampler(Identified):
     """For all others. It is never shown a global question, and its model loads only if there is another."""
 
     def query(self, question: Question) -> str:
-        """The side, and the question as that side is given it."""
+        """The name of the chosen sampler, and its query."""
         if self.classifier.is_global(question):
             return f"global: {self.whole.query(question)}"
         return f"localised: {self.localised.query(question)}"
 
     def check(self, questions: Sequence[Question]) -> None:
-        """Have each side check its own questions before any is scored.
+        """Each sampler checks its own questions.
 
         Raises:
             InputError: one of them cannot score them.
         """
-        for _, sampler, places in self._sides(questions):
+        for _, sampler, places in self._routed(questions):
             if places and isinstance(sampler, ChecksQuestions):
                 sampler.check([questions[place] for place in places])
 
     def keeps_embeddings(self, questions: Sequence[Question]) -> bool:
-        """Whether both sides do for their own questions; one that does not tell is taken at its word later."""
+        """Whether both samplers do for their own questions; one that cannot tell is assumed to."""
         return all(
             sampler.keeps_embeddings([questions[place] for place in places])
-            for _, sampler, places in self._sides(questions)
+            for _, sampler, places in self._routed(questions)
             if places and isinstance(sampler, KeepsEmbeddings)
         )
 
     def windows(self, video: Video, questions: Sequence[Question]) -> int:
-        """Those of each side for its own questions."""
+        """The windows of each sampler for its own questions."""
         return sum(
             sampler.windows(video, [questions[place] for place in places])
-            for _, sampler, places in self._sides(questions)
+            for _, sampler, places in self._routed(questions)
             if isinstance(sampler, PlansWindows)
         )
 
     def check_windows(self, video: Video, questions: Sequence[Question]) -> None:
-        """See :class:`pipeline.samplers.ChecksWindows`."""
-        for key, sampler, places in self._sides(questions):
+        """Each sampler checks the windows of its own questions."""
+        for key, sampler, places in self._routed(questions):
             if places and isinstance(sampler, ChecksWindows):
                 with overrides_under(key):
                     sampler.check_windows(video, [questions[place] for place in places])
 
     def score(self, video: Video, frames: FrameSource, questions: Sequence[Question]) -> list[Relevance]:
-        """One relevance a question, in their order. All of a side's questions are scored at once.
+        """One relevance a question, in their order. Each sampler scores all its questions at once.
 
         Raises:
             VideoError: the video cannot be read.
             CheckpointError: a model cannot be loaded.
         """
         found: dict[int, Relevance] = {}
-        for key, sampler, places in self._sides(questions):
+        for key, sampler, places in self._routed(questions):
             if places:
                 scored = sampler.score(video, frames, [questions[place] for place in places])
                 found.update(zip(places, (_with_own_overrides(relevance, key) for relevance in scored), strict=True))
@@ -131,13 +131,13 @@ class RouteSampler(Identified):
         self.localised.close()
         self.classifier.close()
 
-    def _sides(self, questions: Sequence[Question]) -> tuple[tuple[str, Sampler, list[int]], ...]:
-        sides: dict[bool, list[int]] = {True: [], False: []}
+    def _routed(self, questions: Sequence[Question]) -> tuple[tuple[str, Sampler, list[int]], ...]:
+        routed: dict[bool, list[int]] = {True: [], False: []}
         for place, question in enumerate(questions):
-            sides[self.classifier.is_global(question)].append(place)
-        return ("whole", self.whole, sides[True]), ("localised", self.localised, sides[False])
+            routed[self.classifier.is_global(question)].append(place)
+        return ("whole", self.whole, routed[True]), ("localised", self.localised, routed[False])
 
 
 def _with_own_overrides(relevance: Relevance, key: str) -> Relevance:
-    """Remedies name the settings where they stand here: ``sampler.window.frames`` is one of ``sampler.localised``."""
+    """Remedies name the settings by their keys here: ``sampler.window.frames`` is one of ``sampler.localised``."""
     return replace(relevance, detail=re.sub(r"\bsampler\.(?=\w)", f"sampler.{key}.", relevance.detail))

@@ -102,7 +102,7 @@ class SimilaritySampler(Identified, ABC):
         return -(-len(candidate_times(video, self.fps)) // self.frames_at_once)
 
     def check_checkpoint(self) -> None:
-        """See :class:`pipeline.samplers.ChecksCheckpoint`."""
+        """Check by ``config.json`` that the checkpoint is an encoder of this family."""
         model_type(self.checkpoint, self.families)
 
     def keeps_embeddings(self, questions: Sequence[Question]) -> bool:

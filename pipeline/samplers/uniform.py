@@ -23,7 +23,7 @@ class UniformSampler(Identified):
 
     @property
     def without_pictures(self) -> Literal[True]:
-        """No frame is touched."""
+        """True: no frame is decoded."""
         return True
 
     def query(self, question: Question) -> str:
@@ -31,7 +31,7 @@ class UniformSampler(Identified):
         return question.text
 
     def keeps_embeddings(self, questions: Sequence[Question]) -> bool:
-        """Needs none: an even spread has no scores."""
+        """False: an even spread has no scores."""
         return True
 
     def score(self, video: Video, frames: FrameSource, questions: Sequence[Question]) -> list[Relevance]:

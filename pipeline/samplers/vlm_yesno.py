@@ -86,7 +86,7 @@ class VlmYesNoSampler(Identified):
         return -(-frames // self.frames_at_once) if questions else 0
 
     def check_checkpoint(self) -> None:
-        """Check by its  ``config.json`` that the checkpoint's family can be shown one frame at a time."""
+        """Check by its ``config.json`` that the checkpoint's family can be shown one frame at a time."""
         opener_of_images(self.checkpoint)
 
     def keeps_embeddings(self, questions: Sequence[Question]) -> bool:

@@ -1,4 +1,4 @@
-"""Windows before the model: each is read once for all questions; one that does not fit the memory may be halved.
+"""Windows before the model: each is read once for all questions; one that does not fit in memory may be halved.
 
 With ``on_out_of_memory: halve``: if the frames of a window cannot be read, all questions are asked of its halves. If
 they can, and the answers cannot be written, the questions are first tried one at a time, which changes no answer, and
@@ -35,7 +35,7 @@ class WindowAnswers:
     """The model's answers about one window."""
 
     window: Window[Candidate]
-    written: Mapping[int, Generated | None]
+    outputs: Mapping[int, Generated | None]
     """By question; None where the question did not fit in memory."""
     share: Fraction
     """Share of the frames' tokens that each of these questions pays for."""
@@ -45,7 +45,7 @@ class WindowAnswers:
 
 @dataclass
 class QuestionsAtOnce:
-    """How many questions are answered together; lowered for all later windows once so many did not fit the memory."""
+    """How many questions are answered together; lowered for all later windows once so many did not fit in memory."""
 
     most: int
 
@@ -82,7 +82,7 @@ class WindowReader:
         yield WindowAnswers(window, written, Fraction(tokens, len(suffixes)), parts)
         if parts:
             _LOG.warning(
-                "A window of %d frames does not fit the memory; going on with its halves. A lower "
+                "A window of %d frames does not fit in memory; going on with its halves. A lower "
                 "sampler.window.frames saves the attempt.",
                 len(window.items),
             )

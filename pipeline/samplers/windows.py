@@ -20,7 +20,7 @@ class Windowing:
     overlap: int
     """How many of them are the last ones of the window before."""
     on_out_of_memory: Literal["fail", "halve"]
-    """Whether a window that does not fit the memory is lost, or seen as two, which changes its scores."""
+    """Whether a window that does not fit in memory is lost, or seen as two, which changes its scores."""
     smallest_half: int
     """The fewest frames that halving may leave in a window."""
 
@@ -80,7 +80,7 @@ def count_windows(items: int, windowing: Windowing) -> int:
 
 
 def halves(window: Window[Item], windowing: Windowing) -> tuple[Window[Item], ...]:
-    """The two windows that one becomes which does not fit the memory; None where it is to be left at that."""
+    """The two windows that one becomes which does not fit in memory; None where it is to be left at that."""
     middle = len(window.items) // 2
     if windowing.on_out_of_memory == "fail" or middle < windowing.smallest_half:
         return ()

@@ -113,7 +113,7 @@ def test_a_missing_id_is_refused_or_recorded(tmp_path: Path) -> None:
 def test_a_duplicate_id_is_refused(tmp_path: Path) -> None:
     rows = [{"id": "v-1", "frames": [1], "scores": [1.0]}, {"id": "v-1", "frames": [2], "scores": [1.0]}]
     error = refused(sampler(tmp_path, rows, format=Frag()))
-    assert "entry 2: the id 'v-1' stands at" in error.problem
+    assert "entry 2: the id 'v-1' is at" in error.problem
 
 
 def test_a_row_of_another_question_under_the_same_id_is_refused(tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_two_rows_of_one_video_and_text_are_refused_unless_they_are_equal(tmp_pa
     assert [relevance.times for relevance in made.score(VIDEO, UnseenFrames(VIDEO), asked)] == [(1.0,), (1.0,)]
     other = bolt(("needle_1", "What is it?", [1.0]), ("needle_1", "What is it?", [2.0]))
     error = refused(sampler(tmp_path, other, format=Bolt()), *asked)
-    assert "'needle_1', entry 2: the id 'needle_1.mp4' stands at" in error.problem
+    assert "'needle_1', entry 2: the id 'needle_1.mp4' is at" in error.problem
     assert "the question 'Q0'" in error.problem
 
 

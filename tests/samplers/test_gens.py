@@ -281,7 +281,7 @@ def test_what_was_changed_or_left_out_of_the_models_words_is_told(
     assert relevance.scores == (0, 5, 0, 0, 0, 0, 4, 4, 3, 0)
     assert relevance.status is Status.OK
     assert "1 entries named no frame of their window" in relevance.detail
-    assert "2 entries were cut to their window or to scores of 1 to 5" in relevance.detail
+    assert "2 entries were clipped to their window or to scores of 1 to 5" in relevance.detail
 
 
 def test_candidates_carry_the_timestamps_of_their_pictures(checkpoint: Path, tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ class Aria(LocalAnswerer):
         return Opened(open_processor(self.checkpoint, self.images), load)
 
     def check_family(self) -> None:
-        """Check by its  ``config.json`` that the checkpoint is of this family."""
+        """Check by its ``config.json`` that the checkpoint is of this family."""
         self._sizes()
 
     def _sizes(self) -> AriaShape:

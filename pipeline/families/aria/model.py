@@ -106,11 +106,11 @@ _FRAMES_AT_ONCE = 16
 
 
 class AriaModel(Model):
-    """See :class:`pipeline.families.seam.Model`.
+    """Aria, with each frame as one image.
 
     Args:
         network: ``AriaForConditionalGeneration``.
-        masks: whether the tower is told which pixels are the frame's.
+        masks: whether the tower gets a mask of the frame's own pixels.
     """
 
     def __init__(self, network: Any, masks: bool) -> None:
@@ -166,7 +166,7 @@ def load_gens(checkpoint: Checkpoint, masks: bool) -> AriaModel:
 
     Args:
         checkpoint: it.
-        masks: whether the tower is told which pixels are the frame's.
+        masks: whether the tower gets a mask of the frame's own pixels.
 
     Raises:
         CheckpointError: it is another model, its config cannot be represented, or its tensors are not exactly those.

@@ -211,7 +211,7 @@ class Canvas:
         return Opened(processor, load)
 
     def check(self, checkpoint: Checkpoint) -> None:
-        """Check by its  ``config.json`` that a checkpoint takes frames of this form.
+        """Check by its ``config.json`` that a checkpoint takes frames of this form.
 
         Raises:
             CheckpointError: it is another model.

@@ -51,5 +51,5 @@ class InternVL(LocalAnswerer):
         return Opened(processor, load)
 
     def check_family(self) -> None:
-        """Check by its  ``config.json`` that the checkpoint is of this family."""
+        """Check by its ``config.json`` that the checkpoint is of this family."""
         shape_of(self.checkpoint)

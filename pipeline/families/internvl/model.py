@@ -15,7 +15,7 @@ from pipeline.families.seam import Model, PreparedFrame, Prompt
 
 
 class InternVLModel(Model):
-    """See :class:`pipeline.families.seam.Model`."""
+    """InternVL, with each frame as one tile."""
 
     def __init__(self, network: Any, processor: InternVLProcessor) -> None:
         super().__init__(network)

@@ -61,7 +61,7 @@ class LlavaOnevision(LocalAnswerer):
         return open_checkpoint(self.checkpoint, self._form)
 
     def check_family(self) -> None:
-        """Check by its  ``config.json`` that the checkpoint is of this family."""
+        """Check by its ``config.json`` that the checkpoint is of this family."""
         _ = self._tower
 
     @property

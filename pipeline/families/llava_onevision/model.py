@@ -15,7 +15,7 @@ from pipeline.families.seam import Model, PreparedFrame, Prompt
 
 
 class LlavaModel(Model):
-    """See :class:`pipeline.families.seam.Model`."""
+    """LLaVA-OneVision, with frames as images or as one video."""
 
     def __init__(self, network: Any, processor: LlavaProcessor) -> None:
         super().__init__(network)

@@ -77,7 +77,7 @@ class LlavaVideo(LocalAnswerer):
         return Opened(processor, load)
 
     def check_family(self) -> None:
-        """Check by its  ``config.json`` that the checkpoint is of this family."""
+        """Check by its ``config.json`` that the checkpoint is of this family."""
         _ = self._config
 
     @property

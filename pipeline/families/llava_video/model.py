@@ -116,7 +116,7 @@ register_checkpoint_conversion_mapping(
 
 
 class LlavaVideoModel(Model):
-    """See :class:`pipeline.families.seam.Model`."""
+    """LLaVA-Video, with all frames as one video."""
 
     def __init__(self, network: Any) -> None:
         super().__init__(network)

@@ -80,7 +80,7 @@ class QwenVL(LocalAnswerer):
         return Opened(processor, load)
 
     def check_family(self) -> None:
-        """Check by its  ``config.json`` that the checkpoint is of this family."""
+        """Check by its ``config.json`` that the checkpoint is of this family."""
         self._model_type()
 
     @cached_property

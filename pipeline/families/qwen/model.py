@@ -44,7 +44,7 @@ _PATCHES_AT_ONCE = 2**15  # through the vision tower in one call: a window of 25
 
 
 class QwenModel(Model):
-    """See :class:`pipeline.families.seam.Model`."""
+    """Qwen2-VL, Qwen2.5-VL and Qwen3-VL: each frame is an image of its own size."""
 
     def __init__(self, network: Any, processor: QwenProcessor) -> None:
         super().__init__(network)

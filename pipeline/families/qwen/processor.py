@@ -81,7 +81,7 @@ class FrameSize:
         return Opened(processor, lambda: load_qwen(checkpoint, processor))
 
     def check(self, checkpoint: Checkpoint) -> None:
-        """Check by its  ``config.json`` that a checkpoint takes frames of this form.
+        """Check by its ``config.json`` that a checkpoint takes frames of this form.
 
         Raises:
             CheckpointError: it is another model.

@@ -137,7 +137,7 @@ class Vila(nn.Module):
 
 
 class VilaModel(Model):
-    """See :class:`pipeline.families.seam.Model`."""
+    """VILA-1.5: a vision tower, a projector and a Llama."""
 
     def __init__(self, network: Vila, processor: VilaProcessor) -> None:
         super().__init__(network)

@@ -207,11 +207,11 @@ class Fast:
         self.pad: int | None = self._tokenizer.pad_token_id
 
     def encode(self, text: str) -> list[int]:
-        """See :class:`Source`."""
+        """Encode with the fast tokenizer's own special tokens."""
         return list(self._tokenizer(text).input_ids)
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """See :class:`Source`."""
+        """Decode without special tokens."""
         return str(self._tokenizer.decode(list(tokens), skip_special_tokens=True))
 
 
@@ -262,14 +262,14 @@ class SlowLlama:
         self._split = re.compile("|".join(_marker(name, entries.get(name)) for name in longest_first))
 
     def encode(self, text: str) -> list[int]:
-        """See :class:`Source`."""
+        """Encode with the token that begins a text, if any."""
         begin = [] if self.begin is None else [self.begin]
         if not text:
             return begin
         return [*begin, *(self._marked(text) if self._legacy else self._without_first_space(text))]
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """See :class:`Source`."""
+        """Decode without special tokens."""
         special = set(self._added.values())
         known = [token for token in tokens if token not in special and token < self._pieces.vocab_size()]
         return str(self._pieces.decode(known)).removeprefix(" ")
