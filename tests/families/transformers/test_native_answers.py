@@ -164,16 +164,17 @@ def test_a_model_that_shares_by_copies_says_so_once(folders: Folders, caplog: py
     assert sum("given a copy of what was read" in record.message for record in caplog.records) == 1
 
 
+@pytest.mark.parametrize(("name", "choice"), [("internvl", "internvl3_8b"), ("glm46v", "glm4_6v_flash")])
 def test_a_type_with_a_family_of_its_own_still_goes_this_way_and_says_so(
-    folders: Folders, caplog: pytest.LogCaptureFixture
+    folders: Folders, caplog: pytest.LogCaptureFixture, name: str, choice: str
 ) -> None:
-    folder = folders.copy("internvl")
+    folder = folders.copy(name)
     with caplog.at_level(logging.WARNING, "pipeline.families.transformers.kind"):
         for _ in range(2):
             answered(answerer(folder), requests()[:1])
     told = [record.getMessage() for record in caplog.records]
     assert len(told) == 1
-    assert f"answerer=internvl3_8b answerer.checkpoint.source={folder}" in told[0]
+    assert f"answerer={choice} answerer.checkpoint.source={folder}" in told[0]
 
 
 def test_the_identity_follows_what_decides_answers_and_not_what_decides_speed(folders: Folders) -> None:
