@@ -37,8 +37,7 @@ class OutputLimits:
 
     def thinking_tokens(self, tokens: Sequence[int]) -> int:
         """How many of the tokens are a thought, its marks included."""
-        for place in range(len(tokens) - 1, -1, -1):
-            if tokens[place] in self.ending:
-                return place + 1
-        opened = self.begins_open or any(token in self.opening for token in tokens)
-        return len(tokens) if opened else 0
+        if self.ending.isdisjoint(tokens):  # asked after each token, so a long thought must not be looped over here
+            opened = self.begins_open or not self.opening.isdisjoint(tokens)
+            return len(tokens) if opened else 0
+        return next(place + 1 for place in range(len(tokens) - 1, -1, -1) if tokens[place] in self.ending)

@@ -74,6 +74,7 @@ class NativeProcessor:
         self.bounds = settings.bounds
         self._settings = settings
         self.source = checkpoint.source
+        """For messages."""
         self.video: NativeVideo | None = None
         if settings.form == "video":
             self.video = video_of(kind.model_type, checkpoint.source)
@@ -202,10 +203,6 @@ class NativeProcessor:
                 f"Show fewer frames: selection.budget={max(1, len(pictures.images) // 2)}",
             )
         return NativeInputs(ids, text, pictures, self._frames_end(ids.tolist(), prompt))
-
-    def render(self, turn: Turn) -> str:
-        """The prompt with a mark for each picture."""
-        return self._rendered(turn)
 
     def plain_turn(self, frames: int) -> Turn:
         """A turn with so many frames and next to nothing beside them."""
