@@ -36,10 +36,13 @@ VERBS = {
     "download": "what a benchmark consists of, where to get it, and the parts that the hub has",
     "report": "one HTML page over finished and half-finished runs",
     "compare": "two runs over the same questions: difference, interval, and which answers flipped",
+    "new": "a sampler, an answerer or a policy of your own: gens new sampler NAME writes its files",
     "list": "samplers, policies, answerers, prompts, benchmarks: what each is and needs",
 }
 _OF_PEOPLE = ("question", "video", "answer", "subtitles_file")
 """Keys with free text, in which commas, colons and braces have no meaning."""
+_NAMED = {"list": ("what",), "new": ("kind", "name")}
+"""Keys of verbs whose values may be typed alone, in this order."""
 _UNSET = ("answer", "subtitles_file", "options")
 """Keys that the user may set to ``null``."""
 
@@ -102,8 +105,8 @@ def _called(words: Sequence[str]) -> int:
     if {"-h", "--help"} & set(overrides):
         tell(usage_of(verb, VERBS[verb]))
         return ExitCode.SUCCESS
-    if verb == "list" and overrides and "=" not in overrides[0] and not overrides[0].startswith("-"):
-        overrides = [f"what={overrides[0]}", *overrides[1:]]
+    if verb in _NAMED:
+        overrides = _with_keys(overrides, _NAMED[verb])
     if verb == "check":
         overrides = ["json=true" if word == "--json" else word for word in overrides]
     sweep = bool({"-m", "--multirun"} & set(overrides))
@@ -129,6 +132,20 @@ def _as_typed(word: str) -> str:
     if key == "options" and (is_list(value) or "," in value):
         return f"{key}={quoted_list(value)}"
     return word
+
+
+def _with_keys(words: Sequence[str], keys: Sequence[str]) -> list[str]:
+    """The words as overrides: those that stand alone at the beginning are the values of ``keys``, and ``--into X``."""
+    left = list(words)
+    found: list[str] = []
+    for key in keys:
+        if left and "=" not in left[0] and not left[0].startswith("-"):
+            found.append(f"{key}={left.pop(0)}")
+    if "name" in keys and "--into" in left[:-1]:
+        place = left.index("--into")
+        found.append(f"into={quoted(left[place + 1])}")
+        del left[place : place + 2]
+    return [*found, *(f"into={quoted(word[7:])}" if word.startswith("--into=") else word for word in left)]
 
 
 def _tell_versions() -> int:

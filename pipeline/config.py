@@ -1,7 +1,8 @@
 """From YAML to objects. The configuration is the only registry: ``_target_`` names the class, its fields the keys.
 
-A configurable class is a frozen dataclass without defaults, so a value stands in its YAML and nowhere else. Types,
-unknown keys and missing keys are checked here, once, with the full override in the message.
+A configurable class is a frozen dataclass without defaults, so a value stands in its YAML and nowhere else. A field of
+type ``Callable`` takes the name of a plug-in's function. Types, unknown keys and missing keys are checked here, once,
+with the full override in the message.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import difflib
 import math
 import re
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from pipeline.environment import register_environment
 from pipeline.errors import ConfigError
 from pipeline.secrecy import is_secret_name
-from pipeline.trust import trusted_class
+from pipeline.trust import trusted_class, trusted_function
 
 PACKAGE = Path(__file__).resolve().parent
 LARGEST = 1e15
@@ -88,7 +89,17 @@ def _made(node: Mapping[str, Any], key: str, plugins: Sequence[str]) -> Any:
     if not dataclasses.is_dataclass(target):
         return target(**settings)
     _check_keys(target, settings, key)
-    return _validated(target, settings, key)
+    functions = {
+        name: trusted_function(value, f"{key}.{name}", plugins)
+        for name, value in settings.items()
+        if isinstance(value, str) and _is_function(typing.get_type_hints(target)[name])
+    }
+    return _validated(target, {**settings, **functions}, key)
+
+
+def _is_function(hint: Any) -> bool:
+    """Whether a setting of this type is a function, which a YAML names as it names a class."""
+    return Callable in (typing.get_origin(hint), *map(typing.get_origin, typing.get_args(hint)))
 
 
 def _check_keys(kind: Any, settings: Mapping[str, Any], key: str) -> None:

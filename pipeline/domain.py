@@ -51,7 +51,7 @@ class Status(StrEnum):
     CONTEXT_EXCEEDED = "context_exceeded"  # frames and question do not fit the model's context
     UNREACHABLE = "unreachable"  # the server gave no usable response, however often it was asked
     # of either stage
-    INVALID_OUTPUT = "invalid_output"  # a sampler, policy or answerer broke its protocol, for instance with a NaN
+    INVALID_OUTPUT = "invalid_output"  # a plug-in broke its protocol (a NaN, say), or its function raised an exception
     # of a model call in either stage
     UNSUPPORTED = "unsupported"  # the model cannot take the question, or frames of this shape
     OUT_OF_MEMORY = "out_of_memory"

@@ -113,3 +113,14 @@ class MissingSubtitlesError(SubtitlesError):
 
 class OutOfMemoryError(PipelineError):
     """A model call did not fit. The rooms that call models turn it into ``Status.OUT_OF_MEMORY`` with its remedy."""
+
+
+class FunctionError(PipelineError):
+    """A user's function that raised an exception or returned what it must not, which costs one question.
+
+    The adapters and policies turn it into ``status``.
+    """
+
+    def __init__(self, problem: str, remedy: str, status: Status = Status.INVALID_OUTPUT) -> None:
+        super().__init__(problem, remedy)
+        self.status = status

@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum, StrEnum
 from functools import lru_cache
 from pathlib import Path, PurePath
+from types import FunctionType
 from typing import Annotated, Any, ClassVar, TypeVar
 
 from pipeline.errors import ConfigError
@@ -113,7 +114,7 @@ def identity_of(part: Any) -> dict[str, Any]:
     The identity of a class outside this package consists of its settings, its own ``identity()`` and a digest of its
     package's source files: a setting that ``identity()`` leaves out, or a changed line of code, gives another identity.
     A class without source files, as in a notebook, needs a ``version`` attribute; without one its results are never
-    reused.
+    reused. The same holds for a function that is a setting.
 
     Raises:
         ConfigError: a setting is of a type that has no identity.
@@ -175,6 +176,8 @@ def _identity(value: Any, where: str) -> Any:
             return {str(key): _identity(inner, f"{where}.{key}") for key, inner in value.items()}
         case list() | tuple():
             return [_identity(inner, where) for inner in value]
+        case FunctionType():
+            return f"{value.__module__}.{value.__qualname__} {_source(value)}"
     identifies = callable(getattr(value, "identity", None))
     if isinstance(value, PurePath) or not (identifies or dataclasses.is_dataclass(value)):
         raise ConfigError(
@@ -184,10 +187,11 @@ def _identity(value: Any, where: str) -> Any:
         )
     declared = value.identity() if identifies else settings_of(value)
     found = {str(key): _identity(inner, f"{where}.{key}") for key, inner in declared.items()}
-    if _is_ours(type(value)):
-        return found
-    settings = settings_of(value) if dataclasses.is_dataclass(value) else _identity(_attributes(value), where)
-    return {"declared": found, "settings": settings, "class": type(value).__qualname__, "source": _source(type(value))}
+    if not _is_ours(type(value)):
+        kind = type(value)
+        settings = settings_of(value) if dataclasses.is_dataclass(value) else _identity(_attributes(value), where)
+        found = {"declared": found, "settings": settings, "class": kind.__qualname__, "source": _source(kind)}
+    return found
 
 
 def _attributes(value: Any) -> dict[str, Any]:
@@ -197,8 +201,8 @@ def _attributes(value: Any) -> dict[str, Any]:
     return {name: inner for name, inner in public.items() if isinstance(inner, plain)}
 
 
-def _source(kind: type) -> str:
-    """Digest of the .py files of the class's whole package, or the class's ``version`` if there are none."""
+def _source(kind: type | FunctionType) -> str:
+    """Digest of the .py files of the whole package of a class or function, or its ``version`` if there are none."""
     found = _source_digest(kind.__module__.partition(".")[0])
     if found is not None:
         return found

@@ -125,22 +125,57 @@ def trusted_class(path: Any, key: str, trusted: Sequence[str], ours: bool = True
     if not isinstance(path, str):
         raise ConfigError(f"{holder} names no class", f"its YAML needs a line like {key}: pipeline.room.Class")
     allowed = (OURS, *trusted) if ours else tuple(trusted)
-    module, _, name = path.rpartition(".")
-    if not _within(module, allowed):
-        raise _untrusted(path, key, module, allowed)
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"{key}={path} cannot be imported: {error}", f"check the {field} in its YAML") from error
-    of_plugin = _within(module, trusted)
-    defined = getattr(found, "__module__", None) or ""
+    found = _imported(path, key, allowed)
+    of_plugin = _within(path.rpartition(".")[0], trusted)
     if not isinstance(found, type) and not (of_plugin and isfunction(found)):
         raise ConfigError(f"{key}={path} is not a class", f"check the {field} in its YAML")
-    if not _within(defined, allowed):
-        raise _untrusted(f"{path}, which is {defined}.{found.__name__},", key, defined, allowed)
+    _check_defined(found, path, key, allowed)
     if not of_plugin and not dataclasses.is_dataclass(found):
         raise ConfigError(f"{key}={path} is not part of a pipeline", f"check the {field} in its YAML")
     return found
+
+
+def trusted_function(path: str, key: str, trusted: Sequence[str]) -> Any:
+    """The function of a plug-in that ``key``, such as ``sampler.function``, names.
+
+    Raises:
+        ConfigError: it is not a function, or belongs to a package that is not trusted.
+    """
+    if "." not in path:
+        raise ConfigError(f"{key}={path} names no package", f"name the function with its package: {key}=PACKAGE.{path}")
+    found = _imported(path, key, trusted)
+    if not isfunction(found):
+        raise ConfigError(f"{key}={path} is not a function", f"name one: {key}=PACKAGE.FUNCTION")
+    _check_defined(found, path, key, trusted)
+    return found
+
+
+def _check_defined(found: Any, path: str, key: str, allowed: Sequence[str]) -> None:
+    """Raise if a module of these packages has merely imported what ``path`` names."""
+    defined = getattr(found, "__module__", None) or ""
+    if not _within(defined, allowed):
+        raise _untrusted(f"{path}, which is {defined}.{found.__name__},", key, defined, allowed)
+
+
+def _imported(path: str, key: str, allowed: Sequence[str]) -> Any:
+    """What ``path`` names in these packages. The module of a plug-in may raise anything while it is imported."""
+    module, _, name = path.rpartition(".")
+    if not _within(module, allowed):
+        raise _untrusted(path, key, module, allowed)
+    remedy = f"check the {key.rpartition('.')[2]} in its YAML"
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        reason = str(error)
+        if isinstance(error, ModuleNotFoundError) and error.name == module.partition(".")[0]:
+            remedy = f"{remedy}; install the package, or name the folder that holds it: PYTHONPATH=FOLDER gens ..."
+        elif isinstance(error, ModuleNotFoundError) and error.name and not _within(module, (error.name,)):
+            remedy = f"install what {module} imports: pip install {error.name}"
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        remedy = f"correct {module}: python -c 'import {module}' shows where it is"
+        raise ConfigError(f"{key}={path} cannot be imported: {reason}", remedy) from error
+    raise ConfigError(f"{key}={path} cannot be imported: {reason}", remedy)
 
 
 def _untrusted(path: str, key: str, module: str, allowed: Sequence[str]) -> ConfigError:

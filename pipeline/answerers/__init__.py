@@ -11,13 +11,16 @@ from typing import Any, Protocol, runtime_checkable
 
 from pipeline.domain import Answer, Frame, Question, SubtitleLine, Video
 
+NO_LIMIT = 10**12
+"""Tokens of context where none are counted."""
+
 
 @dataclass(frozen=True)
 class AnswererLimits:
     """What an answerer can take, known before it is called."""
 
     context_tokens: int
-    """Tokens of frames, question and answer together."""
+    """Tokens of frames, question and answer together; :data:`NO_LIMIT` where it is not known."""
     tokens_per_frame: int
     """For one frame of the usual size, its time label included."""
     max_frames: int | None

@@ -50,11 +50,12 @@ class Prepared:
 _LAST_TOKENS = 16
 """Of a prompt, in which a mark at its end is whole."""
 _NOTHING = Cost()
-_WITHOUT_PICTURES = with_remedy(
+WITHOUT_PICTURES = with_remedy(
     "The options are pictures, and this answerer is given pictures of the video alone.",
     "Take one that is given both: answerer=openai, vllm, gpt4o or gemini; or leave such tasks out: "
     "benchmark.leave_out=[TASK] of HourVideo.",
 )
+"""Detail of a question whose options are pictures, for answerers that are given frames of the video alone."""
 
 
 class LocalModel:
@@ -204,7 +205,7 @@ class LocalModel:
             remedy = "See the selection's status; selection.fill=uniform takes frames where the sampler names none."
             return self._failed(request, Status.NO_FRAMES, with_remedy("There is no frame to answer from.", remedy))
         if request.question.option_images:
-            return self._failed(request, Status.UNSUPPORTED, _WITHOUT_PICTURES)
+            return self._failed(request, Status.UNSUPPORTED, WITHOUT_PICTURES)
         if fault := question_fault(request.question, self.processor.markup):
             return self._failed(request, Status.INVALID_QUESTION, fault)
         return None

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from pipeline.answerers import AnswererLimits
+from pipeline.answerers import NO_LIMIT, AnswererLimits
 from pipeline.answerers.over_limit import OverLimit
 from pipeline.checks import Finding, Level
 from pipeline.domain import Question, Video
@@ -134,12 +134,13 @@ def findings(
     limits = found.limits
     cap = "" if limits.max_frames is None else f", and {limits.max_frames} frames at most"
     about = "" if found.exact_words else "about "
+    context = str(limits.context_tokens) if limits.context_tokens < NO_LIMIT else "unknown length"
     worst = min(over, key=lambda load: load.fitting)
     frames = max(load.frames for load in over)
     problem = (
         f"{len(over)} of {len(found.loads)} questions do not fit the answerer: up to {frames} frames of "
         f"{worst.frame_tokens} tokens, {about}{max(load.words for load in over)} tokens of words and "
-        f"{found.answer_tokens} kept for the answer, in a context of {limits.context_tokens}{cap}"
+        f"{found.answer_tokens} kept for the answer, in a context of {context}{cap}"
     )
     places = tuple(f"{load.question_id}: {load.fitting} of {load.frames} frames fit" for load in over)
     hopeless = [load for load in over if load.fitting < 1]

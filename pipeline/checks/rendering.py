@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from pipeline.answerers import NO_LIMIT
 from pipeline.checks import Finding, Level, memory
 from pipeline.checks.estimate import Estimate
 from pipeline.checks.limits import Fit
@@ -87,7 +88,8 @@ def _fit(fit: Fit | None) -> str:
     limits = fit.limits
     most = max(fit.loads, key=lambda load: load.tokens, default=None)
     cap = "" if limits.max_frames is None else f", {limits.max_frames} frames at most"
-    context = f"{limits.context_tokens} tokens of context{cap}"
+    known = limits.context_tokens < NO_LIMIT
+    context = f"{limits.context_tokens if known else 'an unknown number of'} tokens of context{cap}"
     if most is None:
         return context
     words = f"{most.words} {'' if fit.exact_words else 'or so '}of words"

@@ -7,7 +7,6 @@ run or written that the user has not trusted.
 
 from __future__ import annotations
 
-import os
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -29,6 +28,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from pipeline.commands.choices import for_choices, unchosen
 from pipeline.commands.clearing import clear_away, nearest_existing
+from pipeline.commands.config_folders import folder_given, project, use_standing_folders
 from pipeline.commands.job import Job
 from pipeline.commands.sweep import run_sweep
 from pipeline.config import conf_dir, register_resolvers
@@ -66,6 +66,9 @@ class CheckingLoader(ConfigLoaderImpl):  # type: ignore[misc]
         config: DictConfig = super().load_configuration(*given, **named)
         _expand_home(config)
         check_plugins(config, self._trusted)
+        here = project()
+        if here is not None and "plugins" in config:
+            here.check_trusted(self._trusted)
         check_hydra(config.hydra, self._trusted, [word.partition("=")[0].lstrip("+~") for word in self._typed])
         check_no_secrets(config, self._typed)
         return config
@@ -210,11 +213,8 @@ def _of_choices(config: DictConfig, chosen: Sequence[Any]) -> list[str]:
 
 @contextmanager
 def _hydra(given: Namespace, trusted: Sequence[str]) -> Iterator[Hydra]:
-    folder = None if given.config_dir is None else os.path.abspath(local_path(given.config_dir))
-    if folder is not None and not os.path.isdir(folder):
-        raise ConfigError(
-            f"--config-dir {given.config_dir}: there is no such folder", "check the path: --config-dir FOLDER"
-        )
+    folder = None if given.config_dir is None else folder_given(given.config_dir, "--config-dir")
+    use_standing_folders(folder)
     hydra = Hydra(task_name="gens", config_loader=CheckingLoader(folder, trusted, given.overrides))
     GlobalHydra.instance().clear()
     GlobalHydra.instance().initialize(hydra)

@@ -85,6 +85,7 @@ class Choice(Protocol):
         """At most ``count`` positions of more than ``count`` named ones. The best remaining scores fill the rest.
 
         Raises:
-            InputError: this question's frames cannot be chosen; it becomes the selection's status.
+            InputError: this question's frames cannot be chosen; the selection has no frames.
+            FunctionError: a user's function failed; its status becomes the selection's, and nothing stands in for it.
         """
         ...

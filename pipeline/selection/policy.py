@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import InstanceOf
 
 from pipeline.domain import FrameOrigin, Relevance, SelectedFrame, Selection, Status, Video
-from pipeline.errors import ConfigError, InputError, with_remedy
+from pipeline.errors import ConfigError, FunctionError, InputError, with_remedy
 from pipeline.identity import Identified, Label
 from pipeline.selection.choice import Choice, Curve
 from pipeline.selection.embeddings import key_of
@@ -85,6 +85,10 @@ class Policy(Identified):
                 frames = self._chosen(relevance, video)
             except InputError as error:
                 relevance = replace(relevance, status=Status.NO_FRAMES, detail=str(error))
+            except FunctionError as error:
+                return Selection(
+                    relevance.question_id, (), str(self), self.budget, status=error.status, detail=str(error)
+                )
         if not frames and self.fallback == "uniform" and relevance.status not in _NOT_THE_SAMPLERS:
             frames = self._stand_ins(video, ())
         elif frames and self.fill == "uniform":
