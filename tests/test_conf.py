@@ -26,6 +26,11 @@ GIVEN = {
     "vllm": ["answerer.model=NAME"],
     "transformers": ["answerer.checkpoint.source=FOLDER_OR_ID"],
 }
+FUNCTIONS = {
+    "sampler": ["sampler.function=user_functions.score"],
+    "answerer": ["answerer.function=user_functions.answer"],
+    "selection": ["selection.choice.function=user_functions.choose"],
+}
 
 
 @pytest.fixture(autouse=True)
@@ -36,8 +41,9 @@ def _resolvers() -> None:
 @pytest.mark.parametrize(("group", "name"), OPTIONS)
 def test_every_option_composes_and_fits_its_seam(group: str, name: str, tmp_path: Path) -> None:
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        config = compose("evaluate", [f"{group}={name}", f"paths.cache={tmp_path}", *GIVEN.get(name, [])])
-    made = build(config[group], group)
+        given = FUNCTIONS[group] if name == "function" else GIVEN.get(name, [])
+        config = compose("evaluate", [f"{group}={name}", f"paths.cache={tmp_path}", *given])
+    made = build(config[group], group, ["user_functions"])
     assert isinstance(made, SEAMS[group])
     assert made.name == name
 

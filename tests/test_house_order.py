@@ -60,6 +60,7 @@ LOWER: dict[str, tuple[str, ...]] = {
     "trust": ("errors",),
     "config": ("environment", "errors", "secrecy", "trust"),
     "option_labels": ("domain",),
+    "functions": ("config", "domain", "errors"),
     "progress": ("terminal",),
     "families": ("answerers", "artefacts", "domain", "errors", "generation", "progress", "terminal"),
     "generation": ("errors", "families"),
@@ -67,11 +68,17 @@ LOWER: dict[str, tuple[str, ...]] = {
     "validation": ("domain", "errors"),
     "artefacts": ("config", "domain", "errors", "validation"),
     "video": ("artefacts", "config", "domain", "errors"),
-    "selection": ("artefacts", "domain", "errors"),
+    "selection": ("artefacts", "domain", "errors", "functions"),
     "benchmarks": ("artefacts", "config", "domain", "errors", "option_labels", "validation"),
-    "answerers": ("artefacts", "config", "domain", "errors", "families", "generation", "option_labels", "selection"),
+    "answerers": (
+        *("artefacts", "config", "domain", "errors", "families", "functions", "generation", "option_labels"),
+        "selection",
+    ),
     "foreign": ("answerers", "artefacts", "domain", "errors", "option_labels", "progress", "selection", "video"),
-    "samplers": ("artefacts", "config", "domain", "errors", "families", "foreign", "generation", "selection", "video"),
+    "samplers": (
+        *("artefacts", "config", "domain", "errors", "families", "foreign", "functions", "generation", "selection"),
+        "video",
+    ),
     "reports": ("artefacts", "benchmarks", "domain", "errors", "progress", "video", "terminal"),
 }
 """The rooms that each room may know. Samplers, answerers and benchmarks do not know one another."""

@@ -37,15 +37,15 @@ class FunctionSampler(Identified):
     fps: float
     """Candidate frames a second."""
     query_form: Literal["question", "question_and_options"]
-    frames_at_once: int
+    batch_size: int
     """Frames in a batch. The last batch of a video may have fewer. It is content, since the scores of a function may
     depend on what else is in the batch."""
     named_above: float | None
     """Frames with a score above it may be chosen for their score; None: all."""
 
     def __post_init__(self) -> None:
-        if self.frames_at_once < 1:
-            raise ConfigError(f"frames_at_once is {self.frames_at_once}.", "Set sampler.frames_at_once=1, or more.")
+        if self.batch_size < 1:
+            raise ConfigError(f"batch_size is {self.batch_size}.", "Set sampler.batch_size=1, or more.")
         _ = self._call  # a function that does not take its settings is known now
 
     def query(self, question: Question) -> str:
@@ -74,7 +74,7 @@ class FunctionSampler(Identified):
         times: list[float] = []
         found: dict[str, list[float] | FunctionError] = {question.id: [] for question in questions}
         stream = distinct(video, frames, self.fps)
-        while batch := [timed(frame) for frame in islice(stream, self.frames_at_once)]:
+        while batch := [timed(frame) for frame in islice(stream, self.batch_size)]:
             times += [frame.time for frame in batch]
             for question in questions:
                 scores = found[question.id]

@@ -41,7 +41,12 @@ def in_shell(command: str, home: Path, shared: Path) -> subprocess.CompletedProc
         (programs / name).chmod(0o755)
     environment = {"GENS_CACHE": str(shared / "cache"), "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
     return subprocess.run(
-        ["bash", "-c", command], cwd=home, env={**os.environ, **environment}, capture_output=True, text=True, check=False
+        ["bash", "-c", command],
+        cwd=home,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
