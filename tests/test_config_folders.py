@@ -128,7 +128,9 @@ def test_what_is_told_to_type_keeps_what_is_trusted_already(home: Path) -> None:
 
 def test_a_function_is_trusted_as_a_class_is(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(home)
-    (home / "acme_own.py").write_text("import os\nfrom os.path import join\nVALUE = 1\ndef fine(question, frames): ...\n")
+    (home / "acme_own.py").write_text(
+        "import os\nfrom os.path import join\nVALUE = 1\ndef fine(question, frames): ...\n"
+    )
     words = ("sample", "benchmark=jsonl", "benchmark.path=q.jsonl", "sampler=function")
     for function, trusted, told in (
         ("acme_own.fine", "[]", "plugins=[acme_own]"),

@@ -50,6 +50,7 @@ NOWHERE = {
     *("video_root", "subtitle_root", "image_root", "root"),
     *("api_key_env", "timeout", "retries", "give_up_after"),
     *("device", "attention", "backend", "threads", "frames_at_once", "questions_at_once"),
+    *("calls_at_once", "is_repeatable"),
 }
 """In no identity and in no run folder's name."""
 FOLDER_ONLY = {"question_form", "classifier", "path", "ids"}
@@ -65,6 +66,7 @@ OPTIONS = {  # one for each class
     for target in re.findall(r"^_target_: *(\S+)", path.read_text(encoding="utf-8"), re.MULTILINE)
 }
 CHOICES = [("selection", path.stem) for path in sorted((conf_dir() / "selection").glob("*.yaml"))]
+PLUGINS = ["user_functions"]
 NEEDED = {
     ("answerer", "openai"): [
         *("answerer.base_url=http://localhost:8000/v1", "answerer.model=m", "answerer.continues_answer=true"),
@@ -72,6 +74,9 @@ NEEDED = {
     ],
     ("answerer", "vllm"): ["answerer.base_url=http://localhost:8000/v1", "answerer.model=m"],
     ("answerer", "transformers"): ["answerer.checkpoint.source=/nowhere"],
+    ("sampler", "function"): ["sampler.function=user_functions.score", "sampler.load=user_functions.load"],
+    ("answerer", "function"): ["answerer.function=user_functions.answer", "answerer.load=user_functions.load"],
+    ("selection", "function"): ["selection.choice.function=user_functions.choose"],
     ("sampler", "file"): ["sampler.path=x.json", "sampler/format=seconds"],
     ("benchmark", "jsonl"): ["benchmark.path=q.jsonl"],
     ("benchmark", "gens_video"): ["benchmark.path=q.json"],
@@ -177,7 +182,7 @@ def at(node: Mapping[str, Any], place: tuple[str, ...]) -> Any:
 @pytest.mark.parametrize(("group", "option"), sorted({*OPTIONS.values(), *CHOICES}))
 def test_each_setting_decides_what_it_declares(group: str, option: str) -> None:
     node = composed(group, option)
-    part = build(OmegaConf.create(node), group)
+    part = build(OmegaConf.create(node), group, PLUGINS)
     before, folder = identity(part), configured(node)
     tried = 0
     for place, _, hint in leaves(node):
@@ -191,7 +196,7 @@ def test_each_setting_decides_what_it_declares(group: str, option: str) -> None:
             if name == "placement":  # the other place has no block
                 another = changed(another, (*place[:-1], "block"), "")
             try:
-                made = build(OmegaConf.create(another), group)
+                made = build(OmegaConf.create(another), group, PLUGINS)
             except (PipelineError, TypeError):
                 continue
             told = ".".join((group, *place))

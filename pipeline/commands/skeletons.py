@@ -53,7 +53,7 @@ function: NAME.score
 settings:               # keyword arguments of the function
   gain: 1.0
 fps: 1.0                # candidate frames a second
-batch_size: 32      # in one call
+batch_size: 32          # frames in one call
 """,
     test="""import numpy as np
 from NAME import score
