@@ -34,7 +34,7 @@ NEEDS = (
     "a shared folder",
     "some minutes",
 )
-LANGUAGES = ("bash", "text", "json", "python", "yaml")
+LANGUAGES = ("bash", "text", "json", "python", "toml", "yaml")
 SMALLER = {"benchmark.videos": "1", "benchmark.max_minutes": "5", "limit": "2"}
 """Two questions about one made video for all pages: the first of ``gens demo``."""
 PARTS = ("sampler", "selection", "answerer", "benchmark", "form", "reader")
