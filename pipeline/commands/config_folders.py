@@ -96,7 +96,7 @@ def standing_folder() -> Path | None:
     return None if here is None else here.config_dir
 
 
-class StandingFolders(SearchPathPlugin):
+class StandingFolders(SearchPathPlugin):  # type: ignore[misc]
     """Adds the folders of environment and project to every search path that Hydra makes."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
