@@ -56,7 +56,7 @@ def sample(
     identity = identity_of(sampler)
     videos = _by_video(question for question in questions if not question.fault)
     with Journal(RelevanceRow, folder / RELEVANCE_FILE) as journal:
-        _tell_outdated(journal)
+        _report_outdated(journal)
         with track("sampling", len(questions)) as advance:
             for row in [_invalid(question, sampler) for question in questions if question.fault]:
                 journal.keep(row)
@@ -66,7 +66,7 @@ def sample(
                 try:
                     video = reader.probe(path)
                 except VideoError as error:
-                    found = [_unread(question, sampler, error) for question in same_video]
+                    found = [_unreadable(question, sampler, error) for question in same_video]
                 else:
                     found = [
                         row
@@ -89,7 +89,7 @@ def select(
     identity = identity_of(policy)
     rows: list[SelectionRow] = []
     with Journal(SelectionRow, folder / SELECTIONS_FILE) as journal:
-        _tell_outdated(journal)
+        _report_outdated(journal)
         for given in relevances:
             if given.video is None:
                 selection = Selection(
@@ -109,7 +109,7 @@ def select(
     return rows
 
 
-def take(selections: Sequence[SelectionRow], folder: Path) -> None:
+def copy_selections(selections: Sequence[SelectionRow], folder: Path) -> None:
     """Copy the selections of another run into this run's folder, so that the folder is complete in itself."""
     with Journal(SelectionRow, folder / SELECTIONS_FILE) as journal:
         for row in selections:
@@ -138,7 +138,7 @@ def answer(
     inputs: list[QuestionInput] = []
     finder = SubtitleFinder(subtitles)
     with Journal(AnswerRow, folder / ANSWERS_FILE) as journal:
-        _tell_outdated(journal)
+        _report_outdated(journal)
         with track("answering", len(selections)) as advance:
 
             def finish(given: Answer) -> None:
@@ -185,7 +185,7 @@ def unanswered(
     over_limit: OverLimit,
     subtitles: SubtitleChoice,
 ) -> list[SelectionRow]:
-    """The selections for which stage 2 would ask its model: no earlier run has given their answer."""
+    """The selections whose answers are not cached, for which stage 2 would ask its model."""
     identity = {**identity_of(answerer), "over_limit": over_limit.value}
     is_shared = isinstance(answerer, Repeats) and answerer.is_repeatable
     finder = SubtitleFinder(subtitles)
@@ -200,8 +200,8 @@ def unanswered(
     return left
 
 
-def _tell_outdated(journal: Journal[Any]) -> None:
-    """Say how many rows of an earlier version are kept in the file and computed again."""
+def _report_outdated(journal: Journal[Any]) -> None:
+    """Report how many rows of an earlier version stay in the file and are computed again."""
     if journal.outdated:
         remark(
             f"{journal.path}: {journal.outdated} rows of an earlier version are kept, and their questions are computed "
@@ -222,11 +222,11 @@ def _selected(
     selection = checked_selection(policy.select(local, clip), question, policy.budget, policy.name)
     frames = [replace(frame, index=frame.index + first) for frame in selection.frames] if first else selection.frames
     if not video.is_even and relevance.status not in (Status.MISSING_VIDEO, Status.UNREADABLE_VIDEO):
-        frames = _on_the_real_clock(frames, set(relevance.times), clip is video, reader.times(video.path))
+        frames = _at_real_frames(frames, set(relevance.times), clip is video, reader.times(video.path))
     return replace(selection, frames=tuple(frames))
 
 
-def _on_the_real_clock(
+def _at_real_frames(
     frames: Iterable[SelectedFrame], decoded: Collection[float], whole: bool, times: npt.NDArray[np.float64]
 ) -> list[SelectedFrame]:
     """Replace frames that were never decoded by real ones, each once, where frames are not evenly spaced.
@@ -271,7 +271,7 @@ def _relevances(
     try:
         clip = clip_of(video, questions[0].span)
     except ClipError as error:
-        return [_unread(question, sampler, error) for question in questions]
+        return [_unreadable(question, sampler, error) for question in questions]
     keys = [relevance_key(clip.fingerprint, sampler.query(question), identity) for question in questions]
     known = [cache.find(key, question.id) for key, question in zip(keys, questions, strict=True)]
     missing = [index for index, relevance in enumerate(known) if relevance is None]
@@ -308,5 +308,5 @@ def _failed(question: Question, error: VideoError) -> Relevance:
     return Relevance(question.id, (), (), status=error.status, detail=str(error))
 
 
-def _unread(question: Question, sampler: Sampler, error: VideoError) -> RelevanceRow:
+def _unreadable(question: Question, sampler: Sampler, error: VideoError) -> RelevanceRow:
     return RelevanceRow(digest({"video": question.video}), sampler.name, question, None, _failed(question, error))

@@ -13,7 +13,7 @@ from pipeline.identity import configured_run, digest
 from pipeline.paths import local_path
 
 
-def run_folder(config: DictConfig) -> str:
+def run_name(config: DictConfig) -> str:
     """The name of a run folder: the names of the parts and a digest of all settings that are content.
 
     A question set counts by its benchmark, the name of its file and the settings that choose its rows, never by labels.
@@ -70,4 +70,4 @@ def _video_content(path: str, reader: Mapping[str, Any]) -> str:
 
 def register_run_folder() -> None:
     """Register the resolver ``${run_folder:}`` for YAML files."""
-    OmegaConf.register_new_resolver("run_folder", lambda *, _root_: run_folder(_root_), replace=True)
+    OmegaConf.register_new_resolver("run_folder", lambda *, _root_: run_name(_root_), replace=True)

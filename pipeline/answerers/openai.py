@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pipeline.answerers import AnswererLimits, AnswerRequest
-from pipeline.answerers.openai_failures import Unanswered
+from pipeline.answerers.openai_failures import NoAnswerError
 from pipeline.answerers.openai_forms import LabelledImages, RequestForm, SampledVideo
 from pipeline.answerers.openai_frames import Part, SentFrame, read_picture, text_part
 from pipeline.answerers.openai_replies import Reply, ReplyStore
@@ -263,7 +263,7 @@ class OpenAICompatible(Identified):
             self.max_tokens_field: self.output_tokens(),
             **{name: value for name, value in settings.items() if value is not None},
             **(_GO_ON if begun else {}),
-            **(self._form.beside(request.video, frames) if frames else {}),
+            **(self._form.extra_fields(request.video, frames) if frames else {}),
             **self._thinking.fields(self.extra_body),
         }
 
@@ -298,7 +298,7 @@ class OpenAICompatible(Identified):
         begin = time.perf_counter()
         try:
             reply, is_new = self._reply(body, len(request.frames))
-        except Unanswered as error:
+        except NoAnswerError as error:
             return self._failed(request, error.status, str(error), Cost(time.perf_counter() - begin))
         seconds, dollars = (time.perf_counter() - begin, self.prices.dollars(reply)) if is_new else (0.0, 0.0)
         more = {"thinking_tokens": reply.thinking_tokens} if reply.thinking_tokens else {}

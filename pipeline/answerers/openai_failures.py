@@ -48,7 +48,7 @@ _SWITCHES = re.compile(r"\b(thinking_token_budget|reasoning_effort|chat_template
 think."""
 
 
-class Unanswered(PipelineError):
+class NoAnswerError(PipelineError):
     """One request got no answer. The answerer turns it into ``status`` on its question."""
 
     def __init__(self, status: Status, problem: str, remedy: str, *, turned_away: bool = False) -> None:
@@ -59,7 +59,7 @@ class Unanswered(PipelineError):
 
 
 @dataclass(frozen=True)
-class Asking:
+class RequestContext:
     """What is said of a request in the messages about its failure."""
 
     server: str
@@ -100,72 +100,72 @@ class Rejection:
         return self.number is None or self.number in (408, 409, 425, 429) or self.number >= 500
 
 
-def unreached(error: APIConnectionError, words: str, tries: int, asking: Asking) -> Unanswered:
+def unreached(error: APIConnectionError, words: str, tries: int, asking: RequestContext) -> NoAnswerError:
     """No response, or only a part of one."""
     from openai import APITimeoutError
 
     if isinstance(error, APITimeoutError):
-        return Unanswered(
+        return NoAnswerError(
             Status.UNREACHABLE,
             f"{asking.server} did not answer within {asking.timeout:g} s, {_asked(tries)}.",
             f"Try answerer.timeout={2 * asking.timeout:g}, or fewer at once: execution.answer_batch=1; {AGAIN}.",
         )
-    return Unanswered(
+    return NoAnswerError(
         Status.UNREACHABLE,
         f"{asking.server} cannot be reached, or broke off its response, {_asked(tries)}: {words}.",
         f"See that the server runs at answerer.base_url; {AGAIN}.",
     )
 
 
-def failure(rejection: Rejection, tries: int, asking: Asking) -> PipelineError:
+def failure(rejection: Rejection, tries: int, asking: RequestContext) -> PipelineError:
     """What the rejection of a request means, after the last of ``tries``.
 
     Returns:
-        :class:`Unanswered` for this question alone; another error where every question would fail alike.
+        :class:`NoAnswerError` for this question alone; another error where every question would fail alike.
     """
     number, words, said = rejection.number, rejection.words, rejection.said
     if fatal := _of_all_requests(rejection, asking):
         return fatal
     if _is_filtered(rejection):
-        return Unanswered(Status.REFUSED, f"{said}.", "Reword the question, or take another answerer=NAME.")
+        return NoAnswerError(Status.REFUSED, f"{said}.", "Reword the question, or take another answerer=NAME.")
     too_much = _TOO_MANY_IMAGES.search(words) or _TOO_LONG.search(f"{rejection.code} {words}")
     if number == 413 or (number in (400, 422) and too_much):
         return _too_large(f"{said}.", words, asking)
     if number in (400, 422):
         remedy = "Correct what it names, in the server's settings or in answerer.model and its kin; then"
-        return Unanswered(Status.UNREACHABLE, f"{said}.", f"{remedy} {AGAIN}.")
+        return NoAnswerError(Status.UNREACHABLE, f"{said}.", f"{remedy} {AGAIN}.")
     if not rejection.may_pass:
         what = f"the account may use {asking.model}, and that no firewall or proxy stands before the server"
-        return Unanswered(Status.UNREACHABLE, f"{said}.", f"See that {what}; {AGAIN}.", turned_away=True)
+        return NoAnswerError(Status.UNREACHABLE, f"{said}.", f"See that {what}; {AGAIN}.", turned_away=True)
     patience = f" It says to come back after {rejection.patience} s." if number == 429 and rejection.patience else ""
-    return Unanswered(
+    return NoAnswerError(
         Status.UNREACHABLE,
         f"{said}, {_asked(tries)}.{patience}",
         f"Try fewer at once, execution.answer_batch=1, or more tries, answerer.retries=10; {AGAIN}.",
     )
 
 
-def not_asked(server: str, seconds: float) -> Unanswered:
+def not_asked(server: str, seconds: float) -> NoAnswerError:
     """Nothing came back for so long that this question was not sent at all."""
-    return Unanswered(
+    return NoAnswerError(
         Status.UNREACHABLE,
         f"{server} has not responded to anything for {seconds:g} s, so this question was not sent.",
         f"See that the server runs at answerer.base_url; {AGAIN}. More patience: answerer.give_up_after=null",
     )
 
 
-def not_asked_again(server: str) -> Unanswered:
+def not_asked_again(server: str) -> NoAnswerError:
     """So many questions in a row were turned away that this one was not sent at all."""
-    return Unanswered(
+    return NoAnswerError(
         Status.UNREACHABLE,
         f"{server} turned away every question of late, so this one was not sent.",
         f"See what it said of those before; {AGAIN}. To send all: answerer.give_up_after=null",
     )
 
 
-def unusable(reason: str, words: str, tries: int, asking: Asking) -> Unanswered:
+def unusable(reason: str, words: str, tries: int, asking: RequestContext) -> NoAnswerError:
     """The server said that all is well and sent something that is no chat completion."""
-    return Unanswered(
+    return NoAnswerError(
         Status.UNREACHABLE,
         f"{asking.server} sent something that is no chat completion ({reason}), {_asked(tries)}: {words!r}.",
         f"See that answerer.base_url is that of an OpenAI-compatible API, which mostly ends in /v1; {AGAIN}.",
@@ -184,7 +184,7 @@ def _is_filtered(rejection: Rejection) -> bool:
     return bool(_FILTERED.search(rejection.code) or (rejection.number and _FILTERED.search(rejection.words)))
 
 
-def _of_all_requests(rejection: Rejection, asking: Asking) -> PipelineError | None:
+def _of_all_requests(rejection: Rejection, asking: RequestContext) -> PipelineError | None:
     """What no other question would escape.
 
     A 403 is not among it: firewalls give it for what one request holds. Neither is, after an answer, a 404 that does
@@ -207,7 +207,7 @@ def _of_all_requests(rejection: Rejection, asking: Asking) -> PipelineError | No
     return None
 
 
-def _key_refused(number: int, asking: Asking) -> ConfigError:
+def _key_refused(number: int, asking: RequestContext) -> ConfigError:
     # Without the server's words: some quote the key, or a part of it.
     if asking.key_env is None:
         return ConfigError(
@@ -220,8 +220,8 @@ def _key_refused(number: int, asking: Asking) -> ConfigError:
     )
 
 
-def _too_large(said: str, words: str, asking: Asking) -> Unanswered:
+def _too_large(said: str, words: str, asking: RequestContext) -> NoAnswerError:
     ways = list(asking.smaller)
     if number := re.search(r"at most (\d+) image|images \((\d+)\)", words, re.IGNORECASE):
         ways.insert(0, f"answerer.max_frames={number[1] or number[2]}")
-    return Unanswered(Status.CONTEXT_EXCEEDED, said, f"Try {', or '.join(ways)}.")
+    return NoAnswerError(Status.CONTEXT_EXCEEDED, said, f"Try {', or '.join(ways)}.")

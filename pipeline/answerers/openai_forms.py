@@ -44,7 +44,7 @@ class RequestForm(Protocol):
         """
         ...
 
-    def beside(self, video: Video, frames: Sequence[Frame]) -> Mapping[str, Any]:
+    def extra_fields(self, video: Video, frames: Sequence[Frame]) -> Mapping[str, Any]:
         """What stands in the request beside the messages; ``frames`` is not empty."""
         ...
 
@@ -74,7 +74,7 @@ class LabelledImages:
             shown += [text_part(after)] if after else []
         return [*shown, *options, text_part(words.text)]
 
-    def beside(self, video: Video, frames: Sequence[Frame]) -> Mapping[str, Any]:
+    def extra_fields(self, video: Video, frames: Sequence[Frame]) -> Mapping[str, Any]:
         """Nothing."""
         return {}
 
@@ -114,7 +114,7 @@ class SampledVideo:
         shown = [{"type": "video_url", "video_url": {"url": url}}] if frames else []
         return [*shown, *options, text_part(words.in_one)]
 
-    def beside(self, video: Video, frames: Sequence[Frame]) -> Mapping[str, Any]:
+    def extra_fields(self, video: Video, frames: Sequence[Frame]) -> Mapping[str, Any]:
         """Without ``num_frames: -1`` the server would keep the first 32 frames and drop the others in silence."""
         places = [round(frame.time * video.fps) for frame in frames]
         return {

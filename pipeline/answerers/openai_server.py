@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from pipeline.answerers.openai_failures import (
-    Asking,
+    NoAnswerError,
     Rejection,
-    Unanswered,
+    RequestContext,
     failure,
     not_asked,
     not_asked_again,
     unreached,
     unusable,
 )
-from pipeline.answerers.openai_patience import Silence, TurnedAway
+from pipeline.answerers.openai_patience import RejectedStreak, UnansweredStreak
 from pipeline.answerers.openai_replies import NoReplyError, Reply, read_reply
 from pipeline.domain import Status
 from pipeline.errors import ConfigError, MissingExtraError
@@ -133,8 +133,8 @@ class Server:
     def __init__(self, endpoint: Endpoint, give_up_after: float | None) -> None:
         self._endpoint = endpoint
         self._give_up_after = give_up_after
-        self._silence = Silence()
-        self._turned_away = TurnedAway()
+        self._unanswered = UnansweredStreak()
+        self._rejected = RejectedStreak()
         self._has_answered = False
 
     def check(self) -> None:
@@ -159,25 +159,25 @@ class Server:
             smaller: overrides by which the request becomes smaller, for the remedy.
 
         Raises:
-            Unanswered: there is no reply to this request.
+            NoAnswerError: there is no reply to this request.
             CheckpointError: the server does not have the model.
             ConfigError: the server takes no request with this key or these settings.
         """
         point = self._endpoint
         if self._give_up_after is not None:
-            if self._silence.lasts(self._give_up_after):
+            if self._unanswered.is_too_long(self._give_up_after):
                 raise not_asked(point.host, self._give_up_after)
-            if self._turned_away.lasts():
+            if self._rejected.is_too_long():
                 raise not_asked_again(point.host)
         try:
             reply = self._asked(body, smaller)
-        except Unanswered as error:
+        except NoAnswerError as error:
             if error.turned_away:
-                self._turned_away.goes_on()
+                self._rejected.extend()
             elif error.status is not Status.UNREACHABLE:
-                self._turned_away.ends()
+                self._rejected.end()
             raise
-        self._turned_away.ends()
+        self._rejected.end()
         self._has_answered = True
         return reply
 
@@ -190,15 +190,15 @@ class Server:
             try:
                 response = self._send(body, left)
             except APIConnectionError as error:
-                self._silence.goes_on(begin)
+                self._unanswered.extend(begin)
                 raise unreached(error, self._words(error), before + _tries(error), self._asking(smaller)) from None
             except APIStatusError as error:
-                self._silence.ends()
+                self._unanswered.end()
                 raise failure(self._rejection(error), before + _tries(error), self._asking(smaller)) from None
             except APIError as error:
-                self._silence.ends()
+                self._unanswered.end()
                 raise unusable(type(error).__name__, self._words(error), before + 1, self._asking(smaller)) from None
-            self._silence.ends()
+            self._unanswered.end()
             left -= response.retries_taken
             try:
                 return self._without_key(read_reply(response.text))
@@ -215,9 +215,9 @@ class Server:
                 else:
                     raise failure(rejection, tries, self._asking(smaller)) from None
 
-    def _asking(self, smaller: Sequence[str]) -> Asking:
+    def _asking(self, smaller: Sequence[str]) -> RequestContext:
         point = self._endpoint
-        return Asking(point.host, point.model, point.key_env, point.timeout, smaller, self._has_answered)
+        return RequestContext(point.host, point.model, point.key_env, point.timeout, smaller, self._has_answered)
 
     def _send(self, body: Mapping[str, Any], retries: int) -> Any:
         """The whole response, raw; the client itself asks again after a bad HTTP status."""
@@ -259,8 +259,8 @@ class Server:
 
     def close(self) -> None:
         """Close the connections; a later request opens new ones, whatever was before."""
-        self._silence.ends()
-        self._turned_away.ends()
+        self._unanswered.end()
+        self._rejected.end()
         client = self.__dict__.pop("_client", None)
         if client is not None:
             client.close()

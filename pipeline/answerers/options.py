@@ -125,11 +125,11 @@ def conclude(
     more = f"answerer.max_new_tokens={2 * max(allowed, 8)}" if allowed else "a larger limit of new tokens"
     try:
         said = split_thoughts(text, is_begun=thought_begun)
-        meant = _meant(question, said, thought.strip(), begun, more, longer_thought or more, truncated=truncated)
+        meant = _interpreted(question, said, thought.strip(), begun, more, longer_thought or more, truncated=truncated)
     except Exception as error:  # the reading of one text must not cost the answers of all the others
         _LOG.exception("An answer to question %s could not be read: %.200r", question.id, text)
         problem = f"The text could not be read ({type(error).__name__}: {error})."
-        meant = _Meant(text, thought, None, Status.UNPARSED, problem, "Report it with the text of the answer.")
+        meant = _Interpretation(text, thought, None, Status.UNPARSED, problem, "Report it with the text of the answer.")
     return Answer(
         question_id=question.id,
         text=meant.text,
@@ -145,7 +145,7 @@ def conclude(
 
 
 @dataclass(frozen=True)
-class _Meant:
+class _Interpretation:
     text: str
     thought: str
     option: int | None
@@ -154,9 +154,9 @@ class _Meant:
     remedy: str
 
 
-def _meant(
+def _interpreted(
     question: Question, said: Split, beside: str, begun: str, more: str, longer_thought: str, *, truncated: bool
-) -> _Meant:
+) -> _Interpretation:
     """What an output means.
 
     ``beside``: thoughts that came apart from it; ``more`` and ``longer_thought``: how to allow a longer one.
@@ -167,7 +167,7 @@ def _meant(
     if said.is_open or (truncated and thoughts and not text.strip()):
         problem = "The model's thoughts did not end, so there is no answer."
         remedy = f"Try {longer_thought}, or take another answerer=NAME."
-        return _Meant(text, thoughts, None, Status.TRUNCATED_OUTPUT, problem, remedy)
+        return _Interpretation(text, thoughts, None, Status.TRUNCATED_OUTPUT, problem, remedy)
     option, status, problem = None, Status.EMPTY_ANSWER, "The model wrote nothing."
     if text.strip():
         option = _option(question, said.parts, begun, truncated=truncated)
@@ -178,7 +178,7 @@ def _meant(
     remedy = "Reword the question, or take another answerer=NAME."
     if truncated and option is None:
         problem, remedy = f"{problem} The token limit cut the text.".strip(), f"Try {more}."
-    return _Meant(text, thoughts, option, status, problem, remedy)
+    return _Interpretation(text, thoughts, option, status, problem, remedy)
 
 
 def _option(question: Question, parts: Sequence[str], begun: str, *, truncated: bool) -> int | None:

@@ -54,7 +54,7 @@ def read_questions(folder: Path) -> tuple[Question, ...]:
     return tuple(row.question for row in read_rows(QuestionRow, path, {})) if path.is_file() else ()
 
 
-def questions_beside(file: Path) -> dict[str, Question]:
+def sibling_questions(file: Path) -> dict[str, Question]:
     """The questions of the run that an artefact file belongs to, by id; empty for a file outside a run folder.
 
     Without ``questions.jsonl`` they come from the selections. A file of that name which no run has written, such as a
@@ -78,7 +78,7 @@ def read_selections(file: Path) -> list[SelectionRow]:
     rows = read_rows(SelectionRow, file, {})
     if not rows:
         raise InputError(f"{file} holds no selection", "name a selections.jsonl that gens sample has finished")
-    asked = questions_beside(file)
+    asked = sibling_questions(file)
     for row in rows:
         known = asked.get(row.question.id, row.question)
         if not is_same_question(known, row.question):

@@ -28,7 +28,7 @@ def is_full(error: OSError) -> bool:
     return error.errno in _FULL
 
 
-def filled(error: BaseException) -> OSError | None:
+def full_disk_error(error: BaseException) -> OSError | None:
     """The error of a full disk behind another library's error; None if there is none.
 
     The hub's transfer library is not written in Python and only gives the system's error as text.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.artefacts.writing import FREE_SPACE, filled, unwritable
+from pipeline.artefacts.writing import FREE_SPACE, full_disk_error, unwritable
 from pipeline.benchmarks.unpacking import unpack
 from pipeline.errors import InputError
 
@@ -66,7 +66,7 @@ def fetch(part: Part, folder: Path) -> int:
     # Its bases are the errors of the HTTP library, which has changed before, and come through as they are.
     # The hub's transfer library raises RuntimeError for what the disk does not take.
     except (OSError, ValueError, RuntimeError, *errors.HfHubHTTPError.__bases__) as error:
-        full = filled(error)
+        full = full_disk_error(error)
         if full is not None:
             raise unwritable(full.filename or folder, full, "paths.data=...") from error
         raise _refused(part, folder, error) from error

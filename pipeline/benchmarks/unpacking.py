@@ -20,7 +20,7 @@ from lzma import LZMAError
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pipeline.artefacts.writing import FREE_SPACE, filled, unwritable, write_whole, writing
+from pipeline.artefacts.writing import FREE_SPACE, full_disk_error, unwritable, write_whole, writing
 from pipeline.errors import InputError, StorageError
 
 ELSEWHERE = "paths.data=..."
@@ -145,7 +145,7 @@ def _whole(path: Path) -> Iterator[None]:
     except BaseException as error:
         if path.is_file():
             path.unlink()
-        full = filled(error)
+        full = full_disk_error(error)
         if full is not None:
             raise unwritable(path, full, ELSEWHERE) from error
         raise

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from pipeline.artefacts.folder import ANSWERS_FILE, CONFIG_FILE, RELEVANCE_FILE, questions_beside
+from pipeline.artefacts.folder import ANSWERS_FILE, CONFIG_FILE, RELEVANCE_FILE, sibling_questions
 from pipeline.artefacts.journal import read_rows
 from pipeline.artefacts.rows import AnswerRow, RelevanceRow
 from pipeline.domain import Question, Video
@@ -122,6 +122,6 @@ def _config(run: Path) -> dict[str, Any]:
 
 def _rows(kind: Any, path: Path) -> list[Any]:
     try:
-        return read_rows(kind, path, questions_beside(path))
+        return read_rows(kind, path, sibling_questions(path))
     except InputError:
         return []  # written by another version

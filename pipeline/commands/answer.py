@@ -7,9 +7,9 @@ from omegaconf import DictConfig
 from pipeline.artefacts.folder import ANSWERS_FILE, read_selections, write_questions
 from pipeline.checks.admission import admit
 from pipeline.commands.questions import check_limit
-from pipeline.commands.run import described, exit_code, run_context, run_folder, second_stage
+from pipeline.commands.run import exit_code, run_context, run_folder, run_to_check, second_stage
 from pipeline.config import build
-from pipeline.orchestrator import take
+from pipeline.orchestrator import copy_selections
 from pipeline.paths import local_path, shown
 from pipeline.reports.page import report_on
 from pipeline.terminal import tell
@@ -21,10 +21,10 @@ def run(config: DictConfig) -> int:
     context = run_context(config)
     answerer = build(config.answerer, "answerer", config.plugins)
     rows = read_selections(local_path(config.selections))[: config.limit]
-    admit(described(config, context, [row.question for row in rows], answerer=answerer, selections=rows))
+    admit(run_to_check(config, context, [row.question for row in rows], answerer=answerer, selections=rows))
     with run_folder(config) as folder:
         write_questions([row.question for row in rows], folder)
-        take(rows, folder)
+        copy_selections(rows, folder)
         answers = second_stage(rows, answerer, context, folder)
         code = exit_code([row.answer.status for row in answers])
         tell(f"answers to {len(answers)} questions: {shown(folder / ANSWERS_FILE)}")

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from pipeline.artefacts.rows import AnswerRow, SelectionRow
 from pipeline.benchmarks.jsonl import question_from_fields
 from pipeline.checks.admission import admit
-from pipeline.commands.run import described, first_stage, run_context, run_folder, second_stage
+from pipeline.commands.run import first_stage, run_context, run_folder, run_to_check, second_stage
 from pipeline.config import build
 from pipeline.domain import Question, Status, option_letter
 from pipeline.errors import ConfigError
@@ -27,11 +27,11 @@ _MOST_OF_A_THOUGHT = 400
 def run(config: DictConfig) -> int:
     """Print the answer and the moments it rests on."""
     context = run_context(config)
-    question = asked_about(config)
+    question = question_from(config)
     sampler = build(config.sampler, "sampler", config.plugins)
     policy = build(config.selection, "selection", config.plugins)
     answerer = build(config.answerer, "answerer", config.plugins)
-    admit(described(config, context, [question], sampler=sampler, policy=policy, answerer=answerer))
+    admit(run_to_check(config, context, [question], sampler=sampler, policy=policy, answerer=answerer))
     with run_folder(config) as folder:
         (selection,) = first_stage([question], sampler, policy, context, folder)
         (answer,) = second_stage([selection], answerer, context, folder)
@@ -40,7 +40,7 @@ def run(config: DictConfig) -> int:
     return ExitCode.SUCCESS if answer.answer.status is Status.OK else ExitCode.QUESTIONS_FAILED
 
 
-def asked_about(config: DictConfig) -> Question:
+def question_from(config: DictConfig) -> Question:
     """The question of a composed configuration, in the words that were typed."""
     if config.options is not None and not isinstance(config.options, ListConfig):
         raise ConfigError(

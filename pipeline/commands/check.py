@@ -8,7 +8,7 @@ from dataclasses import replace
 from omegaconf import DictConfig, OmegaConf
 
 from pipeline.answerers import Answerer
-from pipeline.artefacts.folder import ANSWERS_FILE, questions_beside
+from pipeline.artefacts.folder import ANSWERS_FILE, sibling_questions
 from pipeline.artefacts.journal import read_rows
 from pipeline.artefacts.rows import AnswerRow
 from pipeline.benchmarks import Benchmark, MeasuredBenchmark
@@ -20,13 +20,13 @@ from pipeline.checks.past import PastRuns
 from pipeline.checks.plan import Plan
 from pipeline.checks.rendering import show
 from pipeline.checks.report import Names, Report, as_json
-from pipeline.commands.questions import asked_of
-from pipeline.commands.run import described, run_context
+from pipeline.commands.questions import questions_of
+from pipeline.commands.run import run_context, run_to_check
 from pipeline.config import build
 from pipeline.errors import InputError
 from pipeline.explain import as_composed
 from pipeline.paths import local_path
-from pipeline.run_names import run_folder
+from pipeline.run_names import run_name
 from pipeline.samplers import Sampler
 from pipeline.terminal import tell
 
@@ -36,7 +36,7 @@ OWN_KEYS = ("hydra", "json", "speed")
 
 def run(config: DictConfig) -> int:
     """Print the report; 0 if it can run, 1 if some questions will fail, 2 if it cannot run as configured."""
-    report = checked(config)
+    report = make_report(config)
     if config.json:
         tell(as_json(report))
     else:
@@ -44,8 +44,8 @@ def run(config: DictConfig) -> int:
     return report.exit_code
 
 
-def checked(config: DictConfig) -> Report:
-    """Find out everything.
+def make_report(config: DictConfig) -> Report:
+    """Run all checks and estimates.
 
     Raises:
         ConfigError, InputError, StorageError: nothing can be checked.
@@ -55,9 +55,9 @@ def checked(config: DictConfig) -> Report:
     answerer = build(config.answerer, "answerer", config.plugins)
     benchmark = build(config.benchmark, "benchmark", config.plugins)
     context = run_context(config)
-    questions = asked_of(benchmark, config.limit)
+    questions = questions_of(benchmark, config.limit)
     parts = {"sampler": sampler, "policy": policy, "answerer": answerer}
-    found = examine(described(config, context, questions, durations=_durations(benchmark), **parts))
+    found = examine(run_to_check(config, context, questions, durations=_durations(benchmark), **parts))
     fit = found.fit
     answered = _answered(config)
     left = [load for load in fit.loads if load.question_id not in answered] if fit else []
@@ -119,11 +119,11 @@ def _answered(config: DictConfig) -> set[str]:
     same = OmegaConf.masked_copy(config, [str(name) for name in config if name not in OWN_KEYS])
     OmegaConf.set_struct(same, False)
     same.hydra = {"job": {"config_name": "evaluate"}}
-    path = local_path(config.paths.runs) / run_folder(same) / ANSWERS_FILE
+    path = local_path(config.paths.runs) / run_name(same) / ANSWERS_FILE
     if not path.is_file():
         return set()
     try:
-        rows = read_rows(AnswerRow, path, questions_beside(path))
+        rows = read_rows(AnswerRow, path, sibling_questions(path))
     except InputError:
         return set()  # of an unknown version; the run computes these rows again
     current = AnswerRow.schema

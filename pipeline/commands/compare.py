@@ -16,7 +16,7 @@ from pipeline.domain import Question
 from pipeline.errors import ConfigError, InputError
 from pipeline.foreign.lmms_eval_samples import read_samples
 from pipeline.paths import local_path, shown
-from pipeline.reports.comparison import COMPARISON_FILE, Sides, show, write
+from pipeline.reports.comparison import COMPARISON_FILE, ComparedRuns, show, write
 from pipeline.reports.paired import report_on_pair
 from pipeline.reports.runs import RunArtefacts, read_run
 from pipeline.terminal import tell
@@ -37,7 +37,7 @@ def run(config: DictConfig) -> int:
     if config.subset is not None:
         ids = read_ids(local_path(config.subset), "subset", {question.id for question in questions})
         questions = tuple(question for question in questions if question.id in ids)
-    sides = Sides(_label(first), _label(second), compare(first.answers, second.answers, questions))
+    sides = ComparedRuns(_label(first), _label(second), compare(first.answers, second.answers, questions))
     group = _group(config.group, sides.labels)
     show(sides, group)
     if left:

@@ -11,8 +11,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from pipeline.checks.admission import admit
-from pipeline.commands.questions import asked
-from pipeline.commands.run import described, exit_code, first_stage, record, run_context, run_folder, second_stage
+from pipeline.commands.questions import load_questions
+from pipeline.commands.run import exit_code, first_stage, record, run_context, run_folder, run_to_check, second_stage
 from pipeline.config import build
 from pipeline.domain import Status
 from pipeline.errors import PipelineError
@@ -26,12 +26,12 @@ def run(config: DictConfig) -> int:
     """Run the matrix; the second answerer of a sampler finds its relevance in the cache."""
     context = run_context(config)
     policy = build(config.selection, "selection", config.plugins)
-    questions = asked(config)
+    questions = load_questions(config)
     pairs = list(product(config.samplers, config.answerers))
     for keys in pairs:
         sampler, answerer, settings = _pair(config, *keys)
         with _own_overrides(*keys):
-            admit(described(settings, context, questions, sampler=sampler, policy=policy, answerer=answerer))
+            admit(run_to_check(settings, context, questions, sampler=sampler, policy=policy, answerer=answerer))
     statuses: list[Status] = []
     with run_folder(config) as folder:
         for keys in pairs:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from omegaconf import DictConfig
 
 from pipeline.checks.admission import admit
-from pipeline.commands.questions import asked
-from pipeline.commands.run import described, exit_code, first_stage, run_context, run_folder, second_stage
+from pipeline.commands.questions import load_questions
+from pipeline.commands.run import exit_code, first_stage, run_context, run_folder, run_to_check, second_stage
 from pipeline.config import build
 from pipeline.reports.page import report_on
 
@@ -17,8 +17,8 @@ def run(config: DictConfig) -> int:
     sampler = build(config.sampler, "sampler", config.plugins)
     policy = build(config.selection, "selection", config.plugins)
     answerer = build(config.answerer, "answerer", config.plugins)
-    questions = asked(config)
-    admit(described(config, context, questions, sampler=sampler, policy=policy, answerer=answerer))
+    questions = load_questions(config)
+    admit(run_to_check(config, context, questions, sampler=sampler, policy=policy, answerer=answerer))
     with run_folder(config) as folder:
         selections = first_stage(questions, sampler, policy, context, folder)
         answers = second_stage(selections, answerer, context, folder)

@@ -7,7 +7,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from pipeline.artefacts.folder import ANSWERS_FILE, questions_beside, read_selections
+from pipeline.artefacts.folder import ANSWERS_FILE, read_selections, sibling_questions
 from pipeline.artefacts.journal import read_rows
 from pipeline.artefacts.rows import AnswerRow
 from pipeline.artefacts.writing import write_whole
@@ -51,7 +51,7 @@ def _folder(config: DictConfig, form: FolderForm, chosen: str) -> int:
 def _answers(config: DictConfig, form: AnswerForm, chosen: str) -> int:
     source = _given(config, "answers", chosen)
     file = source / ANSWERS_FILE if source.is_dir() else source
-    asked = questions_beside(file)
+    asked = sibling_questions(file)
     rows = read_rows(AnswerRow, file, asked)
     if not rows:
         raise InputError(f"{file} holds no answer", "name a run that gens answer or gens evaluate has finished")

@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from pipeline import library_messages
-from pipeline.commands.outcome import JobStatus, Outcome, leave, telling
+from pipeline.commands.outcome import JobStatus, Outcome, holding_lock, record_outcome
 from pipeline.environment import check_no_secrets, overrides_of
 from pipeline.errors import StorageError
 from pipeline.explain import as_composed, explain
@@ -59,7 +59,7 @@ class Job:
         if self.of_jobs is not None:
             tell(f"job {number + 1} of {self.of_jobs}: {' '.join(overrides_of(told))}")
         stop: KeyboardInterrupt | None = None
-        with telling():
+        with holding_lock():
             try:
                 outcome = Outcome(JobStatus.DONE, self._run(config))
             except KeyboardInterrupt as error:
@@ -75,7 +75,7 @@ class Job:
             # The command reports a disk that cannot be written.
             if folder != Path.cwd():
                 with suppress(StorageError):
-                    leave(outcome, folder)
+                    record_outcome(outcome, folder)
         if stop is not None:
             raise stop
         self.codes.append(outcome.code or 0)

@@ -59,15 +59,15 @@ def write_outcome(outcome: Outcome, folder: Path) -> None:
     path = folder / OUTCOME_FILE
     content = _content(outcome)
     if outcome.status is JobStatus.RUNNING:
-        content = _filled(content, _ROOM)
+        content = _padded(content, _ROOM)
     try:
         write_whole(content, path, "paths.runs=...")
     except StorageError:
-        if not _written_over(path, outcome):
+        if not _overwritten(path, outcome):
             raise
 
 
-def _written_over(path: Path, outcome: Outcome) -> bool:
+def _overwritten(path: Path, outcome: Outcome) -> bool:
     """Overwrite the existing file in place, which needs no space. Returns whether it exists and has enough room."""
     short = replace(outcome, traceback="")
     try:
@@ -76,14 +76,14 @@ def _written_over(path: Path, outcome: Outcome) -> bool:
             content = _content(replace(short, problem=problem))
             if len(content) <= room:
                 with path.open("r+b") as file:
-                    file.write(_filled(content, room))
+                    file.write(_padded(content, room))
                 return True
     except OSError:
         return False
     return False
 
 
-def _filled(content: bytes, size: int) -> bytes:
+def _padded(content: bytes, size: int) -> bytes:
     return content.rstrip(b"\n").ljust(size - 1) + b"\n"
 
 
@@ -113,7 +113,7 @@ _command: ContextVar[_Command | None] = ContextVar("command", default=None)
 
 
 @contextmanager
-def telling() -> Iterator[None]:
+def holding_lock() -> Iterator[None]:
     """Within this context, a run folder stays locked to the end, so that its outcome is written under the lock."""
     with ExitStack() as held:
         token = _command.set(_Command(held))
@@ -124,7 +124,7 @@ def telling() -> Iterator[None]:
 
 
 @contextmanager
-def begun(folder: Path) -> Iterator[None]:
+def running(folder: Path) -> Iterator[None]:
     """Lock a run folder and write into it that its command is running.
 
     Raises:
@@ -144,7 +144,7 @@ def begun(folder: Path) -> Iterator[None]:
             command.held.close()
 
 
-def leave(outcome: Outcome, folder: Path) -> None:
+def record_outcome(outcome: Outcome, folder: Path) -> None:
     """Write the outcome of this process's command, unless another process is writing to ``folder``.
 
     Raises:

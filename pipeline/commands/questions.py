@@ -10,20 +10,20 @@ from pipeline.domain import Question
 from pipeline.errors import ConfigError, InputError
 from pipeline.terminal import remark
 
-TOLD = 5
+MOST_REPORTED = 5
 """Number of questions that cannot be asked of which each is reported; of more, only the number."""
 
 
-def asked(config: DictConfig) -> list[Question]:
+def load_questions(config: DictConfig) -> list[Question]:
     """The first ``limit`` questions of ``benchmark``, or all.
 
     Raises:
         ConfigError, InputError: nothing can be asked.
     """
-    return asked_of(build(config.benchmark, "benchmark", config.plugins), config.limit)
+    return questions_of(build(config.benchmark, "benchmark", config.plugins), config.limit)
 
 
-def asked_of(benchmark: Benchmark, limit: int | None) -> list[Question]:
+def questions_of(benchmark: Benchmark, limit: int | None) -> list[Question]:
     """The first ``limit`` questions of a benchmark, or all; those that cannot be asked are reported on standard error.
 
     Raises:
@@ -34,10 +34,10 @@ def asked_of(benchmark: Benchmark, limit: int | None) -> list[Question]:
     if not questions:
         raise InputError(f"benchmark {benchmark.name} holds no question", "check its files and settings")
     faults = [question.fault for question in questions if question.fault]
-    for fault in faults[:TOLD]:
+    for fault in faults[:MOST_REPORTED]:
         remark(f"cannot be asked: {fault}")
-    if len(faults) > TOLD:
-        remark(f"and {len(faults) - TOLD} more of {len(questions)} questions cannot be asked")
+    if len(faults) > MOST_REPORTED:
+        remark(f"and {len(faults) - MOST_REPORTED} more of {len(questions)} questions cannot be asked")
     return questions
 
 

@@ -14,12 +14,12 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from pipeline.artefacts.folder import questions_beside
+from pipeline.artefacts.folder import sibling_questions
 from pipeline.artefacts.journal import read_rows
 from pipeline.artefacts.rows import SelectionRow
 from pipeline.benchmarks import MeasuredBenchmark
 from pipeline.benchmarks.metrics import evidence_recall
-from pipeline.commands.questions import asked_of
+from pipeline.commands.questions import questions_of
 from pipeline.commands.run import exit_code, run_folder
 from pipeline.config import build, nearest
 from pipeline.domain import Question, Relevance, Selection, Span, Video
@@ -43,10 +43,10 @@ def run(config: DictConfig) -> int:
     tolerances = _tolerances(config)
     if config.timeline not in TIMELINES:
         raise ConfigError(
-            f"timeline={config.timeline}: no such one.{nearest(str(config.timeline), TIMELINES)}",
+            f"timeline={config.timeline} is not a timeline.{nearest(str(config.timeline), TIMELINES)}",
             f"one of {', '.join(TIMELINES)}",
         )
-    questions = asked_of(benchmark, None)
+    questions = questions_of(benchmark, None)
     readable = [question for question in questions if not question.fault]
     group = _group(config.group, questions)
     known = isinstance(benchmark, MeasuredBenchmark) and config.timeline == "annotations"
@@ -69,15 +69,15 @@ def run(config: DictConfig) -> int:
         show(measured, questions, group)
         write(measured, folder / RECALL_FILE)
         tell(f"recall of {len(questions)} questions: {shown(folder / RECALL_FILE)}")
-        return _told(sets, {question.id for question in questions if question.evidence})
+        return _report_missing(sets, {question.id for question in questions if question.evidence})
 
 
-def _told(sets: Mapping[str, Sequence[Selection]], counted: set[str]) -> int:
+def _report_missing(sets: Mapping[str, Sequence[Selection]], counted: set[str]) -> int:
     """Report counted questions that have no row or failed. Returns 1 if some failed."""
     for of, found in sets.items():
         without = len(counted - {selection.question_id for selection in found})
         if without:
-            tell(f"{of} has no row for {without} questions with evidence, which counts as nothing found")
+            tell(f"{of} has no row for {without} questions with evidence, which count as a recall of 0")
     first = next(iter(sets.values()))
     return exit_code([selection.status for selection in first if selection.question_id in counted])
 
@@ -86,8 +86,8 @@ def _sampler(config: DictConfig) -> Sampler:
     sampler: Sampler = build(config.sampler, "sampler", config.plugins)
     if not isinstance(sampler, WithoutPictures):
         raise ConfigError(
-            f"sampler={sampler.name} looks at the pictures, which gens recall does not open",
-            "let it choose with gens sample, then measure its file: gens recall selections=[runs/.../selections.jsonl]",
+            f"sampler={sampler.name} needs decoded frames, and gens recall opens no video",
+            "run gens sample, then measure its selections: gens recall selections=[runs/.../selections.jsonl]",
         )
     return sampler
 
@@ -150,15 +150,15 @@ def _relevances(
     by_clip: dict[tuple[str, Span | None], list[Question]] = {}
     for question in questions:
         by_clip.setdefault((question.video, question.span), []).append(question)
-    said: dict[str, Relevance] = {}
-    for asked in by_clip.values():
-        clip = _clip(videos, asked[0])
+    by_id: dict[str, Relevance] = {}
+    for group in by_clip.values():
+        clip = _clip(videos, group[0])
         if isinstance(clip, VideoError):
-            scored = [Relevance(each.id, (), (), status=clip.status, detail=str(clip)) for each in asked]
+            scored = [Relevance(each.id, (), (), status=clip.status, detail=str(clip)) for each in group]
         else:
-            scored = sampler.score(clip, UnseenFrames(clip), asked)
-        said.update((relevance.question_id, relevance) for relevance in scored)
-    return [said[question.id] for question in questions]
+            scored = sampler.score(clip, UnseenFrames(clip), group)
+        by_id.update((relevance.question_id, relevance) for relevance in scored)
+    return [by_id[question.id] for question in questions]
 
 
 def _selected(
@@ -194,7 +194,7 @@ def _of_file(path: Path, questions: Sequence[Question]) -> list[Selection]:
         InputError: the file is no selection file, or a row's question is another one.
     """
     asked = {question.id: question for question in questions}
-    rows = read_rows(SelectionRow, path, questions_beside(path))
+    rows = read_rows(SelectionRow, path, sibling_questions(path))
     for row in rows:
         question = asked.get(row.question.id)
         if question is None or question.text != row.question.text:

@@ -23,7 +23,7 @@ from pipeline.artefacts.folder import CONFIG_FILE, RUN_FILE, write_questions
 from pipeline.artefacts.rows import AnswerRow, RelevanceRow, SelectionRow
 from pipeline.artefacts.writing import check_writable, write_whole
 from pipeline.checks.admission import Run
-from pipeline.commands.outcome import begun
+from pipeline.commands.outcome import running
 from pipeline.config import build, nearest
 from pipeline.domain import Question, Status
 from pipeline.environment import overrides_of, written
@@ -105,7 +105,7 @@ def _subtitles(config: DictConfig) -> SubtitleChoice:
     return SubtitleChoice(choice)
 
 
-def described(config: DictConfig, context: RunContext, questions: Sequence[Question], **parts: Any) -> Run:
+def run_to_check(config: DictConfig, context: RunContext, questions: Sequence[Question], **parts: Any) -> Run:
     """The run for :func:`pipeline.checks.admission.admit`; ``parts`` are further fields of :class:`Run`."""
     return Run(
         config=config,
@@ -123,7 +123,7 @@ def described(config: DictConfig, context: RunContext, questions: Sequence[Quest
 def run_folder(config: DictConfig) -> Iterator[Path]:
     """Lock the run folder that Hydra named and write the resolved config and the versions into it."""
     folder = Path(HydraConfig.get().runtime.output_dir)
-    with begun(folder):
+    with running(folder):
         record(config, folder)
         yield folder
 
@@ -134,9 +134,9 @@ def record(config: DictConfig, folder: Path) -> None:
     Raises:
         StorageError: it cannot be written.
     """
-    told = HydraConfig.get()
+    hydra = HydraConfig.get()
     facts = {
-        "command": without_secrets(shlex.join(["gens", told.job.config_name or "", *overrides_of(told)])),
+        "command": without_secrets(shlex.join(["gens", hydra.job.config_name or "", *overrides_of(hydra)])),
         "python": versions.python(),
         "versions": versions.packages(),
         "machine": f"{platform.system()} {platform.machine()}",
@@ -153,7 +153,7 @@ def first_stage(
     statuses: list[Status] = []
     windows: list[Status] = []
 
-    def noted(rows: Iterable[RelevanceRow]) -> Iterator[RelevanceRow]:
+    def counted(rows: Iterable[RelevanceRow]) -> Iterator[RelevanceRow]:
         for row in rows:
             statuses.append(row.relevance.status)
             windows.extend(window.status for window in row.relevance.windows)
@@ -161,7 +161,7 @@ def first_stage(
 
     with closing(sampler):
         rows = sample(questions, sampler, context.reader, context.relevances, folder)
-        selected = {row.question.id: row for row in select(noted(rows), policy, context.reader, folder)}
+        selected = {row.question.id: row for row in select(counted(rows), policy, context.reader, folder)}
     _tell_failures("sampler, questions", statuses)
     _tell_windows(windows)
     return [selected[question.id] for question in questions]

@@ -6,8 +6,8 @@ from omegaconf import DictConfig
 
 from pipeline.artefacts.folder import SELECTIONS_FILE
 from pipeline.checks.admission import admit
-from pipeline.commands.questions import asked
-from pipeline.commands.run import described, exit_code, first_stage, run_context, run_folder
+from pipeline.commands.questions import load_questions
+from pipeline.commands.run import exit_code, first_stage, run_context, run_folder, run_to_check
 from pipeline.config import build
 from pipeline.paths import shown
 from pipeline.terminal import tell
@@ -18,8 +18,8 @@ def run(config: DictConfig) -> int:
     context = run_context(config)
     sampler = build(config.sampler, "sampler", config.plugins)
     policy = build(config.selection, "selection", config.plugins)
-    questions = asked(config)
-    admit(described(config, context, questions, sampler=sampler, policy=policy))
+    questions = load_questions(config)
+    admit(run_to_check(config, context, questions, sampler=sampler, policy=policy))
     with run_folder(config) as folder:
         rows = first_stage(questions, sampler, policy, context, folder)
         code = exit_code([row.selection.status for row in rows])

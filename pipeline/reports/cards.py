@@ -21,7 +21,7 @@ _END_OF_A_THOUGHT = 1000
 
 
 @dataclass(frozen=True)
-class _Trail:
+class _RunRecord:
     """One run's record of one question."""
 
     place: int
@@ -53,13 +53,13 @@ def run_labels(runs: Sequence[RunArtefacts]) -> dict[str, str]:
         return {run.name: "" for run in runs}
     stages = (("sampler",), ("sampler", "frames"), ("sampler", "selection"), ("sampler", "selection", "frames"))
     for parts in (*stages, *(("benchmark", *stage) for stage in stages)):
-        labels = {run.name: " → ".join(filter(None, (_told(run, parts), run.answerer))) for run in runs}
+        labels = {run.name: " → ".join(filter(None, (_stage_label(run, parts), run.answerer))) for run in runs}
         if len(set(labels.values())) == len(runs) and all(labels.values()):
             return labels
     return {run.name: run.name for run in runs}
 
 
-def _told(run: RunArtefacts, parts: Sequence[str]) -> str:
+def _stage_label(run: RunArtefacts, parts: Sequence[str]) -> str:
     words = {
         "benchmark": run.benchmark,
         "sampler": run.sampler,
@@ -75,14 +75,14 @@ def cards(runs: Sequence[RunArtefacts], recall_tolerance: float, labels: Mapping
     ``labels`` by run name are the runs' names on the cards; :func:`run_labels` by default.
     """
     labels = run_labels(runs) if labels is None else labels
-    asked: dict[tuple[str, str, str], tuple[Question, list[_Trail]]] = {}
+    asked: dict[tuple[str, str, str], tuple[Question, list[_RunRecord]]] = {}
     for place, run in enumerate(runs):
         relevance = {row.question.id: row for row in run.relevance}
         selections = {row.question.id: row for row in run.selections}
         answers = {row.question.id: row for row in run.answers}
         for question in run.questions:
             key = (question.id, question.video, question.text)
-            trail = _Trail(
+            record = _RunRecord(
                 place,
                 run,
                 labels[run.name],
@@ -90,18 +90,18 @@ def cards(runs: Sequence[RunArtefacts], recall_tolerance: float, labels: Mapping
                 selections.get(question.id),
                 answers.get(question.id),
             )
-            asked.setdefault(key, (question, []))[1].append(trail)
+            asked.setdefault(key, (question, []))[1].append(record)
     return [
-        _card(at, question, trails, recall_tolerance) for at, (question, trails) in enumerate(asked.values(), start=1)
+        _card(at, question, records, recall_tolerance) for at, (question, records) in enumerate(asked.values(), start=1)
     ]
 
 
-def _card(at: int, question: Question, trails: Sequence[_Trail], tolerance: float) -> Card:
-    stages: dict[tuple[object, ...], list[_Trail]] = {}
-    for trail in trails:
-        stages.setdefault(trail.first_stage, []).append(trail)
+def _card(at: int, question: Question, records: Sequence[_RunRecord], tolerance: float) -> Card:
+    stages: dict[tuple[object, ...], list[_RunRecord]] = {}
+    for record in records:
+        stages.setdefault(record.first_stage, []).append(record)
     verdicts = tuple(
-        (trail.place, trail.label, _verdict(question, trail.answer)) for trail in trails if trail.run.answerer
+        (record.place, record.label, _verdict(question, record.answer)) for record in records if record.run.answerer
     )
     return Card(
         number=at,
@@ -112,25 +112,27 @@ def _card(at: int, question: Question, trails: Sequence[_Trail], tolerance: floa
                 text=text,
                 correct=index == question.correct,
                 chosen_by=tuple(
-                    (trail.label or trail.run.answerer, _verdict(question, trail.answer))
-                    for trail in trails
-                    if trail.answer and trail.answer.answer.status is Status.OK and trail.answer.answer.option == index
+                    (record.label or record.run.answerer, _verdict(question, record.answer))
+                    for record in records
+                    if record.answer
+                    and record.answer.answer.status is Status.OK
+                    and record.answer.answer.option == index
                 ),
             )
             for index, text in enumerate(question.options or ())
         ),
         routes=tuple(_route(question, same, tolerance) for same in stages.values()),
         verdicts=verdicts,
-        disagree=bool(question.options) and len({_said(trail.answer) for trail in trails if trail.answer}) > 1,
+        disagree=bool(question.options) and len({_outcome(record.answer) for record in records if record.answer}) > 1,
     )
 
 
-def _route(question: Question, trails: Sequence[_Trail], tolerance: float) -> Route:
-    first = trails[0]
+def _route(question: Question, records: Sequence[_RunRecord], tolerance: float) -> Route:
+    first = records[0]
     relevance = first.relevance.relevance if first.relevance else None
     evidence = question.evidence or ()
     recall = span_recall([frame.time for frame in first.frames], evidence, tolerance) if evidence else None
-    twice = {name for name, count in Counter(trail.run.answerer for trail in trails).items() if count > 1}
+    twice = {name for name, count in Counter(record.run.answerer for record in records).items() if count > 1}
     return Route(
         sampler=first.run.sampler,
         selection=_selection_line(first),
@@ -151,65 +153,67 @@ def _route(question: Question, trails: Sequence[_Trail], tolerance: float) -> Ro
             WindowView(f"{clock(window.start)} to {clock(window.end)}", _words(window.status), window.raw)
             for window in (relevance.windows if relevance else ())
         ),
-        evidence_told=_evidence_told(recall, len(evidence), bool(first.selection)),
+        evidence_text=_evidence_text(recall, len(evidence), bool(first.selection)),
         evidence_missed=recall is not None and recall < 1 and first.selection is not None,
         cost=_cost(relevance.cost) if relevance else "",
         answers=tuple(
-            _answer(question, trail, f"{trail.run.answerer} ({trail.run.name})" if trail.run.answerer in twice else "")
-            for trail in trails
-            if trail.run.answerer
+            _answer(
+                question, record, f"{record.run.answerer} ({record.run.name})" if record.run.answerer in twice else ""
+            )
+            for record in records
+            if record.run.answerer
         ),
-        runs=tuple(trail.place for trail in trails),
+        runs=tuple(record.place for record in records),
     )
 
 
-def _timeline(question: Question, trail: _Trail) -> Timeline | None:
-    """None where nothing is known that has a place in time."""
-    relevance = trail.relevance.relevance if trail.relevance else None
-    row = trail.relevance or trail.selection
+def _timeline(question: Question, record: _RunRecord) -> Timeline | None:
+    """None if nothing has a time."""
+    relevance = record.relevance.relevance if record.relevance else None
+    row = record.relevance or record.selection
     known = [
         *(relevance.times[-1:] if relevance else ()),
-        *(frame.time for frame in trail.frames),
+        *(frame.time for frame in record.frames),
         *(span.end for span in question.evidence or ()),
     ]
     duration = row.video.duration if row and row.video else max(known, default=0.0)
-    return draw(duration, relevance, trail.frames, question.evidence or ()) if duration > 0 else None
+    return draw(duration, relevance, record.frames, question.evidence or ()) if duration > 0 else None
 
 
-def _selection_line(trail: _Trail) -> str:
-    if trail.selection is None:
+def _selection_line(record: _RunRecord) -> str:
+    if record.selection is None:
         return "nothing selected yet"
-    chosen = trail.selection.selection
+    chosen = record.selection.selection
     return f"{chosen.policy}: {len(chosen.frames)} of at most {chosen.budget} frames"
 
 
-def _notes(trail: _Trail) -> tuple[Note, ...]:
+def _notes(record: _RunRecord) -> tuple[Note, ...]:
     notes: list[Note] = []
-    if trail.relevance and trail.relevance.relevance.status is not Status.OK:
-        notes.append(Note("sampler", _words(trail.relevance.relevance.status), trail.relevance.relevance.detail))
-    if trail.selection and trail.selection.selection.status is not Status.OK:
-        chosen = trail.selection.selection
+    if record.relevance and record.relevance.relevance.status is not Status.OK:
+        notes.append(Note("sampler", _words(record.relevance.relevance.status), record.relevance.relevance.detail))
+    if record.selection and record.selection.selection.status is not Status.OK:
+        chosen = record.selection.selection
         note = Note("selection", _words(chosen.status), chosen.detail)
         # The selection keeps its sampler's failure, which is shown once.
-        if not _told_before(note, notes):
+        if not _is_repeated(note, notes):
             notes.append(note)
     return tuple(notes)
 
 
-def _told_before(note: Note, before: Sequence[Note]) -> bool:
+def _is_repeated(note: Note, before: Sequence[Note]) -> bool:
     return any(note.status == earlier.status and note.detail in ("", earlier.detail) for earlier in before)
 
 
-def _answer(question: Question, trail: _Trail, label: str) -> AnswerView:
-    label = label or trail.run.answerer
-    verdict = _verdict(question, trail.answer)
-    if trail.answer is None:
+def _answer(question: Question, record: _RunRecord, label: str) -> AnswerView:
+    label = label or record.run.answerer
+    verdict = _verdict(question, record.answer)
+    if record.answer is None:
         return AnswerView(label, verdict, "", "", None, "", "")
-    answer = trail.answer.answer
+    answer = record.answer.answer
     letter = option_letter(answer.option) if answer.option is not None and question.options else ""
     note = None if answer.status is Status.OK else Note("answerer", _words(answer.status), answer.detail)
-    seen = _seen(answer, trail.frames)
-    if note and not trail.frames and _told_before(note, _notes(trail)):
+    seen = _frames_seen(answer, record.frames)
+    if note and not record.frames and _is_repeated(note, _notes(record)):
         note, seen = None, "nothing to answer from"
     return AnswerView(
         label, verdict, letter, answer.text, note, seen, _cost(answer.cost), _shortened(answer.thought.strip())
@@ -217,7 +221,7 @@ def _answer(question: Question, trail: _Trail, label: str) -> AnswerView:
 
 
 def _shortened(thought: str) -> str:
-    """Without the middle of a long one: a page may hold thousands."""
+    """A long thought without its middle, since a page may hold thousands."""
     left_out = len(thought) - 2 * _END_OF_A_THOUGHT
     if left_out <= 0:
         return thought
@@ -235,12 +239,12 @@ def _verdict(question: Question, row: AnswerRow | None) -> Verdict:
     return Verdict.RIGHT if row.answer.option == question.correct else Verdict.WRONG
 
 
-def _said(row: AnswerRow | None) -> object:
+def _outcome(row: AnswerRow | None) -> object:
     assert row is not None
     return row.answer.option if row.answer.status is Status.OK else row.answer.status
 
 
-def _seen(answer: Answer, frames: Sequence[SelectedFrame]) -> str:
+def _frames_seen(answer: Answer, frames: Sequence[SelectedFrame]) -> str:
     if not answer.frame_times:
         return answer.form
     count = len(answer.frame_times)
@@ -257,7 +261,7 @@ def _seen(answer: Answer, frames: Sequence[SelectedFrame]) -> str:
     return ", ".join(parts)
 
 
-def _evidence_told(recall: float | None, spans: int, selected: bool) -> str:
+def _evidence_text(recall: float | None, spans: int, selected: bool) -> str:
     if recall is None or not selected:
         return ""
     shown = round(recall * spans)
@@ -281,10 +285,10 @@ def _words(status: Status) -> str:
     return status.value.replace("_", " ")
 
 
-def pictured(found: Sequence[Card], limit: int) -> list[tuple[Card, int]]:
-    """The routes (card and place in it) that get pictures: those of cards that ask for a look come first.
+def routes_with_pictures(found: Sequence[Card], limit: int) -> list[tuple[Card, int]]:
+    """The routes (card and place in it) that get pictures: routes of marked cards come first.
 
-    ``limit`` counts the frames of all of them; a route has pictures of all its frames or of none.
+    ``limit`` is the number of frames in total; a route has pictures of all its frames or of none.
     """
     chosen: list[tuple[Card, int]] = []
     room = limit

@@ -120,7 +120,7 @@ def chart(title: str, series: Sequence[Series], width: int = 560, height: int = 
                 up(value.share),
                 None if value.low is None else up(max(value.low, bottom)),
                 None if value.high is None else up(min(value.high, top)),
-                f"{each.name}, K={value.frames}: {_told(value)}",
+                f"{each.name}, K={value.frames}: {_tooltip(value)}",
             )
             for value in each.values
         )
@@ -155,13 +155,13 @@ def _range(values: Sequence[Value]) -> tuple[float, float]:
     return round(bottom, 1), round(top, 1)
 
 
-def _told(value: Value) -> str:
+def _tooltip(value: Value) -> str:
     span = "" if value.low is None or value.high is None else f" ({100 * value.low:.1f} to {100 * value.high:.1f})"
     return f"{100 * value.share:.1f} %{span}"
 
 
 def _summary(series: Sequence[Series]) -> str:
     return " ".join(
-        f"{each.name}: " + ", ".join(f"K={value.frames} {_told(value)}" for value in each.values) + "."
+        f"{each.name}: " + ", ".join(f"K={value.frames} {_tooltip(value)}" for value in each.values) + "."
         for each in series
     )

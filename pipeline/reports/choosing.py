@@ -70,7 +70,7 @@ def family(label: str) -> str:
 
 def searched(found: Sequence[Card]) -> str:
     """What packed cards say, in their order, as the page's search reads it."""
-    return packed(json.dumps([card.said for card in found], ensure_ascii=False))
+    return packed(json.dumps([card.search_text for card in found], ensure_ascii=False))
 
 
 def in_order(value: str) -> tuple[int, float, str]:

@@ -22,7 +22,7 @@ SHOWN_FLIPS = 20
 
 
 @dataclass(frozen=True)
-class Sides:
+class ComparedRuns:
     """A comparison with the names of its runs."""
 
     first: str
@@ -37,7 +37,7 @@ class Sides:
         return list(dict.fromkeys(label for question in questions for label in question.groups))
 
 
-def write(sides: Sides, file: Path) -> None:
+def write(sides: ComparedRuns, file: Path) -> None:
     """Write all figures, by every label, and the flipped questions."""
     compared = sides.comparison
     content = {
@@ -57,7 +57,7 @@ def write(sides: Sides, file: Path) -> None:
     write_whole(f"{json.dumps(content, indent=2, ensure_ascii=False)}\n".encode(), file, "target=...")
 
 
-def show(sides: Sides, group: str | None) -> None:
+def show(sides: ComparedRuns, group: str | None) -> None:
     """Print both accuracies, their difference, and the flipped questions; also by the values of ``group``."""
     from rich.table import Table
 

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING
 from pipeline.artefacts.folder import REPORT_FILE
 from pipeline.artefacts.writing import write_whole
 from pipeline.paths import shown
-from pipeline.reports.cards import cards, pictured, run_labels
+from pipeline.reports.cards import cards, routes_with_pictures, run_labels
 from pipeline.reports.choosing import choices, family, filters, searched
 from pipeline.reports.costs import StageCost, stage_costs
 from pipeline.reports.curves import accuracy_chart, groups, recall_chart
 from pipeline.reports.document import environment, inlined
 from pipeline.reports.exports import write_exports
 from pipeline.reports.failures import failures
-from pipeline.reports.pictures import INLINE_BYTES, Gallery, hang, store
+from pipeline.reports.pictures import INLINE_BYTES, PagePictures, place_pictures, write_pictures
 from pipeline.reports.results import results_table
 from pipeline.reports.runs import RunArtefacts, collect
-from pipeline.reports.scoreboard import RunScore, board, score
-from pipeline.reports.thumbnails import ThumbnailSource, VideoThumbnails, gather
+from pipeline.reports.scoreboard import RunScore, make_scoreboard, score
+from pipeline.reports.thumbnails import ThumbnailSource, VideoThumbnails, collect_thumbnails
 from pipeline.reports.views import Card, Verdict
 from pipeline.terminal import draw, tell
 from pipeline.wellformed import well_formed
@@ -129,12 +129,12 @@ def write_report(
     """
     scores = [score(run, recall_tolerance) for run in runs]
     found = cards(runs, recall_tolerance)
-    shown = pictured(found, thumbnail_limit)
+    shown = routes_with_pictures(found, thumbnail_limit)
     uses = [(card.question.video, frame.second) for card, place in shown for frame in card.routes[place].frames]
     folder = target.with_name(f"{target.stem}_files")
-    gallery = hang(gather(uses, thumbnails), uses, folder.name, inline_bytes)
-    text = _render(runs, scores, found, shown, gallery, len(uses), recall_tolerance, plain_cards, part)
-    store(gallery, folder, ELSEWHERE)
+    pictures = place_pictures(collect_thumbnails(uses, thumbnails), uses, folder.name, inline_bytes)
+    text = _render(runs, scores, found, shown, pictures, len(uses), recall_tolerance, plain_cards, part)
+    write_pictures(pictures, folder, ELSEWHERE)
     write_whole(well_formed(text).encode(), target, ELSEWHERE)
     write_exports(scores, target.parent, ELSEWHERE)
     return target
@@ -145,7 +145,7 @@ def _render(
     scores: Sequence[RunScore],
     found: Sequence[Card],
     shown: Sequence[tuple[Card, int]],
-    gallery: Gallery,
+    pictures: PagePictures,
     shown_frames: int,
     recall_tolerance: float,
     plain_cards: int,
@@ -161,7 +161,7 @@ def _render(
             title=", ".join(filter(None, (runs[0].name if len(runs) == 1 else f"{len(runs)} runs", part))),
             **inlined("page"),
             runs=runs,
-            board=board(scores),
+            board=make_scoreboard(scores),
             scores=scores,
             names=names,
             rules=_rules(scores),
@@ -185,7 +185,7 @@ def _render(
             any_failed_window=any(
                 route.timeline and route.timeline.failed_windows for card in found for route in card.routes
             ),
-            gallery=gallery,
+            pictures=pictures,
             shown={(card.number, place) for card, place in shown},
             shown_frames=shown_frames,
             other_frames=sum(len(route.frames) for card in found for route in card.routes) - shown_frames,

@@ -13,7 +13,7 @@ from pipeline.benchmarks.comparison import Comparison, Difference, by_group
 from pipeline.benchmarks.intervals import Interval
 from pipeline.benchmarks.metrics import Accuracy
 from pipeline.domain import Question
-from pipeline.reports.cards import cards, pictured, run_labels
+from pipeline.reports.cards import cards, routes_with_pictures, run_labels
 from pipeline.reports.choosing import Filter, choices, family, in_order, searched
 from pipeline.reports.document import environment, inlined
 from pipeline.reports.page import (
@@ -24,9 +24,9 @@ from pipeline.reports.page import (
     THUMBNAIL_QUALITY,
     THUMBNAIL_WIDTH,
 )
-from pipeline.reports.pictures import INLINE_BYTES, hang, store
+from pipeline.reports.pictures import INLINE_BYTES, place_pictures, write_pictures
 from pipeline.reports.runs import RunArtefacts
-from pipeline.reports.thumbnails import ThumbnailSource, VideoThumbnails, gather
+from pipeline.reports.thumbnails import ThumbnailSource, VideoThumbnails, collect_thumbnails
 from pipeline.reports.views import Card
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ _NO_MATTER = ("paths", "hydra", "plugins")
 
 
 @dataclass(frozen=True)
-class Side:
+class PairedRun:
     """One of the two runs."""
 
     word: str
@@ -98,10 +98,10 @@ def write_pair(
     # Runs are distinguished by their names, and two folders may have the same one.
     pair = (replace(first, name=f"first: {first.name}"), replace(second, name=f"second: {second.name}"))
     found = _flipped(pair, comparison)
-    shown = pictured(found, THUMBNAIL_LIMIT)
+    shown = routes_with_pictures(found, THUMBNAIL_LIMIT)
     uses = [(card.question.video, frame.second) for card, place in shown for frame in card.routes[place].frames]
     folder = target.with_name(f"{target.stem}_files")
-    gallery = hang(gather(uses, thumbnails), uses, folder.name, inline_bytes)
+    pictures = place_pictures(collect_thumbnails(uses, thumbnails), uses, folder.name, inline_bytes)
     text = (
         environment(CARD_FILTERS)
         .get_template("paired.html.j2")
@@ -110,7 +110,7 @@ def write_pair(
             **inlined("page"),
             comparison=comparison,
             runs=[
-                Side(word, label, run, counted, counted.interval())
+                PairedRun(word, label, run, counted, counted.interval())
                 for word, label, run, counted in zip(
                     ("First", "Second"),
                     run_labels(pair).values(),
@@ -130,14 +130,14 @@ def write_pair(
             words=searched(found),
             plain_cards=PLAIN_CARDS,
             any_failed_window=False,
-            gallery=gallery,
+            pictures=pictures,
             shown={(card.number, place) for card, place in shown},
             shown_frames=len(uses),
             other_frames=sum(len(route.frames) for card in found for route in card.routes) - len(uses),
             show_all="",
         )
     )
-    store(gallery, folder, _ELSEWHERE)
+    write_pictures(pictures, folder, _ELSEWHERE)
     write_whole(text.encode("utf-8"), target, _ELSEWHERE)
     return target
 

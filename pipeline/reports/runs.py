@@ -21,8 +21,8 @@ from pipeline.artefacts.folder import (
     RELEVANCE_FILE,
     RUN_FILE,
     SELECTIONS_FILE,
-    questions_beside,
     read_questions,
+    sibling_questions,
 )
 from pipeline.artefacts.journal import read_rows
 from pipeline.artefacts.rows import AnswerRow, RelevanceRow, Row, SelectionRow
@@ -145,7 +145,7 @@ def read_run(folder: Path, name: str) -> RunArtefacts:
         InputError: a row in it cannot be used.
     """
     facts = _facts(folder / RUN_FILE)
-    known = questions_beside(folder / ANSWERS_FILE)
+    known = sibling_questions(folder / ANSWERS_FILE)
     return RunArtefacts(
         name=name,
         relevance=_with_shared_times(_rows(RelevanceRow, folder / RELEVANCE_FILE, known)),

@@ -1,4 +1,4 @@
-"""The figures of a report: how each run did, and sampler x answerer side by side."""
+"""The figures of a report: the scores of each run, and a table of sampler x answerer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.reports.runs import RunArtefacts
 
 @dataclass(frozen=True)
 class OfficialScore:
-    """A run's answers by a rule that is not ours."""
+    """A run's answers scored by another project's rule."""
 
     rule: OfficialRule
     accuracy: Accuracy
@@ -37,19 +37,19 @@ class OfficialScore:
 
 @dataclass(frozen=True)
 class RunScore:
-    """One run, counted."""
+    """The scores of one run."""
 
     run: RunArtefacts
     accuracy: Accuracy | None
-    """None where nothing was answered yet, or nothing was to be answered."""
+    """None if the run has no answers."""
     recall: EvidenceRecall | None
-    """None where nothing was selected, or no question has evidence."""
+    """None if the run has no selections, or no question has evidence."""
     when_shown: Tally
     """Right answers among the questions of which every evidence span is in the selection."""
     when_missed: Tally
     """Right answers among the questions of which at least one evidence span is not."""
     frames: Mapping[int, int]
-    """Frames selected, and for how many questions so many; ascending."""
+    """The number of questions by the number of selected frames, ascending."""
     official: tuple[OfficialScore, ...] = ()
     """The same answers by other projects' rules; empty for a benchmark without any."""
 
@@ -81,7 +81,7 @@ class RunScore:
 
 
 @dataclass(frozen=True)
-class BoardRow:
+class ScoreboardRow:
     """One first stage with all the answerers that took its selections."""
 
     benchmark: str
@@ -99,11 +99,11 @@ class BoardRow:
 
 
 @dataclass(frozen=True)
-class Board:
+class Scoreboard:
     """Sampler x budget x answerer, the budgets of a sampler ascending."""
 
     answerers: tuple[str, ...]
-    rows: tuple[BoardRow, ...]
+    rows: tuple[ScoreboardRow, ...]
 
     @property
     def best(self) -> Mapping[str, float]:
@@ -139,8 +139,8 @@ def score(run: RunArtefacts, recall_tolerance: float) -> RunScore:
     )
 
 
-def board(scores: Sequence[RunScore]) -> Board:
-    """Lay the runs out. Two runs share a row only where their first stage is the same and was counted alike."""
+def make_scoreboard(scores: Sequence[RunScore]) -> Scoreboard:
+    """Arrange the runs in rows. Runs share a row only if their first stage and their counted questions are the same."""
     answerers = tuple(dict.fromkeys(each.run.answerer for each in scores if each.run.answerer))
     rows: list[tuple[tuple[Any, ...], dict[str, RunScore]]] = []
     for each in scores:
@@ -154,7 +154,7 @@ def board(scores: Sequence[RunScore]) -> Board:
     several = len({key[0] for key, _ in rows}) > 1
     samplers = list(dict.fromkeys(key[:3] for key, _ in rows))
     rows.sort(key=lambda row: (samplers.index(row[0][:3]), row[0][3] or 0))
-    return Board(answerers, tuple(_row(cells, answerers, named, several) for _, cells in rows))
+    return Scoreboard(answerers, tuple(_row(cells, answerers, named, several) for _, cells in rows))
 
 
 def _first_stage(of: RunScore) -> tuple[str, str, str, int | None]:
@@ -163,10 +163,10 @@ def _first_stage(of: RunScore) -> tuple[str, str, str, int | None]:
 
 def _row(
     cells: Mapping[str, RunScore], answerers: Sequence[str], named: Mapping[tuple[object, ...], int], several: bool
-) -> BoardRow:
+) -> ScoreboardRow:
     first = next(iter(cells.values()))
     run = first.run
-    return BoardRow(
+    return ScoreboardRow(
         benchmark=run.benchmark if several else "",
         sampler=run.sampler,
         selection=run.selection,

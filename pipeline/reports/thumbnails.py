@@ -73,7 +73,7 @@ class VideoThumbnails:
 
 
 @dataclass(frozen=True)
-class Album:
+class ThumbnailSet:
     """The pictures of a page."""
 
     pictures: Mapping[tuple[str, float], Thumbnail]
@@ -82,7 +82,7 @@ class Album:
     """Videos without pictures, and why."""
 
 
-def gather(wanted: Iterable[tuple[str, float]], source: ThumbnailSource) -> Album:
+def collect_thumbnails(wanted: Iterable[tuple[str, float]], source: ThumbnailSource) -> ThumbnailSet:
     """Fetch the picture of every ``wanted`` (video, second), opening each video once."""
     by_video: dict[str, list[float]] = {}
     for video, second in dict.fromkeys(wanted):
@@ -97,4 +97,4 @@ def gather(wanted: Iterable[tuple[str, float]], source: ThumbnailSource) -> Albu
             except VideoError as error:
                 problems[video] = f"{error.problem}: {error.remedy}"
             advance(1)
-    return Album(pictures, problems)
+    return ThumbnailSet(pictures, problems)

@@ -78,7 +78,7 @@ class Route:
     timeline: Timeline | None
     frames: tuple[FrameView, ...]
     windows: tuple[WindowView, ...]
-    evidence_told: str
+    evidence_text: str
     """How much of the evidence the frames show; empty where none is known."""
     evidence_missed: bool
     cost: str
@@ -148,7 +148,7 @@ class Card:
         )
 
     @property
-    def said(self) -> str:
+    def search_text(self) -> str:
         """The answers and failures in one text, to be searched."""
         texts = [answer.text for route in self.routes for answer in route.answers]
         return "\n".join((*texts, *(f"{note.stage}: {note.status}. {note.detail}" for note in self.notes)))

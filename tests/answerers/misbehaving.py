@@ -13,7 +13,7 @@ from typing import Any
 
 
 @dataclass
-class Heard:
+class Received:
     """What the server was sent."""
 
     bodies: list[dict[str, Any]] = field(default_factory=list)
@@ -105,9 +105,9 @@ def echoes_key(status: int) -> Answering:
 
 
 @contextmanager
-def misbehaving(script: Sequence[Answering]) -> Iterator[tuple[str, Heard]]:
+def misbehaving(script: Sequence[Answering]) -> Iterator[tuple[str, Received]]:
     """The address of a server that answers by the script, the last line again and again, and what it heard."""
-    heard, lock, open_now = Heard(), threading.Lock(), [0]
+    heard, lock, open_now = Received(), threading.Lock(), [0]
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from hydra import compose, initialize_config_dir
-from misbehaving import Answering, Heard, misbehaving
+from misbehaving import Answering, Received, misbehaving
 
 from pipeline.answerers import AnswerRequest
 from pipeline.answerers.openai import OpenAICompatible
@@ -50,7 +50,7 @@ def asked(number: int = 0, *times: float, **more: Any) -> AnswerRequest:
     return AnswerRequest(Question(f"q{number}", VIDEO.path, **fields), VIDEO, frames_at(*(times or (2.0, 12.48))))
 
 
-def ask(script: list[Answering], *overrides: str, **more: Any) -> tuple[Answer, Heard]:
+def ask(script: list[Answering], *overrides: str, **more: Any) -> tuple[Answer, Received]:
     """The answer to one question, and what the server heard."""
     with misbehaving(script) as (url, heard):
         answerer = made(url, "answerer.retries=1", *overrides)

@@ -24,7 +24,7 @@ from pipeline.reports.exports import COLUMNS
 from pipeline.reports.failures import failures
 from pipeline.reports.page import write_report
 from pipeline.reports.runs import RunArtefacts, collect
-from pipeline.reports.scoreboard import board, score
+from pipeline.reports.scoreboard import make_scoreboard, score
 from pipeline.reports.thumbnails import VideoThumbnails
 from pipeline.video import Reader
 
@@ -45,7 +45,7 @@ def page(matrix: list[RunArtefacts], tmp_path_factory: pytest.TempPathFactory) -
 
 
 def test_board_is_sampler_by_budget_by_answerer(matrix: list[RunArtefacts]) -> None:
-    laid = board([score(run, 1.0) for run in matrix])
+    laid = make_scoreboard([score(run, 1.0) for run in matrix])
     assert laid.answerers == ("gpt4o", "qwen2_vl_7b")
     rows = [(row.sampler, row.budget) for row in laid.rows]
     assert rows == [("gens_3b", 4), ("gens_3b", 8), ("gens_3b", 16), ("uniform", 4), ("uniform", 8), ("uniform", 16)]
@@ -94,12 +94,12 @@ def test_two_benchmarks_are_kept_apart(matrix: list[RunArtefacts]) -> None:
     drawn = accuracy_chart(scores)
     assert drawn is not None
     assert [line.name for line in drawn.lines] == ["mlvu: uniform → gpt4o", "longvideobench: uniform → gpt4o"]
-    rows = board(scores).rows
+    rows = make_scoreboard(scores).rows
     assert [(row.benchmark, row.budget) for row in rows] == [
         (name, budget) for name in ("mlvu", "longvideobench") for budget in (4, 8, 16)
     ]
     assert all(row.run == "" for row in rows)
-    assert set(board(scores).best) == {"mlvu", "longvideobench"}
+    assert set(make_scoreboard(scores).best) == {"mlvu", "longvideobench"}
     assert run_labels(runs)[runs[0].name] == "mlvu · uniform · K=4 → gpt4o"
 
 

@@ -18,7 +18,7 @@ from pipeline.errors import InputError
 from pipeline.reports.cards import cards, run_labels
 from pipeline.reports.results import results_table
 from pipeline.reports.runs import RunArtefacts, collect
-from pipeline.reports.scoreboard import board, score
+from pipeline.reports.scoreboard import make_scoreboard, score
 
 
 def _printed(runs: list[RunArtefacts], width: int = 80) -> list[str]:
@@ -54,7 +54,7 @@ def test_budgets_and_repeats_are_told_apart(sweep: Sweep) -> None:
     again = replace(run, name="again")
     assert _printed([run, again])[0].split()[:2] == ["run", "accuracy"]
     assert run_labels([run, again]) == {run.name: run.name, "again": "again"}
-    laid = board([score(each, 1.0) for each in (run, smaller, again)])
+    laid = make_scoreboard([score(each, 1.0) for each in (run, smaller, again)])
     assert len(laid.rows) == 3
     assert sorted(row.run for row in laid.rows) == ["", "again", run.name]
 

@@ -13,7 +13,7 @@ from pipeline.artefacts.cache import RelevanceCache
 from pipeline.config import build, conf_dir, register_resolvers
 from pipeline.domain import Question
 from pipeline.orchestrator import sample, select
-from pipeline.run_names import run_folder
+from pipeline.run_names import run_name
 
 pytest.importorskip("av")
 
@@ -52,5 +52,5 @@ def test_where_embeddings_are_kept_names_no_run_folder(tmp_path: Path) -> None:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             overrides = ["sampler=clip", "selection=mdp3", f"paths.cache={tmp_path / cache}"]
             config = compose("evaluate", [*overrides, "hydra.job.config_name=evaluate"], return_hydra_config=True)
-        names.append(run_folder(config))
+        names.append(run_name(config))
     assert names[0] == names[1]

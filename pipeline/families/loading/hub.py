@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
-from pipeline.artefacts.writing import filled, unwritable
+from pipeline.artefacts.writing import full_disk_error, unwritable
 from pipeline.errors import CheckpointError
 from pipeline.families.loading import contents, weights
 from pipeline.families.loading.contents import Notes
@@ -165,7 +165,7 @@ def _from_hub(source: str, revision: str | None, fetch: Callable[[], str]) -> st
             f"Name another one: {override('source')}.",
         ) from error
     except (OSError, RuntimeError, errors.HfHubHTTPError) as error:
-        full = filled(error)
+        full = full_disk_error(error)
         if full is not None:
             raise unwritable(full.filename or HF_HUB_CACHE, full, "export HF_HUB_CACHE=...") from error
         raise CheckpointError(
