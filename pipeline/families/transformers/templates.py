@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pipeline.errors import CheckpointError, ConfigError
 from pipeline.families.chat import IMAGE, VIDEO, text, unusable_template, variables_read
@@ -46,8 +46,11 @@ class ChatTemplate:
     """Jinja."""
     picture: str
     """What stands for a picture in the rendered prompt, and how often it is written decides what the processor does."""
-    written_inline: bool
-    """The template puts all pictures ahead of the text: so each is written into the text where it belongs."""
+    user_as: Literal["blocks", "inline", "string"] = "blocks"
+    """``inline``: the template puts all pictures ahead of the text, so each mark is written into the text where it
+    belongs; ``string``: likewise, and the template knows no blocks."""
+    system_as: Literal["blocks", "string"] | None = "blocks"
+    """How a system turn is put; None: the template leaves it out."""
     is_video: bool = False
     """The pictures are one video, ahead of the text."""
 
@@ -68,22 +71,22 @@ class ChatTemplate:
         """
         turns: list[dict[str, Any]] = []
         if turn.system is not None:
-            turns.append({"role": "system", "content": [text(turn.system)]})
+            if self.system_as is None:
+                raise CheckpointError(
+                    "The checkpoint's chat template leaves out the system turn.",
+                    "Take a prompt without one: answerer.prompt.system=null answerer.system=null",
+                )
+            put = [text(turn.system)] if self.system_as == "blocks" else turn.system
+            turns.append({"role": "system", "content": put})
         turns.append({"role": "user", "content": self._content(turn)})
-        prompt = _filled(self.processor, self.source, turns, variables)
-        if turn.system is not None and turn.system.strip() not in prompt:
-            raise CheckpointError(
-                "The checkpoint's chat template leaves out the system turn.",
-                "Take a prompt without one: answerer.prompt.system=null answerer.system=null",
-            )
-        return prompt + turn.begun
+        return _filled(self.processor, self.source, turns, variables) + turn.begun
 
-    def _content(self, turn: Turn) -> list[dict[str, Any]]:
+    def _content(self, turn: Turn) -> list[dict[str, Any]] | str:
         if self.is_video:
             return [dict(VIDEO), text(turn.text)]
-        if self.written_inline:
-            shown = "".join(f"{before}{self.picture}{turn.after}" for before in turn.before)
-            return [text(shown + turn.text)]
+        if self.user_as != "blocks":
+            shown = "".join(f"{before}{self.picture}{turn.after}" for before in turn.before) + turn.text
+            return shown if self.user_as == "string" else [text(shown)]
         parts: list[dict[str, Any]] = []
         words = ""
         for before in turn.before:
@@ -114,10 +117,11 @@ def open_template(processor: Any, wanted: str | None, picture: str, today: date,
             f"The chat template of {source} writes the time in a way of its own, so each day has other prompts.",
             "Name a file with a template that does not: answerer.template=FILE.jinja",
         )
-    for inline in (False, True):
-        template = ChatTemplate(processor, found, picture, inline)
+    ways: tuple[Literal["blocks", "inline", "string"], ...] = ("blocks", "inline", "string")
+    for way in ways:
+        template = ChatTemplate(processor, found, picture, way)
         if _keeps_order(template):
-            return template
+            return replace(template, system_as=_system_as(template))
     raise CheckpointError(
         f"The chat template of {source} does not write {picture} where a picture belongs.",
         restore("the chat template of the checkpoint"),
@@ -168,8 +172,14 @@ def _chosen(processor: Any, wanted: str | None, source: str) -> str:
 
 def _keeps_order(template: ChatTemplate) -> bool:
     """Whether the prompt has mark, picture, mark, picture, mark, picture in this order, and no other picture."""
-    asked = Turn(_MARKS, "", "last-mark", None)
-    prompt = template.render(asked, {})
+    try:
+        prompt = template.render(Turn(_MARKS, "", "last-mark", None), {})
+    except CheckpointError:
+        if template.user_as == "string":
+            raise
+        return False
+    if _shows_blocks(prompt):
+        return False
     wanted = [part for mark in _MARKS for part in (mark, template.picture)]
     place = 0
     for part in (*wanted, "last-mark"):
@@ -178,6 +188,25 @@ def _keeps_order(template: ChatTemplate) -> bool:
             return False
         place += len(part)
     return prompt.count(template.picture) == len(_MARKS)
+
+
+def _system_as(template: ChatTemplate) -> Literal["blocks", "string"] | None:
+    """In which form a system turn comes into the prompt as it is."""
+    ways: tuple[Literal["blocks", "string"], ...] = ("blocks", "string")
+    for way in ways:
+        asked = Turn(("",) * 2, "", "?", "system-mark")
+        try:
+            prompt = replace(template, system_as=way).render(asked, {})
+        except CheckpointError:
+            continue
+        if "system-mark" in prompt and not _shows_blocks(prompt):
+            return way
+    return None
+
+
+def _shows_blocks(prompt: str) -> bool:
+    """Whether a template that takes text was given blocks, and wrote them as Python does."""
+    return "'type'" in prompt or '"type"' in prompt
 
 
 def _filled(processor: Any, source: str, turns: Sequence[Any], variables: Mapping[str, Any]) -> str:

@@ -296,6 +296,33 @@ def test_a_template_that_puts_pictures_first_has_them_written_where_they_belong(
     assert re.search(r"<0\.0 seconds>(<\|image_pad\|>)+<4\.0 seconds>(<\|image_pad\|>)+What colour", text)
 
 
+def test_a_template_that_trims_the_system_turn_is_given_text(folders: Folders) -> None:
+    """Of blocks it would write what Python shows of them, as Gemma 4's does."""
+    folder = folders.copy("gemma4")
+    template = folder / "chat_template.jinja"
+    system = "{%- if messages[0].role == 'system' -%}{{ '<|turn>system\\n' }}{{ messages[0].content | trim }}<turn|>\n"
+    users = "{%- set messages = messages[1:] -%}{%- endif -%}"
+    own = template.read_text()
+    template.write_text(
+        own.replace("{%- for message in messages -%}", f"{system}{users}{{%- for message in messages -%}}", 1)
+    )
+    ours = answerer(folder, "answerer.system='  Be brief. '")
+    text = ours.processor.tokenizer.decode(ours.encode(requests()[0]).input_ids.tolist())
+    assert "<|turn>system\nBe brief.<turn|>" in text
+    assert "'type'" not in text
+
+
+def test_a_template_that_knows_no_blocks_is_given_text(tmp_path: Path) -> None:
+    pytest.importorskip("torchvision")
+    plain = (
+        "{%- for message in messages -%}<|im_start|>{{ message['content'] | trim }}<|im_end|>{%- endfor -%}"
+        "{%- if add_generation_prompt -%}<|im_start|>assistant\n{%- endif -%}"
+    )
+    ours = answerer(tiny_native.write_qwen3_5(tmp_path, template=plain))
+    text = ours.processor.tokenizer.decode(ours.encode(requests()[0]).input_ids.tolist())
+    assert re.match(r"<\|im_start\|><0\.0 seconds>(<\|image_pad\|>)+<4\.0 seconds>(<\|image_pad\|>)+What colour", text)
+
+
 def test_a_template_without_a_place_for_pictures_is_refused(folders: Folders) -> None:
     folder = folders.copy("mistral3")
     (folder / "chat_template.jinja").write_text("{{ bos_token }}What is shown?")
