@@ -75,7 +75,7 @@ def main() -> int:
 def _stopped(stop: KeyboardInterrupt) -> int:
     if stop_code(stop) != stop_code(Stopped(signal.SIGPIPE)):
         with suppress(BrokenPipeError):
-            remark("\ninterrupted: finished questions are kept, the same command goes on from here")
+            remark("\ninterrupted: finished questions are kept; the same command continues from here")
     return stop_code(stop)
 
 
@@ -212,7 +212,7 @@ def _check_working_folder() -> None:
     try:
         os.getcwd()
     except FileNotFoundError as error:
-        raise ConfigError("the folder in which this command runs is gone", "go to one that is there: cd ~") from error
+        raise ConfigError("the working folder does not exist any more", "change to another folder: cd ~") from error
 
 
 def _complete(words: Sequence[str]) -> int:

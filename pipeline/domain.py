@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 OPTION_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 LONGEST = 1e9
-"""Seconds: 31 years. What is above is no second of a video. Numbers that files hold are bounded where they are read, so
+"""Seconds: 31 years. No video is longer. Numbers in files are bounded where they are read, so
 that nothing overflows where they are used."""
 LARGEST_SCORE = 1e100
 """Of a frame, either way: policies add and square scores."""
@@ -41,7 +41,7 @@ class Status(StrEnum):
     NO_SCORES = "no_scores"  # the output holds nothing that can be read as scores
     TRUNCATED_OUTPUT = "truncated_output"  # the output was cut by the token limit
     PARTIAL_SCORES = "partial_scores"  # scores are there, and at least one window failed
-    NO_EVIDENCE = "no_evidence"  # asked of the benchmark, which does not say where the answer is to be seen
+    NO_EVIDENCE = "no_evidence"  # asked of the benchmark, which does not say where the video shows the answer
     # of the selection
     NO_FRAMES = "no_frames"  # nothing was selected, so there is nothing to answer from
     # of the answerer

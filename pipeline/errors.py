@@ -14,7 +14,7 @@ def with_remedy(problem: str, remedy: str) -> str:
 
 
 class PipelineError(Exception):
-    """Something the user can mend. ``remedy`` names the action, with the exact override where there is one."""
+    """Something the user can fix. ``remedy`` names the action, with the exact override where there is one."""
 
     def __init__(self, problem: str, remedy: str) -> None:
         super().__init__(problem)

@@ -124,7 +124,7 @@ class UserFunction:
                 f"{self._key}: {self.name} raised {told(error)}",
                 "give it smaller or fewer frames, or correct it; then run the same command again"
                 if status is Status.OUT_OF_MEMORY
-                else "correct it, then run the same command again; the whole traceback stands in gens.log",
+                else "correct it, then run the same command again; the traceback is in gens.log",
                 status,
             ) from error
 
@@ -156,7 +156,7 @@ class UserFunction:
                     _LOG.info("%s failed", name_of(self._load), exc_info=True)
                     raise CheckpointError(
                         f"{self._key}: {name_of(self._load)} raised {told(error)}",
-                        "correct it, then run the same command again; the whole traceback stands in gens.log",
+                        "correct it, then run the same command again; the traceback is in gens.log",
                     ) from error
             return self._loaded
 
@@ -182,7 +182,7 @@ class UserFunction:
         for name in settings:
             if not any(name in each for each in arguments.values()) or (name == MODEL and self._load is not None):
                 raise ConfigError(
-                    f"{place}.{name} is no argument of {' or '.join(arguments)}.{nearest(name, known)}",
+                    f"{place}.{name} is not an argument of {' or '.join(arguments)}.{nearest(name, known)}",
                     f"valid under {place}: {', '.join(known) or 'nothing'}",
                 )
         for function, taken in arguments.items():

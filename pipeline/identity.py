@@ -137,7 +137,7 @@ def unkeyed(part: Any) -> tuple[str, ...]:
     """The settings of plug-ins that are in no identity, so that changing one gives the results of before.
 
     A setting is a field of a dataclass, or a parameter of another class's ``__init__``. It is in no identity where its
-    field is declared as place, speed or label, and where a class that is no dataclass neither keeps it in a public
+    field is declared as place, speed or label, and where a class that is not a dataclass neither keeps it in a public
     attribute of a plain type nor names it in ``identity()``. The name of a part is left out: it is a label in every
     class. Settings of a plug-in that another part holds are named with their place: ``localised.threshold``.
     """
@@ -181,7 +181,7 @@ def _identity(value: Any, where: str) -> Any:
     identifies = callable(getattr(value, "identity", None))
     if isinstance(value, PurePath) or not (identifies or dataclasses.is_dataclass(value)):
         raise ConfigError(
-            f"{where} is a {type(value).__name__}, which has no identity, so results could not be told apart",
+            f"{where} is a {type(value).__name__}, which has no identity, so results could not be distinguished",
             "declare what it is with Place[...] or Speed[...] of pipeline.identity, or give its class an "
             "identity() that returns JSON values",
         )

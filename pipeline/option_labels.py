@@ -11,7 +11,7 @@ from pipeline.domain import OPTION_LETTERS
 def without_labels(options: Sequence[str]) -> tuple[str, ...]:
     """The options' words, without labels of their own where all have them.
 
-    One alone is no label: of ``A. Smith`` and ``Jones`` both are names.
+    One alone is not a label: of ``A. Smith`` and ``Jones`` both are names.
     """
     own = [
         re.match(rf"\s*\(?{letter}[.):]\s+(?=\S)", option)

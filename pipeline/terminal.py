@@ -95,7 +95,7 @@ def console(stderr: bool = False) -> Console:
 
         def on_broken_pipe(self) -> None:
             # rich would end the process with code 1
-            raise BrokenPipeError(errno.EPIPE, "the reader of the output is gone")
+            raise BrokenPipeError(errno.EPIPE, "the reader of the output closed it")
 
     return PlainConsole(stderr=stderr, markup=False, emoji=False, highlight=False)
 

@@ -88,7 +88,7 @@ _NAMED_AFTER = re.compile(r" (?:tags?|tokens?|marks?|markers?|symbols?|elements?
 
 @dataclass(frozen=True)
 class Split:
-    """One output of a model. Every character that is no white space is in the answer or in the thought."""
+    """One output of a model. Every character that is not white space is in the answer or in the thought."""
 
     parts: tuple[str, ...]
     """The texts outside of thoughts, in order: mostly one, which follows the thought. The white space between a thought
@@ -100,7 +100,7 @@ class Split:
 
     @property
     def answer(self) -> str:
-        """All that is no thought."""
+        """All that is not a thought."""
         return "".join(self.parts)
 
 
@@ -155,7 +155,7 @@ def leaves_thought_open(prompt: str) -> bool:
     """Whether a rendered prompt, or the last part of one, ends inside a thought that the model goes on with.
 
     Only a mark at the very end counts, as templates write it: the question before it may hold any words. An empty pair
-    of marks, by which templates switch thoughts off, is no open thought.
+    of marks, by which templates switch thoughts off, is not an open thought.
     """
     marks = _marks(prompt)
     return bool(marks) and marks[-1].opens and not prompt[marks[-1].end :].strip()

@@ -46,7 +46,7 @@ _LOGGING = frozenset(
     }
 )
 _STREAMS = frozenset({"ext://sys.stdout", "ext://sys.stderr"})
-_LIKE = "mend it; it holds a line like plugins: [NAME]"
+_LIKE = "correct it; it holds a line like plugins: [NAME]"
 _RUNTIME = re.compile(r"\$\{hydra\.(?:runtime\.output_dir|job\.\w+)\}")
 _LOG_FILE = re.compile(r"(?:\$\{hydra\.runtime\.output_dir\}/)?(?:\$\{hydra\.job\.name\}|[^/\\$])+")
 
@@ -81,7 +81,7 @@ def check_plugins(config: DictConfig, trusted: Sequence[str]) -> None:
         if name not in trusted:
             _check_package(name, f"plugins: [{name}] in a YAML file")
             raise ConfigError(
-                f"plugins: {name} stands in a YAML file, and a file does not say what is trusted",
+                f"plugins: {name} is set in a YAML file, and a file cannot make a package trusted",
                 f"if you trust that package, say so yourself: plugins=[{name}]",
             )
 
@@ -108,7 +108,7 @@ def check_hydra(settings: DictConfig, trusted: Sequence[str], typed: Iterable[st
     for name in OmegaConf.select(settings, "job.env_set") or {}:
         if f"hydra.job.env_set.{name}" not in set(typed):
             raise ConfigError(
-                f"hydra.job.env_set.{name} stands in a YAML file, and a file does not set the environment",
+                f"hydra.job.env_set.{name} is set in a YAML file, and a file cannot set environment variables",
                 f"set it in the shell, before the command: {name}=...",
             )
 

@@ -33,7 +33,7 @@ from pipeline.wellformed import well_formed
 _ROUNDING = 1e-3
 """Seconds, as in the video room."""
 _MOST_FRAMES = 2**53
-"""Of a video: above, whole numbers are no floating-point numbers any more."""
+"""Of a video: above, whole numbers are not floating-point numbers any more."""
 _WIDEST = 2**20
 """Pixels."""
 
@@ -121,7 +121,7 @@ def _relevance_fault(given: Relevance, question: Question, video: Video) -> str 
         f"a score is above {LARGEST_SCORE:g}": any(abs(score) > LARGEST_SCORE for score in given.scores),
         "a time is not a finite number": not all(map(math.isfinite, given.times)),
         "its times do not ascend": any(later <= earlier for earlier, later in pairwise(given.times)),
-        f"a time lies outside of the video, which ends at {video.duration:.3f} s": any(
+        f"a time is outside of the video, which ends at {video.duration:.3f} s": any(
             not -1 / video.fps - _ROUNDING <= time - video.start <= last - video.start for time in given.times
         ),
         f"it gave {len(given.indices or ())} native indices for {len(given.times)} candidates": (

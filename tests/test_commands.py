@@ -164,7 +164,7 @@ def test_a_second_process_is_refused_and_leaves_the_outcome_of_the_first_alone(h
     with sole_writer(folder):
         refused = gens(*words, cwd=home)
     assert refused.returncode == 2
-    assert "another process is at work" in refused.stderr
+    assert "another process is using" in refused.stderr
     outcome = read_outcome(folder)
     assert outcome.status is not JobStatus.FAILED
 

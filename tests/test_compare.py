@@ -78,7 +78,7 @@ def test_runs_over_different_questions_need_a_word(home: Path) -> None:
     assert "questions=common" in refused.stderr
     done = gens("compare", "first=runs/uniform", "second=runs/limited", "questions=common", "target=here", cwd=home)
     assert done.returncode == 0, done.stderr
-    assert "2 questions are in one of the two alone" in done.stdout
+    assert "2 questions are in only one of the two" in done.stdout
     assert json.loads((home / "here" / "comparison.json").read_text())["questions"] == 6
 
 

@@ -282,11 +282,11 @@ def with_model(frames: Any, model: str, detail: int = 2) -> tuple[str, int]:
 @pytest.mark.parametrize(
     ("function", "settings", "load", "told"),
     [
-        (with_settings, {"detial": 1}, None, "sampler.settings.detial is no argument of"),
+        (with_settings, {"detial": 1}, None, "sampler.settings.detial is not an argument of"),
         (with_settings, {}, None, "sampler.settings.detail is missing"),
-        (with_settings, {"detail": 1, "frames": 2}, None, "sampler.settings.frames is no argument of"),
+        (with_settings, {"detail": 1, "frames": 2}, None, "sampler.settings.frames is not an argument of"),
         (with_model, {}, loaded_with, "sampler.settings.checkpoint is missing"),
-        (with_model, {"checkpoint": "a", "model": 1}, loaded_with, "sampler.settings.model is no argument of"),
+        (with_model, {"checkpoint": "a", "model": 1}, loaded_with, "sampler.settings.model is not an argument of"),
         (with_settings, {"detail": 1, "checkpoint": "a"}, loaded_with, "has no argument model"),
         (lambda: 1, {}, None, "does not take frames"),
     ],

@@ -120,7 +120,7 @@ def test_the_made_videos_have_evidence_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "problem", "remedy"),
     [
-        (["sampler=gens_micro"], "looks at the pictures", "gens recall selections="),
+        (["sampler=gens_micro"], "needs decoded frames", "gens recall selections="),
         (["group=duration"], "Did you mean 'duration_group'", "duration_group, question_category"),
         (["timeline=video"], "Did you mean 'videos'", "annotations, videos"),
         (["tolerances=[]"], "tolerances=[]", "tolerances=[1,2,5,10]"),
@@ -216,7 +216,7 @@ def test_a_foreign_file_runs_as_a_sampler_and_goes_out_again(clips: Path) -> Non
     [
         (rag("first", "1.jpg") + rag("secnd", "1.jpg"), "'secnd' is not the id", "sampler.surplus=ignore"),
         (rag("first", "1.jpg"), "no row for the question 'second'", "sampler.missing=record"),
-        (rag("first", "1.jpg") + rag("first", "2.jpg"), "rag.jsonl:2: the id 'first' stands", "take one out"),
+        (rag("first", "1.jpg") + rag("first", "2.jpg"), "rag.jsonl:2: the id 'first' is at", "remove one of the rows"),
         (rag("first", "1.jpg") + rag("second", "12.jpg", "13.jpg"), "rag.jsonl:2: second 13.000 is not in", "videos"),
         (rag("first", "1.jpg") + rag("second", "1.jpg", question="who?"), "the row asks 'who?'", "benchmark"),
     ],

@@ -135,7 +135,7 @@ def test_a_working_folder_that_is_gone_is_told_in_a_line(tmp_path: Path) -> None
         check=False,
     )
     assert done.returncode == 2
-    assert "the folder in which this command runs is gone" in done.stderr
+    assert "the working folder does not exist any more" in done.stderr
     assert "Traceback" not in done.stderr
 
 

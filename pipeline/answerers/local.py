@@ -227,7 +227,7 @@ class LocalModel:
         ways = (
             [f"selection.budget={fitting}", "over_limit=keep_best, which leaves out the lowest scores"]
             if fitting
-            else ["a shorter question, as no frame fits in beside this one"]
+            else ["a shorter question, as this one leaves no room for a frame"]
         )
         if request.subtitles:
             ways.append("subtitles=none, as these take room too")
@@ -242,7 +242,7 @@ class LocalModel:
 
     def _answers(self, batch: Sequence[Prepared]) -> list[Answer]:
         """Of one batch. What does not fit the memory is tried in halves: the answers are the same."""
-        _ = self.model  # loading is no part of an answer's time
+        _ = self.model  # loading is not part of an answer's time
         begin = time.perf_counter()
         results = self._generate_in_memory(batch)
         seconds = (time.perf_counter() - begin) / len(batch)

@@ -128,7 +128,7 @@ class OpenAICompatible(Identified):
         _ = self._endpoint, self._form  # settings that cannot be are known now
         if self.prompt.answer_prefix and not self.continues_answer:
             raise ConfigError(
-                f"The prompt begins the answer, {self.prompt.answer_prefix!r}, and few servers go on from there.",
+                f"The prompt begins the answer, {self.prompt.answer_prefix!r}, and few servers continue it.",
                 "If yours does (vLLM, SGLang): answerer.continues_answer=true; else answerer.prompt.answer_prefix=''",
             )
         if self.prompt.answer_prefix and self.thinking == "always":

@@ -158,16 +158,16 @@ def not_asked_again(server: str) -> NoAnswerError:
     """So many questions in a row were turned away that this one was not sent at all."""
     return NoAnswerError(
         Status.UNREACHABLE,
-        f"{server} turned away every question of late, so this one was not sent.",
+        f"{server} rejected the last questions, so this one was not sent.",
         f"See what it said of those before; {AGAIN}. To send all: answerer.give_up_after=null",
     )
 
 
 def unusable(reason: str, words: str, tries: int, asking: RequestContext) -> NoAnswerError:
-    """The server said that all is well and sent something that is no chat completion."""
+    """The server said that all is well and sent something that is not a chat completion."""
     return NoAnswerError(
         Status.UNREACHABLE,
-        f"{asking.server} sent something that is no chat completion ({reason}), {_asked(tries)}: {words!r}.",
+        f"{asking.server} sent something that is not a chat completion ({reason}), {_asked(tries)}: {words!r}.",
         f"See that answerer.base_url is that of an OpenAI-compatible API, which mostly ends in /v1; {AGAIN}.",
         turned_away=True,
     )

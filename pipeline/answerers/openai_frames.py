@@ -44,7 +44,7 @@ class SentFrame:
             )
         if not 1 <= self.quality <= 100:
             raise ConfigError(
-                f"answerer.frame.quality={self.quality} is no JPEG quality.",
+                f"answerer.frame.quality={self.quality} is not a JPEG quality.",
                 "Take 1 to 100: answerer.frame.quality=90",
             )
 
@@ -80,7 +80,7 @@ def read_picture(path: Path) -> npt.NDArray[np.uint8]:
     """RGB pixels of a picture file, ``[height, width, 3]``.
 
     Raises:
-        InputError: there is no such file, or it is no picture.
+        InputError: there is no such file, or it is not a picture.
     """
     from PIL import Image
 

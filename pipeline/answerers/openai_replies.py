@@ -71,7 +71,7 @@ class Reply:
 
     @property
     def has_failed(self) -> bool:
-        """Whether the server broke off, so that the text is no answer."""
+        """Whether the server broke off, so that the text is not an answer."""
         return not self.is_refused and _FAILED.search(self.finish) is not None
 
 
@@ -95,7 +95,7 @@ def read_reply(body: str) -> Reply:
 
 def _reply(completion: Any) -> Reply:
     if not isinstance(completion, Mapping):
-        raise NoReplyError("it is no JSON object")
+        raise NoReplyError("it is not a JSON object")
     choices = completion.get("choices")
     found = [each for each in choices if isinstance(each, Mapping)] if isinstance(choices, list) else []
     choice = found[0] if found else {}
@@ -184,7 +184,7 @@ class ReplyStore:
         self._store = ContentStore(folder / "replies", ".json")
 
     def find(self, key: str) -> Reply | None:
-        """The reply to this request; None if there is none, the file is damaged, or the reply is no answer.
+        """The reply to this request; None if there is none, the file is damaged, or the reply is not an answer.
 
         Raises:
             StorageError: the folder cannot be read.

@@ -63,7 +63,7 @@ class Endpoint:
         parts = urlsplit(self.base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ConfigError(
-                f"answerer.base_url={self.base_url!r} is no address of a server.",
+                f"answerer.base_url={self.base_url!r} is not an address of a server.",
                 "Give one such as answerer.base_url=http://localhost:8000/v1",
             )
         if parts.username or parts.password or parts.query or parts.fragment:
@@ -81,7 +81,7 @@ class Endpoint:
                 f"answerer.timeout={self.timeout:g} is not a time to wait.", "Take seconds: answerer.timeout=120"
             )
         if self.retries < 0:
-            raise ConfigError(f"answerer.retries={self.retries} is no number of tries.", "Take answerer.retries=5")
+            raise ConfigError(f"answerer.retries={self.retries} is not a number of tries.", "Take answerer.retries=5")
 
     @property
     def host(self) -> str:
@@ -106,7 +106,7 @@ class Endpoint:
         key = os.environ.get(self.key_env, "").strip()
         if not key:
             raise ConfigError(
-                f"The environment variable {self.key_env}, which is to hold the key of {self.host}, is not set.",
+                f"The environment variable {self.key_env}, which should hold the key of {self.host}, is not set.",
                 f"`export {self.key_env}=...`, or for a server without keys answerer.api_key_env=null",
             )
         if not (key.isascii() and key.isprintable()):

@@ -3,7 +3,7 @@
 A reading is strict: words that name no option, or several without a decision between them, name none. Taking the first
 capital letter, as some published scripts do, reads "Based on ..." as B, and a random choice for what cannot be read
 makes a failure look like an answer. Neither happens here: such an answer is ``unparsed`` and counts as wrong. Thoughts
-are no part of an answer (:mod:`pipeline.thoughts`).
+are not part of an answer (:mod:`pipeline.thoughts`).
 
 Whoever changes how a text is read raises :data:`pipeline.identity.READING_VERSION`.
 """
@@ -58,7 +58,7 @@ _REFUSAL = re.compile(
 
 
 _BOX = re.compile(r"<\|(?:begin|end)_of_box\|>")
-"""GLM's marks around an answer: they decide which option is read, and are no part of what was said."""
+"""GLM's marks around an answer: they decide which option is read, and are not part of what was said."""
 _DOUBT = re.compile(
     r"(?i:\b(?:wait|hold on|hmm+|on second thought|look(?:ing)? again"
     r"|let(?:'s| me) (?:re-?(?:check|think|examine|consider|look|view)|double|check|look|think|verify|see))\b)"

@@ -206,7 +206,7 @@ def statement(words: str, choices: Sequence[str]) -> frozenset[int]:
 
 
 def _listed(line: str, choices: Sequence[str]) -> frozenset[int]:
-    """Options repeated in a line with their labels, as in "A. red B. blue": a list is no decision."""
+    """Options repeated in a line with their labels, as in "A. red B. blue": a list is not a decision."""
     return frozenset(i for i, choice in enumerate(choices) if choice and _labelled(i, choice).search(line))
 
 

@@ -131,7 +131,7 @@ def checked(kind: type[Kind], value: Any, where: str) -> Kind:
 def _mistaken(where: str, place: Sequence[str | int], problem: str) -> InputError:
     field = ".".join(map(str, place)) or "the entry"
     return InputError(
-        f"{where}: {field}: {problem}", "check that the file is of the kind that was chosen, or mend the entry"
+        f"{where}: {field}: {problem}", "check that the file is of the kind that was chosen, or correct the entry"
     )
 
 
@@ -164,7 +164,7 @@ def _value(text: str, where: str, override: str) -> Any:
         # Only an escape can bring half of a pair into text that was decoded.
         return well_formed_json(value) if "\\ud" in text.lower() else value
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{where}: {error}", f"mend it, or fetch the file again: {override}=...") from error
+        raise InputError(f"{where}: {error}", f"correct it, or fetch the file again: {override}=...") from error
 
 
 def _entries(text: str, file: Path, override: str) -> list[Entry]:

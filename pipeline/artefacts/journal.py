@@ -210,7 +210,7 @@ def sole_writer(folder: Path) -> Iterator[None]:
     """Hold a run folder for this process; the system lets go of it when the process ends, however it ends.
 
     Raises:
-        BusyError: another process is at work in it.
+        BusyError: another process is using it.
         StorageError: it cannot be written.
     """
     path = folder / LOCK_FILE
@@ -223,7 +223,7 @@ def sole_writer(folder: Path) -> Iterator[None]:
             lock.acquire()
         except Timeout as error:
             raise BusyError(
-                f"another process is at work in {folder}", "wait for it, or write elsewhere: paths.runs=..."
+                f"another process is using {folder}", "wait for it, or write elsewhere: paths.runs=..."
             ) from error
     try:
         yield

@@ -63,7 +63,7 @@ def _check(questions: Iterable[Question], where: str) -> None:
     for question in questions:
         fault = question_fault(question)
         if fault is not None:
-            raise InputError(f"{where}: {fault}", "mend the row")
+            raise InputError(f"{where}: {fault}", "correct the row")
 
 
 @dataclass(frozen=True)

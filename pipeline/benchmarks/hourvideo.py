@@ -137,7 +137,7 @@ def _before(event: tuple[Span, ...] | None, where: str) -> Span:
     if event is None:
         raise InputError(
             f"{where}: relevant_timestamps: no time of the event before which the video is to end",
-            f"mend the row, or leave the task out: benchmark.leave_out=[{PREDICTION}]",
+            f"correct the row, or leave the task out: benchmark.leave_out=[{PREDICTION}]",
         )
     return Span(0.0, max(0.0, math.nextafter(min(span.start for span in event), 0.0)))
 

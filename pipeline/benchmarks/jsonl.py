@@ -110,7 +110,7 @@ def question_from_fields(
         InputError: a value cannot be used.
     """
     if not isinstance(text, str) or not text.strip():
-        raise InputError(f"the question has no text: question={text!r}", 'write what is to be asked: question="..."')
+        raise InputError(f"the question has no text: question={text!r}", 'set the question: question="..."')
     choices = None if options is None else _options(options)
     if choices is None and answer is not None:
         raise InputError(
@@ -265,15 +265,15 @@ def _alike(one: str, other: str) -> bool:
 
 
 def _evidence(value: object) -> tuple[Span, ...]:
-    mend = "write it in seconds, as a list of [start, end]: [[12, 15.5], [40, 40]]"
+    remedy = "write it in seconds, as a list of [start, end]: [[12, 15.5], [40, 40]]"
     if isinstance(value, str) or not isinstance(value, Sequence):
-        raise InputError(f"the evidence is not a list: {_shortened(value)}", mend)
+        raise InputError(f"the evidence is not a list: {_shortened(value)}", remedy)
     spans = []
     for pair in value:
         numbers = pair if isinstance(pair, Sequence) and not isinstance(pair, str) else ()
         bad = [n for n in numbers if isinstance(n, bool) or not isinstance(n, int | float)]
         if len(numbers) != 2 or bad or not 0 <= numbers[0] <= numbers[1] <= LONGEST:
-            raise InputError(f"{_shortened(pair)} is not a stretch of time", mend)
+            raise InputError(f"{_shortened(pair)} is not a span of time", remedy)
         spans.append(Span(float(numbers[0]), float(numbers[1])))
     return tuple(spans)
 

@@ -90,7 +90,7 @@ def _annotated(row: _Row, where: str, videos: VideoFolder, subtitle_folder: Path
     options = row.options
     if len(options) < 2 or not all(options):
         what = f"{len(options)} options" if len(options) < 2 else "an option has no text"
-        raise InputError(f"{where}: candidates: {what}", "mend the row, or fetch the annotations again")
+        raise InputError(f"{where}: candidates: {what}", "correct the row, or fetch the annotations again")
     subtitles = None
     if row.subtitle_path is not None:
         start = row.starting_timestamp_for_subtitles

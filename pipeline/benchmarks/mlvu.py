@@ -187,12 +187,14 @@ def _index(answer: str | None, options: Sequence[str], video: str, where: str) -
         listed = ", ".join(f"{letter}. {option}" for letter, option in zip(OPTION_LETTERS, options, strict=False))
         raise InputError(
             f"{where}: answer: {answer!r} is none of the options ({listed})",
-            "mend the row, or fetch the annotations again",
+            "correct the row, or fetch the annotations again",
         )
     return equal[-1]
 
 
 def _given(value: str | None, field: str, where: str) -> str:
     if value is None:
-        raise InputError(f"{where}: {field}: Field required", "check that the file is one of MLVU's, or mend the entry")
+        raise InputError(
+            f"{where}: {field}: Field required", "check that the file is one of MLVU's, or correct the entry"
+        )
     return value

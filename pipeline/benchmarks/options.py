@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pipeline.domain import OPTION_LETTERS
 from pipeline.errors import InputError
 
-_MEND = "mend the row, or fetch the annotations again"
+_REMEDY = "correct the row, or fetch the annotations again"
 
 
 def parted(question: str, where: str) -> tuple[str, tuple[str, ...]]:
@@ -20,7 +20,7 @@ def parted(question: str, where: str) -> tuple[str, tuple[str, ...]]:
     text, *rest = re.split(r"\n\s*\(([A-Z])\)[^\S\n]*", question)
     letters, options = rest[::2], rest[1::2]
     if len(options) < 2 or "".join(letters) != OPTION_LETTERS[: len(letters)]:
-        raise InputError(f"{where}: no options (A), (B) ... below the question", _MEND)
+        raise InputError(f"{where}: no options (A), (B) ... below the question", _REMEDY)
     return text.strip(), tuple(option.strip() for option in options)
 
 
@@ -28,13 +28,13 @@ def lettered(answer: str | None, options: Sequence[str], where: str) -> int | No
     """The index of the option that ``answer`` is the letter of; None if it is not known.
 
     Raises:
-        InputError: it is no letter of an option.
+        InputError: it is not a letter of an option.
     """
     if answer is None:
         return None
     letters = OPTION_LETTERS[: len(options)]
     if len(answer) != 1 or answer not in letters:
-        raise InputError(f"{where}: the answer {answer!r} is none of {letters}", _MEND)
+        raise InputError(f"{where}: the answer {answer!r} is none of {letters}", _REMEDY)
     return letters.index(answer)
 
 
@@ -45,5 +45,5 @@ def indexed(correct: int | None, options: Sequence[str], where: str) -> int | No
         InputError: it is another number.
     """
     if correct is not None and not 0 <= correct < len(options):
-        raise InputError(f"{where}: option {correct} of {len(options)} is right", _MEND)
+        raise InputError(f"{where}: option {correct} of {len(options)} is right", _REMEDY)
     return correct

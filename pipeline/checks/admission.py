@@ -96,7 +96,7 @@ def examine(run: Run) -> Examination:
     looked = videos.probe_all(questions, run.reader, run.durations)
     lacking = list(seams.lacking(run.sampler, run.policy, run.answerer))
     if lacking:
-        return Examination(tuple(lacking), looked, "not looked at", this_machine(), None, None, ())
+        return Examination(tuple(lacking), looked, "not checked", this_machine(), None, None, ())
     found += [*_rates(run), *_raised(run.reader.check)]
     found += videos.findings(looked, questions)
     found += seams.unkeyed_settings(run.sampler, run.policy, run.answerer)

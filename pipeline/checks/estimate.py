@@ -52,7 +52,7 @@ class Priced(Protocol):
 
 
 NOTHING_TO_DO = Estimate(0.0, "nothing is left to do")
-NO_PICTURES = Estimate(0.0, "the sampler looks at no pictures")
+NO_PICTURES = Estimate(0.0, "the sampler needs no frames")
 
 
 def sampling(

@@ -116,7 +116,7 @@ def _config(run: Path) -> dict[str, Any]:
     try:
         found = yaml.safe_load((run / CONFIG_FILE).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return {}  # a folder that is no run, or one that was begun and left
+        return {}  # a folder that is not a run, or one that was begun and left
     return found if isinstance(found, dict) else {}
 
 

@@ -72,7 +72,7 @@ def _plan(plan: Plan | None) -> str:
     if plan is None:
         return "unknown, see below"
     if not plan.reads_frames:
-        return "looks at no pictures"
+        return "needs no frames"
     windows = "an unknown number of windows" if plan.windows is None else _counted(plan.windows, "window")
     left = f"{windows} of {_counted(len(plan.passes), 'video')} for {_counted(plan.open, 'question')}"
     return f"{left if plan.open else 'nothing left'}; in the relevance cache: {_counted(plan.cached, 'question')}"

@@ -1,4 +1,4 @@
-"""Seconds that somebody measured, each with the machine and the conditions: a figure without them is no figure."""
+"""Seconds that somebody measured, each with the machine and the conditions: a figure without them is not a figure."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class Videos:
 
     @property
     def unreadable(self) -> tuple[str, ...]:
-        """Paths of files that are no video, or a damaged one."""
+        """Paths of files that are not videos, or are damaged."""
         return tuple(path for path, error in self.failed.items() if not isinstance(error, MissingVideoError))
 
 
@@ -138,7 +138,7 @@ def _probes(paths: Sequence[str], reader: Reader) -> dict[str, Probe | VideoErro
             return error
 
     found: dict[str, Probe | VideoError] = {}
-    with ThreadPoolExecutor(THREADS) as pool, track("looking at videos", len(paths)) as advance:
+    with ThreadPoolExecutor(THREADS) as pool, track("probing videos", len(paths)) as advance:
         for path, result in zip(paths, pool.map(probe, paths), strict=True):
             found[path] = result
             advance(1)

@@ -82,7 +82,7 @@ def _show(selected: SelectionRow, answered: AnswerRow) -> None:
     if answer.thought.strip():
         tell(f"its thought, which is not graded: {_shortened(answer.thought)}")
     if selected.selection.frames:
-        tell("it rests on these moments:" if answer.status is Status.OK else "these moments were selected:")
+        tell("selected frames:")
     for frame in selected.selection.frames:
         score = "" if frame.score is None else f"  score {frame.score:g}"
         tell(f"  {clock(frame.time):>8}  ({frame.time:.2f} s){score}  {frame.source}")

@@ -41,7 +41,7 @@ def run(config: DictConfig) -> int:
     group = _group(config.group, sides.labels)
     show(sides, group)
     if left:
-        tell(f"{left} questions are in one of the two alone, and not compared")
+        tell(f"{left} questions are in only one of the two, and not compared")
     folder = local_path(config.target or HydraConfig.get().runtime.output_dir)
     write(sides, folder / COMPARISON_FILE)
     tell(f"comparison of {sides.comparison.questions} questions: {shown(folder / COMPARISON_FILE)}")

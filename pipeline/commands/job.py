@@ -22,7 +22,7 @@ from pipeline.stopping import ExitCode, Stopped, stop_code
 from pipeline.terminal import remark, tell
 from pipeline.trust import check_plugins
 
-GOES_ON = "the same command goes on from here"
+CONTINUES = "the same command continues from here"
 
 
 class Job:
@@ -64,11 +64,13 @@ class Job:
                 outcome = Outcome(JobStatus.DONE, self._run(config))
             except KeyboardInterrupt as error:
                 stop = error
-                outcome = Outcome(JobStatus.INTERRUPTED, stop_code(stop), f"interrupted{_by(stop)}", GOES_ON)
+                outcome = Outcome(JobStatus.INTERRUPTED, stop_code(stop), f"interrupted{_by(stop)}", CONTINUES)
             except BrokenPipeError:
                 # End as programs do that SIGPIPE ends.
                 stop = Stopped(signal.SIGPIPE)
-                outcome = Outcome(JobStatus.INTERRUPTED, stop_code(stop), "the reader of its output is gone", GOES_ON)
+                outcome = Outcome(
+                    JobStatus.INTERRUPTED, stop_code(stop), "the reader of its output closed it", CONTINUES
+                )
             except Exception as error:
                 outcome = self._failed(error, config)
                 _let_go(error)

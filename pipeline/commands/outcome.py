@@ -128,7 +128,7 @@ def running(folder: Path) -> Iterator[None]:
     """Lock a run folder and write into it that its command is running.
 
     Raises:
-        BusyError: another process is at work in it.
+        BusyError: another process is using it.
         StorageError: it cannot be written.
     """
     from pipeline.artefacts.journal import sole_writer

@@ -117,7 +117,7 @@ def _group(wanted: str | None, questions: Sequence[Question]) -> str | None:
     if not any(question.evidence for question in questions):
         raise InputError(
             "no question has evidence, so there is nothing to find",
-            "choose a benchmark that says where its answers are to be seen; gens list benchmarks",
+            "choose a benchmark with evidence; gens list benchmarks",
         )
     labels = list(dict.fromkeys(label for question in questions for label in question.groups))
     if wanted is not None and wanted not in labels:
@@ -191,7 +191,7 @@ def _of_file(path: Path, questions: Sequence[Question]) -> list[Selection]:
     """The selections of a file, each of a question that is asked here.
 
     Raises:
-        InputError: the file is no selection file, or a row's question is another one.
+        InputError: the file is not a selection file, or a row's question is another one.
     """
     asked = {question.id: question for question in questions}
     rows = read_rows(SelectionRow, path, sibling_questions(path))

@@ -36,5 +36,5 @@ def _within(runs: Sequence[RunArtefacts], subset: Path) -> list[RunArtefacts]:
     """The runs over these questions alone, without those that were asked none of them."""
     ids = read_ids(subset, "subset", {question.id for run in runs for question in run.questions})
     parts = [run.within(ids) for run in runs]
-    tell(f"over {len(ids)} questions alone: {subset}")
+    tell(f"over {len(ids)} questions only: {subset}")
     return [part for part in parts if part.questions]

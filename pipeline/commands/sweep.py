@@ -31,7 +31,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from pipeline.commands.choices import ForChoice, unchosen
 from pipeline.commands.clearing import clear_away, nearest_existing
-from pipeline.commands.job import GOES_ON, Job
+from pipeline.commands.job import CONTINUES, Job
 from pipeline.commands.outcome import JobStatus, Outcome, read_outcome
 from pipeline.commands.sweep_table import sweep_table, swept_keys
 from pipeline.config import build
@@ -111,7 +111,7 @@ def run_sweep(hydra: Hydra, config: DictConfig, job: Job, chosen: Sequence[ForCh
     ready = [number for number, each in enumerate(sweep.jobs) if each.refused is None]
     for each in sweep.jobs:
         if each.refused is not None:
-            remark(f"error: this job cannot run, the others go on: {sweep.named(each)}\n{each.refused}")
+            remark(f"error: this job cannot run, the others continue: {sweep.named(each)}\n{each.refused}")
     job.of_jobs = len(ready)
     before = {job.folder: nearest_existing(job.folder) for job in sweep.jobs if job.folder is not None}
     has_folders = config.hydra.sweep.dir != "."
@@ -281,7 +281,7 @@ def _outcome(job: PlannedJob) -> Outcome:
     outcome = read_outcome(job.folder)
     if outcome.status is JobStatus.RUNNING:
         problem = "its process ended without a word: killed, or the machine was out of memory"
-        return Outcome(JobStatus.INTERRUPTED, ExitCode.CANNOT_RUN, problem, GOES_ON)
+        return Outcome(JobStatus.INTERRUPTED, ExitCode.CANNOT_RUN, problem, CONTINUES)
     return outcome
 
 

@@ -130,7 +130,7 @@ def variables_read(template: str) -> frozenset[str]:
     """The variables that a chat template takes from outside.
 
     Raises:
-        CheckpointError: it is no Jinja.
+        CheckpointError: it is not a Jinja template.
     """
     from jinja2 import Environment, TemplateSyntaxError, meta
 

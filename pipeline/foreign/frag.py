@@ -45,7 +45,7 @@ def _row(entry: Entry) -> ForeignRow:
             "let FRAG score single frames: its selector_method=annot_scores_frames",
         )
     if row.scores is not None and len(groups) != len(row.scores):
-        raise InputError(f"{entry.where}: {len(groups)} frames and {len(row.scores)} scores", "mend the row")
+        raise InputError(f"{entry.where}: {len(groups)} frames and {len(row.scores)} scores", "correct the row")
     numbers = tuple(number for group in groups for number in group)
     scores = None if row.scores is None else tuple(row.scores)
     return ForeignRow(entry.where, str(row.id), NativeFrames(numbers, whole_second_stride=False), scores)

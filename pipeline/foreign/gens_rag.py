@@ -51,7 +51,7 @@ class GensRag:
         row, where = entry.as_kind(_Row), entry.where
         if row.rag_sim is not None and len(row.rag_sim) != len(row.rag_images):
             raise InputError(
-                f"{where}: {len(row.rag_images)} rag_images and {len(row.rag_sim)} rag_sim", "mend the row"
+                f"{where}: {len(row.rag_images)} rag_images and {len(row.rag_sim)} rag_sim", "correct the row"
             )
         seconds = tuple((_number(image, where) - self.first_number) / row.fps for image in row.rag_images)
         scores = None if row.rag_sim is None else tuple(row.rag_sim)
@@ -118,5 +118,5 @@ _ROUNDING = 1e-3
 def _number(image: str, where: str) -> int:
     found = re.search(r"([0-9]{1,15})$", PurePosixPath(image).stem)
     if found is None:
-        raise InputError(f"{where}: the image {image!r} has no number in its name", "mend the row")
+        raise InputError(f"{where}: the image {image!r} has no number in its name", "correct the row")
     return int(found.group(1))

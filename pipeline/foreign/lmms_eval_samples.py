@@ -82,7 +82,7 @@ def read_samples(file: Path, questions: Sequence[Question], override: str) -> Sa
         override: the key that names the file, for the error.
 
     Raises:
-        InputError: the file is no samples file; two rows have the id of one question; or a row's question or right
+        InputError: the file is not a samples file; two rows have the id of one question; or a row's question or right
             option is another one than that of the question with its id.
     """
     read, damaged = _rows(read_entries(file, override))

@@ -65,7 +65,7 @@ class NativeFrames:
         if not is_seen(video):
             raise InputError(
                 "native frame numbers mean nothing without the video's own rate, which its annotations do not say",
-                "let the videos be looked at: timeline=videos",
+                "use the videos' own timeline: timeline=videos",
             )
         if self.whole_second_stride:
             # An average rate may be a little below 30 in one reader and a little above in another.

@@ -62,7 +62,7 @@ def _pairs(text: str, file: Path) -> list[tuple[str, Any]]:
     try:
         pairs = parsed(text, list)
     except ValueError as error:
-        raise InputError(f"{file}: {error}", "mend the file") from error
+        raise InputError(f"{file}: {error}", "repair the file") from error
     if not text.lstrip().startswith("{"):
         raise InputError(f"{file} is not a JSON object", 'it must look like {"question id": [12.0, 40.5], ...}')
     return [(well_formed(key), value) for key, value in pairs]

@@ -58,7 +58,7 @@ class VideoItg:
     def _row(self, entry: Entry, ids: Sequence[str | None] | None, in_folder: bool) -> ForeignRow:
         row = entry.as_kind(_Row)
         if row.logits is not None and len(row.index) != len(row.logits):
-            raise InputError(f"{entry.where}: {len(row.index)} index and {len(row.logits)} logits", "mend the row")
+            raise InputError(f"{entry.where}: {len(row.index)} index and {len(row.logits)} logits", "correct the row")
         in_order_of_time = row.logits is None and list(row.index) == sorted(row.index)
         return ForeignRow(
             where=entry.where,

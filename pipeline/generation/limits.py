@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class OutputLimits:
-    """When the writing of one answer is over, by its tokens: a thought and the answer behind it have each their own."""
+    """When the writing of one answer is over, by its tokens: a thought and the answer after it have each their own."""
 
     answer: int
     thought: int = 0
@@ -16,7 +16,7 @@ class OutputLimits:
     begins_open: bool = False
     """The prompt ends inside a thought."""
     opening: frozenset[int] = frozenset()
-    """Tokens that begin a thought; both are empty where the marks are no single tokens."""
+    """Tokens that begin a thought; both are empty where the marks are not single tokens."""
     ending: frozenset[int] = frozenset()
     longer: str = ""
     """The override that lets a thought come to its end."""

@@ -109,7 +109,7 @@ class Branches:
 
     prefix: Prefix
     suffixes: Sequence[Sequence[int]]
-    """Token ids of text behind the prefix, one sequence a prompt; none is empty, and lengths may differ."""
+    """Token ids of text after the prefix, one sequence a prompt; none is empty, and lengths may differ."""
 
 
 @torch.inference_mode()

@@ -129,7 +129,7 @@ class Backbone:
         head, tail = self._halves(shapes, "?")
         if tail != self.suffix("?"):
             raise CheckpointError(
-                f"The chat template of {self._source} writes other text behind {len(shapes)} pictures than behind one, "
+                f"The chat template of {self._source} writes other text after {len(shapes)} pictures than after one, "
                 "so questions cannot share the frames.",
                 restore("the chat template of the checkpoint"),
             )

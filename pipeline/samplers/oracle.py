@@ -73,7 +73,7 @@ def _middle(span: Span) -> float:
 def _why_none(question: Question, video: Video) -> str:
     if question.evidence:
         return (
-            f"all evidence lies outside of {video.start:.2f} s to {video.duration:.2f} s: it is of another file, or of "
+            f"all evidence is outside of {video.start:.2f} s to {video.duration:.2f} s: it is of another file, or of "
             "a part of the video that the question may not see"
         )
-    return "the benchmark does not say where the answer is to be seen; leave such questions out of an upper bound"
+    return "the benchmark does not say where the video shows the answer; leave such questions out of an upper bound"

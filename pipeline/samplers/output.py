@@ -164,7 +164,7 @@ def _named_score(value: _Object) -> Any:
     return next((item for key, item in value if key.strip().lower() in _SCORE_KEYS), None)
 
 
-# --- entries of what is no valid JSON: bare keys, single quotes, a missing comma, an end in the middle ---------------
+# --- entries of what is not valid JSON: bare keys, single quotes, a missing comma, an end in the middle ---------------
 
 _LIST_OF_LISTS = re.compile(r"\[\s*\[")
 _HAS_DIGIT = re.compile(r"\d")

@@ -43,7 +43,7 @@ def embeddings(curve: Curve, feature_store: str) -> Floats:
     found = FeatureStore(Path(feature_store)).find(key)
     if found is None:
         raise InputError(
-            f"the scores are kept in {feature_store}, but the embeddings of the frames, {key}, are gone",
+            f"the scores are kept in {feature_store}, but the embeddings of the frames, {key}, are missing",
             "compute both again: paths.cache=ANOTHER_FOLDER",
         )
     moments = np.asarray(found.times, dtype=np.float64)

@@ -29,7 +29,7 @@ FORMS: dict[str, Form] = {
 """By the file's suffix."""
 
 _CONVERT = "convert it: iconv -f latin1 (or gb18030, cp1251 ...) -t utf-8 {name}"
-_MEND = "mend the file or fetch it again, or ask without subtitles: subtitles=none"
+_REMEDY = "repair the file or fetch it again, or ask without subtitles: subtitles=none"
 
 
 def read(subtitles: Subtitles, video_end: float) -> SubtitleFile:
@@ -51,7 +51,7 @@ def read(subtitles: Subtitles, video_end: float) -> SubtitleFile:
     if form is None:
         _refuse(f"{path} is of an unknown form", f"give a file that ends in {', '.join(FORMS)}")
     text = _text(path)
-    remedy = _MEND if is_well_formed(text) else _CONVERT.format(name=shlex.quote(path.name))
+    remedy = _REMEDY if is_well_formed(text) else _CONVERT.format(name=shlex.quote(path.name))
     try:
         file = form(text, video_end + subtitles.start)
     except ValueError as error:

@@ -35,7 +35,7 @@ def clip_of(video: Video, span: Span | None) -> Video:
         raise ClipError(
             f"{video.path} runs from {video.start:.2f} s to {video.duration:.2f} s, and the question may see "
             f"{span.start:.2f} s to {span.end:.2f} s of it",
-            "mend the question's span, or check that this is the video that the question was written for",
+            "correct the question's span, or check that this is the video that the question was written for",
         )
     end = min(span.end, video.duration)
     skipped = max(0, math.ceil((span.start - video.start - _ROUNDING) * video.fps))

@@ -116,7 +116,7 @@ def open_container(path: Path) -> Any:
     """
     import av
 
-    # Titles and tags in another encoding are no reason to refuse a video. PyAV 19 replaces what it cannot decode by
+    # Titles and tags in another encoding are not a reason to refuse a video. PyAV 19 replaces what it cannot decode by
     # itself, and has no such argument any more.
     lenient = {} if int(av.__version__.partition(".")[0]) >= 19 else {"metadata_errors": "replace"}
     options = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}

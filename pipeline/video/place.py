@@ -51,7 +51,7 @@ def regular_file(path: Path) -> Path:
     except (FileNotFoundError, NotADirectoryError) as error:
         if path.is_symlink():
             raise MissingVideoError(
-                f"{path} is a link to {os.readlink(path)}, which is not there", "put the file there, or mend the link"
+                f"{path} is a link to {os.readlink(path)}, which is not there", "put the file there, or repair the link"
             ) from error
         raise MissingVideoError(f"there is no video {path}", "check the path, or put the file there") from error
     except OSError as error:

@@ -69,7 +69,7 @@ class Timeline:
                 "fetch or copy the file again, or ask only for seconds before the cut",
             )
         raise VideoError(
-            f"second {second:.3f} lies behind the end of the video at {self.end:.3f} s",
+            f"second {second:.3f} is after the end of the video at {self.end:.3f} s",
             "check that the times belong to this video: seconds on the clock that players show",
         )
 

@@ -317,7 +317,7 @@ def test_the_key_goes_to_the_server_and_nowhere_else(monkeypatch: pytest.MonkeyP
         assert f"<{KEY_NAME}>" in answer.text + answer.detail
     _, heard = ask([GOOD])
     assert heard.keys == ["Bearer none"]
-    # A word that only stands in for a key is no secret, and answers are not to be cut up for it.
+    # A word that only stands in for a key is not a secret, and answers are not to be cut up for it.
     monkeypatch.setenv(KEY_NAME, "B")
     answer, _ = ask([GOOD], named)
     assert (answer.text, answer.option) == ("B", 1)

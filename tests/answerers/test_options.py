@@ -163,7 +163,7 @@ NOT_READ = [
     ("12.5", ("12", "13")),
     ("The answer is 12.5", ("12", "13")),
     ("red-brown", COLOURS),
-    # letters that are no labels
+    # letters that are not labels
     ("Based on the video, one sees nothing.", COLOURS),
     ("Clearly", COLOURS),
     ("Because", COLOURS),

@@ -56,7 +56,7 @@ def home(tmp_path: Path) -> Path:
         ([*MICRO, "sampler=oracle", "sampler.fps=nan"], "sampler.fps=nan is not a rate", "sampler.fps=1"),
         (
             [*MICRO, *SERVER, "answerer.api_key_env=A_KEY"],
-            "A_KEY, which is to hold the key of x, is not set",
+            "A_KEY, which should hold the key of x, is not set",
             "export A_KEY=...",
         ),
         ([*MICRO, "paths.runs=q.jsonl"], "q.jsonl", "paths.runs="),

@@ -71,7 +71,7 @@ def test_runs_with_the_same_settings_are_believed_and_others_are_not(tmp_path: P
     frames = past.of_frames(config.answerer)
     assert frames is not None
     assert (frames.rate, frames.questions) == (6.0 / 16, 2)
-    # Where it runs is no part of what it is.
+    # Where it runs is not part of what it is.
     assert past.of_frames(composed(*words, "answerer.checkpoint.device=cpu").answerer) == frames
     assert past.of_frames(composed(*words, "answerer.max_new_tokens=5").answerer) is None
     video = past.of_video(config.sampler)

@@ -34,7 +34,7 @@ def test_the_job_that_lacks_a_key_is_named_and_stops_no_other(home: Path) -> Non
     done = gens(*WORDS, "-m", "sampler=uniform,gens_micro", "sampler.fps=2", cwd=home)
     assert done.returncode == 2
     problem, _, remedy = done.stderr.partition("  what to do: ")
-    assert problem.startswith("error: this job cannot run, the others go on: sampler=uniform\n")
+    assert problem.startswith("error: this job cannot run, the others continue: sampler=uniform\n")
     assert "sampler.fps is not a key of sampler=uniform" in problem
     assert "Did you mean" not in problem
     assert jobs(home) == [

@@ -153,7 +153,7 @@ def test_a_repository_that_has_changed_or_gone_says_where_to_look(tmp_path: Path
 )
 def test_without_network_the_command_says_what_goes_where(tmp_path: Path, name: str, told: list[str]) -> None:
     folder = {"longvideobench": "data/LongVideoBench", "hourvideo": "data/HourVideo"}[name]
-    # A folder that has something in it is no sign that the hub was reached.
+    # A folder that has something in it is not a sign that the hub was reached.
     (tmp_path / folder).mkdir(parents=True)
     (tmp_path / folder / "something").touch()
     done = gens_apart("download", f"benchmark={name}", cwd=tmp_path, HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path / "hf"))

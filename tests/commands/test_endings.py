@@ -108,7 +108,7 @@ def test_a_signal_ends_a_command_and_the_same_command_goes_on(home: Path, does: 
     ended = run(home, *ENDING, f"answerer.does={does}")
     assert ended.returncode == code, ended.stderr
     assert "Traceback" not in ended.stderr
-    assert "the same command goes on from here" in ended.stderr
+    assert "the same command continues from here" in ended.stderr
     outcome = read_outcome(only(home, "runs/evaluate-*"))
     assert (outcome.status, outcome.code) == (JobStatus.INTERRUPTED, code)
     assert answered(home) == ["one"]
@@ -212,7 +212,7 @@ def test_a_second_process_leaves_the_outcome_of_the_first(home: Path) -> None:
         write_outcome(Outcome(JobStatus.RUNNING), folder)
         refused = run(home, *ENDING)
     assert refused.returncode == 2
-    assert "another process is at work" in refused.stderr
+    assert "another process is using" in refused.stderr
     assert read_outcome(folder) == Outcome(JobStatus.RUNNING)
 
 

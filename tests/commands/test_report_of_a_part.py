@@ -23,7 +23,7 @@ def test_the_listed_questions_are_counted_and_the_page_over_all_stays(runs: Path
     whole = (tmp_path / "runs" / "report.html").read_bytes()
     done = gens("report", "runs=runs", "pictures=0", "subset=v_centric.txt", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "over 2 questions alone: v_centric.txt" in done.stdout
+    assert "over 2 questions only: v_centric.txt" in done.stdout
     part = tmp_path / "runs" / "subset-v_centric"
     assert (tmp_path / "runs" / "report.html").read_bytes() == whole
     assert "<h1>4 runs, v_centric alone</h1>" in (part / "report.html").read_text(encoding="utf-8")

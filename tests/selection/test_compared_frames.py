@@ -184,7 +184,7 @@ def test_embeddings_that_are_gone_or_of_other_moments_are_a_failure_of_the_quest
     given = relevance([0.3, 0.2, 0.1], features="frames", named_above=None)
     selection = policy.select(given, video(3))
     assert (selection.frames, selection.status) == ((), Status.NO_FRAMES)
-    assert "are gone" in selection.detail
+    assert "are missing" in selection.detail
     assert "paths.cache=" in selection.detail
     keep(tmp_path, unit([[1, 0], [0, 1], [1, 1]]), start=0.5)
     assert "other moments" in policy.select(given, video(3)).detail

@@ -56,7 +56,7 @@ register_checkpoint_conversion_mapping(
             operations=[MergeModulelist(dim=0), Transpose(1, 2)],
         ),
     ],
-    overwrite=True,  # a module imported twice is no error
+    overwrite=True,  # a module imported twice is not an error
 )
 
 

@@ -43,7 +43,7 @@ class ChunkTokenizer:
         try:
             self._pieces: Any = sentencepiece.SentencePieceProcessor(model_file=str(path))
         except (OSError, RuntimeError) as error:
-            raise CheckpointError(f"{path} is no SentencePiece model: {error}", _RESTORE) from error
+            raise CheckpointError(f"{path} is not a SentencePiece model: {error}", _RESTORE) from error
         self.chat_template = _template(folder, settings)
         added = {str(entry["content"]): int(key) for key, entry in settings.get("added_tokens_decoder", {}).items()}
         self._added = added

@@ -2,7 +2,7 @@
 
 Sources: the README and ``src/models/qwen3_vl_embedding.py`` of github.com/QwenLM/Qwen3-VL-Embedding. Whatever is
 embedded is the user's turn of a chat whose system turn is an instruction; the chat ends where an answer would begin.
-The hidden state of its last token behind the last layer, made a unit vector, is the embedding. The tokenizer is left to
+The hidden state of its last token after the last layer, made a unit vector, is the embedding. The tokenizer is left to
 add an end token of its own, if it has one. Pictures are resized by Qwen's rule to multiples of 32 pixels.
 """
 

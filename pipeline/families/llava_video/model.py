@@ -111,7 +111,7 @@ register_checkpoint_conversion_mapping(
         WeightRenaming(r"^model\.mm_projector\.2\.", "model.multi_modal_projector.linear_2."),
         WeightRenaming(r"^model\.(embed_tokens|layers|norm)\.", r"model.language_model.\1."),
     ],
-    overwrite=True,  # a module imported twice is no error
+    overwrite=True,  # a module imported twice is not an error
 )
 
 

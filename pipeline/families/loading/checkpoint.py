@@ -206,7 +206,7 @@ def size(config: Mapping[str, Any], key: str, default: int, source: str) -> int:
         source: of the checkpoint, for the error.
 
     Raises:
-        CheckpointError: it is no whole number above 0.
+        CheckpointError: it is not a whole number above 0.
     """
     found = config.get(key, default)
     if isinstance(found, bool) or not isinstance(found, int) or found < 1:
@@ -398,7 +398,7 @@ def _local_config(folder: Path) -> Path:
     if not path.is_file():
         weights.refuse_adapter(folder)
         raise CheckpointError(
-            f"{folder} is no checkpoint: it has no config.json.",
+            f"{folder} is not a checkpoint: it has no config.json.",
             f"Name the folder that holds config.json and the weights: {override('source')}.",
         )
     weights.refuse_pointer(path, restore("the folder"))

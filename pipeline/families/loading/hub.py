@@ -161,7 +161,7 @@ def _from_hub(source: str, revision: str | None, fetch: Callable[[], str]) -> st
         raise _unreachable(source, revision) from error
     except errors.EntryNotFoundError as error:
         raise CheckpointError(
-            f"The hub repository {source} has no config.json: it is no checkpoint of a transformers model.",
+            f"The hub repository {source} has no config.json: it is not a checkpoint of a transformers model.",
             f"Name another one: {override('source')}.",
         ) from error
     except (OSError, RuntimeError, errors.HfHubHTTPError) as error:

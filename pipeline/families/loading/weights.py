@@ -109,7 +109,7 @@ def refuse_pointer(path: Path, remedy: str) -> None:
 
 
 def refuse_adapter(folder: Path) -> None:
-    """Raise an error for a LoRA or another adapter: alone it is no model, and beside one it would change it.
+    """Raise an error for a LoRA or another adapter: alone it is not a model, and beside one it would change it.
 
     Raises:
         CheckpointError: the folder holds one.
@@ -197,7 +197,7 @@ def _checked_tensors(path: Path, remedy: str) -> list[str]:
         expected = start + max((entry["data_offsets"][1] for entry in header.values()), default=0)
         whole = {name: entry["dtype"] for name, entry in header.items() if name.endswith((".weight", ".bias"))}
     except (OSError, ValueError, LookupError, TypeError, AttributeError, struct.error) as error:
-        raise CheckpointError(f"{path} is no readable safetensors file: {error}.", remedy) from error
+        raise CheckpointError(f"{path} is not a readable safetensors file: {error}.", remedy) from error
     if path.stat().st_size < expected:
         raise CheckpointError(
             f"{path} is incomplete: {path.stat().st_size} bytes where its header announces {expected}.", remedy
@@ -231,7 +231,7 @@ def _shards(index: Path, remedy: str) -> set[str]:
     try:
         return set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{index} is no readable index of weight files: {error!r}.", remedy) from error
+        raise CheckpointError(f"{index} is not a readable index of weight files: {error!r}.", remedy) from error
 
 
 _EMBEDDINGS = "embed_tokens.weight"

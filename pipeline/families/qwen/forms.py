@@ -121,7 +121,7 @@ class VideoForm:
     def __post_init__(self) -> None:
         if self.pair_within < 0:
             raise ConfigError(
-                f"answerer.video.pair_within={self.pair_within} is no span of time.",
+                f"answerer.video.pair_within={self.pair_within} is not a span of time.",
                 "Take 0 or more seconds: answerer.video.pair_within=0",
             )
 

@@ -35,7 +35,7 @@ class VilaConfig:
     layer: int
     """Whose output is used: 0 is the embeddings', 1 the first layer's, and so on."""
     drop_class_token: bool
-    """Whether the first token is no patch and left out."""
+    """Whether the first token is not a patch and left out."""
     context_tokens: int
     """Tokens of prompt and answer together; beyond it the authors' code cuts the prompt without a word."""
     yi: bool

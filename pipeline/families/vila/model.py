@@ -55,7 +55,7 @@ register_checkpoint_conversion_mapping(
             operations=[Chunk(dim=0)],
         ),
     ],
-    overwrite=True,  # a module imported twice is no error
+    overwrite=True,  # a module imported twice is not an error
 )
 
 

@@ -19,7 +19,7 @@ _LISTS = (b"RIFF", b"LIST")
 
 
 def damaged_in_avi(path: Path, places: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """The last packet before a break in the chain of chunks, and all after it. The end of a cut file is no break."""
+    """The last packet before a break in the chain of chunks, and all after it. The end of a cut file is not a break."""
     marks = np.zeros(len(places), dtype=bool)
     with path.open("rb") as opened:
         broken = _first_break(FileBytes(opened))

@@ -115,7 +115,7 @@ def look_hevc(extradata: bytes) -> Look:
 
 
 def look_vvc(extradata: bytes) -> Look:
-    """As in HEVC. A gradual refresh is no entry, because pictures are whole only some time after it."""
+    """As in HEVC. A gradual refresh is not an entry, because pictures are whole only some time after it."""
     length_size = (extradata[0] >> 1 & 3) + 1 if extradata and extradata[0] >> 3 == 0b11111 else 0
     return _look(_VVC, length_size)
 

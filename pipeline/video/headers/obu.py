@@ -14,7 +14,7 @@ _KEY, _INTRA_ONLY = 0, 2
 
 
 def look_av1(extradata: bytes) -> Look:
-    """Shown key frames are entries. A key frame that is shown later is no entry: pictures in between are not whole."""
+    """Shown key frames are entries. One that is shown later is not an entry: pictures in between are not whole."""
     # AV1CodecConfigurationRecord: four bytes, then the sequence header.
     still = _is_still(memoryview(extradata)[4:]) if len(extradata) > 4 and extradata[0] == 0x81 else False
 
