@@ -180,7 +180,7 @@ class FrameSource(Protocol):
     def frames_at(self, seconds: Sequence[float]) -> Iterator[Frame]:
         """Yield, for each of the ascending ``seconds``, the frame on screen then: the last with ``time <= second``.
 
-        A stream: memory is bounded by a few frames, whatever the number of seconds.
+        A stream: memory is bounded by a few frames for any number of seconds.
 
         Raises:
             VideoError: a frame cannot be decoded.
@@ -190,7 +190,7 @@ class FrameSource(Protocol):
     def indices_at(self, seconds: Sequence[float]) -> list[int]:
         """Native indices, in the whole video, of the frames on screen at ``seconds``. Decodes nothing.
 
-        The last frame that there is stands in for a second that the video does not reach.
+        A second after the last frame gives the last frame.
         """
         ...
 
@@ -254,7 +254,7 @@ class Relevance:
 
     @property
     def is_final(self) -> bool:
-        """Whether the result would be the same again: False if it or a window failed for a reason that may pass."""
+        """Whether the result would be the same again: False if it or a window failed for a temporary reason."""
         return self.status.is_final and all(window.status.is_final for window in self.windows)
 
 
@@ -316,11 +316,11 @@ class Answer:
     """Why the text ended: ``stop``, ``length``, or a server's own word; empty where no text came."""
     cost: Cost = Cost()
     thought: str = ""
-    """What the model wrote as its thoughts before or beside the answer. No option is read from it."""
+    """The thoughts that the model wrote apart from the answer. No option is read from it."""
 
     @property
     def is_final(self) -> bool:
-        """Whether the result would be the same again: False if it failed for a reason that may pass."""
+        """Whether the result would be the same again: False if it failed for a temporary reason."""
         return self.status.is_final
 
 

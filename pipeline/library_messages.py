@@ -33,7 +33,7 @@ class _RootedLogger(logging.Logger):
 
 
 class _OneLine(logging.Formatter):
-    """The message alone, without secrets; what belongs to a fault stands in the log file."""
+    """The message without secrets; the traceback is in the log file."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Without the traceback."""

@@ -1,4 +1,4 @@
-"""Stage 2: answer a question from the selected frames alone.
+"""Stage 2: answer a question from only the selected frames.
 
 :mod:`pipeline.answerers.local` asks any model on this machine; a family of models adds its inputs and its forms to it.
 """
@@ -37,7 +37,7 @@ class AnswerRequest:
     video: Video
     frames: tuple[Frame, ...]
     subtitles: tuple[SubtitleLine, ...] = ()
-    """What is said, as far as it is to be given, in order of time."""
+    """The subtitle lines to show, in order of time."""
 
 
 @runtime_checkable
@@ -58,21 +58,21 @@ class Answerer(Protocol):
         ...
 
     def capacity(self, request: AnswerRequest) -> int:
-        """How many of the request's frames go with its question: all of them, unless a limit is in the way.
+        """How many of the request's frames fit together with its question.
 
         Loads no model.
         """
         ...
 
     def answer(self, requests: Iterable[AnswerRequest], batch: int) -> Generator[Answer, None, None]:
-        """An answer a request, each as soon as it is there, in any order. Closing it stops the drawing.
+        """One answer for each request, in any order, as soon as it is finished. Closing it draws no more.
 
         Requests are drawn as they are needed, a little ahead and from another thread, so that frames are decoded and
-        prepared while the model is busy. A failure of one request is its status and leaves the others alone.
+        prepared while the model is busy. A failure of one request is its status and does not affect the others.
 
         Args:
             requests: question ids differ. An error that drawing raises ends the iteration with it.
-            batch: so many at most are in the model, or under way to a server, at once.
+            batch: the largest number of requests that are in the model, or sent to a server, at once.
 
         Raises:
             CheckpointError: the model cannot be loaded.
@@ -86,11 +86,11 @@ class Answerer(Protocol):
 
 @runtime_checkable
 class Repeats(Protocol):
-    """An answerer that can tell whether the same request always has the same answer; without it, none are shared."""
+    """An answerer that knows whether a request always has the same answer. Others share no answers."""
 
     @property
     def is_repeatable(self) -> bool:
-        """Whether an answer may be taken from another run that asked the same."""
+        """Whether an answer of another run to the same request may be used."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Work on the next items while the present ones are used, in memory of a stated size."""
+"""Works on the next items while the current ones are used, within a memory limit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 Pieces = Mapping[int, int]
-"""Bytes by piece of memory; results that share a piece name it alike."""
+"""Bytes by piece of memory; results that share a piece use the same key."""
 
 
 def _nothing(_: Any) -> Pieces:
@@ -21,14 +21,14 @@ def _nothing(_: Any) -> Pieces:
 
 
 class Ahead(Generic[Item, Result]):
-    """The ``work`` of each item, in order, done in one other thread before it is asked for.
+    """The ``work`` of each item, in order, done in another thread before it is needed.
 
-    The items are drawn in that thread too. Whatever drawing or working raises is raised by :meth:`take`, in its turn.
+    The items are drawn in that thread too. Errors of drawing and of working are raised by :meth:`take`, in order.
 
     Args:
         items: drawn one at a time.
         work: called with one item at a time.
-        most: so many results at most wait to be taken.
+        most: the largest number of results that wait to be taken.
         pieces: what a result holds in memory; pieces that results share count once.
         most_bytes: results that wait and results that were taken and not released hold no more than this together,
             where more than one is held. The next result is assumed to be as large as the largest so far.
@@ -60,13 +60,13 @@ class Ahead(Generic[Item, Result]):
         self._thread.start()
 
     def take(self, count: int) -> list[Result]:
-        """The next results, as soon as they are there; none once all were taken.
+        """The next results, as soon as they are finished; empty once all were taken.
 
-        What was taken before is to be released first.
+        Release the results that were taken before first.
 
         Args:
-            count: so many at most. Fewer where together they would hold more than half of the memory, so that the other
-                half is left for those that come after them.
+            count: the largest number. Fewer where these would hold more than half of the memory, so that the
+                other half is left for later ones.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._over or self._fitting(count)[1] or self._is_full())
@@ -136,7 +136,7 @@ class Ahead(Generic[Item, Result]):
         return len(self._waiting) < self._most and (not held or self._bytes + self._largest <= self._most_bytes)
 
     def _fitting(self, count: int) -> tuple[int, bool]:
-        """How many of the waiting results go together, and whether no other one could join them."""
+        """How many of the waiting results fit together, and whether no other one could join them."""
         together: dict[int, int] = {}
         for number, (_, pieces) in enumerate(self._waiting):
             more = {**together, **pieces}

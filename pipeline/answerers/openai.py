@@ -51,7 +51,7 @@ _OWN_FIELDS = frozenset({"model", "messages", "temperature", "seed", "n", "strea
 
 @dataclass(frozen=True)
 class Prices:
-    """Dollars for a million tokens; None: not known, and then no dollars are counted."""
+    """Dollars for a million tokens; None: unknown, and no dollars are counted."""
 
     input: float | None
     output: float | None
@@ -74,9 +74,9 @@ class OpenAICompatible(Identified):
 
     name: Label[str]
     base_url: str
-    """Of the API, mostly ending in ``/v1``."""
+    """The address of the API, which mostly ends in ``/v1``."""
     model: str
-    """As the server calls it."""
+    """The server's name for the model."""
     api_key_env: Place[str | None]
     """Name of the environment variable that holds the key; None for a server without keys."""
     form: Literal["images", "video"]
@@ -87,7 +87,7 @@ class OpenAICompatible(Identified):
     system: str | None
     """System message; None: none is sent."""
     temperature: float | None
-    """None: not sent, for models that take no other than their own."""
+    """None: not sent, for models that accept only their default."""
     seed: int | None
     max_new_tokens: int
     """A limit for each answer; thoughts count in it where ``max_thinking_tokens`` is None."""
@@ -97,25 +97,25 @@ class OpenAICompatible(Identified):
     max_thinking_tokens: int | None
     """A limit for each thought, added to the request's; None: a thought counts in ``max_new_tokens``."""
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"]
-    """The name under which the server wants that limit."""
+    """The server's name for that limit."""
     continues_answer: bool
-    """Whether the server goes on from an answer that the prompt has begun."""
+    """Whether the server continues an answer that the prompt begins."""
     extra_body: Mapping[str, Any]
-    """Further fields of the request, as they are."""
+    """Further fields of the request, sent unchanged."""
     max_frames: int | None
     """Images that the server takes in a request, an option's pictures included."""
     max_request_mb: float | None
     """Megabytes (10^6 bytes) of a request."""
     context_tokens: int
-    """What the server's model takes, for the limits that are told; the server itself judges each request."""
+    """The context of the server's model, for ``limits()``; the server checks each request itself."""
     tokens_per_frame: int
     """The same."""
     timeout: Speed[float]
     """Seconds for one answer."""
     retries: Speed[int]
-    """How often the client asks again."""
+    """How often the client sends a request again."""
     give_up_after: Speed[float | None]
-    """Seconds without any response, over three questions or more, after which the rest are not sent; None: all are."""
+    """Seconds without any response, over at least three questions, after which the rest are not sent; None: all are."""
     prices: Label[Prices]
     response_store: Place[Path | None]
     """Folder where replies are kept from run to run; None: every request is made."""
@@ -125,7 +125,7 @@ class OpenAICompatible(Identified):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ConfigError(f"answerer.{name}={value} is too small.", f"Take answerer.{name}={least} or more.")
-        _ = self._endpoint, self._form  # settings that cannot be are known now
+        _ = self._endpoint, self._form  # invalid settings raise at once
         if self.prompt.answer_prefix and not self.continues_answer:
             raise ConfigError(
                 f"The prompt begins the answer, {self.prompt.answer_prefix!r}, and few servers continue it.",
@@ -147,7 +147,7 @@ class OpenAICompatible(Identified):
         self._thinking.check(self.extra_body, own)
 
     def limits(self) -> AnswererLimits:
-        """As the settings say; no server is asked."""
+        """From the settings; no request is sent."""
         return AnswererLimits(
             context_tokens=self.context_tokens,
             tokens_per_frame=self.tokens_per_frame,
@@ -161,14 +161,14 @@ class OpenAICompatible(Identified):
 
     @property
     def is_repeatable(self) -> bool:
-        """Whether replies are kept: then a request has one reply."""
+        """Whether replies are stored, so that a request always has the same reply."""
         return self.response_store is not None
 
     def identity(self) -> Mapping[str, Any]:
-        """All that decides the answers, and nothing secret: of the URL host and path.
+        """All that decides the answers and nothing secret: only host and path of the URL.
 
         Raises:
-            MissingExtraError, ConfigError: no request could be made; known here before stage 1 has run for hours.
+            MissingExtraError, ConfigError: no request could be made. Raised here, before stage 1 runs for hours.
         """
         self._server.check()
         settings = {name: value for name, value in super().identity().items() if name not in _OF_THOUGHTS}
@@ -180,7 +180,7 @@ class OpenAICompatible(Identified):
             self.prompt.check_in_one()
 
     def capacity(self, request: AnswerRequest) -> int:
-        """How many of the frames go within the caps on images and bytes, whichever are chosen."""
+        """How many of the frames fit the caps on images and bytes, whichever are chosen."""
         try:
             options = self._option_parts(request.question)
         except InputError:
@@ -197,9 +197,9 @@ class OpenAICompatible(Identified):
         return fitting
 
     def answer(self, requests: Iterable[AnswerRequest], batch: int) -> Generator[Answer, None, None]:
-        """An answer a request, in the order in which the server gives them; ``batch`` requests are under way at once.
+        """One answer for each request, in the order of the replies; ``batch`` requests are sent at once.
 
-        A reply that was kept from an earlier run takes no seconds and no dollars; its tokens are told as they were.
+        A reply that was kept from an earlier run costs no seconds and no dollars, and keeps its token counts.
         With a temperature above 0 it is the same reply again.
 
         Raises:
@@ -211,7 +211,7 @@ class OpenAICompatible(Identified):
         return each(self._answer, requests, batch)
 
     def body(self, request: AnswerRequest) -> Mapping[str, Any]:
-        """The very request that goes to the server, as JSON values.
+        """The request that is sent to the server, as JSON values.
 
         Raises:
             FramesError: the frames cannot be put in this form.

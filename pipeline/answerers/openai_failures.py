@@ -55,12 +55,12 @@ class NoAnswerError(PipelineError):
         super().__init__(problem, remedy)
         self.status = status
         self.turned_away = turned_away
-        """It was refused for no reason that is known to be its own, so that others may be refused alike."""
+        """It was rejected for a reason that may also affect other questions."""
 
 
 @dataclass(frozen=True)
 class RequestContext:
-    """What is said of a request in the messages about its failure."""
+    """The facts about a request that messages about its failure name."""
 
     server: str
     """Its host."""
@@ -80,7 +80,7 @@ class Rejection:
     """What a server said instead of an answer: with an HTTP status, or as an error within a response of 200."""
 
     number: int | None
-    """The HTTP status, or the one that stands in its place; None: none is told."""
+    """The HTTP status, or the status that an error names instead; None if there is none."""
     words: str
     """The server's, without the key."""
     said: str
@@ -96,7 +96,7 @@ class Rejection:
 
     @property
     def may_pass(self) -> bool:
-        """Whether the same request is worth another try within the run."""
+        """Whether the same request may succeed if it is sent again in this run."""
         return self.number is None or self.number in (408, 409, 425, 429) or self.number >= 500
 
 
@@ -146,7 +146,7 @@ def failure(rejection: Rejection, tries: int, asking: RequestContext) -> Pipelin
 
 
 def not_asked(server: str, seconds: float) -> NoAnswerError:
-    """Nothing came back for so long that this question was not sent at all."""
+    """The question was not sent, because the server has not responded for too long."""
     return NoAnswerError(
         Status.UNREACHABLE,
         f"{server} has not responded to anything for {seconds:g} s, so this question was not sent.",
@@ -155,7 +155,7 @@ def not_asked(server: str, seconds: float) -> NoAnswerError:
 
 
 def not_asked_again(server: str) -> NoAnswerError:
-    """So many questions in a row were turned away that this one was not sent at all."""
+    """The question was not sent, because too many in a row were rejected."""
     return NoAnswerError(
         Status.UNREACHABLE,
         f"{server} rejected the last questions, so this one was not sent.",
@@ -164,7 +164,7 @@ def not_asked_again(server: str) -> NoAnswerError:
 
 
 def unusable(reason: str, words: str, tries: int, asking: RequestContext) -> NoAnswerError:
-    """The server said that all is well and sent something that is not a chat completion."""
+    """The server responded with success, but not with a chat completion."""
     return NoAnswerError(
         Status.UNREACHABLE,
         f"{asking.server} sent something that is not a chat completion ({reason}), {_asked(tries)}: {words!r}.",
@@ -185,7 +185,7 @@ def _is_filtered(rejection: Rejection) -> bool:
 
 
 def _of_all_requests(rejection: Rejection, asking: RequestContext) -> PipelineError | None:
-    """What no other question would escape.
+    """A failure that every other question would have too.
 
     A 403 is not among it: firewalls give it for what one request holds. Neither is, after an answer, a 404 that does
     not speak of the model.

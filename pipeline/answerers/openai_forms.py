@@ -18,7 +18,7 @@ from pipeline.families.seam import Words
 
 
 class RequestForm(Protocol):
-    """How frames and their times stand in a request."""
+    """How frames and their times are put into a request."""
 
     kind: ClassVar[str]
     """Its name in the settings."""
@@ -45,7 +45,7 @@ class RequestForm(Protocol):
         ...
 
     def extra_fields(self, video: Video, frames: Sequence[Frame]) -> Mapping[str, Any]:
-        """What stands in the request beside the messages; ``frames`` is not empty."""
+        """Further fields of the request; ``frames`` is not empty."""
         ...
 
 
@@ -85,7 +85,7 @@ class SampledVideo:
 
     The clock ticks ``fps`` times a second, so a frame's place is its true second times ``fps``: in a file of constant
     rate that is its native index, and with a variable rate, or a folder of pictures that begins in the middle of a
-    film, it still tells the second. What a model learns of it is the server's affair: Qwen3-VL reads the seconds,
+    film, it still tells the second. How the model gets it depends on the server: Qwen3-VL reads the seconds,
     Qwen2.5-VL takes the frames as evenly spaced.
     """
 

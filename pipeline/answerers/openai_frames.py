@@ -28,13 +28,13 @@ class SentFrame:
     """The form in which a frame is sent. A server makes its own inputs from it, and may scale it once more."""
 
     max_side: int | None
-    """Pixels. The longer side of a larger frame is brought down to this (Lanczos); None: as it is in the video."""
+    """Pixels. A larger frame is scaled down to this longer side (Lanczos); None keeps the size of the video."""
     format: Literal["jpeg", "png"]
     """``jpeg`` loses a little; ``png`` loses nothing and is several times as large."""
     quality: int
     """Of JPEG, 1 to 100, with 4:2:0 chroma as PIL writes it."""
     detail: Literal["low", "high", "auto"] | None
-    """OpenAI's own setting, beside each image; None: not sent."""
+    """OpenAI's own setting for each image; None: not sent."""
 
     def __post_init__(self) -> None:
         if self.max_side is not None and self.max_side < 1:

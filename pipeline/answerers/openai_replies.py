@@ -1,4 +1,4 @@
-"""What a server wrote, in whatever shape it can be understood; and a store of it, so that it is paid for once."""
+"""Reads the replies of servers in all their shapes, and stores them, so that each is paid for once."""
 
 from __future__ import annotations
 
@@ -43,21 +43,21 @@ class NoReplyError(Exception):
 
 @dataclass(frozen=True)
 class Reply:
-    """One answer of a server, as far as it matters here."""
+    """The parts of a server's reply that the answerer uses."""
 
     text: str
-    """As it came; it may hold thoughts."""
+    """Unchanged; it may contain thoughts."""
     finish: str
     """The server's own word for why the text ended; empty if it gave none."""
     refusal: str
     """The words of a refusal, where the server keeps them apart from the text."""
     prompt_tokens: int
     output_tokens: int
-    """Thoughts count, shown or not, as they are charged."""
+    """Includes thoughts, whether shown or not, since they are charged."""
     thought: str = ""
     """Thoughts that the server keeps apart from the text."""
     thinking_tokens: int = 0
-    """Those of ``output_tokens`` that are thoughts; 0 where the server does not tell."""
+    """Those of ``output_tokens`` that are thoughts; 0 where the server does not count them."""
 
     @property
     def is_refused(self) -> bool:
@@ -89,7 +89,7 @@ def read_reply(body: str) -> Reply:
         return _reply(completion)
     except NoReplyError:
         raise
-    except Exception as error:  # whatever a server sends, it must not cost the answers to other questions
+    except Exception as error:  # one reply must not cost the answers to other questions
         raise NoReplyError(f"{type(error).__name__}: {error}" if body.strip() else "it is empty") from None
 
 
@@ -123,7 +123,7 @@ def _reply(completion: Any) -> Reply:
 
 
 def _error(value: Any) -> Mapping[str, Any] | None:
-    """An error as an object; None where there is none, in the many ways to say so."""
+    """An error as an object; None if the value says that there is no error."""
     if isinstance(value, str) and value.strip():
         return {"message": value}
     if not isinstance(value, Mapping):
@@ -152,7 +152,7 @@ def _word(value: Any) -> str:
 
 
 def _counts(usage: Any) -> tuple[int, int]:
-    """Tokens of the prompt and of the output; 0 where they are not told."""
+    """Tokens of the prompt and of the output; 0 where they are missing."""
     counts = usage if isinstance(usage, Mapping) else {}
     prompt, output, total = (_count(counts.get(f"{name}_tokens")) for name in ("prompt", "completion", "total"))
     # Gemini's compatible endpoint counts thoughts in the total alone.

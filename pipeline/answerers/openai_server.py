@@ -1,4 +1,4 @@
-"""An OpenAI-compatible server: one request, asked as often as it takes, and the reply or why there is none."""
+"""Sends a request to an OpenAI-compatible server, again where that may help, and gives the reply or a failure."""
 
 from __future__ import annotations
 
@@ -90,13 +90,13 @@ class Endpoint:
 
     @property
     def address(self) -> str:
-        """Host, port and path, which tell one API of a gateway from another; the usual ``/v1`` is left out."""
+        """Host, port and path, which distinguish the APIs of a gateway; the usual ``/v1`` is left out."""
         parts = urlsplit(self.base_url)
         path = parts.path.rstrip("/")
         return parts.netloc if path in ("", "/v1") else f"{parts.netloc}{path}"
 
     def key(self) -> str:
-        """The key; a word without meaning for a server that wants none.
+        """The key; a placeholder for a server without keys.
 
         Raises:
             ConfigError: the environment does not hold it.
@@ -116,7 +116,7 @@ class Endpoint:
         return key
 
     def without_key(self, words: str) -> str:
-        """``words`` with the key taken out, wherever a server repeated it."""
+        """``words`` without the key, which some servers repeat."""
         if self.key_env is None or len(key := self.key()) < _SECRET:
             return words
         return words.replace(key, f"<{self.key_env}>")
@@ -138,7 +138,7 @@ class Server:
         self._has_answered = False
 
     def check(self) -> None:
-        """Find out before hours of work that no request could be made. Sends nothing.
+        """Check before hours of work that requests can be made. Sends nothing.
 
         Raises:
             MissingExtraError: the client is not installed.
@@ -155,7 +155,7 @@ class Server:
         as ``Retry-After`` says, up to two minutes.
 
         Args:
-            body: of a chat completion: ``model``, ``messages`` and whatever else.
+            body: of a chat completion: ``model``, ``messages`` and other fields.
             smaller: overrides by which the request becomes smaller, for the remedy.
 
         Raises:
@@ -228,7 +228,7 @@ class Server:
         )
 
     def _without_key(self, reply: Reply) -> Reply:
-        """The key is nowhere in it, whatever the server repeated."""
+        """The reply without the key, which some servers repeat."""
         words = (reply.text, reply.thought, reply.refusal, reply.finish)
         text, thought, refusal, finish = map(self._endpoint.without_key, words)
         return replace(reply, text=text, thought=thought, refusal=refusal, finish=finish)
@@ -258,7 +258,7 @@ class Server:
         return Rejection(number, words, said, code, kind, param)
 
     def close(self) -> None:
-        """Close the connections; a later request opens new ones, whatever was before."""
+        """Close the connections and forget earlier failures; a later request opens new ones."""
         self._unanswered.end()
         self._rejected.end()
         client = self.__dict__.pop("_client", None)
@@ -285,7 +285,7 @@ class Server:
         )
 
     def _words(self, error: APIError) -> str:
-        """The server's own words, from whatever form it gave them; else the client's, with what lies behind them."""
+        """The server's message in any of its forms; otherwise the client's, with its cause."""
         from openai import APIStatusError
 
         body = error.body
@@ -302,7 +302,7 @@ class Server:
 
 
 def _tries(error: APIError) -> int:
-    """How often the client asked: it says so in each of its requests."""
+    """How often the client sent the request, by a header of its last one."""
     return int(error.request.headers.get("x-stainless-retry-count", 0)) + 1
 
 

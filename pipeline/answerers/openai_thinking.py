@@ -33,7 +33,7 @@ class ThinkingSwitch:
     always: bool | str
     """Its value for ``thinking=always``."""
     budget: str | None
-    """The field that tells the server ``max_thinking_tokens``; None: it is not told."""
+    """The field for ``max_thinking_tokens``; None: it is not sent."""
 
     def __post_init__(self) -> None:
         if not all(self.field.split(".")) or self.budget == "":
@@ -102,7 +102,7 @@ class ServerThinking:
 
     @property
     def tokens(self) -> int:
-        """Tokens that the request allows beside the answer."""
+        """Tokens that the request allows for a thought."""
         return 0 if self.mode == "never" else self.max_tokens or 0
 
     def longer(self, max_new_tokens: int) -> str:
@@ -137,7 +137,7 @@ class ServerThinking:
 
 
 def warn_of_thoughts(server: str, switch: ThinkingSwitch) -> None:
-    """Say that a server's model thought although it was told not to."""
+    """Warn that a server's model thinks although thinking is switched off."""
     _LOG.warning(
         "The model of %s thinks although answerer.thinking=never sets %s. If its template reads another variable, set "
         "answerer.thinking_switch.field=%s.NAME; else take answerer.thinking=always.",

@@ -27,7 +27,7 @@ _ENDED: Final = _Ended()
 
 
 def each(work: Callable[[Item], Result], items: Iterable[Item], at_once: int) -> Generator[Result, None, None]:
-    """``work`` of each item, each result as soon as it is there, in any order.
+    """``work`` of each item, in any order, each result as soon as it is finished.
 
     Items are drawn in one other thread, at most ``at_once`` + 1 of them before their results are taken. After an error
     nothing more is begun; what is under way is finished and given first, because it is paid for.

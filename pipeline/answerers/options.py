@@ -69,7 +69,7 @@ def read_option(text: str, options: Sequence[str]) -> int | None:
     r"""The index of the option that ``text`` decides for, or None.
 
     Thoughts are left out first; a text whose thoughts do not end has no option. Of texts before and after a thought,
-    the last one is read alone, and all of them together if nothing can be read from it.
+    the last one is read first, and all of them together if nothing can be read from it.
 
     The first of these readings that finds a letter or an option decides. If it finds two, or a letter beyond the
     options, there is no answer:
@@ -110,14 +110,14 @@ def conclude(
 
     Args:
         question: the question that was asked.
-        text: the model's output as it came, thoughts included.
+        text: the model's output, thoughts included.
         thought: thoughts that came apart from ``text``.
         thought_begun: the prompt ended inside a thought.
-        begun: how the prompt began the answer, which the output goes on with.
+        begun: how the prompt began the answer that the output continues.
         truncated: whether the token limit cut the output.
         limit: that limit, if it is known.
         longer_thought: the override that lets a thought come to its end, where it is another than that of the answer.
-        form: how frames and times were told, for the record.
+        form: how frames and times were shown, for the record.
         frame_times: seconds of the frames that the model saw.
         cost: what it took.
     """

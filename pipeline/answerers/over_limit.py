@@ -13,9 +13,9 @@ class OverLimit(StrEnum):
     """The rule."""
 
     REFUSE = "refuse"
-    """The question fails with ``context_exceeded`` and is told the budget that fits."""
+    """The question fails with ``context_exceeded``, and its detail names the budget that fits."""
     KEEP_BEST = "keep_best"
-    """The best scores are shown, as many as fit; of equal scores, and of none, those farthest apart in time."""
+    """As many frames as fit are shown, by their scores; of equal or missing scores, those farthest apart in time."""
 
 
 def best(frames: Sequence[SelectedFrame], count: int) -> list[int]:

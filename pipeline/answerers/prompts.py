@@ -22,8 +22,8 @@ class SubtitleForm:
     """Where the lines of subtitles go that a question comes with."""
 
     placement: Literal["before_question", "between_frames"]
-    """``before_question``: all in one block. ``between_frames``: a line stands before the first frame that is later
-    than the line's middle, and behind the last frame where there is none; for forms with an image a frame."""
+    """``before_question``: all in one block. ``between_frames``: a line is placed before the first frame that is later
+    than the line's middle, or after the last frame; for forms with an image a frame."""
     line: str
     """One line; holds ``{text}``, and may hold ``{start}`` and ``{end}``, its seconds."""
     block: str
@@ -60,7 +60,7 @@ class AnswerPrompt:
     option_line: str
     """One line of ``{options}``; holds ``{letter}`` and ``{option}``."""
     answer_prefix: str
-    """How the answer to a question with options begins: written for the model, which goes on from there."""
+    """How the answer to a question with options begins: written for the model, which continues it."""
     subtitles: SubtitleForm
 
     def __post_init__(self) -> None:
@@ -88,7 +88,7 @@ class AnswerPrompt:
         return words
 
     def render(self, question: Question, lines: Sequence[SubtitleLine] = ()) -> str:
-        """The text alone, with the block of lines before it where they go into one."""
+        """The text, with the block of subtitle lines before it where they are given in one."""
         block = _filled(self.subtitles.block, {"lines": "\n".join(map(self.subtitles.told, lines))}) if lines else ""
         asked = question.text.strip()
         if question.options is None:
@@ -113,9 +113,9 @@ class AnswerPrompt:
 
 
 def as_words(lines: Sequence[SubtitleLine], special_tokens: Iterable[str]) -> tuple[SubtitleLine, ...]:
-    """Subtitles with a space inside of whatever the model's tokenizer reads as markup: ``< |im_end|>``.
+    """Subtitles with a space inside of everything that the model's tokenizer reads as markup: ``< |im_end|>``.
 
-    What is said is words, whatever it looks like, and the rest of a video's subtitles is worth more than one of them.
+    Subtitles are plain words, and one that looks like markup must not cost the others.
     """
     tokens = sorted((token for token in special_tokens if len(token) > 1), key=len, reverse=True)
     told = []

@@ -152,7 +152,7 @@ def whole(words: str, choices: Sequence[str]) -> frozenset[int]:
 
 
 def following(phrase: re.Pattern[str], words: str, choices: Sequence[str]) -> frozenset[int]:
-    """What stands after a phrase that announces an answer: a letter or the text of an option."""
+    """What follows a phrase that announces an answer: a letter or the text of an option."""
     found = NOTHING
     for match in phrase.finditer(words):
         found |= _leading_options(words, match.end(), choices) or _leading_labels(
@@ -186,7 +186,7 @@ def mentions(words: str, choices: Sequence[str]) -> frozenset[int]:
 
 
 def statement(words: str, choices: Sequence[str]) -> frozenset[int]:
-    """Options whose text stands in a single sentence without denial."""
+    """Options whose text occurs in a single sentence without denial."""
     if re.search(r"[.!?\n]\s*\S", words) or _NEGATION.search(words):
         return NOTHING
     text = _key(words)
@@ -244,7 +244,7 @@ def _lone_label(words: str, place: int, choices: Sequence[str]) -> bool:
 
 
 def _leading_labels(words: str, place: int, choices: Sequence[str], *, stated: bool) -> frozenset[int]:
-    """Letters that stand at a place as a label. ``stated``: they follow a phrase that announces an answer."""
+    """Letters that are a label at a place. ``stated``: they follow a phrase that announces an answer."""
     label = _LABEL.match(words, place)
     if label is None or _DENIED_AFTER.match(words, label.end()):
         return NOTHING
@@ -308,7 +308,7 @@ def _denied(words: str, start: int, end: int) -> bool:
 
 
 def says_undecided(words: str, choices: Sequence[str]) -> bool:
-    """Whether the text says that it cannot tell, and no option says so."""
+    """Whether the text says that it cannot decide, and no option says the same."""
     return _UNDECIDED.search(words) is not None and not any(_UNDECIDED.search(choice) for choice in choices)
 
 

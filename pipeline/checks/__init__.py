@@ -15,9 +15,9 @@ class Level(IntEnum):
     NOTE = 0
     """Good to know."""
     SOME_FAIL = 1
-    """The run goes to its end, and some questions will fail."""
+    """The run will finish, and some questions will fail."""
     CANNOT_RUN = 2
-    """Not as it is configured."""
+    """The run cannot start as it is configured."""
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,6 @@ def _visible(listed: list[tuple[str, str, Gpu]]) -> tuple[Gpu, ...]:
     for word in (part.strip() for part in chosen.split(",")):
         match = next((gpu for index, uuid, gpu in listed if word and (word == index or uuid.startswith(word))), None)
         if match is None:
-            break  # as CUDA does: what stands behind a name that it does not know is not seen
+            break  # as CUDA does: devices after an unknown name are ignored
         kept.append(Gpu(len(kept), match.name, match.total, match.free))
     return tuple(kept)

@@ -13,15 +13,15 @@ from pipeline.checks import Finding, Level
 from pipeline.domain import Question, Video
 
 TEMPLATE_TOKENS = 64
-"""What a chat template puts around frames and words: those of Vicuna, the longest in use, are about so many."""
+"""What a chat template puts around frames and words: those of Vicuna, the longest in use, take about this many."""
 
 
 @runtime_checkable
 class CountsFrameTokens(Protocol):
-    """What an answerer has beside if a frame's tokens depend on its size."""
+    """An answerer whose tokens of a frame depend on the frame's size."""
 
     def frame_tokens(self, height: int, width: int) -> int:
-        """Of one frame of so many pixels, its time label included. Loads no model."""
+        """The tokens of a frame of this size, its time label included. Loads no model."""
         ...
 
 
@@ -38,9 +38,9 @@ class Load:
     pictures: int
     """That are options, and count as frames do."""
     fitting: int
-    """Frames for which there is room beside the words and the answer."""
+    """Frames that fit together with the words and the answer."""
     most: int
-    """Frames for which there would be room without any words: so many at most fit, however words are counted."""
+    """Frames that would fit without any words: an upper bound, however words are counted."""
 
     @property
     def shown(self) -> int:
@@ -85,14 +85,14 @@ def fit(
     answer_tokens: int,
     exact_words: bool,
 ) -> Fit:
-    """Lay every question's frames and words beside the limits.
+    """Compare every question's frames and words with the limits.
 
     Args:
         questions: those that ``clips`` does not have are passed over.
         clips: clips by question id.
         budget: frames at most.
         limits: the answerer's.
-        frame_counter: tells a frame's tokens by its size; None: they are the same for all sizes.
+        frame_counter: counts a frame's tokens by its size; None: they are the same for all sizes.
         words: tokens by question id.
         answer_tokens: kept for the answer.
         exact_words: whether ``words`` are exact.
@@ -124,7 +124,7 @@ def findings(
     Args:
         found: the questions.
         budget: as configured.
-        rule: what becomes of more frames than fit.
+        rule: what to do about more frames than fit.
         smaller: overrides of the answerer with which all would fit.
         always_full: whether every selection has as many frames as the budget and its video allow.
     """

@@ -35,16 +35,16 @@ class Report:
     names: Names
     questions: int
     answered: int
-    """Questions whose answer stands in the run folder already."""
+    """Questions that the run folder already has an answer to."""
     videos: Videos
     subtitles: str
     machine: Machine
     held: tuple[tuple[str, ModelMemory], ...]
     """Stage and checkpoint."""
     plan: Plan | None
-    """None where the sampler cannot say: a finding tells why."""
+    """None if a finding says why there is no plan."""
     fit: Fit | None
-    """None where the answerer's limits are not known: a finding tells why."""
+    """None if a finding says why the answerer's limits are unknown."""
     times: dict[str, Estimate]
     """Seconds by stage: ``decoding``, ``sampling``, ``answering``."""
     money: Estimate

@@ -1,4 +1,4 @@
-"""Whether sampler, policy and answerer are what their places ask for: plug-ins are code that nobody here has seen."""
+"""Checks that sampler, policy and answerer implement their protocols, since plug-ins are code of others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Seconds that somebody measured, each with the machine and the conditions: a figure without them is not a figure."""
+"""Measured speeds, each with its machine and conditions."""
 
 from __future__ import annotations
 

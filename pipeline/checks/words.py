@@ -1,4 +1,4 @@
-"""How many tokens words are: by the checkpoint's own tokenizer where it lies on this machine, else about."""
+"""Counts the tokens of words by the checkpoint's tokenizer, or estimates them where it is not on this machine."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ _LOG = logging.getLogger(__name__)
 
 @contextmanager
 def mapped_out_of_memory() -> Iterator[None]:
-    """Turn any of torch's ways to say so into our own error, once what it held is free again.
+    """Turn torch's out-of-memory errors into our own, after the memory of the failed call is freed.
 
     Raises:
         OutOfMemoryError: torch found no memory.
@@ -70,7 +70,7 @@ class Halving(Generic[Item, Result]):
         self._most: int | None = None
 
     def __call__(self, items: Sequence[Item]) -> list[Result | OutOfMemoryError]:
-        """In order, each item's result, or the error if even alone it does not fit."""
+        """Each item's result, in order, or the error if the item does not fit by itself."""
         found: list[Result | OutOfMemoryError] = []
         while left := items[len(found) :]:
             found += self._tried(left[: self._most])

@@ -52,7 +52,7 @@ class Continuation:
 
 
 _COLUMNS_AT_ONCE = 512
-"""Of long suffixes so many tokens a row are read in one call: their scores against the prefix are held."""
+"""The most tokens a row of long suffixes that are read in one call, since their scores against the prefix are held."""
 
 IsComplete = Callable[[Sequence[int]], bool]
 """Whether tokens written so far are all that is wanted, though the model did not end."""

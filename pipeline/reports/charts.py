@@ -23,7 +23,7 @@ class Value:
     """One figure of a series."""
 
     frames: int
-    """K, at most so many frames a question."""
+    """K: the largest number of frames a question."""
     share: float
     """0..1."""
     low: float | None = None
@@ -33,14 +33,14 @@ class Value:
 
 @dataclass(frozen=True)
 class Series:
-    """Figures that differ in the number of frames alone."""
+    """Figures that differ only in the number of frames."""
 
     name: str
     values: tuple[Value, ...]
     """Frames ascending."""
 
     def at(self, frames: int) -> Value | None:
-        """The figure at so many frames."""
+        """The figure at this number of frames."""
         return next((value for value in self.values if value.frames == frames), None)
 
 
@@ -76,7 +76,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Chart:
-    """All that is drawn, with the same figures for the table beside it."""
+    """All that is drawn, with the same figures for the table."""
 
     title: str
     summary: str

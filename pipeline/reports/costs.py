@@ -11,7 +11,7 @@ from pipeline.reports.runs import RunArtefacts
 
 @dataclass(frozen=True)
 class StageCost:
-    """One stage of one run. What came from a cache counts as what it took when it was made."""
+    """One stage of one run. A cached result counts with its original cost."""
 
     run: str
     stage: str

@@ -13,7 +13,7 @@ from pipeline.reports.choosing import family, in_order
 from pipeline.reports.scoreboard import RunScore
 
 MOST_CHARTS = 20
-"""A label with more values has its table alone."""
+"""A label with more values has only its table."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def _cell(label: str, value: str, each: RunScore) -> Cell:
 
 
 def _series(found: Sequence[tuple[RunScore, Value]], answered: bool) -> list[Series]:
-    """Runs that differ in the budget alone are one series; a repeat of one of them begins another."""
+    """Runs that differ only in the budget are one series; a repeat of one of them begins another."""
     policies = {(each.run.sampler, each.run.selection) for each, _ in found}
     several = len({each.run.benchmark for each, _ in found}) > 1
     plain = len({sampler for sampler, _ in policies}) == len(policies)

@@ -35,7 +35,7 @@ THUMBNAIL_QUALITY = 70
 THUMBNAIL_LIMIT = 40_000
 """Selected frames with a picture: a thousand questions of 32 frames and some. Decoding them is what takes time."""
 PLAIN_CARDS = 50
-"""A page of no more cards has them as they are; a longer one unpacks each when it is looked at."""
+"""A page with at most this many cards contains them as HTML; a longer one unpacks each when it is shown."""
 ELSEWHERE = "gens report runs=... target=..."
 """What chooses another place for the page."""
 
@@ -58,7 +58,7 @@ CARD_FILTERS = {
     "glyph": lambda verdict: _GLYPHS[verdict],
     "verdict_words": lambda verdict: _WORDS[verdict],
 }
-"""How templates tell a label, and a verdict by a sign and in words."""
+"""How templates show a label, and a verdict by a sign and in words."""
 
 
 def report_on(folders: Sequence[Path], reader: Reader, target: Path) -> Path:
@@ -74,7 +74,7 @@ def report_on(folders: Sequence[Path], reader: Reader, target: Path) -> Path:
 def report_of(
     runs: Sequence[RunArtefacts], reader: Reader, target: Path, pictures: int = THUMBNAIL_LIMIT, part: str = ""
 ) -> Path:
-    """Write the page about ``runs`` with the files beside it; print the table and the page's path.
+    """Write the page about ``runs`` and its files; print the table and the page's path.
 
     ``target`` is a file named ``*.html``, or the folder in which the page is called ``report.html``; ``pictures`` is
     the most selected frames that get one; ``part`` names the questions, where these are not all of the runs'.
@@ -90,7 +90,7 @@ def report_of(
 
 
 def page_on(folders: Sequence[Path], reader: Reader, target: Path) -> Path:
-    """As :func:`report_on` without the table, which tells nothing of a single question.
+    """Like :func:`report_on` without the table, which is useless for a single question.
 
     Raises:
         InputError: there is no run, or a row cannot be used.
@@ -119,7 +119,7 @@ def write_report(
 ) -> Path:
     """Write the page about ``runs`` to the file ``target``; the same runs give the same bytes.
 
-    Beside it stand ``summary.json``, ``results.csv`` and ``results.md``, and the folder ``report_files`` (named after
+    Next to it are ``summary.json``, ``results.csv`` and ``results.md``, and the folder ``report_files`` (named after
     the page) with the pictures, if all of them are more than ``inline_bytes``. A page of more than ``plain_cards``
     questions has them packed.
 

@@ -1,4 +1,4 @@
-"""Reads run folders for a report. An unfinished run is read as far as it goes."""
+"""Reads run folders for a report, also those of unfinished runs."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class RunArtefacts:
 
     @cached_property
     def benchmark(self) -> str:
-        """The benchmark's name from the settings; empty where they do not tell."""
+        """The benchmark's name from the settings; empty where they do not name it."""
         return self._named_in_settings("benchmark")
 
     @cached_property
@@ -215,7 +215,7 @@ def _facts(path: Path) -> dict[str, str]:
 
 
 def _mapping(text: str, parsed: Callable[[str], Any]) -> Mapping[str, Any]:
-    """Empty where a file that tells of a run is missing or damaged: its rows are what counts."""
+    """Empty where a file that describes a run is missing or damaged, since only its rows are needed."""
     try:
         content = parsed(text)
     except (ValueError, RecursionError, yaml.YAMLError):

@@ -37,7 +37,7 @@ class Tick:
     left: float
     label: str
     anchor: str
-    """``start``, ``middle`` or ``end``: how the label stands to its place, so that none leaves the drawing."""
+    """``start``, ``middle`` or ``end``: the alignment of the label, so that it stays inside the drawing."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def _ticks(duration: float) -> tuple[Tick, ...]:
 
 
 def _score_range(scores: Sequence[float]) -> tuple[float, float]:
-    """GenS scores stand on their own scale of 0..5; others (cosines) fill the height between their least and best."""
+    """GenS scores have their own scale of 0..5; others (cosines) fill the height between their least and best."""
     if not scores:
         return 0.0, 1.0
     if all(score >= 0 and score == int(score) for score in scores):

@@ -1,4 +1,4 @@
-"""Stage 1: which moments of a video matter for a question."""
+"""Stage 1: score which frames of a video matter for a question."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.domain import FrameSource, Question, Relevance, Video
 class Sampler(Protocol):
     """Scores the candidate frames of a video for all of its questions at once.
 
-    Construction is cheap and imports no torch; the model loads at the first ``score`` and goes with ``close``.
+    Construction is cheap and imports no torch; the model is loaded by the first ``score`` and freed by ``close``.
     """
 
     @property

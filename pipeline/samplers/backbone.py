@@ -1,6 +1,6 @@
 """The model under GenS, whichever family it is of: reads windows of frames and writes about them.
 
-A frame's features do not depend on the window it is in. The prompt is cut right behind the last image, so the frames of
+A frame's features do not depend on the window it is in. The prompt is cut right after the last image, so the frames of
 a window are read once for all questions.
 """
 
@@ -77,7 +77,7 @@ class Backbone:
         return self._processor.prepare(pixels)
 
     def features(self, frames: Sequence[PreparedFrame]) -> list[torch.Tensor]:
-        """Each frame as the language model sees it, ``[tokens, hidden size]``, whatever window it is in."""
+        """Each frame as the language model sees it, ``[tokens, hidden size]``, in any window."""
         weight = self.model.language.get_input_embeddings().weight
         return [features.to(weight) for features in self.model.features(frames)]
 
@@ -97,8 +97,8 @@ class Backbone:
         return prefill(self.model.language, embeddings, layout.positions.to(embeddings.device))
 
     def suffix(self, question: str) -> list[int]:
-        """The tokens of the prompt behind the last frame; they are the same for every number of frames."""
-        # A frame of no particular shape: what stands behind it does not depend on it.
+        """The tokens of the prompt after the last frame; they are the same for every number of frames."""
+        # A frame of any shape: the text after it does not depend on it.
         return self._halves((FrameShape(1, 1, 1, 1),), question)[1]
 
     def write(self, prefix: Prefix, suffixes: Sequence[Sequence[int]], max_new_tokens: int) -> list[Generated]:

@@ -1,4 +1,4 @@
-"""Candidate frames of a video, and what becomes of them."""
+"""Candidate frames of a video, prepared for a model."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def candidates(
 
 
 def distinct(video: Video, frames: FrameSource, fps: float) -> Iterator[Frame]:
-    """``fps`` frames a second of the whole video, as they are; a picture that stays on screen comes once.
+    """``fps`` frames a second of the whole video; a picture that stays on screen is given once.
 
     Raises:
         VideoError: a frame cannot be decoded.

@@ -70,7 +70,7 @@ class HybridSampler(Identified):
     def windows(self, video: Video, questions: Sequence[Question]) -> int:
         """Those of the first, and of the second over the kept frames: for each question, as each has its own.
 
-        Questions share them where all candidates are kept. How many candidates there are is told by the first one's
+        Questions share them where all candidates are kept. The number of candidates is known from the first one's
         rate, if it has one.
         """
         candidates = self._candidates(video)
@@ -90,7 +90,7 @@ class HybridSampler(Identified):
                 self.second.check_windows(self._planned_clip(video, candidates), questions)
 
     def score(self, video: Video, frames: FrameSource, questions: Sequence[Question]) -> list[Relevance]:
-        """The second sampler's scores of the kept frames; these alone are candidates.
+        """The second sampler's scores of the kept frames; only these are candidates.
 
         A question of which the first sampler has no scores keeps the first one's status.
 

@@ -28,7 +28,7 @@ LOWEST, HIGHEST = 1.0, 5.0
 
 @dataclass
 class Reading:
-    """What one window's output says."""
+    """The scores in one window's output."""
 
     scores: dict[int, float] = field(default_factory=dict)
     """By position in the window, from 0. The highest where a frame is named more than once."""
@@ -94,7 +94,7 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_Object)
 _OPENING = re.compile(r"[{\[]")
 _OBJECT = re.compile(r"\{")
 _LISTS_TRIED = 100
-"""Brackets that turn out to begin no JSON. An output of scores has few, and each may cost a look at all of the text."""
+"""Brackets that turn out to begin no JSON. An output of scores has few, and each may cost a scan of the whole text."""
 _FRAME_KEYS = {"timestamp", "timestamps", "time", "frame", "frames", "span", "second", "seconds", "number", "index"}
 _SCORE_KEYS = {"score", "relevance", "relevance_score", "relevance score"}
 

@@ -1,4 +1,4 @@
-"""What of a question a sampler is told, and which questions it cannot be told."""
+"""The text of a question that a sampler gets, and the questions that it cannot take."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def score_askable(
 
     Args:
         questions: of one video.
-        query: what the model is told of a question.
+        query: the text of a question that the model gets.
         markup: gives the strings that the model's tokenizer takes for control tokens; not called without a question
             that has text, since the model may have to be loaded for it.
         score: one relevance a question, in their order; not called without any.

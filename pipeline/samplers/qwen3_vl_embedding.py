@@ -25,9 +25,9 @@ class Qwen3VLEmbeddingSampler(SimilaritySampler):
     families: ClassVar[Mapping[str, str]] = QWEN3_VL_EMBEDDING_NAMES
 
     frame_instruction: str
-    """What the model is told to do with a frame; the authors' default for what is searched."""
+    """The instruction for a frame; the authors' default for what is searched."""
     question_instruction: str
-    """What it is told to do with the question; the one of the authors' examples of retrieval."""
+    """The instruction for the question; the one of the authors' examples of retrieval."""
     max_pixels: int
     """Area to which larger frames are reduced; a token is 32 x 32 pixels. The authors allow 1,843,200."""
 

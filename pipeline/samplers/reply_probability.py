@@ -1,7 +1,7 @@
 """How probable it is that a vision language model gives one reply to a question about one frame.
 
 All questions about a frame share what the model makes of the frame: a batch of frames is read once, and each question
-is read behind it.
+is read after it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class YesNoModel:
     Args:
         checkpoint: what to load.
         max_pixels: the largest area of a frame as the model sees it.
-        yes: the reply that says so; one token.
+        yes: the positive reply; one token.
         no: the other reply; one token.
         among: ``vocabulary`` is the probability of yes among all tokens, ``replies`` among the two.
 
@@ -64,7 +64,7 @@ class YesNoModel:
         return self._processor.prepare(frame)
 
     def suffix(self, words: str) -> list[int]:
-        """The tokens behind the image of a prompt that says ``words`` there; they are the same for every frame."""
+        """The tokens after the image of a prompt that says ``words`` there; they are the same for every frame."""
         return self._halves(FrameShape(1, 1, 1, 1), words)[1]
 
     @torch.inference_mode()
@@ -127,5 +127,5 @@ class YesNoModel:
         return ids[0]
 
     def _halves(self, shape: FrameShape, words: str) -> tuple[list[int], list[int]]:
-        """The prompt's tokens up to the last of its image, and those behind it."""
+        """The prompt's tokens up to the last of its image, and those after it."""
         return self._processor.halves(Turn([IMAGE, text(words)]), [shape])

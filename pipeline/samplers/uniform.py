@@ -1,4 +1,4 @@
-"""No sampler: the frames are spread evenly over the video, whatever the question. The baseline of every comparison."""
+"""Spreads the frames evenly over the video for any question: the baseline of every comparison."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class UniformSampler(Identified):
         return True
 
     def query(self, question: Question) -> str:
-        """The question's text, though nothing depends on it: each question keeps a row of its own."""
+        """The question's text. Scores do not depend on it, but each question has its own row."""
         return question.text
 
     def keeps_embeddings(self, questions: Sequence[Question]) -> bool:

@@ -77,7 +77,7 @@ class VlmYesNoSampler(Identified):
             raise ConfigError(f"max_frames is {self.max_frames}.", "Set sampler.max_frames=256, or null for no limit.")
 
     def query(self, question: Question) -> str:
-        """The question, and below it its options if they are to be told."""
+        """The question, followed by its options where ``question_form`` includes them."""
         return question.text.strip() if self.question_form == "question" else with_options(question)
 
     def windows(self, video: Video, questions: Sequence[Question]) -> int:
@@ -96,7 +96,7 @@ class VlmYesNoSampler(Identified):
     def score(self, video: Video, frames: FrameSource, questions: Sequence[Question]) -> list[Relevance]:
         """Probabilities of 0 to 1. Every candidate may be chosen: how high they are differs from question to question.
 
-        The video is decoded once and every frame is looked at once, for all questions.
+        The video is decoded once, and every frame is encoded once for all questions.
 
         Raises:
             VideoError: the video cannot be read.

@@ -45,7 +45,7 @@ class WindowAnswers:
 
 @dataclass
 class QuestionsAtOnce:
-    """How many questions are answered together; lowered for all later windows once so many did not fit in memory."""
+    """How many questions are answered together; lowered for all later windows once that many did not fit in memory."""
 
     most: int
 
