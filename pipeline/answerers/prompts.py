@@ -37,7 +37,7 @@ class SubtitleForm:
         if self.multiple_choice is not None:
             _check_slots("subtitles.multiple_choice", self.multiple_choice, ("question", "options"))
 
-    def told(self, line: SubtitleLine) -> str:
+    def formatted(self, line: SubtitleLine) -> str:
         """A line as the model reads it."""
         return _filled(self.line, {"text": line.text, "start": f"{line.start:.1f}", "end": f"{line.end:.1f}"})
 
@@ -89,7 +89,9 @@ class AnswerPrompt:
 
     def render(self, question: Question, lines: Sequence[SubtitleLine] = ()) -> str:
         """The text, with the block of subtitle lines before it where they are given in one."""
-        block = _filled(self.subtitles.block, {"lines": "\n".join(map(self.subtitles.told, lines))}) if lines else ""
+        block = (
+            _filled(self.subtitles.block, {"lines": "\n".join(map(self.subtitles.formatted, lines))}) if lines else ""
+        )
         asked = question.text.strip()
         if question.options is None:
             return block + _filled(self.free, {"question": asked})
@@ -108,7 +110,7 @@ class AnswerPrompt:
             middle = (line.start + line.end) / 2
             while place < len(frames) and frames[place].time <= middle:
                 place += 1
-            places[place] += f"{self.subtitles.told(line)}\n"
+            places[place] += f"{self.subtitles.formatted(line)}\n"
         return replace(words, between=tuple(places[:-1]), text=places[-1] + words.text)
 
 

@@ -27,11 +27,11 @@ REPORT_FILE = "report.html"
 def write_questions(questions: Sequence[Question], folder: Path) -> None:
     """Add to the questions of the run, so that an unfinished run is counted over all of them.
 
-    A question that is there already takes the labels, groups and evidence that it has now. A question that could not be
+    A question that the file already has gets its current labels, groups and evidence. A question that could not be
     asked is dropped: its row may have been corrected, and then has another text or another id.
 
     Raises:
-        InputError: the id of a question stands for another text or other options in this folder.
+        InputError: the id of a question has another text or other options in this folder.
         StorageError: it cannot be written.
     """
     asked = {question.id: question for question in read_questions(folder) if not question.fault}
@@ -68,7 +68,7 @@ def sibling_questions(file: Path) -> dict[str, Question]:
 
 
 def read_selections(file: Path) -> list[SelectionRow]:
-    """The rows of a selection file, with the labels of the ``questions.jsonl`` beside it, if there is one.
+    """The rows of a selection file, with the labels of the ``questions.jsonl`` next to it, if there is one.
 
     What cannot be used of a row is the failure of its question.
 
@@ -84,7 +84,7 @@ def read_selections(file: Path) -> list[SelectionRow]:
         if not is_same_question(known, row.question):
             raise InputError(
                 f"{file}: the question {row.question.id!r} is {row.question.text!r} with the options "
-                f"{row.question.options}, and {QUESTIONS_FILE} beside it has {known.text!r} with {known.options}",
+                f"{row.question.options}, and {QUESTIONS_FILE} next to it has {known.text!r} with {known.options}",
                 "select again with gens sample, or move the file into a folder of its own",
             )
     rows = read_rows(SelectionRow, file, {row.question.id: row.question for row in rows} | asked)

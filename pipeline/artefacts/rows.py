@@ -87,7 +87,7 @@ AnyRow = QuestionRow | RelevanceRow | SelectionRow | AnswerRow
 
 @dataclass(frozen=True)
 class _RelevanceLine(_Keyed):
-    """A relevance row as it is written: with a digest of its question in place of the question."""
+    """The written form of a relevance row, with a digest in place of the question."""
 
     asked: str
     video: Video | None
@@ -97,7 +97,7 @@ class _RelevanceLine(_Keyed):
 
 @dataclass(frozen=True)
 class _AnswerLine(_Keyed):
-    """An answer row as it is written, likewise."""
+    """The written form of an answer row, with a digest in place of the question."""
 
     answerer: str
     asked: str
@@ -122,7 +122,7 @@ def question_key(question: Question) -> str:
 
 
 def is_same_question(one: Question, other: Question) -> bool:
-    """Whether two questions ask the same under the same id, whatever their labels."""
+    """Whether two questions have the same id, text and options. Labels may differ."""
     return one.id == other.id and question_key(one) == question_key(other)
 
 
@@ -146,7 +146,7 @@ def from_line(kind: type[Row], line: bytes | str, where: str, asked: Mapping[str
         kind: what the line must be.
         line: with or without its newline.
         where: file and line, for the error.
-        asked: the questions by id, as they are now. Rows of all versions take their labels, groups and evidence
+        asked: the current questions by id. Rows of all versions take their labels, groups and evidence
             from there.
 
     Returns:
@@ -264,7 +264,7 @@ def _joined(line: Any, asked: Mapping[str, Question]) -> RelevanceRow | AnswerRo
 
 
 def _relabelled(row: Any, asked: Mapping[str, Question]) -> Any:
-    """The row with its question as it is now, or unchanged where no questions are known."""
+    """The row with its current question, or unchanged where no questions are known."""
     if not asked:
         return row
     question = asked.get(row.question.id)

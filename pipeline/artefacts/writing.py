@@ -29,7 +29,7 @@ def is_full(error: OSError) -> bool:
 
 
 def full_disk_error(error: BaseException) -> OSError | None:
-    """The error of a full disk behind another library's error; None if there is none.
+    """The error of a full disk that caused another library's error; None if there is none.
 
     The hub's transfer library is not written in Python and only gives the system's error as text.
     """
@@ -94,7 +94,7 @@ def write_whole(content: bytes, target: Path, override: str) -> None:
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """A temporary file beside ``target`` that replaces it on success, and is removed otherwise.
+    """A temporary file next to ``target`` that replaces it on success, and is removed otherwise.
 
     Raises:
         OSError: it cannot be made or put there.

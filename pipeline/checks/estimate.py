@@ -1,4 +1,4 @@
-"""How long a run will take and what it will cost, each figure with its source; what nobody measured is unknown.
+"""How long a run will take and what it will cost, each figure with its source; what was not measured is unknown.
 
 The rows of earlier runs with the same settings come first, the speed table second.
 """
@@ -43,7 +43,7 @@ class Prices(Protocol):
 
 @runtime_checkable
 class Priced(Protocol):
-    """What an answerer has beside if it costs money."""
+    """An answerer that costs money."""
 
     @property
     def prices(self) -> Prices:

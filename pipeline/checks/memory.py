@@ -34,7 +34,7 @@ class ModelMemory:
     """One checkpoint in memory."""
 
     key: str
-    """Where it stands in the configuration: ``answerer.checkpoint``."""
+    """Its key in the configuration: ``answerer.checkpoint``."""
     source: str
     device: str
     """``cpu``, ``cuda:N`` or ``spread``."""
@@ -77,7 +77,7 @@ def checkpoints(part: Any, key: str) -> Iterator[tuple[str, Any, Checkpoint]]:
 def unusable(parts: Mapping[str, Any]) -> dict[str, CheckpointError]:
     """The parts that have a checkpoint of which not even the config can be had, and why.
 
-    Each checkpoint is asked for once, and all at a time: a hub that cannot be reached is told after half a minute.
+    Each checkpoint is looked up once, all of them in parallel, since an unreachable hub times out after half a minute.
 
     Args:
         parts: by name, as :func:`checkpoints` takes them.
@@ -221,7 +221,7 @@ def _item_bytes(checkpoint: Checkpoint, folder: Path, raw: dict[str, Any], devic
 
 
 def _cache_bytes_a_token(raw: Mapping[str, Any], source: str, item: int) -> int | None:
-    """Two vectors a layer and key-value head; None where the config does not tell."""
+    """Two vectors a layer and key-value head; None where the config lacks them."""
     try:
         raw = full_config(raw, source)
     except CheckpointError:

@@ -19,7 +19,7 @@ class Pass:
     """What the questions may see of it."""
     questions: tuple[Question, ...]
     windows: int | None
-    """None where the sampler does not tell."""
+    """None if the sampler does not plan windows."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Plan:
     cached: int
     """Questions whose relevance is known already."""
     reads_frames: bool
-    """Whether the sampler looks at pictures at all."""
+    """Whether the sampler decodes frames."""
 
     @property
     def open(self) -> int:
@@ -39,7 +39,7 @@ class Plan:
 
     @property
     def windows(self) -> int | None:
-        """Of all passes; None where the sampler does not tell."""
+        """Of all passes; None if the sampler does not plan windows."""
         told = [each.windows for each in self.passes if each.windows is not None]
         return sum(told) if len(told) == len(self.passes) else None
 

@@ -127,7 +127,7 @@ def _lines(finding: Finding) -> list[tuple[str, str]]:
 
 
 def _clock(seconds: float) -> str:
-    """``75.2`` is ``"1 min"``, ``3675`` is ``"1 h 1 min"``; a run of months is told in hours too."""
+    """``75.2`` is ``"1 min"``, ``3675`` is ``"1 h 1 min"``; even a run of months is given in hours."""
     if seconds < 60:
         return f"{seconds:.0f} s"
     hours, minutes = divmod(round(seconds / 60), 60)

@@ -1,4 +1,4 @@
-"""``gens answer selections=FILE``: stage 2 alone, from a selection file and nothing else."""
+"""``gens answer selections=FILE``: stage 2 only, from a selection file."""
 
 from __future__ import annotations
 

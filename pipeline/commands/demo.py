@@ -59,7 +59,7 @@ def _pair(config: DictConfig, sampler: str, answerer: str) -> tuple[Any, Any, Di
 
 @contextmanager
 def _own_overrides(sampler: str, answerer: str) -> Iterator[None]:
-    """Errors name the settings of a pair as they are called here."""
+    """Errors name the settings of a pair by their keys in this command."""
     try:
         yield
     except PipelineError as error:

@@ -20,7 +20,7 @@ def run(config: DictConfig) -> int:
     """List all parts, and download those that can be downloaded.
 
     Raises:
-        InputError: a part that was wanted is not here; the message lists them all, and what goes where.
+        InputError: a wanted part is missing; the message lists all of them, and where to put them.
     """
     name = HydraConfig.get().runtime.choices["benchmark"]
     origin = _origin(config, name)

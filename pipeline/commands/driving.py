@@ -75,7 +75,7 @@ class CheckingLoader(ConfigLoaderImpl):  # type: ignore[misc]
 
 
 def _expand_home(config: DictConfig) -> None:
-    """Have ``~/`` of a path that Hydra uses mean the home folder: shells expand it at the beginning of a word alone."""
+    """Expand ``~/`` in paths that Hydra uses: shells expand it only at the beginning of a word."""
     with suppress(OmegaConfBaseException):  # what cannot be resolved is told of where it is used
         found = {f"paths.{name}": path for name, path in config.paths.items()}
         # As written: resolving it would name the run folder, before the settings are accepted.

@@ -1,4 +1,4 @@
-"""``gens evaluate``: both stages over a benchmark, a table and a page to look at."""
+"""``gens evaluate``: both stages over a benchmark, with a table and a report page."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class Outcome:
     """The traceback of an unexpected error."""
 
     def content(self) -> dict[str, Any]:
-        """The fields as they are written, without secrets."""
+        """The fields to write, without secrets."""
         words = {name: without_secrets(getattr(self, name)) for name in ("problem", "remedy", "traceback")}
         return {**asdict(self), **words}
 

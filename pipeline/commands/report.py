@@ -17,7 +17,7 @@ from pipeline.terminal import tell
 
 
 def run(config: DictConfig) -> int:
-    """Write the page with the files beside it, and print the table."""
+    """Write the page and its files, and print the table."""
     if not isinstance(config.pictures, int) or config.pictures < 0:
         raise ConfigError(f"pictures={config.pictures} is not a number of pictures", "set pictures=0 or more")
     folder = local_path(config.runs)
@@ -33,7 +33,7 @@ def run(config: DictConfig) -> int:
 
 
 def _within(runs: Sequence[RunArtefacts], subset: Path) -> list[RunArtefacts]:
-    """The runs over these questions alone, without those that were asked none of them."""
+    """The runs, restricted to these questions; runs without any of them are left out."""
     ids = read_ids(subset, "subset", {question.id for run in runs for question in run.questions})
     parts = [run.within(ids) for run in runs]
     tell(f"over {len(ids)} questions only: {subset}")

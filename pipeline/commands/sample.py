@@ -1,4 +1,4 @@
-"""``gens sample``: stage 1 alone. Writes relevance.jsonl and selections.jsonl, which any answerer takes."""
+"""``gens sample``: stage 1 only. Writes relevance.jsonl and selections.jsonl, which any answerer takes."""
 
 from __future__ import annotations
 

@@ -259,7 +259,7 @@ def _sum_up(sweep: Sweep, before: Mapping[Path, Path]) -> list[int]:
     for folder, there in before.items():
         clear_away(folder, there)
     if any(outcome.status is JobStatus.INTERRUPTED for outcome in outcomes):
-        remark("\ninterrupted: the summary is of what is there; Ctrl-C again leaves it out")
+        remark("\ninterrupted: the summary covers what is finished; press Ctrl-C again to skip it")
     shown = [job.folder for job in sweep.jobs if job.folder is not None and job.folder.is_dir()]
     if shown:
         _write(sweep, outcomes)

@@ -27,14 +27,14 @@ class Curve:
     scores: Floats
     """Parallel to ``times``; of any scale."""
     named: npt.NDArray[np.bool_]
-    """Parallel to ``times``: whether the frame may be taken for its score."""
+    """Parallel to ``times``: whether the frame may be selected for its score."""
     ties: Ties
     features: str | None
     """Key of the frames' embeddings, if the sampler kept them."""
 
     @property
     def named_positions(self) -> npt.NDArray[np.intp]:
-        """Positions that may be taken, ascending."""
+        """Positions that may be selected, ascending."""
         return np.flatnonzero(self.named)
 
     @property
@@ -56,7 +56,7 @@ class Curve:
         Args:
             count: how many.
             among: positions to take from; None: all.
-            chosen: positions that are taken already: never again, and equal scores keep away from them.
+            chosen: positions that are already selected, and not selected again. Ties prefer frames far from them.
             apart: seconds to keep from those and from each other.
         """
         allowed = np.zeros(len(self.times), dtype=np.bool_)
@@ -86,6 +86,6 @@ class Choice(Protocol):
 
         Raises:
             InputError: this question's frames cannot be chosen; the selection has no frames.
-            FunctionError: a user's function failed; its status becomes the selection's, and nothing stands in for it.
+            FunctionError: a user's function failed; its status becomes the selection's, and there is no fallback.
         """
         ...

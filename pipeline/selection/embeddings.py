@@ -37,7 +37,7 @@ def embeddings(curve: Curve, feature_store: str) -> Floats:
 
     Raises:
         ConfigError: the sampler keeps none.
-        InputError: they are gone, or are not those of the candidates.
+        InputError: they are missing, or are not those of the candidates.
     """
     key = key_of(curve.features)
     found = FeatureStore(Path(feature_store)).find(key)

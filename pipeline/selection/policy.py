@@ -44,13 +44,13 @@ class Policy(Identified):
     budget: int
     """K, in frames."""
     choice: InstanceOf[Choice]
-    """Which of the named frames are taken when not all of them fit."""
+    """Which of the named frames are selected when not all of them fit."""
     ties: Ties
-    """Which frames of one score are taken when not all of them fit: the earliest, or those farthest in time from all
+    """Which of equal scores are selected when not all of them fit: the earliest, or those farthest in time from all
     that are chosen already. GenS has five scores, so most budgets end within a tie."""
     fits: Literal["all", "named"]
-    """What is taken from a video whose candidate frames fit the budget: all of them, as GenS's authors do (those not
-    named with source ``uniform``), or the named ones alone."""
+    """The selection from a video whose candidates all fit the budget: all of them, as GenS's authors do (those not
+    named with source ``uniform``), or only the named ones."""
     fill: Literal["none", "uniform"]
     """What happens with the rest of the budget if too few frames are named: nothing, or it is filled (source ``fill``)
     from the K frames of ``uniform``, farthest first from all chosen ones."""

@@ -15,7 +15,7 @@ import numpy.typing as npt
 Numbers: TypeAlias = Sequence[float] | npt.NDArray[np.float64]
 
 Ties = Literal["earliest", "spread"]
-"""Which of equal scores is taken first: the earliest, or that farthest in time from all that are chosen already."""
+"""Which of equal scores comes first: the earliest, or the one farthest in time from all that are already chosen."""
 
 
 def best_first(
@@ -31,8 +31,8 @@ def best_first(
         scores: parallel to ``times``.
         count: how many to take; fewer come back if there are no more, or none far enough.
         ties: the rule for equal scores.
-        chosen: seconds that are taken already, in any order.
-        apart: seconds that a moment must be away from ``chosen`` and from those taken before it.
+        chosen: seconds that are already selected, in any order.
+        apart: the smallest distance in seconds to ``chosen`` and to those selected before.
     """
     moments = np.asarray(times, dtype=np.float64)
     values = np.asarray(scores, dtype=np.float64)

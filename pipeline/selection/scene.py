@@ -23,7 +23,7 @@ from pipeline.selection.ranking import best_first
 
 @dataclass(frozen=True)
 class Scene(Identified):
-    """Cuts the candidates into shots where neighbours differ most, and goes round the shots.
+    """Cuts the candidates into shots where neighbours differ most, and selects from the shots in turn.
 
     A round takes the best named frame left of each shot, the shot with the best such frame first, until the budget is
     used. Equal distances and equal scores follow ``ties``, so a still video with constant scores comes out spread.

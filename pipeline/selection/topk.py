@@ -18,7 +18,7 @@ from pipeline.selection.choice import Curve
 class TopK(Identified):
     """A frame with a better score is never left out for one with a worse.
 
-    Scores of GenS tie a lot: the last level that fits is cut by the policy's ``ties``, alone of all rules.
+    Scores of GenS tie a lot: the last level that fits is cut by the policy's ``ties``; no other rule uses it.
     """
 
     kind: ClassVar[str] = "topk"

@@ -21,7 +21,7 @@ _SHORTEST = 1e-3
 
 @dataclass(frozen=True)
 class TopKApart(Identified):
-    """Best score first, suppressing |t - t*| < w around each that is taken; w is halved whenever no candidate is left.
+    """Best score first, suppressing |t - t*| < w around each selected frame; w is halved whenever no candidate is left.
 
     Scores of GenS: a far 3 comes before the 4 next to a 5, unlike topk; within a level the policy's ``ties`` decides.
     """

@@ -51,7 +51,7 @@ class Tspo(Identified):
 
 
 def even_indices(candidates: int, count: int) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
-    """``count`` of the indices 0..candidates-1, evenly spaced with both ends, ascending; the last alone for one."""
+    """``count`` of the indices 0..candidates-1, evenly spaced with both ends, ascending; the last for 1."""
     if count == 1:
         return np.array([candidates - 1], dtype=np.intp)
     step = (candidates - 1) / (count - 1)
