@@ -113,10 +113,10 @@ def same_questions(first: Sequence[Question], second: Sequence[Question]) -> tup
 
 
 def common_questions(first: Sequence[Question], second: Sequence[Question]) -> tuple[Question, ...]:
-    """The questions that are in both runs, as the first has them; where a video lies may differ.
+    """The questions that are in both runs, as the first has them; paths of videos may differ.
 
     Raises:
-        InputError: there is none, or one id stands for two different questions.
+        InputError: there is none, or two different questions have one id.
     """
     theirs = {question.id: question for question in second}
     shared = tuple(question for question in first if question.id in theirs)

@@ -23,7 +23,7 @@ _NO_SPREAD = 1e-9
 
 @dataclass(frozen=True)
 class Interval:
-    """Where the true value lies, at 95 %."""
+    """The 95 % confidence interval."""
 
     low: float
     high: float

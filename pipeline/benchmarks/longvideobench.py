@@ -76,7 +76,7 @@ class LongVideoBench(AnnotatedBenchmark):
     """The questions of one annotation file."""
 
     subtitle_root: Place[str | None]
-    """Folder of the subtitles; None: ``subtitles`` beside the file."""
+    """Folder of the subtitles; None: ``subtitles`` next to the file."""
 
     def read(self, file: Path) -> Iterator[Annotated]:
         """Every row; a question has subtitles where its row names them, whether or not their file is there."""

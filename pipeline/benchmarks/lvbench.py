@@ -48,7 +48,7 @@ class _Video:
 
 @dataclass(frozen=True)
 class LVBench(AnnotatedBenchmark):
-    """The questions of ``video_info.meta.jsonl``; videos are ``KEY.mp4`` in ``videos`` beside it."""
+    """The questions of ``video_info.meta.jsonl``; videos are ``KEY.mp4`` in ``videos`` next to it."""
 
     def read(self, file: Path) -> Iterator[Annotated]:
         """Every question, video by video."""

@@ -55,8 +55,8 @@ def video_mme_option(text: str) -> int | None:
 def mlvu_option(text: str) -> int | None:
     """The character before the first ``)``, or else the whole text, if it is a letter (MLVU, arXiv 2406.04264).
 
-    The script's prompt ends in ``Best option: (``, so that a model goes on with ``B) red``. It compares the text as it
-    came: "B." is nothing, and so are "B" with a space around it and "B )".
+    The script's prompt ends in ``Best option: (``, so that a model continues with ``B) red``. It compares the text
+    unchanged: "B." is nothing, and so are "B" with a space around it and "B )".
     """
     end = text.find(")")
     return _index(text if end < 0 else text[max(0, end - 1) : end])

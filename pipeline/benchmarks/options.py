@@ -12,7 +12,7 @@ _REMEDY = "correct the row, or fetch the annotations again"
 
 
 def parted(question: str, where: str) -> tuple[str, tuple[str, ...]]:
-    """The text, and the options that stand below it, each on a line of its own: ``(A) ...``.
+    """The text, and the options below it, each on a line of its own: ``(A) ...``.
 
     Raises:
         InputError: there are no options ``(A)``, ``(B)`` ... in this order.

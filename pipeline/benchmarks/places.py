@@ -1,4 +1,4 @@
-"""Finds a benchmark's files: folders beside its annotations, and videos stored in another container."""
+"""Finds a benchmark's files: folders next to its annotations, and videos stored in another container."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class VideoMME(AnnotatedBenchmark):
     """The questions of one annotation file; videos are ``YOUTUBE_ID.mp4`` in ``data``."""
 
     subtitle_root: Place[str | None]
-    """Folder of the subtitles, ``YOUTUBE_ID.srt``; None: ``subtitle`` beside the file or one folder above."""
+    """Folder of the subtitles, ``YOUTUBE_ID.srt``; None: ``subtitle`` next to the file or one folder above."""
 
     def read(self, file: Path) -> Iterator[Annotated]:
         """Every row."""

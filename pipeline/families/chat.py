@@ -150,7 +150,7 @@ def unusable_template(error: Exception) -> CheckpointError:
 
 
 def special_tokens(tokenizer: Any) -> tuple[str, ...]:
-    """The strings that the tokenizer reads as control tokens wherever they stand.
+    """The strings that the tokenizer reads as control tokens anywhere.
 
     In a user's text ``<|image_pad|>`` would ask for a picture that is not there, and ``<|im_end|>`` would end the turn.
     """

@@ -1,4 +1,4 @@
-"""Which model a checkpoint is, by its ``config.json`` alone, and what takes it: for the error that names another one.
+"""Which model a checkpoint is, only by its ``config.json``, and what takes it: for the error that names another one.
 
 Each family declares its own models in its folder; nothing else lists them.
 """
@@ -33,7 +33,7 @@ class KnownModel:
 
 
 def families() -> Iterator[ModuleType]:
-    """The folders beside this module that declare ``known_model(config)``."""
+    """The folders next to this module that declare ``known_model(config)``."""
     import pipeline.families as room
 
     for found in pkgutil.iter_modules(room.__path__):

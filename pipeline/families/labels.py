@@ -1,4 +1,4 @@
-"""How a model is told when its frames were: by a text around each, or by one sentence about all."""
+"""How a model gets the times of its frames: by a text around each, or by one sentence about all."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pipeline.domain import Frame
 from pipeline.errors import ConfigError
 
 ORDER_ALONE = "not told: a video's frames in their order"
-"""How the time is told by a form that gives a video and no times."""
+"""How a form that gives a video without times states the time."""
 
 _LATE = 99999.9  # seconds; the longest label counts in the limits
 _MANY = 9999
@@ -22,7 +22,7 @@ class FrameLabels:
     """The text around each frame that is shown as an image: true for any model and any spacing."""
 
     label: str
-    """Text before an image; ``{time}`` is its second, as in ``{time:.1f}s: ``. Empty: no time is told."""
+    """Text before an image; ``{time}`` is its second, as in ``{time:.1f}s: ``. Empty: no time is given."""
     after: str
     """Text after an image."""
 
@@ -51,7 +51,7 @@ class FrameLabels:
         return f"text before each image: {self.before(12.5)!r}"
 
     def most_tokens(self) -> int:
-        """At most so many tokens go with a frame: a byte-level tokenizer makes no more than one of a byte."""
+        """The most tokens of a frame's label: a byte-level tokenizer makes at most one of each byte."""
         return len((self.before(_LATE, _MANY) + self.after).encode())
 
 
@@ -90,7 +90,7 @@ class TimeSentence:
     kind: TimeInstruction
 
     def before_question(self, frames: Sequence[Frame], video_end: float) -> str:
-        """The sentence in a line of its own; empty where no times are told.
+        """The sentence in a line of its own; empty where no times are given.
 
         Args:
             frames: in order of time.
@@ -114,5 +114,5 @@ class TimeSentence:
         return f"text before the question: {words!r} (time_instruction={self.kind})"
 
     def text_tokens(self) -> int:
-        """At most so many tokens go with a frame beside those of its pixels: one of a byte."""
+        """The most tokens of a frame other than those of its pixels: one for each byte."""
         return 0 if self.kind == "none" else len(_LATEST)

@@ -39,7 +39,7 @@ class FrameScale:
     max_pixels: int
     """Larger frames are reduced to at most this area; a token is ``unit * unit`` pixels."""
     fixed: tuple[int, int] | None
-    """Height and width for every frame, whatever its shape; then the limits above do not apply."""
+    """Height and width for every frame, of any shape; then the limits above do not apply."""
 
     unit: ClassVar[int] = 28
     """Pixels along one side of a token; a family with other patches has a scale of its own."""

@@ -50,7 +50,7 @@ class PreparedFrame:
 
 @dataclass(frozen=True)
 class Words:
-    """The text of one request: what goes behind the frames, and around them."""
+    """The text of one request: what goes after the frames, and around them."""
 
     text: str
     """Behind the frames: question, options and instruction."""
@@ -59,7 +59,7 @@ class Words:
     begun: str = ""
     """The beginning of the answer, which the model continues."""
     between: tuple[str, ...] = ()
-    """Before each frame, ahead of its label: subtitles up to it. Empty where there are none."""
+    """Subtitles before each frame and its label; empty where there are none."""
     video_end: float = 0.0
     """Second at which the video's last frame leaves the screen, for forms that tell it."""
 
@@ -72,7 +72,7 @@ class Words:
         return own if self.system is None else self.system
 
     def of_last(self, frames: int) -> Words:
-        """The words that go with the last ``frames`` frames alone."""
+        """The words of only the last ``frames`` frames."""
         return replace(self, between=self.between[-frames:])
 
     @property
@@ -88,7 +88,7 @@ class Words:
 
 
 def text_between_frames() -> ConfigError:
-    """Subtitles were to stand between frames, where this form has no place for words."""
+    """Subtitles were asked for between frames, where this form has no place for words."""
     return ConfigError(
         "this prompt puts subtitles between the frames (answerer.prompt.subtitles.placement=between_frames), and this "
         "answerer shows the frames as one video",
@@ -149,7 +149,7 @@ class Form(Protocol):
         ...
 
     def text_tokens(self) -> int:
-        """At most so many tokens go with a frame beside those of its pixels."""
+        """The most tokens of a frame other than those of its pixels."""
         ...
 
 
@@ -169,7 +169,7 @@ class Processor(ABC, Generic[SomeForm]):
     @property
     @abstractmethod
     def markup(self) -> Sequence[str]:
-        """Strings that the model reads as markup, so that they must not stand in a question."""
+        """Strings that the model reads as markup, so that they must not occur in a question."""
 
     @property
     @abstractmethod
@@ -243,7 +243,7 @@ class Processor(ABC, Generic[SomeForm]):
         return tuple(self.prepare(frame.pixels, frame.scale) for frame in frames)
 
     def count(self, frames: Sequence[Frame], words: Words) -> int:
-        """Length of the prompt; looks at no pixel.
+        """The length of the prompt. Reads no pixels.
 
         Raises:
             FramesError: these frames cannot be put in this form.
@@ -267,7 +267,7 @@ class Processor(ABC, Generic[SomeForm]):
         return int(places[-1]) + 1 if len(places) else 0
 
     def halves(self, turn: Turn, shapes: Sequence[FrameShape]) -> tuple[list[int], list[int]]:
-        """The prompt's tokens up to its last picture, and those behind it, where every frame is an image.
+        """The prompt's tokens up to its last picture, and those after it, where every frame is an image.
 
         Special tokens are boundaries for every tokenizer, so the two parts' tokens are those of the whole.
         """
@@ -296,12 +296,12 @@ class Model(ABC):
 
     @abstractmethod
     def features(self, frames: Sequence[PreparedFrame]) -> list[torch.Tensor]:
-        """Each frame as the language model sees it as an image, ``[tokens, hidden size]``, whatever is beside it."""
+        """Each frame as an image for the language model, ``[tokens, hidden size]``, independent of others."""
 
     def positions(self, ids: torch.Tensor, shapes: Sequence[FrameShape]) -> torch.Tensor:
         """Positions of a prompt of images: ``[1, L]``, or ``[axes, 1, L]`` where the family has several.
 
-        Text behind it continues with one more than the largest, on every axis.
+        Text after it continues with one more than the largest, on every axis.
 
         Args:
             ids: ``[1, L]``.
@@ -360,7 +360,7 @@ class RequestProcessor(Protocol):
 
     @property
     def markup(self) -> Sequence[str]:
-        """Strings that must not stand in a question."""
+        """Strings that must not occur in a question."""
         ...
 
     @property
@@ -373,7 +373,7 @@ class RequestProcessor(Protocol):
         ...
 
     def count(self, frames: Sequence[Frame], words: Words) -> int:
-        """Length of the prompt; looks at no pixel."""
+        """The length of the prompt. Reads no pixels."""
         ...
 
     def prepared(self, frames: Sequence[Frame]) -> Any:

@@ -39,7 +39,7 @@ class ThinkingSettings:
     variable: str | None
     """The template's variable; None finds it."""
     max_tokens: int
-    """A limit for each thought, beside the one of the answer."""
+    """A limit for each thought, in addition to that of the answer."""
     let_it_think: str = "Let it think: answerer.thinking=always"
     """What to do about a model that thinks though it is not to."""
 
@@ -69,7 +69,7 @@ class ThinkingSettings:
 
 @dataclass(frozen=True)
 class Switch:
-    """How thinking stands in the prompts of one checkpoint."""
+    """The state of thinking in the prompts of one checkpoint."""
 
     variables: Mapping[str, Any]
     """For the template."""

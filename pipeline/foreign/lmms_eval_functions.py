@@ -44,7 +44,7 @@ def messages(row: dict[str, Any], lmms_eval_specific_kwargs: dict[str, Any] | No
 
 
 def count(row: dict[str, Any], results: list[str]) -> dict[str, dict[str, Any]]:
-    """Right or wrong by lmms-eval's own reading; what the reading was stands beside it, with the question's id."""
+    """Right or wrong by lmms-eval's own reading; the reading itself is stored with it, with the question's id."""
     # By name, since this file is also part of a project that does not depend on lmms-eval.
     extraction = importlib.import_module("lmms_eval.tasks._task_utils.mcq_extract")
     letters = [chr(ord("A") + number) for number in range(len(row["options"]))]

@@ -114,7 +114,7 @@ class LmmsEvalSamplesForm:
     """Writes a samples file."""
 
     metric: str
-    """The name under which a row's result stands: ``lvb_acc``, ``mlvu_percetion_score`` (so spelt there) or
+    """The name of a row's result: ``lvb_acc``, ``mlvu_percetion_score`` (so spelt there) or
     ``videomme_perception_score`` for programs that look for it."""
 
     @property
@@ -190,7 +190,7 @@ class _Questions:
 
 
 def _rows(entries: Sequence[Entry]) -> tuple[list[_Row], list[str]]:
-    """The rows, and where the damaged ones stand.
+    """The rows, and the places of the damaged ones.
 
     Raises:
         InputError: there is none but damaged ones, so the file is of another kind.
@@ -248,7 +248,7 @@ def _words(question: Question) -> str:
 
 
 def _key(words: str) -> str:
-    """Letters and digits alone: ``(A) red`` and ``A. red`` are the same words."""
+    """Only letters and digits: ``(A) red`` and ``A. red`` are the same words."""
     return re.sub(r"[\W_]+", "", words).casefold()
 
 

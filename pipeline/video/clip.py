@@ -59,7 +59,7 @@ def holds(clip: Video, seconds: Sequence[float]) -> bool:
 
 @dataclass(frozen=True)
 class ClipFrames:
-    """The frames of a clip alone."""
+    """The frames of a clip."""
 
     video: Video
     """As :func:`clip_of` gives it."""
@@ -70,7 +70,7 @@ class ClipFrames:
         """The frames on screen at ``seconds``.
 
         Raises:
-            VideoError: a second lies outside the clip.
+            VideoError: a second is outside the clip.
         """
         if not holds(self.video, seconds):
             outside = next(second for second in seconds if not holds(self.video, [second]))

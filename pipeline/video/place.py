@@ -1,4 +1,4 @@
-"""Finds the file behind a video's path, and checks it before anything is read from it."""
+"""Resolves a video's path to a regular file, and checks it before anything is read from it."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class OpenVideo:
         Raises:
             ValueError: the seconds do not ascend.
             TruncatedVideoError: the file is cut or damaged there; frames before it have been yielded.
-            VideoError: a second lies after the end of the video.
+            VideoError: a second is after the end of the video.
         """
         if any(later < earlier for earlier, later in pairwise(seconds)):
             raise ValueError("seconds must ascend")

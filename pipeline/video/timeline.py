@@ -52,7 +52,7 @@ class Timeline:
 
         Raises:
             TruncatedVideoError: the frame belongs to a part of the file that is missing.
-            VideoError: the second lies after the end of the video.
+            VideoError: the second is after the end of the video.
         """
         if second < self.end + TOLERANCE:
             index = self.nearest_index(second)
@@ -75,7 +75,7 @@ class Timeline:
 
 
 def is_rate(fps: float) -> bool:
-    """Whether so many candidate frames a second can be taken of a video."""
+    """Whether this is a valid number of candidate frames a second."""
     return 0 < fps <= MOST_A_SECOND
 
 

@@ -16,7 +16,7 @@ from pipeline.identity import Place
 from pipeline.paths import local_path, path_text
 
 WORLD_VERSION = 1
-"""Part of every file name; goes up when the same seed gives another picture, so that no old file is reused."""
+"""Part of every file name; raised when the same seed gives another picture, so that no old file is reused."""
 SHORTEST_MINUTES = 3.0
 """A shorter video does not hold everything that the questions ask about."""
 

@@ -50,7 +50,7 @@ class AriaShape:
 
 
 def shape_of(checkpoint: Checkpoint, names: Mapping[str, str]) -> AriaShape:
-    """Read from ``config.json`` alone.
+    """Read only from ``config.json``.
 
     Args:
         checkpoint: it.

@@ -55,7 +55,7 @@ class ChunkTokenizer:
         self._check(settings)
 
     def __call__(self, prompt: str) -> list[list[int]]:
-        """Tokens of the pieces of a rendered prompt: before, between and behind its images.
+        """Tokens of the pieces of a rendered prompt: before, between and after its images.
 
         Tokens of what the vocabulary does not know are left out: the authors mask them, which comes to the same.
         """
@@ -88,7 +88,7 @@ class ChunkTokenizer:
 
     @cached_property
     def control_tokens(self) -> tuple[str, ...]:
-        """What would be read as a marker wherever it stood, and so must not stand in a question."""
+        """Strings that are read as markers anywhere, and so must not occur in a question."""
         found = set(self._added)
         for token in range(self._pieces.vocab_size()):
             piece = self._pieces.id_to_piece(token)

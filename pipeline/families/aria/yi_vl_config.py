@@ -76,7 +76,7 @@ def aria_config(raw: Mapping[str, Any], source: str) -> dict[str, Any]:
     """``AriaConfig``'s arguments for a ``yi_vl`` config.
 
     Args:
-        raw: ``config.json`` as it stands.
+        raw: the unchanged ``config.json``.
         source: whose it is, for messages.
 
     Raises:

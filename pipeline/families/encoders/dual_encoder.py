@@ -32,7 +32,7 @@ class TextRows:
 
     All were trained on lower-cased text, padded on the right to the full length, without a mask: SigLIP takes its
     vector from the last position, whatever stands there (big_vision issues 186 and 187 tell what other padding and case
-    cost); CLIP from the first end token, behind which nothing counts. So this form is the right one for each.
+    cost); CLIP from the first end token, after which nothing counts. So this form is the right one for each.
     """
 
     encode: Callable[[str], list[int]]
@@ -40,7 +40,7 @@ class TextRows:
     before: Sequence[int]
     """Control tokens before each text."""
     after: Sequence[int]
-    """Control tokens behind it."""
+    """Control tokens after it."""
     pad: int
     markup: tuple[str, ...]
     """Strings that the tokenizer takes for control tokens."""

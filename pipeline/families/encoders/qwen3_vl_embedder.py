@@ -108,7 +108,7 @@ class Qwen3VLEmbedder:
 
     @torch.inference_mode()
     def _embed(self, rows: Sequence[Sequence[int]], **pictures: torch.Tensor) -> npt.NDArray[np.float32]:
-        """The last token's state of each row; padding stands behind it, so it changes nothing."""
+        """The last token's state of each row; padding follows it, so it changes nothing."""
         device = self._model.device
         lengths = torch.tensor([len(row) for row in rows])
         ids = torch.zeros(len(rows), int(lengths.max()), dtype=torch.long)

@@ -47,7 +47,7 @@ class InternVLShape:
 
 
 def shape_of(checkpoint: Checkpoint) -> InternVLShape:
-    """Read from ``config.json`` alone.
+    """Read only from ``config.json``.
 
     Raises:
         CheckpointError: it is another model, and which; or a value is missing.

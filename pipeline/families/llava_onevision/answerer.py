@@ -38,7 +38,7 @@ class LlavaOnevision(LocalAnswerer):
     images: FrameLabels
     """Used by the form of that name."""
     time_instruction: Literal["selected", "none"]
-    """Used by the form ``video``: LLaVA-Video's sentence as far as it is true of any frames, or no times at all."""
+    """Used by the form ``video``: LLaVA-Video's sentence, changed to be true of any frames, or no times."""
     prompt: AnswerPrompt
     max_new_tokens: int
 

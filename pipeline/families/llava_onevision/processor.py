@@ -47,7 +47,7 @@ class Tower:
 
     @property
     def image_tokens(self) -> int:
-        """Tokens of an image of base resolution, the newline behind it among them: 730 at 384 pixels."""
+        """Tokens of an image of base resolution, the newline after it among them: 730 at 384 pixels."""
         return self.grid**2 + 1
 
     def video_tokens(self, frames: int) -> int:
@@ -94,7 +94,7 @@ class LlavaForm(Protocol):
         ...
 
     def text_tokens(self) -> int:
-        """At most so many tokens go with a frame beside those of its pixels."""
+        """The most tokens of a frame other than those of its pixels."""
         ...
 
     def turn(self, frames: Sequence[Frame], words: Words) -> Turn:
@@ -124,7 +124,7 @@ class ImagesForm:
 
     A frame is one patch of base resolution, padded to a square with the mean colour: ``grid**2`` tokens and one newline
     token. Transformers cuts a *lone* image into up to ten tiles ("anyres"); here it is treated like any other frame, so
-    that a frame shows and costs the same wherever it stands, and budgets can be compared.
+    that a frame shows and costs the same at any place, and budgets can be compared.
 
     Source: Li et al. 2024, "LLaVA-OneVision: Easy Visual Task Transfer"; ``LlavaOnevisionModel.pack_image_features``
     and ``LlavaOnevisionImageProcessor`` of transformers.
@@ -181,7 +181,7 @@ class VideoForm:
     Without it they are evenly spaced for all that the model knows, as its authors' prompts leave them. The sentence is
     that of LLaVA-Video, which began as this model.
 
-    Each is scaled to a square whatever its shape, its patches are pooled to ``ceil(grid / 2)**2`` tokens (196 at 384
+    Each of any shape is scaled to a square, its patches are pooled to ``ceil(grid / 2)**2`` tokens (196 at 384
     pixels), and one newline token ends the video.
 
     Source: as :class:`ImagesForm`; ``LlavaOnevisionModel.apply_pooling``.

@@ -24,7 +24,7 @@ from pipeline.families.loading.remedies import override, restore
 Pooling = Literal["bilinear", "average"]
 POOLINGS: tuple[Pooling, ...] = ("bilinear", "average")
 Newlines = Literal["grid", "one_token"]
-"""Where newline tokens stand: behind each row of each frame (LLaVA-Video), or at the video's end (LLaVA-OneVision)."""
+"""Where newline tokens are: after each row of each frame (LLaVA-Video), or at the video's end (LLaVA-OneVision)."""
 NEWLINES: tuple[Newlines, ...] = ("grid", "one_token")
 
 MODEL_TYPES = ("llava", "llava_qwen")
@@ -67,7 +67,7 @@ _TEXT = (
 
 
 def llava_video_config(checkpoint: Checkpoint) -> Mapping[str, Any]:
-    """``config.json`` as it stands, of a checkpoint that is LLaVA-Video. Fetches that file alone.
+    """The unchanged ``config.json`` of a LLaVA-Video checkpoint. Fetches only this file.
 
     Raises:
         CheckpointError: it is another model, or a key says what LLaVA-Video is not.
@@ -142,7 +142,7 @@ def placeholder_id(raw: Mapping[str, Any]) -> int:
     """The token that stands for a place of the video in ``input_ids``: the last row of the padded vocabulary.
 
     The authors write -200 there, for which transformers would look for a row. No text becomes this token: the rows
-    behind the tokenizer's own are padding (152064 rows for 151646 tokens of the 7B).
+    after the tokenizer's own are padding (152064 rows for 151646 tokens of the 7B).
     """
     return int(raw["vocab_size"]) - 1
 

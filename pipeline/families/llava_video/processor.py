@@ -58,7 +58,7 @@ class VideoForm:
         return self.times.time_told()
 
     def text_tokens(self) -> int:
-        """At most so many tokens go with a frame beside those of its pixels."""
+        """The most tokens of a frame other than those of its pixels."""
         return self.times.text_tokens()
 
 
@@ -103,7 +103,7 @@ class LlavaVideoProcessor(Processor[VideoForm]):
         return f"video of {IMAGE_SIZE} x {IMAGE_SIZE} pixels, {self.pooling} pooling; time: {self.form.time_told()}"
 
     def encode(self, turn: Turn, pictures: Sequence[int]) -> list[int]:
-        """The texts before and behind the video, which the authors' ``tokenizer_image_token`` reads apart."""
+        """The texts before and after the video, which the authors' ``tokenizer_image_token`` reads apart."""
         if [part["type"] for part in turn.content] != ["video", "text"]:
             raise ConfigError(
                 "LLaVA-Video is shown one video before the words, and this prompt has pictures between them.",

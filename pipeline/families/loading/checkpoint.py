@@ -1,4 +1,4 @@
-"""Where a checkpoint lies, what it is, and loading it exactly or not at all.
+"""Finds a checkpoint, describes it, and loads it exactly or not at all.
 
 No code that comes with a checkpoint is ever run: the model class is the caller's.
 """
@@ -67,7 +67,7 @@ class Checkpoint:
             )
 
     def identity(self) -> Mapping[str, Any]:
-        """The content of its files and the number format that it is run in, wherever it lies.
+        """The content of its files and the number format that it runs in, independent of its folder.
 
         Raises:
             CheckpointError: as :func:`fingerprint`.
@@ -117,7 +117,7 @@ def settings_folder(checkpoint: Checkpoint) -> Path:
 
 
 def raw_config(checkpoint: Checkpoint) -> dict[str, Any]:
-    """``config.json`` as it stands. Fetches that file alone.
+    """The unchanged ``config.json``. Fetches only this file.
 
     Raises:
         CheckpointError: as :func:`resolve`, or the file is not JSON.

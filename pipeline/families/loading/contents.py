@@ -87,7 +87,7 @@ _WORD_LISTS = {"vocab.txt", "merges.txt"}
 _OF_TRAINING = re.compile(r"(all|train|eval|predict|test)_results\.json|trainer_state\.json|training_args\.json")
 """Bookkeeping that a training run leaves, which no model reads."""
 _SKIPPED_FOLDER = re.compile(r"\..*|checkpoint-\d+|global_step\d+")
-"""Hidden folders, and the intermediate states that a training run leaves beside its result."""
+"""Hidden folders, and intermediate states of a training run."""
 _SETTLED_NS = 2 * 10**9
 """A file that changed less than this ago may change again without another time stamp."""
 

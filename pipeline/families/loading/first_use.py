@@ -1,4 +1,4 @@
-"""What a checkpoint's first use raises, told as a fault of the checkpoint.
+"""Reports what a checkpoint's first use raises as a fault of the checkpoint.
 
 A config that contradicts the weights or the other files often loads without an error: nothing in the weights depends on
 the number of heads, on the layer whose features are taken, or on the size of a window. The first prompt then fails

@@ -22,7 +22,7 @@ _CACHE_KEYWORDS = ("cache", "past_key_values")
 
 
 def read_with_cache(module: torch.nn.Module, cache: Cache, **inputs: Any) -> Any:
-    """Call a transformers model on the tokens behind those in ``cache``, and add them to it.
+    """Call a transformers model on the tokens after those in ``cache``, and add them to it.
 
     Args:
         module: a model, or its text decoder.

@@ -1,4 +1,4 @@
-"""Lets a CUDA build of torchvision be imported beside a CPU build of torch.
+"""Lets a CUDA build of torchvision be imported with a CPU build of torch.
 
 PyPI has one torchvision for each torch, built for CUDA. Its compiled operators do not load beside a torch without CUDA,
 and its import then ends with "operator torchvision::nms does not exist" (pytorch/vision issues 9077 and 9085), although
@@ -19,7 +19,7 @@ from typing import Any
 _BOXES = "Tensor dets, Tensor scores, float iou_threshold"
 _SCHEMAS = (f"nms({_BOXES}) -> Tensor", f"qnms({_BOXES}) -> Tensor")
 _declared: list[Any] = []
-"""The library object: its schemas are gone when it is collected."""
+"""The library object: its schemas are removed when it is collected."""
 
 
 class _BeforeTorchvision(MetaPathFinder):

@@ -41,7 +41,7 @@ def is_of_weights(name: str) -> bool:
 def files(folder: Path) -> list[Path]:
     """The weight files that are loaded; in each folder safetensors where there are any, since a second copy is not.
 
-    Of several safetensors files those that an index names, if there is one: others beside them are another copy.
+    Of several safetensors files those that an index names, if there is one: the others are another copy.
     """
     names = [folder / name for name in contents.deciding(contents.files_in(folder)) if is_weights(name)]
     named: dict[Path, set[str]] = {}

@@ -38,7 +38,7 @@ def rope_index(
     """Positions of a batch; takes the place of ``get_rope_index`` of the stock model classes.
 
     Args:
-        model: the inner model (``Qwen2VLModel`` or ``Qwen2_5_VLModel``); its config alone is used.
+        model: the inner model (``Qwen2VLModel`` or ``Qwen2_5_VLModel``); only its config is used.
         input_ids: ``[B, L]``.
         mm_token_type_ids: ``[B, L]``, 0 text, 1 image, 2 video.
         image_grid_thw: ``[images, 3]`` in patches, over the whole batch in order.
@@ -111,7 +111,7 @@ def _runs(kinds: list[int]) -> Iterator[tuple[int, int]]:
 
 
 def stock_is_right(model: Any) -> bool:
-    """Whether the installed transformers puts text after a long, small video behind all of it."""
+    """Whether the installed transformers puts text after all of a long, small video."""
     merge = model.config.vision_config.spatial_merge_size
     kinds = torch.tensor([[_TEXT, *[_VIDEO] * 32, _TEXT]])
     grid = torch.tensor([[32, merge, merge]])

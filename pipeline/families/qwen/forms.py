@@ -39,7 +39,7 @@ class QwenForm(Protocol):
         ...
 
     def text_tokens(self) -> int:
-        """At most so many tokens go with a frame beside those of its pixels."""
+        """The most tokens of a frame other than those of its pixels."""
         ...
 
     def turn(self, frames: Sequence[Frame], words: Words) -> Turn:
@@ -89,7 +89,7 @@ class ImagesForm:
         return self.labels.most_tokens() + _AROUND
 
     def turn(self, frames: Sequence[Frame], words: Words) -> Turn:
-        """A label, an image and what goes behind it, for each frame."""
+        """A label, an image and what follows it, for each frame."""
         shown = (
             (text(said + self.labels.before(frame.time)), IMAGE, text(self.labels.after))
             for said, frame in zip(words.before(frames), frames, strict=True)

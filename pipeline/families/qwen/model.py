@@ -125,7 +125,7 @@ class VideoPatches(Patches):
 
 
 def load_qwen(checkpoint: Checkpoint, processor: QwenProcessor) -> QwenModel:
-    """The model, with right positions for text after a video, and frames of one size looked at in one call.
+    """The model, with right positions for text after a video, and frames of one size encoded in one call.
 
     Raises:
         CheckpointError: its tensors are not exactly those of its class.

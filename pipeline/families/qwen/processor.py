@@ -42,7 +42,7 @@ class FrameScale3(FrameScale):
 
 @dataclass(frozen=True)
 class FrameSize:
-    """For a sampler on Qwen2-VL or Qwen2.5-VL: the pixels of every frame, whatever the shape of the video."""
+    """For a sampler on Qwen2-VL or Qwen2.5-VL: the pixels of every frame, for any shape of the video."""
 
     height: int
     width: int
@@ -180,7 +180,7 @@ def open_images(checkpoint: Checkpoint, max_pixels: int) -> Opened[QwenProcessor
 
 
 def check_placeholders(checkpoint: Checkpoint, tokenizer: Any) -> None:
-    """Check that  ``config.json`` and tokenizer mean the same tokens where pictures stand.
+    """Check that ``config.json`` and tokenizer mean the same tokens where pictures stand.
 
     Raises:
         CheckpointError: they do not, and the model would find no picture in its prompt.

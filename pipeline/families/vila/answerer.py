@@ -33,7 +33,7 @@ class Vila(LocalAnswerer):
     name: Label[str]
     checkpoint: Checkpoint
     form: Literal["images", "video"]
-    """``images``: each frame with its second before it; ``video``: frames alone, each in a line, as the authors do."""
+    """``images``: each frame with its second before it; ``video``: only frames, each in a line, as the authors do."""
     images: FrameLabels
     """Used by the form of that name."""
     conversation: ConversationName

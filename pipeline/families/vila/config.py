@@ -48,7 +48,7 @@ class VilaConfig:
 
 
 def read_config(checkpoint: Checkpoint) -> VilaConfig:
-    """From ``config.json`` alone.
+    """Only from ``config.json``.
 
     Raises:
         CheckpointError: it is another model, or one that is put together in another way than VILA-1.5.

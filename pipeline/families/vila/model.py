@@ -160,7 +160,7 @@ class VilaModel(Model):
         return {"inputs_embeds": self.embedded(ids, ids == IMAGE_ID, features)}
 
     def prefill(self, prompt: Prompt, length: int, cache: Cache) -> int:
-        """By the Llama alone."""
+        """Only by the Llama."""
         read_with_cache(self.network.llm.model, cache, **self.arguments(prompt, length))
         return length
 

@@ -1,4 +1,4 @@
-"""Frames and words as inputs of one VILA-1.5 checkpoint. Each frame is scaled to a square, whatever its shape.
+"""Frames and words as inputs of one VILA-1.5 checkpoint. Each frame of any shape is scaled to a square.
 
 Source: ``process_image`` in ``mm_utils.py`` (``image_aspect_ratio: resize``) and ``intern_encoder.py`` of
 github.com/NVlabs/VILA at commit ec7fb2c; ``SiglipImageProcessor`` of transformers 4.37. The order of the arithmetic is
@@ -46,7 +46,7 @@ class VilaForm:
         return self.labels.time_told() if self.kind == "images" else ORDER_ALONE
 
     def text_tokens(self) -> int:
-        """At most so many tokens go with a frame beside those of its pixels; one for the word's beginning."""
+        """The most tokens of a frame other than those of its pixels; one for the word's beginning."""
         return self.labels.most_tokens() + 1
 
     def turn(self, frames: Sequence[Frame], words: Words) -> Turn:

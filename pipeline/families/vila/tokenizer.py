@@ -40,7 +40,7 @@ class Conversation:
     stop: str
     """The token that ends the model's turn."""
     markers: tuple[str, ...]
-    """What the tokenizer must read as one token each; none of them may stand in a question."""
+    """What the tokenizer must read as one token each; none of them may occur in a question."""
 
     def prompt(self, turn: str, system: str | None = None, begun: str = "") -> str:
         """The whole prompt.
@@ -120,7 +120,7 @@ class Source(Protocol):
 
     vocabulary: Mapping[str, int]
     special: frozenset[str]
-    """What is read as one token wherever it stands."""
+    """Strings that are read as one token anywhere."""
     begin: int | None
     """The token before every text."""
     pad: int | None
@@ -170,7 +170,7 @@ class VilaTokens:
 
     @property
     def markup(self) -> tuple[str, ...]:
-        """What must not stand in a question."""
+        """What must not occur in a question."""
         return tuple(sorted({IMAGE, *self.conversation.markers, *self.source.special} - {""}))
 
     def ids(self, turn: str, image: Sequence[int], system: str | None = None, begun: str = "") -> list[int]:
@@ -220,7 +220,7 @@ class SlowLlama:
 
     Args:
         folder: with ``tokenizer.model`` and ``tokenizer_config.json``.
-        legacy_by_default: whether to begin a word behind every marker where the settings do not say.
+        legacy_by_default: whether to begin a word after every marker where the settings do not say.
 
     Raises:
         CheckpointError: a file is missing or cannot be read.
