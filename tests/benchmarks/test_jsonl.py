@@ -231,7 +231,7 @@ def test_subtitles_and_the_stretch_that_may_be_seen(tmp_path: Path) -> None:
         (json.dumps({**CHOICE, "answer": "9" * 5000}), "none of the options"),
         (json.dumps({**CHOICE, "answer": float("nan")}), "none of the options"),
         (json.dumps({**CHOICE, "answer": "\u00b2"}), "none of the options"),
-        (json.dumps({**CHOICE, "answer": 0, "evidence": [[0, float("inf")]]}), "not a stretch of time"),
+        (json.dumps({**CHOICE, "answer": 0, "evidence": [[0, float("inf")]]}), "not a span of time"),
     ],
 )
 def test_a_line_that_no_reader_can_hold_is_named_too(tmp_path: Path, line: str, problem: str) -> None:
