@@ -120,6 +120,12 @@ def test_a_project_is_not_trusted_and_the_line_that_is_told_works(home: Path) ->
     assert gens_apart(*SAMPLE, cwd=home, GENS_PLUGINS="acme_own", **on_path).returncode == 0
 
 
+def test_what_builds_no_plug_in_needs_no_trust(home: Path) -> None:
+    project(home, 'plugins = ["acme_own"]')
+    done = gens("report", "runs=nowhere", cwd=home)
+    assert "no run in nowhere" in done.stderr
+
+
 def test_what_is_told_to_type_keeps_what_is_trusted_already(home: Path) -> None:
     project(home, 'plugins = ["acme_own"]')
     done = gens(*SAMPLE[:3], "sampler=uniform", "plugins=[other]", cwd=home)

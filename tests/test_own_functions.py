@@ -171,6 +171,24 @@ def test_an_exception_costs_its_question_and_says_where(home: Path) -> None:
     assert "raise ValueError('no\\nsuch colour')" in log
 
 
+def test_what_a_failed_call_held_is_let_go(home: Path) -> None:
+    """Its tensors may fill a device that the next question needs."""
+    code = (
+        "import weakref\n"
+        "class Tensor: pass\n"
+        "HELD = []\n"
+        "def score(question, frames):\n"
+        "    assert not any(held() for held in HELD)\n"
+        "    tensor = Tensor(); HELD.append(weakref.ref(tensor))\n"
+        "    if 'blue' in question: raise ValueError('blue')\n"
+        "    return [1.0] * len(frames)\n"
+        "def answer(question, frames):\n"
+        "    return 'B'\n"
+    )
+    _, _, folder = evaluate(home, code)
+    assert {name: one.status for name, one in relevances(folder).items()} == {"one": "invalid_output", "two": "ok"}
+
+
 @pytest.mark.parametrize(
     ("result", "told"),
     [

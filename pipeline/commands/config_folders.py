@@ -7,6 +7,7 @@ The command line and the environment are the user's own, so the files of their f
 from __future__ import annotations
 
 import os
+import shlex
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -128,7 +129,7 @@ def use_standing_folders(first: str | None) -> None:
         if theirs.exists():
             raise ConfigError(
                 f"{theirs} has the name of one of our own files, which no folder that {here.file} names can replace",
-                f"rename it, or say that it comes first: export {VARIABLE}={here.config_dir}",
+                f"rename it, or say that it comes first: export {VARIABLE}={shlex.quote(str(here.config_dir))}",
             )
 
 

@@ -39,6 +39,9 @@ from pipeline.paths import local_path
 from pipeline.run_names import register_run_folder
 from pipeline.trust import check_hydra, check_plugins, trusted_packages
 
+_BUILT = ("sampler", "selection", "answerer", "benchmark")
+"""Parts of a configuration that may be plug-ins. A verb without them, such as ``report``, needs no trust."""
+
 
 class CheckingLoader(ConfigLoaderImpl):  # type: ignore[misc]
     """Composes only configurations that may be run and written.
@@ -67,7 +70,7 @@ class CheckingLoader(ConfigLoaderImpl):  # type: ignore[misc]
         _expand_home(config)
         check_plugins(config, self._trusted)
         here = project()
-        if here is not None and "plugins" in config:
+        if here is not None and any(part in config for part in _BUILT):
             here.check_trusted(self._trusted)
         check_hydra(config.hydra, self._trusted, [word.partition("=")[0].lstrip("+~") for word in self._typed])
         check_no_secrets(config, self._typed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from typing import Any, ClassVar, Literal
@@ -72,21 +72,26 @@ class FunctionSampler(Identified):
     def _score(self, video: Video, frames: FrameSource, questions: Sequence[Question]) -> list[Relevance]:
         started = time.perf_counter()
         times: list[float] = []
-        found: dict[str, list[float] | FunctionError] = {question.id: [] for question in questions}
+        scores: dict[str, list[float]] = {question.id: [] for question in questions}
+        failed: dict[str, Relevance] = {}
         stream = distinct(video, frames, self.fps)
         while batch := [timed(frame) for frame in islice(stream, self.batch_size)]:
             times += [frame.time for frame in batch]
             for question in questions:
-                scores = found[question.id]
-                if isinstance(scores, list):
+                if question.id not in failed:
                     try:
-                        scores += self._scores(question, batch)
-                    except FunctionError as error:
-                        found[question.id] = error
-            if all(isinstance(each, FunctionError) for each in found.values()):
+                        scores[question.id] += self._scores(question, batch)
+                    except FunctionError as error:  # not kept: its traceback holds what the function held
+                        failed[question.id] = Relevance(question.id, (), (), status=error.status, detail=str(error))
+            if len(failed) == len(questions):
                 break
         cost = Cost((time.perf_counter() - started) / len(questions))
-        return [self._relevance(question, times, found[question.id], cost) for question in questions]
+        return [
+            replace(failed[each.id], cost=cost)
+            if each.id in failed
+            else Relevance(each.id, tuple(times), tuple(scores[each.id]), named_above=self.named_above, cost=cost)
+            for each in questions
+        ]
 
     def _scores(self, question: Question, batch: list[TimedFrame]) -> list[float]:
         given = self._call(self.query(question), batch)
@@ -98,10 +103,3 @@ class FunctionSampler(Identified):
         if len(scores) != len(batch):
             raise self._call.wrong(given, wanted)
         return scores
-
-    def _relevance(
-        self, question: Question, times: Sequence[float], scores: Sequence[float] | FunctionError, cost: Cost
-    ) -> Relevance:
-        if isinstance(scores, FunctionError):
-            return Relevance(question.id, (), (), status=scores.status, detail=str(scores), cost=cost)
-        return Relevance(question.id, tuple(times), tuple(scores), named_above=self.named_above, cost=cost)
