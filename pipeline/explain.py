@@ -91,7 +91,7 @@ def explain(error: Exception, verb: str, overrides: Sequence[str]) -> PipelineEr
             explained = _of_system(error if isinstance(error, OSError) else cast("OSError", error.__cause__))
         case RuntimeError() if str(error).startswith("Could not determine home directory"):
             explained = ConfigError(
-                "there is no home folder for ~: HOME is not set, and the system knows none for this user",
+                "there is no home folder for ~: HOME is not set, and the system has none for this user",
                 "set HOME, or name the folder: paths.cache=/tmp/gens-cache",
             )
         case _:
@@ -139,7 +139,7 @@ def _of_system(error: OSError) -> StorageError | None:
 
 def _unreadable(word: str, error: Exception, verb: str) -> ConfigError:
     if "=" not in word:
-        return ConfigError(f"{word}: no setting", f"say which: KEY=VALUE; gens {verb} --help shows the keys")
+        return ConfigError(f"{word} is not a setting", f"write KEY=VALUE; gens {verb} --help shows the keys")
     if is_secret_name(word.partition("=")[0]) or looks_secret(word):
         return refused_secret(word)
     try:

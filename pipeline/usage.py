@@ -36,7 +36,7 @@ def usage_of(verb: str, what: str) -> str:
     parts.append(
         f"gens {verb} --cfg job shows all keys, those of the chosen parts too. -m sweeps over values with commas.\n"
         f"{_ONE_CHOICE if groups else ''}"
-        "--config-dir FOLDER adds your own YAML files; conf/README.md says more of keys, secrets and plug-ins."
+        "--config-dir FOLDER adds your own YAML files; conf/README.md describes keys, secrets and plug-ins."
     )
     return "\n\n".join(parts)
 

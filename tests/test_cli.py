@@ -36,7 +36,7 @@ from pipeline.cli import VERBS
         (["evaluate", "~answerer"], "answerer is missing", "gens evaluate answerer="),
         (["evaluate", "answerer=openai"], "answerer.base_url is missing", "answerer.base_url="),
         (["evaluate", "sampler=uniform,gens_micro"], "Ambiguous value", "-m"),
-        (["evaluate", "qwen2_vl_7b"], "qwen2_vl_7b: no setting", "KEY=VALUE"),
+        (["evaluate", "qwen2_vl_7b"], "qwen2_vl_7b is not a setting", "KEY=VALUE"),
         (["evaluate", "answerer.x=a {b}: c"], "answerer.x=a {b}: c", "answerer.x='a {b}: c'"),
         (["evaluate", "--config-dri", "mine"], "--config-dri: no such option. Did you mean '--config-dir'", "--cfg"),
         (["evaluate", "--config-dir", "nowhere"], "--config-dir nowhere: there is no such folder", "--config-dir"),

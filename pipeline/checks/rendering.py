@@ -1,4 +1,4 @@
-"""The report for people: what is to be run, what it takes, and what is wrong with the remedy for each."""
+"""The report as text: what will run, what it takes, and what is wrong, with a remedy for each."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.checks.videos import Videos
 from pipeline.terminal import draw, styled
 
 MOST_PLACES = 10
-"""So many files or questions of a finding are listed; ``--json`` has them all."""
+"""The number of files or questions that are listed for a finding; ``--json`` has them all."""
 VERDICTS = {
     0: "this can run",
     1: "this runs, and some questions will fail",
@@ -92,7 +92,7 @@ def _fit(fit: Fit | None) -> str:
     context = f"{limits.context_tokens if known else 'an unknown number of'} tokens of context{cap}"
     if most is None:
         return context
-    words = f"{most.words} {'' if fit.exact_words else 'or so '}of words"
+    words = f"{'' if fit.exact_words else 'about '}{most.words} of words"
     room = f"{fit.answer_tokens} for the answer; {context}"
     return f"up to {most.shown} frames of {most.frame_tokens} tokens, {words}, {room}"
 

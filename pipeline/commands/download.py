@@ -51,7 +51,7 @@ def _tell(origin: Origin, name: str, folder: Path, wanted: Sequence[Part]) -> No
     for part in (*origin.annotations, *origin.videos):
         tell(f"* {part.what}\n    from {part.hub}{', after consent' if part.gated else ''}: {', '.join(part.files)}")
         if part not in wanted:
-            tell("    not now; with videos=true")
+            tell("    skipped; add videos=true")
     for what in origin.by_hand:
         tell(f"* by hand: {what}")
 

@@ -280,7 +280,7 @@ def _outcome(job: PlannedJob) -> Outcome:
         return Outcome(JobStatus.FAILED, ExitCode.CANNOT_RUN, job.refused.problem, job.refused.remedy)
     outcome = read_outcome(job.folder)
     if outcome.status is JobStatus.RUNNING:
-        problem = "its process ended without a word: killed, or the machine was out of memory"
+        problem = "its process ended without a message: it was killed, or the machine ran out of memory"
         return Outcome(JobStatus.INTERRUPTED, ExitCode.CANNOT_RUN, problem, CONTINUES)
     return outcome
 
