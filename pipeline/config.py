@@ -75,8 +75,8 @@ def _check_numbers(node: Any, key: str) -> None:
         for name, value in node.items() if isinstance(node, dict) else enumerate(node):
             _check_numbers(value, f"{key}.{name}")
     elif isinstance(node, int | float) and abs(node) > LARGEST:
-        told = f"{node:g}" if isinstance(node, float) else f"a number of {int(math.log10(abs(node))) + 1} digits"
-        raise ConfigError(f"{key} is {told}, and no setting is above {LARGEST:g}", f"set it: {key}=...")
+        text = f"{node:g}" if isinstance(node, float) else f"a number of {int(math.log10(abs(node))) + 1} digits"
+        raise ConfigError(f"{key} is {text}, and no setting is above {LARGEST:g}", f"set it: {key}=...")
 
 
 def _made(node: Mapping[str, Any], key: str, plugins: Sequence[str]) -> Any:

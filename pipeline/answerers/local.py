@@ -136,7 +136,7 @@ class LocalModel:
 
     def answer(self, requests: Iterable[AnswerRequest], batch: int) -> Generator[Answer, None, None]:
         """Prepares requests ahead in another thread and generates ``batch`` answers at a time."""
-        with closing(Ahead(requests, self._asked, batch, _held, self.prepared_bytes)) as made:
+        with closing(Ahead(requests, self._prepared_or_failed, batch, _memory_pieces, self.prepared_bytes)) as made:
             while together := made.take(batch):
                 count = len(together)
                 known = [made for made in together if isinstance(made, Answer)]
@@ -176,7 +176,7 @@ class LocalModel:
             self._latest = (frames, prepared)
         return prepared
 
-    def _asked(self, request: AnswerRequest) -> Prepared | Answer:
+    def _prepared_or_failed(self, request: AnswerRequest) -> Prepared | Answer:
         """The request in the model's terms, or the failure that is known before the model is called."""
         from pipeline.generation.memory import mapped_out_of_memory
 
@@ -273,7 +273,7 @@ class LocalModel:
             )
         return conclude(
             asked.question,
-            self._written(result),
+            self._output_text(result),
             thought_begun=self._begins_in_a_thought(asked),
             begun=asked.begun,
             truncated=not result.ended,
@@ -289,7 +289,7 @@ class LocalModel:
         tokens = self.limits.thinking_tokens(result.tokens)
         return {"thinking_tokens": tokens} if tokens or self.limits.thought else {}
 
-    def _written(self, result: Generated) -> str:
+    def _output_text(self, result: Generated) -> str:
         """What the model wrote; with its special tokens where these are marks of thoughts."""
         marked: str = self.processor.tokenizer.decode(result.tokens, skip_special_tokens=False)
         said = split_thoughts(marked)
@@ -420,7 +420,7 @@ class LocalAnswerer(Identified, ABC):
         )
 
 
-def _held(made: Prepared | Answer) -> dict[int, int]:
+def _memory_pieces(made: Prepared | Answer) -> dict[int, int]:
     """What a prepared request holds in memory; an answer that is known already holds nothing to speak of."""
     return {} if isinstance(made, Answer) else pieces_of(made.prompt)
 

@@ -292,9 +292,9 @@ class OpenAICompatible(Identified):
         except FramesError as error:
             return self._failed(request, error.status, str(error))
         excess = self._excess(request, body)
-        return self._failed(request, Status.CONTEXT_EXCEEDED, excess) if excess else self._asked(request, body)
+        return self._failed(request, Status.CONTEXT_EXCEEDED, excess) if excess else self._sent(request, body)
 
-    def _asked(self, request: AnswerRequest, body: Mapping[str, Any]) -> Answer:
+    def _sent(self, request: AnswerRequest, body: Mapping[str, Any]) -> Answer:
         begin = time.perf_counter()
         try:
             reply, is_new = self._reply(body, len(request.frames))

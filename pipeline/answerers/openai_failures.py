@@ -100,47 +100,47 @@ class Rejection:
         return self.number is None or self.number in (408, 409, 425, 429) or self.number >= 500
 
 
-def unreached(error: APIConnectionError, words: str, tries: int, asking: RequestContext) -> NoAnswerError:
+def unreached(error: APIConnectionError, words: str, tries: int, context: RequestContext) -> NoAnswerError:
     """No response, or only a part of one."""
     from openai import APITimeoutError
 
     if isinstance(error, APITimeoutError):
         return NoAnswerError(
             Status.UNREACHABLE,
-            f"{asking.server} did not answer within {asking.timeout:g} s, {_asked(tries)}.",
-            f"Try answerer.timeout={2 * asking.timeout:g}, or fewer at once: execution.answer_batch=1; {AGAIN}.",
+            f"{context.server} did not answer within {context.timeout:g} s, {_tries(tries)}.",
+            f"Try answerer.timeout={2 * context.timeout:g}, or fewer at once: execution.answer_batch=1; {AGAIN}.",
         )
     return NoAnswerError(
         Status.UNREACHABLE,
-        f"{asking.server} cannot be reached, or broke off its response, {_asked(tries)}: {words}.",
+        f"{context.server} cannot be reached, or broke off its response, {_tries(tries)}: {words}.",
         f"See that the server runs at answerer.base_url; {AGAIN}.",
     )
 
 
-def failure(rejection: Rejection, tries: int, asking: RequestContext) -> PipelineError:
+def failure(rejection: Rejection, tries: int, context: RequestContext) -> PipelineError:
     """What the rejection of a request means, after the last of ``tries``.
 
     Returns:
         :class:`NoAnswerError` for this question alone; another error where every question would fail alike.
     """
     number, words, said = rejection.number, rejection.words, rejection.said
-    if fatal := _of_all_requests(rejection, asking):
+    if fatal := _of_all_requests(rejection, context):
         return fatal
     if _is_filtered(rejection):
         return NoAnswerError(Status.REFUSED, f"{said}.", "Reword the question, or take another answerer=NAME.")
     too_much = _TOO_MANY_IMAGES.search(words) or _TOO_LONG.search(f"{rejection.code} {words}")
     if number == 413 or (number in (400, 422) and too_much):
-        return _too_large(f"{said}.", words, asking)
+        return _too_large(f"{said}.", words, context)
     if number in (400, 422):
         remedy = "Correct what it names, in the server's settings or in answerer.model and its kin; then"
         return NoAnswerError(Status.UNREACHABLE, f"{said}.", f"{remedy} {AGAIN}.")
     if not rejection.may_pass:
-        what = f"the account may use {asking.model}, and that no firewall or proxy stands before the server"
+        what = f"the account may use {context.model}, and that no firewall or proxy stands before the server"
         return NoAnswerError(Status.UNREACHABLE, f"{said}.", f"See that {what}; {AGAIN}.", turned_away=True)
     patience = f" It says to come back after {rejection.patience} s." if number == 429 and rejection.patience else ""
     return NoAnswerError(
         Status.UNREACHABLE,
-        f"{said}, {_asked(tries)}.{patience}",
+        f"{said}, {_tries(tries)}.{patience}",
         f"Try fewer at once, execution.answer_batch=1, or more tries, answerer.retries=10; {AGAIN}.",
     )
 
@@ -163,17 +163,17 @@ def not_asked_again(server: str) -> NoAnswerError:
     )
 
 
-def unusable(reason: str, words: str, tries: int, asking: RequestContext) -> NoAnswerError:
+def unusable(reason: str, words: str, tries: int, context: RequestContext) -> NoAnswerError:
     """The server responded with success, but not with a chat completion."""
     return NoAnswerError(
         Status.UNREACHABLE,
-        f"{asking.server} sent something that is not a chat completion ({reason}), {_asked(tries)}: {words!r}.",
+        f"{context.server} sent something that is not a chat completion ({reason}), {_tries(tries)}: {words!r}.",
         f"See that answerer.base_url is that of an OpenAI-compatible API, which mostly ends in /v1; {AGAIN}.",
         turned_away=True,
     )
 
 
-def _asked(tries: int) -> str:
+def _tries(tries: int) -> str:
     return "asked once" if tries == 1 else f"asked {tries} times"
 
 
@@ -184,7 +184,7 @@ def _is_filtered(rejection: Rejection) -> bool:
     return bool(_FILTERED.search(rejection.code) or (rejection.number and _FILTERED.search(rejection.words)))
 
 
-def _of_all_requests(rejection: Rejection, asking: RequestContext) -> PipelineError | None:
+def _of_all_requests(rejection: Rejection, context: RequestContext) -> PipelineError | None:
     """A failure that every other question would have too.
 
     A 403 is not among it: firewalls give it for what one request holds. Neither is, after an answer, a 404 that does
@@ -192,9 +192,9 @@ def _of_all_requests(rejection: Rejection, asking: RequestContext) -> PipelineEr
     """
     number, words, said = rejection.number, rejection.words, f"{rejection.said}."
     if number == 401 or (number in (400, 403) and rejection.is_json and _KEY.search(words)):
-        return _key_refused(number, asking)
+        return _key_refused(number, context)
     has_no_model = number in (400, 404) and rejection.is_json and _NO_MODEL.search(words)
-    if has_no_model or (number == 404 and not asking.has_answered):
+    if has_no_model or (number == 404 and not context.has_answered):
         return CheckpointError(
             said, "Name a model that the server has: answerer.model=NAME; or correct answerer.base_url=http://.../v1."
         )
@@ -207,21 +207,21 @@ def _of_all_requests(rejection: Rejection, asking: RequestContext) -> PipelineEr
     return None
 
 
-def _key_refused(number: int, asking: RequestContext) -> ConfigError:
+def _key_refused(number: int, context: RequestContext) -> ConfigError:
     # Without the server's words: some quote the key, or a part of it.
-    if asking.key_env is None:
+    if context.key_env is None:
         return ConfigError(
-            f"{asking.server} wants a key (it answered {number}).",
+            f"{context.server} wants a key (it answered {number}).",
             "Put it into an environment variable and name that: answerer.api_key_env=NAME",
         )
     return ConfigError(
-        f"{asking.server} does not take the key in the environment variable {asking.key_env} (it answered {number}).",
+        f"{context.server} does not take the key in the environment variable {context.key_env} (it answered {number}).",
         f"Put the right one into it, or name another variable: answerer.api_key_env=NAME; {AGAIN}.",
     )
 
 
-def _too_large(said: str, words: str, asking: RequestContext) -> NoAnswerError:
-    ways = list(asking.smaller)
+def _too_large(said: str, words: str, context: RequestContext) -> NoAnswerError:
+    ways = list(context.smaller)
     if number := re.search(r"at most (\d+) image|images \((\d+)\)", words, re.IGNORECASE):
         ways.insert(0, f"answerer.max_frames={number[1] or number[2]}")
     return NoAnswerError(Status.CONTEXT_EXCEEDED, said, f"Try {', or '.join(ways)}.")

@@ -170,7 +170,7 @@ class Server:
             if self._rejected.is_too_long():
                 raise not_asked_again(point.host)
         try:
-            reply = self._asked(body, smaller)
+            reply = self._ask_repeatedly(body, smaller)
         except NoAnswerError as error:
             if error.turned_away:
                 self._rejected.extend()
@@ -181,7 +181,7 @@ class Server:
         self._has_answered = True
         return reply
 
-    def _asked(self, body: Mapping[str, Any], smaller: Sequence[str]) -> Reply:
+    def _ask_repeatedly(self, body: Mapping[str, Any], smaller: Sequence[str]) -> Reply:
         from openai import APIConnectionError, APIError, APIStatusError
 
         begin, left, attempt = time.monotonic(), self._endpoint.retries, 0
@@ -191,31 +191,31 @@ class Server:
                 response = self._send(body, left)
             except APIConnectionError as error:
                 self._unanswered.extend(begin)
-                raise unreached(error, self._words(error), before + _tries(error), self._asking(smaller)) from None
+                raise unreached(error, self._words(error), before + _tries(error), self._context(smaller)) from None
             except APIStatusError as error:
                 self._unanswered.end()
-                raise failure(self._rejection(error), before + _tries(error), self._asking(smaller)) from None
+                raise failure(self._rejection(error), before + _tries(error), self._context(smaller)) from None
             except APIError as error:
                 self._unanswered.end()
-                raise unusable(type(error).__name__, self._words(error), before + 1, self._asking(smaller)) from None
+                raise unusable(type(error).__name__, self._words(error), before + 1, self._context(smaller)) from None
             self._unanswered.end()
             left -= response.retries_taken
             try:
                 return self._without_key(read_reply(response.text))
             except NoReplyError as missing:
                 tries = self._endpoint.retries - left + 1
-                rejection = self._within(missing) if missing.error else None
+                rejection = self._error_within(missing) if missing.error else None
                 if left > 0 and (rejection is None or rejection.may_pass):
                     left -= 1
                     time.sleep(_pause(attempt, response.headers.get("retry-after")))
                     attempt += 1
                 elif rejection is None:
                     quoted = self._endpoint.without_key(response.text)[:_QUOTED]
-                    raise unusable(missing.reason, quoted, tries, self._asking(smaller)) from None
+                    raise unusable(missing.reason, quoted, tries, self._context(smaller)) from None
                 else:
-                    raise failure(rejection, tries, self._asking(smaller)) from None
+                    raise failure(rejection, tries, self._context(smaller)) from None
 
-    def _asking(self, smaller: Sequence[str]) -> RequestContext:
+    def _context(self, smaller: Sequence[str]) -> RequestContext:
         point = self._endpoint
         return RequestContext(point.host, point.model, point.key_env, point.timeout, smaller, self._has_answered)
 
@@ -247,10 +247,10 @@ class Server:
             patience=error.response.headers.get("retry-after") or "",
         )
 
-    def _within(self, missing: NoReplyError) -> Rejection:
+    def _error_within(self, missing: NoReplyError) -> Rejection:
         """An error within a response of 200."""
         error = missing.error
-        words = self._told(str(error.get("message") or ""))
+        words = self._quoted(str(error.get("message") or ""))
         code, kind, param = (str(error.get(name) or "") for name in ("code", "type", "param"))
         number = int(code) if re.fullmatch(r"[45][0-9][0-9]", code) else _NUMBERS.get(code, _NUMBERS.get(kind))
         with_code = f" {code}" if code else ""
@@ -294,9 +294,9 @@ class Server:
             # Gemini sends a list of errors, proxies a page.
             found = error.response.text if isinstance(error, APIStatusError) else ""
         words = found or (f"{error} {error.__cause__}" if error.__cause__ else str(error))
-        return self._told(words)
+        return self._quoted(words)
 
-    def _told(self, words: str) -> str:
+    def _quoted(self, words: str) -> str:
         """A server's words as a message quotes them: one line, without the key."""
         return self._endpoint.without_key(" ".join(words.split()))[:_QUOTED].rstrip(".")
 

@@ -155,13 +155,13 @@ class _Interpretation:
 
 
 def _interpreted(
-    question: Question, said: Split, beside: str, begun: str, more: str, longer_thought: str, *, truncated: bool
+    question: Question, said: Split, thought: str, begun: str, more: str, longer_thought: str, *, truncated: bool
 ) -> _Interpretation:
     """What an output means.
 
-    ``beside``: thoughts that came apart from it; ``more`` and ``longer_thought``: how to allow a longer one.
+    ``thought``: thoughts that came apart from it; ``more`` and ``longer_thought``: how to allow a longer one.
     """
-    thoughts = "\n".join(each for each in (beside, said.thought) if each)
+    thoughts = "\n".join(each for each in (thought, said.thought) if each)
     # White space at the beginning only parts the answer from thoughts that the server took out.
     text = said.answer.lstrip() if thoughts else said.answer
     if said.is_open or (truncated and thoughts and not text.strip()):

@@ -177,9 +177,9 @@ def _usable(row: Any, where: str) -> Any:
     """The row, or a failure in place of one that contradicts itself, since any program may have written it."""
     fault = question_fault(row.question)
     if fault is not None:
-        told = with_remedy(f"{where}: {fault}", "correct the row")
+        detail = with_remedy(f"{where}: {fault}", "correct the row")
         nothing = {"correct": None, "option_images": None, "evidence": None, "span": None, "subtitles": None}
-        row = replace(row, question=replace(row.question, **nothing, fault=told))
+        row = replace(row, question=replace(row.question, **nothing, fault=detail))
     if not isinstance(row, SelectionRow):
         return row
     if row.question.fault and (row.selection.frames or row.video is not None):
@@ -187,8 +187,8 @@ def _usable(row: Any, where: str) -> Any:
     fault = None if row.video is None else selection_fault(row.video, row.selection, row.question)
     if fault is None:
         return row
-    told = with_remedy(f"{where}: {fault}", "correct the row, or select again with gens sample")
-    return _without_frames(row, Status.INVALID_OUTPUT, told)
+    detail = with_remedy(f"{where}: {fault}", "correct the row, or select again with gens sample")
+    return _without_frames(row, Status.INVALID_OUTPUT, detail)
 
 
 def unreadable_selection(line: bytes, where: str, error: InputError) -> SelectionRow:

@@ -86,11 +86,11 @@ class AnnotatedBenchmark(ABC):
         Raises:
             InputError: the file cannot be read, is not complete, or holds no row that can be used.
         """
-        return [row.question for row in self._asked]
+        return [row.question for row in self._rows]
 
     def durations(self) -> Mapping[str, float]:
         """Seconds by path of the video, where the annotations say them."""
-        return {row.question.video: row.duration for row in self._asked if row.duration is not None}
+        return {row.question.video: row.duration for row in self._rows if row.duration is not None}
 
     @abstractmethod
     def read(self, file: Path) -> Iterator[Annotated]:
@@ -105,7 +105,7 @@ class AnnotatedBenchmark(ABC):
         return False
 
     @cached_property
-    def _asked(self) -> tuple[Annotated, ...]:
+    def _rows(self) -> tuple[Annotated, ...]:
         file = local_path(self.path)
         if not file.exists():
             raise InputError(

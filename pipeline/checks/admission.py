@@ -93,33 +93,33 @@ def examine(run: Run) -> Examination:
     """Run all checks."""
     questions = [question for question in run.questions if not question.fault]
     found = inputs.fault_findings(run.questions)
-    looked = videos.probe_all(questions, run.reader, run.durations)
+    found_videos = videos.probe_all(questions, run.reader, run.durations)
     lacking = list(seams.lacking(run.sampler, run.policy, run.answerer))
     if lacking:
-        return Examination(tuple(lacking), looked, "not checked", this_machine(), None, None, ())
+        return Examination(tuple(lacking), found_videos, "not checked", this_machine(), None, None, ())
     found += [*_rates(run), *_raised(run.reader.check)]
-    found += videos.findings(looked, questions)
+    found += videos.findings(found_videos, questions)
     found += seams.unkeyed_settings(run.sampler, run.policy, run.answerer)
     plan = None
     if run.sampler is not None:
-        plan = _plan(run, questions, looked, found)
+        plan = _plan(run, questions, found_videos, found)
         found += _embeddings(run, questions)
-        found += _predicted_failures(run, questions, looked)
+        found += _predicted_failures(run, questions, found_videos)
     machine = this_machine()
     sampling = _Stage("sampler", run.sampler, machine, needed=plan is None or plan.open > 0)
     found += sampling.faults
-    answering, fit, told = _answering(run, questions, looked, machine, found)
+    answering, fit, summary = _answering(run, questions, found_videos, machine, found)
     held = _held(run, [sampling, answering], fit, machine)
     if any(finding.level is Level.CANNOT_RUN for finding in answering.faults) and _is_answered(run, plan):
         answering.faults.clear()
     found += answering.faults
     return Examination(
         findings=tuple(dict.fromkeys(found)),  # several checks report the same missing checkpoint
-        videos=looked,
-        subtitles=told,
+        videos=found_videos,
+        subtitles=summary,
         machine=machine,
         plan=plan
-        if looked.clips
+        if found_videos.clips
         else None,  # without a readable video, nothing is known: an empty plan would say that no work is left
         fit=fit,
         held=tuple(held),
@@ -147,7 +147,7 @@ class _Stage:
 
 
 def _answering(
-    run: Run, questions: Sequence[Question], looked: videos.Videos, machine: Machine, found: list[Finding]
+    run: Run, questions: Sequence[Question], found_videos: videos.Videos, machine: Machine, found: list[Finding]
 ) -> tuple[_Stage, Fit | None, str]:
     """The second stage, whether frames and words fit, and a summary of the subtitles."""
     answerer = run.answerer
@@ -157,25 +157,25 @@ def _answering(
     found += inputs.question_findings(questions, answerer)
     found += inputs.image_findings(questions)
     budget = run.policy.budget if run.policy is not None else _most_frames(run.selections or ())
-    lines, told = _subtitles(run, questions, looked, budget, found)
+    lines, summary = _subtitles(run, questions, found_videos, budget, found)
     if run.subtitles is not SubtitleChoice.NONE and isinstance(answerer, ChecksSubtitles):
         stage.faults[:0] = _raised(answerer.check_subtitles)
     stage.faults += _raised(answerer.identity)
     if not stage.is_usable:
-        return stage, None, told
+        return stage, None, summary
     try:
         if isinstance(answerer, LimitsOutput):
             room = answerer.output_tokens()
         else:
             room = int(run.config.answerer.get("max_new_tokens") or 0)
-        fit = stage_two.fitted(questions, looked.clips, budget, answerer, room, lines)
+        fit = stage_two.fitted(questions, found_videos.clips, budget, answerer, room, lines)
     except PipelineError as error:
         stage.faults.append(_fatal(error))
-        return stage, None, told
+        return stage, None, summary
     if fit.over and run.policy is not None:
-        smaller = stage_two.smaller_frames(run.config.answerer, run.config.plugins, questions, looked.clips, fit)
+        smaller = stage_two.smaller_frames(run.config.answerer, run.config.plugins, questions, found_videos.clips, fit)
         found += limits.findings(fit, budget, run.over_limit, smaller, _always_full(run))
-    return stage, fit, told
+    return stage, fit, summary
 
 
 def _always_full(run: Run) -> bool:
@@ -188,23 +188,23 @@ def _most_frames(rows: Sequence[SelectionRow]) -> int:
 
 
 def _subtitles(
-    run: Run, questions: Sequence[Question], looked: videos.Videos, budget: int, found: list[Finding]
+    run: Run, questions: Sequence[Question], found_videos: videos.Videos, budget: int, found: list[Finding]
 ) -> tuple[dict[str, tuple[SubtitleLine, ...]], str]:
     """The subtitle lines of each question, and a summary of them."""
     if run.subtitles is SubtitleChoice.NONE:
         return {}, "not given to the answerer"
-    subtitles = inputs.read_subtitles(questions, {path: probe.video for path, probe in looked.probes.items()})
+    subtitles = inputs.read_subtitles(questions, {path: probe.video for path, probe in found_videos.probes.items()})
     found += inputs.subtitle_findings(subtitles, questions)
     return (
-        stage_two.given_lines(looked.clips, subtitles.lines, run.subtitles, budget),
+        stage_two.given_lines(found_videos.clips, subtitles.lines, run.subtitles, budget),
         f"{run.subtitles}; {len(subtitles.lines)} questions have some, {len(subtitles.failed)} files cannot be read",
     )
 
 
-def _plan(run: Run, questions: Sequence[Question], looked: videos.Videos, found: list[Finding]) -> Plan | None:
+def _plan(run: Run, questions: Sequence[Question], found_videos: videos.Videos, found: list[Finding]) -> Plan | None:
     assert run.sampler is not None
     try:
-        return planned(questions, looked.clips, run.sampler, run.relevances)
+        return planned(questions, found_videos.clips, run.sampler, run.relevances)
     except PipelineError as error:
         found.append(_fatal(error))
         return None
@@ -219,15 +219,15 @@ def _embeddings(run: Run, questions: Sequence[Question]) -> list[Finding]:
     return _raised(lambda: key_of(None))
 
 
-def _predicted_failures(run: Run, questions: Sequence[Question], looked: videos.Videos) -> list[Finding]:
+def _predicted_failures(run: Run, questions: Sequence[Question], found_videos: videos.Videos) -> list[Finding]:
     """Questions for which a sampler without pictures gives no frames. It costs nothing to run it now."""
     sampler = run.sampler
     if not isinstance(sampler, WithoutPictures) or not isinstance(sampler, Sampler):
         return []
     by_clip: dict[Video, list[Question]] = {}
     for question in questions:
-        if question.id in looked.clips:
-            by_clip.setdefault(looked.clips[question.id], []).append(question)
+        if question.id in found_videos.clips:
+            by_clip.setdefault(found_videos.clips[question.id], []).append(question)
     try:
         relevances = [
             each for clip, group in by_clip.items() for each in sampler.score(clip, UnseenFrames(clip), group)

@@ -83,7 +83,7 @@ def subtitle_findings(subtitles: FoundSubtitles, questions: Sequence[Question]) 
                 Level.NOTE,
                 f"subtitle files with unreadable cues, which are left out: {len(subtitles.skipped)}",
                 "repair the files if these cues matter",
-                tuple(f"{path}: {told}" for path, told in subtitles.skipped.items()),
+                tuple(f"{path}: {summary}" for path, summary in subtitles.skipped.items()),
             )
         )
     if subtitles.without == len(questions):

@@ -59,7 +59,7 @@ def make_report(config: DictConfig) -> Report:
     parts = {"sampler": sampler, "policy": policy, "answerer": answerer}
     found = examine(run_to_check(config, context, questions, durations=_durations(benchmark), **parts))
     fit = found.fit
-    answered = _answered(config)
+    answered = _answered_ids(config)
     left = [load for load in fit.loads if load.question_id not in answered] if fit else []
     return Report(
         names=Names(benchmark.name, sampler.name, policy.name, policy.budget, answerer.name),
@@ -114,7 +114,7 @@ def _money(answerer: Answerer, fit: Fit | None, left: Sequence[limits.Load]) -> 
     return estimate.money(left, fit.answer_tokens, answerer.prices if isinstance(answerer, Priced) else None)
 
 
-def _answered(config: DictConfig) -> set[str]:
+def _answered_ids(config: DictConfig) -> set[str]:
     """Ids of the questions that the same ``gens evaluate`` has answered already."""
     same = OmegaConf.masked_copy(config, [str(name) for name in config if name not in OWN_KEYS])
     OmegaConf.set_struct(same, False)

@@ -63,8 +63,8 @@ def _own_overrides(sampler: str, answerer: str) -> Iterator[None]:
     try:
         yield
     except PipelineError as error:
-        told = [error.problem, error.remedy]
+        texts = [error.problem, error.remedy]
         for group, key in (("sampler", sampler), ("answerer", answerer)):
-            told = [re.sub(rf"\b{group}\.(?=[a-z])", f"{group}s.{key}.", text) for text in told]
-            told = [re.sub(rf"\b{group}=", f"{group}@{group}s.{key}=", text) for text in told]
-        raise type(error)(*told) from error
+            texts = [re.sub(rf"\b{group}\.(?=[a-z])", f"{group}s.{key}.", text) for text in texts]
+            texts = [re.sub(rf"\b{group}=", f"{group}@{group}s.{key}=", text) for text in texts]
+        raise type(error)(*texts) from error

@@ -105,13 +105,13 @@ def _row(label: str, value: str, questions: int, scores: Sequence[RunScore], dra
         for each, cell in pairs
         if each.run.budget and cell.recall and cell.recall.recall is not None
     ]
-    told = f"{family(label).replace('_', ' ')} {value}"
+    title = f"{family(label).replace('_', ' ')} {value}"
     return GroupRow(
         value,
         questions,
         cells,
-        chart(f"Accuracy, {told}", _series(accuracies, answered=True), 380, 220),
-        chart(f"Evidence recall, {told}", _series(recalls, answered=False), 380, 220),
+        chart(f"Accuracy, {title}", _series(accuracies, answered=True), 380, 220),
+        chart(f"Evidence recall, {title}", _series(recalls, answered=False), 380, 220),
     )
 
 

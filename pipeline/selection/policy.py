@@ -156,8 +156,10 @@ class Policy(Identified):
             detail = "the sampler named no frame" if video.frame_count else "the video has no frames"
         if not ordered and video.frame_count and status not in _NOT_THE_SAMPLERS and self.fallback == "none":
             advice = "show such questions uniform frames: selection.fallback=uniform"
-            told = with_remedy("", "") in detail
-            detail = f"{detail}; or {advice}" if told else with_remedy(detail or "there is no frame to show", advice)
+            has_remedy = with_remedy("", "") in detail
+            detail = (
+                f"{detail}; or {advice}" if has_remedy else with_remedy(detail or "there is no frame to show", advice)
+            )
         return Selection(relevance.question_id, ordered, policy, self.budget, status, detail)
 
 

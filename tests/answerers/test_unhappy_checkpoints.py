@@ -192,7 +192,7 @@ KNOWN_AT_ONCE = {
     "no tokenizer": (_without("tokenizer.*", "vocab.json"), "no tokenizer"),
     "a LoRA": (_adapter, "adapter.*maker/base"),
     "a LoRA beside a model": (_adapter_beside, "adapter.*maker/base"),
-    "a broken index": (_index_broken, "no readable index"),
+    "a broken index": (_index_broken, "not a readable index"),
     "a page in place of a file": (_config_broken, "cannot be read as JSON"),
 }
 

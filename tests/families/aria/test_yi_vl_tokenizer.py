@@ -84,7 +84,7 @@ def test_another_tokenisation_is_refused(
 def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
     write_tokenizer(tmp_path)
     (tmp_path / "tokenizer.model").write_bytes(b"nothing of the kind")
-    with pytest.raises(CheckpointError, match="no SentencePiece model"):
+    with pytest.raises(CheckpointError, match="not a SentencePiece model"):
         ChunkTokenizer(tmp_path, 400)
     (tmp_path / "tokenizer.model").unlink()
     with pytest.raises(CheckpointError, match=r"no tokenizer\.model"):
