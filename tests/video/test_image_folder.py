@@ -159,5 +159,5 @@ def test_a_damaged_image_is_named_when_its_turn_comes(tmp_path: Path) -> None:
         assert [next(stream).index, next(stream).index] == [0, 1]
         with pytest.raises(TruncatedVideoError, match=r"sec2\.png"):
             next(stream)
-        with pytest.raises(VideoError, match="behind the end"):
+        with pytest.raises(VideoError, match="after the end"):
             list(source.frames_at([40.0]))

@@ -67,7 +67,7 @@ def test_a_second_past_the_end_is_an_error_and_the_last_moment_is_not(clip: Path
         assert last[0].time == pytest.approx((FRAMES - 1) / FPS)
         stream = source.frames_at([1.0, source.video.duration + 0.5])
         assert next(stream).time == pytest.approx(1.0)
-        with pytest.raises(VideoError, match="behind the end"):
+        with pytest.raises(VideoError, match="after the end"):
             next(stream)
 
 
