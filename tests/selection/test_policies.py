@@ -18,7 +18,8 @@ from pipeline.config import build, conf_dir, register_resolvers
 from pipeline.domain import FrameOrigin, Relevance, Status
 from pipeline.selection.policy import Policy
 
-POLICIES = sorted(path.stem for path in (conf_dir() / "selection").glob("*.yaml"))
+POLICIES = sorted({path.stem for path in (conf_dir() / "selection").glob("*.yaml")} - {"function"})
+"""All but the one that does what a user's function says."""
 LENGTH = 120
 
 
