@@ -201,3 +201,14 @@ def test_one_module_prints() -> None:
         and ast.unparse(call.func) in ("print", "Console", "sys.stdout.write", "sys.stderr.write")
     }
     assert not elsewhere
+
+
+def test_a_docstring_says_what_it_documents() -> None:
+    """One that begins with "See" sends its reader elsewhere."""
+    elsewhere = {
+        f"{name}:{node.name}"
+        for name, path in modules()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and (ast.get_docstring(node) or "").startswith("See ")
+    }
+    assert not elsewhere

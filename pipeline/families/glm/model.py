@@ -35,7 +35,7 @@ _PATCHES_AT_ONCE = 2**15  # through the vision tower in one call
 
 
 class GlmModel(Model):
-    """See :class:`pipeline.families.seam.Model`."""
+    """GLM-4.6V, with frames as images or as one video."""
 
     def __init__(self, network: Any, processor: GlmProcessor) -> None:
         super().__init__(network)

@@ -197,7 +197,7 @@ class Transformers(LocalAnswerer):
         return native
 
     def check_family(self) -> None:
-        """See that transformers loads the type by itself."""
+        """Check that transformers loads the type by itself."""
         kind_of(self.checkpoint)
 
     def open(self) -> Opened[NativeReader]:

@@ -110,7 +110,7 @@ def own_keywords(processor: Any) -> tuple[str, ...]:
 def check_acts(
     name: str, value: Any, made: Mapping[str, Any], plain: Mapping[str, Any], own: Sequence[str], source: str
 ) -> None:
-    """See that a keyword does something.
+    """Check that a keyword does something.
 
     Args:
         name: of the keyword.
