@@ -27,8 +27,8 @@ from pipeline.wellformed import is_well_formed, well_formed
 VERBS = {
     "demo": "both stages on the embedded models over made videos: no GPU, no network",
     "ask": "one question about one video: gens ask video=clip.mp4 question='...' options='[...]'",
-    "sample": "stage 1 alone: which moments matter, as a selection file",
-    "answer": "stage 2 alone: answers from a selection file",
+    "sample": "only stage 1: which frames matter, as a selection file",
+    "answer": "only stage 2: answers from a selection file",
     "evaluate": "both stages over a benchmark; -m sweeps over samplers, budgets, answerers",
     "recall": "how much of the evidence a sampler's frames show; needs no model, and often no video",
     "export": "selections or answers as other projects read them",

@@ -16,7 +16,7 @@ from made import write_cut_video, write_video
 from tiny import write_qwen2_5_vl, write_qwen2_vl
 
 from pipeline.checks import Level
-from pipeline.commands.check import checked
+from pipeline.commands.check import make_report
 from pipeline.config import conf_dir, register_resolvers
 
 
@@ -131,7 +131,7 @@ def test_what_cannot_run_is_exit_2_with_all_else_reported(
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     register_resolvers()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        report = checked(compose("check", given))
+        report = make_report(compose("check", given))
     assert report.exit_code == 2
     assert report.questions == 4
     assert len(report.videos.probes) == 2

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from pipeline.commands.check import checked
+from pipeline.commands.check import make_report
 from pipeline.config import conf_dir, register_resolvers
 
 
@@ -20,7 +20,7 @@ def test_time_and_money_are_unknown_and_not_zero(tmp_path: Path, monkeypatch: py
     words = [f"paths.cache={tmp_path / 'cache'}", "benchmark=jsonl", "benchmark.path=questions.jsonl"]
     register_resolvers()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        report = checked(compose("check", [*words, f"sampler={sampler}", "answerer=qwen2_vl_micro"]))
+        report = make_report(compose("check", [*words, f"sampler={sampler}", "answerer=qwen2_vl_micro"]))
     assert report.exit_code == 1
     assert [finding.problem for finding in report.findings] == ["missing videos: 1, of 1 questions"]
     assert report.plan is None
