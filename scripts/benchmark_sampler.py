@@ -1,10 +1,12 @@
-"""Seconds a question of one GenS window: all questions over one shared prefix, against a loop of stock `generate`.
+"""Seconds a question and window of GenS: all questions over one shared prefix, against a loop of stock `generate`.
 
     python scripts/benchmark_sampler.py                      # the 3B model at its real size, random weights, on a GPU
+    python scripts/benchmark_sampler.py --windows 14 --questions 2       # an hour of video
     python scripts/benchmark_sampler.py --layers 2 --frames 16 --questions 4 --tokens 8      # does it run at all?
 
 Both write the same number of tokens on the same prompts in the same process; the loop does the vision tower and the
-prefill anew for each question, as a user of stock transformers does. Prints a Markdown row and the machine.
+prefill anew for each question, as a user of stock transformers does, and is measured on one window. Ours is given once
+with the windows answered one after another, and once with all of them together. Prints a Markdown row and the machine.
 """
 
 from __future__ import annotations
@@ -69,6 +71,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, default=256)
     parser.add_argument("--questions", type=int, default=26, help="26 is HourVideo's mean a video")
+    parser.add_argument("--windows", type=int, default=1)
     parser.add_argument("--peer-questions", type=int, default=4, help="the loop's time is linear in them")
     parser.add_argument("--tokens", type=int, default=100)
     parser.add_argument("--layers", type=int, default=36)
@@ -91,24 +94,28 @@ def main() -> None:
     grids = torch.tensor([GRID] * frames, device=device)
     ids = torch.tensor([head], device=device)
 
-    def ours() -> list[Any]:
-        with torch.inference_mode():
-            one_row = torch.tensor([[frames, *GRID[1:]]], device=device)
-            features = torch.cat(tuple(model.model.get_image_features(pixels, one_row).pooler_output))
-            embeddings = model.get_input_embeddings()(ids).clone()
-            embeddings[ids == IMAGE] = features.to(embeddings)
-            positions, _ = model.model.get_rope_index(ids, (ids == IMAGE).int(), image_grid_thw=grids)
-            prefix = prefill(model, embeddings, positions)
+    @torch.inference_mode()
+    def read_window() -> Branches:
+        one_row = torch.tensor([[frames, *GRID[1:]]], device=device)
+        features = torch.cat(tuple(model.model.get_image_features(pixels, one_row).pooler_output))
+        embeddings = model.get_input_embeddings()(ids).clone()
+        embeddings[ids == IMAGE] = features.to(embeddings)
+        positions, _ = model.model.get_rope_index(ids, (ids == IMAGE).int(), image_grid_thw=grids)
+        return Branches(prefill(model, embeddings, positions), suffixes)
+
+    def written(branches: list[Branches]) -> list[Any]:
         return continue_greedily(
-            model,
-            [Branches(prefix, suffixes)],
-            end_tokens=frozenset(),
-            is_complete=lambda _: False,
-            max_new_tokens=arguments.tokens,
+            model, branches, end_tokens=frozenset(), is_complete=lambda _: False, max_new_tokens=arguments.tokens
         )
 
+    def one_by_one() -> list[Any]:
+        return [row for _ in range(arguments.windows) for row in written([read_window()])]
+
+    def together() -> list[Any]:
+        return written([read_window() for _ in range(arguments.windows)])
+
     def stock() -> list[list[int]]:
-        written = []
+        texts = []
         for suffix in suffixes[: arguments.peer_questions]:
             whole = torch.cat([ids, torch.tensor([suffix], device=device)], 1)
             given = model.generate(
@@ -120,18 +127,19 @@ def main() -> None:
                 max_new_tokens=arguments.tokens,
                 do_sample=False,
             )
-            written.append(given[0, whole.shape[1] :].tolist())
-        return written
+            texts.append(given[0, whole.shape[1] :].tolist())
+        return texts
 
-    same = sum(list(mine.tokens) == theirs for mine, theirs in zip(ours(), stock(), strict=False))  # also warms both up
-    mine = seconds(ours, device) / arguments.questions
+    same = sum(list(mine.tokens) == theirs for mine, theirs in zip(together(), stock(), strict=False))  # and warm
+    asked = arguments.questions * arguments.windows
+    mine, mine_alone = (seconds(way, device) / asked for way in (together, one_by_one))
     theirs = seconds(stock, device) / arguments.peer_questions
     alone = torch.cuda.get_device_name() if device != "cpu" else platform.processor() or platform.machine()
-    print("| frames | prompt tokens | questions | tokens each | stock `generate`, s a question | ours | ratio |")
-    print("|---|---|---|---|---|---|---|")
+    print("| windows | frames | prompt tokens | questions | tokens each | stock, s | one by one | together | ratio |")
+    print("|---|---|---|---|---|---|---|---|---|")
     print(
-        f"| {frames} | {len(head) + SUFFIX} | {arguments.questions} | {arguments.tokens} | {theirs:.2f} | {mine:.3f} | "
-        f"{theirs / mine:.1f} |"
+        f"| {arguments.windows} | {frames} | {len(head) + SUFFIX} | {arguments.questions} | {arguments.tokens} | "
+        f"{theirs:.2f} | {mine_alone:.3f} | {mine:.3f} | {theirs / mine:.1f} |"
     )
     print(
         f"\n{alone}, {dtype}, torch {torch.__version__}, transformers {transformers.__version__}; same tokens in "

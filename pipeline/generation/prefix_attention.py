@@ -36,6 +36,11 @@ class PrefixStates:
         """Shared tokens."""
         return self.keys[0].shape[1]
 
+    @property
+    def bytes(self) -> int:
+        """Memory of all layers."""
+        return sum(tensor.nbytes for tensor in (*self.keys, *self.values))
+
 
 @dataclass(frozen=True)
 class Prefixes:

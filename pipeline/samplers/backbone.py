@@ -6,9 +6,11 @@ a window are read once for all questions.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 import torch
@@ -101,29 +103,50 @@ class Backbone:
         # A frame of any shape: the text after it does not depend on it.
         return self._halves((FrameShape(1, 1, 1, 1),), question)[1]
 
+    def has_room(self, size: int) -> bool:
+        """Whether so many bytes are free on the GPU of the model; on a CPU, in an eighth of the machine's memory."""
+        device = self.model.language.get_input_embeddings().weight.device
+        if device.type == "cuda":
+            cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+            return bool(size <= torch.cuda.mem_get_info(device)[0] + cached)
+        return size <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 8
+
     def write(self, prefix: Prefix, suffixes: Sequence[Sequence[int]], max_new_tokens: int) -> list[Generated]:
-        """Greedy answers, each up to its end or the end of its JSON.
+        """Greedy answers about one window, each up to its end or the end of its JSON.
+
+        Args:
+            prefix: of the window.
+            suffixes: from :meth:`suffix`, generated together.
+            max_new_tokens: a limit for each.
+        """
+        [written] = self.write_windows([(prefix, suffixes)], max_new_tokens)
+        return written
+
+    def write_windows(
+        self, windows: Sequence[tuple[Prefix, Sequence[Sequence[int]]]], max_new_tokens: int
+    ) -> list[list[Generated]]:
+        """Greedy answers about several windows, all generated together.
 
         Of the checkpoint's generation settings the end tokens alone are used: a repetition penalty would work against
         lists of frame numbers.
 
         Args:
-            prefix: of the window.
-            suffixes: from :meth:`suffix`, decoded together.
-            max_new_tokens: a limit for each.
+            windows: the prefix of each, and the suffixes of its questions.
+            max_new_tokens: a limit for each answer.
         """
         tokenizer = self._processor.tokenizer
         written = continue_greedily(
             self.model.language,
-            [Branches(prefix, suffixes)],
+            [Branches(prefix, suffixes) for prefix, suffixes in windows],
             end_tokens=self._end_tokens,
             is_complete=self._json_is_closed,
             max_new_tokens=max_new_tokens,
         )
-        return [
+        texts = iter(
             Generated(tokenizer.decode(given.tokens, skip_special_tokens=True), given.tokens, given.ended)
             for given in written
-        ]
+        )
+        return [list(islice(texts, len(suffixes))) for _, suffixes in windows]
 
     def _lay_out(self, shapes: tuple[FrameShape, ...]) -> _Layout:
         head, tail = self._halves(shapes, "?")

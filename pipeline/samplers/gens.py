@@ -6,7 +6,7 @@ Source: "Generative Frame Sampler for Long Video Understanding", arXiv 2503.0914
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -23,7 +23,7 @@ from pipeline.samplers.output import Reading, read_scores
 from pipeline.samplers.pooling import Pool
 from pipeline.samplers.prompt import FramePrompt
 from pipeline.samplers.queries import score_askable, with_options
-from pipeline.samplers.window_reading import QuestionsAtOnce, WindowReader
+from pipeline.samplers.window_reading import QuestionsAtOnce, WindowReader, WindowsAtOnce
 from pipeline.samplers.windows import Window, Windowing, count_windows, windows
 from pipeline.video.timeline import candidate_times
 
@@ -51,10 +51,12 @@ class GensSampler(Identified):
     max_new_tokens: int
     """The limit for one window and question. An answer that reaches it is read as far as it goes, and marked."""
     questions_at_once: Speed[int]
-    """Questions decoded together; decides memory and speed, not scores."""
+    """Answers generated together, over all windows; decides memory and speed, not scores."""
+    windows_at_once: Speed[int]
+    """Windows whose answers are generated together, where memory allows; likewise."""
 
     def __post_init__(self) -> None:
-        for key in ("max_new_tokens", "questions_at_once"):
+        for key in ("max_new_tokens", "questions_at_once", "windows_at_once"):
             if getattr(self, key) < 1:
                 raise ConfigError(f"{key} is {getattr(self, key)}.", f"Set sampler.{key}=1, or more.")
 
@@ -103,7 +105,7 @@ class GensSampler(Identified):
         """Scores 1 to 5 for the frames that the model names, 0 for all others.
 
         The video is decoded once, each frame goes through the vision tower once, and the frames of a window are read
-        once for all questions. Memory is bounded by one window.
+        once for all questions. Memory is bounded by ``windows_at_once`` windows.
 
         Raises:
             VideoError: the video cannot be read.
@@ -126,6 +128,10 @@ class GensSampler(Identified):
         return QuestionsAtOnce(self.questions_at_once)
 
     @cached_property
+    def _windows_at_once(self) -> WindowsAtOnce:
+        return WindowsAtOnce(self.windows_at_once)
+
+    @cached_property
     def _first_use(self) -> FirstUse:
         return FirstUse(self.checkpoint.source)
 
@@ -141,17 +147,21 @@ class GensSampler(Identified):
         suffixes = {place: self._backbone.suffix(self.query(question)) for place, question in enumerate(questions)}
         pools = [Pool() for _ in questions]
         times: list[float] = []
-        reader = WindowReader(self._backbone, self.window, self._at_once, self.max_new_tokens)
-        for window in windows(candidates(video, frames, self.fps, self._backbone.prepare), self.window):
-            times += [candidate.time for candidate in window.items[len(times) - window.first :]]
-            for answers in reader.read(window, suffixes):
-                for place, written in answers.outputs.items():
-                    pool = pools[place]
-                    pool.tokens_read += answers.share
-                    if written is None and answers.halves:
-                        pool.add_halved(min(len(half.items) for half in answers.halves))
-                    else:
-                        self._add_window(pool, answers.window, len(suffixes[place]), written)
+        reader = WindowReader(self._backbone, self.window, self._at_once, self._windows_at_once, self.max_new_tokens)
+
+        def watched() -> Iterator[Window[Candidate]]:
+            for window in windows(candidates(video, frames, self.fps, self._backbone.prepare), self.window):
+                times.extend(candidate.time for candidate in window.items[len(times) - window.first :])
+                yield window
+
+        for answers in reader.read(watched(), suffixes):
+            for place, written in answers.outputs.items():
+                pool = pools[place]
+                pool.tokens_read += answers.share
+                if written is None and answers.halves:
+                    pool.add_halved(min(len(half.items) for half in answers.halves))
+                else:
+                    self._add_window(pool, answers.window, len(suffixes[place]), written)
         seconds = (time.perf_counter() - started) / len(questions)
         return [
             pool.relevance(

@@ -52,6 +52,7 @@ def sampler_of(folder: Path, *overrides: str) -> GensSampler:
             "frame": {"height": 56, "width": 56},
             "window": {"frames": 4},
             "max_new_tokens": 12,
+            "windows_at_once": 1,
         },
         OmegaConf.from_dotlist(list(overrides)),
     )
@@ -231,6 +232,61 @@ def test_a_video_longer_than_memory_streams(checkpoint: Path, opened: OpenVideo)
     sampler._backbone.write = watched  # type: ignore[method-assign]
     sampler.score(opened.video, frames, QUESTIONS)
     assert decoded == [5, 9, 10]
+
+
+@pytest.mark.parametrize(("overlap", "questions_at_once", "groups"), [(0, 32, [5]), (2, 32, [5, 3]), (0, 7, [2, 2, 1])])
+def test_windows_that_are_answered_together_say_what_they_say_alone(
+    checkpoint: Path,
+    opened: OpenVideo,
+    monkeypatch: pytest.MonkeyPatch,
+    overlap: int,
+    questions_at_once: int,
+    groups: Any,
+) -> None:
+    """Of 10 frames, in windows of 2 to 4 with a short one at the end."""
+    frames = 2 if not overlap else 3
+    words = (f"window.frames={frames}", f"window.overlap={overlap}", f"questions_at_once={questions_at_once}")
+    alone = sampler_of(checkpoint, *words).score(opened.video, opened, QUESTIONS)
+    sampler = sampler_of(checkpoint, *words, "windows_at_once=5")
+    write, seen = sampler._backbone.write_windows, []
+
+    def counted(windows: Any, limit: int) -> Any:
+        seen.append(len(windows))
+        return write(windows, limit)
+
+    monkeypatch.setattr(sampler._backbone, "write_windows", counted)
+    together = sampler.score(opened.video, opened, QUESTIONS)
+    assert content(together) == content(alone)
+    assert [relevance.cost.prompt_tokens for relevance in together] == [one.cost.prompt_tokens for one in alone]
+    assert seen == groups
+
+
+@pytest.mark.parametrize("at", [1, 2])
+def test_windows_that_do_not_fit_together_are_answered_alone(
+    checkpoint: Path, opened: OpenVideo, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    alone = sampler_of(checkpoint, "window.frames=2").score(opened.video, opened, QUESTIONS)
+    sampler = sampler_of(checkpoint, "window.frames=2", "windows_at_once=5")
+    write, prefix, sizes = sampler._backbone.write_windows, sampler._backbone.prefix, []
+
+    def failing(windows: Any, limit: int) -> Any:
+        sizes.append(len(windows))
+        if at == 1 and len(windows) > 1:
+            raise OUT_OF_MEMORY
+        return write(windows, limit)
+
+    def full(features: Any, frames: Any) -> Any:
+        if at == 2 and sum(ref() is not None for ref in held) >= 2:
+            raise OUT_OF_MEMORY
+        made = prefix(features, frames)
+        held.append(weakref.ref(made.states))
+        return made
+
+    held: list[weakref.ref[Any]] = []
+    monkeypatch.setattr(sampler._backbone, "write_windows", failing)
+    monkeypatch.setattr(sampler._backbone, "prefix", full)
+    assert content(sampler.score(opened.video, opened, QUESTIONS)) == content(alone)
+    assert sizes == ([5, 1, 1, 1, 1, 1] if at == 1 else [2, 2, 1])
 
 
 def test_costs_add_up(checkpoint: Path, opened: OpenVideo) -> None:

@@ -42,6 +42,7 @@ def sampler_of(folder: Path, *overrides: str, name: str = "gens") -> GensSampler
         "sampler.checkpoint.attention=sdpa",
         f"sampler.window.frames={WINDOW}",
         "sampler.max_new_tokens=20",
+        "sampler.windows_at_once=1",
         *(f"sampler.{override}" for override in overrides),
     ]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
