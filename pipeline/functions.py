@@ -117,7 +117,7 @@ class UserFunction:
             return self._function(*given, **self._settings, **model)
         except PipelineError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # sys.exit() in somebody's library ends no run of ours
             status = Status.OUT_OF_MEMORY if is_out_of_memory(error) else Status.INVALID_OUTPUT
             _LOG.info("%s failed", self.name, exc_info=True)
             raise FunctionError(
@@ -130,8 +130,7 @@ class UserFunction:
 
     def wrong(self, returned: Any, wanted: str) -> FunctionError:
         """The error for a result that the adapter cannot use."""
-        shown = repr(returned)
-        shown = f"{shown[:60]}..." if len(shown) > 60 else shown
+        shown = _in_one_line(repr(returned), 60)
         return FunctionError(
             f"{self._key}: {self.name} returned {shown} ({type(returned).__name__}) instead of {wanted}",
             "correct it, then run the same command again",
@@ -152,7 +151,7 @@ class UserFunction:
                     self._loaded[MODEL] = self._load(**self._of_load)
                 except PipelineError:
                     raise
-                except Exception as error:
+                except (Exception, SystemExit) as error:
                     _LOG.info("%s failed", name_of(self._load), exc_info=True)
                     raise CheckpointError(
                         f"{self._key}: {name_of(self._load)} raised {told(error)}",
@@ -200,10 +199,16 @@ def name_of(function: Callable[..., Any]) -> str:
 
 
 def told(error: BaseException) -> str:
-    """The last line of the traceback, and where the exception was raised."""
-    last = traceback.format_exception_only(error)[-1].strip().splitlines()[-1]
+    """The exception with its message in one line, and where it was raised."""
+    message = _in_one_line(str(error), 400)
+    raised = f"{type(error).__name__}: {message}" if message else type(error).__name__
     frames = traceback.extract_tb(error.__traceback__)
-    return f"{last} ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else last
+    return f"{raised} ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else raised
+
+
+def _in_one_line(text: str, most: int) -> str:
+    line = " ".join(text.split())
+    return f"{line[:most]}..." if len(line) > most else line
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -162,7 +162,7 @@ def test_an_exception_costs_its_question_and_says_where(home: Path) -> None:
     assert relevances(folder)["one"].status is Status.OK
     failed = relevances(folder)["two"]
     assert failed.status is Status.INVALID_OUTPUT
-    assert ".score raised such colour (__init__.py, line 3)" in failed.detail
+    assert ".score raised ValueError: no such colour (__init__.py, line 3)" in failed.detail
     assert "what to do: correct it" in failed.detail
     assert {one.status for one in answers(folder).values()} == {Status.INVALID_OUTPUT}
     assert ".answer raised IndexError: list index out of range (__init__.py, line 6)" in answers(folder)["one"].detail
@@ -192,9 +192,10 @@ def test_what_a_failed_call_held_is_let_go(home: Path) -> None:
 @pytest.mark.parametrize(
     ("result", "told"),
     [
-        ("[1.0, float('nan')] + [0.0] * (len(frames) - 2)", "a score is not a finite number"),
+        ("[1.0, float('nan')] + [0.0] * (len(frames) - 2)", "finite numbers, one for each frame"),
         ("[1.0]", "returned [1.0] (list) instead of"),
         ("None", "returned None (NoneType) instead of"),
+        ("__import__('sys').exit(3)", ".score raised SystemExit: 3 (__init__.py, line 2)"),
         ("['high'] * len(frames)", "numbers, one for each frame"),
         ("[[1.0]] * len(frames)", "numbers, one for each frame"),
         ("[pixels.fill(0) for _, pixels in frames]", "assignment destination is read-only"),

@@ -20,7 +20,7 @@ from pipeline.stopping import ExitCode
 from pipeline.subtitles import SubtitleChoice
 from pipeline.terminal import remark, tell
 
-_MOST_OF_A_THOUGHT = 400
+_MOST_SHOWN = 400
 """Characters of a thought that the terminal shows."""
 
 
@@ -72,9 +72,10 @@ def _show(selected: SelectionRow, answered: AnswerRow) -> None:
     if selected.selection.status is not Status.OK:
         remark(f"the sampler: {selected.selection.status}\n{selected.selection.detail}")
     if answer.status is not Status.OK:
-        remark(f"no answer: {answer.status}\n{answer.detail}")
+        told_already = (answer.status, answer.detail) == (selected.selection.status, selected.selection.detail)
+        remark(f"no answer: {answer.status}" if told_already else f"no answer: {answer.status}\n{answer.detail}")
         if answer.text:
-            tell(f"the model said: {answer.text}")
+            tell(f"the model said: {_shortened(answer.text)}")
     elif question.options is not None and answer.option is not None:
         tell(f"answer: {_option(question.options, answer.option)}{_verdict(question, answer.option)}")
     else:
@@ -88,10 +89,10 @@ def _show(selected: SelectionRow, answered: AnswerRow) -> None:
         tell(f"  {clock(frame.time):>8}  ({frame.time:.2f} s){score}  {frame.source}")
 
 
-def _shortened(thought: str) -> str:
-    """The beginning of a thought, in one line; the report has more of it."""
-    words = " ".join(thought.split())
-    return words if len(words) <= _MOST_OF_A_THOUGHT else f"{words[:_MOST_OF_A_THOUGHT]} ..."
+def _shortened(text: str) -> str:
+    """The beginning of a thought or of an output without an answer, in one line; the report has more of it."""
+    words = " ".join(text.split())
+    return words if len(words) <= _MOST_SHOWN else f"{words[:_MOST_SHOWN]} ..."
 
 
 def _option(options: Sequence[str], option: int) -> str:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from pipeline.artefacts.writing import write_whole
 from pipeline.commands.config_folders import VARIABLE, project, standing_folder
@@ -23,6 +23,7 @@ from pipeline.terminal import tell
 
 CONFIG_FOLDER = "mine"
 """Folder of the YAML file where neither environment nor project name one."""
+_KINDS = f"one of {', '.join(SKELETONS)}"
 _SMALL = ("benchmark=micro", "benchmark.videos=4", "benchmark.max_minutes=5")
 
 
@@ -33,11 +34,15 @@ def run(config: DictConfig) -> int:
         ConfigError: the name cannot be used, or a file is there already.
         StorageError: a file cannot be written.
     """
+    if OmegaConf.is_missing(config, "kind"):
+        raise ConfigError("kind is missing", f"{_KINDS}: gens new sampler NAME")
+    if OmegaConf.is_missing(config, "name"):
+        raise ConfigError("name is missing", f"give it: gens new {config.kind} NAME")
     kind, name = str(config.kind), str(config.name)
     if kind not in SKELETONS:
         raise ConfigError(
             f"gens new {kind}: no such kind.{nearest(kind, SKELETONS)}",
-            f"one of {', '.join(SKELETONS)}: gens new sampler NAME",
+            f"{_KINDS}: gens new sampler NAME",
         )
     skeleton = SKELETONS[kind]
     into = local_path(config.into)
@@ -70,10 +75,11 @@ def run(config: DictConfig) -> int:
 
 
 def _check_name(name: str, skeleton: Skeleton, into: Path) -> None:
-    other = f"choose another name: gens new {'policy' if skeleton.group == 'selection' else skeleton.group} my_{name}"
+    kind = "policy" if skeleton.group == "selection" else skeleton.group
+    other = f"choose another name: gens new {kind} my_{name}"
     if not name.isidentifier() or not name.isascii() or keyword.iskeyword(name):
         raise ConfigError(
-            f"{name} is not the name of a Python package", "use letters, digits and _: gens new sampler my_sampler"
+            f"{name} is not the name of a Python package", f"use letters, digits and _: gens new {kind} my_{kind}"
         )
     if (conf_dir() / skeleton.group / f"{name}.yaml").exists():
         raise ConfigError(f"{skeleton.group}={name} is there already", other)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -95,11 +96,11 @@ class FunctionSampler(Identified):
 
     def _scores(self, question: Question, batch: list[TimedFrame]) -> list[float]:
         given = self._call(self.query(question), batch)
-        wanted = f"{len(batch)} numbers, one for each frame"
+        wanted = f"{len(batch)} finite numbers, one for each frame"
         try:
             scores = [float(score) for score in (given.tolist() if hasattr(given, "tolist") else given)]
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise self._call.wrong(given, wanted) from error
-        if len(scores) != len(batch):
+        if len(scores) != len(batch) or not all(map(math.isfinite, scores)):
             raise self._call.wrong(given, wanted)
         return scores

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from command_line import gens
+from made import write_video
 
 MADE = ("benchmark=micro", "benchmark.videos=1", "benchmark.max_minutes=3.0", "limit=1", "sampler=gens_micro")
 
@@ -36,3 +38,17 @@ def test_the_answer_is_called_right_or_wrong_where_the_right_one_is_given(tmp_pa
     # The table of many questions says nothing of one.
     assert all("accuracy" not in done.stdout for done in said.values())
     assert said[""].stdout.splitlines()[-1].startswith("report: runs/ask-")
+
+
+def test_a_failure_is_told_once_and_a_long_output_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = "def score(question, frames):\n    return None\ndef answer(question, frames):\n    return 'x\\n' * 90_000\n"
+    (tmp_path / "own_parts.py").write_text(own)
+    write_video(tmp_path / "clip.mp4", seconds=2)
+    asked = ("ask", "video=clip.mp4", "question=Which?", "options=[red, blue]", "plugins=[own_parts]")
+    monkeypatch.syspath_prepend(tmp_path)
+    answerer = ("answerer=function", "answerer.function=own_parts.answer")
+    failed = gens(*asked, "sampler=function", "sampler.function=own_parts.score", *answerer, cwd=tmp_path)
+    assert failed.stderr.count("own_parts.score returned None") == 1
+    unread = gens(*asked, "sampler=uniform", *answerer, cwd=tmp_path)
+    (said,) = (line for line in unread.stdout.splitlines() if line.startswith("the model said: "))
+    assert said == f"the model said: {'x ' * 200} ..."

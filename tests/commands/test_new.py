@@ -97,8 +97,9 @@ def test_it_is_written_where_new_files_are_found_anyway(home: Path) -> None:
         (("sampler", "clip"), "sampler=clip is there already", "my_clip"),
         (("policy", "numpy"), "numpy is the name of another package", "gens new policy my_numpy"),
         (("answerer", "json"), "json is the name of another package", "my_json"),
-        (("answerer", "a-b"), "a-b is not the name of a Python package", "my_sampler"),
-        (("answerer",), "name is missing", "name="),
+        (("answerer", "a-b"), "a-b is not the name of a Python package", "gens new answerer my_answerer"),
+        (("answerer",), "name is missing", "gens new answerer NAME"),
+        ((), "kind is missing", "gens new sampler NAME"),
         (("answerer", "acme_part"), "acme_part/__init__.py is there already, and is left as it is", "--into FOLDER"),
     ],
 )
