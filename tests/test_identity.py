@@ -70,7 +70,7 @@ PLUGINS = ["user_functions"]
 NEEDED = {
     ("answerer", "openai"): [
         *("answerer.base_url=http://localhost:8000/v1", "answerer.model=m", "answerer.continues_answer=true"),
-        "answerer.prices={input: 1.0, output: 2.0}",
+        *("answerer.prices={input: 1.0, output: 2.0}", "answerer.thinking=never"),
     ],
     ("answerer", "vllm"): ["answerer.base_url=http://localhost:8000/v1", "answerer.model=m"],
     ("answerer", "transformers"): ["answerer.checkpoint.source=/nowhere"],

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipeline.errors import ConfigError
@@ -123,12 +123,12 @@ class ServerThinking:
         return "" if self.mode == "checkpoint" else f"; thinking {self.mode}, by {self.switch.field}"
 
     def content(self) -> dict[str, Any]:
-        """What of the settings decides answers: only what is sent, so that keys without a switch stay as they were."""
+        """The settings that decide answers: nothing for ``checkpoint``, so that keys of earlier versions stay valid."""
         found: dict[str, Any] = {}
         if self.mode != "checkpoint":
-            found["thinking"] = [self.mode, self.fields({})]
-        if self.tokens:
-            found["max_thinking_tokens"] = self.tokens
+            found["thinking"] = [self.mode, asdict(self.switch)]
+        if self.max_tokens is not None:
+            found["max_thinking_tokens"] = self.max_tokens
         return found
 
     @property
