@@ -49,7 +49,7 @@ NOWHERE = {
     *("probe_store", "feature_store", "digest_store", "response_store"),
     *("video_root", "subtitle_root", "image_root", "root"),
     *("api_key_env", "timeout", "retries", "give_up_after"),
-    *("device", "attention", "backend", "threads", "frames_at_once", "questions_at_once"),
+    *("device", "attention", "backend", "threads", "frames_at_once", "questions_at_once", "windows_at_once"),
     *("calls_at_once", "is_repeatable"),
 }
 """In no identity and in no run folder's name."""
