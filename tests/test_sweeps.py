@@ -222,7 +222,7 @@ def test_ctrl_c_leaves_a_summary_and_the_same_command_goes_on(home: Path) -> Non
     cut = sweep(home, *words, PROBE_INTERRUPT="2")
     assert cut.done.returncode == 130, cut.done.stderr
     assert by_answerer(home) == {"qwen2_vl": {"done"}, "internvl": {"interrupted"}, "vila": {"not started"}}
-    assert "same command goes on" in cut.done.stderr
+    assert "same command continues" in cut.done.stderr
     (page,) = home.glob("runs/sweep-evaluate-*/report.html")
     assert "tiny_qwen2_vl" in page.read_text()
 
