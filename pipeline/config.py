@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import os
 import re
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,7 +23,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from pipeline.environment import register_environment
 from pipeline.errors import ConfigError
 from pipeline.secrecy import is_secret_name
-from pipeline.trust import trusted_class, trusted_function
+from pipeline.trust import OURS, trusted_class, trusted_function
 
 PACKAGE = Path(__file__).resolve().parent
 LARGEST = 1e15
@@ -80,7 +81,7 @@ def _check_numbers(node: Any, key: str) -> None:
 
 
 def _made(node: Mapping[str, Any], key: str, plugins: Sequence[str]) -> Any:
-    target = trusted_class(node.get("_target_"), f"{key}._target_", plugins)
+    target = _class(node.get("_target_"), f"{key}._target_", plugins)
     settings = {
         name: _made(value, f"{key}.{name}", plugins) if isinstance(value, dict) and "_target_" in value else value
         for name, value in node.items()
@@ -95,6 +96,34 @@ def _made(node: Mapping[str, Any], key: str, plugins: Sequence[str]) -> Any:
         if isinstance(value, str) and _is_function(typing.get_type_hints(target)[name])
     }
     return _validated(target, {**settings, **functions}, key)
+
+
+def _class(path: Any, key: str, plugins: Sequence[str]) -> Any:
+    """The class at a path; a class of ours that is no longer there is named by the path that our YAML files have."""
+    try:
+        return trusted_class(path, key, plugins)
+    except ConfigError as error:
+        found = _ours_named_like(path) if isinstance(path, str) and path.startswith(f"{OURS}.") else ()
+        if not found or path in found:
+            raise
+        raise ConfigError(
+            error.problem,
+            f"the class is {' or '.join(found)}: correct the _target_ in its YAML, or add {key}={found[0]}",
+        ) from error
+
+
+def _ours_named_like(path: str) -> Sequence[str]:
+    """The ``_target_`` of our YAML files with the same class name, or else the closest; of several, those nearest."""
+    targets: dict[str, set[str]] = {}
+    for file in conf_dir().rglob("*.yaml"):
+        for target in re.findall(r"^\s*_target_: *([\w.]+)", file.read_text(encoding="utf-8"), re.MULTILINE):
+            targets.setdefault(target.rpartition(".")[2], set()).add(target)
+    name = path.rpartition(".")[2]
+    named = targets.get(name) or {
+        target for close in difflib.get_close_matches(name, targets, n=1, cutoff=0.8) for target in targets[close]
+    }
+    shared = {target: len(os.path.commonprefix([target.split("."), path.split(".")])) for target in named}
+    return sorted(target for target, count in shared.items() if count == max(shared.values()))
 
 
 def _is_function(hint: Any) -> bool:
@@ -132,7 +161,9 @@ def _validated(kind: Any, settings: Mapping[str, Any], key: str) -> Any:
         value = (
             "..." if any(is_secret_name(str(part)) or "key" in str(part) for part in first["loc"]) else first["input"]
         )
-        raise ConfigError(f"{place}={value!r}: {first['msg']}", f"set it: {place}=...") from error
+        listed = re.findall(r"'([^']*)'", str(first.get("ctx", {}).get("expected", "")))
+        remedy = f"set one of {', '.join(listed)}: {place}={listed[0]}" if listed else f"set it: {place}=..."
+        raise ConfigError(f"{place}={value!r}: {first['msg']}", remedy) from error
 
 
 def register_resolvers() -> None:

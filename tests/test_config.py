@@ -78,12 +78,28 @@ def test_a_part_may_hold_another() -> None:
         ({"_target_": "os.system"}, r"outside pipeline.*, and os is a part of Python"),
         ({"_target_": "mine.Part"}, r"outside pipeline.*\n.*plugins=\[mine\]"),
         ({"_target_": "pipeline.domain.Nothing"}, "cannot be imported"),
+        ({"ties": "latest"}, r"what to do: set one of earliest, spread: sampler\.ties=earliest$"),
         ({"name": "???"}, "name is missing"),
     ],
 )
 def test_a_wrong_setting_names_the_key_and_the_way_out(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=f"(?s){message}"):
         built(**changes)
+
+
+@pytest.mark.parametrize(
+    ("path", "now"),
+    [
+        ("pipeline.answerers.qwen_vl.QwenVL", "pipeline.families.qwen.answerer.QwenVL"),
+        ("pipeline.samplers.frames.FrameSize", "pipeline.families.qwen.processor.FrameSize"),
+        ("pipeline.samplers.aria_frames.Canvas", "pipeline.families.aria.processor.Canvas"),
+        ("pipeline.samplers.clip.ClipSampler3", "pipeline.samplers.clip.ClipSampler"),  # misspelt
+        ("pipeline.foreign.tables.Aks", "pipeline.foreign.aks.Aks"),  # there is one in selection, too
+    ],
+)
+def test_a_class_of_ours_that_is_elsewhere_is_named(path: str, now: str) -> None:
+    with pytest.raises(ConfigError, match=rf"the class is {now}: .* sampler\.frame\._target_={now}$"):
+        build(OmegaConf.create({"_target_": path}), "sampler.frame")
 
 
 def test_classes_of_undeclared_packages_are_not_made() -> None:
