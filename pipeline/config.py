@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-import os
 import re
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -106,14 +105,12 @@ def _class(path: Any, key: str, plugins: Sequence[str]) -> Any:
         found = _ours_named_like(path) if isinstance(path, str) and path.startswith(f"{OURS}.") else ()
         if not found or path in found:
             raise
-        raise ConfigError(
-            error.problem,
-            f"the class is {' or '.join(found)}: correct the _target_ in its YAML, or add {key}={found[0]}",
-        ) from error
+        remedy = f"correct the _target_ in its YAML, or add {key}={found[0]}"
+        raise ConfigError(error.problem, f"the class is {' or '.join(found)}: {remedy}") from error
 
 
 def _ours_named_like(path: str) -> Sequence[str]:
-    """The ``_target_`` of our YAML files with the same class name, or else the closest; of several, those nearest."""
+    """The ``_target_`` of our YAML files with the same class name, or else the closest; of several, those of its room."""
     targets: dict[str, set[str]] = {}
     for file in conf_dir().rglob("*.yaml"):
         for target in re.findall(r"^\s*_target_: *([\w.]+)", file.read_text(encoding="utf-8"), re.MULTILINE):
@@ -122,8 +119,8 @@ def _ours_named_like(path: str) -> Sequence[str]:
     named = targets.get(name) or {
         target for close in difflib.get_close_matches(name, targets, n=1, cutoff=0.8) for target in targets[close]
     }
-    shared = {target: len(os.path.commonprefix([target.split("."), path.split(".")])) for target in named}
-    return sorted(target for target, count in shared.items() if count == max(shared.values()))
+    room = path.split(".")[1]
+    return sorted({target for target in named if target.split(".")[1] == room} or named)
 
 
 def _is_function(hint: Any) -> bool:
