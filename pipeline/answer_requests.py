@@ -12,7 +12,7 @@ from pipeline.answerers import Answerer, AnswerRequest
 from pipeline.answerers.over_limit import OverLimit, best
 from pipeline.artefacts.rows import SelectionRow
 from pipeline.domain import Answer, Frame, Status, Video
-from pipeline.errors import ChangedVideoError, ClipError, SubtitlesError, VideoError, with_remedy
+from pipeline.errors import ChangedVideoError, ClipError, FramesError, SubtitlesError, VideoError, with_remedy
 from pipeline.subtitles import GivenSubtitles, SubtitleChoice, SubtitleFinder
 from pipeline.video import Reader
 from pipeline.video.clip import clip_of, holds
@@ -140,9 +140,12 @@ class Requests:
         request = AnswerRequest(row.question, given.clip, tuple(frames), given.subtitles.lines)
         if self._over_limit is OverLimit.REFUSE:
             return request
-        capacity = self._answerer.capacity(request)
-        if capacity < len(frames) and given.subtitles.lines:
-            capacity = self._fitting_with_lines(row, request)
+        try:
+            capacity = self._answerer.capacity(request)
+            if capacity < len(frames) and given.subtitles.lines:
+                capacity = self._fitting_with_lines(row, request)
+        except FramesError:
+            return request  # no frame less helps; the answerer gives the status
         if not 0 < capacity < len(frames):
             return request
         shown = self._best(row, request, capacity)
@@ -205,8 +208,11 @@ def _passes(rows: Sequence[SelectionRow], batch: int) -> Iterator[list[Selection
 
 
 def _frames(path: str, rows: Sequence[SelectionRow], reader: Reader) -> dict[str, tuple[Frame, ...]]:
-    """The selected frames of several questions from one pass over their video."""
+    """The selected frames of several questions from one pass over their video, each with its question's scale."""
     wanted = sorted({frame.time for row in rows for frame in row.selection.frames})
     with reader.open(path) as source:
         at = dict(zip(wanted, source.frames_at(wanted), strict=True))
-    return {row.question.id: tuple(at[frame.time] for frame in row.selection.frames) for row in rows}
+    return {
+        row.question.id: tuple(replace(at[frame.time], scale=frame.scale) for frame in row.selection.frames)
+        for row in rows
+    }

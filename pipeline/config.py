@@ -110,7 +110,7 @@ def _class(path: Any, key: str, plugins: Sequence[str]) -> Any:
 
 
 def _ours_named_like(path: str) -> Sequence[str]:
-    """The ``_target_`` of our YAML files with the same class name, or else the closest; of several, those of its room."""
+    """The ``_target_`` of our YAML files with this class name, or else the closest; of several, those of its room."""
     targets: dict[str, set[str]] = {}
     for file in conf_dir().rglob("*.yaml"):
         for target in re.findall(r"^\s*_target_: *([\w.]+)", file.read_text(encoding="utf-8"), re.MULTILINE):

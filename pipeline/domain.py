@@ -21,6 +21,8 @@ LONGEST = 1e9
 that nothing overflows where they are used."""
 LARGEST_SCORE = 1e100
 """Of a frame, either way: policies add and square scores."""
+LARGEST_SCALE = 16.0
+"""Of a frame before the answerer's own resize; 30720 pixels of a 1920 pixel side."""
 FASTEST = 1e6
 """Frames a second that a video may have."""
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from pipeline.domain import (
     FASTEST,
+    LARGEST_SCALE,
     LARGEST_SCORE,
     LONGEST,
     Answer,
@@ -148,8 +149,9 @@ def _selection_fault(given: Any, question: Question, budget: int) -> str | None:
         "the time of a frame is not a finite number": not all(_is_number(frame.time) for frame in frames),
         f"the time of a frame is above {LONGEST:.0f} s": not all(_is_second(frame.time) for frame in frames),
         "the score of a frame is not a finite number": not all(_is_number_or_none(frame.score) for frame in frames),
-        "the scale of a frame is not a positive number": any(
-            frame.scale is not None and not (_is_number(frame.scale) and frame.scale > 0) for frame in frames
+        f"the scale of a frame is not a number above 0 and at most {LARGEST_SCALE:g}": any(
+            frame.scale is not None and not (_is_number(frame.scale) and 0 < frame.scale <= LARGEST_SCALE)
+            for frame in frames
         ),
         "a native index is not a whole number from 0 on": any(
             not hasattr(frame.index, "__index__") or not 0 <= operator.index(frame.index) <= _MOST_FRAMES

@@ -163,3 +163,24 @@ def test_the_best_frames_bring_their_own_lines(stage: Stage, tmp_path: Path, pla
     assert 0 < shown < len(frames)
     assert len(kept.answer.left_out) == len(frames) - shown
     assert f"{shown} line" in kept.answer.form
+
+
+def scaled(rows: Sequence[SelectionRow], scale: float) -> list[SelectionRow]:
+    def selection(row: SelectionRow) -> Selection:
+        return replace(row.selection, frames=tuple(replace(frame, scale=scale) for frame in row.selection.frames))
+
+    return [replace(row, selection=selection(row)) for row in rows]
+
+
+def test_a_selections_scale_reaches_the_answerer_or_is_refused_by_name(stage: Stage) -> None:
+    plain = stage.answers("plain")
+    stage.rows = scaled(stage.rows, 2.0)
+    larger = stage.answers("larger")
+    assert {row.answer.status for row in larger} == {Status.OK}
+    for one, two in zip(plain, larger, strict=True):
+        assert two.answer.cost.prompt_tokens > one.answer.cost.prompt_tokens
+    stage.answerer = replace(stage.answerer, frame_size=(56, 56))
+    for over_limit in OverLimit:
+        for row in stage.answers(f"fixed {over_limit}", over_limit=over_limit):
+            assert row.answer.status is Status.UNSUPPORTED
+            assert "scaled by 2" in row.answer.detail

@@ -264,6 +264,10 @@ def test_a_question_with_more_frames_than_a_function_takes_is_not_asked() -> Non
     assert refused.status is Status.CONTEXT_EXCEEDED
     assert "Try selection.budget=1" in refused.detail
     assert (given.status, given.option) == (Status.OK, 0)
+    scaled = replace(asked[1], frames=(replace(frames[0], scale=0.5),))
+    (unscaled,) = answerer.answer(iter([scaled]), 1)
+    assert unscaled.status is Status.UNSUPPORTED
+    assert "The selection scales its frames" in unscaled.detail
 
 
 def test_a_model_that_cannot_be_loaded_ends_the_command(home: Path) -> None:

@@ -19,6 +19,11 @@ from pipeline.errors import ConfigError, FramesError, FunctionError, with_remedy
 from pipeline.functions import UserFunction, timed
 from pipeline.identity import Identified, Label, Speed
 
+_SCALED = with_remedy(
+    "The selection scales its frames, and a function is given frames as they are decoded.",
+    "Take an answerer whose frames have any size, for instance answerer=qwen2_5_vl_7b, or a selection without scales.",
+)
+
 
 @dataclass(frozen=True)
 class FunctionAnswerer(Identified):
@@ -95,6 +100,8 @@ class FunctionAnswerer(Identified):
             return self._failed(request, Status.UNSUPPORTED, WITHOUT_PICTURES)
         if fault := question_fault(request.question, ()):
             return self._failed(request, Status.INVALID_QUESTION, fault)
+        if any(frame.scale not in (None, 1.0) for frame in request.frames):
+            return self._failed(request, Status.UNSUPPORTED, _SCALED)
         count = len(request.frames)
         if self.max_frames is not None and count > self.max_frames:
             fewer = f"selection.budget={self.max_frames}, or over_limit=keep_best, which leaves out the lowest scores"

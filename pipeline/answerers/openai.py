@@ -251,7 +251,7 @@ class OpenAICompatible(Identified):
 
     def _body(self, request: AnswerRequest, options: Sequence[Part]) -> dict[str, Any]:
         frames, words = request.frames, self.prompt.words(request)
-        encoded = [self.frame.encoded(frame.pixels) for frame in frames]
+        encoded = [self.frame.encoded(frame.pixels, frame.scale) for frame in frames]
         system = self.system if words.system is None else words.system
         told = [] if system is None else [{"role": "system", "content": system}]
         turn = {"role": "user", "content": self._form.content(frames, encoded, options, words)}
@@ -277,7 +277,7 @@ class OpenAICompatible(Identified):
 
     def _frame_size(self, frame: Frame) -> int:
         """Bytes that a frame takes in a request, at most."""
-        return _size(self._form.content([frame], [self.frame.encoded(frame.pixels)], (), Words("")))
+        return _size(self._form.content([frame], [self.frame.encoded(frame.pixels, frame.scale)], (), Words("")))
 
     def _answer(self, request: AnswerRequest) -> Answer:
         if not request.frames:

@@ -108,7 +108,7 @@ class SampledVideo:
         self, frames: Sequence[Frame], encoded: Sequence[str], options: Sequence[Part], words: Words
     ) -> list[Part]:
         """All frames in one data URL."""
-        if len({frame.pixels.shape for frame in frames}) > 1:
+        if len({(frame.pixels.shape, frame.scale) for frame in frames}) > 1:
             raise FramesError("The frames differ in size, so they cannot be one video.", "Take answerer.form=images.")
         url = f"data:video/jpeg;base64,{','.join(encoded)}"
         shown = [{"type": "video_url", "video_url": {"url": url}}] if frames else []

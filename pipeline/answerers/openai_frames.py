@@ -12,8 +12,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.errors import ConfigError, InputError
+from pipeline.errors import ConfigError, FramesError, InputError
 
+_LONGEST = 8192
+"""Pixels of the longer side to which a selection may scale a frame up."""
 Part = Mapping[str, Any]
 """One entry of a message's ``content``."""
 
@@ -54,14 +56,30 @@ class SentFrame:
         kind = f"jpeg {self.quality}" if self.format == "jpeg" else "png"
         return f"{kind}, {size}" + (f", detail {self.detail}" if self.detail else "")
 
-    def encoded(self, pixels: npt.NDArray[np.uint8]) -> str:
-        """Base64 of the compressed picture; ``pixels`` is RGB, ``[height, width, 3]``."""
+    def encoded(self, pixels: npt.NDArray[np.uint8], scale: float | None = None) -> str:
+        """Base64 of the compressed picture.
+
+        Args:
+            pixels: RGB, ``[height, width, 3]``.
+            scale: factor on each side, before the limit on the longer one.
+
+        Raises:
+            FramesError: scaled, it would be larger than any server takes.
+        """
         from PIL import Image
 
         image = Image.fromarray(pixels)
         longer = max(image.size)
-        if self.max_side is not None and longer > self.max_side:
-            width, height = (max(1, round(side * self.max_side / longer)) for side in image.size)
+        wanted = longer * (1.0 if scale is None else scale)
+        if self.max_side is not None:
+            wanted = min(wanted, self.max_side)
+        if wanted > max(longer, _LONGEST):
+            raise FramesError(
+                f"A frame is to be scaled by {scale:g}, to more than {_LONGEST} pixels.",
+                "Bound it: answerer.frame.max_side=1024, or take a selection with smaller scales.",
+            )
+        if wanted != longer:
+            width, height = (max(1, round(side * wanted / longer)) for side in image.size)
             image = image.resize((width, height), Image.Resampling.LANCZOS)
         buffer = BytesIO()
         if self.format == "jpeg":

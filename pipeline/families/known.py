@@ -88,13 +88,15 @@ def another(config: Mapping[str, Any], source: str, wanted: Sequence[str]) -> Ch
         wanted: names of what could have been taken.
     """
     found, kinds = known_model(config), ", ".join(architectures(config)) or "no architecture named"
-    names = " or ".join(wanted)
+    *others, last = dict.fromkeys(wanted)
+    names = f"{', '.join(others)} or {last}" if others else last
     called = f"its model_type is {config.get('model_type')} ({kinds})"
     remedy = f"Name a checkpoint of {names}: {override('source')}"
     if found is None:
         return CheckpointError(
             f"{source} is not {names}: {called}.",
-            f"{remedy}; or take the answerer or sampler for this model: `gens list answerers`, `gens list samplers`.",
+            f"{remedy}; or take the answerer or sampler for this model: `gens list answerers`, `gens list samplers`; "
+            f"or, if transformers loads it, answerer=transformers answerer.checkpoint.source={source}.",
         )
     if found.instead:
         return CheckpointError(f"{source} is not {names}: {called}, so it is {found.name}.", found.instead)

@@ -93,6 +93,23 @@ def test_png_loses_nothing_and_a_large_frame_is_brought_down() -> None:
     assert picture(small["image_url"]["url"]).size == (32, 18)
 
 
+@pytest.mark.parametrize(("scale", "size"), [(0.5, (32, 18)), (None, (64, 36)), (1.25, (80, 45)), (4.0, (128, 72))])
+def test_a_selections_scale_comes_before_the_limit(scale: float | None, size: tuple[int, int]) -> None:
+    (frame,) = frames_at(5.0)
+    request = replace(asked(), frames=(replace(frame, scale=scale),))
+    sent: Any = made(URL, "answerer.frame.max_side=128").body(request)["messages"][0]["content"][1]
+    assert picture(sent["image_url"]["url"]).size == size
+
+
+def test_frames_of_several_scales_are_no_video_and_a_vast_one_is_refused() -> None:
+    one, other = frames_at(1.0, 2.0)
+    with pytest.raises(FramesError, match="differ in size"):
+        made(URL, "answerer.form=video").body(replace(asked(), frames=(one, replace(other, scale=0.5))))
+    (wide,) = frames_at(1.0, width=1024)
+    with pytest.raises(FramesError, match=r"scaled by 16, .*\n.*answerer\.frame\.max_side="):
+        made(URL, "answerer.frame.max_side=null").body(replace(asked(), frames=(replace(wide, scale=16.0),)))
+
+
 def test_pictures_of_options_follow_the_frames_after_their_letters(tmp_path: Path) -> None:
     paths = []
     for name, colour in (("one", (255, 0, 0)), ("two", (0, 255, 0))):

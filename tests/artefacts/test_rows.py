@@ -96,7 +96,7 @@ def selection_line(**change: Any) -> bytes:
         ({"selection__frames__0__time": 5}, Status.INVALID_OUTPUT, "its frames are not in order of time"),
         ({"selection__frames__0__score": math.nan}, Status.INVALID_OUTPUT, "the score of a frame is not a finite"),
         ({"selection__frames__0__index": -1}, Status.INVALID_OUTPUT, "a native index is not a whole number"),
-        ({"selection__frames__0__scale": 0}, Status.INVALID_OUTPUT, "the scale of a frame is not a positive number"),
+        ({"selection__frames__0__scale": 0}, Status.INVALID_OUTPUT, "the scale of a frame is not a number above 0"),
         ({"selection__budget": 1}, Status.INVALID_OUTPUT, "2 frames, more than the budget of 1"),
         ({"selection__question_id": "p"}, Status.INVALID_OUTPUT, "a selection of 'p' for 'q'"),
         ({"question__correct": 7}, Status.INVALID_QUESTION, "option 7 of 2 is said to be right"),
