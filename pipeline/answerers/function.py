@@ -9,9 +9,8 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from pipeline.answerers import NO_LIMIT, AnswererLimits, AnswerRequest
-from pipeline.answerers.ahead import ahead
+from pipeline.answerers.ahead import ahead, each
 from pipeline.answerers.local import WITHOUT_PICTURES
-from pipeline.answerers.openai_threads import each
 from pipeline.answerers.options import conclude
 from pipeline.answerers.prompts import AnswerPrompt, question_fault
 from pipeline.domain import Answer, Cost, Status

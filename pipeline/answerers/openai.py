@@ -15,13 +15,20 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pipeline.answerers import AnswererLimits, AnswerRequest
+from pipeline.answerers.ahead import each
 from pipeline.answerers.openai_failures import NoAnswerError
-from pipeline.answerers.openai_forms import LabelledImages, RequestForm, SampledVideo
-from pipeline.answerers.openai_frames import Part, SentFrame, read_picture, text_part
+from pipeline.answerers.openai_forms import (
+    LabelledImages,
+    Part,
+    RequestForm,
+    SampledVideo,
+    SentFrame,
+    read_picture,
+    text_part,
+)
 from pipeline.answerers.openai_replies import Reply, ReplyStore
 from pipeline.answerers.openai_server import Endpoint, Server
 from pipeline.answerers.openai_thinking import ServerThinking, ThinkingSwitch, warn_of_thoughts
-from pipeline.answerers.openai_threads import each
 from pipeline.answerers.options import conclude
 from pipeline.answerers.prompts import AnswerPrompt, question_fault
 from pipeline.domain import Answer, Cost, Frame, Question, Status, option_letter

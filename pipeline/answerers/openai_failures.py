@@ -4,6 +4,8 @@ The words by which servers tell one 400 from another are theirs, not the protoco
 context length is", "decoder prompt ... longer than the maximum model length", "At most 5 image(s) may be provided"),
 SGLang's ("longer than the model's context length"), transformers' ("Server is pinned to"), Gemini's ("input token count
 ... exceeds the maximum", "API key not valid") and Azure's ("Exceeded maximum number of images", ``content_filter``).
+
+Nothing more is asked of a server that was silent for too long, or that turned one question after another away.
 """
 
 from __future__ import annotations
@@ -18,6 +20,68 @@ from pipeline.errors import CheckpointError, ConfigError, PipelineError
 
 if TYPE_CHECKING:
     from openai import APIConnectionError
+
+
+import threading
+import time
+
+_FEWEST = 3
+"""The fewest questions without a response that count."""
+_IN_A_ROW = 10
+"""The number of rejections in a row after which nothing more is asked."""
+
+
+class UnansweredStreak:
+    """How long a server has not responded to any question; for any number of threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._since: float | None = None
+        self._questions = 0
+
+    def extend(self, since: float) -> None:
+        """A question that was first asked at ``since``, by the monotonic clock, got no response."""
+        with self._lock:
+            self._since = since if self._since is None else min(self._since, since)
+            self._questions += 1
+
+    def end(self) -> None:
+        """There was a response of any kind."""
+        with self._lock:
+            self._since, self._questions = None, 0
+
+    def is_too_long(self, seconds: float) -> bool:
+        """Whether it has lasted this long, over several questions: a single one may be what crashes the server."""
+        with self._lock:
+            asked_enough = self._questions >= _FEWEST
+            return asked_enough and self._since is not None and time.monotonic() - self._since >= seconds
+
+
+class RejectedStreak:
+    """How many questions in a row a server, or a firewall before it, rejected; for any number of threads.
+
+    A single rejection may be about its own request. Ten in a row are about all requests.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._questions = 0
+
+    def extend(self) -> None:
+        """One more question was rejected."""
+        with self._lock:
+            self._questions += 1
+
+    def end(self) -> None:
+        """A question was not rejected."""
+        with self._lock:
+            self._questions = 0
+
+    def is_too_long(self) -> bool:
+        """Whether so many were rejected that no more are sent."""
+        with self._lock:
+            return self._questions >= _IN_A_ROW
+
 
 AGAIN = "the same command asks again for what is missing"
 

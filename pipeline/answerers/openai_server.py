@@ -15,15 +15,16 @@ from urllib.parse import urlsplit
 
 from pipeline.answerers.openai_failures import (
     NoAnswerError,
+    RejectedStreak,
     Rejection,
     RequestContext,
+    UnansweredStreak,
     failure,
     not_asked,
     not_asked_again,
     unreached,
     unusable,
 )
-from pipeline.answerers.openai_patience import RejectedStreak, UnansweredStreak
 from pipeline.answerers.openai_replies import NoReplyError, Reply, read_reply
 from pipeline.domain import Status
 from pipeline.errors import ConfigError, MissingExtraError
