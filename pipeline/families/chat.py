@@ -107,7 +107,7 @@ def render_chat(
     turns.append({"role": "user", "content": [dict(part) for part in content]})
     if not getattr(tokenizer, "chat_template", None):
         raise CheckpointError(
-            "The checkpoint has no chat template, so there is no knowing how it wants to be asked.",
+            "The checkpoint has no chat template, so the form of its prompts is unknown.",
             "Take an instruction-tuned checkpoint (its name ends in -Instruct or -Chat), or add chat_template.jinja "
             "to its folder.",
         )

@@ -174,7 +174,7 @@ def _load_image_processor(folder: Path, found: InternVLShape) -> Any:
     if (size.get("height"), size.get("width")) != (found.side, found.side):
         raise CheckpointError(f"{folder} scales images to {size}, and its vision tower takes {found.side}.", remedy)
     if [list(processor.image_mean), list(processor.image_std)] != _IMAGENET:
-        raise CheckpointError(f"The image processor in {folder} has not the image_mean of InternVL.", remedy)
+        raise CheckpointError(f"The image processor in {folder} does not have the image_mean of InternVL.", remedy)
     return processor
 
 

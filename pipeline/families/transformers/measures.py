@@ -70,7 +70,9 @@ class ImageCosts:
         return two - one
 
     def enough(self, size: tuple[int, int], model_type: str, own: Mapping[str, Any]) -> str:
-        """The override of ours that brings a frame of this size below its limit, as tried.
+        """The override of ours that brings a frame below its limit, as tried, and a square one that is as long.
+
+        Limits are told by one frame, and the next video may have others: a square takes the most of one longest side.
 
         Args:
             size: height and width.
@@ -80,15 +82,20 @@ class ImageCosts:
         bounds = self._processor.bounds
         if bounds.tiles != "one":
             whole = FrameBounds(bounds.max_side, "one", bounds.max_tokens).keywords(model_type)
-            if whole and self._full(size, {**whole, **own}) <= bounds.max_tokens:
-                return "Show each frame as one tile: answerer.frame.tiles=one"
+            if whole and self.most(size, {**whole, **own}) <= bounds.max_tokens:
+                return "Show each frame as one tile: answerer.frame.tiles=one; or use"
         side = max(size) // 2
         while side >= 28:
             smaller = FrameBounds(side, bounds.tiles, bounds.max_tokens).size(*size)
-            if self._full(smaller, self._processor.keywords) <= bounds.max_tokens:
-                return f"Scale frames down: answerer.frame.max_side={side}"
+            if self.most(smaller, self._processor.keywords) <= bounds.max_tokens:
+                return f"Scale frames down: answerer.frame.max_side={side}; or use"
             side //= 2
-        return "Scaling frames down does not help with this type"
+        return "Scaling frames down does not help with this type. Use"
+
+    def most(self, size: tuple[int, int], keywords: Mapping[str, Any]) -> int:
+        """Tokens of a frame of this size, or of a square one that is as long, if these are more."""
+        longest = max(size)
+        return max(self._full(shape, keywords) for shape in {size, (longest, longest)})
 
     def _full(self, size: tuple[int, int], keywords: Mapping[str, Any]) -> int:
         return self._surplus(size, 3, keywords) - self._surplus(size, 2, keywords) + self.mark

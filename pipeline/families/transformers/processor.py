@@ -138,17 +138,20 @@ class NativeProcessor:
         if tokens <= self.bounds.max_tokens:
             return tokens
         own = own_keywords(self._own)
-        keyword = f"; or a keyword of its own processor: +answerer.processor_kwargs.{own[0]}=..." if own else ""
+        keyword = (
+            f" a keyword of its own processor: +answerer.processor_kwargs.{own[0]}=..." if own else " another model"
+        )
         named = f" ({', '.join(own)})" if len(own) > 1 else ""
+        enough_for_any = max(tokens, self._costs.most(size, self.keywords)) if self.video is None else tokens
         enough = (
             self._costs.enough(size, self.kind.model_type, self._settings.keywords)
             if self.video is None
-            else "Scale frames down: answerer.frame.max_side=..."
+            else "Scale frames down: answerer.frame.max_side=...; or use"
         )
         raise CheckpointError(
             f"{self.source} makes {tokens} tokens of a frame of {width} x {height} pixels, more than the "
             f"{self.bounds.max_tokens} of answerer.frame.max_tokens.",
-            f"{enough}{keyword}{named}; or allow it: answerer.frame.max_tokens={tokens}",
+            f"{enough}{keyword}{named}; or allow it: answerer.frame.max_tokens={enough_for_any}",
         )
 
     def count(self, frames: Sequence[Frame], turn: Turn, video_end: float) -> int:

@@ -151,7 +151,7 @@ def _chosen(processor: Any, wanted: str | None, source: str) -> str:
     found = getattr(processor, "chat_template", None) or getattr(processor.tokenizer, "chat_template", None)
     if not found:
         raise CheckpointError(
-            f"{source} has no chat template, so there is no knowing how it wants to be asked.",
+            f"{source} has no chat template, so the form of its prompts is unknown.",
             "Take an instruction-tuned checkpoint (its name often ends in -Instruct, -it or -Chat), or name a Jinja "
             "file with its template: answerer.template=FILE.jinja",
         )
@@ -165,8 +165,8 @@ def _chosen(processor: Any, wanted: str | None, source: str) -> str:
     name = wanted or "default"
     if name not in found:
         names = ", ".join(sorted(found))
-        problem = "no template of that name" if wanted else "several templates, and none is the default"
-        raise ConfigError(f"{source} has {problem}: {names}.", f"Name one: answerer.template={sorted(found)[0]}")
+        problem = f"no template {wanted}, only" if wanted else "several templates, and none is the default:"
+        raise ConfigError(f"{source} has {problem} {names}.", f"Name one: answerer.template={sorted(found)[0]}")
     return str(found[name])
 
 
