@@ -92,7 +92,7 @@ def _fit(fit: Fit | None) -> str:
     context = f"{limits.context_tokens if known else 'an unknown number of'} tokens of context{cap}"
     if most is None:
         return context
-    words = f"{'' if fit.exact_words else 'about '}{most.words} of words"
+    words = f"{'' if fit.exact_words else 'about '}{most.words} for the question"
     room = f"{fit.answer_tokens} for the answer; {context}"
     return f"up to {most.shown} frames of {most.frame_tokens} tokens, {words}, {room}"
 
