@@ -1,6 +1,7 @@
 """A real OpenAI-compatible server on the CPU: ``transformers serve`` with a tiny random LLaVA.
 
-It starts as any user starts it, in a process of its own::
+It starts as any user starts it, in a process of its own, but that a torchvision built for CUDA is let be imported
+beside a torch for the CPU::
 
     transformers serve FOLDER --host 127.0.0.1 --port PORT --device cpu --dtype float32
 
@@ -23,6 +24,7 @@ from pathlib import Path
 
 import tiny
 
+_COMMAND = "import pipeline.families.loading; from transformers.cli.transformers import main; main()"
 SIDE = 28  # pixels, 2 x 2 patches: 4 tokens an image
 LOADED_WITHIN = 120  # seconds; a dozen on two idle cores
 TEMPLATE = (
@@ -101,7 +103,7 @@ def serving(folder: Path) -> Iterator[Served]:
     log = folder.parent / "serve.log"
     with log.open("wb") as said:
         process = subprocess.Popen(
-            [str(Path(sys.executable).parent / "transformers"), *words],
+            [sys.executable, "-c", _COMMAND, *words],
             env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
             stdout=said,
             stderr=subprocess.STDOUT,
