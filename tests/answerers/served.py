@@ -1,7 +1,7 @@
 """A real OpenAI-compatible server on the CPU: ``transformers serve`` with a tiny random LLaVA.
 
-It starts as any user starts it, in a process of its own, but that a torchvision built for CUDA is let be imported
-beside a torch for the CPU::
+It starts as any user starts it, in a process of its own, but without torchvision: one that is built for CUDA decodes no
+pictures beside a torch for the CPU::
 
     transformers serve FOLDER --host 127.0.0.1 --port PORT --device cpu --dtype float32
 
@@ -24,7 +24,7 @@ from pathlib import Path
 
 import tiny
 
-_COMMAND = "import pipeline.families.loading; from transformers.cli.transformers import main; main()"
+_COMMAND = "import sys; sys.modules['torchvision'] = None; from transformers.cli.transformers import main; main()"
 SIDE = 28  # pixels, 2 x 2 patches: 4 tokens an image
 LOADED_WITHIN = 120  # seconds; a dozen on two idle cores
 TEMPLATE = (
