@@ -25,7 +25,7 @@ from pipeline.cli import VERBS
         (["evaluate", "smapler=uniform"], "Did you mean 'sampler'", "benchmark"),
         (["evaluate", "selection.budget=0"], "budget", "selection.budget="),
         (["evaluate", "selection.budget=few"], "selection.budget='few'", "selection.budget=..."),
-        (["evaluate", "selection.ties=latest"], "'earliest' or 'spread'", "selection.ties=..."),
+        (["evaluate", "selection.ties=latest"], "'earliest' or 'spread'", "selection.ties=earliest"),
         (["evaluate", "limit=0"], "limit=0", "limit=1"),
         (["evaluate", "limit=1.5"], "limit=1.5", "limit=1"),
         (["evaluate", "limit=few"], "limit=few", "limit=null"),

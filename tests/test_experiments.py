@@ -151,7 +151,10 @@ K = dict.fromkeys(itertools.product(("longvideobench", "mlvu"), FORMS, ("uniform
 
 @pytest.mark.parametrize(
     ("questions", "answerers"),
-    [("longvideobench", ("qwen2_vl_7b", "aria")), ("mlvu", ("llava_video_7b",))],
+    [
+        ("longvideobench", ("qwen2_vl_7b", "aria")),
+        pytest.param("mlvu", ("llava_video_7b",), marks=pytest.mark.long),
+    ],
 )
 def test_table_1_runs_as_its_authors_ran_it(home: Path, questions: str, answerers: tuple[str, ...]) -> None:
     parts = (f"experiment/questions={questions}", f"experiment/published={','.join(answerers)}")
@@ -186,6 +189,7 @@ def test_the_curve_cuts_each_sampler_at_each_number_of_frames(home: Path) -> Non
             assert tuple(frame["time"] for frame in cell.frames) == NAMED
 
 
+@pytest.mark.long
 def test_hourvideo_asks_in_its_own_words(home: Path) -> None:
     uniform, named = swept(home, "experiment=hourvideo")
     assert (sources(uniform), sources(named)["sampler"]) == ({"uniform": NATIVE}, len(NAMED))

@@ -264,7 +264,7 @@ def evaluate_words(checkpoints: Path, videos: Path, folder: Path) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("how", [pytest.param(signal.SIGINT, marks=pytest.mark.long), signal.SIGKILL])
 def test_an_interrupted_command_goes_on_where_it_was(
     checkpoints: Path, videos: Path, tmp_path: Path, how: signal.Signals
 ) -> None:

@@ -336,7 +336,7 @@ def test_a_command_that_cannot_run_leaves_nothing(home: Path) -> None:
 
 
 def test_a_sweep_that_cannot_be_composed_leaves_nothing(home: Path) -> None:
-    done = gens("evaluate", "-m", *QUESTIONS, "sampler=uniform", "answerer=qwen2_vl_7b,qwen2_vl_8b", cwd=home)
+    done = gens("evaluate", "-m", *QUESTIONS, "sampler=uniform", "answerer=qwen2_vl_9b,qwen2_vl_8b", cwd=home)
     assert done.returncode == 2
     assert "answerer=qwen2_vl_8b: no such option. Did you mean" in done.stderr
     assert not list(home.glob("runs/*-*"))

@@ -55,7 +55,14 @@ def printed(said: str, what: str) -> str:
     return line
 
 
-@pytest.mark.parametrize(("kind", "folder"), [("sampler", "."), ("answerer", "my folder"), ("policy", ".")])
+@pytest.mark.parametrize(
+    ("kind", "folder"),
+    [
+        ("sampler", "my folder"),
+        pytest.param("answerer", ".", marks=pytest.mark.long),
+        pytest.param("policy", ".", marks=pytest.mark.long),
+    ],
+)
 def test_what_is_written_passes_its_test_and_runs(kind: str, folder: str, home: Path, shared: Path) -> None:
     into = [] if folder == "." else ["--into", folder]
     done = gens("new", kind, "acme_part", *into, cwd=home)
