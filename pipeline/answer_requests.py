@@ -1,22 +1,45 @@
-"""From selections to the requests that an answerer is given: the frames, clip and subtitles of each question."""
+"""From selections to the requests that an answerer is given: the frames, clip and subtitles of each question.
+
+A selection of more frames than the answerer takes is dealt with by one declared rule, :class:`OverLimit`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
 from pipeline.answerers import Answerer, AnswerRequest
-from pipeline.answerers.over_limit import OverLimit, best
 from pipeline.artefacts.rows import SelectionRow
-from pipeline.domain import Answer, Frame, Status, Video
+from pipeline.domain import Answer, Frame, SelectedFrame, Status, Video
 from pipeline.errors import ChangedVideoError, ClipError, FramesError, SubtitlesError, VideoError, with_remedy
+from pipeline.selection.ranking import best_first
 from pipeline.subtitles import GivenSubtitles, SubtitleChoice, SubtitleFinder
 from pipeline.video import Reader
 from pipeline.video.clip import clip_of, holds
 from pipeline.video.fingerprint import file_fingerprint
+
+
+class OverLimit(StrEnum):
+    """What happens to a selection of more frames than the answerer takes."""
+
+    REFUSE = "refuse"
+    """The question fails with ``context_exceeded``, and its detail names the budget that fits."""
+    KEEP_BEST = "keep_best"
+    """As many frames as fit are shown, by their scores; of equal or missing scores, those farthest apart in time."""
+
+
+def best(frames: Sequence[SelectedFrame], count: int) -> list[int]:
+    """Positions of the ``count`` frames that are kept, ascending.
+
+    A frame that was not chosen for its score comes after all that were.
+    """
+    scores = [float("-inf") if frame.score is None else frame.score for frame in frames]
+    return sorted(best_first([frame.time for frame in frames], scores, count, "spread"))
+
 
 _DECODED_BYTES = 2**30
 """Limit on frames that wait to be prepared: 16 questions of 64 frames each in 4K would be 25 GB."""

@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.answer_requests import QuestionInput, Requests, key_content, question_input
+from pipeline.answer_requests import OverLimit, QuestionInput, Requests, key_content, question_input
 from pipeline.answerers import Answerer, Repeats
-from pipeline.answerers.over_limit import OverLimit
 from pipeline.artefacts.cache import AnswerCache, RelevanceCache
 from pipeline.artefacts.folder import ANSWERS_FILE, RELEVANCE_FILE, SELECTIONS_FILE
 from pipeline.artefacts.journal import Journal

@@ -13,7 +13,7 @@ from made import write_video
 from tiny import write_qwen2_vl
 
 from pipeline import answer_requests, orchestrator
-from pipeline.answerers.over_limit import OverLimit
+from pipeline.answer_requests import OverLimit
 from pipeline.artefacts.cache import AnswerCache
 from pipeline.artefacts.folder import ANSWERS_FILE
 from pipeline.artefacts.journal import read_rows

@@ -12,7 +12,7 @@ from made import write_video
 from rows_on_disk import rows_of
 from tiny import write_qwen2_vl
 
-from pipeline.answerers.over_limit import OverLimit
+from pipeline.answer_requests import OverLimit
 from pipeline.artefacts.cache import AnswerCache, RelevanceCache
 from pipeline.artefacts.folder import ANSWERS_FILE
 from pipeline.artefacts.rows import AnswerRow, SelectionRow

@@ -13,8 +13,7 @@ from made import write_video
 from PIL import Image
 
 from pipeline import identity
-from pipeline.answer_requests import QuestionInput, key_content, question_input
-from pipeline.answerers.over_limit import OverLimit
+from pipeline.answer_requests import OverLimit, QuestionInput, key_content, question_input
 from pipeline.artefacts.cache import RelevanceCache
 from pipeline.artefacts.folder import RELEVANCE_FILE
 from pipeline.artefacts.rows import RelevanceRow, SelectionRow

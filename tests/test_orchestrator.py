@@ -17,7 +17,7 @@ from command_line import gens
 from made import write_video
 from tiny import write_qwen2_5_vl, write_qwen2_vl
 
-from pipeline.answerers.over_limit import OverLimit
+from pipeline.answer_requests import OverLimit
 from pipeline.artefacts.cache import AnswerCache, RelevanceCache
 from pipeline.artefacts.folder import ANSWERS_FILE, RELEVANCE_FILE, SELECTIONS_FILE
 from pipeline.artefacts.journal import read_rows

@@ -15,8 +15,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from pipeline.answer_requests import OverLimit
 from pipeline.answerers import Answerer, ChecksSubtitles, LimitsOutput
-from pipeline.answerers.over_limit import OverLimit
 from pipeline.artefacts.cache import AnswerCache, RelevanceCache
 from pipeline.artefacts.rows import SelectionRow
 from pipeline.checks import Finding, Level, inputs, limits, memory, seams, stage_two, videos

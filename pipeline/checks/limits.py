@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from pipeline.answer_requests import OverLimit
 from pipeline.answerers import NO_LIMIT, AnswererLimits
-from pipeline.answerers.over_limit import OverLimit
 from pipeline.checks import Finding, Level
 from pipeline.domain import Question, Video
 

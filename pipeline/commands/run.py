@@ -16,8 +16,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from pipeline import versions
+from pipeline.answer_requests import OverLimit
 from pipeline.answerers import Answerer, PreparesAhead
-from pipeline.answerers.over_limit import OverLimit
 from pipeline.artefacts.cache import AnswerCache, RelevanceCache
 from pipeline.artefacts.folder import CONFIG_FILE, RUN_FILE, write_questions
 from pipeline.artefacts.rows import AnswerRow, RelevanceRow, SelectionRow

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import CheckpointError, ConfigError
-from pipeline.families.loading.remedies import restore
+from pipeline.families.known import restore
 
 Content = Sequence[Mapping[str, Any]]
 """What one user turn holds, in order: ``{"type": "text", "text": ...}``, ``{"type": "image"}`` or ``"video"``."""

@@ -1,6 +1,7 @@
 """Which model a checkpoint is, only by its ``config.json``, and what takes it: for the error that names another one.
 
-Each family declares its own models in its folder; nothing else lists them.
+Each family declares its own models in its folder; nothing else lists them. What to do about a checkpoint is said here
+in the same words for both stages: either has one, so both overrides are named.
 """
 
 from __future__ import annotations
@@ -13,11 +14,20 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import CheckpointError
-from pipeline.families.loading.remedies import override
 
 if TYPE_CHECKING:
     from pipeline.families.loading.checkpoint import Checkpoint
     from pipeline.families.seam import Opened
+
+
+def override(field: str, value: str = "...") -> str:
+    """The override that changes a field of the checkpoint, for either stage."""
+    return f"answerer.checkpoint.{field}={value} (sampler.checkpoint.{field}={value} for the sampler)"
+
+
+def restore(what: str) -> str:
+    """What to do about files that are damaged, absent or another model's."""
+    return f"Restore {what}, or name another checkpoint: {override('source')}."
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import CheckpointError, ConfigError, FramesError
-from pipeline.families.loading.remedies import restore
+from pipeline.families.known import restore
 from pipeline.families.seam import FrameShape, Pixels, PreparedFrame
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from pipeline.errors import CheckpointError, ConfigError
-from pipeline.families.loading.remedies import restore
+from pipeline.families.known import restore
 from pipeline.families.seam import FrameShape, Model, Opened, Pixels, PreparedFrame, Processor
 from pipeline.generation.closing import JsonIsClosed
 from pipeline.generation.shared_prefix import Branches, Prefix, continue_greedily, prefill

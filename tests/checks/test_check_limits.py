@@ -15,8 +15,8 @@ from tiny import write_qwen2_vl
 from tiny_llava_video import write_llava_video
 from tiny_vila import write_vila
 
+from pipeline.answer_requests import OverLimit
 from pipeline.answerers import AnswererLimits, AnswerRequest
-from pipeline.answerers.over_limit import OverLimit
 from pipeline.checks import Level, limits, stage_two
 from pipeline.config import build, conf_dir, register_resolvers
 from pipeline.domain import Frame, Question, SubtitleLine, Video

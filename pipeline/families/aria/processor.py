@@ -23,9 +23,9 @@ from pipeline.families.aria.tokenizer import IMAGE, ChunkTokenizer
 from pipeline.families.aria.yi_vl_config import CANVAS, PATCH, aria_config
 from pipeline.families.chat import IMAGE as PICTURE
 from pipeline.families.chat import render_chat, text
+from pipeline.families.known import restore
 from pipeline.families.labels import FrameLabels
 from pipeline.families.loading.checkpoint import Checkpoint, context_tokens, model_type, raw_config, resolve
-from pipeline.families.loading.remedies import restore
 from pipeline.families.pixels import fixed_size
 from pipeline.families.seam import FrameShape, Model, Opened, Pixels, Processor, Turn, Words
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import CheckpointError
-from pipeline.families.loading.remedies import override, restore
+from pipeline.families.known import override, restore
 
 IMAGE = "<|img|>"
 TURN_END = "<|im_end|>"

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.errors import CheckpointError
-from pipeline.families.loading.remedies import override
+from pipeline.families.known import override
 
 PATCH = 14
 CANVAS = 490

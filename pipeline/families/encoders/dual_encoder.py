@@ -19,8 +19,8 @@ import torch
 
 from pipeline.errors import CheckpointError
 from pipeline.families.chat import read_tokenizer, special_tokens
+from pipeline.families.known import restore
 from pipeline.families.loading.checkpoint import Checkpoint, load, model_type, release, resolve
-from pipeline.families.loading.remedies import restore
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _RESTORE = restore("the tokenizer files of the checkpoint")

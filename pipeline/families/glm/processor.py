@@ -20,9 +20,9 @@ from pipeline.domain import Frame
 from pipeline.errors import CheckpointError, ConfigError
 from pipeline.families.chat import IMAGE, expanded, load_tokenizer, render_chat, special_tokens, text, variables_read
 from pipeline.families.glm import GLM46V, NAMES
+from pipeline.families.known import override, restore
 from pipeline.families.labels import FrameLabels
 from pipeline.families.loading.checkpoint import Checkpoint, context_tokens, model_type, raw_config, settings_folder
-from pipeline.families.loading.remedies import override, restore
 from pipeline.families.pixels import MERGE, FrameScale, bicubic, stock_levels
 from pipeline.families.seam import FrameShape, Opened, Pixels, Processor, Turn, Words
 from pipeline.families.thinking import Switch, ThinkingSettings, switch_of

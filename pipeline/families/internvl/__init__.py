@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.families.known import KnownModel
-from pipeline.families.loading.remedies import override
+from pipeline.families.known import KnownModel, override
 
 INTERNVL = "internvl"
 _KNOWN = {

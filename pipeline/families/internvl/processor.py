@@ -20,9 +20,9 @@ from pipeline.domain import Frame
 from pipeline.errors import CheckpointError
 from pipeline.families.chat import IMAGE, expanded, load_tokenizer, render_chat, special_tokens, text
 from pipeline.families.internvl import NAMES
+from pipeline.families.known import restore
 from pipeline.families.labels import FrameLines
 from pipeline.families.loading.checkpoint import Checkpoint, context_tokens, model_type, raw_config, resolve
-from pipeline.families.loading.remedies import restore
 from pipeline.families.pixels import fixed_size, stock_levels
 from pipeline.families.seam import FrameShape, Pixels, Processor, Turn, Words
 

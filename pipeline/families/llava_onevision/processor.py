@@ -19,10 +19,10 @@ import numpy.typing as npt
 from pipeline.domain import Frame
 from pipeline.errors import CheckpointError, ConfigError
 from pipeline.families.chat import VIDEO, expanded, load_tokenizer, render_chat, special_tokens, text
+from pipeline.families.known import override, restore
 from pipeline.families.labels import FrameLabels, TimeSentence
 from pipeline.families.llava_onevision import NAMES
 from pipeline.families.loading.checkpoint import Checkpoint, model_type, raw_config, resolve, size
-from pipeline.families.loading.remedies import override, restore
 from pipeline.families.pixels import fixed_size, stock_levels
 from pipeline.families.seam import FrameShape, Model, Opened, Pixels, Processor, Turn, Words
 

@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.errors import CheckpointError
-from pipeline.families.known import another
+from pipeline.families.known import another, override, restore
 from pipeline.families.llava_video import ARCHITECTURE
 from pipeline.families.loading import weights
 from pipeline.families.loading.checkpoint import Checkpoint, raw_config
-from pipeline.families.loading.remedies import override, restore
 
 Pooling = Literal["bilinear", "average"]
 POOLINGS: tuple[Pooling, ...] = ("bilinear", "average")

@@ -14,6 +14,7 @@ from typing import Any
 from pipeline.domain import Frame
 from pipeline.errors import CheckpointError, ConfigError
 from pipeline.families.chat import VIDEO, load_tokenizer, special_tokens, text
+from pipeline.families.known import restore
 from pipeline.families.labels import TimeSentence
 from pipeline.families.llava_video.config import (
     GRID,
@@ -26,7 +27,6 @@ from pipeline.families.llava_video.config import (
     placeholder_id,
 )
 from pipeline.families.loading.checkpoint import Checkpoint, resolve
-from pipeline.families.loading.remedies import restore
 from pipeline.families.pixels import bicubic, fixed_size
 from pipeline.families.seam import FrameShape, Pixels, Processor, Turn, Words
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pipeline.errors import CheckpointError, ConfigError
-from pipeline.families.known import another
+from pipeline.families.known import another, override, restore
 from pipeline.families.loading import contents, hub, weights
 from pipeline.families.loading.contents import Notes, open_notes
 from pipeline.families.loading.hub import fetch_it
@@ -28,7 +28,6 @@ from pipeline.families.loading.placement import (
     pick_dtype,
     room_for_weights,
 )
-from pipeline.families.loading.remedies import override, restore
 from pipeline.families.loading.weights import check_sizes
 from pipeline.identity import Place, Speed
 from pipeline.paths import local_path

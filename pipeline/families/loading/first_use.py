@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from pipeline.errors import CheckpointError
-from pipeline.families.loading.remedies import override
+from pipeline.families.known import override
 
 _LOG = logging.getLogger(__name__)
 _FAULTS = (

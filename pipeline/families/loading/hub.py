@@ -9,9 +9,9 @@ from pathlib import Path
 
 from pipeline.artefacts.writing import full_disk_error, unwritable
 from pipeline.errors import CheckpointError
+from pipeline.families.known import override
 from pipeline.families.loading import contents, weights
 from pipeline.families.loading.contents import Notes
-from pipeline.families.loading.remedies import override
 
 _SMALL_FILES = ["*.json", "*.jinja", "*.txt", "*.model"]
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import CheckpointError, ConfigError, MissingExtraError
-from pipeline.families.loading.remedies import override
+from pipeline.families.known import override
 
 if TYPE_CHECKING:
     import torch

@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import CheckpointError
+from pipeline.families.known import override, restore
 from pipeline.families.loading import contents
-from pipeline.families.loading.remedies import override, restore
 
 if TYPE_CHECKING:
     import torch

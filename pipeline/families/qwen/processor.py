@@ -17,9 +17,9 @@ import numpy.typing as npt
 from pipeline.domain import Frame
 from pipeline.errors import CheckpointError, ConfigError
 from pipeline.families.chat import expanded, load_tokenizer, render_chat, special_tokens
+from pipeline.families.known import override, restore
 from pipeline.families.labels import FrameLabels
 from pipeline.families.loading.checkpoint import Checkpoint, context_tokens, model_type, raw_config, resolve
-from pipeline.families.loading.remedies import override, restore
 from pipeline.families.pixels import MERGE, FrameScale, bicubic, stock_levels
 from pipeline.families.qwen import NAMES, NAMES_3
 from pipeline.families.qwen.forms import IMAGE_PAD, VIDEO_PAD, ImagesForm, QwenForm

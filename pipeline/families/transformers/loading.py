@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import CheckpointError, ConfigError, MissingExtraError
+from pipeline.families.known import restore
 from pipeline.families.loading.checkpoint import Checkpoint, load, settings_folder
-from pipeline.families.loading.remedies import restore
 from pipeline.families.transformers.kind import Kind, class_of, kind_of
 
 _PACKAGE = re.compile(

@@ -19,8 +19,8 @@ import numpy as np
 from pipeline.domain import Frame
 from pipeline.errors import CheckpointError, ConfigError, FramesError, PipelineError
 from pipeline.families.chat import special_tokens
+from pipeline.families.known import restore
 from pipeline.families.loading.checkpoint import Checkpoint
-from pipeline.families.loading.remedies import restore
 from pipeline.families.thinking import Switch, ThinkingSettings, switch_of
 from pipeline.families.transformers.bounds import USUAL_SIZE, FrameBounds, check_acts, own_keywords
 from pipeline.families.transformers.inputs import NativeInputs, Pictures, RemembersPictures, Shown, blanks

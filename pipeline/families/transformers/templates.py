@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pipeline.errors import CheckpointError, ConfigError
 from pipeline.families.chat import IMAGE, VIDEO, text, unusable_template, variables_read
-from pipeline.families.loading.remedies import restore
+from pipeline.families.known import restore
 from pipeline.paths import local_path
 
 _CLOCK = re.compile(r"""\bstrftime_now\(\s*(?:"([^"]*)"|'([^']*)')\s*\)""")

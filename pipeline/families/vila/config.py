@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.errors import CheckpointError
+from pipeline.families.known import override, restore
 from pipeline.families.loading.checkpoint import Checkpoint, model_type, raw_config
 from pipeline.families.loading.checkpoint import size as size_of
-from pipeline.families.loading.remedies import override, restore
 from pipeline.families.vila import NAMES
 
 SIGLIP, INTERN_VIT = "SiglipVisionModel", "InternVisionModel"

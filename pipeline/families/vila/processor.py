@@ -20,9 +20,9 @@ from pipeline.domain import Frame
 from pipeline.errors import CheckpointError, ConfigError
 from pipeline.families.chat import IMAGE as PICTURE
 from pipeline.families.chat import text
+from pipeline.families.known import restore
 from pipeline.families.labels import ORDER_ALONE, FrameLabels
 from pipeline.families.loading.checkpoint import Checkpoint, resolve
-from pipeline.families.loading.remedies import restore
 from pipeline.families.pixels import bicubic, fixed_size, levels_of
 from pipeline.families.seam import FrameShape, Pixels, Processor, Turn, Words
 from pipeline.families.vila.config import INTERN_VIT, VilaConfig

@@ -21,7 +21,7 @@ from typing import Any, Literal, Protocol
 
 from pipeline.errors import CheckpointError, ConfigError
 from pipeline.families.chat import load_tokenizer, special_tokens
-from pipeline.families.loading.remedies import restore
+from pipeline.families.known import restore
 
 ConversationName = Literal["auto", "vicuna_v1", "llama_3", "hermes-2"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.answerers.over_limit import best
+from pipeline.answer_requests import best
 from pipeline.domain import FrameOrigin, SelectedFrame
 
 
