@@ -1,5 +1,5 @@
 """Checkpoints, and the models that are loaded from them."""
 
-from pipeline.families.loading.torchvision_import import install
+from pipeline.families.loading.moving_parts import prepare_torchvision
 
-install()
+prepare_torchvision()
