@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pipeline.domain import Frame
 from pipeline.errors import ConfigError
+from pipeline.families.chat import IMAGE, text
+from pipeline.families.seam import Words
 
 ORDER_ALONE = "not told: a video's frames in their order"
 """How a form that gives a video without times states the time."""
@@ -69,6 +71,15 @@ class FrameLines(FrameLabels):
         """Text, or nothing."""
         told = super().time_told()
         return f"not told: {self.before(12.5)!r} before the first image" if told.startswith("not told") else told
+
+
+def labelled_images(labels: FrameLabels, frames: Sequence[Frame], words: Words) -> list[Mapping[str, Any]]:
+    """Content of a turn: for each frame the text before it, an image, and the text after it."""
+    return [
+        part
+        for number, (before, frame) in enumerate(zip(words.before(frames), frames, strict=True), start=1)
+        for part in (text(before + labels.before(frame.time, number)), IMAGE, text(labels.after))
+    ]
 
 
 TimeInstruction = Literal["official", "selected", "none"]

@@ -21,10 +21,9 @@ from pipeline.errors import CheckpointError, FramesError
 from pipeline.families.aria import ARIA, NAMES, YI_VL
 from pipeline.families.aria.tokenizer import IMAGE, ChunkTokenizer
 from pipeline.families.aria.yi_vl_config import CANVAS, PATCH, aria_config
-from pipeline.families.chat import IMAGE as PICTURE
 from pipeline.families.chat import render_chat, text
 from pipeline.families.known import restore
-from pipeline.families.labels import FrameLabels
+from pipeline.families.labels import FrameLabels, labelled_images
 from pipeline.families.loading.checkpoint import Checkpoint, context_tokens, model_type, raw_config, resolve
 from pipeline.families.pixels import fixed_size
 from pipeline.families.seam import FrameShape, Model, Opened, Pixels, Processor, Turn, Words
@@ -85,11 +84,8 @@ class AriaForm:
 
     def turn(self, frames: Sequence[Frame], words: Words) -> Turn:
         """In this order."""
-        shown = (
-            (text(said + self.labels.before(frame.time)), PICTURE, text(self.labels.after))
-            for said, frame in zip(words.before(frames), frames, strict=True)
-        )
-        content = [*(part for parts in shown for part in parts), text(f"\n{words.text}")]
+        shown = labelled_images(self.labels, frames, words)
+        content = [*shown, text(f"\n{words.text}")]
         return Turn(content, words.system, words.begun)
 
     def pictures(self, shapes: Sequence[FrameShape], times: Sequence[float]) -> list[int]:

@@ -21,7 +21,7 @@ from pipeline.errors import CheckpointError, ConfigError
 from pipeline.families.chat import IMAGE, expanded, load_tokenizer, render_chat, special_tokens, text, variables_read
 from pipeline.families.glm import GLM46V, NAMES
 from pipeline.families.known import override, restore
-from pipeline.families.labels import FrameLabels
+from pipeline.families.labels import FrameLabels, labelled_images
 from pipeline.families.loading.checkpoint import Checkpoint, context_tokens, model_type, raw_config, settings_folder
 from pipeline.families.pixels import MERGE, FrameScale, bicubic, stock_levels
 from pipeline.families.seam import FrameShape, Opened, Pixels, Processor, Turn, Words
@@ -92,11 +92,8 @@ class ImagesForm:
 
     def turn(self, frames: Sequence[Frame], words: Words) -> Turn:
         """A label, an image and what goes behind it, for each frame."""
-        shown = (
-            (text(said + self.labels.before(frame.time)), IMAGE, text(self.labels.after))
-            for said, frame in zip(words.before(frames), frames, strict=True)
-        )
-        return Turn([*(part for parts in shown for part in parts), text(words.text)], words.system, words.begun)
+        shown = labelled_images(self.labels, frames, words)
+        return Turn([*shown, text(words.text)], words.system, words.begun)
 
     def pictures(self, shapes: Sequence[FrameShape], times: Sequence[float]) -> list[int]:
         """Frames may differ in size."""

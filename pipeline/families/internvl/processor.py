@@ -18,10 +18,10 @@ import numpy.typing as npt
 
 from pipeline.domain import Frame
 from pipeline.errors import CheckpointError
-from pipeline.families.chat import IMAGE, expanded, load_tokenizer, render_chat, special_tokens, text
+from pipeline.families.chat import expanded, load_tokenizer, render_chat, special_tokens, text
 from pipeline.families.internvl import NAMES
 from pipeline.families.known import restore
-from pipeline.families.labels import FrameLines
+from pipeline.families.labels import FrameLines, labelled_images
 from pipeline.families.loading.checkpoint import Checkpoint, context_tokens, model_type, raw_config, resolve
 from pipeline.families.pixels import fixed_size, stock_levels
 from pipeline.families.seam import FrameShape, Pixels, Processor, Turn, Words
@@ -74,11 +74,8 @@ class LinesForm:
 
     def turn(self, frames: Sequence[Frame], words: Words) -> Turn:
         """The lines, then the words."""
-        shown = (
-            (text(said + self.lines.before(frame.time, number)), IMAGE, text(self.lines.after))
-            for number, (said, frame) in enumerate(zip(words.before(frames), frames, strict=True), start=1)
-        )
-        return Turn([*(part for parts in shown for part in parts), text(words.text)], words.system, words.begun)
+        shown = labelled_images(self.lines, frames, words)
+        return Turn([*shown, text(words.text)], words.system, words.begun)
 
     def pictures(self, shapes: Sequence[FrameShape], times: Sequence[float]) -> list[int]:
         """256 each."""

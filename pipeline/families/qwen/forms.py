@@ -13,8 +13,8 @@ from typing import ClassVar, Literal, Protocol
 
 from pipeline.domain import Frame
 from pipeline.errors import ConfigError, FramesError
-from pipeline.families.chat import IMAGE, VIDEO, text
-from pipeline.families.labels import ORDER_ALONE, FrameLabels
+from pipeline.families.chat import VIDEO, text
+from pipeline.families.labels import ORDER_ALONE, FrameLabels, labelled_images
 from pipeline.families.qwen import QWEN2_5_VL
 from pipeline.families.seam import FrameShape, Turn, Words
 
@@ -90,11 +90,8 @@ class ImagesForm:
 
     def turn(self, frames: Sequence[Frame], words: Words) -> Turn:
         """A label, an image and what follows it, for each frame."""
-        shown = (
-            (text(said + self.labels.before(frame.time)), IMAGE, text(self.labels.after))
-            for said, frame in zip(words.before(frames), frames, strict=True)
-        )
-        return Turn([*(part for parts in shown for part in parts), text(words.text)], words.system, words.begun)
+        shown = labelled_images(self.labels, frames, words)
+        return Turn([*shown, text(words.text)], words.system, words.begun)
 
     def pictures(self, shapes: Sequence[FrameShape], times: Sequence[float]) -> list[int]:
         """Frames may differ in size."""

@@ -18,10 +18,9 @@ import numpy.typing as npt
 
 from pipeline.domain import Frame
 from pipeline.errors import CheckpointError, ConfigError
-from pipeline.families.chat import IMAGE as PICTURE
 from pipeline.families.chat import text
 from pipeline.families.known import restore
-from pipeline.families.labels import ORDER_ALONE, FrameLabels
+from pipeline.families.labels import ORDER_ALONE, FrameLabels, labelled_images
 from pipeline.families.loading.checkpoint import Checkpoint, resolve
 from pipeline.families.pixels import bicubic, fixed_size, levels_of
 from pipeline.families.seam import FrameShape, Pixels, Processor, Turn, Words
@@ -51,11 +50,8 @@ class VilaForm:
 
     def turn(self, frames: Sequence[Frame], words: Words) -> Turn:
         """A label and an image for each frame, then the words."""
-        shown = (
-            (text(said + self.labels.before(frame.time)), PICTURE, text(self.labels.after))
-            for said, frame in zip(words.before(frames), frames, strict=True)
-        )
-        return Turn([*(part for parts in shown for part in parts), text(words.text)], words.system, words.begun)
+        shown = labelled_images(self.labels, frames, words)
+        return Turn([*shown, text(words.text)], words.system, words.begun)
 
     def pictures(self, shapes: Sequence[FrameShape], times: Sequence[float]) -> list[int]:
         """As many each."""
