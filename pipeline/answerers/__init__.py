@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from pipeline.domain import Answer, Frame, Question, SubtitleLine, Video
+from pipeline.domain import Answer, Cost, Frame, Question, Status, SubtitleLine, Video
 
 NO_LIMIT = 10**12
 """Tokens of context where none are counted."""
@@ -38,6 +38,30 @@ class AnswerRequest:
     frames: tuple[Frame, ...]
     subtitles: tuple[SubtitleLine, ...] = ()
     """The subtitle lines to show, in order of time."""
+
+    @property
+    def times(self) -> tuple[float, ...]:
+        """Seconds of the frames."""
+        return tuple(frame.time for frame in self.frames)
+
+    def failed(self, status: Status, detail: str, form: str, cost: Cost | None = None) -> Answer:
+        """The answer that says why there is none.
+
+        Args:
+            status: of the failure.
+            detail: what is wrong and what to do.
+            form: how the frames and their times were to be shown.
+            cost: what was spent before.
+        """
+        return Answer(
+            question_id=self.question.id,
+            text="",
+            status=status,
+            detail=detail,
+            form=form,
+            frame_times=self.times,
+            cost=cost or Cost(),
+        )
 
 
 @runtime_checkable

@@ -10,9 +10,8 @@ from typing import Any, ClassVar
 
 from pipeline.answerers import NO_LIMIT, AnswererLimits, AnswerRequest
 from pipeline.answerers.ahead import ahead, each
-from pipeline.answerers.local import WITHOUT_PICTURES
 from pipeline.answerers.options import conclude
-from pipeline.answerers.prompts import AnswerPrompt, question_fault
+from pipeline.answerers.prompts import WITHOUT_PICTURES, AnswerPrompt, question_fault
 from pipeline.domain import Answer, Cost, Status
 from pipeline.errors import ConfigError, FramesError, FunctionError, with_remedy
 from pipeline.functions import UserFunction, timed
@@ -121,7 +120,7 @@ class FunctionAnswerer(Identified):
             begun=words.begun,
             truncated=False,
             form=self._form(),
-            frame_times=tuple(frame.time for frame in request.frames),
+            frame_times=request.times,
             cost=Cost(time.perf_counter() - begin),
         )
 
@@ -129,12 +128,4 @@ class FunctionAnswerer(Identified):
         return f"frames with their seconds, by {self._call.name}"
 
     def _failed(self, request: AnswerRequest, status: Status, detail: str, cost: Cost | None = None) -> Answer:
-        return Answer(
-            question_id=request.question.id,
-            text="",
-            status=status,
-            detail=detail,
-            form=self._form(),
-            frame_times=tuple(frame.time for frame in request.frames),
-            cost=cost or Cost(),
-        )
+        return request.failed(status, detail, self._form(), cost)

@@ -1,30 +1,30 @@
 """How a model on this machine is asked: the same for every family, which brings its processor and its model.
 
-What cannot be put to the model is refused before it is loaded. The rest goes to it in batches, prepared while the model
-is busy with the batch before, and halved where memory runs out; questions about the same frames share the reading of
-them. Each text that comes back is read by :func:`pipeline.answerers.options.conclude`.
+What cannot be put to the model is refused before it is loaded (:mod:`pipeline.answerers.preparation`). The rest goes to
+it in batches, prepared while the model is busy with the batch before, and halved where memory runs out; questions about
+the same frames share the reading of them. Each text that comes back is read by
+:func:`pipeline.answerers.options.conclude`.
 """
 
 from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from bisect import bisect_right
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pipeline.answerers import AnswerRequest
 from pipeline.answerers.ahead import Ahead, pieces_of
 from pipeline.answerers.options import conclude
-from pipeline.answerers.prompts import AnswerPrompt, as_words, question_fault
-from pipeline.domain import Answer, Cost, Frame, Question, Status
-from pipeline.errors import ConfigError, FramesError, OutOfMemoryError, with_remedy
+from pipeline.answerers.preparation import Preparation, Prepared
+from pipeline.answerers.prompts import AnswerPrompt
+from pipeline.domain import Answer, Cost, Status
+from pipeline.errors import ConfigError, OutOfMemoryError
 from pipeline.families.loading.checkpoint import Checkpoint
 from pipeline.families.loading.first_use import FirstUse
-from pipeline.families.seam import Opened, RequestProcessor, Words
+from pipeline.families.seam import Opened, RequestProcessor
 from pipeline.generation.limits import OutputLimits
 from pipeline.identity import Identified
 from pipeline.thoughts import leaves_thought_open, split_thoughts
@@ -34,28 +34,8 @@ if TYPE_CHECKING:
     from pipeline.generation.texts import Generated
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A request that can be put to the model. Its frames are resized, so that those decoded need not be kept."""
-
-    question: Question
-    form: str
-    """As :meth:`pipeline.families.seam.Processor.describe` has it."""
-    begun: str
-    """The beginning of the answer."""
-    prompt: Any
-    """As the processor makes it."""
-
-
 _LAST_TOKENS = 16
 """Of a prompt, in which a mark at its end is whole."""
-_NOTHING = Cost()
-WITHOUT_PICTURES = with_remedy(
-    "The options are pictures, and this answerer is given pictures of the video alone.",
-    "Take one that is given both: answerer=openai, vllm, gpt4o or gemini; or leave such tasks out: "
-    "benchmark.leave_out=[TASK] of HourVideo.",
-)
-"""Detail of a question whose options are pictures, for answerers that are given frames of the video alone."""
 
 
 class LocalModel:
@@ -91,8 +71,8 @@ class LocalModel:
         self._prompt = prompt
         self._output_limits = output_limits
         self._generate_texts = generate
+        self._source = source
         self._first_use = FirstUse(source)
-        self._latest: tuple[Sequence[Frame], Any] = ((), ())
         self.prepared_bytes = float("inf")
         """Prepared requests hold no more memory than this, where more than one is held."""
 
@@ -112,6 +92,11 @@ class LocalModel:
         return self._output_limits(self.processor)
 
     @cached_property
+    def preparation(self) -> Preparation:
+        """Of the requests. Loads the tokenizer and no weights."""
+        return Preparation(self.processor, self._prompt, self.limits, self._source)
+
+    @cached_property
     def model(self) -> Any:
         """The loaded model."""
         return self.opened.load()
@@ -119,24 +104,15 @@ class LocalModel:
     def close(self) -> None:
         """Free the model and its device memory; a later ``answer`` loads it again."""
         model = self.__dict__.pop("model", None)
-        self.__dict__.pop("opened", None)
-        self.__dict__.pop("limits", None)
-        self._latest = ((), ())
+        for name in ("opened", "limits", "preparation"):
+            self.__dict__.pop(name, None)
         if model is not None:
             model.close()
 
-    def capacity(self, request: AnswerRequest) -> int:
-        """How many of the frames fit the context together with the question."""
-        words = self._words(request)
-        try:
-            tokens = self.processor.count(request.frames, words) if request.frames else 0
-        except FramesError:
-            return len(request.frames)  # no smaller number helps; the answer's status names the fault
-        return len(request.frames) if self._fits(tokens) else self._fitting(request.frames, words)
-
     def answer(self, requests: Iterable[AnswerRequest], batch: int) -> Generator[Answer, None, None]:
         """Prepares requests ahead in another thread and generates ``batch`` answers at a time."""
-        with closing(Ahead(requests, self._prepared_or_failed, batch, _memory_pieces, self.prepared_bytes)) as made:
+        prepare = self._prepared_or_failed
+        with closing(Ahead(requests, prepare, batch, _memory_pieces, self.prepared_bytes)) as made:
             while together := made.take(batch):
                 count = len(together)
                 known = [made for made in together if isinstance(made, Answer)]
@@ -147,98 +123,11 @@ class LocalModel:
                 del asked
                 made.release(count)
                 yield from answers
-        self._latest = ((), ())
-
-    def encode(self, request: AnswerRequest) -> Any:
-        """The prompt that the model gets for this request. Loads the tokenizer and no weights.
-
-        Raises:
-            FramesError: the frames cannot be put in this form.
-        """
-        return self.processor.prompt(self._frames(request.frames), request.frames, self._words(request))
-
-    def _words(self, request: AnswerRequest) -> Words:
-        """What goes with the frames; nothing that is said in the video is read as markup."""
-        if request.subtitles:
-            request = replace(request, subtitles=as_words(request.subtitles, self.processor.markup))
-        return self._prompt.words(request)
-
-    def _frames(self, frames: Sequence[Frame]) -> Any:
-        """Of the frames; the same object for the frames of the latest request, whose questions share one prefill."""
-        known, prepared = self._latest
-        same = len(known) == len(frames) and all(
-            old.pixels is new.pixels and old.time == new.time and old.scale == new.scale
-            for old, new in zip(known, frames, strict=True)
-        )
-        if not same:
-            known, prepared = self._latest = ((), ())  # the old ones are let go before others are made
-            prepared = self.processor.prepared(frames)
-            self._latest = (frames, prepared)
-        return prepared
+        if "preparation" in self.__dict__:  # without any request nothing was opened
+            self.preparation.release()
 
     def _prepared_or_failed(self, request: AnswerRequest) -> Prepared | Answer:
-        """The request in the model's terms, or the failure that is known before the model is called."""
-        from pipeline.generation.memory import mapped_out_of_memory
-
-        if refused := self._refused(request):
-            return refused
-        question, frames, processor = request.question, request.frames, self.processor
-        words = self._words(request)
-        try:
-            with self._first_use.watched("prompt"):
-                tokens = processor.count(frames, words)
-            if not self._fits(tokens):
-                return self._too_long(request, words, tokens)
-            with self._first_use.watched("set of frames"), mapped_out_of_memory():
-                prompt = self.encode(request)
-        except FramesError as error:
-            return self._failed(request, error.status, str(error))
-        except OutOfMemoryError as error:
-            cost = Cost(prompt_tokens=tokens)
-            detail = self._no_memory(error, len(frames))
-            return self._failed(request, Status.OUT_OF_MEMORY, detail, shown=frames, cost=cost)
-        return Prepared(question, processor.describe(frames), words.begun, prompt)
-
-    def _refused(self, request: AnswerRequest) -> Answer | None:
-        """The failure of what no prompt can be made of."""
-        if not request.frames:
-            remedy = "See the selection's status; selection.fill=uniform takes frames where the sampler names none."
-            return self._failed(request, Status.NO_FRAMES, with_remedy("There is no frame to answer from.", remedy))
-        if request.question.option_images:
-            return self._failed(request, Status.UNSUPPORTED, WITHOUT_PICTURES)
-        if fault := question_fault(request.question, self.processor.markup):
-            return self._failed(request, Status.INVALID_QUESTION, fault)
-        return None
-
-    def _fits(self, tokens: int) -> bool:
-        return tokens + self.limits.total <= self.processor.context_tokens
-
-    def _fitting(self, frames: Sequence[Frame], words: Words) -> int:
-        """How many of the frames fit, whichever they are: the last have the longest labels."""
-        return bisect_right(
-            range(1, len(frames)),
-            self.processor.context_tokens - self.limits.total,
-            key=lambda count: self.processor.count(frames[-count:], words.of_last(count)),
-        )
-
-    def _too_long(self, request: AnswerRequest, words: Words, tokens: int) -> Answer:
-        frames, processor = request.frames, self.processor
-        fitting = self._fitting(frames, words)
-        ways = (
-            [f"selection.budget={fitting}", "over_limit=keep_best, which leaves out the lowest scores"]
-            if fitting
-            else ["a shorter question, as this one leaves no room for a frame"]
-        )
-        if request.subtitles:
-            ways.append("subtitles=none, as these take room too")
-        room = "the answer and its thought" if self.limits.thought else "the answer"
-        detail = with_remedy(
-            f"{len(frames)} frames and the question are {tokens} tokens and {self.limits.total} are kept for "
-            f"{room}, more than the {processor.context_tokens} of the model's context.",
-            _any_of(*ways, *_overrides(processor)),
-        )
-        cost = Cost(prompt_tokens=tokens)
-        return self._failed(request, Status.CONTEXT_EXCEEDED, detail, shown=frames, cost=cost)
+        return self.preparation.prepare(request)  # opens the checkpoint with the first request
 
     def _answers(self, batch: Sequence[Prepared]) -> list[Answer]:
         """Of one batch. What does not fit the memory is tried in halves: the answers are the same."""
@@ -266,7 +155,7 @@ class LocalModel:
                 question_id=asked.question.id,
                 text="",
                 status=Status.OUT_OF_MEMORY,
-                detail=self._no_memory(result, len(asked.prompt.times)),
+                detail=self.preparation.no_memory(result, len(asked.prompt.times)),
                 form=asked.form,
                 frame_times=asked.prompt.times,
                 cost=Cost(seconds, asked.prompt.tokens),
@@ -303,25 +192,6 @@ class LocalModel:
             [token for token in last if token >= 0], skip_special_tokens=False
         )
         return leaves_thought_open(prompt)
-
-    def _no_memory(self, error: OutOfMemoryError, frames: int) -> str:
-        fewer = [f"selection.budget={frames // 2}"] if frames > 1 else []
-        others = ("answerer.checkpoint.device=spread over more GPUs", "a smaller answerer=NAME")
-        problem = f"{error.problem} It was tried alone, as with execution.answer_batch=1."
-        return with_remedy(problem, _any_of(*fewer, *_overrides(self.processor), *others))
-
-    def _failed(
-        self, request: AnswerRequest, status: Status, detail: str, shown: Sequence[Frame] = (), cost: Cost = _NOTHING
-    ) -> Answer:
-        return Answer(
-            question_id=request.question.id,
-            text="",
-            status=status,
-            detail=detail,
-            form=self.processor.describe(shown),
-            frame_times=_times(request),
-            cost=cost,
-        )
 
 
 class LocalAnswerer(Identified, ABC):
@@ -391,7 +261,7 @@ class LocalAnswerer(Identified, ABC):
 
     def capacity(self, request: AnswerRequest) -> int:
         """How many of the request's frames fit beside its question."""
-        return self._local.capacity(request)
+        return self._local.preparation.capacity(request)
 
     def answer(self, requests: Iterable[AnswerRequest], batch: int) -> Generator[Answer, None, None]:
         """An answer a request, ``batch`` at most in the model at once."""
@@ -407,7 +277,7 @@ class LocalAnswerer(Identified, ABC):
         Raises:
             FramesError: the frames cannot be put in this form.
         """
-        return self._local.encode(request)
+        return self._local.preparation.encode(request)
 
     def close(self) -> None:
         """Free the model and its device memory; the next ``answer`` loads it again."""
@@ -423,16 +293,3 @@ class LocalAnswerer(Identified, ABC):
 def _memory_pieces(made: Prepared | Answer) -> dict[int, int]:
     """What a prepared request holds in memory; an answer that is known already holds nothing to speak of."""
     return {} if isinstance(made, Answer) else pieces_of(made.prompt)
-
-
-def _overrides(processor: RequestProcessor) -> list[str]:
-    """Settings by which a frame takes fewer tokens, as they are typed."""
-    return [f"answerer.{setting}" for setting in processor.smaller]
-
-
-def _any_of(*remedies: str) -> str:
-    return f"Try {', or '.join(remedies)}."
-
-
-def _times(request: AnswerRequest) -> tuple[float, ...]:
-    return tuple(frame.time for frame in request.frames)

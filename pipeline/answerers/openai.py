@@ -30,7 +30,7 @@ from pipeline.answerers.openai_replies import Reply, ReplyStore
 from pipeline.answerers.openai_server import Endpoint, Server
 from pipeline.answerers.openai_thinking import ServerThinking, ThinkingSwitch, warn_of_thoughts
 from pipeline.answerers.options import conclude
-from pipeline.answerers.prompts import AnswerPrompt, question_fault
+from pipeline.answerers.prompts import NO_FRAMES, AnswerPrompt, question_fault
 from pipeline.domain import Answer, Cost, Frame, Question, Status, option_letter
 from pipeline.errors import ConfigError, FramesError, InputError, with_remedy
 from pipeline.families.labels import FrameLabels
@@ -288,8 +288,7 @@ class OpenAICompatible(Identified):
 
     def _answer(self, request: AnswerRequest) -> Answer:
         if not request.frames:
-            remedy = "See the selection's status; selection.fill=uniform takes frames where the sampler names none."
-            return self._failed(request, Status.NO_FRAMES, with_remedy("There is no frame to answer from.", remedy))
+            return self._failed(request, Status.NO_FRAMES, NO_FRAMES)
         if fault := question_fault(request.question, ()):
             return self._failed(request, Status.INVALID_QUESTION, fault)
         try:
@@ -342,7 +341,7 @@ class OpenAICompatible(Identified):
             limit=self.max_new_tokens,
             longer_thought=self._thinking.longer(self.max_new_tokens),
             form=self._describe(),
-            frame_times=_times(request),
+            frame_times=request.times,
             cost=cost,
         )
         if self.thinking == "never" and answer.thought:
@@ -388,15 +387,7 @@ class OpenAICompatible(Identified):
         return f"{self.form}, {self.frame.describe()}; {self._form.time_told()}{self._thinking.describe()}"
 
     def _failed(self, request: AnswerRequest, status: Status, detail: str, cost: Cost | None = None) -> Answer:
-        return Answer(
-            question_id=request.question.id,
-            text="",
-            status=status,
-            detail=detail,
-            form=self._describe(),
-            frame_times=_times(request),
-            cost=cost or Cost(),
-        )
+        return request.failed(status, detail, self._describe(), cost)
 
 
 def _images(parts: Sequence[Part]) -> int:
@@ -406,7 +397,3 @@ def _images(parts: Sequence[Part]) -> int:
 def _size(body: Any) -> int:
     """Bytes of JSON."""
     return len(json.dumps(body))
-
-
-def _times(request: AnswerRequest) -> tuple[float, ...]:
-    return tuple(frame.time for frame in request.frames)

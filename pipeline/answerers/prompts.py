@@ -15,6 +15,17 @@ from pipeline.identity import Label
 from pipeline.option_labels import without_labels
 
 _SLOT = re.compile(r"\{([a-z_]+)\}")
+NO_FRAMES = with_remedy(
+    "There is no frame to answer from.",
+    "See the selection's status; selection.fill=uniform takes frames where the sampler names none.",
+)
+"""Detail of a request without frames."""
+WITHOUT_PICTURES = with_remedy(
+    "The options are pictures, and this answerer is given pictures of the video alone.",
+    "Take one that is given both: answerer=openai, vllm, gpt4o or gemini; or leave such tasks out: "
+    "benchmark.leave_out=[TASK] of HourVideo.",
+)
+"""Detail of a question whose options are pictures, for answerers that are given frames of the video alone."""
 
 
 @dataclass(frozen=True)
