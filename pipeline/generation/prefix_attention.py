@@ -103,19 +103,24 @@ def attend(
     width = heads // groups * tokens  # query rows that meet the same keys
     rows = query.reshape(batch, groups, width, size)
     parts = [
-        _over_prefix(part, states.keys[layer], states.values[layer], scaling)
+        over_prefix(part, states.keys[layer], states.values[layer], scaling)
         for states, part in zip(prefixes.states, torch.split(rows, list(prefixes.rows)), strict=True)
         if len(part)
     ]
     shared, shared_sum = (torch.cat(made) if len(made) > 1 else made[0] for made in zip(*parts, strict=True))
-    own, own_sum = _over_own(rows, key, value, mask, scaling)
-    highest = torch.maximum(shared_sum, own_sum)  # of the prefix at least, so it is finite
-    weights = [(logarithm - highest).exp_().unsqueeze(-1) for logarithm in (shared_sum, own_sum)]
-    mixed = (shared * weights[0] + own * weights[1]) / (weights[0] + weights[1])
-    return mixed.to(query.dtype).reshape(batch, heads, tokens, size)
+    own, own_sum = over_own(rows, key, value, mask, scaling)
+    return merged((shared, shared_sum), (own, own_sum)).to(query.dtype).reshape(batch, heads, tokens, size)
 
 
-def _over_prefix(rows: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float) -> Attended:
+def merged(one: Attended, other: Attended) -> torch.Tensor:
+    """Attention over the tokens of both, in float32; zeros for a row that sees none of them."""
+    highest = torch.maximum(one[1], other[1]).clamp_(min=torch.finfo(torch.float32).min)
+    weights = [(logarithm - highest).exp_().unsqueeze(-1) for _, logarithm in (one, other)]
+    total = (weights[0] + weights[1]).clamp_(min=torch.finfo(torch.float32).tiny)
+    return (one[0] * weights[0] + other[0] * weights[1]) / total
+
+
+def over_prefix(rows: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float) -> Attended:
     """``rows`` is ``[batch, key-value heads, rows, size]``; all of them see all of the prefix."""
     batch, groups, width, size = rows.shape
     by_group = rows.transpose(0, 1).reshape(groups, batch * width, size)
@@ -135,9 +140,10 @@ def _softmax(rows: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling
     return _weighed(_products(rows, key.transpose(1, 2)).mul_(scaling), value)
 
 
-def _over_own(
+def over_own(
     rows: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor, scaling: float
 ) -> Attended:
+    """``rows`` is the same, tokens of a head last; ``key``, ``value`` and ``mask`` are as for :func:`attend`."""
     batch, groups, width, size = rows.shape
     tokens, own = mask.shape[2:]
     flat_rows, flat_key, flat_value = (tensor.reshape(batch * groups, -1, size) for tensor in (rows, key, value))

@@ -1,0 +1,325 @@
+"""The Triton kernels of :func:`pipeline.generation.step_attention.attend`. Importing this module needs Triton.
+
+The keys of a prefix are split into parts, so that all multiprocessors have work also where there is one row
+(Flash-Decoding, https://pytorch.org/blog/flash-decoding), and the query heads of a group and the rows of a prefix are
+packed into the rows of one matrix, so that the keys are read once for all of them (Hydragen, arXiv 2402.05099).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import triton
+import triton.language as tl
+
+if TYPE_CHECKING:
+    from pipeline.generation.step_attention import PrefixTable
+
+_LOG2_E = 1.4426950408889634
+_PARTS = 16  # results weighed at a time
+
+
+def launch(
+    query: torch.Tensor,
+    table: PrefixTable,
+    layer: int,
+    own_keys: torch.Tensor,
+    own_values: torch.Tensor,
+    own_lengths: torch.Tensor,
+    scaling: float,
+    out: torch.Tensor,
+) -> None:
+    """Write the attention of :func:`pipeline.generation.step_attention.attend` to ``out``."""
+    shape, blocks = table.shape, table.blocks
+    padded = triton.next_power_of_2(shape.size)
+    _attend_in_parts[(table.items + table.rows, shape.key_value_heads)](
+        query,
+        *query.stride()[:2],
+        table.addresses[layer],
+        table.strides,
+        table.work,
+        table.order,
+        own_keys,
+        *own_keys.stride()[:3],
+        own_values,
+        *own_values.stride()[:3],
+        own_lengths,
+        scaling * _LOG2_E,
+        table.parts,
+        table.part_sums,
+        table.own,
+        table.own_sums,
+        ITEMS=table.items,
+        GROUP=shape.group,
+        SIZE=shape.size,
+        PADDED=padded,
+        QUERIES=blocks.queries,
+        FEW_QUERIES=blocks.few_queries,
+        TOKENS=blocks.tokens,
+        STAGES=blocks.stages,
+        num_warps=blocks.warps,
+    )
+    _merge_parts[(table.rows, shape.heads)](
+        table.routes,
+        table.parts,
+        table.part_sums,
+        table.own,
+        table.own_sums,
+        out,
+        HEADS=shape.heads,
+        GROUP=shape.group,
+        SIZE=shape.size,
+        PADDED=padded,
+        QUERIES=blocks.queries,
+        PARTS=_PARTS,
+        num_warps=4,
+    )
+
+
+def probe(device: torch.device) -> None:
+    """Compile and run a kernel."""
+    numbers = torch.zeros(16, device=device)
+    _increment[(1,)](numbers, COUNT=16)
+    if float(numbers.sum()) != 16:
+        raise RuntimeError("a kernel computed a wrong result")
+
+
+@triton.jit
+def _increment(numbers, COUNT: tl.constexpr):
+    places = tl.arange(0, COUNT)
+    tl.store(numbers + places, tl.load(numbers + places) + 1)
+
+
+@triton.jit
+def _attend_in_parts(
+    query,
+    query_row,
+    query_head,
+    addresses,
+    strides,
+    work,
+    order,
+    own_keys,
+    own_keys_row,
+    own_keys_head,
+    own_keys_token,
+    own_values,
+    own_values_row,
+    own_values_head,
+    own_values_token,
+    own_lengths,
+    scaling,
+    parts,
+    part_sums,
+    own,
+    own_sums,
+    ITEMS: tl.constexpr,
+    GROUP: tl.constexpr,
+    SIZE: tl.constexpr,
+    PADDED: tl.constexpr,
+    QUERIES: tl.constexpr,
+    FEW_QUERIES: tl.constexpr,
+    TOKENS: tl.constexpr,
+    STAGES: tl.constexpr,
+):
+    item = tl.program_id(0)
+    group = tl.program_id(1)
+    groups = tl.num_programs(1)
+    dtype = tl.pointer_type(query.dtype.element_ty)
+    query += group * GROUP * query_head
+    if item >= ITEMS:  # a row's own tokens
+        row = (item - ITEMS).to(tl.int64)
+        first = row * groups * GROUP + group * GROUP
+        _attend(
+            query + row * query_row,
+            query_row,
+            query_head,
+            order,
+            1,
+            own_keys + row * own_keys_row + group * own_keys_head,
+            own_keys_token,
+            own_values + row * own_values_row + group * own_values_head,
+            own_values_token,
+            tl.load(own_lengths + row),
+            scaling,
+            own + first * SIZE,
+            own_sums + first,
+            OWN=True,
+            GROUP=GROUP,
+            SIZE=SIZE,
+            PADDED=PADDED,
+            QUERIES=FEW_QUERIES,
+            TOKENS=TOKENS,
+            STAGES=STAGES,
+        )
+        return
+    work += item * 5
+    start = tl.load(work + 1)
+    end = tl.load(work + 2)
+    if start >= end:
+        return
+    slot = tl.load(work)
+    rows = tl.load(work + 4)
+    order += tl.load(work + 3)
+    key_head = tl.multiple_of(tl.load(strides + slot * 4), 8)
+    key_token = tl.multiple_of(tl.load(strides + slot * 4 + 1), 8)
+    value_head = tl.multiple_of(tl.load(strides + slot * 4 + 2), 8)
+    value_token = tl.multiple_of(tl.load(strides + slot * 4 + 3), 8)
+    keys = tl.multiple_of(tl.load(addresses + slot * 2), 16).to(dtype)
+    values = tl.multiple_of(tl.load(addresses + slot * 2 + 1), 16).to(dtype)
+    keys += group * key_head + start * key_token
+    values += group * value_head + start * value_token
+    first = (item * groups + group).to(tl.int64) * QUERIES
+    if rows * GROUP <= FEW_QUERIES:
+        _attend(
+            query,
+            query_row,
+            query_head,
+            order,
+            rows,
+            keys,
+            key_token.to(tl.int32),
+            values,
+            value_token.to(tl.int32),
+            end - start,
+            scaling,
+            parts + first * SIZE,
+            part_sums + first,
+            OWN=False,
+            GROUP=GROUP,
+            SIZE=SIZE,
+            PADDED=PADDED,
+            QUERIES=FEW_QUERIES,
+            TOKENS=TOKENS,
+            STAGES=STAGES,
+        )
+    else:
+        _attend(
+            query,
+            query_row,
+            query_head,
+            order,
+            rows,
+            keys,
+            key_token.to(tl.int32),
+            values,
+            value_token.to(tl.int32),
+            end - start,
+            scaling,
+            parts + first * SIZE,
+            part_sums + first,
+            OWN=False,
+            GROUP=GROUP,
+            SIZE=SIZE,
+            PADDED=PADDED,
+            QUERIES=QUERIES,
+            TOKENS=TOKENS,
+            STAGES=STAGES,
+        )
+
+
+@triton.jit
+def _attend(
+    query,
+    query_row,
+    query_head,
+    order,
+    rows,
+    keys,
+    key_token,
+    values,
+    value_token,
+    length,
+    scaling,
+    out,
+    sums,
+    OWN: tl.constexpr,
+    GROUP: tl.constexpr,
+    SIZE: tl.constexpr,
+    PADDED: tl.constexpr,
+    QUERIES: tl.constexpr,
+    TOKENS: tl.constexpr,
+    STAGES: tl.constexpr,
+):
+    """Attention of a block of rows, all heads of a group, over tokens that all of them see."""
+    queries = tl.arange(0, QUERIES)
+    tokens = tl.arange(0, TOKENS)
+    places = tl.arange(0, PADDED)
+    used = queries < rows * GROUP
+    inside = places < SIZE
+    at = (queries % GROUP) * query_head
+    if not OWN:
+        at += tl.load(order + queries // GROUP, mask=used, other=0) * query_row
+    rows_in = used[:, None] & inside[None, :]
+    left = tl.load(query + at[:, None] + places[None, :], mask=rows_in, other=0.0)
+    highest = tl.full([QUERIES], float("-inf"), tl.float32)
+    total = tl.zeros([QUERIES], tl.float32)
+    mixed = tl.zeros([QUERIES, PADDED], tl.float32)
+    keys += tokens[:, None] * key_token + places[None, :]
+    values += tokens[:, None] * value_token + places[None, :]
+    for start in tl.range(0, length, TOKENS, num_stages=STAGES):
+        seen = tokens < length - start
+        block = seen[:, None] & inside[None, :]
+        right = tl.load(tl.multiple_of(keys, [1, 16]), mask=block, other=0.0)
+        scores = tl.dot(left, tl.trans(right)) * scaling
+        scores = tl.where(seen[None, :], scores, float("-inf"))
+        higher = tl.maximum(highest, tl.max(scores, 1))
+        weights = tl.exp2(scores - higher[:, None])
+        kept = tl.exp2(highest - higher)
+        total = total * kept + tl.sum(weights, 1)
+        right = tl.load(tl.multiple_of(values, [1, 16]), mask=block, other=0.0)
+        mixed = tl.dot(weights.to(right.dtype), right, mixed * kept[:, None])
+        highest = higher
+        keys += TOKENS * key_token
+        values += TOKENS * value_token
+    # Of no tokens the sum is 0, its logarithm minus infinity and the result 0.
+    mixed = mixed / tl.maximum(total, 1e-30)[:, None]
+    tl.store(out + queries[:, None] * SIZE + places[None, :], mixed, mask=rows_in)
+    tl.store(sums + queries, highest + tl.log2(total), mask=used)
+
+
+@triton.jit
+def _merge_parts(
+    routes,
+    parts,
+    part_sums,
+    own,
+    own_sums,
+    out,
+    HEADS: tl.constexpr,
+    GROUP: tl.constexpr,
+    SIZE: tl.constexpr,
+    PADDED: tl.constexpr,
+    QUERIES: tl.constexpr,
+    PARTS: tl.constexpr,
+):
+    """Weigh the results of a head of a row by the sums of their softmax."""
+    row = tl.program_id(0)
+    head = tl.program_id(1)
+    item = tl.load(routes + row * 4)
+    step = tl.load(routes + row * 4 + 1)
+    count = tl.load(routes + row * 4 + 2)
+    query = tl.load(routes + row * 4 + 3) * GROUP + head % GROUP
+    number = tl.arange(0, PARTS)
+    places = tl.arange(0, PADDED)
+    inside = places < SIZE
+    highest = tl.load(own_sums + row * HEADS + head)
+    total = tl.where(highest == float("-inf"), 0.0, 1.0)
+    mixed = tl.load(own + (row * HEADS + head) * SIZE + places, mask=inside, other=0.0)
+    for start in range(0, count, PARTS):
+        is_part = start + number < count
+        part = (item + (start + number) * step).to(tl.int64) * (HEADS // GROUP) + head // GROUP
+        part = part * QUERIES + query
+        sums = tl.load(part_sums + part, mask=is_part, other=float("-inf"))
+        values = tl.load(
+            parts + part[:, None] * SIZE + places[None, :], mask=is_part[:, None] & inside[None, :], other=0.0
+        )
+        higher = tl.maximum(highest, tl.max(sums, 0))
+        weights = tl.exp2(sums - higher)
+        kept = tl.exp2(highest - higher)
+        total = total * kept + tl.sum(weights, 0)
+        mixed = mixed * kept + tl.sum(values * weights[:, None], 0)
+        highest = higher
+    mixed = mixed / tl.maximum(total, 1e-30)
+    tl.store(out + (row * HEADS + head) * SIZE + places, mixed.to(out.dtype.element_ty), mask=inside)
