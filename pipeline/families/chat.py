@@ -159,6 +159,27 @@ def special_tokens(tokenizer: Any) -> tuple[str, ...]:
     return tuple(sorted(filter(None, special)))
 
 
+def check_placeholder(tokenizer: Any, word: str, key: str, named: Any, source: str) -> None:
+    """Check that ``config.json`` and tokenizer mean the same token where pictures stand.
+
+    Args:
+        tokenizer: the checkpoint's.
+        word: what stands for a picture in the prompt.
+        key: of ``config.json``, which holds its number.
+        named: what ``config.json`` has there, or what an absent key means.
+        source: of the checkpoint, for the error.
+
+    Raises:
+        CheckpointError: they do not, and the model would find no picture in its prompt.
+    """
+    found = tokenizer.convert_tokens_to_ids(word)
+    if named != found:
+        raise CheckpointError(
+            f"config.json of {source} has {key}={named!r}, and its tokenizer's {word} is {found!r}.",
+            restore("config.json and the tokenizer files of the checkpoint"),
+        )
+
+
 def expanded(tokenizer: Any, prompt: str, pictures: Mapping[str, Sequence[int]]) -> list[int]:
     """The prompt's tokens, each placeholder as often as its picture has tokens.
 

@@ -18,7 +18,16 @@ import numpy.typing as npt
 
 from pipeline.domain import Frame
 from pipeline.errors import CheckpointError, ConfigError
-from pipeline.families.chat import IMAGE, expanded, load_tokenizer, render_chat, special_tokens, text, variables_read
+from pipeline.families.chat import (
+    IMAGE,
+    check_placeholder,
+    expanded,
+    load_tokenizer,
+    render_chat,
+    special_tokens,
+    text,
+    variables_read,
+)
 from pipeline.families.glm import GLM46V, NAMES
 from pipeline.families.known import override, restore
 from pipeline.families.labels import FrameLabels, labelled_images
@@ -195,7 +204,8 @@ def open_processor(
     kind = model_type(checkpoint, NAMES)
     folder, context = settings_folder(checkpoint), context_tokens(checkpoint)
     tokenizer = load_tokenizer(folder)
-    _check_placeholder(checkpoint, tokenizer)
+    named = raw_config(checkpoint).get(_PLACEHOLDER_KEY, _RELEASED)
+    check_placeholder(tokenizer, IMAGE_TOKEN, _PLACEHOLDER_KEY, named, checkpoint.source)
     if isinstance(form, VideoForm):
         _check_video(folder, kind, checkpoint.source)
     levels = stock_levels(_load_image_processor(folder), folder)
@@ -228,22 +238,6 @@ def open_images(checkpoint: Checkpoint, max_pixels: int) -> Opened[GlmProcessor]
     remedy = f"Name one that can answer at once: {override('source', 'zai-org/GLM-4.6V-Flash')}."
     processor = open_processor(checkpoint, scale, form, None, ThinkingSettings("never", None, 1, remedy))
     return Opened(processor, lambda: load_glm(checkpoint, processor))
-
-
-def _check_placeholder(checkpoint: Checkpoint, tokenizer: Any) -> None:
-    """Check that ``config.json`` and tokenizer mean the same token where pictures stand.
-
-    Raises:
-        CheckpointError: they do not, and the model would find no picture in its prompt.
-    """
-    named = raw_config(checkpoint).get(_PLACEHOLDER_KEY, _RELEASED)
-    found = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
-    if named != found:
-        raise CheckpointError(
-            f"config.json of {checkpoint.source} has {_PLACEHOLDER_KEY}={named!r}, and its tokenizer's {IMAGE_TOKEN} "
-            f"is {found!r}.",
-            restore("config.json and the tokenizer files of the checkpoint"),
-        )
 
 
 def _check_video(folder: Path, kind: str, source: str) -> None:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from pipeline.domain import Frame
 from pipeline.errors import CheckpointError
-from pipeline.families.chat import expanded, load_tokenizer, render_chat, special_tokens, text
+from pipeline.families.chat import check_placeholder, expanded, load_tokenizer, render_chat, special_tokens, text
 from pipeline.families.internvl import NAMES
 from pipeline.families.known import restore
 from pipeline.families.labels import FrameLines, labelled_images
@@ -29,6 +29,8 @@ from pipeline.families.seam import FrameShape, Pixels, Processor, Turn, Words
 IMAGE_CONTEXT = "<IMG_CONTEXT>"
 IMAGE_START = "<img>"
 IMAGE_END = "</img>"
+_PLACEHOLDER_KEY, _RELEASED = "image_token_id", 151667
+"""Of ``config.json``, and what an absent key means."""
 _AROUND = 2  # an image's start and end
 _IMAGENET = [[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]]
 
@@ -150,8 +152,10 @@ def open_processor(checkpoint: Checkpoint, lines: FrameLines, system: str | None
     folder = resolve(checkpoint)
     stock = _load_image_processor(folder, sizes)
     levels = stock_levels(stock, folder)
-    form = LinesForm(lines)
-    return InternVLProcessor(load_tokenizer(folder), sizes.context_tokens, form, sizes, stock, levels, system)
+    tokenizer = load_tokenizer(folder)
+    named = raw_config(checkpoint).get(_PLACEHOLDER_KEY, _RELEASED)
+    check_placeholder(tokenizer, IMAGE_CONTEXT, _PLACEHOLDER_KEY, named, checkpoint.source)
+    return InternVLProcessor(tokenizer, sizes.context_tokens, LinesForm(lines), sizes, stock, levels, system)
 
 
 def _load_image_processor(folder: Path, found: InternVLShape) -> Any:

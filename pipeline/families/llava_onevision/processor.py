@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from pipeline.domain import Frame
 from pipeline.errors import CheckpointError, ConfigError
-from pipeline.families.chat import VIDEO, expanded, load_tokenizer, render_chat, special_tokens, text
+from pipeline.families.chat import VIDEO, check_placeholder, expanded, load_tokenizer, render_chat, special_tokens, text
 from pipeline.families.known import override, restore
 from pipeline.families.labels import FrameLabels, TimeSentence
 from pipeline.families.llava_onevision import NAMES
@@ -356,12 +356,7 @@ def _open_tokenizer(folder: Path, tower: Tower) -> Any:
         ("image_token_index", IMAGE_WORD, tower.image_token_id),
         ("video_token_index", VIDEO_WORD, tower.video_token_id),
     ):
-        found = tokenizer.convert_tokens_to_ids(word)
-        if named != found:
-            raise CheckpointError(
-                f"config.json in {folder} has {key}={named!r}, and its tokenizer's {word} is {found!r}.",
-                restore("the files of the checkpoint"),
-            )
+        check_placeholder(tokenizer, word, key, named, str(folder))
     return tokenizer
 
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from pipeline.domain import Frame
 from pipeline.errors import CheckpointError, ConfigError
-from pipeline.families.chat import expanded, load_tokenizer, render_chat, special_tokens
+from pipeline.families.chat import check_placeholder, expanded, load_tokenizer, render_chat, special_tokens
 from pipeline.families.known import override, restore
 from pipeline.families.labels import FrameLabels
 from pipeline.families.loading.checkpoint import Checkpoint, context_tokens, model_type, raw_config, resolve
@@ -187,12 +187,7 @@ def check_placeholders(checkpoint: Checkpoint, tokenizer: Any) -> None:
     """
     config = raw_config(checkpoint)
     for word, (key, released) in _PLACEHOLDER_KEYS.items():
-        named, found = config.get(key, released), tokenizer.convert_tokens_to_ids(word)
-        if named != found:
-            raise CheckpointError(
-                f"config.json of {checkpoint.source} has {key}={named!r}, and its tokenizer's {word} is {found!r}.",
-                restore("config.json and the tokenizer files of the checkpoint"),
-            )
+        check_placeholder(tokenizer, word, key, config.get(key, released), checkpoint.source)
 
 
 def load_image_processor(folder: Path, patch: int = PATCH) -> Any:

@@ -21,6 +21,8 @@ _SEES_BOTH_WAYS = ("gemma3", "gemma4", "molmo2")
 """Tokens of a picture see each other in both directions, by a mask that flash attention drops. Transformers 5.24
 refuses it for these; 5.23 does not."""
 
+_PICTURE_TOKENS = ("image_token_id", "image_token_index", "video_token_id")
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -33,6 +35,8 @@ class Kind:
     """Tokens of prompt, thought and answer together."""
     takes_flash_attention: bool
     """Gemma's and Molmo's classes do not: it would drop the mask over image tokens."""
+    picture_tokens: Mapping[str, int]
+    """The tokens of pictures, by their keys in ``config.json``; empty where it does not say."""
 
 
 def kind_of(checkpoint: Checkpoint) -> Kind:
@@ -58,7 +62,11 @@ def kind_of(checkpoint: Checkpoint) -> Kind:
             "Restore config.json of the checkpoint, or add the number.",
         )
     flash = bool(getattr(model_class, "_supports_flash_attn", False)) and str(config.model_type) not in _SEES_BOTH_WAYS
-    return Kind(str(config.model_type), model_class.__name__, context, flash)
+    numbers = {key: getattr(config, key, None) for key in _PICTURE_TOKENS}
+    pictures = {key: number for key, number in numbers.items() if isinstance(number, int)}
+    if "image_token_index" in raw:
+        pictures.pop("image_token_id", None)  # to most classes another name of it
+    return Kind(str(config.model_type), model_class.__name__, context, flash, pictures)
 
 
 def class_of(checkpoint: Checkpoint) -> Any:

@@ -18,7 +18,7 @@ import numpy as np
 
 from pipeline.domain import Frame
 from pipeline.errors import CheckpointError, ConfigError, FramesError, PipelineError
-from pipeline.families.chat import special_tokens
+from pipeline.families.chat import check_placeholder, special_tokens
 from pipeline.families.known import restore
 from pipeline.families.loading.checkpoint import Checkpoint
 from pipeline.families.thinking import Switch, ThinkingSettings, switch_of
@@ -123,6 +123,21 @@ class NativeProcessor:
         for name in self._settings.keywords:
             self._check_acts(name)
         self.frame_tokens(*USUAL_SIZE)
+        self.check_placeholder()
+
+    def check_placeholder(self) -> None:
+        """Check that the processor writes a token that the model takes for a picture.
+
+        Raises:
+            CheckpointError: ``config.json`` names others.
+        """
+        named = dict(self.kind.picture_tokens)
+        if self.video is None:
+            named.pop("video_token_id", None)
+        ids = self._ids_of_blanks(self.bounds.size(*USUAL_SIZE), 2, self.keywords)
+        if named and not set(named.values()) & set(ids):  # a video may be written as images
+            key = next(iter(named)) if self.video is None else next(reversed(named))
+            check_placeholder(self.tokenizer, self.template.picture, key, named[key], self.source)
 
     def frame_tokens(self, height: int, width: int) -> int:
         """Tokens of a frame of so many pixels among others, without its label.
@@ -224,8 +239,12 @@ class NativeProcessor:
 
     def tokens_of_blanks(self, size: tuple[int, int], frames: int, keywords: Mapping[str, Any]) -> int:
         """As :class:`pipeline.families.transformers.measures.Runs` has it."""
+        return len(self._ids_of_blanks(size, frames, keywords))
+
+    def _ids_of_blanks(self, size: tuple[int, int], frames: int, keywords: Mapping[str, Any]) -> list[int]:
         blank = blanks(size, tuple(_LATE + 100 * place for place in range(frames)), 2 * _LATE)
-        return len(self._processed(self.blank_prompt(frames), blank, keywords)["input_ids"][0])
+        ids: list[int] = self._processed(self.blank_prompt(frames), blank, keywords)["input_ids"][0].tolist()
+        return ids
 
     def _of_one(self, size: tuple[int, int]) -> int:
         if self.video is None:

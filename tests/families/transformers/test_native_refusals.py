@@ -173,6 +173,22 @@ def test_a_tokenizer_without_the_pictures_token_is_refused(folders: Folders) -> 
     assert "has no token <|image_pad|>" in refused(folder).problem
 
 
+def test_a_pictures_token_under_another_number_than_the_models_is_refused_before_weights_are_read(
+    folders: Folders,
+) -> None:
+    """As where tokenizer_config.json alone still names the token: the tokenizer then adds it at its end."""
+    folder = folders.copy("qwen3_5")
+    file = folder / "tokenizer.json"
+    content = json.loads(file.read_text())
+    content["added_tokens"] = [each for each in content["added_tokens"] if each["content"] != "<|image_pad|>"]
+    file.write_text(json.dumps(content))
+    named = folder / "tokenizer_config.json"
+    token = {"extra_special_tokens": {"image_token": "<|image_pad|>"}}
+    named.write_text(json.dumps(json.loads(named.read_text()) | token))
+    number = json.loads((folder / "config.json").read_text())["image_token_id"]
+    assert f"has image_token_id={number}, and its tokenizer's <|image_pad|> is 408" in refused(folder).problem
+
+
 @pytest.mark.parametrize(
     ("name", "overrides"),
     [
