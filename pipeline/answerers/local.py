@@ -22,8 +22,8 @@ from pipeline.answerers.preparation import Preparation, Prepared
 from pipeline.answerers.prompts import AnswerPrompt
 from pipeline.domain import Answer, Cost, Status
 from pipeline.errors import ConfigError, OutOfMemoryError
+from pipeline.families.known import FirstUse
 from pipeline.families.loading.checkpoint import Checkpoint
-from pipeline.families.loading.first_use import FirstUse
 from pipeline.families.seam import Opened, RequestProcessor
 from pipeline.generation.limits import OutputLimits
 from pipeline.identity import Identified

@@ -14,7 +14,7 @@ from pipeline.answerers import AnswerRequest
 from pipeline.answerers.prompts import NO_FRAMES, WITHOUT_PICTURES, AnswerPrompt, as_words, question_fault
 from pipeline.domain import Answer, Cost, Frame, Question, Status
 from pipeline.errors import FramesError, OutOfMemoryError, with_remedy
-from pipeline.families.loading.first_use import FirstUse
+from pipeline.families.known import FirstUse
 from pipeline.families.seam import RequestProcessor, Words
 from pipeline.generation.limits import OutputLimits
 

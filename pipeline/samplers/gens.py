@@ -15,8 +15,8 @@ from pydantic import InstanceOf
 
 from pipeline.domain import Cost, FrameSource, Question, Relevance, Status, Video, WindowOutput
 from pipeline.errors import ConfigError
+from pipeline.families.known import FirstUse
 from pipeline.families.loading.checkpoint import Checkpoint
-from pipeline.families.loading.first_use import FirstUse
 from pipeline.identity import Identified, InQuery, Label, Speed
 from pipeline.samplers.frames import Candidate, FrameForm, candidates
 from pipeline.samplers.output import Reading, read_scores

@@ -21,8 +21,8 @@ import numpy.typing as npt
 from pipeline.artefacts.features import Features, FeatureStore
 from pipeline.domain import Cost, FrameSource, Question, Relevance, Status, Video
 from pipeline.errors import ConfigError, OutOfMemoryError
+from pipeline.families.known import FirstUse
 from pipeline.families.loading.checkpoint import Checkpoint, model_type
-from pipeline.families.loading.first_use import FirstUse
 from pipeline.identity import Identified, Label, Place, Speed, features_key, identity_of
 from pipeline.samplers.frames import distinct
 from pipeline.samplers.queries import score_askable, with_options

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pipeline.domain import Cost, FrameSource, Question, Relevance, Status, Video
 from pipeline.errors import ConfigError, OutOfMemoryError
-from pipeline.families.known import opener_of_images
+from pipeline.families.known import FirstUse, opener_of_images
 from pipeline.families.loading.checkpoint import Checkpoint
-from pipeline.families.loading.first_use import FirstUse
 from pipeline.identity import Identified, InQuery, Label, Speed
 from pipeline.samplers.frames import distinct
 from pipeline.samplers.queries import score_askable, with_options

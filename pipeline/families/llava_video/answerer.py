@@ -11,15 +11,16 @@ from pipeline.answerers import AnswererLimits
 from pipeline.answerers.local import LocalAnswerer
 from pipeline.answerers.prompts import AnswerPrompt
 from pipeline.families.labels import TimeInstruction, TimeSentence
-from pipeline.families.llava_video.config import (
+from pipeline.families.llava_video.processor import (
+    LlavaVideoProcessor,
     Pooling,
     context_tokens,
     frame_tokens,
     llava_video_config,
     newlines_of,
+    open_processor,
     pooling_of,
 )
-from pipeline.families.llava_video.processor import LlavaVideoProcessor, open_processor
 from pipeline.families.loading.checkpoint import Checkpoint
 from pipeline.families.seam import Model, Opened
 from pipeline.identity import Label

@@ -22,8 +22,13 @@ from transformers.models.siglip.image_processing_pil_siglip import SiglipImagePr
 
 from pipeline.errors import CheckpointError
 from pipeline.families.known import restore
-from pipeline.families.llava_video.config import Newlines, Pooling, llava_video_config, onevision_config
-from pipeline.families.llava_video.processor import LlavaVideoProcessor
+from pipeline.families.llava_video.processor import (
+    LlavaVideoProcessor,
+    Newlines,
+    Pooling,
+    llava_video_config,
+    onevision_config,
+)
 from pipeline.families.loading.checkpoint import Checkpoint, configured, load, resolve
 from pipeline.families.pixels import Levels, levels_of, on_device, stacked
 from pipeline.families.seam import Model, PreparedFrame, Prompt

@@ -24,8 +24,8 @@ import torch
 
 from pipeline.domain import Frame
 from pipeline.errors import CheckpointError
+from pipeline.families.known import FirstUse
 from pipeline.families.loading.checkpoint import release
-from pipeline.families.loading.first_use import FirstUse
 from pipeline.families.loading.moving_parts import cache_keyword, read_with_cache
 from pipeline.families.transformers.inputs import NativeInputs
 from pipeline.families.transformers.processor import NativeProcessor

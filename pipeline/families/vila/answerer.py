@@ -12,8 +12,7 @@ from pipeline.answerers.prompts import AnswerPrompt
 from pipeline.families.labels import FrameLabels
 from pipeline.families.loading.checkpoint import Checkpoint
 from pipeline.families.seam import Model, Opened
-from pipeline.families.vila.config import VilaConfig, read_config
-from pipeline.families.vila.processor import VilaForm, VilaProcessor, open_processor
+from pipeline.families.vila.processor import VilaConfig, VilaForm, VilaProcessor, open_processor, read_config
 from pipeline.families.vila.tokenizer import ConversationName
 from pipeline.identity import Label
 

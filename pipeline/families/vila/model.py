@@ -24,8 +24,14 @@ from pipeline.families.loading.checkpoint import Checkpoint, configured, load, r
 from pipeline.families.loading.moving_parts import read_with_cache
 from pipeline.families.pixels import Levels, stacked
 from pipeline.families.seam import Model, PreparedFrame, Prompt
-from pipeline.families.vila.config import INTERN_VIT, VilaConfig, check_grid, intern_vit_config
-from pipeline.families.vila.processor import IMAGE_ID, VilaProcessor
+from pipeline.families.vila.processor import (
+    IMAGE_ID,
+    INTERN_VIT,
+    VilaConfig,
+    VilaProcessor,
+    check_grid,
+    intern_vit_config,
+)
 
 if TYPE_CHECKING:
     from transformers import Cache

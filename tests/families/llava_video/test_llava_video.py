@@ -340,7 +340,7 @@ def test_one_tensor_too_few_or_too_many_ends_the_load(tmp_path: Path, name: str,
 
 def test_the_released_tower_is_known_without_looking(tmp_path: Path) -> None:
     """Counted in the files, a last layer that is not there would not be missed."""
-    from pipeline.families.llava_video.config import onevision_config
+    from pipeline.families.llava_video.processor import onevision_config
 
     raw = json.loads((write_llava_video(tmp_path) / "config.json").read_text())
     tower = onevision_config(raw | {"mm_hidden_size": 1152}, tmp_path)["vision_config"]

@@ -27,8 +27,7 @@ from pipeline.families.labels import FrameLabels
 from pipeline.families.loading.checkpoint import Checkpoint
 from pipeline.families.seam import Words
 from pipeline.families.vila.answerer import Vila
-from pipeline.families.vila.config import read_config
-from pipeline.families.vila.processor import IMAGE_ID
+from pipeline.families.vila.processor import IMAGE_ID, read_config
 from pipeline.families.vila.tokenizer import SlowLlama
 
 pytestmark = pytest.mark.moving
