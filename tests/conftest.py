@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 
@@ -29,6 +30,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason="no CUDA device on this host"))
         if item.get_closest_marker("network") and os.environ["HF_HUB_OFFLINE"] != "0":
             item.add_marker(pytest.mark.skip(reason="needs the hub: set HF_HUB_OFFLINE=0 to run"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _what_stays_is_no_garbage() -> None:
+    """Commands that fail and models that run out of memory collect garbage: not among all modules and tests."""
+    gc.collect()
+    gc.freeze()
 
 
 def _has_gpu() -> bool:

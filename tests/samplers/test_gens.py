@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import gc
 import sys
 import weakref
 from collections.abc import Callable, Iterator
@@ -60,15 +59,6 @@ def sampler_of(folder: Path, *overrides: str) -> GensSampler:
     sampler = build(config, "sampler")
     assert isinstance(sampler, GensSampler)
     return sampler
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _small_heap() -> Iterator[None]:
-    """Every failed call collects garbage, which takes seconds among all objects of a whole test run."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture(scope="module", params=[write_qwen2_5_vl, write_qwen2_vl], ids=["qwen2_5_vl", "qwen2_vl"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import gc
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,15 +50,6 @@ def sampler_of(folder: Path, *overrides: str, name: str = "gens") -> GensSampler
     sampler = build(config.sampler, "sampler")
     assert isinstance(sampler, GensSampler)
     return sampler
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _small_heap() -> Iterator[None]:
-    """Every failed call collects garbage, which takes seconds among all objects of a whole test run."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture(scope="module")
