@@ -129,11 +129,11 @@ class PrefixTable:
         """Of keys and of values, in bytes."""
         self.strides = zeros(slots, 4, dtype=torch.int64)
         """In elements: from head to head and from token to token of keys, the same of values."""
-        self._plan = zeros(self.items * _ITEM + rows * (1 + _ROUTE), dtype=torch.int32)
-        ends = (self.items * _ITEM, self.items * _ITEM + rows)
+        self._plan = zeros(self.items * _ITEM + rows * (2 + _ROUTE), dtype=torch.int32)
+        ends = (self.items * _ITEM, self.items * _ITEM + 2 * rows)
         self.work = self._plan[: ends[0]]
         self.order = self._plan[ends[0] : ends[1]]
-        """Rows, those of a slot together."""
+        """Rows, those of a slot together; then each row by itself, for its own tokens."""
         self.routes = self._plan[ends[1] :]
 
         # Of each piece, and of each row's own tokens: values weighed by a softmax, and the logarithm of its sum.
@@ -210,7 +210,7 @@ class PrefixTable:
                 routes[row * _ROUTE : (row + 1) * _ROUTE] = [first + block, blocks, parts, place]
             order += rows
         work += [0] * (self.items * _ITEM - len(work))
-        order += [0] * (self.rows - len(order))
+        order += [0] * (self.rows - len(order)) + list(range(self.rows))
         return work + order + routes
 
     def _row_blocks(self, held: Held) -> int:

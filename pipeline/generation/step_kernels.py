@@ -46,11 +46,11 @@ def launch(
         *own_values.stride()[:3],
         own_lengths,
         scaling * _LOG2_E,
+        table.items,
         table.parts,
         table.part_sums,
         table.own,
         table.own_sums,
-        ITEMS=table.items,
         GROUP=shape.group,
         SIZE=shape.size,
         PADDED=padded,
@@ -91,7 +91,7 @@ def _increment(numbers, COUNT: tl.constexpr):
     tl.store(numbers + places, tl.load(numbers + places) + 1)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["items"])
 def _attend_in_parts(
     query,
     query_row,
@@ -110,11 +110,11 @@ def _attend_in_parts(
     own_values_token,
     own_lengths,
     scaling,
+    items,
     parts,
     part_sums,
     own,
     own_sums,
-    ITEMS: tl.constexpr,
     GROUP: tl.constexpr,
     SIZE: tl.constexpr,
     PADDED: tl.constexpr,
@@ -126,54 +126,38 @@ def _attend_in_parts(
     item = tl.program_id(0)
     group = tl.program_id(1)
     groups = tl.num_programs(1)
-    dtype = tl.pointer_type(query.dtype.element_ty)
-    query += group * GROUP * query_head
-    if item >= ITEMS:  # a row's own tokens
-        row = (item - ITEMS).to(tl.int64)
+    if item < items:  # a part of a prefix
+        work += item * 5
+        start = tl.load(work + 1)
+        length = tl.load(work + 2) - start
+        slot = tl.load(work)
+        order += tl.load(work + 3)
+        rows = tl.load(work + 4)
+        key_token = tl.multiple_of(tl.load(strides + slot * 4 + 1), 8)
+        value_token = tl.multiple_of(tl.load(strides + slot * 4 + 3), 8)
+        key_start = group * tl.multiple_of(tl.load(strides + slot * 4), 8) + start * key_token
+        value_start = group * tl.multiple_of(tl.load(strides + slot * 4 + 2), 8) + start * value_token
+        pointer = tl.pointer_type(query.dtype.element_ty)
+        keys = tl.multiple_of(tl.load(addresses + slot * 2), 16).to(pointer) + key_start
+        values = tl.multiple_of(tl.load(addresses + slot * 2 + 1), 16).to(pointer) + value_start
+        first = (item * groups + group).to(tl.int64) * QUERIES
+        out = parts + first * SIZE
+        sums = part_sums + first
+    else:  # a row's own tokens
+        row = (item - items).to(tl.int64)
+        length = tl.load(own_lengths + row)
+        order += tl.num_programs(0) - items + row
+        rows = 1
+        key_token = own_keys_token.to(tl.int64)
+        value_token = own_values_token.to(tl.int64)
+        keys = own_keys + row * own_keys_row + group * own_keys_head
+        values = own_values + row * own_values_row + group * own_values_head
         first = row * groups * GROUP + group * GROUP
+        out = own + first * SIZE
+        sums = own_sums + first
+    if FEW_QUERIES < QUERIES and rows * GROUP <= FEW_QUERIES:
         _attend(
-            query + row * query_row,
-            query_row,
-            query_head,
-            order,
-            1,
-            own_keys + row * own_keys_row + group * own_keys_head,
-            own_keys_token,
-            own_values + row * own_values_row + group * own_values_head,
-            own_values_token,
-            tl.load(own_lengths + row),
-            scaling,
-            own + first * SIZE,
-            own_sums + first,
-            OWN=True,
-            GROUP=GROUP,
-            SIZE=SIZE,
-            PADDED=PADDED,
-            QUERIES=FEW_QUERIES,
-            TOKENS=TOKENS,
-            STAGES=STAGES,
-        )
-        return
-    work += item * 5
-    start = tl.load(work + 1)
-    end = tl.load(work + 2)
-    if start >= end:
-        return
-    slot = tl.load(work)
-    rows = tl.load(work + 4)
-    order += tl.load(work + 3)
-    key_head = tl.multiple_of(tl.load(strides + slot * 4), 8)
-    key_token = tl.multiple_of(tl.load(strides + slot * 4 + 1), 8)
-    value_head = tl.multiple_of(tl.load(strides + slot * 4 + 2), 8)
-    value_token = tl.multiple_of(tl.load(strides + slot * 4 + 3), 8)
-    keys = tl.multiple_of(tl.load(addresses + slot * 2), 16).to(dtype)
-    values = tl.multiple_of(tl.load(addresses + slot * 2 + 1), 16).to(dtype)
-    keys += group * key_head + start * key_token
-    values += group * value_head + start * value_token
-    first = (item * groups + group).to(tl.int64) * QUERIES
-    if rows * GROUP <= FEW_QUERIES:
-        _attend(
-            query,
+            query + group * GROUP * query_head,
             query_row,
             query_head,
             order,
@@ -182,11 +166,10 @@ def _attend_in_parts(
             key_token.to(tl.int32),
             values,
             value_token.to(tl.int32),
-            end - start,
+            length,
             scaling,
-            parts + first * SIZE,
-            part_sums + first,
-            OWN=False,
+            out,
+            sums,
             GROUP=GROUP,
             SIZE=SIZE,
             PADDED=PADDED,
@@ -196,7 +179,7 @@ def _attend_in_parts(
         )
     else:
         _attend(
-            query,
+            query + group * GROUP * query_head,
             query_row,
             query_head,
             order,
@@ -205,11 +188,10 @@ def _attend_in_parts(
             key_token.to(tl.int32),
             values,
             value_token.to(tl.int32),
-            end - start,
+            length,
             scaling,
-            parts + first * SIZE,
-            part_sums + first,
-            OWN=False,
+            out,
+            sums,
             GROUP=GROUP,
             SIZE=SIZE,
             PADDED=PADDED,
@@ -234,7 +216,6 @@ def _attend(
     scaling,
     out,
     sums,
-    OWN: tl.constexpr,
     GROUP: tl.constexpr,
     SIZE: tl.constexpr,
     PADDED: tl.constexpr,
@@ -248,9 +229,8 @@ def _attend(
     places = tl.arange(0, PADDED)
     used = queries < rows * GROUP
     inside = places < SIZE
-    at = (queries % GROUP) * query_head
-    if not OWN:
-        at += tl.load(order + queries // GROUP, mask=used, other=0) * query_row
+    row = tl.load(order + queries // GROUP, mask=used, other=0)
+    at = row * query_row + (queries % GROUP) * query_head
     rows_in = used[:, None] & inside[None, :]
     left = tl.load(query + at[:, None] + places[None, :], mask=rows_in, other=0.0)
     highest = tl.full([QUERIES], float("-inf"), tl.float32)
