@@ -129,6 +129,9 @@ class PrefixTable:
         """Of keys and of values, in bytes."""
         self.strides = zeros(slots, 4, dtype=torch.int64)
         """In elements: from head to head and from token to token of keys, the same of values."""
+        self._addresses, self._strides = (
+            torch.zeros_like(shown, device="cpu") for shown in (self.addresses, self.strides)
+        )
         self._plan = zeros(self.items * _ITEM + rows * (2 + _ROUTE), dtype=torch.int32)
         ends = (self.items * _ITEM, self.items * _ITEM + 2 * rows)
         self.work = self._plan[: ends[0]]
@@ -154,6 +157,9 @@ class PrefixTable:
             if element != 1 or (self.shape.size % 8 == 0 and (head % 8 or token % 8 or tensor.data_ptr() % 16)):
                 raise ValueError(f"keys and values of strides {tensor.stride()} at {tensor.data_ptr():#x}")
         self._states[slot] = states
+        pairs = zip(states.keys, states.values, strict=True)
+        self._addresses[:, slot] = torch.tensor([[key.data_ptr(), value.data_ptr()] for key, value in pairs])
+        self._strides[slot] = torch.tensor([*states.keys[0].stride()[:2], *states.values[0].stride()[:2]])
 
     def clear(self, slot: int) -> None:
         """Let a slot be empty."""
@@ -173,21 +179,10 @@ class PrefixTable:
         self.held = tuple(
             Held(slot, states, tuple(rows)) for slot, rows in rows_of_slot.items() if (states := self._states[slot])
         )
-        for shown, made in zip((self.addresses, self.strides, self._plan), self._made(), strict=True):
-            if self.device.type == "cuda":
-                # Pinned memory that is freed while it is copied from is kept back by PyTorch until that has happened.
-                made = made.pin_memory()  # noqa: PLW2901
-            shown.copy_(made, non_blocking=True)
-
-    def _made(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        addresses = torch.zeros(self.addresses.shape, dtype=torch.int64)
-        strides = torch.zeros(self.strides.shape, dtype=torch.int64)
-        for held in self.held:
-            keys, values = held.states.keys, held.states.values
-            pairs = zip(keys, values, strict=True)
-            addresses[:, held.slot] = torch.tensor([[key.data_ptr(), value.data_ptr()] for key, value in pairs])
-            strides[held.slot] = torch.tensor([*keys[0].stride()[:2], *values[0].stride()[:2]])
-        return addresses, strides, torch.tensor(self._planned(), dtype=torch.int32)
+        plan = torch.tensor(self._planned(), dtype=torch.int32)
+        for shown, made in ((self.addresses, self._addresses), (self.strides, self._strides), (self._plan, plan)):
+            # From a copy in pinned memory, so that nobody waits; PyTorch keeps that memory until it has been read.
+            shown.copy_(made.pin_memory() if self.device.type == "cuda" else made, non_blocking=True)
 
     def _planned(self) -> list[int]:
         """The pieces of work, the order of rows, and where each row finds its parts."""
