@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.domain import Frame
 from pipeline.errors import CheckpointError, ConfigError, FramesError
-from pipeline.families.known import restore
-from pipeline.families.seam import FrameShape, Pixels, PreparedFrame
+from pipeline.families.chat import expanded, render_chat
+from pipeline.families.known import override, restore
+from pipeline.families.seam import FrameShape, Pixels, PreparedFrame, Processor, SomeForm, Turn
 
 if TYPE_CHECKING:
     import torch
@@ -65,6 +68,21 @@ class FrameScale:
                 f"Take multiples, say answerer.frame_size=[{rows},{columns}] (sampler.frame.height={rows} "
                 f"sampler.frame.width={columns} for the sampler).",
             )
+
+    @classmethod
+    def up_to(cls, max_pixels: int) -> Self:
+        """For a sampler that shows frames in their own shape, as images of ``max_pixels`` at most.
+
+        Raises:
+            ConfigError: that is less than one token.
+        """
+        unit = cls.unit
+        if max_pixels < unit**2:
+            raise ConfigError(
+                f"max_pixels={max_pixels} is less than one token.",
+                f"A token is {unit} x {unit} pixels: sampler.max_pixels={256 * unit**2} gives up to 256 a frame.",
+            )
+        return cls(unit**2, max_pixels, None)
 
     def size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width that a frame of this shape gets.
@@ -117,6 +135,60 @@ class FrameScale:
             return (f"frame_size=[{rows},{columns}]",) if (rows, columns) != self.fixed else ()
         pixels = max(self.min_pixels, self.max_pixels // 2)
         return (f"max_pixels={pixels}",) if pixels < self.max_pixels else ()
+
+
+@dataclass(frozen=True)
+class ScaledProcessor(Processor[SomeForm]):
+    """Of a family that takes frames of any size and brings them to one by :class:`FrameScale`."""
+
+    kind: str
+    """The checkpoint's ``model_type``."""
+    scale: FrameScale
+    levels: npt.NDArray[np.float32]
+    """``[3, 256]``: normalised grey levels."""
+    system: str | None
+    """The system turn; None leaves it to the checkpoint's chat template."""
+
+    @property
+    @abstractmethod
+    def placeholders(self) -> tuple[str, str]:
+        """What stands for a picture in this form, and what stands for one in another form."""
+
+    @property
+    def variables(self) -> Mapping[str, Any]:
+        """For the chat template."""
+        return {}
+
+    @property
+    def smaller(self) -> tuple[str, ...]:
+        """Half the pixels, or half of each side of a fixed size, where that is allowed."""
+        return self.scale.smaller
+
+    @property
+    def picture_token(self) -> int:
+        """Of the form's placeholder."""
+        return int(self.tokenizer.convert_tokens_to_ids(self.placeholders[0]))
+
+    def shape(self, height: int, width: int, scale: float | None = None) -> FrameShape:
+        """By the resize rule."""
+        return self.scale.shape(height, width, scale)
+
+    def resized(self, pixels: Pixels, shape: FrameShape) -> Pixels:
+        """By PIL's bicubic filter, which the stock PIL processors use too."""
+        return bicubic(pixels, shape)
+
+    def encode(self, turn: Turn, pictures: Sequence[int]) -> list[int]:
+        """Each placeholder of the chat template as often as its picture has tokens."""
+        shown, other = self.placeholders
+        prompt = render_chat(self.tokenizer, turn.content, turn.system_or(self.system), turn.begun, self.variables)
+        return expanded(self.tokenizer, prompt, {shown: pictures, other: []})
+
+    def size_text(self, frames: Sequence[Frame]) -> str:
+        """The size of the first frame as the model sees it, for records; empty without frames."""
+        if not frames:
+            return ""
+        shape = self.shape_of(frames[0])
+        return f" of {shape.height} x {shape.width} pixels"
 
 
 def _smart_resize(height: int, width: int, unit: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
@@ -235,6 +307,64 @@ def stock_levels(stock: Any, folder: Path) -> npt.NDArray[np.float32]:
             f"The image settings in {folder} cannot be used: {error}.",
             restore("preprocessor_config.json of the checkpoint"),
         ) from error
+
+
+def read_image_processor(stock_class: Any, folder: Path) -> Any:
+    """One of transformers' image processors with a checkpoint's settings.
+
+    Args:
+        stock_class: in its PIL form.
+        folder: the checkpoint's.
+
+    Raises:
+        CheckpointError: ``preprocessor_config.json`` is absent, or is none.
+    """
+    try:
+        return stock_class.from_pretrained(str(folder), local_files_only=True)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"The image processor in {folder} cannot be read: {error}",
+            restore("preprocessor_config.json of the checkpoint"),
+        ) from error
+
+
+def check_patches(stock: Any, patch: int, folder: Path) -> None:
+    """Check that an image processor cuts the patches of its family, two frames deep.
+
+    Args:
+        stock: the processor.
+        patch: pixels along one side of a patch, as the family has it.
+        folder: of its settings.
+
+    Raises:
+        CheckpointError: it cuts others.
+    """
+    found = (stock.patch_size, stock.merge_size, stock.temporal_patch_size)
+    if found != (patch, MERGE, 2):
+        raise CheckpointError(
+            f"The image processor in {folder} has patch, merge and temporal sizes {found}; the model's family has "
+            f"{(patch, MERGE, 2)}.",
+            f"Name a checkpoint of this family: {override('source')}.",
+        )
+
+
+def check_side(stock: Any, side: int, folder: Path) -> None:
+    """Check that an image processor makes squares that the vision tower takes.
+
+    Args:
+        stock: the processor.
+        side: pixels of the tower's images.
+        folder: of its settings.
+
+    Raises:
+        CheckpointError: it makes others.
+    """
+    size = dict(stock.size)
+    if (size.get("height"), size.get("width")) != (side, side):
+        raise CheckpointError(
+            f"{folder} scales images to {size}, and its vision tower takes {side} x {side}.",
+            restore("preprocessor_config.json of the checkpoint"),
+        )
 
 
 def bicubic(pixels: Pixels, shape: FrameShape) -> Pixels:

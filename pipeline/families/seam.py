@@ -108,6 +108,10 @@ class Turn:
     begun: str = ""
     """The beginning of the answer."""
 
+    def system_or(self, own: str | None) -> str | None:
+        """The system turn, ``own`` where this has none."""
+        return own if self.system is None else self.system
+
 
 @dataclass(frozen=True)
 class Prompt:

@@ -13,15 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-import numpy as np
-import numpy.typing as npt
-
 from pipeline.domain import Frame
-from pipeline.errors import CheckpointError, ConfigError
+from pipeline.errors import ConfigError
 from pipeline.families.chat import (
     IMAGE,
     check_placeholder,
-    expanded,
     load_tokenizer,
     render_chat,
     special_tokens,
@@ -29,11 +25,18 @@ from pipeline.families.chat import (
     variables_read,
 )
 from pipeline.families.glm import GLM46V, NAMES
-from pipeline.families.known import override, restore
+from pipeline.families.known import override
 from pipeline.families.labels import FrameLabels, labelled_images
 from pipeline.families.loading.checkpoint import Checkpoint, context_tokens, model_type, raw_config, settings_folder
-from pipeline.families.pixels import MERGE, FrameScale, bicubic, stock_levels
-from pipeline.families.seam import FrameShape, Opened, Pixels, Processor, Turn, Words
+from pipeline.families.pixels import (
+    MERGE,
+    FrameScale,
+    ScaledProcessor,
+    check_patches,
+    read_image_processor,
+    stock_levels,
+)
+from pipeline.families.seam import FrameShape, Opened, Turn, Words
 from pipeline.families.thinking import Switch, ThinkingSettings, switch_of
 
 IMAGE_TOKEN = "<|image|>"
@@ -140,16 +143,9 @@ class VideoForm:
 
 
 @dataclass(frozen=True)
-class GlmProcessor(Processor[GlmForm]):
+class GlmProcessor(ScaledProcessor[GlmForm]):
     """One checkpoint's inputs, in one form."""
 
-    kind: str
-    """The checkpoint's ``model_type``."""
-    scale: FrameScale
-    levels: npt.NDArray[np.float32]
-    """``[3, 256]``: normalised grey levels."""
-    system: str | None
-    """The system turn; None leaves it to the checkpoint's chat template."""
     switch: Switch
     """How thinking stands in the prompts."""
 
@@ -159,36 +155,18 @@ class GlmProcessor(Processor[GlmForm]):
         return tuple(sorted({*special_tokens(self.tokenizer), *_READ_AS_MARKS}))
 
     @property
-    def smaller(self) -> tuple[str, ...]:
-        """Half the pixels."""
-        return self.scale.smaller
+    def placeholders(self) -> tuple[str, str]:
+        """Frames of a video are written as images."""
+        return IMAGE_TOKEN, VIDEO_TOKEN
 
     @property
-    def picture_token(self) -> int:
-        """``<|image|>``."""
-        return int(self.tokenizer.convert_tokens_to_ids(IMAGE_TOKEN))
-
-    def shape(self, height: int, width: int, scale: float | None = None) -> FrameShape:
-        """By the resize rule."""
-        return self.scale.shape(height, width, scale)
-
-    def resized(self, pixels: Pixels, shape: FrameShape) -> Pixels:
-        """By PIL's bicubic filter, which the stock PIL processor uses too."""
-        return bicubic(pixels, shape)
+    def variables(self) -> Mapping[str, Any]:
+        """Those of the switch."""
+        return self.switch.variables
 
     def describe(self, frames: Sequence[Frame]) -> str:
         """With the size of the first frame as the model sees it, and what was decided about thinking."""
-        size = ""
-        if frames:
-            shape = self.shape_of(frames[0])
-            size = f" of {shape.height} x {shape.width} pixels"
-        return f"{self.form.kind}{size}; time: {self.form.time_told()}; {self.switch.told}"
-
-    def encode(self, turn: Turn, pictures: Sequence[int]) -> list[int]:
-        """Each placeholder of the chat template as often as its picture has tokens."""
-        system = self.system if turn.system is None else turn.system
-        prompt = render_chat(self.tokenizer, turn.content, system, turn.begun, self.switch.variables)
-        return expanded(self.tokenizer, prompt, {IMAGE_TOKEN: pictures, VIDEO_TOKEN: []})
+        return f"{self.form.kind}{self.size_text(frames)}; time: {self.form.time_told()}; {self.switch.told}"
 
 
 def open_processor(
@@ -227,13 +205,7 @@ def open_images(checkpoint: Checkpoint, max_pixels: int) -> Opened[GlmProcessor]
     """
     from pipeline.families.glm.model import load_glm
 
-    unit = GlmScale.unit
-    if max_pixels < unit**2:
-        raise ConfigError(
-            f"max_pixels={max_pixels} is less than one token.",
-            f"A token is {unit} x {unit} pixels: sampler.max_pixels={256 * unit**2} gives up to 256 a frame.",
-        )
-    scale, form = GlmScale(unit**2, max_pixels, None), ImagesForm(FrameLabels("", ""))
+    scale, form = GlmScale.up_to(max_pixels), ImagesForm(FrameLabels("", ""))
     # What is read off is the first token of a reply.
     remedy = f"Name one that can answer at once: {override('source', 'zai-org/GLM-4.6V-Flash')}."
     processor = open_processor(checkpoint, scale, form, None, ThinkingSettings("never", None, 1, remedy))
@@ -266,18 +238,8 @@ def _load_image_processor(folder: Path) -> Any:
     """
     from transformers.models.glm46v.image_processing_pil_glm46v import Glm46VImageProcessorPil
 
-    remedy = restore("preprocessor_config.json of the checkpoint")
-    try:
-        processor = Glm46VImageProcessorPil.from_pretrained(str(folder), local_files_only=True)
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"The image processor in {folder} cannot be read: {error}", remedy) from error
-    found = (processor.patch_size, processor.merge_size, processor.temporal_patch_size)
-    if found != (_PATCH, MERGE, 2):
-        raise CheckpointError(
-            f"The image processor in {folder} has patch, merge and temporal sizes {found}; the model's family has "
-            f"{(_PATCH, MERGE, 2)}.",
-            f"Name a checkpoint of this family: {override('source')}.",
-        )
+    processor = read_image_processor(Glm46VImageProcessorPil, folder)
+    check_patches(processor, _PATCH, folder)
     return processor
 
 

@@ -23,7 +23,7 @@ from pipeline.families.internvl import NAMES
 from pipeline.families.known import restore
 from pipeline.families.labels import FrameLines, labelled_images
 from pipeline.families.loading.checkpoint import Checkpoint, context_tokens, model_type, raw_config, resolve
-from pipeline.families.pixels import fixed_size, stock_levels
+from pipeline.families.pixels import check_side, fixed_size, read_image_processor, stock_levels
 from pipeline.families.seam import FrameShape, Pixels, Processor, Turn, Words
 
 IMAGE_CONTEXT = "<IMG_CONTEXT>"
@@ -137,8 +137,7 @@ class InternVLProcessor(Processor[LinesForm]):
         """Images are written into one text, with the marks around them."""
         image = f"{IMAGE_START}{IMAGE_CONTEXT}{IMAGE_END}"
         whole = "".join(image if part["type"] == "image" else part["text"] for part in turn.content)
-        system = self.system if turn.system is None else turn.system
-        prompt = render_chat(self.tokenizer, [text(whole)], system, turn.begun)
+        prompt = render_chat(self.tokenizer, [text(whole)], turn.system_or(self.system), turn.begun)
         return expanded(self.tokenizer, prompt, {IMAGE_CONTEXT: pictures})
 
 
@@ -166,16 +165,13 @@ def _load_image_processor(folder: Path, found: InternVLShape) -> Any:
     """
     from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 
-    remedy = restore("preprocessor_config.json of the checkpoint")
-    try:
-        processor = GotOcr2ImageProcessorPil.from_pretrained(str(folder), local_files_only=True)
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"The image processor in {folder} cannot be read: {error}", remedy) from error
-    size = dict(processor.size)
-    if (size.get("height"), size.get("width")) != (found.side, found.side):
-        raise CheckpointError(f"{folder} scales images to {size}, and its vision tower takes {found.side}.", remedy)
+    processor = read_image_processor(GotOcr2ImageProcessorPil, folder)
+    check_side(processor, found.side, folder)
     if [list(processor.image_mean), list(processor.image_std)] != _IMAGENET:
-        raise CheckpointError(f"The image processor in {folder} does not have the image_mean of InternVL.", remedy)
+        raise CheckpointError(
+            f"The image processor in {folder} does not have the image_mean of InternVL.",
+            restore("preprocessor_config.json of the checkpoint"),
+        )
     return processor
 
 

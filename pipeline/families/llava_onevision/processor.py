@@ -19,11 +19,11 @@ import numpy.typing as npt
 from pipeline.domain import Frame
 from pipeline.errors import CheckpointError, ConfigError
 from pipeline.families.chat import VIDEO, check_placeholder, expanded, load_tokenizer, render_chat, special_tokens, text
-from pipeline.families.known import override, restore
+from pipeline.families.known import override
 from pipeline.families.labels import FrameLabels, TimeSentence
 from pipeline.families.llava_onevision import NAMES
 from pipeline.families.loading.checkpoint import Checkpoint, model_type, raw_config, resolve, size
-from pipeline.families.pixels import fixed_size, stock_levels
+from pipeline.families.pixels import check_side, fixed_size, read_image_processor, stock_levels
 from pipeline.families.seam import FrameShape, Model, Opened, Pixels, Processor, Turn, Words
 
 IMAGE_WORD, VIDEO_WORD = "<image>", "<video>"
@@ -331,17 +331,8 @@ def _load_image_processor(folder: Path, tower: Tower) -> Any:
         LlavaOnevisionImageProcessorPil,
     )
 
-    remedy = restore("the files of the checkpoint")
-    try:
-        processor = LlavaOnevisionImageProcessorPil.from_pretrained(str(folder), local_files_only=True)
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{folder} has no readable image settings: {error}", remedy) from error
-    size = dict(processor.size)
-    if (size.get("height"), size.get("width")) != (tower.image_size, tower.image_size):
-        raise CheckpointError(
-            f"{folder} scales images to {size}, and its vision tower takes {tower.image_size} x {tower.image_size}.",
-            remedy,
-        )
+    processor = read_image_processor(LlavaOnevisionImageProcessorPil, folder)
+    check_side(processor, tower.image_size, folder)
     return processor
 
 

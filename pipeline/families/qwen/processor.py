@@ -15,15 +15,22 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.domain import Frame
-from pipeline.errors import CheckpointError, ConfigError
-from pipeline.families.chat import check_placeholder, expanded, load_tokenizer, render_chat, special_tokens
-from pipeline.families.known import override, restore
+from pipeline.errors import CheckpointError
+from pipeline.families.chat import check_placeholder, load_tokenizer, special_tokens
+from pipeline.families.known import restore
 from pipeline.families.labels import FrameLabels
 from pipeline.families.loading.checkpoint import Checkpoint, context_tokens, model_type, raw_config, resolve
-from pipeline.families.pixels import MERGE, FrameScale, bicubic, stock_levels
+from pipeline.families.pixels import (
+    MERGE,
+    FrameScale,
+    ScaledProcessor,
+    check_patches,
+    read_image_processor,
+    stock_levels,
+)
 from pipeline.families.qwen import NAMES, NAMES_3
 from pipeline.families.qwen.forms import IMAGE_PAD, VIDEO_PAD, ImagesForm, QwenForm
-from pipeline.families.seam import FrameShape, Opened, Pixels, Processor, Turn
+from pipeline.families.seam import Opened
 
 PATCH = 14
 PATCH_3 = 16
@@ -94,16 +101,8 @@ class FrameSize:
 
 
 @dataclass(frozen=True)
-class QwenProcessor(Processor[QwenForm]):
+class QwenProcessor(ScaledProcessor[QwenForm]):
     """One checkpoint's inputs, in one form."""
-
-    kind: str
-    """The checkpoint's ``model_type``."""
-    scale: FrameScale
-    levels: npt.NDArray[np.float32]
-    """``[3, 256]``: normalised grey levels."""
-    system: str | None
-    """The system turn; None leaves it to the checkpoint's chat template."""
 
     @property
     def markup(self) -> tuple[str, ...]:
@@ -111,37 +110,14 @@ class QwenProcessor(Processor[QwenForm]):
         return special_tokens(self.tokenizer)
 
     @property
-    def smaller(self) -> tuple[str, ...]:
-        """Half the pixels, or half of each side of a fixed size, where that is allowed."""
-        return self.scale.smaller
-
-    @property
-    def picture_token(self) -> int:
-        """Of the form's placeholder."""
-        return int(self.tokenizer.convert_tokens_to_ids(self.form.placeholder))
-
-    def shape(self, height: int, width: int, scale: float | None = None) -> FrameShape:
-        """By the resize rule."""
-        return self.scale.shape(height, width, scale)
-
-    def resized(self, pixels: Pixels, shape: FrameShape) -> Pixels:
-        """By PIL's bicubic filter, which the stock PIL processor uses too."""
-        return bicubic(pixels, shape)
+    def placeholders(self) -> tuple[str, str]:
+        """By the form."""
+        shown = self.form.placeholder
+        return shown, VIDEO_PAD if shown == IMAGE_PAD else IMAGE_PAD
 
     def describe(self, frames: Sequence[Frame]) -> str:
         """With the size of the first frame as the model sees it."""
-        size = ""
-        if frames:
-            shape = self.shape_of(frames[0])
-            size = f" of {shape.height} x {shape.width} pixels"
-        return f"{self.form.kind}{size}; time: {self.form.time_told(self.kind)}"
-
-    def encode(self, turn: Turn, pictures: Sequence[int]) -> list[int]:
-        """Each placeholder of the chat template as often as its picture has tokens."""
-        system = self.system if turn.system is None else turn.system
-        prompt = render_chat(self.tokenizer, turn.content, system, turn.begun)
-        other = VIDEO_PAD if self.form.placeholder == IMAGE_PAD else IMAGE_PAD
-        return expanded(self.tokenizer, prompt, {self.form.placeholder: pictures, other: []})
+        return f"{self.form.kind}{self.size_text(frames)}; time: {self.form.time_told(self.kind)}"
 
 
 def open_processor(checkpoint: Checkpoint, scale: FrameScale, form: QwenForm, system: str | None) -> QwenProcessor:
@@ -169,12 +145,7 @@ def open_images(checkpoint: Checkpoint, max_pixels: int) -> Opened[QwenProcessor
     """
     from pipeline.families.qwen.model import load_qwen
 
-    if max_pixels < UNIT**2:
-        raise ConfigError(
-            f"max_pixels={max_pixels} is less than one token.",
-            f"A token is {UNIT} x {UNIT} pixels: sampler.max_pixels={256 * UNIT**2} gives up to 256 a frame.",
-        )
-    scale = FrameScale(UNIT**2, max_pixels, None)
+    scale = FrameScale.up_to(max_pixels)
     processor = open_processor(checkpoint, scale, ImagesForm(FrameLabels("", "")), None)
     return Opened(processor, lambda: load_qwen(checkpoint, processor))
 
@@ -202,20 +173,8 @@ def load_image_processor(folder: Path, patch: int = PATCH) -> Any:
     """
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-    try:
-        processor = Qwen2VLImageProcessorPil.from_pretrained(str(folder), local_files_only=True)
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise CheckpointError(
-            f"The image processor in {folder} cannot be read: {error}",
-            restore("preprocessor_config.json of the checkpoint"),
-        ) from error
-    found = (processor.patch_size, processor.merge_size, processor.temporal_patch_size)
-    if found != (patch, MERGE, 2):
-        raise CheckpointError(
-            f"The image processor in {folder} has patch, merge and temporal sizes {found}; the model's family has "
-            f"{(patch, MERGE, 2)}.",
-            f"Name a checkpoint of this family: {override('source')}.",
-        )
+    processor = read_image_processor(Qwen2VLImageProcessorPil, folder)
+    check_patches(processor, patch, folder)
     for key in ("image_mean", "image_std"):
         values = getattr(processor, key)
         if not isinstance(values, list | tuple) or not all(isinstance(value, int | float) for value in values):
