@@ -113,7 +113,7 @@ INPUTS = {
 }
 
 
-@pytest.mark.parametrize("at_once", [1, 3])
+@pytest.mark.parametrize("at_once", [pytest.param(1, marks=pytest.mark.long), 3])
 def test_scores_are_the_stock_models_probabilities(
     checkpoint: Path, source: Counted, tmp_path: Path, at_once: int
 ) -> None:

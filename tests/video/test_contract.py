@@ -23,7 +23,7 @@ from pipeline.errors import (
 )
 from pipeline.video import OpenVideo, Reader, probe
 
-BACKENDS = ("auto", "decord", "pyav", "torchcodec")
+BACKENDS = ("auto", "decord", "torchcodec")
 INSTALLED = {name: importlib.util.find_spec(name) is not None for name in ("decord", "torchcodec")}
 
 EVEN = [round(index * 1000 / FPS) for index in range(FRAMES)]
@@ -199,7 +199,7 @@ def test_damage_in_the_middle_is_never_shown(backend: str, tmp_path: Path) -> No
         seen, failure = seen_before_failure(source, [index / FPS + 0.004 for index in range(FRAMES)])
     assert seen == list(range(len(seen)))
     assert isinstance(failure, (TruncatedVideoError, UnsupportedVideoError))
-    if backend in ("auto", "pyav"):
+    if backend == "auto":
         assert 20 < len(seen) < FRAMES - 20
         assert type(failure) is TruncatedVideoError
 
