@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pipeline.generation.step_attention import PrefixTable
 
 _LOG2_E = 1.4426950408889634
-_PARTS = 16  # results weighed at a time
+_PARTS, _PARTS_WARPS = 16, 4  # results weighed at a time, and by how many warps
 
 
 def launch(
@@ -32,7 +32,6 @@ def launch(
 ) -> None:
     """Write the attention of :func:`pipeline.generation.step_attention.attend` to ``out``."""
     shape, blocks = table.shape, table.blocks
-    padded = triton.next_power_of_2(shape.size)
     _attend_in_parts[(table.items + table.rows, shape.key_value_heads)](
         query,
         *query.stride()[:2],
@@ -53,9 +52,8 @@ def launch(
         table.own_sums,
         GROUP=shape.group,
         SIZE=shape.size,
-        PADDED=padded,
+        PADDED=shape.padded_size,
         QUERIES=blocks.queries,
-        FEW_QUERIES=blocks.few_queries,
         TOKENS=blocks.tokens,
         STAGES=blocks.stages,
         num_warps=blocks.warps,
@@ -70,25 +68,11 @@ def launch(
         HEADS=shape.heads,
         GROUP=shape.group,
         SIZE=shape.size,
-        PADDED=padded,
+        PADDED=shape.padded_size,
         QUERIES=blocks.queries,
         PARTS=_PARTS,
-        num_warps=4,
+        num_warps=_PARTS_WARPS,
     )
-
-
-def probe(device: torch.device) -> None:
-    """Compile and run a kernel."""
-    numbers = torch.zeros(16, device=device)
-    _increment[(1,)](numbers, COUNT=16)
-    if float(numbers.sum()) != 16:
-        raise RuntimeError("a kernel computed a wrong result")
-
-
-@triton.jit
-def _increment(numbers, COUNT: tl.constexpr):
-    places = tl.arange(0, COUNT)
-    tl.store(numbers + places, tl.load(numbers + places) + 1)
 
 
 @triton.jit(do_not_specialize=["items"])
@@ -119,7 +103,6 @@ def _attend_in_parts(
     SIZE: tl.constexpr,
     PADDED: tl.constexpr,
     QUERIES: tl.constexpr,
-    FEW_QUERIES: tl.constexpr,
     TOKENS: tl.constexpr,
     STAGES: tl.constexpr,
 ):
@@ -155,50 +138,27 @@ def _attend_in_parts(
         first = row * groups * GROUP + group * GROUP
         out = own + first * SIZE
         sums = own_sums + first
-    if FEW_QUERIES < QUERIES and rows * GROUP <= FEW_QUERIES:
-        _attend(
-            query + group * GROUP * query_head,
-            query_row,
-            query_head,
-            order,
-            rows,
-            keys,
-            key_token.to(tl.int32),
-            values,
-            value_token.to(tl.int32),
-            length,
-            scaling,
-            out,
-            sums,
-            GROUP=GROUP,
-            SIZE=SIZE,
-            PADDED=PADDED,
-            QUERIES=FEW_QUERIES,
-            TOKENS=TOKENS,
-            STAGES=STAGES,
-        )
-    else:
-        _attend(
-            query + group * GROUP * query_head,
-            query_row,
-            query_head,
-            order,
-            rows,
-            keys,
-            key_token.to(tl.int32),
-            values,
-            value_token.to(tl.int32),
-            length,
-            scaling,
-            out,
-            sums,
-            GROUP=GROUP,
-            SIZE=SIZE,
-            PADDED=PADDED,
-            QUERIES=QUERIES,
-            TOKENS=TOKENS,
-            STAGES=STAGES,
-        )
+    _attend(
+        query + group * GROUP * query_head,
+        query_row,
+        query_head,
+        order,
+        rows,
+        keys,
+        key_token.to(tl.int32),
+        values,
+        value_token.to(tl.int32),
+        length,
+        scaling,
+        out,
+        sums,
+        GROUP=GROUP,
+        SIZE=SIZE,
+        PADDED=PADDED,
+        QUERIES=QUERIES,
+        TOKENS=TOKENS,
+        STAGES=STAGES,
+    )
 
 
 @triton.jit
@@ -242,10 +202,9 @@ def _attend(
         seen = tokens < length - start
         block = seen[:, None] & inside[None, :]
         right = tl.load(tl.multiple_of(keys, [1, 16]), mask=block, other=0.0)
-        scores = tl.dot(left, tl.trans(right)) * scaling
-        scores = tl.where(seen[None, :], scores, float("-inf"))
-        higher = tl.maximum(highest, tl.max(scores, 1))
-        weights = tl.exp2(scores - higher[:, None])
+        scores = tl.where(seen[None, :], tl.dot(left, tl.trans(right)), float("-inf"))
+        higher = tl.maximum(highest, tl.max(scores, 1) * scaling)
+        weights = tl.exp2(scores * scaling - higher[:, None])
         kept = tl.exp2(highest - higher)
         total = total * kept + tl.sum(weights, 1)
         right = tl.load(tl.multiple_of(values, [1, 16]), mask=block, other=0.0)

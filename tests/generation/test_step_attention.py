@@ -20,6 +20,7 @@ from pipeline.generation.step_attention import (
     PrefixTable,
     attend,
     attend_reference,
+    fitting_blocks,
     kernel_obstacle,
 )
 
@@ -186,9 +187,15 @@ def test_without_triton_the_package_is_imported_and_the_reason_is_said(monkeypat
     assert "triton" in reason
 
 
+@pytest.mark.parametrize(("size", "kilobytes", "held"), [(128, 227, 192), (128, 99, 128), (80, 99, 128), (256, 99, 64)])
+def test_blocks_fit_the_shared_memory_of_smaller_cards(size: int, kilobytes: int, held: int) -> None:
+    blocks = fitting_blocks(AttentionShape(layers=1, heads=8, key_value_heads=1, size=size), kilobytes * 1024)
+    assert blocks.tokens * blocks.stages == held
+
+
 def compare_interpreted() -> None:
     """Run by the next test in a process of its own, since Triton decides on its import whether it is interpreted."""
-    blocks = Blocks(queries=32, few_queries=16, tokens=64, warps=4, stages=2, programs=4)
+    blocks = Blocks(queries=16, tokens=32, warps=4, stages=2, programs=4, least_tokens=64)
     for shape in SHAPES:
         made = step(shape, LENGTHS, ASSIGNED, ROWS, dtype=torch.float16, blocks=blocks)
         for slots in (ASSIGNED, (1, 3) * 8):
