@@ -14,6 +14,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import torch
 
@@ -77,6 +78,11 @@ def fitting_blocks(shape: AttentionShape, shared_memory: int) -> Blocks:
         if 2 * shape.padded_size * (_BLOCKS.queries + 2 * tokens * stages) <= shared_memory:
             return replace(_BLOCKS, tokens=tokens, stages=stages)
     return replace(_BLOCKS, tokens=_BLOCKS.tokens // 2, stages=2)
+
+
+def _lent_memory(card: Any) -> int:
+    """Not among PyTorch's types, though the attribute is there."""
+    return int(card.shared_memory_per_block_optin)
 
 
 _ITEM = 5  # numbers of a piece of work: slot, first token, end, first place in the order of rows, rows
@@ -146,7 +152,7 @@ class PrefixTable:
             blocks: how they cut their work; what fits the device if ``None``.
         """
         card = torch.cuda.get_device_properties(device) if device.type == "cuda" else None
-        blocks = blocks or (fitting_blocks(shape, card.shared_memory_per_block_optin) if card else _BLOCKS)
+        blocks = blocks or (fitting_blocks(shape, _lent_memory(card)) if card else _BLOCKS)
         self.shape, self.slots, self.rows, self.device, self.blocks = shape, slots, rows, device, blocks
         self._states: list[PrefixStates | None] = [None] * slots
         self.held: tuple[Held, ...] = ()
