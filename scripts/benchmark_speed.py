@@ -1,0 +1,101 @@
+"""How fast both stages are: ours, stock transformers in the same run, and what the machine allows at best.
+
+    python -m scripts.benchmark_speed --out build/speed                    # all of it, on a GPU: about 15 minutes
+    python -m scripts.benchmark_speed --out build/speed --part gens_3b     # a part
+    python -m scripts.benchmark_speed --out build/speed --tiny             # does it run at all? Seconds on a CPU
+
+The models have their real sizes and random weights, and answers have a fixed length. Finished cells are kept in OUT and
+skipped by the next run, one that failed is tried again. Writes OUT/speed/NAME.yaml for `gens check --config-dir OUT
+speed=NAME`, and OUT/NAME.json, and prints Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import tempfile
+import time
+from pathlib import Path
+
+# Stock Aria does not fit 80 GB otherwise.
+os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
+
+import torch
+import transformers
+
+from scripts.speed import tables
+from scripts.speed.answering import ANSWERERS, AnswererCells
+from scripts.speed.cells import Store
+from scripts.speed.files import Videos, measure_decoding, measure_readers, measure_sampler
+from scripts.speed.machine import free_memory, this_machine
+from scripts.speed.projection import projected
+from scripts.speed.sampling import SamplerCells
+from scripts.speed.scale import FULL, TINY
+from scripts.speed.weights import RandomWeights
+
+SAMPLERS = ("gens", "gens_3b")
+PARTS = ("gens", "gens_3b", "answerers", "gens_files", "gens_3b_files", "readers")
+"""``readers`` needs no GPU, and runs only where it is named."""
+
+
+def main(words: list[str] | None = None) -> int:
+    """Measure what is left, write and print all; 1 if a cell failed."""
+    arguments = _arguments(words)
+    device = arguments.device
+    scale = TINY if arguments.tiny else FULL
+    transformers.utils.logging.set_verbosity_error()
+    logging.getLogger().setLevel(logging.ERROR)
+    out = Path(arguments.out)
+    machine = this_machine(device)
+    free_memory()
+    store = Store(out / "cells", machine, arguments.cells, time.monotonic() + 60 * arguments.minutes)
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        videos = Videos(work, scale, arguments.video and arguments.video.resolve())
+        for part in arguments.part:
+            began = time.monotonic()
+            weights = RandomWeights(device)
+            with weights.used():
+                if part == "readers":
+                    measure_readers(videos, arguments.seconds or scale.lengths[-1], store)
+                elif part == "answerers":
+                    for answerer in ANSWERERS:
+                        AnswererCells(answerer, scale, weights, machine, store, work).measure()
+                elif part in SAMPLERS:
+                    SamplerCells(part, scale, weights, machine, store, work).measure()
+                else:
+                    sampler = part.removesuffix("_files")
+                    measure_decoding(videos, scale, store)
+                    words_of = SamplerCells(sampler, scale, weights, machine, store, work).words
+                    measure_sampler(sampler, words_of, videos, scale, weights, store)
+            weights.release()
+            free_memory()
+            print(f"{part}: {time.monotonic() - began:.0f} s", flush=True)
+    cells = store.cells()
+    written = tables.write(out, arguments.name, cells, machine)
+    print(f"\n{tables.markdown(cells, machine)}")
+    if arguments.project:
+        for sampler in SAMPLERS:
+            print("\n".join([*projected(cells, sampler, ANSWERERS[0]), ""]))
+    print(" ".join(map(str, written)))
+    return int(any(cell.problem for cell in cells))
+
+
+def _arguments(words: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", required=True, help="folder of the cells and the results")
+    parser.add_argument("--name", default="measured", help="of the table: speed=NAME")
+    parser.add_argument("--part", nargs="+", choices=PARTS, default=list(PARTS[:-1]), help="all but readers by default")
+    parser.add_argument("--cells", nargs="+", default=[], help="only cells whose key has one of these words in it")
+    parser.add_argument("--minutes", type=float, default=7.0, help="no cell begins later than this")
+    parser.add_argument("--video", type=Path, help="a file to repeat, in place of the one that is made")
+    parser.add_argument("--seconds", type=int, help="length of the file for --part readers")
+    parser.add_argument("--project", action="store_true", help="hours for whole benchmarks, as a projection")
+    parser.add_argument("--tiny", action="store_true", help="tiny models and few cells")
+    parser.add_argument("--device", default="cuda:0" if torch.cuda.is_available() else "cpu")
+    return parser.parse_args(words)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,168 @@
+"""Where it is measured, what the machine can do at most, and how a piece of work is measured."""
+
+from __future__ import annotations
+
+import gc
+import os
+import platform
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline import versions
+
+GIB = 2**30
+_AGAIN_BELOW = 10.0
+"""Seconds. Work that takes less is done twice, and the second time counts: the first one warms up."""
+_PROFILED_BELOW = 25.0
+"""Seconds. Work that takes more has no GPU idle share: its profile would take minutes."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the figures depend on."""
+
+    name: str
+    """The GPU, or the processor where there is none."""
+    host: str
+    """Processor and cores."""
+    versions: dict[str, str]
+    flops: float
+    """Of a large matrix product, a second, measured here."""
+    bandwidth: float
+    """Bytes a second of a copy, read and written, measured here."""
+    memory: int
+    """Bytes of the device."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """How long something took."""
+
+    seconds: float
+    runs: tuple[float, ...]
+    """Of each repetition, in order."""
+    peak: float | None
+    """GiB of the device's memory, at most; None without a GPU."""
+    reserved: float | None
+    """GiB that the allocator held at most."""
+    idle: float | None
+    """Share of the time in which the GPU runs no kernel; None where it was not profiled."""
+
+
+def this_machine(device: str) -> Machine:
+    """The machine, and its ceilings in bfloat16 (float32 on a CPU)."""
+    host = f"{_processor()}, {cores()} cores"
+    if device == "cpu":
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        name = _processor()
+    else:
+        memory, name = torch.cuda.get_device_properties(0).total_memory, torch.cuda.get_device_name()
+    numbers = {"python": versions.python(), **versions.packages()}
+    if torch.version.cuda:
+        numbers["cuda"] = torch.version.cuda
+    flops, bandwidth = _ceilings(device)
+    return Machine(name, host, numbers, flops, bandwidth, memory)
+
+
+def cores() -> int:
+    """Those that we may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def measured(work: Callable[[], Any], device: str, repeats: bool = True) -> Measured:
+    """Time a piece of work, and profile it apart, so that the profiler slows nothing that counts.
+
+    Args:
+        work: done once to three times.
+        device: on which it runs.
+        repeats: whether short work is done twice.
+    """
+    if device != "cpu":
+        torch.cuda.reset_peak_memory_stats()
+    runs = [timed(work, device)]
+    if repeats and runs[0] < _AGAIN_BELOW:
+        runs.append(timed(work, device))
+    peak = reserved = idle = None
+    if device != "cpu":
+        peak, reserved = torch.cuda.max_memory_allocated() / GIB, torch.cuda.max_memory_reserved() / GIB
+        if runs[-1] < _PROFILED_BELOW:
+            idle = _idle_share(work, device)
+    return Measured(runs[-1], tuple(runs), peak, reserved, idle)
+
+
+def timed(work: Callable[[], Any], device: str) -> float:
+    """Seconds until the device is done."""
+    _wait(device)
+    began = time.perf_counter()
+    work()
+    _wait(device)
+    return time.perf_counter() - began
+
+
+def free_memory() -> None:
+    """Give back what is not in use any more."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def busy(spans: list[tuple[int, int]]) -> int:
+    """The length of what the spans cover together: kernels of several streams may overlap."""
+    covered, end = 0, 0
+    for first, last in sorted(spans):
+        covered += max(0, last - max(first, end))
+        end = max(end, last)
+    return covered
+
+
+def _idle_share(work: Callable[[], Any], device: str) -> float:
+    from torch.autograd import DeviceType
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+        spent = timed(work, device)
+    spans = [
+        (event.start_ns(), event.start_ns() + event.duration_ns())
+        for event in profiler.profiler.kineto_results.events()
+        if event.device_type() == DeviceType.CUDA and not event.name().startswith(("Memcpy", "Memset"))
+    ]
+    return max(0.0, 1 - busy(spans) / 1e9 / spent)
+
+
+def _ceilings(device: str) -> tuple[float, float]:
+    side, size, dtype = (512, 2**24, torch.float32) if device == "cpu" else (8192, 2**31, torch.bfloat16)
+    square = torch.randn(side, side, dtype=dtype, device=device)
+    source = torch.ones(size // 4, dtype=torch.float32, device=device)
+    target = torch.empty_like(source)
+    times = 10
+
+    def products() -> None:
+        for _ in range(times):
+            _ = square @ square
+
+    def copies() -> None:
+        for _ in range(times):
+            target.copy_(source)
+
+    for work in (products, copies):
+        timed(work, device)
+    return times * 2 * side**3 / timed(products, device), times * 2 * size / timed(copies, device)
+
+
+def _wait(device: str) -> None:
+    if device != "cpu":
+        torch.cuda.synchronize()
+
+
+def _processor() -> str:
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
