@@ -21,6 +21,10 @@ from pathlib import Path
 # Stock Aria does not fit 80 GB otherwise.
 os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
 
+from pipeline.families.loading.moving_parts import prepare_torchvision
+
+prepare_torchvision()  # before transformers imports it
+
 import torch
 import transformers
 
