@@ -12,27 +12,15 @@ speed=NAME`, and OUT/NAME.json, and prints Markdown.
 from __future__ import annotations
 
 import argparse
-import logging
-import os
 import tempfile
 import time
 from pathlib import Path
-
-# Stock Aria does not fit 80 GB otherwise.
-os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
-
-from pipeline.families.loading.moving_parts import prepare_torchvision
-
-prepare_torchvision()  # before transformers imports it
-
-import torch
-import transformers
 
 from scripts.speed import tables
 from scripts.speed.answering import ANSWERERS, AnswererCells
 from scripts.speed.cells import Store
 from scripts.speed.files import Videos, measure_decoding, measure_readers, measure_sampler
-from scripts.speed.machine import free_memory, this_machine
+from scripts.speed.machine import any_device, free_memory, this_machine
 from scripts.speed.projection import projected
 from scripts.speed.sampling import SamplerCells
 from scripts.speed.scale import FULL, TINY
@@ -48,8 +36,6 @@ def main(words: list[str] | None = None) -> int:
     arguments = _arguments(words)
     device = arguments.device
     scale = TINY if arguments.tiny else FULL
-    transformers.utils.logging.set_verbosity_error()
-    logging.getLogger().setLevel(logging.ERROR)
     out = Path(arguments.out)
     machine = this_machine(device)
     free_memory()
@@ -97,7 +83,7 @@ def _arguments(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=int, help="length of the file for --part readers")
     parser.add_argument("--project", action="store_true", help="hours for whole benchmarks, as a projection")
     parser.add_argument("--tiny", action="store_true", help="tiny models and few cells")
-    parser.add_argument("--device", default="cuda:0" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", default=any_device(), help="cuda:0 where there is one")
     return parser.parse_args(words)
 
 

@@ -55,6 +55,11 @@ class Measured:
     """Share of the time in which the GPU runs no kernel; None where it was not profiled."""
 
 
+def any_device() -> str:
+    """The first GPU, or the CPU."""
+    return "cuda:0" if torch.cuda.is_available() else "cpu"
+
+
 def this_machine(device: str) -> Machine:
     """The machine, and its ceilings in bfloat16 (float32 on a CPU)."""
     host = f"{_processor()}, {cores()} cores"
