@@ -53,7 +53,8 @@ def projected(cells: Sequence[Cell], sampler: str, answerer: str) -> list[str]:
     curve = sorted((cell.questions, (cell.seconds or 0) / most) for cell in ours if cell.windows == most)
     rows = []
     for benchmark in BENCHMARKS:
-        scoring = benchmark.windows * _at(curve, benchmark.questions / benchmark.videos) / 3600
+        a_window = _at(curve, benchmark.questions / benchmark.videos)
+        scoring = None if a_window is None else benchmark.windows * a_window / 3600
         by_stock = None
         if stock:
             largest = max(stock, key=lambda cell: cell.windows * cell.questions)
@@ -84,11 +85,11 @@ def _answering(answers: Sequence[Cell], who: str, questions: int) -> float | Non
     return questions * (cell.seconds or 0) / cell.questions / 3600
 
 
-def _at(curve: Sequence[tuple[int, float]], questions: float) -> float:
-    """Between the two nearest numbers of questions; beyond the largest in proportion, below the smallest as there."""
+def _at(curve: Sequence[tuple[int, float]], questions: float) -> float | None:
+    """Between the two nearest numbers of questions; None beyond the largest that was measured."""
     if questions <= curve[0][0]:
         return curve[0][1]
     for (few, low), (many, high) in pairwise(curve):
         if questions <= many:
             return low + (high - low) * (questions - few) / (many - few)
-    return curve[-1][1] * questions / curve[-1][0]
+    return None
