@@ -97,8 +97,8 @@ class AnswererCells:
         given = [
             stock.inputs(network, prompt.input_ids.tolist(), shapes, picture) for prompt in prompts[: cell.questions]
         ]
-        stock.answer(network, given[:1], 2)  # warms up
-        found = measured(lambda: stock.answer(network, given, cell.tokens), self._weights.device, repeats=False)
+        stock.answer(network, given[:1], cell.tokens)  # warms up
+        found = stock.measured_loop(network, given, cell.tokens, self._weights.device)
         return replace(cell.with_measured(found), prompt_tokens=prompts[0].tokens)
 
     def _request(self, number: int) -> AnswerRequest:

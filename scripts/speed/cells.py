@@ -17,6 +17,8 @@ Who = Literal["ours", "stock", "file", "decoding", "reader"]
 """Ours on frames that are decoded already; a loop of stock ``generate``; ours from a video file, by ``gens sample``;
 decoding alone, by as many processes as cores; one reader of ours."""
 
+_BEGAN = time.monotonic()
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -148,7 +150,7 @@ class Store:
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)
+    print(f"{time.monotonic() - _BEGAN:4.0f} s{line}", flush=True)
 
 
 def _reason(error: Exception) -> str:

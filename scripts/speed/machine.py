@@ -80,13 +80,14 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def measured(work: Callable[[], Any], device: str, repeats: bool = True) -> Measured:
+def measured(work: Callable[[], Any], device: str, repeats: bool = True, profiles: bool = True) -> Measured:
     """Time a piece of work, and profile it apart, so that the profiler slows nothing that counts.
 
     Args:
         work: done once to three times.
         device: on which it runs.
         repeats: whether short work is done twice.
+        profiles: whether short work is profiled.
     """
     if device != "cpu":
         torch.cuda.reset_peak_memory_stats()
@@ -96,7 +97,7 @@ def measured(work: Callable[[], Any], device: str, repeats: bool = True) -> Meas
     peak = reserved = idle = None
     if device != "cpu":
         peak, reserved = torch.cuda.max_memory_allocated() / GIB, torch.cuda.max_memory_reserved() / GIB
-        if runs[-1] < _PROFILED_BELOW:
+        if profiles and runs[-1] < _PROFILED_BELOW:
             idle = _idle_share(work, device)
     return Measured(runs[-1], tuple(runs), peak, reserved, idle)
 
@@ -130,7 +131,7 @@ def _idle_share(work: Callable[[], Any], device: str) -> float:
     from torch.autograd import DeviceType
     from torch.profiler import ProfilerActivity, profile
 
-    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+    with profile(activities=[ProfilerActivity.CUDA], acc_events=True) as profiler:
         spent = timed(work, device)
     spans = [
         (event.start_ns(), event.start_ns() + event.duration_ns())

@@ -79,6 +79,7 @@ class SamplerCells:
         turn = self._sampler.prompt.turn(scale.frames, self._sampler.query(self._questions(1)[0]))
         self._ids: list[int] = processor.encode(turn, [self._shape.tokens] * scale.frames)
         self._prefix = processor.frames_end(np.array(self._ids))
+        self._stock_is_warm = False
 
     def measure(self) -> None:
         """Measure stock, then ours, where they are left."""
@@ -125,10 +126,11 @@ class SamplerCells:
     def _with_stock(self, cell: Cell, network: Any) -> Cell:
         processor = self._opened.processor
         prompt = stock.inputs(network, self._ids, [self._shape] * cell.frames, processor.picture_token)
-        stock.answer(network, [prompt], 2)  # warms up
+        if not self._stock_is_warm:
+            stock.answer(network, [prompt], cell.tokens)
+            self._stock_is_warm = True
         prompts = [prompt] * (cell.windows * cell.questions)
-        found = measured(lambda: stock.answer(network, prompts, cell.tokens), self._weights.device, repeats=False)
-        return cell.with_measured(found)
+        return cell.with_measured(stock.measured_loop(network, prompts, cell.tokens, self._weights.device))
 
     def _score(self, windows: int, questions: int) -> None:
         source = DecodedFrames(windows * self._scale.frames, *_SIZES[self._name])

@@ -1,6 +1,7 @@
 """A loop of stock ``generate``, as a user of transformers writes it: each question with the whole prompt, by itself.
 
-Its inputs are on the device already; preparing frames is left out.
+Its inputs are on the device already; preparing frames is left out. Before it is measured it has to write as many tokens
+once: cuDNN's attention is planned anew for each length, which takes tens of milliseconds a step the first time.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 
 from pipeline.families.seam import FrameShape
+from scripts.speed.machine import Measured, measured
 
 
 def inputs(network: Any, ids: Sequence[int], shapes: Sequence[FrameShape], picture: int) -> dict[str, torch.Tensor]:
@@ -42,3 +44,8 @@ def answer(network: Any, prompts: Sequence[dict[str, torch.Tensor]], tokens: int
     """One prompt after another."""
     for given in prompts:
         network.generate(**given, max_new_tokens=tokens, do_sample=False, pad_token_id=0)
+
+
+def measured_loop(network: Any, prompts: Sequence[dict[str, torch.Tensor]], tokens: int, device: str) -> Measured:
+    """Time the loop once; it is not profiled."""
+    return measured(lambda: answer(network, prompts, tokens), device, repeats=False, profiles=False)
