@@ -147,6 +147,7 @@ class Scripted:
     words: str = ""
     seen: tuple[list[Video], ...] = ()
     status: tuple[Status, ...] = ()
+    embeds: bool = False
 
     def identity(self) -> Mapping[str, Any]:
         return {"kind": "scripted", "liked": list(self.liked)}
@@ -160,9 +161,12 @@ class Scripted:
         if self.status:
             return [Relevance(each.id, (), (), status=self.status[0], detail="for now") for each in questions]
         times = tuple(float(second) for second in range(int(video.duration)))
-        return [
-            Relevance(each.id, times, tuple(5.0 if time in self.liked else 0.0 for time in times)) for each in questions
-        ]
+        scores = tuple(5.0 if time in self.liked else 0.0 for time in times)
+        features = "vectors" if self.embeds else None
+        return [Relevance(each.id, times, scores, features=features) for each in questions]
+
+    def keeps_embeddings(self, questions: Sequence[Question]) -> bool:
+        return self.embeds
 
     def close(self) -> None:
         pass
@@ -200,11 +204,19 @@ def test_both_samplers_of_a_hybrid_are_in_its_identity_and_its_query() -> None:
 def test_the_second_sampler_sees_another_video_for_other_kept_frames() -> None:
     seen: list[Video] = []
     second = Scripted("second", (), seen=(seen,))
-    for liked in ((1.0, 3.0), (1.0, 4.0), (1.0, 3.0)):
-        HybridSampler("hybrid", Scripted("first", liked), second, 2).score(VIDEO, NoPictures(VIDEO), [ASKED])
-    first, other, again = (video.fingerprint for video in seen)
+    elsewhere = replace(VIDEO, fingerprint="other content")
+    for video, liked in ((VIDEO, (1.0, 3.0)), (VIDEO, (1.0, 4.0)), (elsewhere, (1.0, 3.0)), (VIDEO, (1.0, 3.0))):
+        HybridSampler("hybrid", Scripted("first", liked), second, 2).score(video, NoPictures(video), [ASKED])
+    first, other, foreign, again = (video.fingerprint for video in seen)
     assert first == again
-    assert len({first, other, VIDEO.fingerprint}) == 3
+    assert len({first, other, foreign, VIDEO.fingerprint}) == 4
+
+
+def test_a_hybrid_passes_no_vectors_of_its_kept_frames_on() -> None:
+    embedding = Scripted("embedding", (1.0, 3.0), embeds=True)
+    (one,) = HybridSampler("hybrid", embedding, embedding, 2).score(VIDEO, NoPictures(VIDEO), [ASKED])
+    assert one.status is Status.OK
+    assert one.features is None
 
 
 def test_both_sides_of_a_route_are_in_its_identity_and_the_classifier_in_its_query() -> None:
@@ -214,7 +226,16 @@ def test_both_sides_of_a_route_are_in_its_identity_and_the_classifier_in_its_que
     assert identity_of(replace(base, whole=other)) != identity_of(base)
     assert identity_of(replace(base, localised=other)) != identity_of(base)
     assert identity_of(replace(base, classifier=nothing)) == identity_of(base)
-    assert replace(base, classifier=nothing).query(ASKED) != base.query(ASKED)
+    worded = replace(base, localised=replace(one, words="localised's own "))
+    assert worded.query(ASKED) == "global: what?"
+    assert replace(worded, classifier=nothing).query(ASKED) == "localised: localised's own what?"
+
+
+def test_a_route_keeps_embeddings_only_where_each_side_that_is_asked_does() -> None:
+    embedding, other = Scripted("embedding", (), embeds=True), Scripted("other", ())
+    mixed = RouteSampler("route", Keywords(("what",)), embedding, other)
+    asked = [ASKED, replace(ASKED, id="p", text="who?")]
+    assert [mixed.keeps_embeddings(each) for each in (asked, asked[:1], asked[1:])] == [False, True, False]
 
 
 # Rows of relevance

@@ -74,6 +74,9 @@ def test_new_questions_decode_nothing_and_instructions_concern_their_side_alone(
         frames = built("qwen3_vl_embedding", folder, tmp_path, "frame_instruction='Describe it.'")
         assert frames.score(again.video, again, ask("a star"))[0].features != before.features
         assert again.asked == 3
+        smaller = built("qwen3_vl_embedding", folder, tmp_path, "max_pixels=4096")
+        assert smaller.score(again.video, again, ask("a star"))[0].features != before.features
+        assert again.asked == 6
 
 
 def test_frames_keep_their_shape_and_stay_below_the_limit(tmp_path: Path) -> None:

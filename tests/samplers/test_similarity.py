@@ -99,6 +99,22 @@ def test_another_video_and_another_checkpoint_have_vectors_of_their_own(
     assert sibling.identity() != sampler.identity()
 
 
+def test_vectors_belong_to_what_a_file_holds_and_not_to_its_path(checkpoint: Path, tmp_path: Path) -> None:
+    sampler = built("clip", checkpoint, tmp_path / "store")
+
+    def embedded(path: Path, seed: int) -> tuple[str | None, int]:
+        with counted(path, seconds=3, seed=seed) as source:
+            return sampler.score(source.video, source, ask("a star"))[0].features, source.asked
+
+    path, moved = tmp_path / "clip.mp4", tmp_path / "moved.mp4"
+    first = embedded(path, 1)
+    path.rename(moved)
+    assert embedded(moved, 1) == (first[0], 0)
+    other = embedded(path, 2)
+    assert other[0] != first[0]
+    assert other[1] == 3
+
+
 def test_the_record_names_the_vectors_that_policies_need(checkpoint: Path, source: Counted, tmp_path: Path) -> None:
     found = built("clip", checkpoint, tmp_path).score(source.video, source, ask("a red square"))[0]
     assert found.features is not None
