@@ -15,7 +15,8 @@ import torch
 
 from pipeline.families.seam import Model, Prompt
 from pipeline.generation.limits import OutputLimits
-from pipeline.generation.shared_prefix import Branches, Prefix, continue_greedily, states_read
+from pipeline.generation.running_batch import Branches, continue_greedily
+from pipeline.generation.shared_prefix import Prefix, states_read
 from pipeline.generation.texts import Generated, end_tokens
 
 

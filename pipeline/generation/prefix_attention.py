@@ -11,7 +11,7 @@ Source: Hydragen (arXiv 2402.05099).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import torch
 
@@ -50,6 +50,34 @@ class Prefixes:
     rows: tuple[int, ...]
     """How many rows of the batch begin with each: first all of the first, and so on; may be 0."""
 
+    def attend(
+        self,
+        query: torch.Tensor,
+        layer: int,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        mask: torch.Tensor,
+        scaling: float,
+    ) -> torch.Tensor:
+        """See :func:`attend`."""
+        return attend(query, self, layer, key, value, mask, scaling)
+
+
+class AttendsRows(Protocol):
+    """What rows of a call begin with, and how they attend to it and to their own tokens."""
+
+    def attend(
+        self,
+        query: torch.Tensor,
+        layer: int,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        mask: torch.Tensor,
+        scaling: float,
+    ) -> torch.Tensor:
+        """``[batch, heads, new tokens, size]`` for queries of the same shape, keys and values as the cache gives them."""
+        ...
+
 
 def register() -> None:
     """Make the attention known to transformers. Again and again does no harm."""
@@ -66,12 +94,12 @@ def _forward(
     attention_mask: torch.Tensor,
     *,
     scaling: float,
-    prefixes: Prefixes,
+    prefixes: AttendsRows,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """The signature that transformers' attention modules call; ``prefixes`` come through the model's ``forward``."""
     layer: int = module.layer_idx  # type: ignore[assignment]
-    out = attend(query, prefixes, layer, key, value, attention_mask, scaling)
+    out = prefixes.attend(query, layer, key, value, attention_mask, scaling)
     return out.transpose(1, 2).contiguous(), None
 
 

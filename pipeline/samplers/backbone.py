@@ -19,7 +19,8 @@ from pipeline.errors import CheckpointError, ConfigError
 from pipeline.families.known import restore
 from pipeline.families.seam import FrameShape, Model, Opened, Pixels, PreparedFrame, Processor
 from pipeline.generation.closing import JsonIsClosed
-from pipeline.generation.shared_prefix import Branches, Prefix, continue_greedily, prefill
+from pipeline.generation.running_batch import Branches, continue_greedily
+from pipeline.generation.shared_prefix import Prefix, prefill
 from pipeline.generation.texts import Generated, end_tokens
 from pipeline.samplers.prompt import FramePrompt
 

@@ -12,7 +12,8 @@ from tiny import write_llava_onevision, write_qwen2_5_vl, write_qwen2_vl
 
 from pipeline.errors import CheckpointError
 from pipeline.generation.prefix_attention import Prefixes, PrefixStates, attend
-from pipeline.generation.shared_prefix import Branches, Continuation, Prefix, continue_greedily, prefill
+from pipeline.generation.running_batch import Branches, Continuation, continue_greedily
+from pipeline.generation.shared_prefix import Prefix, prefill
 
 pytestmark = pytest.mark.moving
 
@@ -197,7 +198,7 @@ def test_prompts_with_different_beginnings_are_decoded_together(reference: Refer
 
 def test_a_long_suffix_is_read_in_parts(reference: Reference, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = reference.together(reference.suffixes, ends=[0])
-    monkeypatch.setattr("pipeline.generation.shared_prefix._COLUMNS_AT_ONCE", 7)
+    monkeypatch.setattr("pipeline.generation.running_batch._TOKENS_AT_ONCE", 7)
     assert reference.together(reference.suffixes, ends=[0]) == expected
 
 

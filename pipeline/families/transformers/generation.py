@@ -32,7 +32,8 @@ from pipeline.families.transformers.processor import NativeProcessor
 from pipeline.generation.framed_prompts import grouped, last_shared
 from pipeline.generation.limits import OutputLimits
 from pipeline.generation.memory import mapped_out_of_memory
-from pipeline.generation.shared_prefix import Branches, Prefix, continue_greedily, next_logits, states_read
+from pipeline.generation.running_batch import Branches, RunningBatch, continue_greedily
+from pipeline.generation.shared_prefix import Prefix, states_read
 from pipeline.generation.texts import Generated, end_tokens
 
 _LOG = logging.getLogger(__name__)
@@ -207,7 +208,12 @@ class _Trial:
         prompt = self._black_white
         cut = self._cut(prompt)
         prefix = _prefix(self._model, prompt, cut)
-        return next_logits(self._model, [Branches(prefix, [prompt.input_ids[cut:].tolist()])])[0]
+        *suffix, last = prompt.input_ids[cut:].tolist()
+        batch: RunningBatch[int] = RunningBatch(
+            self._model, end_tokens=frozenset(), is_complete=lambda _: False, max_new_tokens=1
+        )
+        # The last token by a step, since a model may do that in another way.
+        return batch.logits(prefix, suffix, [last])[-1] if suffix else batch.logits(prefix, [last], [])[-1]
 
     def _copied(self) -> torch.Tensor:
         prompt = self._black_white

@@ -1,0 +1,383 @@
+"""A batch that rows enter and leave while it runs.
+
+A row is one suffix on one prefix: a question about a window of frames that the model has read. A step costs a GPU nearly
+the same for one row as for thirty, so rows of all prefixes go on together, whatever their lengths; each enters when its
+prefix is there and leaves when it is finished. Its tokens are those of a greedy ``generate`` on its whole prompt, whoever
+else is in the batch.
+
+For any transformers model with a text decoder of plain attention layers. Not thread-safe: while it runs, the model's
+attention is exchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+import torch
+
+from pipeline.errors import OutOfMemoryError
+from pipeline.families.loading.moving_parts import read_with_cache
+from pipeline.generation.memory import free_failed_call, mapped_out_of_memory
+from pipeline.generation.prefix_attention import Prefixes, PrefixStates
+from pipeline.generation.row_states import RowStates, SuffixCache, columns_bucket, rows_bucket
+from pipeline.generation.row_step import (
+    RowInputs,
+    RowStep,
+    attention_over_prefix,
+    capture_obstacle,
+    report_uncaptured,
+)
+from pipeline.generation.shared_prefix import Prefix
+
+Key = TypeVar("Key", bound=Hashable)
+
+IsComplete = Callable[[Sequence[int]], bool]
+"""Whether tokens written so far are all that is wanted, though the model did not end."""
+
+_TOKENS_AT_ONCE = 512
+"""The most tokens a row of long suffixes that are read in one call, since their scores against the prefix are held."""
+_NEW_AT_FIRST = 256
+"""Columns for so many new tokens are there from the beginning, so that buffers rarely grow; few answers are longer."""
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """What greedy decoding appended to one prompt."""
+
+    tokens: tuple[int, ...]
+    """Without the token that ended it."""
+    ended: bool
+    """It ended by itself; false if the token limit cut it."""
+
+
+@dataclass
+class _Row(Generic[Key]):
+    key: Key
+    prefix: Prefix
+    slot: int
+    length: int
+    """Own tokens that were read."""
+    written: list[int] = field(default_factory=list)
+    is_examined: bool = False
+    """Whether the last token that it wrote is among these."""
+
+
+class RunningBatch(Generic[Key]):
+    """Rows that are written together.
+
+    Args:
+        model: the one that read the prefixes.
+        end_tokens: each ends a row.
+        is_complete: asked after every other token, with the tokens of one row.
+        max_new_tokens: of a row, above 0.
+    """
+
+    def __init__(self, model: Any, *, end_tokens: frozenset[int], is_complete: IsComplete, max_new_tokens: int) -> None:
+        self._model = model
+        self._ends = end_tokens
+        self._is_complete = is_complete
+        self._most = max_new_tokens
+        self._rows: list[_Row[Key]] = []  # in the order of the buffers
+        self._prefixes: dict[int, Prefix] = {}  # by slot
+        self._finished: list[tuple[Key, Continuation]] = []
+        self._states: RowStates | None = None
+        self._inputs: RowInputs | None = None
+        self._step: RowStep | None = None
+        self._captures: bool | None = None
+        self._at_once: int | None = None
+
+    def __len__(self) -> int:
+        """Rows that are not finished, and those that no step has given yet."""
+        return len(self._rows) + len(self._finished)
+
+    def growth(self, prefix: PrefixStates, count: int, tokens: int) -> int:
+        """Bytes that buffers take up more with so many further rows of so many tokens."""
+        rows, columns = self._capacity(count, tokens)
+        if self._states is not None and rows <= self._states.rows and columns <= self._states.columns:
+            return 0
+        return RowStates.bytes_of(prefix, rows, columns)  # the old ones are freed after the new ones are there
+
+    @torch.inference_mode()
+    def add(self, prefix: Prefix, suffixes: Mapping[Key, Sequence[int]]) -> None:
+        """Read suffixes, all in one call; each is a row from then on.
+
+        Args:
+            prefix: that the model has read.
+            suffixes: token ids of text after it; none is empty, and lengths may differ.
+
+        Raises:
+            OutOfMemoryError: they do not fit; nothing was changed.
+        """
+        with mapped_out_of_memory():
+            self._make_room(prefix.states, len(suffixes), max(map(len, suffixes.values())))
+            self._enter(prefix, suffixes, self._read(prefix, list(suffixes.values())).argmax(-1))
+
+    @torch.inference_mode()
+    def step(self) -> list[tuple[Key, Continuation]]:
+        """Look at the token that each row has written, and have those write on that are not finished.
+
+        Returns:
+            The finished rows, which have left.
+
+        Raises:
+            OutOfMemoryError: not even one row fits, and none is finished; nothing was changed.
+        """
+        self._examine()
+        if self._rows and not self._advance() and not self._finished:
+            problem = "No row of the running batch fits the device's memory."
+            raise OutOfMemoryError(problem, "End other work on the device.")
+        finished, self._finished = self._finished, []
+        if not self._rows:
+            self._at_once = None  # what did not fit then may fit now
+        return finished
+
+    @torch.inference_mode()
+    def logits(self, prefix: Prefix, suffix: Sequence[int], forced: Sequence[int]) -> torch.Tensor:
+        """What decides each next token while given ones are written, before a model's own scaling.
+
+        Args:
+            prefix: that the model has read.
+            suffix: token ids of text after it.
+            forced: token ids; each takes a step.
+
+        Returns:
+            After the suffix and after each of the tokens, ``[1 + tokens, vocabulary]`` in float32.
+        """
+        (key,) = keys = range(1)
+        self._make_room(prefix.states, 1, len(suffix) + len(forced))
+        found = [self._read(prefix, [suffix])]
+        self._enter(prefix, {key: suffix}, found[0].argmax(-1))  # type: ignore[dict-item]
+        (row,) = self._rows
+        for token in forced:
+            self._started().ids[0] = token
+            with attention_over_prefix(self._model):
+                found.append(self._stepping().forward(0, [row.slot], row.length + 1))
+            row.length += 1
+        self._leave(keys)
+        return torch.cat(found).float()
+
+    @torch.inference_mode()
+    def drop(self, keys: frozenset[Key]) -> None:
+        """Let unfinished rows leave."""
+        self._leave([place for place, row in enumerate(self._rows) if row.key in keys])
+
+    def release(self) -> None:
+        """Free the buffers of a batch without rows, and its graphs."""
+        self._states = self._inputs = self._step = None
+
+    # --- capacity ---
+
+    def _capacity(self, count: int, tokens: int) -> tuple[int, int]:
+        rows = rows_bucket(len(self._rows) + count)
+        columns = columns_bucket(tokens + min(self._most, _NEW_AT_FIRST))
+        if self._states is None:
+            return rows, columns
+        return max(rows, self._states.rows), max(columns, self._states.columns)
+
+    def _make_room(self, like: PrefixStates, count: int, tokens: int) -> None:
+        if self._states is None:
+            self._captures = self._may_capture(like) if self._captures is None else self._captures
+        self._grow(like, *self._capacity(count, tokens))
+
+    def _grow(self, like: PrefixStates, rows: int, columns: int) -> None:
+        old, old_inputs = self._states, self._inputs
+        if old is not None and (old.rows, old.columns) == (rows, columns):
+            return
+        states = RowStates(like, rows, columns)
+        inputs = RowInputs(rows, self._model.get_input_embeddings().weight.device)
+        if old is not None and old_inputs is not None:
+            states.copied_from(old, len(self._rows))
+            inputs.copied_from(old_inputs, len(self._rows))
+        step = RowStep(self._model, states, inputs, capture=bool(self._captures))
+        for slot, prefix in self._prefixes.items():
+            step.put(slot, prefix.states)
+        self._states, self._inputs, self._step = states, inputs, step
+
+    def _may_capture(self, like: PrefixStates) -> bool:
+        obstacle = capture_obstacle(self._model, like)
+        if obstacle is not None:
+            report_uncaptured(self._model, obstacle)
+        return obstacle is None
+
+    # --- rows ---
+
+    def _enter(self, prefix: Prefix, suffixes: Mapping[Key, Sequence[int]], following: torch.Tensor) -> None:
+        inputs, slot = self._started(), self._slot(prefix)
+        lengths = torch.tensor([len(suffix) for suffix in suffixes.values()], device=inputs.ids.device)
+        new = slice(len(self._rows), len(self._rows) + len(suffixes))
+        inputs.ids[new] = following.to(inputs.ids.device)
+        inputs.lengths[new] = lengths.int()
+        inputs.positions[new] = lengths + prefix.next_position
+        inputs.active[new] = 1
+        self._rows += [_Row(key, prefix, slot, len(suffix)) for key, suffix in suffixes.items()]
+
+    def _slot(self, prefix: Prefix) -> int:
+        for slot, known in self._prefixes.items():
+            if known is prefix:
+                return slot
+        slot = next(place for place in range(len(self._prefixes) + 1) if place not in self._prefixes)
+        self._prefixes[slot] = prefix
+        self._stepping().put(slot, prefix.states)
+        return slot
+
+    def _started(self) -> RowInputs:
+        assert self._inputs is not None
+        return self._inputs
+
+    def _stepping(self) -> RowStep:
+        assert self._step is not None
+        return self._step
+
+    def _examine(self) -> None:
+        """Look at the tokens that were written since the last time."""
+        fresh = [place for place, row in enumerate(self._rows) if not row.is_examined]
+        if not fresh:
+            return
+        tokens = self._started().ids[: len(self._rows)].tolist()
+        leaving = []
+        for place in fresh:
+            row, token = self._rows[place], tokens[place]
+            row.is_examined = True
+            is_end = token in self._ends
+            if not is_end:
+                row.written.append(token)
+            ended = is_end or self._is_complete(row.written)
+            if ended or len(row.written) == self._most:
+                self._finished.append((row.key, Continuation(tuple(row.written), ended)))
+                leaving.append(place)
+        self._leave(leaving)
+
+    def _leave(self, places: Sequence[int]) -> None:
+        """Rows from the end take the places of those that leave, so that there is no gap."""
+        if not places:
+            return
+        gone, before = set(places), len(self._rows)
+        left = before - len(gone)
+        holes = [place for place in sorted(gone) if place < left]
+        movers = [place for place in range(left, before) if place not in gone]
+        if movers:
+            assert self._states is not None
+            self._states.move(movers, holes)
+            self._started().move(movers, holes)
+            for source, target in zip(movers, holes, strict=True):
+                self._rows[target] = self._rows[source]
+        del self._rows[left:]
+        self._started().clear(left, before)
+        needed = {row.slot for row in self._rows}
+        for slot in [slot for slot in self._prefixes if slot not in needed]:
+            del self._prefixes[slot]
+            self._stepping().clear(slot)
+
+    # --- the model ---
+
+    def _advance(self) -> bool:
+        """Have every row write on, in parts where memory is short; whether any row did."""
+        place, moved = 0, False
+        while place < len(self._rows):
+            part = self._rows[place : place + (self._at_once or len(self._rows))]
+            if self._run(place, part):
+                moved = True
+            elif len(part) > 1:
+                self._at_once = len(part) // 2
+                continue
+            place += len(part)
+        return moved
+
+    def _run(self, start: int, part: Sequence[_Row[Key]]) -> bool:
+        try:
+            longest = 1 + max(row.length for row in part)
+            assert self._states is not None
+            if longest > self._states.columns:
+                with mapped_out_of_memory():
+                    self._grow(part[0].prefix.states, self._states.rows, columns_bucket(longest))
+            with attention_over_prefix(self._model):
+                self._stepping().run(start, [row.slot for row in part], longest)
+        except OutOfMemoryError:
+            pass
+        else:
+            for row in part:
+                row.length += 1
+                row.is_examined = False
+            return True
+        free_failed_call()
+        return False
+
+    def _read(self, prefix: Prefix, suffixes: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Read suffixes into the next free rows, and give the logits of what follows each."""
+        assert self._states is not None
+        start = len(self._rows)
+        embed = self._model.get_input_embeddings()
+        device = embed.weight.device
+        lengths = torch.tensor([len(suffix) for suffix in suffixes], device=device)
+        width = max(map(len, suffixes))
+        # Padding stands behind the suffix, where no token of it looks, and is overwritten by what is appended.
+        padded = [[*suffix, *[suffix[0]] * (width - len(suffix))] for suffix in suffixes]
+        ids = torch.tensor(padded, device=device)
+        causal = torch.ones(width, width, dtype=torch.bool, device=device).tril()
+        positions = torch.arange(width, device=device) + prefix.next_position
+        found: torch.Tensor | None = None
+        with attention_over_prefix(self._model):
+            for first in range(0, width, _TOKENS_AT_ONCE):
+                last = min(first + _TOKENS_AT_ONCE, width)
+                output = read_with_cache(
+                    self._model.get_decoder(),
+                    SuffixCache(self._states, start, start + len(suffixes), first),
+                    inputs_embeds=embed(ids[:, first:last]),
+                    attention_mask=causal[None, None, first:last, :last].expand(len(suffixes), -1, -1, -1),
+                    position_ids=positions[None, first:last].expand(len(suffixes), -1),
+                    prefixes=Prefixes((prefix.states,), (len(suffixes),)),
+                )
+                states = output.last_hidden_state
+                places = lengths.to(states.device) - 1 - first
+                ends = states[torch.arange(len(suffixes), device=states.device), places.clamp(0, last - first - 1)]
+                is_here = ((places >= 0) & (places < last - first))[:, None]
+                found = ends if found is None else torch.where(is_here, ends, found)
+        logits: torch.Tensor = self._model.get_output_embeddings()(found)
+        return logits
+
+
+@dataclass(frozen=True)
+class Branches:
+    """Prompts that share their beginning."""
+
+    prefix: Prefix
+    suffixes: Sequence[Sequence[int]]
+    """Token ids of text after the prefix, one sequence a prompt; none is empty, and lengths may differ."""
+
+
+def continue_greedily(
+    model: Any,
+    branches: Sequence[Branches],
+    *,
+    end_tokens: frozenset[int],
+    is_complete: IsComplete,
+    max_new_tokens: int,
+) -> list[Continuation]:
+    """Append to each prefix its suffixes, and to each of these the most likely tokens, all together.
+
+    Args:
+        model: the one that read the prefixes.
+        branches: at least one.
+        end_tokens: each ends a continuation.
+        is_complete: asked after every other token, with the tokens of one continuation.
+        max_new_tokens: above 0.
+
+    Returns:
+        One continuation a suffix, in their order.
+
+    Raises:
+        OutOfMemoryError: not even one fits.
+    """
+    batch: RunningBatch[int] = RunningBatch(
+        model, end_tokens=end_tokens, is_complete=is_complete, max_new_tokens=max_new_tokens
+    )
+    count = 0
+    for each in branches:
+        batch.add(each.prefix, dict(enumerate(each.suffixes, count)))
+        count += len(each.suffixes)
+    found: dict[int, Continuation] = {}
+    while batch:
+        found.update(batch.step())
+    return [found[place] for place in range(count)]
