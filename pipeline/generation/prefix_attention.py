@@ -59,7 +59,7 @@ class Prefixes:
         mask: torch.Tensor,
         scaling: float,
     ) -> torch.Tensor:
-        """See :func:`attend`."""
+        """All rows of a prefix together."""
         return attend(query, self, layer, key, value, mask, scaling)
 
 
@@ -75,7 +75,7 @@ class AttendsRows(Protocol):
         mask: torch.Tensor,
         scaling: float,
     ) -> torch.Tensor:
-        """``[batch, heads, new tokens, size]`` for queries of the same shape, keys and values as the cache gives them."""
+        """``[batch, heads, new tokens, size]`` for such queries, and keys and values as the cache gives them."""
         ...
 
 

@@ -1,7 +1,7 @@
 """What rows of a running batch add to their prefixes, in buffers that stay where they are.
 
-A captured graph writes to the addresses that it was captured with. So the keys and values of all rows are parts of a few
-tensors of constant size, each step writes at each row's own column, and only growing moves them.
+A captured graph writes to the addresses that it was captured with. So the keys and values of all rows are parts of a
+few tensors of constant size, each step writes at each row's own column, and only growing moves them.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class RowStates:
             whole[:, to] = whole[:, at]
 
 
-class SuffixCache(Cache):
+class SuffixCache(Cache):  # type: ignore[misc]
     """For reading suffixes: several tokens of rows that follow each other, from column ``first`` on."""
 
     def __init__(self, states: RowStates, start: int, end: int, first: int) -> None:
@@ -100,7 +100,7 @@ class SuffixCache(Cache):
         return self._first + self._read
 
 
-class StepCache(Cache):
+class StepCache(Cache):  # type: ignore[misc]
     """For one step: one token of each of the rows from ``start`` to ``end``, at each row's own column.
 
     Args:

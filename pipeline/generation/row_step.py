@@ -1,8 +1,8 @@
 """One step of a running batch: the next token of each row, eagerly or as a captured CUDA graph.
 
-A step of a small batch is a thousand kernels of a few microseconds. Launching them from Python takes three times as long
-as running them, so where it can be the whole step, from the embedding to the most likely token, is captured once for
-each size of batch and replayed. The eager step is the same code, uncaptured; it is what a CPU, models spread over
+A step of a small batch is a thousand kernels of a few microseconds. Launching them from Python takes three times as
+long as running them, so where it can be the whole step, from the embedding to the most likely token, is captured once
+for each size of batch and replayed. The eager step is the same code, uncaptured; it is what a CPU, models spread over
 several devices and layers that cannot be captured use.
 """
 

@@ -1,9 +1,9 @@
 """A batch that rows enter and leave while it runs.
 
-A row is one suffix on one prefix: a question about a window of frames that the model has read. A step costs a GPU nearly
-the same for one row as for thirty, so rows of all prefixes go on together, whatever their lengths; each enters when its
-prefix is there and leaves when it is finished. Its tokens are those of a greedy ``generate`` on its whole prompt, whoever
-else is in the batch.
+A row is one suffix on one prefix: a question about a window of frames that the model has read. A step costs a GPU
+nearly the same for one row as for thirty, so rows of all prefixes go on together, whatever their lengths; each enters
+when its prefix is there and leaves when it is finished. Its tokens are those of a greedy ``generate`` on its whole
+prompt, whoever else is in the batch.
 
 For any transformers model with a text decoder of plain attention layers. Not thread-safe: while it runs, the model's
 attention is exchanged.

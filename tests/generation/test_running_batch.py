@@ -1,0 +1,213 @@
+"""Rows that enter and leave at any time, against stock ``generate`` on each whole prompt alone."""
+
+from __future__ import annotations
+
+import logging
+import random
+from typing import Any
+
+import pytest
+import torch
+
+from pipeline.errors import OutOfMemoryError
+from pipeline.generation.row_step import RowStep
+from pipeline.generation.running_batch import Continuation, RunningBatch
+from pipeline.generation.shared_prefix import Prefix, prefill
+
+pytestmark = pytest.mark.moving
+
+NEW = 20
+FULL = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+
+def qwen() -> Any:
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    return Qwen2ForCausalLM(
+        Qwen2Config(
+            vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4,
+            num_key_value_heads=2, initializer_range=0.3,
+        )
+    )  # fmt: skip
+
+
+def aria() -> Any:
+    from transformers import AriaTextConfig, AriaTextForCausalLM
+
+    return AriaTextForCausalLM(
+        AriaTextConfig(
+            vocab_size=64, hidden_size=32, intermediate_size=16, num_hidden_layers=2, num_attention_heads=4,
+            num_key_value_heads=4, moe_num_experts=8, moe_topk=2, moe_num_shared_experts=1, initializer_range=0.3,
+        )
+    )  # fmt: skip
+
+
+def experts_of_qwen3() -> Any:
+    from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
+
+    return Qwen3MoeForCausalLM(
+        Qwen3MoeConfig(
+            vocab_size=64, hidden_size=32, intermediate_size=48, moe_intermediate_size=16, num_hidden_layers=2,
+            num_attention_heads=4, num_key_value_heads=2, head_dim=8, num_experts=8, num_experts_per_tok=2,
+            initializer_range=0.3,
+        )
+    )  # fmt: skip
+
+
+class Case:
+    """A tiny random model, prefixes, suffixes, and what stock ``generate`` appends to each."""
+
+    def __init__(self, make: Any, device: str = "cpu", dtype: torch.dtype = torch.float32) -> None:
+        torch.manual_seed(3)
+        self.model = make().eval().to(device, dtype)
+        self.device = device
+        dice = random.Random(7)
+        self.starts = [[dice.randrange(64) for _ in range(count)] for count in (5, 23, 11)]
+        self.rows = {
+            (place, row): [dice.randrange(64) for _ in range(dice.choice((1, 3, 8, 15)))]
+            for place in range(3)
+            for row in range(4)
+        }
+
+    def prefix(self, place: int) -> Prefix:
+        ids = torch.tensor([self.starts[place]], device=self.device)
+        with torch.inference_mode():
+            embedded = self.model.get_input_embeddings()(ids)
+        return prefill(self.model, embedded, torch.arange(ids.shape[1], device=self.device)[None])
+
+    def batch(self, ends: frozenset[int] = frozenset(), new: int = NEW) -> RunningBatch[tuple[int, int]]:
+        return RunningBatch(self.model, end_tokens=ends, is_complete=lambda _: False, max_new_tokens=new)
+
+    def stock(self, key: tuple[int, int], ends: frozenset[int]) -> Continuation:
+        from transformers import GenerationConfig
+
+        ids = self.starts[key[0]] + self.rows[key]
+        self.model.generation_config = GenerationConfig(eos_token_id=sorted(ends) or None, pad_token_id=0)
+        whole = torch.tensor([ids])
+        mask = torch.ones_like(whole)  # or generate takes token 0 for padding
+        written = self.model.generate(whole, attention_mask=mask, do_sample=False, max_new_tokens=NEW)
+        given = written[0, len(ids) :].tolist()
+        return Continuation(tuple(token for token in given if token not in ends), given[-1] in ends)
+
+    def all_at_once(self, batch: RunningBatch[tuple[int, int]]) -> dict[tuple[int, int], Continuation]:
+        for place in range(3):
+            batch.add(self.prefix(place), {key: row for key, row in self.rows.items() if key[0] == place})
+        return finished(batch)
+
+
+def finished(batch: RunningBatch[Any]) -> dict[Any, Continuation]:
+    found: dict[Any, Continuation] = {}
+    while batch:
+        found.update(batch.step())
+    return found
+
+
+@pytest.fixture(scope="module", params=[qwen, aria, experts_of_qwen3])
+def case(request: pytest.FixtureRequest) -> Case:
+    return Case(request.param)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_rows_that_come_and_go_in_any_order_are_what_generate_says_of_each(case: Case, seed: int) -> None:
+    dice = random.Random(seed)
+    ends = frozenset({dice.randrange(64), dice.randrange(64)})
+    batch, waiting, found = case.batch(ends), list(case.rows), {}
+    prefixes = [case.prefix(place) for place in range(3)]
+    dice.shuffle(waiting)
+    while waiting or batch:
+        if waiting and (not batch or dice.random() < 0.4):
+            place = waiting[0][0]
+            together = [key for key in waiting if key[0] == place][: dice.choice((1, 2, 4))]
+            batch.add(prefixes[place], {key: case.rows[key] for key in together})
+            waiting = [key for key in waiting if key not in together]
+        else:
+            found.update(batch.step())
+    assert found == {key: case.stock(key, ends) for key in case.rows}
+    assert len({len(one.tokens) for one in found.values()}) > 1
+
+
+def test_buffers_grow_while_rows_are_in_them(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = case.all_at_once(case.batch())
+    monkeypatch.setattr("pipeline.generation.row_states._COLUMNS", 2)
+    monkeypatch.setattr("pipeline.generation.running_batch._NEW_AT_FIRST", 1)
+    assert case.all_at_once(case.batch()) == expected
+
+
+def test_memory_that_is_taken_midway_costs_no_row(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a while only two rows fit, then none, then all again."""
+    expected = case.all_at_once(case.batch())
+    run, calls, sizes = RowStep.run, 0, set()
+
+    def full(self: RowStep, start: int, slots: Any, longest: int) -> None:
+        nonlocal calls
+        calls += 1
+        if 10 < calls < 60 and (len(slots) > 2 or calls % 3 == 0):
+            raise OutOfMemoryError("taken", "wait")
+        sizes.add(len(slots))
+        run(self, start, slots, longest)
+
+    monkeypatch.setattr(RowStep, "run", full)
+    assert case.all_at_once(case.batch()) == expected
+    assert {12, 1} <= sizes
+
+
+def test_suffixes_that_do_not_fit_change_nothing(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = case.all_at_once(case.batch())
+    batch = case.batch()
+    for place in range(3):
+        prefix, rows = case.prefix(place), {key: row for key, row in case.rows.items() if key[0] == place}
+        with monkeypatch.context() as patch:
+            patch.setattr(batch, "_read", lambda *_: torch.empty(2**52))
+            with pytest.raises(OutOfMemoryError):
+                batch.add(prefix, rows)
+        batch.add(prefix, rows)
+    assert finished(batch) == expected
+
+
+def test_nothing_fits_is_said_and_the_rows_are_still_there(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = case.batch()
+    keys = [(1, 0), (1, 1)]
+    batch.add(case.prefix(1), {key: case.rows[key] for key in keys})
+    with monkeypatch.context() as patch:
+        patch.setattr(RowStep, "run", lambda *_: torch.empty(2**52))
+        patch.setattr("pipeline.generation.running_batch.attention_over_prefix", _full)
+        with pytest.raises(OutOfMemoryError):
+            batch.step()
+    batch.drop(frozenset(keys[:1]))
+    assert finished(batch) == {keys[1]: case.stock(keys[1], frozenset())}
+
+
+def _full(model: Any) -> Any:
+    raise OutOfMemoryError("taken", "wait")
+
+
+@pytest.mark.parametrize("forced", [0, 1, 5])
+def test_logits_of_given_tokens_are_those_of_the_whole_prompt(case: Case, forced: int) -> None:
+    key = (1, 2)
+    tokens = list(range(30, 30 + forced))
+    ours = case.batch().logits(case.prefix(1), case.rows[key], tokens)
+    whole = torch.tensor([case.starts[1] + case.rows[key] + tokens])
+    with torch.inference_mode():
+        stock = case.model(whole).logits[0, -1 - forced :]
+    torch.testing.assert_close(ours, stock, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("make", [qwen, aria, experts_of_qwen3])
+def test_captured_steps_write_what_eager_ones_write(make: Any) -> None:
+    case = Case(make, "cuda", torch.bfloat16)
+    eager, captured = case.batch(), case.batch()
+    eager._captures = False
+    assert case.all_at_once(captured) == case.all_at_once(eager)
+    assert captured._step is not None
+    assert captured._step._graphs
+
+
+@pytest.mark.gpu
+def test_what_cannot_be_captured_is_said_once_and_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    case = Case(qwen, "cuda", torch.bfloat16)
+    expected = case.all_at_once(case.batch())
+    case.model.model.layers[0].register_forward_hook(lambda module, args, output: print(end=str(output[0].sum())[:0]))
+    with caplog.at_level(logging.WARNING):
+        assert case.all_at_once(case.batch()) == expected
+    assert caplog.text.count("not captured as a CUDA graph") == 1
