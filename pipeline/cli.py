@@ -34,6 +34,8 @@ VERBS = {
     "export": "selections or answers as other projects read them",
     "check": "what is missing and what a run will take, before any model is loaded",
     "download": "what a benchmark consists of, where to get it, and the parts that the hub has",
+    "status": "what is running: rows done and left, rate, failures, time left; or one run, also a dead one",
+    "runs": "all run folders; --prune names those without rows, and removes them with --yes",
     "report": "one HTML page over finished and half-finished runs",
     "compare": "two runs over the same questions: difference, interval, and which answers flipped",
     "new": "a sampler, an answerer or a policy of your own: gens new sampler NAME writes its files",
@@ -41,8 +43,15 @@ VERBS = {
 }
 _OF_PEOPLE = ("question", "video", "answer", "subtitles_file")
 """Keys with free text, in which commas, colons and braces have no meaning."""
-_NAMED = {"list": ("what",), "new": ("kind", "name")}
+_NAMED = {"list": ("what",), "new": ("kind", "name"), "status": ("run",)}
 """Keys of verbs whose values may be typed alone, in this order."""
+_JSON = {"--json": "json=true"}
+_SWITCHES = {
+    "check": _JSON,
+    "status": _JSON,
+    "runs": {**_JSON, "--prune": "prune=true", "--yes": "confirmed=true"},
+}
+"""Words of verbs that stand for an override."""
 _UNSET = ("answer", "subtitles_file", "options")
 """Keys that the user may set to ``null``."""
 
@@ -107,8 +116,8 @@ def _called(words: Sequence[str]) -> int:
         return ExitCode.SUCCESS
     if verb in _NAMED:
         overrides = _with_keys(overrides, _NAMED[verb])
-    if verb == "check":
-        overrides = ["json=true" if word == "--json" else word for word in overrides]
+    switches = _SWITCHES.get(verb, {})
+    overrides = [switches.get(word, word) for word in overrides]
     sweep = bool({"-m", "--multirun"} & set(overrides))
     if verb == "ask" and not sweep:
         overrides = [_as_typed(word) for word in overrides]

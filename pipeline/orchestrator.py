@@ -23,8 +23,8 @@ from pipeline.artefacts.journal import Journal
 from pipeline.artefacts.rows import AnswerRow, RelevanceRow, SelectionRow
 from pipeline.domain import Answer, Question, Relevance, SelectedFrame, Selection, Status, Video
 from pipeline.errors import ClipError, VideoError
+from pipeline.execution.events import following
 from pipeline.identity import answer_key, digest, identity_of, relevance_key
-from pipeline.progress import track
 from pipeline.samplers import ChecksQuestions, Sampler
 from pipeline.selection import SelectionPolicy
 from pipeline.selection.native import native_index
@@ -56,11 +56,10 @@ def sample(
     videos = _by_video(question for question in questions if not question.fault)
     with Journal(RelevanceRow, folder / RELEVANCE_FILE) as journal:
         _report_outdated(journal)
-        with track("sampling", len(questions)) as advance:
+        with following("sampling", len(questions), cache) as finished:
             for row in [_invalid(question, sampler) for question in questions if question.fault]:
-                journal.keep(row)
+                finished(row.relevance.status, kept=journal.keep(row))
                 yield row
-                advance(1)
             for path, same_video in videos.items():
                 try:
                     video = reader.probe(path)
@@ -73,9 +72,8 @@ def sample(
                         for row in _relevances(video, same_span, identity, sampler, reader, cache)
                     ]
                 for row in found:
-                    journal.keep(row)
+                    finished(row.relevance.status, kept=journal.keep(row))
                     yield row
-                advance(len(same_video))
 
 
 def select(
@@ -138,16 +136,16 @@ def answer(
     finder = SubtitleFinder(subtitles)
     with Journal(AnswerRow, folder / ANSWERS_FILE) as journal:
         _report_outdated(journal)
-        with track("answering", len(selections)) as advance:
+        with following("answering", len(selections), cache) as finished:
 
             def finish(given: Answer) -> None:
                 key, row = waiting.pop(given.question_id)
-                finished = AnswerRow(key, row.sampler, answerer.name, row.question, given)
-                journal.append(finished)
+                answered = AnswerRow(key, row.sampler, answerer.name, row.question, given)
+                journal.append(answered)
                 if shared is not None:
                     shared.keep(key, given)
-                done[given.question_id] = finished
-                advance(1)
+                done[given.question_id] = answered
+                finished(given.status)
 
             for row in selections:
                 given = question_input(row, finder)
@@ -155,7 +153,7 @@ def answer(
                 kept = journal.find(row.question, key)
                 if kept is not None and kept.answer.is_final:
                     done[row.question.id] = kept
-                    advance(1)
+                    finished(kept.answer.status, kept=True)
                     continue
                 waiting[row.question.id] = (key, row)
                 known = shared.find(key, row.question.id) if shared is not None else None

@@ -75,13 +75,13 @@ def _lines(what: str, total: int) -> Advance:
             last = now
             elapsed = now - began
             left = elapsed / done * max(total - done, 0)
-            remaining = f", about {_clock(left)} left" if left else ""
-            remark(f"{what}: {done}/{total}, {_clock(elapsed)} elapsed{remaining}")
+            remaining = f", about {clock_text(left)} left" if left else ""
+            remark(f"{what}: {done}/{total}, {clock_text(elapsed)} elapsed{remaining}")
 
     return advance
 
 
-def _clock(seconds: float) -> str:
+def clock_text(seconds: float) -> str:
     """``75.2`` is ``"1:15"``, ``3675`` is ``"1:01:15"``."""
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)

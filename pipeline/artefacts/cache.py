@@ -20,9 +20,14 @@ Result = TypeVar("Result", Relevance, Answer)
 
 
 class _ResultCache(Generic[Result]):
-    """A folder of results of one kind, by key."""
+    """A folder of results of one kind, by key.
+
+    Attributes:
+        hits: how many results were found.
+    """
 
     def __init__(self, folder: Path, kind: type[Result]) -> None:
+        self.hits = 0
         self._store = ContentStore(folder, ".json")
         self._adapter: TypeAdapter[Any] = TypeAdapter(kind)
 
@@ -36,9 +41,11 @@ class _ResultCache(Generic[Result]):
         if content is None:
             return None
         try:
-            return cast("Result", replace(self._adapter.validate_json(content), question_id=question_id))
+            found = cast("Result", replace(self._adapter.validate_json(content), question_id=question_id))
         except ValidationError:
             return None  # damaged, or written by another version of the schema: computed again and overwritten
+        self.hits += 1
+        return found
 
     def keep(self, key: str, result: Result) -> None:
         """Store a result that would come out the same again; others are left to the next run.

@@ -23,6 +23,8 @@ from pipeline.domain import Question
 from pipeline.errors import BusyError, InputError
 
 LOCK_FILE = ".lock"
+_PATIENCE = 0.5
+"""Seconds to wait for a lock: longer than :func:`is_held` takes, which is no reason to refuse a command."""
 _ELSEWHERE = "paths.runs=..."
 
 
@@ -140,10 +142,12 @@ class Journal(Generic[KeyedRow]):
         self._places[row.question.id] = _Place(row.key, self._end, len(line))
         self._end += len(line)
 
-    def keep(self, row: KeyedRow) -> None:
-        """Append the row unless the file holds the same one already."""
-        if self.find(row.question, row.key) != row:
-            self.append(row)
+    def keep(self, row: KeyedRow) -> bool:
+        """Append the row unless the file holds the same one already. Returns whether it does."""
+        if self.find(row.question, row.key) == row:
+            return True
+        self.append(row)
+        return False
 
     def close(self) -> None:
         """Close the file; its rows stay readable."""
@@ -218,7 +222,7 @@ def sole_writer(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         # Made here with the permissions of the folder's other files, so that whoever shares it can take the lock too.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o666))
-        lock = FileLock(path, timeout=0, mode=stat.S_IMODE(path.stat().st_mode))
+        lock = FileLock(path, timeout=_PATIENCE, mode=stat.S_IMODE(path.stat().st_mode))
         try:
             lock.acquire()
         except Timeout as error:
@@ -229,3 +233,20 @@ def sole_writer(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a process holds the run folder, as far as the system knows. Waits for nothing and changes nothing.
+
+    On a file system that shares no locks between machines, a process of another machine is not seen.
+    """
+    import fcntl
+
+    try:
+        with (folder / LOCK_FILE).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False  # no such file, not ours to read, or no locks there
+    return False

@@ -24,35 +24,49 @@ def clear_away(folder: Path, there: Path) -> None:
     """
     if there == folder or not folder.is_dir():
         return
-    from pipeline.artefacts.journal import LOCK_FILE, sole_writer
-
     if any(folder.iterdir()):
         if (folder / OUTCOME_FILE).is_file() and read_outcome(folder).status is not JobStatus.FAILED:
             return
         try:
-            with sole_writer(folder):
-                if _holds_something(folder):
-                    return
-                _remove_files(folder)
+            remove_without_rows(folder)
         except StorageError:
             return
-        with suppress(OSError):
-            (folder / LOCK_FILE).unlink(missing_ok=True)
     for place in (folder, *folder.parents):
         if place == there:
             return
         try:
             place.rmdir()
+        except FileNotFoundError:
+            continue
         except OSError:
             return
 
 
-def _holds_something(folder: Path) -> bool:
+def remove_without_rows(folder: Path) -> None:
+    """Remove a run folder, unless it holds a result or a file that is not ours.
+
+    Raises:
+        StorageError: another process is writing to it, or it cannot be locked.
+    """
+    from pipeline.artefacts.journal import LOCK_FILE, sole_writer
+
+    with sole_writer(folder):
+        if holds_something(folder):
+            return
+        _remove_files(folder)
+    with suppress(OSError):
+        (folder / LOCK_FILE).unlink(missing_ok=True)
+        folder.rmdir()
+
+
+def holds_something(folder: Path) -> bool:
     """Whether the folder holds a result, or a file that our commands do not write before they have one."""
     from pipeline.artefacts import folder as names
     from pipeline.artefacts.journal import LOCK_FILE
+    from pipeline.execution.events import EVENTS_FILE
 
-    beside = {OUTCOME_FILE, LOCK_FILE, LOG_FILE, names.CONFIG_FILE, names.RUN_FILE, names.QUESTIONS_FILE}
+    told = {OUTCOME_FILE, LOG_FILE, EVENTS_FILE, names.CONFIG_FILE, names.RUN_FILE}
+    beside = {LOCK_FILE, names.QUESTIONS_FILE, *told}
     results = {names.RELEVANCE_FILE, names.SELECTIONS_FILE, names.ANSWERS_FILE}
 
     def is_nothing(path: Path) -> bool:

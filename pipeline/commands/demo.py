@@ -12,7 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from pipeline.checks.admission import admit
 from pipeline.commands.questions import load_questions
-from pipeline.commands.run import exit_code, first_stage, record, run_context, run_folder, run_to_check, second_stage
+from pipeline.commands.record import record, record_end
+from pipeline.commands.run import exit_code, first_stage, run_context, run_folder, run_to_check, second_stage
 from pipeline.config import build
 from pipeline.domain import Status
 from pipeline.errors import PipelineError
@@ -41,6 +42,7 @@ def run(config: DictConfig) -> int:
             record(settings, place)
             selections = first_stage(questions, sampler, policy, context, place)
             answers = second_stage(selections, answerer, context, place)
+            record_end(place)
             statuses.extend(row.answer.status for row in answers)
         code = exit_code(statuses)
         report_on([folder], context.reader, folder)

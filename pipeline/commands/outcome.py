@@ -9,11 +9,14 @@ from contextvars import ContextVar
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.artefacts.writing import write_whole
 from pipeline.errors import BusyError, StorageError
 from pipeline.secrecy import without_secrets
+
+if TYPE_CHECKING:
+    from pipeline.execution.events import EventLog
 
 OUTCOME_FILE = "outcome.json"
 _ROOM = 2048
@@ -107,6 +110,7 @@ class _Command:
     held: ExitStack
     folder: Path | None = None
     """Its run folder, once it holds one."""
+    events: EventLog | None = None
 
 
 _command: ContextVar[_Command | None] = ContextVar("command", default=None)
@@ -124,21 +128,23 @@ def holding_lock() -> Iterator[None]:
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[None]:
-    """Lock a run folder and write into it that its command is running.
+def running(folder: Path) -> Iterator[EventLog]:
+    """Lock a run folder, write into it that its command is running, and record what happens.
 
     Raises:
         BusyError: another process is using it.
         StorageError: it cannot be written.
     """
     from pipeline.artefacts.journal import sole_writer
+    from pipeline.execution.events import recording
 
     command = _command.get() or _Command(ExitStack())
     command.held.enter_context(sole_writer(folder))
     command.folder = folder
     write_outcome(Outcome(JobStatus.RUNNING), folder)
+    command.events = command.held.enter_context(recording(folder))
     try:
-        yield
+        yield command.events
     finally:
         if _command.get() is None:
             command.held.close()
@@ -154,6 +160,11 @@ def record_outcome(outcome: Outcome, folder: Path) -> None:
 
     command = _command.get()
     if command is not None and command.folder == folder:
+        from pipeline.commands.record import record_end
+
+        if command.events is not None:
+            command.events.write("end", status=outcome.status, code=outcome.code, problem=outcome.problem)
+        record_end(folder)
         write_outcome(outcome, folder)
     else:
         with suppress(BusyError), sole_writer(folder):

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import platform
-import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -15,23 +12,21 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from pipeline import versions
 from pipeline.answer_requests import OverLimit
 from pipeline.answerers import Answerer, PreparesAhead
 from pipeline.artefacts.cache import AnswerCache, RelevanceCache
-from pipeline.artefacts.folder import CONFIG_FILE, RUN_FILE, write_questions
+from pipeline.artefacts.folder import write_questions
 from pipeline.artefacts.rows import AnswerRow, RelevanceRow, SelectionRow
-from pipeline.artefacts.writing import check_writable, write_whole
+from pipeline.artefacts.writing import check_writable
 from pipeline.checks.admission import Run
 from pipeline.commands.outcome import running
+from pipeline.commands.record import record
 from pipeline.config import build, nearest
 from pipeline.domain import Question, Status
-from pipeline.environment import overrides_of, written
 from pipeline.errors import ConfigError
 from pipeline.orchestrator import answer, sample, select
 from pipeline.paths import local_path
 from pipeline.samplers import Sampler
-from pipeline.secrecy import without_secrets
 from pipeline.selection import SelectionPolicy
 from pipeline.stopping import ExitCode
 from pipeline.subtitles import SubtitleChoice
@@ -121,28 +116,11 @@ def run_to_check(config: DictConfig, context: RunContext, questions: Sequence[Qu
 
 @contextmanager
 def run_folder(config: DictConfig) -> Iterator[Path]:
-    """Lock the run folder that Hydra named and write the resolved config and the versions into it."""
+    """Lock the run folder that Hydra named and write into it what runs there, and what happens to it."""
     folder = Path(HydraConfig.get().runtime.output_dir)
-    with running(folder):
-        record(config, folder)
+    with running(folder) as events:
+        events.write("start", **record(config, folder))
         yield folder
-
-
-def record(config: DictConfig, folder: Path) -> None:
-    """Write what runs in ``folder``: the resolved config, the command and the versions.
-
-    Raises:
-        StorageError: it cannot be written.
-    """
-    hydra = HydraConfig.get()
-    facts = {
-        "command": without_secrets(shlex.join(["gens", hydra.job.config_name or "", *overrides_of(hydra)])),
-        "python": versions.python(),
-        "versions": versions.packages(),
-        "machine": f"{platform.system()} {platform.machine()}",
-    }
-    write_whole(written(config).encode(), folder / CONFIG_FILE, "paths.runs=...")
-    write_whole(f"{json.dumps(facts, indent=2)}\n".encode(), folder / RUN_FILE, "paths.runs=...")
 
 
 def first_stage(

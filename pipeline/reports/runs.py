@@ -30,6 +30,8 @@ from pipeline.domain import Question
 from pipeline.errors import InputError
 from pipeline.terminal import remark
 
+_FACTS = ("command", "python", "machine", "gpu", "commit")
+"""Of ``run.json``. When and on which host it ran is not shown: a page may be sent to others."""
 _JOURNALS = (QUESTIONS_FILE, RELEVANCE_FILE, SELECTIONS_FILE, ANSWERS_FILE)
 
 
@@ -207,10 +209,11 @@ def _text(path: Path) -> str:
 
 
 def _facts(path: Path) -> dict[str, str]:
-    """The run's own facts in one flat mapping, with the packages' versions by name."""
-    content = dict(_mapping(_text(path), json.loads))
-    versions = content.pop("versions", None)
-    facts = {**content, **versions} if isinstance(versions, Mapping) else content
+    """What decided the results of a run in one flat mapping, with the packages' versions by name."""
+    content = _mapping(_text(path), json.loads)
+    versions = content.get("versions")
+    facts = {name: content[name] for name in _FACTS if content.get(name) is not None}
+    facts |= versions if isinstance(versions, Mapping) else {}
     return {str(name): str(value) for name, value in facts.items()}
 
 
