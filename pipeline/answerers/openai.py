@@ -1,14 +1,14 @@
 """Any model behind an OpenAI-compatible server as an answerer: vLLM, SGLang, transformers serve, GPT-4o, Gemini.
 
 The client is the ``openai`` package, which also waits and asks again. What this adds is the request (frames with their
-times, within the server's caps), and that every way in which a server can fail has its status.
+times, within the server's caps), and that every way in which a server can fail has its status. The request is made in
+:mod:`pipeline.answerers.openai_forms`.
 """
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,30 +18,24 @@ from pipeline.answerers import AnswererLimits, AnswerRequest
 from pipeline.answerers.ahead import each
 from pipeline.answerers.openai_failures import NoAnswerError
 from pipeline.answerers.openai_forms import (
+    CONTINUE_ANSWER,
     LabelledImages,
-    Part,
     RequestForm,
+    Requests,
     SampledVideo,
     SentFrame,
-    read_picture,
-    text_part,
 )
-from pipeline.answerers.openai_replies import Reply, ReplyStore
+from pipeline.answerers.openai_replies import Prices, Reply, ReplyStore
 from pipeline.answerers.openai_server import Endpoint, Server
 from pipeline.answerers.openai_thinking import ServerThinking, ThinkingSwitch, warn_of_thoughts
 from pipeline.answerers.options import conclude
 from pipeline.answerers.prompts import NO_FRAMES, AnswerPrompt, question_fault
-from pipeline.domain import Answer, Cost, Frame, Question, Status, option_letter
+from pipeline.domain import Answer, Cost, Status
 from pipeline.errors import ConfigError, FramesError, InputError, with_remedy
 from pipeline.families.labels import FrameLabels
-from pipeline.families.seam import Words
 from pipeline.families.thinking import Thinking
 from pipeline.identity import Identified, Label, Place, Speed, digest
-from pipeline.paths import local_path
 
-_MILLION = 1_000_000
-_GO_ON = {"add_generation_prompt": False, "continue_final_message": True}
-"""In vLLM and SGLang: the last message is the beginning of the answer."""
 _AT_LEAST = {
     "max_new_tokens": 1,
     "max_frames": 1,
@@ -53,24 +47,7 @@ _AT_LEAST = {
 }
 _OF_THOUGHTS = ("thinking", "thinking_switch", "max_thinking_tokens")
 _LIMITS = ("max_tokens", "max_completion_tokens")
-_OWN_FIELDS = frozenset({"model", "messages", "temperature", "seed", "n", "stream", *_LIMITS, *_GO_ON})
-
-
-@dataclass(frozen=True)
-class Prices:
-    """Dollars for a million tokens; None: unknown, and no dollars are counted."""
-
-    input: float | None
-    output: float | None
-
-    def __post_init__(self) -> None:
-        if (self.input is None) != (self.output is None):
-            raise ConfigError("Of answerer.prices one is known and the other not.", "Set both, or both to null.")
-
-    def dollars(self, reply: Reply) -> float:
-        """What a reply cost, without discounts for prompts that a server has seen before."""
-        spent = reply.prompt_tokens * (self.input or 0.0) + reply.output_tokens * (self.output or 0.0)
-        return spent / _MILLION
+_OWN_FIELDS = frozenset({"model", "messages", "temperature", "seed", "n", "stream", *_LIMITS, *CONTINUE_ANSWER})
 
 
 @dataclass(frozen=True)
@@ -188,20 +165,7 @@ class OpenAICompatible(Identified):
 
     def capacity(self, request: AnswerRequest) -> int:
         """How many of the frames fit the caps on images and bytes, whichever are chosen."""
-        try:
-            options = self._option_parts(request.question)
-        except InputError:
-            return len(request.frames)  # no smaller number helps; the answer's status names the fault
-        fitting = len(request.frames)
-        if self.max_frames is not None:
-            fitting = min(fitting, max(0, self.max_frames - _images(options)))
-        if self.max_request_mb is not None:
-            room = self.max_request_mb * _MILLION - _size(self._body(replace(request, frames=()), options))
-            for count, size in enumerate(sorted(map(self._frame_size, request.frames), reverse=True)):
-                room -= size
-                if room < 0:
-                    return min(fitting, count)
-        return fitting
+        return self._requests.capacity(request)
 
     def answer(self, requests: Iterable[AnswerRequest], batch: int) -> Generator[Answer, None, None]:
         """One answer for each request, in the order of the replies; ``batch`` requests are sent at once.
@@ -224,7 +188,7 @@ class OpenAICompatible(Identified):
             FramesError: the frames cannot be put in this form.
             InputError: a picture of an option cannot be read.
         """
-        return self._body(request, self._option_parts(request.question))
+        return self._requests.body(request)
 
     def close(self) -> None:
         """Close the connections; a later ``answer`` opens new ones."""
@@ -243,6 +207,17 @@ class OpenAICompatible(Identified):
         return LabelledImages(self.frame, self.images) if self.form == "images" else SampledVideo(self.frame)
 
     @cached_property
+    def _requests(self) -> Requests:
+        settings = {"temperature": self.temperature, "seed": self.seed}
+        fields = {
+            "model": self.model,
+            self.max_tokens_field: self.output_tokens(),
+            **{name: value for name, value in settings.items() if value is not None},
+            **self._thinking.fields(self.extra_body),
+        }
+        return Requests(self._form, self.frame, self.prompt, self.system, fields, self.max_frames, self.max_request_mb)
+
+    @cached_property
     def _thinking(self) -> ServerThinking:
         return ServerThinking(self.thinking, self.thinking_switch, self.max_thinking_tokens)
 
@@ -256,36 +231,6 @@ class OpenAICompatible(Identified):
     def _store(self) -> ReplyStore | None:
         return None if self.response_store is None else ReplyStore(self.response_store)
 
-    def _body(self, request: AnswerRequest, options: Sequence[Part]) -> dict[str, Any]:
-        frames, words = request.frames, self.prompt.words(request)
-        encoded = [self.frame.encoded(frame.pixels, frame.scale) for frame in frames]
-        system = self.system if words.system is None else words.system
-        told = [] if system is None else [{"role": "system", "content": system}]
-        turn = {"role": "user", "content": self._form.content(frames, encoded, options, words)}
-        begun = [{"role": "assistant", "content": words.begun}] if words.begun else []
-        settings = {"temperature": self.temperature, "seed": self.seed}
-        return {
-            "model": self.model,
-            "messages": [*told, turn, *begun],
-            self.max_tokens_field: self.output_tokens(),
-            **{name: value for name, value in settings.items() if value is not None},
-            **(_GO_ON if begun else {}),
-            **(self._form.extra_fields(request.video, frames) if frames else {}),
-            **self._thinking.fields(self.extra_body),
-        }
-
-    def _option_parts(self, question: Question) -> list[Part]:
-        """Pictures that are the options, each after its letter; the prompt then names them."""
-        parts: list[Part] = []
-        for place, path in enumerate(question.option_images or ()):
-            picture = self.frame.encoded(read_picture(local_path(path)))
-            parts += [text_part(f"{option_letter(place)}: "), self.frame.image_part(picture)]
-        return parts
-
-    def _frame_size(self, frame: Frame) -> int:
-        """Bytes that a frame takes in a request, at most."""
-        return _size(self._form.content([frame], [self.frame.encoded(frame.pixels, frame.scale)], (), Words("")))
-
     def _answer(self, request: AnswerRequest) -> Answer:
         if not request.frames:
             return self._failed(request, Status.NO_FRAMES, NO_FRAMES)
@@ -297,7 +242,7 @@ class OpenAICompatible(Identified):
             return self._failed(request, Status.INVALID_QUESTION, str(error))
         except FramesError as error:
             return self._failed(request, error.status, str(error))
-        excess = self._excess(request, body)
+        excess = self._requests.excess(request, body)
         return self._failed(request, Status.CONTEXT_EXCEEDED, excess) if excess else self._sent(request, body)
 
     def _sent(self, request: AnswerRequest, body: Mapping[str, Any]) -> Answer:
@@ -313,12 +258,12 @@ class OpenAICompatible(Identified):
     def _reply(self, body: Mapping[str, Any], frames: int) -> tuple[Reply, bool]:
         """The reply, and whether it was asked for just now."""
         if self._store is None:
-            return self._server.ask(body, self._smaller(frames)), True
+            return self._server.ask(body, self._requests.smaller(frames)), True
         key = digest({"host": self._endpoint.address, "body": body})
         kept = self._store.find(key)
         if kept is not None:
             return kept, False
-        reply = self._server.ask(body, self._smaller(frames))
+        reply = self._server.ask(body, self._requests.smaller(frames))
         self._store.keep(key, reply)
         return reply, True
 
@@ -355,45 +300,8 @@ class OpenAICompatible(Identified):
         thinks_unseen = not reply.text.strip() and (reply.thinking_tokens > 0 or self.thinking == "always")
         return thinks_unseen or self._thinking.may_begin_in_prompt(self.extra_body)
 
-    def _excess(self, request: AnswerRequest, body: Mapping[str, Any]) -> str | None:
-        """What of the request is above a cap, and what to do."""
-        images = len(request.frames) + len(request.question.option_images or ())
-        if self.max_frames is not None and images > self.max_frames:
-            problem = f"{images} images are more than the {self.max_frames} of answerer.max_frames."
-        elif self.max_request_mb is not None and _size(body) > self.max_request_mb * _MILLION:
-            megabytes = _size(body) / _MILLION
-            problem = (
-                f"The request has {megabytes:.1f} MB, more than the {self.max_request_mb:g} of answerer.max_request_mb."
-            )
-        else:
-            return None
-        fitting = self.capacity(request)
-        ways = (
-            [f"selection.budget={fitting}", "over_limit=keep_best, which leaves out the lowest scores"]
-            if fitting
-            else ["a smaller answerer.frame.max_side, as no frame goes with this question"]
-        )
-        return with_remedy(problem, f"Try {', or '.join(ways)}.")
-
-    def _smaller(self, frames: int) -> list[str]:
-        ways = [f"selection.budget={frames // 2}"] if frames > 1 else []
-        side = self.frame.max_side or 1024
-        ways.append(f"answerer.frame.max_side={max(1, side // 2)}")
-        if self.frame.detail in ("high", "auto"):
-            ways.append("answerer.frame.detail=low")
-        return ways
-
     def _describe(self) -> str:
         return f"{self.form}, {self.frame.describe()}; {self._form.time_told()}{self._thinking.describe()}"
 
     def _failed(self, request: AnswerRequest, status: Status, detail: str, cost: Cost | None = None) -> Answer:
         return request.failed(status, detail, self._describe(), cost)
-
-
-def _images(parts: Sequence[Part]) -> int:
-    return sum(part["type"] == "image_url" for part in parts)
-
-
-def _size(body: Any) -> int:
-    """Bytes of JSON."""
-    return len(json.dumps(body))

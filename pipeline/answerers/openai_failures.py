@@ -11,6 +11,8 @@ Nothing more is asked of a server that was silent for too long, or that turned o
 from __future__ import annotations
 
 import re
+import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -20,10 +22,6 @@ from pipeline.errors import CheckpointError, ConfigError, PipelineError
 
 if TYPE_CHECKING:
     from openai import APIConnectionError
-
-
-import threading
-import time
 
 _FEWEST = 3
 """The fewest questions without a response that count."""

@@ -1,4 +1,4 @@
-"""The two forms in which a server takes selected frames: labelled images, or vLLM's video of frames sampled before.
+"""The request to a server, within its caps: labelled images, or vLLM's video of frames that are sampled already.
 
 Sources: OpenAI's chat completions (``image_url`` parts), which all compatible servers read; vLLM 0.33
 (``vllm/multimodal/media/video.py``, ``media_io_kwargs`` of a request), which alone reads the video.
@@ -9,8 +9,9 @@ Frames travel smaller, compressed, and written into the request as data URLs.
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
@@ -18,11 +19,17 @@ from typing import Any, ClassVar, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.domain import Frame, Video
-from pipeline.errors import ConfigError, FramesError, InputError
+from pipeline.answerers import AnswerRequest
+from pipeline.answerers.prompts import AnswerPrompt
+from pipeline.domain import Frame, Question, Video, option_letter
+from pipeline.errors import ConfigError, FramesError, InputError, with_remedy
 from pipeline.families.labels import FrameLabels
 from pipeline.families.seam import Words
+from pipeline.paths import local_path
 
+CONTINUE_ANSWER = {"add_generation_prompt": False, "continue_final_message": True}
+"""In vLLM and SGLang: the last message is the beginning of the answer."""
+_MEGABYTE = 1_000_000
 _LONGEST = 8192
 """Pixels of the longer side to which a selection may scale a frame up."""
 Part = Mapping[str, Any]
@@ -233,3 +240,112 @@ class SampledVideo:
             },
             "mm_processor_kwargs": {"videos_kwargs": {"do_sample_frames": False}},
         }
+
+
+@dataclass(frozen=True)
+class Requests:
+    """Builds the requests of one answerer and compares them with the server's caps."""
+
+    form: RequestForm
+    frame: SentFrame
+    prompt: AnswerPrompt
+    system: str | None
+    """System message where the prompt has none of its own; None: none is sent."""
+    fields: Mapping[str, Any]
+    """Fields that all requests share."""
+    max_images: int | None
+    """Images of a request, an option's pictures included."""
+    max_megabytes: float | None
+
+    def body(self, request: AnswerRequest) -> dict[str, Any]:
+        """The request as JSON values.
+
+        Raises:
+            FramesError: the frames cannot be put in this form.
+            InputError: a picture of an option cannot be read.
+        """
+        return self._body(request, self._option_parts(request.question))
+
+    def capacity(self, request: AnswerRequest) -> int:
+        """How many of the frames fit the caps, whichever are chosen."""
+        try:
+            options = self._option_parts(request.question)
+        except InputError:
+            return len(request.frames)  # no smaller number helps; the answer's status names the fault
+        fitting = len(request.frames)
+        if self.max_images is not None:
+            fitting = min(fitting, max(0, self.max_images - _images(options)))
+        if self.max_megabytes is not None:
+            room = self.max_megabytes * _MEGABYTE - _size(self._body(replace(request, frames=()), options))
+            for count, size in enumerate(sorted(map(self._frame_size, request.frames), reverse=True)):
+                room -= size
+                if room < 0:
+                    return min(fitting, count)
+        return fitting
+
+    def excess(self, request: AnswerRequest, body: Mapping[str, Any]) -> str | None:
+        """What of the request is above a cap, and what to do; None: nothing is.
+
+        Args:
+            request: whose ``body`` it is.
+            body: as :meth:`body` gives it.
+        """
+        images = len(request.frames) + len(request.question.option_images or ())
+        if self.max_images is not None and images > self.max_images:
+            problem = f"{images} images are more than the {self.max_images} of answerer.max_frames."
+        elif self.max_megabytes is not None and (megabytes := _size(body) / _MEGABYTE) > self.max_megabytes:
+            limit = f"{self.max_megabytes:g} of answerer.max_request_mb"
+            problem = f"The request has {megabytes:.1f} MB, more than the {limit}."
+        else:
+            return None
+        fitting = self.capacity(request)
+        ways = (
+            [f"selection.budget={fitting}", "over_limit=keep_best, which leaves out the lowest scores"]
+            if fitting
+            else ["a smaller answerer.frame.max_side, as no frame goes with this question"]
+        )
+        return with_remedy(problem, f"Try {', or '.join(ways)}.")
+
+    def smaller(self, frames: int) -> list[str]:
+        """The overrides that make a request with so many frames smaller."""
+        ways = [f"selection.budget={frames // 2}"] if frames > 1 else []
+        side = self.frame.max_side or 1024
+        ways.append(f"answerer.frame.max_side={max(1, side // 2)}")
+        if self.frame.detail in ("high", "auto"):
+            ways.append("answerer.frame.detail=low")
+        return ways
+
+    def _body(self, request: AnswerRequest, options: Sequence[Part]) -> dict[str, Any]:
+        frames, words = request.frames, self.prompt.words(request)
+        encoded = [self.frame.encoded(frame.pixels, frame.scale) for frame in frames]
+        system = self.system if words.system is None else words.system
+        told = [] if system is None else [{"role": "system", "content": system}]
+        turn = {"role": "user", "content": self.form.content(frames, encoded, options, words)}
+        begun = [{"role": "assistant", "content": words.begun}] if words.begun else []
+        return {
+            **self.fields,
+            "messages": [*told, turn, *begun],
+            **(CONTINUE_ANSWER if begun else {}),
+            **(self.form.extra_fields(request.video, frames) if frames else {}),
+        }
+
+    def _option_parts(self, question: Question) -> list[Part]:
+        """Pictures that are the options, each after its letter; the prompt then names them."""
+        parts: list[Part] = []
+        for place, path in enumerate(question.option_images or ()):
+            picture = self.frame.encoded(read_picture(local_path(path)))
+            parts += [text_part(f"{option_letter(place)}: "), self.frame.image_part(picture)]
+        return parts
+
+    def _frame_size(self, frame: Frame) -> int:
+        """Bytes that a frame takes in a request, at most."""
+        return _size(self.form.content([frame], [self.frame.encoded(frame.pixels, frame.scale)], (), Words("")))
+
+
+def _images(parts: Sequence[Part]) -> int:
+    return sum(part["type"] == "image_url" for part in parts)
+
+
+def _size(body: Any) -> int:
+    """Bytes of JSON."""
+    return len(json.dumps(body))

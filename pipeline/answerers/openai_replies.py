@@ -1,4 +1,4 @@
-"""Reads the replies of servers in all their shapes, and stores them, so that each is paid for once.
+"""Reads the replies of servers in all their shapes, prices them, and stores them, so that each is paid for once.
 
 A message's content is a string, None, or a list of parts: text, thoughts (``thinking`` of Mistral, ``reasoning``),
 refusals, each a string or a list again. Thoughts also come beside it, under ``reasoning`` (vLLM since 11/2025,
@@ -18,6 +18,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline.artefacts.store import ContentStore
+from pipeline.errors import ConfigError
 from pipeline.wellformed import dumped, well_formed
 
 _Kind = Literal["text", "thought", "refusal"]
@@ -146,6 +147,23 @@ class Reply:
     def has_failed(self) -> bool:
         """Whether the server broke off, so that the text is not an answer."""
         return not self.is_refused and _FAILED.search(self.finish) is not None
+
+
+@dataclass(frozen=True)
+class Prices:
+    """Dollars for a million tokens; None: unknown, and no dollars are counted."""
+
+    input: float | None
+    output: float | None
+
+    def __post_init__(self) -> None:
+        if (self.input is None) != (self.output is None):
+            raise ConfigError("Of answerer.prices one is known and the other not.", "Set both, or both to null.")
+
+    def dollars(self, reply: Reply) -> float:
+        """What a reply cost, without discounts for prompts that a server has seen before."""
+        spent = reply.prompt_tokens * (self.input or 0.0) + reply.output_tokens * (self.output or 0.0)
+        return spent / 1_000_000
 
 
 _REPLY = TypeAdapter(Reply)

@@ -53,7 +53,7 @@ class ServerThinking:
     """Added to the request's limit; None: a thought counts in the answer's limit."""
 
     def check(self, extra_body: Mapping[str, Any], own: Collection[str]) -> None:
-        """Check that  the switch can be set.
+        """Check that the switch can be set.
 
         Args:
             extra_body: further fields of the request.

@@ -16,7 +16,8 @@ from omegaconf import OmegaConf
 from openai_cases import KEY, KEY_NAME, VIDEO, asked, frames_at, made
 from PIL import Image
 
-from pipeline.answerers.openai import OpenAICompatible, Prices
+from pipeline.answerers.openai import OpenAICompatible
+from pipeline.answerers.openai_replies import Prices
 from pipeline.config import register_resolvers
 from pipeline.domain import Status, SubtitleLine
 from pipeline.errors import ConfigError, FramesError
