@@ -35,7 +35,6 @@ WITH_TORCH = (
     "pipeline.families.transformers.generation",
     "pipeline.families.encoders.qwen3_vl_embedder",
     "pipeline.families.qwen.corrections",
-    "pipeline.families.qwen.corrections",
     "pipeline.samplers.backbone",
     "pipeline.samplers.reply_probability",
 )

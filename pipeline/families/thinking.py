@@ -51,7 +51,7 @@ class ThinkingSettings:
             )
 
     def check_prefix(self, prompt: str, answer_prefix: str) -> None:
-        """Check that  a prompt does not begin the answer where a thought comes first.
+        """Check that a prompt does not begin the answer where a thought comes first.
 
         Args:
             prompt: its name.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,14 @@ def test_markup_in_a_question_is_refused(tmp_path: Path) -> None:
 def test_another_family_is_named(tmp_path: Path) -> None:
     folder = write_qwen2_vl(tmp_path / "qwen2")
     with counted(tmp_path / "clip.mp4", seconds=1) as source, pytest.raises(CheckpointError, match="qwen2_vl"):
+        built("qwen3_vl_embedding", folder, tmp_path).score(source.video, source, ask("a star"))
+
+
+def test_a_config_that_names_another_token_for_pictures_is_refused(tmp_path: Path) -> None:
+    folder = write_qwen3_vl(tmp_path / "checkpoint")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps({**config, "image_token_id": 5}), encoding="utf-8")
+    with counted(tmp_path / "clip.mp4", seconds=1) as source, pytest.raises(CheckpointError, match="image_token_id"):
         built("qwen3_vl_embedding", folder, tmp_path).score(source.video, source, ask("a star"))
 
 

@@ -21,7 +21,7 @@ from pipeline.families.encoders import QWEN3_VL_EMBEDDING_NAMES
 from pipeline.families.loading.checkpoint import Checkpoint, load, model_type, release, resolve
 from pipeline.families.pixels import Patches, bicubic
 from pipeline.families.qwen.forms import IMAGE_PAD
-from pipeline.families.qwen.processor import FrameScale3, read_levels_3
+from pipeline.families.qwen.processor import FrameScale3, check_placeholders, read_levels_3
 from pipeline.families.seam import Pixels, PreparedFrame
 
 MIN_PIXELS = 4 * FrameScale3.unit**2
@@ -50,7 +50,7 @@ class Qwen3VLEmbedder:
         max_pixels: frames of a larger area are reduced.
 
     Raises:
-        CheckpointError: it cannot be loaded, or is of another family.
+        CheckpointError: it cannot be loaded, is of another family, or has files that contradict one another.
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class Qwen3VLEmbedder:
         self._question_instruction = question_instruction
         self._scale = FrameScale3(MIN_PIXELS, max_pixels, None)
         self._tokenizer = load_tokenizer(folder)
+        check_placeholders(checkpoint, self._tokenizer)
         self._image_token = self._tokenizer.convert_tokens_to_ids(IMAGE_PAD)
         self._patches = Patches(read_levels_3(folder), FrameScale3.unit)
         self._model: Any = load(Qwen3VLForEmbedding, checkpoint).model

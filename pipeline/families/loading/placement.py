@@ -115,7 +115,7 @@ def check_fits(needed: int, free: dict[int, int], source: str, device: str) -> N
 
 
 def check_none_left_out(places: Mapping[str, Any], source: str) -> None:
-    """Check that  every part of a spread model is on a GPU: what finds no room is put on the disk without a word.
+    """Check that every part of a spread model is on a GPU: what finds no room is put on the disk without a word.
 
     Args:
         places: part to device, as ``hf_device_map`` of the loaded model.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import struct
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +16,6 @@ from pipeline.families.loading import contents
 
 if TYPE_CHECKING:
     import torch
-
-
-import re
-from collections.abc import Iterator, Mapping
 
 _ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "I64": 8, "I32": 4, "I16": 2}
 _FLOATING = {"F64", "F32", "F16", "BF16"}

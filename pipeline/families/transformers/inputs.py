@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
 
+_LATE = 9000.0
+"""Seconds; the times of frames whose tokens are told before a video is known."""
+
 
 @dataclass(frozen=True)
 class Pictures:
@@ -96,3 +99,8 @@ def blanks(size: tuple[int, int], times: tuple[float, ...], video_end: float) ->
     from PIL import Image
 
     return Pictures(tuple(Image.new("RGB", (size[1], size[0])) for _ in times), times, video_end)
+
+
+def blanks_late(size: tuple[int, int], count: int) -> Pictures:
+    """So many of them, at times that are as long to write as those of a long video."""
+    return blanks(size, tuple(_LATE + 100 * place for place in range(count)), 2 * _LATE)

@@ -7,11 +7,16 @@ processors leave out marks around pictures, or keywords that were given.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, Protocol
 
 from pipeline.families.transformers.bounds import USUAL_SIZE, FrameBounds
+from pipeline.families.transformers.inputs import Pictures, blanks, blanks_late
+from pipeline.families.transformers.videos import one_size
+
+_NUMBER = 2
+"""Tokens by which the number of a video's frames may be longer for one more."""
 
 
 class Runs(Protocol):
@@ -32,8 +37,38 @@ class Runs(Protocol):
         """A rendered prompt with so many pictures and nothing else to speak of."""
         ...
 
-    def tokens_of_blanks(self, size: tuple[int, int], frames: int, keywords: Mapping[str, Any]) -> int:
-        """Of that prompt with so many blank pictures of this height and width."""
+    def ids_of(self, pictures: Pictures, keywords: Mapping[str, Any]) -> list[int]:
+        """Token ids of that prompt with these pictures."""
+        ...
+
+
+class Costs(Protocol):
+    """Tokens of frames in one form."""
+
+    def of_one(self, size: tuple[int, int]) -> int:
+        """Of a frame of this height and width among others, its mark included."""
+        ...
+
+    def of_all(self, sizes: Sequence[tuple[int, int]], times: Sequence[float], video_end: float) -> int:
+        """That the frames of a prompt add to those of its rendered text.
+
+        Raises:
+            FramesError: the processor does not take frames of such sizes.
+        """
+        ...
+
+    def most(self, size: tuple[int, int], keywords: Mapping[str, Any]) -> int:
+        """Of a frame of this size, or of a square one that is as long, if these are more."""
+        ...
+
+    def enough(self, size: tuple[int, int], model_type: str, own: Mapping[str, Any]) -> str:
+        """The beginning of a remedy: the override of ours that brings a frame below its limit.
+
+        Args:
+            size: height and width.
+            model_type: which decides how tiles are turned off.
+            own: keywords for the processor that the settings name.
+        """
         ...
 
 
@@ -69,15 +104,20 @@ class ImageCosts:
         one, two = (self._processor.text_tokens(self._processor.blank_prompt(count)) for count in (1, 2))
         return two - one
 
+    def of_one(self, size: tuple[int, int]) -> int:
+        """As measured among others."""
+        return self.among_others(size) + self.mark
+
+    def of_all(self, sizes: Sequence[tuple[int, int]], times: Sequence[float], video_end: float) -> int:
+        """The sum of theirs; nothing is said of times."""
+        if len(sizes) == 1:
+            return self.alone(sizes[0])
+        return self.once + sum(map(self.among_others, sizes))
+
     def enough(self, size: tuple[int, int], model_type: str, own: Mapping[str, Any]) -> str:
-        """The override of ours that brings a frame below its limit, as tried, and a square one that is as long.
+        """An override that was tried, also on a square frame that is as long.
 
         Limits are told by one frame, and the next video may have others: a square takes the most of one longest side.
-
-        Args:
-            size: height and width.
-            model_type: which decides how tiles are turned off.
-            own: keywords for the processor that the settings name.
         """
         bounds = self._processor.bounds
         if bounds.tiles != "one":
@@ -93,7 +133,7 @@ class ImageCosts:
         return "Scaling frames down does not help with this type. Use"
 
     def most(self, size: tuple[int, int], keywords: Mapping[str, Any]) -> int:
-        """Tokens of a frame of this size, or of a square one that is as long, if these are more."""
+        """The more of the two, as measured."""
         longest = max(size)
         return max(self._full(shape, keywords) for shape in {size, (longest, longest)})
 
@@ -103,5 +143,35 @@ class ImageCosts:
     def _surplus(self, size: tuple[int, int], frames: int, keywords: Mapping[str, Any] | None = None) -> int:
         """How many tokens more than its rendered text a prompt with so many blank frames has."""
         given = self._processor.keywords if keywords is None else keywords
-        whole = self._processor.tokens_of_blanks(size, frames, given)
+        whole = len(self._processor.ids_of(blanks_late(size, frames), given))
         return whole - self._processor.text_tokens(self._processor.blank_prompt(frames))
+
+
+class VideoCosts:
+    """Costs of frames that are shown as one video; how its times are written counts too."""
+
+    def __init__(self, processor: Runs) -> None:
+        self._processor = processor
+        self._known: dict[tuple[tuple[int, int], tuple[float, ...], float], int] = {}
+
+    def of_one(self, size: tuple[int, int]) -> int:
+        """As measured; late in a long video, whose times are long to write."""
+        return self.most(size, self._processor.keywords)
+
+    def of_all(self, sizes: Sequence[tuple[int, int]], times: Sequence[float], video_end: float) -> int:
+        """Of blank frames at these very times; the frames have one size."""
+        size, times = one_size(sizes), tuple(times)
+        key = (size, times, video_end)
+        if key not in self._known:
+            whole = len(self._processor.ids_of(blanks(size, times, video_end), self._processor.keywords))
+            self._known[key] = whole - self._processor.text_tokens(self._processor.blank_prompt(len(times)))
+        return self._known[key]
+
+    def most(self, size: tuple[int, int], keywords: Mapping[str, Any]) -> int:
+        """Of a frame of this very size: where a budget is of the whole video, the first frames are the dearest."""
+        one, few, more = (len(self._processor.ids_of(blanks_late(size, frames), keywords)) for frames in (1, 2, 6))
+        return max(few - one, -(-(more - few) // 4)) + _NUMBER
+
+    def enough(self, size: tuple[int, int], model_type: str, own: Mapping[str, Any]) -> str:
+        """Untried."""
+        return "Scale frames down: answerer.frame.max_side=...; or use"

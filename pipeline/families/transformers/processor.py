@@ -23,19 +23,15 @@ from pipeline.families.known import restore
 from pipeline.families.loading.checkpoint import Checkpoint
 from pipeline.families.thinking import Switch, ThinkingSettings, switch_of
 from pipeline.families.transformers.bounds import USUAL_SIZE, FrameBounds, check_acts, own_keywords
-from pipeline.families.transformers.inputs import NativeInputs, Pictures, RemembersPictures, Shown, blanks
+from pipeline.families.transformers.inputs import NativeInputs, Pictures, RemembersPictures, Shown, blanks, blanks_late
 from pipeline.families.transformers.kind import Kind
 from pipeline.families.transformers.loading import open_processor, picture_of
-from pipeline.families.transformers.measures import ImageCosts
+from pipeline.families.transformers.measures import Costs, ImageCosts, VideoCosts
 from pipeline.families.transformers.templates import ChatTemplate, Turn, open_template
 from pipeline.families.transformers.videos import NativeVideo, one_size, video_of
 
 _OF_FRAMES = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError)
 """What processors raise about pictures that they cannot take."""
-_NUMBER = 2
-"""Tokens by which the number of a video's frames may be longer for one more."""
-_LATE = 9000.0
-"""Seconds; the times of a video's frames whose tokens are told before a video is known."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +79,7 @@ class NativeProcessor:
         self._remembering = RemembersPictures(getattr(self._own, part))
         setattr(self._own, part, self._remembering)
         self._lock = threading.RLock()
-        self._costs = ImageCosts(self)
-        self._video_costs: dict[tuple[Any, ...], int] = {}
+        self._costs: Costs = ImageCosts(self) if self.video is None else VideoCosts(self)
         self.template = self._opened()
         self.switch = self._switched()
 
@@ -134,7 +129,7 @@ class NativeProcessor:
         named = dict(self.kind.picture_tokens)
         if self.video is None:
             named.pop("video_token_id", None)
-        ids = self._ids_of_blanks(self.bounds.size(*USUAL_SIZE), 2, self.keywords)
+        ids = self.ids_of(blanks_late(self.bounds.size(*USUAL_SIZE), 2), self.keywords)
         if named and not set(named.values()) & set(ids):  # a video may be written as images
             key = next(iter(named)) if self.video is None else next(reversed(named))
             check_placeholder(self.tokenizer, self.template.picture, key, named[key], self.source)
@@ -147,7 +142,7 @@ class NativeProcessor:
         """
         size = self.bounds.size(height, width)
         try:
-            tokens = self._of_one(size)
+            tokens = self._costs.of_one(size)
         except FramesError:  # of this size none can be shown, which is the failure of the questions about such a video
             return self.frame_tokens(*USUAL_SIZE)
         if tokens <= self.bounds.max_tokens:
@@ -157,12 +152,8 @@ class NativeProcessor:
             f" a keyword of its own processor: +answerer.processor_kwargs.{own[0]}=..." if own else " another model"
         )
         named = f" ({', '.join(own)})" if len(own) > 1 else ""
-        enough_for_any = max(tokens, self._costs.most(size, self.keywords)) if self.video is None else tokens
-        enough = (
-            self._costs.enough(size, self.kind.model_type, self._settings.keywords)
-            if self.video is None
-            else "Scale frames down: answerer.frame.max_side=...; or use"
-        )
+        enough_for_any = max(tokens, self._costs.most(size, self.keywords))
+        enough = self._costs.enough(size, self.kind.model_type, self._settings.keywords)
         raise CheckpointError(
             f"{self.source} makes {tokens} tokens of a frame of {width} x {height} pixels, more than the "
             f"{self.bounds.max_tokens} of answerer.frame.max_tokens.",
@@ -175,14 +166,10 @@ class NativeProcessor:
         Raises:
             FramesError: the processor does not take frames of such a size.
         """
-        text = self.text_tokens(self._rendered(turn))
         shapes = [(frame.pixels.shape[0], frame.pixels.shape[1], frame.scale) for frame in frames]
         sizes = [self.bounds.size(*shape) for shape in shapes]
-        if self.video is not None:
-            return text + self._of_video(one_size(sizes), tuple(frame.time for frame in frames), video_end)
-        if len(sizes) == 1:
-            return text + self._costs.alone(sizes[0])
-        return text + self._costs.once + sum(map(self._costs.among_others, sizes))
+        times = tuple(frame.time for frame in frames)
+        return self.text_tokens(self._rendered(turn)) + self._costs.of_all(sizes, times, video_end)
 
     def shown(self, frames: Sequence[Frame]) -> Shown:
         """The frames, scaled; they are prepared once for all questions about them.
@@ -237,30 +224,11 @@ class NativeProcessor:
         """As :class:`pipeline.families.transformers.measures.Runs` has it."""
         return self._rendered(self.plain_turn(frames))
 
-    def tokens_of_blanks(self, size: tuple[int, int], frames: int, keywords: Mapping[str, Any]) -> int:
+    def ids_of(self, pictures: Pictures, keywords: Mapping[str, Any]) -> list[int]:
         """As :class:`pipeline.families.transformers.measures.Runs` has it."""
-        return len(self._ids_of_blanks(size, frames, keywords))
-
-    def _ids_of_blanks(self, size: tuple[int, int], frames: int, keywords: Mapping[str, Any]) -> list[int]:
-        blank = blanks(size, tuple(_LATE + 100 * place for place in range(frames)), 2 * _LATE)
-        ids: list[int] = self._processed(self.blank_prompt(frames), blank, keywords)["input_ids"][0].tolist()
+        prompt = self.blank_prompt(len(pictures.images))
+        ids: list[int] = self._processed(prompt, pictures, keywords)["input_ids"][0].tolist()
         return ids
-
-    def _of_one(self, size: tuple[int, int]) -> int:
-        if self.video is None:
-            return self._costs.among_others(size) + self._costs.mark
-        one, few, more = (self.tokens_of_blanks(size, frames, self.keywords) for frames in (1, 2, 6))
-        # Where a budget is of the whole video, frames cost less the more there are: the first ones are the dearest.
-        return max(few - one, -(-(more - few) // 4)) + _NUMBER
-
-    def _of_video(self, size: tuple[int, int], times: tuple[float, ...], video_end: float) -> int:
-        """Tokens that a video adds to those of its mark: how its times are written counts too."""
-        key = (size, times, video_end)
-        if key not in self._video_costs:
-            prompt = self.blank_prompt(len(times))
-            output = self._processed(prompt, blanks(size, times, video_end), self.keywords)
-            self._video_costs[key] = len(output["input_ids"][0]) - self.text_tokens(prompt)
-        return self._video_costs[key]
 
     @cached_property
     def _of_text(self) -> frozenset[str]:
@@ -352,7 +320,7 @@ class NativeProcessor:
     @cached_property
     def _takes_usual_frames(self) -> bool:
         try:
-            self.tokens_of_blanks(USUAL_SIZE, 2, self.keywords)
+            self.ids_of(blanks_late(USUAL_SIZE, 2), self.keywords)
         except PipelineError:
             return False
         return True

@@ -105,7 +105,7 @@ def read_config(checkpoint: Checkpoint) -> VilaConfig:
 
 
 def check_grid(tower: Mapping[str, Any], config: VilaConfig, source: str) -> None:
-    """Check that  a tower's own ``config.json`` is that of which the checkpoint's speaks.
+    """Check that a tower's own ``config.json`` is that of which the checkpoint's speaks.
 
     Raises:
         CheckpointError: a frame would have another number of tokens.
