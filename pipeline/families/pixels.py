@@ -6,7 +6,6 @@ import math
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -214,25 +213,23 @@ class Levels:
 
     def __init__(self, values: npt.NDArray[np.float32]) -> None:
         self._values = values
+        self._tables: dict[tuple[torch.device, torch.dtype], torch.Tensor] = {}
 
-    @cached_property
-    def _flat(self) -> torch.Tensor:
-        import torch
-
-        return torch.from_numpy(self._values).flatten()
-
-    def of(self, frames: npt.NDArray[np.uint8], like: torch.Tensor) -> torch.Tensor:
+    def of(self, frames: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
         """Normalised frames ``[n, 3, height, width]`` in the dtype and on the device of ``like``.
 
         Args:
-            frames: ``[n, height, width, 3]``.
+            frames: ``[n, height, width, 3]``, uint8.
             like: a weight of the vision tower.
         """
         import torch
 
-        table = self._flat.to(like)
-        places = torch.from_numpy(frames).to(like.device).permute(0, 3, 1, 2).to(torch.int32)
-        places += torch.tensor([0, 256, 512], dtype=torch.int32, device=like.device)[:, None, None]
+        kept = (like.device, like.dtype)
+        if kept not in self._tables:  # the host waits for the device when it sends it
+            self._tables[kept] = torch.from_numpy(self._values).flatten().to(like)
+        table = self._tables[kept]
+        places = frames.to(like.device, non_blocking=True).permute(0, 3, 1, 2).to(torch.int32)
+        places += 256 * torch.arange(3, dtype=torch.int32, device=like.device)[:, None, None]
         return table.index_select(0, places.flatten()).view(places.shape)
 
 
@@ -260,7 +257,7 @@ class Patches:
 
         parts = []
         for _, same in groupby(frames, key=lambda frame: frame.shape):
-            pixels = self.levels.of(stacked(same), like)
+            pixels = self.levels.of(stacked(same, like), like)
             parts.append(self.cut(pixels, pixels))
         return torch.cat(parts) if len(parts) > 1 else parts[0]
 
@@ -374,9 +371,14 @@ def bicubic(pixels: Pixels, shape: FrameShape) -> Pixels:
     return np.asarray(Image.fromarray(pixels).resize((shape.width, shape.height), Image.Resampling.BICUBIC))
 
 
-def stacked(frames: Iterable[PreparedFrame]) -> npt.NDArray[np.uint8]:
-    """Frames of one size: ``[n, height, width, 3]``."""
-    return np.stack([frame.pixels for frame in frames])
+def stacked(frames: Iterable[PreparedFrame], like: torch.Tensor) -> torch.Tensor:
+    """Frames of one size: ``[n, height, width, 3]``, where a copy to the device of ``like`` does not keep the host."""
+    import torch
+
+    arrays = [frame.pixels for frame in frames]
+    together = torch.empty(len(arrays), *arrays[0].shape, dtype=torch.uint8, pin_memory=like.is_cuda)
+    np.stack(arrays, out=together.numpy())
+    return together
 
 
 def fixed_size(scale: float | None, family: str) -> None:

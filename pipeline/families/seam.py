@@ -339,8 +339,29 @@ class Model(ABC):
         table = self.language.get_input_embeddings()
         device = table.weight.device
         embeddings: torch.Tensor = table(ids.to(device).clamp(min=0)).clone()
-        embeddings[is_picture.to(device)] = features.to(embeddings)
+        # Places are counted where the ids are, on the CPU: counted on the device, the host would wait for it.
+        places = is_picture.flatten().nonzero()[:, 0].to(device)
+        embeddings.view(-1, embeddings.shape[-1]).index_copy_(0, places, features.to(embeddings))
         return embeddings
+
+    def read_images(self, prompt: Prompt, length: int, cache: Cache, token: int) -> int:
+        """:meth:`prefill` by way of :meth:`features`, where every picture is an image.
+
+        Args:
+            prompt: as there.
+            length: likewise.
+            cache: likewise.
+            token: the id that stands for every token of an image.
+        """
+        import torch
+
+        ids = torch.from_numpy(prompt.input_ids[None, :length])
+        embeddings = self.embedded(ids, ids == token, torch.cat(self.features(prompt.frames)))
+        positions = self.positions(ids, [frame.shape for frame in prompt.frames])
+        following = int(positions.max()) + 1
+        decoder, positions = self.language.get_decoder(), positions.to(embeddings.device)
+        read_with_cache(decoder, cache, inputs_embeds=embeddings, position_ids=positions)
+        return following
 
     def close(self) -> None:
         """Free the memory. The object is of no use afterwards."""

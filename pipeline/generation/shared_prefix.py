@@ -50,10 +50,11 @@ def prefill(model: PreTrainedModel, embeddings: torch.Tensor, positions: torch.T
         CheckpointError: some layer keeps less than all of the past.
     """
     decoder = model.get_decoder()
+    following = int(positions.max()) + 1  # before the device is busy: reading it back would wait for all of it
 
     def read(cache: Cache) -> int:
-        read_with_cache(decoder, cache, inputs_embeds=embeddings, position_ids=positions)
-        return int(positions.max()) + 1
+        read_with_cache(decoder, cache, inputs_embeds=embeddings, position_ids=positions.to(embeddings.device))
+        return following
 
     return Prefix(*states_read(model, read))
 
@@ -68,15 +69,14 @@ def states_read(model: PreTrainedModel, read: Callable[[Cache], int]) -> tuple[P
     Raises:
         CheckpointError: some layer keeps less than all of the past.
     """
-    from transformers import DynamicCache
-    from transformers.cache_utils import DynamicLayer
+    from pipeline.generation.kept_states import empty_cache
 
-    cache = DynamicCache(config=model.get_decoder().config)
-    following = read(cache)
-    layers: list[Any] = cache.layers
-    if any(type(layer) is not DynamicLayer for layer in layers):
+    cache = empty_cache(model.get_decoder().config)
+    if cache is None:
         raise CheckpointError(
             f"{type(model).__name__} with sliding or linear attention layers cannot share a prefix among questions.",
             "Take a checkpoint whose config.json has use_sliding_window: false, by its checkpoint.source=...",
         )
+    following = read(cache)
+    layers: list[Any] = cache.layers
     return PrefixStates(tuple(layer.keys[0] for layer in layers), tuple(layer.values[0] for layer in layers)), following

@@ -8,7 +8,7 @@ patches, which are placed in integers. The mask of what lies beside a frame on i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,9 +20,14 @@ from transformers.core_model_loading import Concatenate, MergeModulelist, Transp
 from pipeline.errors import CheckpointError
 from pipeline.families.aria import ARIA, NAMES, yi_vl_config
 from pipeline.families.aria.yi_vl_config import CANVAS, PATCH
+from pipeline.families.fused import experts
+from pipeline.families.fused.layers import fuse, set_forward
 from pipeline.families.loading.checkpoint import Checkpoint, configured, load, model_type, raw_config
 from pipeline.families.pixels import Levels, levels_of, on_device
 from pipeline.families.seam import Model, PreparedFrame, Prompt
+
+if TYPE_CHECKING:
+    from transformers import Cache
 
 
 class YiVlAria(AriaForConditionalGeneration):  # type: ignore[misc]
@@ -125,7 +130,7 @@ class AriaModel(Model):
         found: list[torch.Tensor] = []
         for start in range(0, len(frames), _FRAMES_AT_ONCE):
             pixels, inside = self.on_canvas(frames[start : start + _FRAMES_AT_ONCE])
-            output = self.network.model.get_image_features(pixels, pixel_mask=inside if self._masks else None)
+            output = self.network.model.get_image_features(pixels, pixel_mask=inside)
             found += output.pooler_output.unbind()
         return found
 
@@ -133,23 +138,35 @@ class AriaModel(Model):
         """With the mask where it is asked for."""
         ids = torch.from_numpy(prompt.input_ids[None, :length])
         pixels, inside = self.on_canvas(prompt.frames)
-        mask = {"pixel_mask": inside} if self._masks else {}
+        mask = {} if inside is None else {"pixel_mask": inside}
         return on_device({"input_ids": ids, "pixel_values": pixels, **mask}, self.network.device)
 
-    def on_canvas(self, frames: Sequence[PreparedFrame]) -> tuple[torch.Tensor, torch.Tensor]:
+    def prefill(self, prompt: Prompt, length: int, cache: Cache) -> int:
+        """A few frames a call, and then the text model."""
+        return self.read_images(prompt, length, cache, self.network.config.image_token_id)
+
+    def on_canvas(self, frames: Sequence[PreparedFrame]) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Frames as the vision tower takes them, and where on the canvas they are.
 
         Returns:
-            ``[frames, 3, 490, 490]`` from -1 to 1, black beside the frame, and ``[frames, 490, 490]``, true on it.
+            ``[frames, 3, 490, 490]`` from -1 to 1, black beside the frame, and ``[frames, 490, 490]``, true on it, if
+            the tower is to be told.
         """
         weight = self.network.model.vision_tower.embeddings.patch_embedding.weight
-        canvas = np.zeros((len(frames), CANVAS, CANVAS, 3), np.uint8)
-        inside = torch.zeros(len(frames), CANVAS, CANVAS, dtype=torch.bool)
+        shape = (len(frames), CANVAS, CANVAS, 3)
+        # From pinned memory the device copies by itself, while the host goes on.
+        pinned = torch.zeros(shape, dtype=torch.uint8, pin_memory=weight.is_cuda)
+        canvas = pinned.numpy()
         for place, frame in enumerate(frames):
             height, width, _ = frame.pixels.shape
             canvas[place, :height, :width] = frame.pixels
+        if not self._masks:
+            return self._levels.of(pinned, weight), None
+        inside = torch.zeros(len(frames), CANVAS, CANVAS, dtype=torch.bool)
+        for place, frame in enumerate(frames):
+            height, width, _ = frame.pixels.shape
             inside[place, :height, :width] = True
-        return self._levels.of(canvas, weight), inside.to(weight.device)
+        return self._levels.of(pinned, weight), inside.to(weight.device)
 
 
 def load_aria(checkpoint: Checkpoint) -> AriaModel:
@@ -158,7 +175,9 @@ def load_aria(checkpoint: Checkpoint) -> AriaModel:
     Raises:
         CheckpointError: its tensors are not exactly those of its class.
     """
-    return AriaModel(load(AriaForConditionalGeneration, checkpoint), masks=True)
+    network: Any = load(AriaForConditionalGeneration, checkpoint)
+    fuse_aria(network)
+    return AriaModel(network, masks=True)
 
 
 def load_gens(checkpoint: Checkpoint, masks: bool) -> AriaModel:
@@ -181,7 +200,36 @@ def load_gens(checkpoint: Checkpoint, masks: bool) -> AriaModel:
         route_as_deepseek(network, yi_vl_config.renormalises(raw))
     if not masks:
         place_patches_exactly(network)
+    fuse_aria(network)
     return AriaModel(network, masks)
+
+
+def fuse_aria(network: Any) -> None:
+    """Exchange what takes more passes over memory than it must in a loaded Aria, on the device where it is."""
+    # The stock embeddings are a convolution's, patches innermost, and so would be every sum in the tower.
+    network.model.vision_tower.embeddings.register_forward_hook(lambda *call: call[2].contiguous())
+    set_forward(network.model.multi_modal_projector.cross_attn, _attend_to_patches)
+    experts.use(network.config.get_text_config())
+    fuse(network)
+
+
+def _attend_to_patches(
+    cross: Any, key_value_states: torch.Tensor, hidden_states: torch.Tensor, attn_mask: torch.Tensor | None = None
+) -> torch.Tensor:
+    """The signature of Aria's cross attention; unlike it, this does not write down the weights of attention."""
+    inner = cross.multihead_attn
+    weights, biases = inner.in_proj_weight.chunk(3), inner.in_proj_bias.chunk(3)
+    patches = cross.layer_norm_kv(key_value_states)
+    given = (cross.q_proj(cross.layer_norm(hidden_states)), cross.k_proj(patches), cross.v_proj(patches))
+    query, key, value = (
+        nn.functional.linear(states, weight, bias).unflatten(-1, (cross.num_heads, -1)).transpose(1, 2)
+        for states, weight, bias in zip(given, weights, biases, strict=True)
+    )
+    # Of nn.MultiheadAttention: [frames * heads, queries, patches], true where a patch is not seen.
+    seen = None if attn_mask is None else ~attn_mask.unflatten(0, (-1, cross.num_heads))
+    attended = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=seen)
+    found: torch.Tensor = cross.linear(inner.out_proj(attended.transpose(1, 2).flatten(2)))
+    return found
 
 
 def place_patches_exactly(model: Any) -> None:

@@ -34,7 +34,7 @@ class InternVLModel(Model):
 
     def _pixels(self, frames: Sequence[PreparedFrame]) -> torch.Tensor:
         weight = self.network.model.vision_tower.embeddings.patch_embeddings.projection.weight
-        return self._levels.of(stacked(frames), weight)
+        return self._levels.of(stacked(frames, weight), weight)
 
 
 def load_internvl(checkpoint: Checkpoint, processor: InternVLProcessor) -> InternVLModel:

@@ -38,9 +38,9 @@ class LlavaModel(Model):
 
     def _images(self, frames: Sequence[PreparedFrame]) -> dict[str, torch.Tensor]:
         """Images of base resolution; ``pixel_values`` is ``[frames, 1 patch, 3, image_size, image_size]``."""
-        tower = self.network.model.vision_tower
+        weight = self.network.model.vision_tower.embeddings.patch_embedding.weight
         return {
-            "pixel_values": self._levels.of(stacked(frames), tower.embeddings.patch_embedding.weight)[:, None],
+            "pixel_values": self._levels.of(stacked(frames, weight), weight)[:, None],
             "image_sizes": torch.tensor([(frame.shape.height, frame.shape.width) for frame in frames]),
             # An entry of 1 would be taken for a lone image with tiles.
             "batch_num_images": torch.tensor([max(2, len(frames))]),

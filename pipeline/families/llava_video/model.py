@@ -146,7 +146,7 @@ class LlavaVideoModel(Model):
 
     def _pixels(self, frames: Sequence[PreparedFrame]) -> torch.Tensor:
         weight = self.network.model.vision_tower.embeddings.patch_embedding.weight
-        return self._levels.of(stacked(frames), weight)
+        return self._levels.of(stacked(frames, weight), weight)
 
 
 def load_llava_video(checkpoint: Checkpoint, processor: LlavaVideoProcessor) -> LlavaVideoModel:

@@ -31,6 +31,10 @@ _CACHE_KEYWORDS = ("cache", "past_key_values")
 """The first since transformers 5.24; the second until then, removed in 5.40."""
 
 
+class AllKept(Exception):
+    """Raised by a cache whose last layer has its keys and values, where nobody wants what the module makes of them."""
+
+
 def read_with_cache(module: torch.nn.Module, cache: Cache, **inputs: Any) -> Any:
     """Call a transformers model on the tokens after those in ``cache``, and add them to it.
 
@@ -40,13 +44,16 @@ def read_with_cache(module: torch.nn.Module, cache: Cache, **inputs: Any) -> Any
         inputs: arguments of its ``forward``, ``input_ids`` or ``inputs_embeds`` among them (``[batch, tokens, ...]``).
 
     Returns:
-        What the module returns.
+        What the module returns; None if the cache ended the call with :class:`AllKept`.
 
     Raises:
         IncompatibleLibraryError: the installed transformers takes no cache under a known name, or ignored it.
     """
     known = cache.get_seq_length()
-    output = module(**inputs, **{cache_keyword(type(module).forward): cache}, use_cache=True)
+    try:
+        output = module(**inputs, **{cache_keyword(type(module).forward): cache}, use_cache=True)
+    except AllKept:
+        output = None
     tokens = (inputs["inputs_embeds"] if "inputs_embeds" in inputs else inputs["input_ids"]).shape[1]
     kept = cache.get_seq_length() - known
     if kept != tokens:

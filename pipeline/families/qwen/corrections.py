@@ -21,6 +21,9 @@ from typing import Any
 
 import torch
 
+from pipeline.families.fused.layers import set_forward
+from pipeline.families.fused.operations import rotated
+
 _TEXT, _VIDEO = 0, 2
 
 
@@ -146,9 +149,14 @@ def true_times(model: Any, grid_times: Sequence[Sequence[float]]) -> Iterator[No
 
 def attend_frames_at_once(tower: Any) -> None:
     """Exchange the attention of a loaded Qwen2-VL, Qwen2.5-VL or Qwen3-VL vision tower if it is PyTorch's own."""
-    if tower.config._attn_implementation == "sdpa":
+    if attends_at_once(tower):
         for block in tower.blocks:
-            block.attn.forward = types.MethodType(_forward, block.attn)
+            set_forward(block.attn, _forward)
+
+
+def attends_at_once(tower: Any) -> bool:
+    """Whether :func:`attend_frames_at_once` is for this tower."""
+    return bool(tower.config._attn_implementation == "sdpa")
 
 
 def _forward(
@@ -159,17 +167,16 @@ def _forward(
     **_: Any,
 ) -> torch.Tensor:
     """The signature of the stock attention; ``hidden_states`` is ``[patches, width]``."""
-    from transformers.models.qwen2_vl.modeling_qwen2_vl import apply_rotary_pos_emb_vision
-
-    patches = hidden_states.shape[0]
-    parts = attention.qkv(hidden_states).reshape(patches, 3, attention.num_heads, -1).permute(1, 0, 2, 3).unbind(0)
-    query, key = apply_rotary_pos_emb_vision(parts[0], parts[1], *position_embeddings)
-    value = parts[2]
+    patches, heads = hidden_states.shape[0], attention.num_heads
+    parts = attention.qkv(hidden_states).view(1, patches, 3 * heads, -1).transpose(1, 2)
+    cos, sin = (part[None].float() for part in position_embeddings)
+    turned = rotated(parts[:, : 2 * heads], cos, sin)  # in float32, as the stock code does
+    query, key, value = turned[0, :heads], turned[0, heads:], parts[0, 2 * heads :]
     attended: list[torch.Tensor] = []
     start = 0
     for length, count in _equal_lengths(cu_seqlens):
         end = start + length * count
-        q, k, v = (part[start:end].unflatten(0, (count, length)).transpose(1, 2) for part in (query, key, value))
+        q, k, v = (part[:, start:end].unflatten(1, (count, length)).transpose(0, 1) for part in (query, key, value))
         made = torch.nn.functional.scaled_dot_product_attention(q, k, v, scale=attention.scaling)
         attended.append(made.transpose(1, 2).reshape(end - start, -1))
         start = end
@@ -182,3 +189,27 @@ def _equal_lengths(bounds: torch.Tensor) -> list[tuple[int, int]]:
     """Lengths that follow each other and how many pictures have them, from where each picture begins and ends."""
     lengths = (bounds[1:] - bounds[:-1]).tolist()
     return [(length, len(list(same))) for length, same in groupby(lengths) if length]
+
+
+def layout_of(tower: Any, grid: tuple[int, int, int], device: torch.device) -> dict[str, torch.Tensor]:
+    """What a tower would work out on the host at every call, for frames of one size: arguments of its ``forward``.
+
+    The bounds of pictures and windows stay on the CPU, where :func:`attend_frames_at_once` reads them without waiting
+    for the device.
+
+    Args:
+        tower: of Qwen2-VL or Qwen2.5-VL, with its attention exchanged.
+        grid: frames, and rows and columns of patches.
+        device: of the tower.
+    """
+    from transformers.vision_utils import get_vision_cu_seqlens, get_vision_position_ids, get_vision_window_index
+
+    rows, merge = torch.tensor([grid]), tower.spatial_merge_size
+    found = {
+        "position_ids": get_vision_position_ids(rows, merge).to(device),
+        "cu_seqlens": get_vision_cu_seqlens(rows),
+    }
+    if hasattr(tower, "window_size"):
+        index, bounds = get_vision_window_index(rows, merge, tower.window_size, tower.patch_size)
+        found |= {"window_index": index.to(device), "cu_window_seqlens": bounds}
+    return found

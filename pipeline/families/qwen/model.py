@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import lru_cache
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +21,19 @@ from transformers import (
     Qwen3VLMoeForConditionalGeneration,
 )
 
+from pipeline.families.fused.layers import fuse
 from pipeline.families.loading.checkpoint import Checkpoint, load
 from pipeline.families.loading.moving_parts import read_with_cache
 from pipeline.families.loading.weights import check_sections
 from pipeline.families.pixels import Patches, on_device, stacked
 from pipeline.families.qwen import QWEN2_5_VL, QWEN2_VL, QWEN3_VL, QWEN3_VL_MOE
-from pipeline.families.qwen.corrections import attend_frames_at_once, correct_positions, true_times
+from pipeline.families.qwen.corrections import (
+    attend_frames_at_once,
+    attends_at_once,
+    correct_positions,
+    layout_of,
+    true_times,
+)
 from pipeline.families.qwen.forms import IMAGE_PAD, Grids
 from pipeline.families.qwen.processor import QwenProcessor
 from pipeline.families.seam import FrameShape, Model, PreparedFrame, Prompt
@@ -50,7 +58,14 @@ class QwenModel(Model):
         super().__init__(network)
         self._processor = processor
         self._patches = VideoPatches(processor.levels, processor.scale.unit)
+        self._timed_by_position = processor.kind in _TIMED_BY_POSITION
+        self._layout = lru_cache(maxsize=8)(self._lay_out)
         self._image_token = processor.tokenizer.convert_tokens_to_ids(IMAGE_PAD)
+
+    def close(self) -> None:
+        """Free the memory, that of layouts as well."""
+        self._layout.cache_clear()
+        super().close()
 
     @torch.inference_mode()
     def features(self, frames: Sequence[PreparedFrame]) -> list[torch.Tensor]:
@@ -90,6 +105,8 @@ class QwenModel(Model):
     def prefill(self, prompt: Prompt, length: int, cache: Cache) -> int:
         """With the grids of a video at their true seconds, where position ids tell them."""
         grids = self._processor.form.grids(prompt.times)
+        if grids is None and self._timed_by_position:
+            return self.read_images(prompt, length, cache, self._image_token)
         with true_times(self.network, [grids.times]) if grids is not None and grids.times else nullcontext():
             read_with_cache(self.network.model, cache, **self.arguments(prompt, length))
         return length + int(self.network.model.rope_deltas)
@@ -103,9 +120,16 @@ class QwenModel(Model):
         _, rows, columns = self._patches.grid(frames[0].shape)
         weight = self._tower_weight
         # Frames of one size are one grid row to the tower, which attends within each temporal step alone.
-        grid = torch.tensor([[len(frames), rows, columns]], device=weight.device)
-        output = self.network.model.get_image_features(self._patches.images(frames, weight), grid)
+        grid = torch.tensor([[len(frames), rows, columns]])
+        layout = self._layout(len(frames), rows, columns)
+        grid = grid if layout else grid.to(weight.device)
+        output = self.network.model.get_image_features(self._patches.images(frames, weight), grid, **layout)
         return list(torch.cat(tuple(output.pooler_output)).chunk(len(frames)))
+
+    def _lay_out(self, *grid: int) -> dict[str, torch.Tensor]:
+        tower = self.network.model.visual
+        known = self._timed_by_position and attends_at_once(tower)
+        return layout_of(tower, grid, self._tower_weight.device) if known else {}
 
 
 class VideoPatches(Patches):
@@ -113,7 +137,7 @@ class VideoPatches(Patches):
 
     def video(self, frames: Sequence[PreparedFrame], grids: Grids, like: torch.Tensor) -> torch.Tensor:
         """The two frames of each grid; all have one size."""
-        pixels = self.levels.of(stacked(frames), like)
+        pixels = self.levels.of(stacked(frames, like), like)
         first, second = (torch.tensor([pair[half] for pair in grids.pairs], device=like.device) for half in (0, 1))
         return self.cut(pixels[first], pixels[second])
 
@@ -135,4 +159,5 @@ def load_qwen(checkpoint: Checkpoint, processor: QwenProcessor) -> QwenModel:
     if processor.kind in _TIMED_BY_POSITION:
         correct_positions(network)
     attend_frames_at_once(network.model.visual)
+    fuse(network)
     return QwenModel(network, processor)

@@ -172,7 +172,8 @@ class VilaModel(Model):
 
     def _pixels(self, frames: Sequence[PreparedFrame]) -> torch.Tensor:
         """``[n, 3, S, S]``."""
-        return self._levels.of(stacked(frames), next(self.network.vision_tower.parameters()))
+        weight = next(self.network.vision_tower.parameters())
+        return self._levels.of(stacked(frames, weight), weight)
 
 
 def load_vila(checkpoint: Checkpoint, processor: VilaProcessor) -> VilaModel:

@@ -155,13 +155,13 @@ def test_answers_are_those_of_stock_generate(answerer: Aria) -> None:
 def test_the_mask_reaches_the_model(answerer: Aria) -> None:
     network = answerer.model.network
     masks: list[Any] = []
-    network.model.register_forward_pre_hook(
-        lambda module, args, kwargs: masks.append(kwargs.get("pixel_mask")), with_kwargs=True
+    network.model.vision_tower.register_forward_pre_hook(
+        lambda module, args, kwargs: masks.append(kwargs.get("patch_attention_mask")), with_kwargs=True
     )
     answered(answerer, [ASKED[0]])
     prompt = answerer.encode(ASKED[0])
     fed = answerer.model.arguments(prompt, prompt.tokens)
-    assert torch.equal(masks[0], fed["pixel_mask"])
+    assert torch.equal(masks[0], network.model._create_patch_attention_mask(fed["pixel_mask"]))
     masked = network(**fed).logits[0, -1]
     bare = network(input_ids=fed["input_ids"], pixel_values=fed["pixel_values"]).logits[0, -1]
     assert (masked - bare).abs().max() > 1e-3

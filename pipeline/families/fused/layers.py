@@ -1,0 +1,210 @@
+"""Modules of a loaded network are given forwards of fewer passes, each checked against its stock one first.
+
+Modules are known by their parts, not by their classes: what has the parts of a Llama norm and computes what it does is
+one, in whichever family. What a check does not confirm stays as it is.
+"""
+
+from __future__ import annotations
+
+import inspect
+import types
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from pipeline.families.fused import operations
+
+_ALIGNED = 8
+"""Columns of half precision that make 16 bytes: cuBLAS is several times slower where a row does not begin at one."""
+_PADDED = 64
+
+
+def fuse(network: Any) -> None:
+    """Exchange what can be exchanged in a loaded network, on the device where it is. Again does no harm."""
+    with torch.inference_mode():
+        known: dict[Any, bool] = {}
+        for module in network.modules():
+            for parts, exchange in _EXCHANGES:
+                if all(hasattr(module, part) for part in parts):
+                    exchange(module, known)
+
+
+def set_forward(module: nn.Module, forward: Callable[..., Any]) -> None:
+    """Give a module another ``forward``, inside of the wrapper that accelerate puts around one on several devices."""
+    name = "_old_forward" if hasattr(module, "_old_forward") else "forward"
+    setattr(module, name, types.MethodType(forward, module))
+
+
+def _agrees(ours: torch.Tensor, stock: torch.Tensor) -> bool:
+    exact = stock.dtype == torch.float32
+    return ours.shape == stock.shape and torch.allclose(
+        ours.float(), stock.float(), rtol=1e-5 if exact else 0.02, atol=1e-6 if exact else 1e-2
+    )
+
+
+def _sample(weight: torch.Tensor, *shape: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(*shape, generator=generator).to(weight)
+
+
+# --- norms -----------------------------------------------------------------------------------------------------------
+
+
+def _norm_forward(norm: Any, hidden_states: torch.Tensor) -> torch.Tensor:
+    return operations.rms_norm(hidden_states, norm.weight, norm.variance_epsilon)
+
+
+def _exchange_norm(norm: Any, known: dict[Any, bool]) -> None:
+    kind = (type(norm), norm.variance_epsilon)
+    if kind not in known:
+        sample = _sample(norm.weight, 3, norm.weight.shape[0])
+        known[kind] = _agrees(_norm_forward(norm, sample), type(norm).forward(norm, sample))
+    if known[kind]:
+        set_forward(norm, _norm_forward)
+
+
+# --- gated perceptrons -----------------------------------------------------------------------------------------------
+
+
+def _gated_forward(mlp: Any, x: torch.Tensor) -> torch.Tensor:
+    made: torch.Tensor = mlp.down_proj(operations.gated(mlp.gate_proj(x), mlp.up_proj(x)))
+    return made
+
+
+def _padded_forward(mlp: Any, x: torch.Tensor) -> torch.Tensor:
+    both = nn.functional.linear(x, mlp.padded_gate_up, mlp.padded_bias)
+    width = mlp.padded_down.shape[1]
+    return nn.functional.linear(
+        operations.gated(both[..., :width], both[..., width:]), mlp.padded_down, mlp.down_proj.bias
+    )
+
+
+def _exchange_gated(mlp: Any, known: dict[Any, bool]) -> None:
+    if not isinstance(mlp.act_fn, nn.SiLU) and type(mlp.act_fn).__name__ != "SiLUActivation":
+        return
+    linear = type(mlp.gate_proj) is type(mlp.up_proj) is type(mlp.down_proj) is nn.Linear
+    kind = type(mlp)
+    if kind not in known:
+        known[kind] = list(inspect.signature(kind.forward).parameters)[1:] in (["x"], ["hidden_state"]) and (
+            not linear or _agrees_gated(mlp)
+        )
+    if not known[kind]:
+        return
+    width = mlp.gate_proj.out_features
+    if linear and width % _ALIGNED and mlp.gate_proj.weight.is_cuda and mlp.gate_proj.weight.dtype != torch.float32:
+        _pad(mlp, -(-width // _PADDED) * _PADDED)
+        set_forward(mlp, _padded_forward)
+    else:
+        set_forward(mlp, _gated_forward)
+
+
+def _agrees_gated(mlp: Any) -> bool:
+    sample = _sample(mlp.gate_proj.weight, 2, mlp.gate_proj.in_features)
+    return _agrees(_gated_forward(mlp, sample), type(mlp).forward(mlp, sample))
+
+
+def _pad(mlp: Any, padded: int) -> None:
+    """Rows of zeros behind gate and up, and as many columns behind down: they add nothing.
+
+    The stock parameters become views of the padded ones, under their names and in their shapes.
+    """
+    gate, up, down = mlp.gate_proj, mlp.up_proj, mlp.down_proj
+    width, inputs = gate.weight.shape
+    both = gate.weight.new_zeros(2 * padded, inputs)
+    columns = down.weight.new_zeros(down.weight.shape[0], padded)
+    both[:width], both[padded : padded + width], columns[:, :width] = gate.weight, up.weight, down.weight
+    bias = None
+    if gate.bias is not None:
+        bias = gate.bias.new_zeros(2 * padded)
+        bias[:width], bias[padded : padded + width] = gate.bias, up.bias
+        gate.bias = nn.Parameter(bias[:width], requires_grad=False)
+        up.bias = nn.Parameter(bias[padded : padded + width], requires_grad=False)
+    gate.weight = nn.Parameter(both[:width], requires_grad=False)
+    up.weight = nn.Parameter(both[padded : padded + width], requires_grad=False)
+    down.weight = nn.Parameter(columns[:, :width], requires_grad=False)
+    for name, tensor in (("padded_gate_up", both), ("padded_bias", bias), ("padded_down", columns)):
+        mlp.register_buffer(name, tensor, persistent=False)
+
+
+# --- perceptrons of two layers ---------------------------------------------------------------------------------------
+
+
+def _tanh_forward(mlp: Any, hidden_states: torch.Tensor) -> torch.Tensor:
+    first = mlp.fc1
+    if not hidden_states.is_cuda:
+        inner = nn.functional.gelu(first(hidden_states), approximate="tanh")
+    else:  # the bias and the activation in the epilogue of the product
+        rows = hidden_states.reshape(-1, hidden_states.shape[-1])
+        inner = torch._addmm_activation(first.bias, rows, first.weight.t(), use_gelu=True)
+        inner = inner.view(*hidden_states.shape[:-1], -1)
+    made: torch.Tensor = mlp.fc2(inner)
+    return made
+
+
+def _quick_forward(mlp: Any, x: torch.Tensor) -> torch.Tensor:
+    made: torch.Tensor = mlp.fc2(operations.quick_gelu(mlp.fc1(x)))
+    return made
+
+
+def _exchange_two_layers(mlp: Any, known: dict[Any, bool]) -> None:
+    activation = getattr(mlp, "activation_fn", getattr(mlp, "act", None))
+    if type(mlp.fc1) is not nn.Linear or activation is None or mlp.fc1.bias is None:
+        return
+    forward = {"GELUTanh": _tanh_forward, "QuickGELUActivation": _quick_forward}.get(type(activation).__name__)
+    if forward is None:
+        return
+    kind = (type(mlp), forward)
+    if kind not in known:
+        sample = _sample(mlp.fc1.weight, 1, 3, mlp.fc1.in_features)
+        known[kind] = _agrees(forward(mlp, sample), type(mlp).forward(mlp, sample))
+    if known[kind]:
+        set_forward(mlp, forward)
+
+
+# --- rotary positions ------------------------------------------------------------------------------------------------
+
+_ROTARY = "apply_rotary_pos_emb"
+
+
+def _rotate_both(
+    q: torch.Tensor, k: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, unsqueeze_dim: int = 1
+) -> tuple[torch.Tensor, torch.Tensor]:
+    return operations.rotated(q, cos, sin), operations.rotated(k, cos, sin)
+
+
+def _exchange_rotary(attention: Any, known: dict[Any, Any]) -> None:
+    """Let the stock forward call another rotation: all else of it stays, whichever the version."""
+    kind = (type(attention), _ROTARY)
+    if kind not in known:
+        stock: Any = inspect.unwrap(type(attention).forward)
+        rotate = stock.__globals__.get(_ROTARY)
+        known[kind] = None
+        if rotate is not None and _ROTARY in stock.__code__.co_names and _agrees_rotary(rotate, attention):
+            names = {**stock.__globals__, _ROTARY: _rotate_both}
+            copy = types.FunctionType(stock.__code__, names, stock.__name__, stock.__defaults__, stock.__closure__)
+            copy.__kwdefaults__ = stock.__kwdefaults__
+            known[kind] = copy
+    if known[kind] is not None:
+        set_forward(attention, known[kind])
+
+
+def _agrees_rotary(rotate: Callable[..., Any], attention: Any) -> bool:
+    weight, size = attention.k_proj.weight, attention.head_dim
+    query, key, angles = _sample(weight, 1, 4, 3, size), _sample(weight, 1, 2, 3, size), _sample(weight, 1, 3, size)
+    cos, sin = angles.cos(), angles.sin()
+    try:
+        stock = rotate(query.clone(), key.clone(), cos, sin)
+    except (RuntimeError, TypeError, IndexError):  # another signature, or part of the size only
+        return False
+    ours = _rotate_both(query, key, cos, sin)
+    return all(_agrees(*pair) for pair in zip(ours, stock, strict=True))
+
+
+_EXCHANGES: tuple[tuple[tuple[str, ...], Callable[[Any, dict[Any, Any]], None]], ...] = (
+    (("weight", "variance_epsilon"), _exchange_norm),
+    (("gate_proj", "up_proj", "down_proj", "act_fn"), _exchange_gated),
+    (("fc1", "fc2"), _exchange_two_layers),
+    (("q_proj", "k_proj", "v_proj", "o_proj", "head_dim"), _exchange_rotary),
+)
