@@ -356,9 +356,11 @@ class Model(ABC):
         import torch
 
         ids = torch.from_numpy(prompt.input_ids[None, :length])
-        embeddings = self.embedded(ids, ids == token, torch.cat(self.features(prompt.frames)))
+        features = torch.cat(self.features(prompt.frames))
+        # On the host, while the device is busy with the frames.
         positions = self.positions(ids, [frame.shape for frame in prompt.frames])
         following = int(positions.max()) + 1
+        embeddings = self.embedded(ids, ids == token, features)
         decoder, positions = self.language.get_decoder(), positions.to(embeddings.device)
         read_with_cache(decoder, cache, inputs_embeds=embeddings, position_ids=positions)
         return following

@@ -163,6 +163,46 @@ def _exchange_two_layers(mlp: Any, known: dict[Any, bool]) -> None:
         set_forward(mlp, forward)
 
 
+# --- convolutions over patches ----------------------------------------------------------------------------------------
+
+
+def as_product(convolution: Any, pixels: torch.Tensor) -> torch.Tensor:
+    """A convolution whose stride is its kernel: each patch by the weights, as one product.
+
+    Args:
+        convolution: over two or three dimensions, none of them padded.
+        pixels: ``[n, channels, ...]``.
+
+    Returns:
+        As the convolution, with the channels innermost in memory.
+    """
+    weight, kernel = convolution.weight, convolution.kernel_size
+    for place, size in enumerate(kernel):  # [n, channels, grid, side, grid, side, ...]
+        axis = 2 + 2 * place
+        whole = pixels.shape[axis] // size * size
+        pixels = pixels.narrow(axis, 0, whole).unflatten(axis, (whole // size, size))
+    axes = range(2, 2 + 2 * len(kernel), 2)
+    cut = pixels.permute(0, *axes, 1, *(axis + 1 for axis in axes))
+    patches = cut.reshape(*cut.shape[: 1 + len(kernel)], weight[0].numel())
+    return nn.functional.linear(patches, weight.flatten(1), convolution.bias).movedim(-1, 1)
+
+
+def _convolution_forward(convolution: Any, input: torch.Tensor) -> torch.Tensor:
+    # cuDNN has no kernel for the tensor cores for these, and what it makes has the patches innermost, as has then every
+    # sum in the tower: its norms copy it, and additions read rows against columns, a sixth of Aria's tower.
+    if input.is_cuda and input.dtype == convolution.weight.dtype:
+        return as_product(convolution, input)
+    found: torch.Tensor = type(convolution).forward(convolution, input)
+    return found
+
+
+def _exchange_convolution(convolution: Any, known: dict[Any, bool]) -> None:
+    plain = type(convolution) in (nn.Conv2d, nn.Conv3d) and convolution.stride == convolution.kernel_size
+    padded = convolution.padding not in ("valid", (0,) * len(convolution.kernel_size))
+    if plain and not padded and convolution.groups == 1 and set(convolution.dilation) == {1}:
+        set_forward(convolution, _convolution_forward)
+
+
 # --- rotary positions ------------------------------------------------------------------------------------------------
 
 _ROTARY = "apply_rotary_pos_emb"
@@ -193,18 +233,24 @@ def _exchange_rotary(attention: Any, known: dict[Any, Any]) -> None:
 def _agrees_rotary(rotate: Callable[..., Any], attention: Any) -> bool:
     weight, size = attention.k_proj.weight, attention.head_dim
     query, key, angles = _sample(weight, 1, 4, 3, size), _sample(weight, 1, 2, 3, size), _sample(weight, 1, 3, size)
-    cos, sin = angles.cos(), angles.sin()
-    try:
-        stock = rotate(query.clone(), key.clone(), cos, sin)
-    except (RuntimeError, TypeError, IndexError):  # another signature, or part of the size only
-        return False
-    ours = _rotate_both(query, key, cos, sin)
-    return all(_agrees(*pair) for pair in zip(ours, stock, strict=True))
+    for part in (size, size // 2):  # some rotate half of the size, and refuse nothing
+        cos, sin = angles[..., :part].cos(), angles[..., :part].sin()
+        try:
+            stock = rotate(query.clone(), key.clone(), cos, sin)
+        except (RuntimeError, TypeError, IndexError):
+            if part == size:  # another signature
+                return False
+            continue
+        ours = _rotate_both(query.clone(), key.clone(), cos, sin)
+        if not all(_agrees(*pair) for pair in zip(ours, stock, strict=True)):
+            return False
+    return True
 
 
 _EXCHANGES: tuple[tuple[tuple[str, ...], Callable[[Any, dict[Any, Any]], None]], ...] = (
     (("weight", "variance_epsilon"), _exchange_norm),
     (("gate_proj", "up_proj", "down_proj", "act_fn"), _exchange_gated),
     (("fc1", "fc2"), _exchange_two_layers),
+    (("kernel_size", "stride", "padding", "groups", "dilation"), _exchange_convolution),
     (("q_proj", "k_proj", "v_proj", "o_proj", "head_dim"), _exchange_rotary),
 )

@@ -67,9 +67,13 @@ def rotated(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tens
 
     Args:
         x: ``[batch, heads, tokens, size]``.
-        cos: ``[batch or 1, tokens, size]``; in float32 the rotation is computed in it.
+        cos: ``[batch or 1, tokens, size]``; in float32 the rotation is computed in it. With a smaller size, what is
+            behind it in ``x`` stays as it is.
         sin: likewise.
     """
+    size = cos.shape[-1]
+    if size < x.shape[-1]:
+        return torch.cat((rotated(x[..., :size], cos, sin), x[..., size:]), dim=-1)
     if x.stride(-1) == cos.stride(-1) == sin.stride(-1) == 1 and cos.stride() == sin.stride() and (k := _fuses(x)):
         found: torch.Tensor = k.rotate_(x, cos, sin)
         return found

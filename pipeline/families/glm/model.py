@@ -16,6 +16,7 @@ from transformers import (
     Glm46VForConditionalGeneration,
 )
 
+from pipeline.families.fused.layers import fuse
 from pipeline.families.glm import GLM4V, GLM4V_MOE, GLM46V
 from pipeline.families.glm.processor import GlmProcessor
 from pipeline.families.loading.checkpoint import Checkpoint, load
@@ -100,4 +101,5 @@ def load_glm(checkpoint: Checkpoint, processor: GlmProcessor) -> GlmModel:
     """
     network: Any = load(_CLASSES[processor.kind], checkpoint)
     check_sections(network.model.language_model.rotary_emb, checkpoint.source)
+    fuse(network)
     return GlmModel(network, processor)

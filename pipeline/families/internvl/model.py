@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from transformers import InternVLForConditionalGeneration
 
+from pipeline.families.fused.layers import fuse
 from pipeline.families.internvl.processor import InternVLProcessor
 from pipeline.families.loading.checkpoint import Checkpoint, load
 from pipeline.families.pixels import Levels, on_device, stacked
@@ -43,4 +44,6 @@ def load_internvl(checkpoint: Checkpoint, processor: InternVLProcessor) -> Inter
     Raises:
         CheckpointError: its tensors are not exactly those of its class.
     """
-    return InternVLModel(load(InternVLForConditionalGeneration, checkpoint), processor)
+    network: Any = load(InternVLForConditionalGeneration, checkpoint)
+    fuse(network)
+    return InternVLModel(network, processor)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from transformers import LlavaOnevisionForConditionalGeneration
 
+from pipeline.families.fused.layers import fuse
 from pipeline.families.llava_onevision.processor import LlavaProcessor
 from pipeline.families.loading.checkpoint import Checkpoint, load
 from pipeline.families.pixels import Levels, on_device, stacked
@@ -53,4 +54,6 @@ def load_llava_onevision(checkpoint: Checkpoint, processor: LlavaProcessor) -> L
     Raises:
         CheckpointError: its tensors are not exactly those of its class.
     """
-    return LlavaModel(load(LlavaOnevisionForConditionalGeneration, checkpoint), processor)
+    network: Any = load(LlavaOnevisionForConditionalGeneration, checkpoint)
+    fuse(network)
+    return LlavaModel(network, processor)

@@ -20,6 +20,7 @@ from transformers.conversion_mapping import register_checkpoint_conversion_mappi
 from transformers.core_model_loading import Chunk, WeightConverter, WeightRenaming
 from transformers.models.internvl.modeling_internvl import InternVLVisionModel
 
+from pipeline.families.fused.layers import fuse
 from pipeline.families.loading.checkpoint import Checkpoint, configured, load, raw_config, resolve
 from pipeline.families.loading.moving_parts import read_with_cache
 from pipeline.families.pixels import Levels, stacked
@@ -199,4 +200,6 @@ def load_vila(checkpoint: Checkpoint, processor: VilaProcessor) -> VilaModel:
         tower = load(SiglipVisionModel, vision)
     sizes = VilaProjectorConfig(vision_size=tower.config.hidden_size, hidden_size=llm.config.hidden_size)
     projector = load(VilaProjector, part("mm_projector", **{**beside, "attention": "eager"}), sizes)
-    return VilaModel(Vila(llm, tower, projector, config), processor)
+    network = Vila(llm, tower, projector, config)
+    fuse(network)
+    return VilaModel(network, processor)

@@ -239,14 +239,14 @@ def test_a_request_that_does_not_fit_the_memory_is_its_own_failure(
     plain: dict[str, QwenVL], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answerer = dataclasses.replace(plain["qwen2_vl"])
-    forward = answerer.model.network.model.forward
+    features = answerer.model.features
 
-    def hungry(**inputs: torch.Tensor) -> Any:
-        if len(inputs["image_grid_thw"]) > 3:
+    def hungry(shown: Any) -> Any:
+        if len(shown) > 3:
             torch.empty(2**52)  # more than any machine has: the allocator's own error
-        return forward(**inputs)
+        return features(shown)
 
-    monkeypatch.setattr(answerer.model.network.model, "forward", hungry)
+    monkeypatch.setattr(answerer.model, "features", hungry)
     large = request("Why?", None, frames(*map(float, range(5))), "large")
     answers = answered(answerer, [ASKED[0], large, ASKED[1]])
     assert [answer.status is Status.OUT_OF_MEMORY for answer in answers] == [False, True, False]
