@@ -32,6 +32,7 @@ WITH_TORCH = (
     "pipeline.families.*.model",
     "pipeline.families.aria.model",
     "pipeline.families.encoders.dual_encoder",
+    "pipeline.families.fused",
     "pipeline.families.transformers.generation",
     "pipeline.families.encoders.qwen3_vl_embedder",
     "pipeline.families.qwen.corrections",

@@ -220,11 +220,11 @@ def _attend_to_patches(
     patches = cross.layer_norm_kv(key_value_states)
     given = (cross.q_proj(cross.layer_norm(hidden_states)), cross.k_proj(patches), cross.v_proj(patches))
     query, key, value = (
-        nn.functional.linear(states, weight, bias).unflatten(-1, (cross.num_heads, -1)).transpose(1, 2)
+        nn.functional.linear(states, weight, bias).view(*states.shape[:2], cross.num_heads, -1).transpose(1, 2)
         for states, weight, bias in zip(given, weights, biases, strict=True)
     )
     # Of nn.MultiheadAttention: [frames * heads, queries, patches], true where a patch is not seen.
-    seen = None if attn_mask is None else ~attn_mask.unflatten(0, (-1, cross.num_heads))
+    seen = None if attn_mask is None else ~attn_mask.view(-1, cross.num_heads, *attn_mask.shape[1:])
     attended = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=seen)
     found: torch.Tensor = cross.linear(inner.out_proj(attended.transpose(1, 2).flatten(2)))
     return found

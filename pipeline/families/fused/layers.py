@@ -179,8 +179,9 @@ def as_product(convolution: Any, pixels: torch.Tensor) -> torch.Tensor:
     weight, kernel = convolution.weight, convolution.kernel_size
     for place, size in enumerate(kernel):  # [n, channels, grid, side, grid, side, ...]
         axis = 2 + 2 * place
-        whole = pixels.shape[axis] // size * size
-        pixels = pixels.narrow(axis, 0, whole).unflatten(axis, (whole // size, size))
+        before, (length, *behind) = pixels.shape[:axis], pixels.shape[axis:]
+        count = length // size
+        pixels = pixels.narrow(axis, 0, count * size).view(*before, count, size, *behind)
     axes = range(2, 2 + 2 * len(kernel), 2)
     cut = pixels.permute(0, *axes, 1, *(axis + 1 for axis in axes))
     patches = cut.reshape(*cut.shape[: 1 + len(kernel)], weight[0].numel())

@@ -126,10 +126,10 @@ class QwenModel(Model):
         output = self.network.model.get_image_features(self._patches.images(frames, weight), grid, **layout)
         return list(torch.cat(tuple(output.pooler_output)).chunk(len(frames)))
 
-    def _lay_out(self, *grid: int) -> dict[str, torch.Tensor]:
+    def _lay_out(self, frames: int, rows: int, columns: int) -> dict[str, torch.Tensor]:
         tower = self.network.model.visual
         known = self._timed_by_position and attends_at_once(tower)
-        return layout_of(tower, grid, self._tower_weight.device) if known else {}
+        return layout_of(tower, (frames, rows, columns), self._tower_weight.device) if known else {}
 
 
 class VideoPatches(Patches):
