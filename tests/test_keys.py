@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ from PIL import Image
 
 from pipeline import identity
 from pipeline.answer_requests import OverLimit, QuestionInput, key_content, question_input
-from pipeline.artefacts.cache import RelevanceCache
+from pipeline.answerers import NO_LIMIT, AnswererLimits, AnswerRequest
+from pipeline.artefacts.cache import AnswerCache, RelevanceCache
 from pipeline.artefacts.folder import RELEVANCE_FILE
 from pipeline.artefacts.rows import RelevanceRow, SelectionRow
 from pipeline.domain import (
@@ -28,10 +29,11 @@ from pipeline.domain import (
     Selection,
     Span,
     Status,
+    Subtitles,
     Video,
 )
 from pipeline.identity import answer_key, digest, identity_of
-from pipeline.orchestrator import sample
+from pipeline.orchestrator import answer, sample
 from pipeline.samplers.hybrid import HybridSampler
 from pipeline.samplers.route import Keywords, RouteSampler
 from pipeline.subtitles import SubtitleChoice, SubtitleFinder
@@ -160,7 +162,7 @@ class Scripted:
             log.append(video)
         if self.status:
             return [Relevance(each.id, (), (), status=self.status[0], detail="for now") for each in questions]
-        times = tuple(float(second) for second in range(int(video.duration)))
+        times = tuple(float(second) for second in range(int(video.start), int(video.duration)))
         scores = tuple(5.0 if time in self.liked else 0.0 for time in times)
         features = "vectors" if self.embeds else None
         return [Relevance(each.id, times, scores, features=features) for each in questions]
@@ -263,3 +265,111 @@ def test_a_relevance_that_recovers_is_written_to_the_file(clip: Question, tmp_pa
     assert len((folder / RELEVANCE_FILE).read_bytes().splitlines()) == 2
     list(sample([clip], replace(failing, status=()), reader, cache, folder))
     assert len((folder / RELEVANCE_FILE).read_bytes().splitlines()) == 2
+
+
+def test_two_clips_of_one_video_have_relevances_of_their_own(clip: Question, tmp_path: Path) -> None:
+    reader = Reader(name="x", backend="pyav", threads=1, image_fps=1.0)
+    asked = [replace(clip, id=f"{start}", span=Span(start, start + 4.0)) for start in (0.0, 4.0)]
+    rows = list(sample(asked, Scripted("s", (1.0,)), reader, RelevanceCache(tmp_path / "cache"), tmp_path / "run"))
+    assert [row.relevance.times for row in rows] == [(0.0, 1.0, 2.0, 3.0), (4.0, 5.0, 6.0, 7.0)]
+    assert rows[0].key != rows[1].key
+
+
+# Rows of answers
+
+
+class Recording:
+    """Takes two frames and gives each request the next status, the last one again and again; keeps the requests."""
+
+    name = "recording"
+
+    def __init__(self, is_repeatable: bool, *statuses: Status) -> None:
+        self.is_repeatable = is_repeatable
+        self._statuses = list(statuses) or [Status.OK]
+        self._asked: list[AnswerRequest] = []
+
+    def limits(self) -> AnswererLimits:
+        return AnswererLimits(NO_LIMIT, 1, 2, "not at all")
+
+    def identity(self) -> Mapping[str, Any]:
+        return {}
+
+    def capacity(self, request: AnswerRequest) -> int:
+        return min(2, len(request.frames))
+
+    def answer(self, requests: Iterable[AnswerRequest], batch: int) -> Generator[Answer, None, None]:
+        for request in requests:
+            self._asked.append(request)
+            status = self._statuses.pop(0) if len(self._statuses) > 1 else self._statuses[0]
+            yield Answer(request.question.id, "A", 0, status, frame_times=request.times)
+
+    def close(self) -> None:
+        pass
+
+    def asked(self) -> list[AnswerRequest]:
+        """The requests since this was last called."""
+        found, self._asked = self._asked, []
+        return found
+
+
+class SecondStage:
+    """Answers a question about three uniform frames, each with a line of subtitles, as often as it is called."""
+
+    def __init__(self, clip: Question, folder: Path) -> None:
+        self.folder, self.spoken = folder, folder / "clip.srt"
+        self.spoken.write_text("".join(f"{n}\n00:00:0{n},000 --> 00:00:0{n},900\nline {n}\n\n" for n in range(3)))
+        self.reader = Reader(name="x", backend="pyav", threads=1, image_fps=1.0)
+        asked = replace(clip, options=("a", "b"), subtitles=Subtitles(str(self.spoken)))
+        frames = tuple(SelectedFrame(float(n), 4 * n, None, FrameOrigin.UNIFORM) for n in range(3))
+        self.row = SelectionRow("k", "uniform", asked, self.reader.probe(clip.video), Selection("q", frames, "u", 3))
+
+    def __call__(
+        self, answerer: Recording, rule: OverLimit, choice: SubtitleChoice, run: str = "run"
+    ) -> tuple[Answer, list[AnswerRequest]]:
+        """The answer, and what was asked for it just now."""
+        cache, folder = AnswerCache(self.folder / "cache"), self.folder / run
+        (row,) = answer([self.row], answerer, self.reader, cache, rule, choice, 1, folder)
+        return row.answer, answerer.asked()
+
+
+@pytest.fixture
+def second_stage(clip: Question, tmp_path: Path) -> SecondStage:
+    return SecondStage(clip, tmp_path)
+
+
+def test_another_rule_or_other_subtitles_ask_again(second_stage: SecondStage) -> None:
+    answerer = Recording(True)
+    given = [
+        (OverLimit.REFUSE, SubtitleChoice.NONE, (0.0, 1.0, 2.0), []),
+        (OverLimit.KEEP_BEST, SubtitleChoice.NONE, (0.0, 2.0), []),
+        (OverLimit.REFUSE, SubtitleChoice.AT_FRAMES, (0.0, 1.0, 2.0), ["line 0", "line 1", "line 2"]),
+        (OverLimit.REFUSE, SubtitleChoice.FULL, (0.0, 1.0, 2.0), ["line 0", "line 1", "line 2"]),
+        (OverLimit.KEEP_BEST, SubtitleChoice.AT_FRAMES, (0.0, 2.0), ["line 0", "line 2"]),
+    ]
+    for rule, choice, times, lines in given:
+        said, (request,) = second_stage(answerer, rule, choice)
+        assert request.times == times
+        assert [line.text for line in request.subtitles] == lines
+        assert said.left_out == tuple(time for time in (0.0, 1.0, 2.0) if time not in times)
+        assert second_stage(answerer, rule, choice) == (said, [])
+    second_stage.spoken.write_text(second_stage.spoken.read_text().replace("line 1", "another line"))
+    _, (request,) = second_stage(answerer, OverLimit.REFUSE, SubtitleChoice.FULL)
+    assert [line.text for line in request.subtitles] == ["line 0", "another line", "line 2"]
+
+
+def test_a_failure_that_may_pass_is_asked_again_and_one_that_stays_is_not(second_stage: SecondStage) -> None:
+    answerer = Recording(False, Status.UNREACHABLE, Status.OUT_OF_MEMORY, Status.REFUSED, Status.OK)
+    told = [second_stage(answerer, OverLimit.REFUSE, SubtitleChoice.NONE) for _ in range(4)]
+    statuses = [said.status for said, _ in told]
+    assert statuses == [Status.UNREACHABLE, Status.OUT_OF_MEMORY, Status.REFUSED, Status.REFUSED]
+    assert [len(requests) for _, requests in told] == [1, 1, 1, 0]
+
+
+@pytest.mark.parametrize(("is_repeatable", "asked_again"), [(True, 0), (False, 1)])
+def test_another_run_uses_an_answer_only_where_it_would_come_again(
+    second_stage: SecondStage, is_repeatable: bool, asked_again: int
+) -> None:
+    answerer = Recording(is_repeatable)
+    second_stage(answerer, OverLimit.REFUSE, SubtitleChoice.NONE, "one")
+    _, requests = second_stage(answerer, OverLimit.REFUSE, SubtitleChoice.NONE, "other")
+    assert len(requests) == asked_again

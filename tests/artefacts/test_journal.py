@@ -50,6 +50,15 @@ def test_last_row_of_a_question_counts(tmp_path: Path) -> None:
     assert [row.answer.text for row in read_rows(AnswerRow, tmp_path / "answers.jsonl", TOLD)] == ["new", "other"]
 
 
+def test_the_disk_has_a_row_before_the_next_one_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, on_disk = tmp_path / "answers.jsonl", []
+    monkeypatch.setattr(os, "fsync", lambda _: on_disk.append(path.read_bytes().count(b"\n")))
+    with Journal(AnswerRow, path) as journal:
+        for number in (1, 2):
+            journal.append(answer_row(str(number), "x"))
+            assert on_disk[-1] == number
+
+
 def test_every_cut_of_the_last_line_loses_only_that_line(tmp_path: Path) -> None:
     whole = tmp_path / "whole.jsonl"
     with Journal(SelectionRow, whole) as journal:

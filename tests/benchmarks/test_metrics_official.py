@@ -97,7 +97,9 @@ def test_mlvu_takes_the_letter_before_the_bracket(text: str, option: int | None)
         ("seen in BCD", 3),  # anywhere: the last
         ("A is what I see, not B", 0),  # the start comes before the end
         ("Seen first: A. So it is B", 1),  # the end comes before all forms in between
+        ("The answer is B, not A or B", 1),  # and before the last letter behind a phrase
         ("A frame, then B", 0),
+        ("Dogs and Cats", 2),  # anywhere, within words: the last
         ("'C'", 2),
         ("red", None),
         ("  ", None),
@@ -105,6 +107,7 @@ def test_mlvu_takes_the_letter_before_the_bracket(text: str, option: int | None)
         ("<think>So C. But look again.</think> B", 1),
         ("So C. But look again.</think> B", 1),  # the prompt held the opening tag
         ("<analysis>A?</analysis>\nB", 1),
+        ("<analysis>B?</analysis> red", None),
         ("<think>A</think> B <think>C</think>", 1),
         ("<THINK>A</THINK> B", 1),
         ("<think>The answer is C. Wait", 2),  # never closed: lmms-eval grades the thought

@@ -25,9 +25,11 @@ def test_a_stretch_holds_its_frames_and_no_other() -> None:
     times = [native_time(index, clip) for index in range(clip.frame_count)]
     assert (times[0], times[-1]) == (10.0, pytest.approx(19.96))
     assert native_index(times[-1], VIDEO) == 499
+    assert [native_index(time, clip) for time in times] == list(range(250))
     assert candidate_times(clip, 1.0) == tuple(float(second) for second in range(10, 20))
     assert clip.fingerprint not in ("", VIDEO.fingerprint)
-    assert clip_of(VIDEO, Span(10.0, 21.0)).fingerprint != clip.fingerprint
+    for other in (Span(10.0, 21.0), Span(9.0, 20.0)):
+        assert clip_of(VIDEO, other).fingerprint != clip.fingerprint
 
 
 def test_between_frames_the_first_that_comes_on_screen_inside_is_the_first() -> None:

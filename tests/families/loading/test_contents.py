@@ -109,6 +109,12 @@ def test_a_large_file_changed_behind_its_time_stamp_is_noticed(folder: Path, lar
     assert fingerprint(at(folder, tmp_path / "store")) != before
 
 
+def test_a_file_under_another_name_makes_another_checkpoint(folder: Path) -> None:
+    before = fingerprint(at(folder))
+    (folder / "generation_config.json").rename(folder / "generation_config_old.json")
+    assert fingerprint(at(folder)) != before
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -291,10 +297,12 @@ def test_files_that_decide_are_the_same_for_a_listing_of_the_hub() -> None:
         *("llm/config.json", "llm/model-00001-of-00002.safetensors", "llm/model.safetensors.index.json"),
         *("vision_tower/pytorch_model.bin", "vision_tower/config.json", "config.json", "README.md", "llm/vocab.txt"),
         *("llm/pytorch_model-00001-of-00001.bin", "llm/pytorch_model.bin.index.json", "docs/a.txt", ".gitattributes"),
+        *("chat_template.jinja", "tokenizer.model"),
     ]
     assert contents.deciding(names) == [
-        *("config.json", "llm/config.json", "llm/model-00001-of-00002.safetensors", "llm/model.safetensors.index.json"),
-        *("llm/vocab.txt", "vision_tower/config.json", "vision_tower/pytorch_model.bin"),
+        *("chat_template.jinja", "config.json", "llm/config.json"),
+        *("llm/model-00001-of-00002.safetensors", "llm/model.safetensors.index.json"),
+        *("llm/vocab.txt", "tokenizer.model", "vision_tower/config.json", "vision_tower/pytorch_model.bin"),
     ]
 
 
