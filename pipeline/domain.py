@@ -6,10 +6,10 @@ window, native indices and fractions stay in the room that uses them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -200,6 +200,55 @@ class FrameSource(Protocol):
         """Seconds at which native frames of the whole video appear. Decodes nothing.
 
         The time of an index after the last frame follows from the average rate.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class PreparedPicture:
+    """One decoded picture, made ready for a model."""
+
+    time: float
+    """As of :class:`Frame`."""
+    index: int
+    content: Any
+    """What was made of its pixels."""
+
+
+class PreparedPictures(Protocol):
+    """A stream of prepared pictures, which are made ahead of their use."""
+
+    def __iter__(self) -> Iterator[PreparedPicture]: ...
+
+    def __next__(self) -> PreparedPicture:
+        """The next picture.
+
+        Raises:
+            VideoError: it cannot be decoded, or not be prepared.
+        """
+        ...
+
+    def ready(self, count: int) -> bool:
+        """Whether the next ``count`` pictures, or all that are left, can be had without waiting."""
+        ...
+
+    def close(self) -> None:
+        """Make no more of them. May be called twice."""
+        ...
+
+
+@runtime_checkable
+class PreparesPictures(Protocol):
+    """A frame source that decodes and prepares in other processes."""
+
+    def prepared_at(
+        self, seconds: Sequence[float], prepare: Callable[[npt.NDArray[np.uint8]], Any]
+    ) -> PreparedPictures:
+        """Each picture on screen at the ascending ``seconds``, once. The work begins at once, as far as memory allows.
+
+        Args:
+            seconds: as for :meth:`FrameSource.frames_at`.
+            prepare: called with the pixels of a picture: in another process if it can be pickled, else in this one.
         """
         ...
 

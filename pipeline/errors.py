@@ -5,6 +5,8 @@ A failure of one question is not an error: it is a :class:`pipeline.domain.Statu
 
 from __future__ import annotations
 
+from typing import Any
+
 from pipeline.domain import Status
 
 
@@ -23,6 +25,10 @@ class PipelineError(Exception):
 
     def __str__(self) -> str:
         return with_remedy(self.problem, self.remedy)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For another process; by default an exception is made again from its message alone."""
+        return type(self), (self.problem, self.remedy)
 
 
 class ConfigError(PipelineError):
@@ -79,6 +85,10 @@ class NoVideoStreamError(VideoError):
     """The file holds no video, for instance only sound."""
 
 
+class CrashedVideoError(VideoError):
+    """The process that read the video crashed or did not come to an end."""
+
+
 class TruncatedVideoError(VideoError):
     """The file ends, or is damaged, before a frame that was asked for."""
 
@@ -124,3 +134,7 @@ class FunctionError(PipelineError):
     def __init__(self, problem: str, remedy: str, status: Status = Status.INVALID_OUTPUT) -> None:
         super().__init__(problem, remedy)
         self.status = status
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For another process."""
+        return type(self), (self.problem, self.remedy, self.status)

@@ -56,6 +56,18 @@ class ContentStore:
         except OSError as error:
             raise unwritable(path, error, _ELSEWHERE) from error
 
+    def drop(self, key: str) -> None:
+        """Remove what is stored under ``key``, if anything is.
+
+        Raises:
+            StorageError: the folder cannot be written.
+        """
+        path = self._path(key)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise unwritable(path, error, _ELSEWHERE) from error
+
     def check_writable(self) -> None:
         """Check before hours of work that results can be stored. Makes no folder.
 

@@ -24,6 +24,7 @@ from pipeline.commands.record import record
 from pipeline.config import build, nearest
 from pipeline.domain import Question, Status
 from pipeline.errors import ConfigError
+from pipeline.execution.decoding import DecodeSettings, decoding_reader
 from pipeline.orchestrator import answer, sample, select
 from pipeline.paths import local_path
 from pipeline.samplers import Sampler
@@ -70,8 +71,17 @@ def run_context(config: DictConfig) -> RunContext:
     cache = RelevanceCache(Path(config.paths.cache))
     cache.check_writable()
     check_writable(local_path(config.paths.runs), "paths.runs=...")
+    execution = config.execution
+    decode = DecodeSettings(
+        execution.decode_workers,
+        execution.decode_deadline,
+        execution.decode_memory_gb,
+        execution.window_gb,
+        execution.retry,
+    )
+    reader = build(config.reader, "reader", config.plugins)
     return RunContext(
-        build(config.reader, "reader", config.plugins),
+        decoding_reader(reader, decode, Path(config.paths.cache)),
         cache,
         AnswerCache(Path(config.paths.cache)),
         batch,

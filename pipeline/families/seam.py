@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -236,6 +236,10 @@ class Processor(ABC, Generic[SomeForm]):
         height, width = pixels.shape[:2]
         shape = self.shape(height, width, scale)
         return PreparedFrame(self.resized(pixels, shape), shape)
+
+    def without_words(self) -> Self:
+        """The part that prepares frames, for a worker process: all but the tokenizer, which may be large."""
+        return replace(self, tokenizer=None)
 
     def prepared(self, frames: Sequence[Frame]) -> tuple[PreparedFrame, ...]:
         """The frames of one request, resized.

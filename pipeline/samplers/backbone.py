@@ -7,7 +7,7 @@ a window are read once for all questions.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
@@ -71,13 +71,10 @@ class Backbone:
         """What in a question the tokenizer would take for the model's own control tokens."""
         return self._processor.markup
 
-    def prepare(self, pixels: Pixels) -> PreparedFrame:
-        """A decoded frame in the size that the model sees.
-
-        Raises:
-            FramesError: a frame of this shape cannot be shown to the model.
-        """
-        return self._processor.prepare(pixels)
+    @property
+    def prepare(self) -> Callable[[Pixels], PreparedFrame]:
+        """Makes of a decoded frame what the model sees. It can be pickled, and raises FramesError for some shapes."""
+        return self._processor.without_words().prepare
 
     def features(self, frames: Sequence[PreparedFrame]) -> list[torch.Tensor]:
         """Each frame as the language model sees it, ``[tokens, hidden size]``, in any window."""

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
-from pipeline.domain import Frame, FrameSource, Video
+from pipeline.domain import Frame, FrameSource, PreparedPictures, Video
 from pipeline.families.loading.checkpoint import Checkpoint
 from pipeline.families.seam import Opened, Pixels, PreparedFrame, Processor
+from pipeline.video.preparing import prepared_pictures
 from pipeline.video.timeline import candidate_times
 
 
@@ -62,19 +63,50 @@ class Candidate:
     frame: PreparedFrame
 
 
-def candidates(
-    video: Video, frames: FrameSource, fps: float, prepare: Callable[[Pixels], PreparedFrame]
-) -> Iterator[Candidate]:
+class Candidates:
+    """The candidates of a video, in order of time. Their decoding begins before they are drawn, where it can.
+
+    Args:
+        pictures: prepared ones.
+    """
+
+    def __init__(self, pictures: PreparedPictures) -> None:
+        self._pictures = pictures
+
+    def __iter__(self) -> Iterator[Candidate]:
+        return self
+
+    def __next__(self) -> Candidate:
+        """The next candidate.
+
+        Raises:
+            VideoError: a frame cannot be decoded.
+            FramesError: a frame of this shape cannot be shown to the model.
+        """
+        picture = next(self._pictures)
+        return Candidate(picture.time, picture.content)
+
+    def ready(self, count: int) -> bool:
+        """Whether the next ``count`` candidates, or all that are left, can be had without waiting."""
+        return self._pictures.ready(count)
+
+    def close(self) -> None:
+        """Decode no more."""
+        self._pictures.close()
+
+
+def candidates(video: Video, frames: FrameSource, fps: float, prepare: Callable[[Pixels], PreparedFrame]) -> Candidates:
     """``fps`` frames a second of the whole video, as the model takes them.
 
     A picture that stays on screen for several of these seconds is one candidate.
 
-    Raises:
-        VideoError: a frame cannot be decoded.
-        FramesError: a frame of this shape cannot be shown to the model.
+    Args:
+        video: or clip.
+        frames: its frames.
+        fps: candidates a second.
+        prepare: the family's. It runs in a worker process if it can be pickled, so it must not hold the model.
     """
-    for frame in distinct(video, frames, fps):
-        yield Candidate(frame.time, prepare(frame.pixels))
+    return Candidates(prepared_pictures(frames, candidate_times(video, fps), prepare))
 
 
 def distinct(video: Video, frames: FrameSource, fps: float) -> Iterator[Frame]:

@@ -10,18 +10,19 @@ those that keep the same frames do, as all do where there are no more candidates
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import InstanceOf
 
-from pipeline.domain import Cost, Frame, FrameSource, Question, Relevance, Status, Video
+from pipeline.domain import Cost, Frame, FrameSource, PreparedPictures, Question, Relevance, Status, Video
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.identity import Identified, Label, digest
 from pipeline.samplers import ChecksQuestions, ChecksWindows, PlansWindows, Sampler
+from pipeline.video.preparing import prepared_pictures
 from pipeline.video.timeline import TOLERANCE, candidate_times
 
 
@@ -159,6 +160,9 @@ class _KeptFrames:
 
     def frames_at(self, seconds: Sequence[float]) -> Iterator[Frame]:
         return self._frames.frames_at([self._kept(second) for second in seconds])
+
+    def prepared_at(self, seconds: Sequence[float], prepare: Callable[[Any], Any]) -> PreparedPictures:
+        return prepared_pictures(self._frames, [self._kept(second) for second in seconds], prepare)
 
     def indices_at(self, seconds: Sequence[float]) -> list[int]:
         return self._frames.indices_at([self._kept(second) for second in seconds])

@@ -7,12 +7,14 @@ Here nothing is written, and times stay those of the whole video.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
-from pipeline.domain import Frame, FrameSource, Question, Span, Video
+from pipeline.domain import Frame, FrameSource, PreparedPictures, Question, Span, Video
 from pipeline.errors import ClipError, VideoError
 from pipeline.identity import digest
+from pipeline.video.preparing import prepared_pictures
 
 _ROUNDING = 1e-3
 """Seconds; as everywhere in the video room."""
@@ -72,6 +74,22 @@ class ClipFrames:
         Raises:
             VideoError: a second is outside the clip.
         """
+        return self.source.frames_at(self._inside(seconds))
+
+    def prepared_at(self, seconds: Sequence[float], prepare: Callable[[Any], Any]) -> PreparedPictures:
+        """As :class:`pipeline.domain.PreparesPictures` has it.
+
+        Raises:
+            VideoError: a second is outside the clip.
+        """
+        return prepared_pictures(self.source, self._inside(seconds), prepare)
+
+    def _inside(self, seconds: Sequence[float]) -> Sequence[float]:
+        """The seconds, all of which are in the clip.
+
+        Raises:
+            VideoError: one is not.
+        """
         if not holds(self.video, seconds):
             outside = next(second for second in seconds if not holds(self.video, [second]))
             raise VideoError(
@@ -79,7 +97,7 @@ class ClipFrames:
                 f"{self.video.start:.3f} s to {self.video.duration:.3f} s",
                 "take a sampler that keeps to the question's span of the video",
             )
-        return self.source.frames_at(seconds)
+        return seconds
 
     def indices_at(self, seconds: Sequence[float]) -> list[int]:
         """As the whole video's source."""

@@ -68,6 +68,14 @@ class Reader:
         """As :func:`pipeline.video.probing.look`, with this reader's rate for folders of images."""
         return look(path, self.image_fps)
 
+    def known(self, path: str | Path) -> Probe | None:
+        """The probe, where it was stored by an earlier run."""
+        return None
+
+    def known_scan(self, path: Path) -> Scan | None:
+        """The scan of a file, likewise."""
+        return None
+
     def times(self, path: str | Path) -> npt.NDArray[np.float64]:
         """When each native frame appears, in seconds, ascending. Decodes nothing.
 
@@ -75,7 +83,7 @@ class Reader:
             VideoError: as in ``probe``.
         """
         path = absolute(path)
-        timeline = read_image_folder(path, self.image_fps).timeline if path.is_dir() else scan(path).timeline
+        timeline = read_image_folder(path, self.image_fps).timeline if path.is_dir() else self.scan(path).timeline
         return timeline.times
 
     def open(self, path: str | Path) -> OpenVideo:
@@ -99,8 +107,11 @@ class Reader:
         if os.path.isdir(path):
             folder = read_image_folder(path, self.image_fps)
             return OpenVideo(folder_video(folder), folder.timeline, ImageDecoder(folder), has_one_size=False)
-        facts = self.scan(path)
-        return OpenVideo(self.probe(path), facts.timeline, self._decoder(facts), has_one_size=True)
+        return self.open_scanned(self.probe(path), self.scan(path))
+
+    def open_scanned(self, video: Video, facts: Scan) -> OpenVideo:
+        """Open a file of which all is known; raises as :meth:`open`."""
+        return OpenVideo(video, facts.timeline, self._decoder(facts), has_one_size=True)
 
     def _decoder(self, facts: Scan) -> Decoder:
         if self.backend == "decord":

@@ -33,6 +33,23 @@ class RememberingReader(Reader):
     probe_store: Place[Path | None]
     """Folder of stored probes and scans; None stores nothing. A folder that cannot be used only costs time."""
 
+    def known(self, path: str | Path) -> Probe | None:
+        """The probe, where the file has not changed since it was stored."""
+        if self.probe_store is None:
+            return None
+        path = absolute(path)
+        key = _key(path, self.image_fps)
+        return _known(ContentStore(self.probe_store / "probes", ".json"), key) if key else None
+
+    def known_scan(self, path: Path) -> Scan | None:
+        """The scan, likewise."""
+        if self.probe_store is None:
+            return None
+        with reading(path):
+            file = regular_file(path)
+        key = _key(path, self.image_fps)
+        return _known_scan(ContentStore(self.probe_store / "scans", ".npz"), key, path, file) if key else None
+
     def look(self, path: str | Path) -> Probe:
         """As :meth:`Reader.look`. Failures are not stored, since the file may be repaired."""
         if self.probe_store is None:

@@ -60,18 +60,12 @@ class OpenVideo:
             TruncatedVideoError: the file is cut or damaged there; frames before it have been yielded.
             VideoError: a second is after the end of the video.
         """
-        if any(later < earlier for earlier, later in pairwise(seconds)):
-            raise ValueError("seconds must ascend")
-        indices: list[int] = []
-        failure: VideoError | None = None
-        for second in seconds:
-            try:
-                with reading(self._video.path):
-                    indices.append(self._timeline.index_at(second))
-            except VideoError as error:
-                failure = error
-                break
+        indices, failure = resolved(self._video, self._timeline, seconds)
         return self._stream(indices, failure)
+
+    def frames_of(self, indices: Sequence[int]) -> Iterator[Frame]:
+        """Yield native frames by their ascending indices, as :meth:`frames_at` does; no damage is looked up before."""
+        return self._stream(indices, None)
 
     def indices_at(self, seconds: Sequence[float]) -> list[int]:
         """As :class:`pipeline.domain.FrameSource` has it."""
@@ -118,3 +112,21 @@ class OpenVideo:
     def _not_a_picture(self, given: str) -> UnsupportedVideoError:
         remedy = convert(self._video.path) if self.backend == "pyav" else "set reader.backend=auto"
         return UnsupportedVideoError(f"{self._video.path}: the {self.backend} decoder gives {given}", remedy)
+
+
+def resolved(video: Video, timeline: Timeline, seconds: Sequence[float]) -> tuple[list[int], VideoError | None]:
+    """Native indices of the frames on screen at the ascending ``seconds``, up to the first that is not there, and why.
+
+    Raises:
+        ValueError: the seconds do not ascend.
+    """
+    if any(later < earlier for earlier, later in pairwise(seconds)):
+        raise ValueError("seconds must ascend")
+    indices: list[int] = []
+    for second in seconds:
+        try:
+            with reading(video.path):
+                indices.append(timeline.index_at(second))
+        except VideoError as error:
+            return indices, error
+    return indices, None

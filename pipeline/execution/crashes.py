@@ -1,0 +1,82 @@
+"""Videos whose reading crashed or hung a process, so that the same command does not try them again."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from pipeline.artefacts.store import ContentStore
+from pipeline.errors import CrashedVideoError, StorageError
+from pipeline.identity import digest
+
+_AGAIN = "execution.retry=crashed"
+
+
+@dataclass(frozen=True)
+class Crashes:
+    """Crashes that were recorded, by the content of the file and the version of its decoder."""
+
+    folder: Path | None
+    """None records nothing."""
+    backend: str
+    """Of the reader."""
+    is_forgiving: bool
+    """Whether such videos are tried again, and their records removed."""
+
+    def are_any(self) -> bool:
+        """Whether any was recorded."""
+        return self.folder is not None and self._store(self.folder).folder.is_dir()
+
+    def check(self, fingerprint: str, path: Path | str) -> None:
+        """Refuse a video that crashed a process before.
+
+        Raises:
+            CrashedVideoError: it did, with this version of the decoder.
+        """
+        if self.folder is None:
+            return
+        store, key = self._store(self.folder), self._key(fingerprint)
+        with suppress(StorageError, ValueError, KeyError):
+            if self.is_forgiving:
+                store.drop(key)
+            elif (content := store.find(key)) is not None:
+                raise self.error(path, str(json.loads(content)["reason"]), "in an earlier run ")
+
+    def note(self, fingerprint: str, reason: str) -> None:
+        """Record a crash. A folder that cannot be written only costs time."""
+        if self.folder is not None:
+            with suppress(StorageError):
+                self._store(self.folder).keep(self._key(fingerprint), json.dumps({"reason": reason}).encode())
+
+    def error(self, path: Path | str, reason: str, when: str = "") -> CrashedVideoError:
+        """The failure of a video.
+
+        Args:
+            path: of the video.
+            reason: as :class:`pipeline.execution.processes.Crash` has it.
+            when: if it was not now.
+        """
+        return CrashedVideoError(
+            f"{path} {when}{reason}", f"fetch or copy the file again, or update PyAV; to try it again: {_AGAIN}"
+        )
+
+    def _key(self, fingerprint: str) -> str:
+        return digest({"crash": 1, "video": fingerprint, "decoder": _decoder(self.backend)})
+
+    @staticmethod
+    def _store(folder: Path) -> ContentStore:
+        return ContentStore(folder / "crashes", ".json")
+
+
+@lru_cache
+def _decoder(backend: str) -> list[str]:
+    """Name and version of each package that may decode."""
+    found = []
+    for package in ("av", *((backend,) if backend in ("decord", "torchcodec") else ())):
+        with suppress(PackageNotFoundError):
+            found.append(f"{package} {version(package)}")
+    return found

@@ -1,0 +1,92 @@
+"""Jobs of worker processes: probing a video, and decoding some of its frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.domain import Video
+from pipeline.execution.crashes import Crashes
+from pipeline.video.failures import reading
+from pipeline.video.fingerprint import file_fingerprint
+from pipeline.video.probing import Probe
+from pipeline.video.reader import Reader
+from pipeline.video.scan import Scan
+
+
+@dataclass(frozen=True)
+class Looked:
+    """A file that can be opened without reading it again."""
+
+    probe: Probe
+    scan: Scan
+
+
+@dataclass(frozen=True)
+class Look:
+    """Scans and hashes a file."""
+
+    path: str
+    reader: Reader
+    crashes: Crashes
+
+    def run(self, held: Callable[[str], Any]) -> Generator[list[Looked], None, None]:
+        """One :class:`Looked`.
+
+        Raises:
+            VideoError: the file cannot be read, or crashed a process before.
+        """
+        path = Path(self.path)
+        if self.crashes.are_any():
+            with reading(path):
+                self.crashes.check(file_fingerprint(path), path)
+        yield [Looked(self.reader.look(path), self.reader.scan(path))]
+
+
+Decoded = tuple[float, int, Any]
+"""A frame: its time, its native index, and its pixels or what was made of them."""
+
+
+@dataclass(frozen=True)
+class Decode:
+    """Decodes frames of one file, and prepares them."""
+
+    path: str
+    reader: Reader
+    video: Video
+    indices: tuple[int, ...]
+    """Native ones, ascending."""
+    scan: str
+    """Key of the file's scan."""
+    prepare: str | None
+    """Key of what makes a frame's pixels ready for a model; None leaves them as they are."""
+    at_once: int
+    """Frames in a part of the result."""
+
+    def run(self, held: Callable[[str], Any]) -> Generator[list[Decoded], None, None]:
+        """The frames in order; those before a failure come first.
+
+        Raises:
+            VideoError: a frame cannot be decoded or prepared.
+        """
+        prepare = held(self.prepare) if self.prepare is not None else None
+        scan = held(self.scan)
+        part: list[Decoded] = []
+        try:
+            with reading(self.path):
+                source = self.reader.open_scanned(self.video, scan)
+            with source:
+                for frame in source.frames_of(self.indices):
+                    content = frame.pixels if prepare is None else prepare(frame.pixels)
+                    part.append((frame.time, frame.index, content))
+                    if len(part) == self.at_once:
+                        yield part
+                        part = []
+        except Exception:
+            if part:
+                yield part
+            raise
+        if part:
+            yield part

@@ -1,0 +1,282 @@
+"""Reads videos in worker processes: a file that crashes or hangs its reader costs that file and nothing else.
+
+A window's worth of candidates is the unit of work, so that all cores decode one long video. Frames are those that one
+decoder gives from beginning to end, bit for bit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.domain import PreparedPicture, PreparedPictures, Video
+from pipeline.errors import VideoError
+from pipeline.execution.crashes import Crashes
+from pipeline.execution.jobs import Decode, Look, Looked
+from pipeline.execution.parcels import Parcel
+from pipeline.execution.processes import Crash, Pool, Task
+from pipeline.execution.streams import Unit, UnitStream
+from pipeline.execution.worker import NotHereError
+from pipeline.identity import Place
+from pipeline.video.backends import Decoder
+from pipeline.video.failures import reading
+from pipeline.video.fingerprint import file_fingerprint
+from pipeline.video.place import absolute, regular_file
+from pipeline.video.probing import Probe
+from pipeline.video.reader import Reader
+from pipeline.video.scan import Scan
+from pipeline.video.source import OpenVideo, resolved
+
+UNIT = 64
+"""Candidates of a task."""
+_PART_BYTES = 64 << 20
+_BYTES_A_SECOND = 150e6
+"""That a file is read and hashed at, with packets looked at."""
+_PIXELS_A_SECOND = 300e6
+"""That one thread decodes: 1280x720 at 30 frames a second, h264, 350 million (Xeon, PyAV 18)."""
+_REORDERED = 16
+"""Packets by which codecs put pictures out of order."""
+_SCANS = 4
+
+
+@dataclass(frozen=True)
+class WorkerReader(Reader):
+    """A reader whose files are scanned, hashed and decoded in other processes.
+
+    Folders of images are read in this process.
+    """
+
+    own: Place[Reader]
+    """Reads in a worker, with one thread."""
+    pool: Place[Pool]
+    crashes: Place[Crashes]
+    _scans: OrderedDict[tuple[str, int, int], Looked] = field(default_factory=OrderedDict, init=False, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
+
+    def check(self) -> None:
+        """As :meth:`Reader.check`."""
+        self.own.check()
+
+    def look(self, path: str | Path) -> Probe:
+        """As :meth:`Reader.look`; in a worker unless it is stored."""
+        path = absolute(path)
+        known = self.own.known(path)
+        if known is not None:
+            return known
+        if os.path.isdir(path):
+            return self.own.look(path)
+        return self._looked(path).probe
+
+    def scan(self, path: Path) -> Scan:
+        """As :meth:`Reader.scan`, likewise."""
+        stored = None if self._key(path) in self._scans else self.own.known_scan(path)
+        return self._looked(path).scan if stored is None else stored
+
+    def _open(self, path: Path) -> OpenVideo:
+        if os.path.isdir(path):
+            return self.own.open(path)
+        video = self.probe(path)
+        self.crashes.check(video.fingerprint, path)
+        return WorkerVideo(video, self.scan(path), self)
+
+    def _looked(self, path: Path) -> Looked:
+        key = self._key(path)
+        with self._lock:
+            if key in self._scans:
+                self._scans.move_to_end(key)
+                return self._scans[key]
+        unit = Unit(1, threading.Condition())
+        seconds = key[1] / _BYTES_A_SECOND
+        unit.task = Task(Look(str(path), self.own, self.crashes), unit.on_part, unit.on_end, seconds)
+        stream = UnitStream(self.pool, [unit], None, lambda failure: self.failure(path, failure))
+        looked: Looked = next(stream)  # type: ignore[assignment]
+        with self._lock:
+            self._scans[key] = looked
+            while len(self._scans) > _SCANS:
+                self._scans.popitem(last=False)
+        return looked
+
+    def failure(self, path: Path | str, failure: Crash | BaseException) -> BaseException:
+        """The error for what went wrong in a worker. A crash that would happen again is recorded."""
+        if not isinstance(failure, Crash):
+            return failure
+        if failure.is_final:
+            with suppress(OSError):  # the file is gone
+                self.crashes.note(file_fingerprint(Path(path)), failure.reason)
+        return self.crashes.error(path, failure.reason)
+
+    @staticmethod
+    def _key(path: Path) -> tuple[str, int, int]:
+        with reading(path):
+            found = regular_file(path).stat()
+        return str(path), found.st_size, found.st_mtime_ns
+
+
+def in_workers(reader: Reader, pool: Pool, crashes: Crashes) -> WorkerReader:
+    """The reader, with its work done by the processes of a pool."""
+    own = replace(reader, threads=1)
+    return WorkerReader(reader.name, reader.backend, reader.threads, reader.image_fps, own, pool, crashes)
+
+
+class WorkerVideo(OpenVideo):
+    """A file that is decoded in worker processes.
+
+    Args:
+        video: what is known of it.
+        scan: of the file.
+        reader: that opened it.
+    """
+
+    def __init__(self, video: Video, scan: Scan, reader: WorkerReader) -> None:
+        self._units = Units(video, scan, reader)
+        super().__init__(video, scan.timeline, self._units, has_one_size=True)
+
+    def prepared_at(self, seconds: Sequence[float], prepare: Callable[[Any], Any]) -> PreparedPictures:
+        """As :class:`pipeline.domain.PreparesPictures` has it."""
+        indices, failure = resolved(self._video, self._timeline, seconds)
+        return PreparedStream(self._units, sorted(set(indices)), failure, prepare)
+
+
+class Units(Decoder):
+    """Decodes one file in tasks of a pool."""
+
+    def __init__(self, video: Video, scan: Scan, reader: WorkerReader) -> None:
+        self._video = video
+        self._scan = scan
+        self._reader = reader
+        self._last: UnitStream | None = None
+
+    @property
+    def name(self) -> str:
+        """Of the backend."""
+        return "pyav" if self._reader.backend == "auto" else self._reader.backend
+
+    def close(self) -> None:
+        """End the stream of pictures that was begun last."""
+        if self._last is not None:
+            self._last.close()
+        self._last = None
+
+    def pictures(self, indices: Sequence[int]) -> Iterator[npt.NDArray[np.uint8]]:
+        """As :class:`Decoder`."""
+        self.close()
+        self._last = stream = self.stream(indices, None)
+        return (pixels for _, _, pixels in stream)
+
+    def stream(
+        self, indices: Sequence[int], prepare: Callable[[Any], Any] | None, last_failure: BaseException | None = None
+    ) -> UnitStream:
+        """Decode the frames of ascending native indices, from now on.
+
+        Raises:
+            pickle.PicklingError, TypeError, AttributeError: ``prepare`` cannot be pickled.
+        """
+        changed = threading.Condition()
+        raw = self._video.width * self._video.height * 3
+        at_once = max(1, _PART_BYTES // raw)
+        needs, key = {self._scan_key: self._parcel}, None
+        if prepare is not None:
+            key = hashlib.blake2b(pickle.dumps(prepare, 5), digest_size=16).hexdigest()
+            needs[key] = Parcel(prepare)
+            at_once = UNIT
+        units = []
+        for few in pieces(self._scan, indices):
+            unit = Unit(len(few), changed)
+            job = Decode(self._video.path, self._reader.own, self._video, tuple(few), self._scan_key, key, at_once)
+            unit.task = Task(
+                job, unit.on_part, unit.on_end, self._seconds(few), min(len(few), at_once) * raw, needs=needs
+            )
+            units.append(unit)
+        return UnitStream(
+            self._reader.pool, units, last_failure, lambda failure: self._reader.failure(self._video.path, failure)
+        )
+
+    @cached_property
+    def _parcel(self) -> Parcel:
+        """What decoders need of the scan."""
+        packets = replace(self._scan.packets, others={}, places=np.zeros(0, np.int64))
+        return Parcel(replace(self._scan, packets=packets))
+
+    @cached_property
+    def _scan_key(self) -> str:
+        return f"scan of {self._video.fingerprint} {self._video.path}"
+
+    def _seconds(self, indices: Sequence[int]) -> float:
+        scan = self._scan
+        first, last = scan.entry(indices[0]), int(scan.positions[list(indices)].max())
+        return (last - first + 1) * scan.width * scan.height / _PIXELS_A_SECOND
+
+
+class PreparedStream:
+    """Frames that are decoded and prepared in workers; prepared here where ``prepare`` cannot be sent to one."""
+
+    def __init__(
+        self,
+        units: Units,
+        indices: Sequence[int],
+        last_failure: VideoError | None,
+        prepare: Callable[[Any], Any],
+    ) -> None:
+        self._units = units
+        self._indices = indices
+        self._last_failure = last_failure
+        self._prepare = prepare
+        self._is_here = False
+        try:
+            self._stream = units.stream(indices, prepare, last_failure)
+        except (pickle.PicklingError, TypeError, AttributeError):
+            self._prepare_here()
+
+    def __iter__(self) -> Iterator[PreparedPicture]:
+        return self
+
+    def __next__(self) -> PreparedPicture:
+        try:
+            time, index, content = next(self._stream)
+        except NotHereError:
+            self._prepare_here()
+            return next(self)
+        return PreparedPicture(time, index, self._prepare(content) if self._is_here else content)
+
+    def ready(self, count: int) -> bool:
+        """As :class:`PreparedPictures` has it."""
+        return self._stream.ready(count)
+
+    def close(self) -> None:
+        """Decode no more."""
+        self._stream.close()
+
+    def _prepare_here(self) -> None:
+        self._is_here = True
+        given = self._stream.given if "_stream" in vars(self) else 0
+        self._stream = self._units.stream(self._indices[given:], None, self._last_failure)
+
+
+def pieces(scan: Scan, indices: Sequence[int]) -> Iterator[Sequence[int]]:
+    """Cut ascending native indices into units that can be decoded apart, and hardly a packet twice.
+
+    A unit has :data:`UNIT` frames or more: it ends before the next frame whose last entry comes after the frames of the
+    unit, or just before the last of them, as in open groups of pictures. Where there is none, or where the file has to
+    be counted from its start, it goes on to the end.
+    """
+    counted = scan.has_b_frames and not scan.stores_order
+    start, last = 0, -1
+    for at, index in enumerate(indices):
+        if at - start >= UNIT and not counted and scan.entry(index) + _REORDERED > last:
+            yield indices[start:at]
+            start = at
+        last = max(last, int(scan.positions[index]))
+    if indices:
+        yield indices[start:]

@@ -1,0 +1,30 @@
+"""Videos of other tests, for the reading in worker processes."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+_VIDEO = str(Path(__file__).parents[1] / "video")
+if _VIDEO not in sys.path:
+    sys.path.append(_VIDEO)
+
+from barcode_videos import FRAMES, write_video  # noqa: E402
+from test_contract import VIDEOS  # noqa: E402
+
+__all__ = ["FRAMES", "VIDEOS", "write_video"]
+
+
+def half(pixels: object) -> object:
+    """Every second row and column."""
+    return pixels[::2, ::2].copy()  # type: ignore[index]
+
+
+class Halving:
+    """As a processor of a family, with a table."""
+
+    def __init__(self, table: object) -> None:
+        self.table = table
+
+    def prepare(self, pixels: object) -> object:
+        return self.table[pixels[::2, ::2]]  # type: ignore[index]

@@ -1,0 +1,188 @@
+"""Frames from worker processes are those of one decoder in this process, bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from made import write_cut_video
+from made_clips import VIDEOS, Halving, half, write_video
+
+from pipeline.domain import Span
+from pipeline.errors import CrashedVideoError, VideoError
+from pipeline.execution import reader as reading
+from pipeline.execution.crashes import Crashes
+from pipeline.execution.processes import Limits, Pool
+from pipeline.execution.reader import WorkerReader, in_workers, pieces
+from pipeline.video import Reader
+from pipeline.video.clip import ClipFrames, clip_of
+from pipeline.video.preparing import PreparedHere, prepared_pictures
+
+HERE = Reader("test", "auto", 1, 1.0)
+COUNTED = {"mpeg4_b_frames.avi", "h264.avi"}
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[Pool]:
+    made = Pool(Limits(workers=2, deadline=60.0, memory_bytes=2 << 30, waiting_bytes=1 << 28))
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def there(pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> WorkerReader:
+    return in_workers(HERE, pool, Crashes(tmp_path_factory.mktemp("cache"), "auto", False))
+
+
+@pytest.fixture(autouse=True)
+def short_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many units out of short videos."""
+    monkeypatch.setattr(reading, "UNIT", 7)
+
+
+def drawn(stream: Iterator[Any]) -> tuple[list[Any], str]:
+    found = []
+    try:
+        for each in stream:
+            found.append(each)
+    except VideoError as error:
+        return found, f"{type(error).__name__} {error}"
+    return found, ""
+
+
+def assert_same(path: Path, seconds: list[float], there: WorkerReader) -> int:
+    """Frames and failures of both; returns the number of frames."""
+    with HERE.open(path) as source:
+        wanted, failure = drawn(source.frames_at(seconds))
+    with HERE.open(path) as source:
+        wanted_small, small_failure = drawn(PreparedHere(source.frames_at(seconds), half))
+    with there.open(path) as source:
+        found, found_failure = drawn(source.frames_at(seconds))
+        small, found_small_failure = drawn(prepared_pictures(source, seconds, half))
+        assert source.indices_at(seconds[:3]) == [frame.index for frame in found[:3]]
+    assert found_failure == failure
+    assert found_small_failure == small_failure
+    assert [(frame.time, frame.index) for frame in found] == [(frame.time, frame.index) for frame in wanted]
+    assert all(np.array_equal(one.pixels, other.pixels) for one, other in zip(found, wanted, strict=True))
+    assert [(each.time, each.index) for each in small] == [(each.time, each.index) for each in wanted_small]
+    assert all(np.array_equal(one.content, other.content) for one, other in zip(small, wanted_small, strict=True))
+    return len(found)
+
+
+@pytest.mark.parametrize("name", VIDEOS)
+def test_frames_are_identical(name: str, there: WorkerReader, tmp_path: Path) -> None:
+    path = write_video(tmp_path / name, **VIDEOS[name][0])
+    assert there.look(path) == HERE.look(path)
+    assert (there.times(path) == HERE.times(path)).all()
+    times = HERE.times(path)
+    for seconds in (times + 0.004, np.repeat(times[::9], 2) + 0.004, times[-2:]):
+        assert assert_same(path, [*map(float, seconds)], there) == len(seconds)
+    cut = list(pieces(HERE.scan(path), range(len(times))))
+    assert [index for each in cut for index in each] == list(range(len(times)))
+    assert len(cut) == 1 if name in COUNTED else len(cut) > 2
+
+
+@pytest.mark.parametrize("at", [0.2, 0.5, 0.8])
+def test_failures_come_after_the_same_frames(at: float, there: WorkerReader, tmp_path: Path) -> None:
+    data = bytearray(write_video(tmp_path / "whole.mp4").read_bytes())
+    place = int(len(data) * at)
+    data[place : place + 600] = bytes(600)
+    (tmp_path / "damaged.mp4").write_bytes(data)
+    seconds = [index / 30 for index in range(120)]
+    assert assert_same(tmp_path / "damaged.mp4", seconds, there) < 120
+    cut = write_cut_video(tmp_path / "cut.mp4", seconds=12)
+    assert 0 < assert_same(cut, [index / 4 for index in range(60)], there) < 48
+
+
+def test_a_clip_and_a_folder_of_images_are_read_alike(there: WorkerReader, tmp_path: Path) -> None:
+    from PIL import Image
+
+    path = write_video(tmp_path / "video.mp4")
+    with there.open(path) as source:
+        clip = clip_of(source.video, Span(1.0, 2.0))
+        found = list(prepared_pictures(ClipFrames(clip, source), [1.0, 1.5], half))
+        assert [picture.index for picture in found] == [30, 45]
+        with pytest.raises(VideoError, match="not to be seen"):
+            prepared_pictures(ClipFrames(clip, source), [3.0], half)
+    for second in range(3):
+        Image.new("RGB", (8, 8), (second, 0, 0)).save(tmp_path / f"sec{second:03}.png")
+    path.unlink()
+    with there.open(tmp_path) as source:
+        assert [frame.pixels[0, 0, 0] for frame in source.frames_at([0.0, 2.0])] == [0, 2]
+
+
+def test_what_cannot_be_sent_prepares_here(there: WorkerReader, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "video.mp4")
+    seconds = [0.0, 0.5, 1.0, 3.0]
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    exec("class Mine:\n    def __call__(self, pixels):\n        return pixels[:2].copy()", namespace)
+    import __main__
+
+    __main__.Mine = namespace["Mine"]  # type: ignore[attr-defined]  # as a class of a notebook
+    try:
+        with there.open(path) as source:
+            for prepare in (lambda pixels: pixels[:2].copy(), namespace["Mine"]()):
+                found = list(source.prepared_at(seconds, prepare))
+                assert [picture.index for picture in found] == [0, 15, 30, 90]
+                assert all(picture.content.shape == (2, 160, 3) for picture in found)
+    finally:
+        del __main__.Mine  # type: ignore[attr-defined]
+
+
+def test_a_stream_is_decoded_before_it_is_drawn_and_tells_what_is_ready(there: WorkerReader, tmp_path: Path) -> None:
+    import time
+
+    path = write_video(tmp_path / "video.mp4")
+    table = np.arange(256, dtype=np.uint16)[::-1].copy()
+    with there.open(path) as source:
+        stream = source.prepared_at([index / 30 for index in range(120)], Halving(table).prepare)
+        limit = time.monotonic() + 20
+        while not stream.ready(500) and time.monotonic() < limit:
+            time.sleep(0.01)
+        assert stream.ready(500)
+        first = next(stream)
+        with HERE.open(path) as other:
+            assert np.array_equal(first.content, table[next(other.frames_at([0.0])).pixels[::2, ::2]])
+        assert len(list(stream)) == 119
+        unused = source.prepared_at([0.0], half)
+        unused.close()
+        assert list(unused) == []
+    assert there.pool.waiting_bytes == 0
+
+
+def test_a_file_that_crashes_its_reader_is_remembered(pool: Pool, tmp_path: Path) -> None:
+    """By its content; not so where it was killed from outside."""
+    path = write_video(tmp_path / "video.mp4")
+    crashing = in_workers(HERE, pool, Crashes(tmp_path, "auto", False))
+    with crashing.open(path) as source, pytest.raises(CrashedVideoError, match=r"SIGABRT.*\n.*execution.retry=crashed"):
+        list(source.prepared_at([0.0], Bad("abort")))
+    copy = tmp_path / "copy.mp4"
+    copy.write_bytes(path.read_bytes())
+    for each in (path, copy):
+        with pytest.raises(CrashedVideoError, match=r"in an earlier run crashed.*SIGABRT"):
+            crashing.open(each)
+    with pytest.raises(CrashedVideoError):  # the copy was never scanned, and is refused before it is
+        in_workers(HERE, pool, Crashes(tmp_path, "auto", False)).look(copy)
+    again = replace(crashing, crashes=Crashes(tmp_path, "auto", True))
+    with again.open(path) as source:
+        assert len(list(source.frames_at([0.0, 1.0]))) == 2
+    with crashing.open(path) as source, pytest.raises(CrashedVideoError, match="SIGKILL"):
+        list(source.prepared_at([0.0], Bad("die")))
+    with crashing.open(path) as source:
+        assert len(list(source.frames_at([0.0]))) == 1
+
+
+class Bad:
+    """A resize that crashes as in :mod:`bad_jobs`."""
+
+    def __init__(self, act: str) -> None:
+        self.act = act
+
+    def __call__(self, pixels: Any) -> Any:
+        import bad_jobs
+
+        getattr(bad_jobs, self.act)()
