@@ -67,7 +67,7 @@ LOWER: dict[str, tuple[str, ...]] = {
     "subtitles": ("domain", "errors"),
     "validation": ("domain", "errors"),
     "artefacts": ("config", "domain", "errors", "validation"),
-    "execution": ("artefacts", "domain", "errors", "progress", "secrecy"),
+    "execution": ("artefacts", "domain", "errors", "progress", "secrecy", "video"),
     "video": ("artefacts", "config", "domain", "errors"),
     "selection": ("artefacts", "domain", "errors", "functions"),
     "benchmarks": ("artefacts", "config", "domain", "errors", "option_labels", "validation"),
@@ -80,7 +80,6 @@ LOWER: dict[str, tuple[str, ...]] = {
         *("artefacts", "config", "domain", "errors", "families", "foreign", "functions", "generation", "selection"),
         "video",
     ),
-    "execution": ("artefacts", "domain", "errors", "video"),
     "reports": ("artefacts", "benchmarks", "domain", "errors", "progress", "video", "terminal"),
 }
 """The rooms that each room may know. Samplers, answerers and benchmarks do not know one another."""
