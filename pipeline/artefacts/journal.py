@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic
+from typing import Any, Generic, cast
 
 from filelock import FileLock, Timeout
 from pydantic_core import from_json
@@ -38,29 +38,55 @@ def read_rows(kind: type[Row], path: Path, asked: Mapping[str, Question]) -> lis
     Raises:
         InputError: no such file, a line is not a row of this kind, or no line of a selection file can be read.
     """
+    return list({row.question.id: row for _, _, _, row in rows_of(kind, path, asked)}.values())
+
+
+def rows_of(kind: type[Row], path: Path, asked: Mapping[str, Question]) -> Iterator[tuple[int, int, int, Row]]:
+    """Number, offset, length and row of each line that :func:`read_rows` counts; the last of a question is the one.
+
+    Raises:
+        InputError: as ``read_rows``.
+    """
     if not path.is_file():
         raise InputError(
             f"{path}: no such file", "check the path; `gens sample` writes relevance.jsonl and selections.jsonl"
         )
-    rows: dict[str, Row] = {}
     faults: list[InputError] = []
     read = 0
-    for number, _, line in _lines(path, _is_whole):
+    for number, offset, line in _lines(path, _is_whole):
         read += 1
-        row: Any
-        where = f"{path}:{number}"
-        try:
-            row = from_line(kind, line, where, asked)
-        except InputError as error:
-            if kind is not SelectionRow:
-                raise
-            row = unreadable_selection(line, where, error)
-            faults.append(error)
+        row = row_at(kind, line, f"{path}:{number}", asked, faults)
         if row is not None:
-            rows[row.question.id] = row
+            yield number, offset, len(line), row
     if faults and len(faults) == read:
         raise faults[0]
-    return list(rows.values())
+
+
+def row_at(
+    kind: type[Row], line: bytes, where: str, asked: Mapping[str, Question], faults: list[InputError] | None = None
+) -> Row | None:
+    """The row of one line; None if its question is not among ``asked``.
+
+    Args:
+        kind: what the line must be.
+        line: with or without its newline.
+        where: file and line, for the error.
+        asked: the current questions by id.
+        faults: takes the error of a line of a selection file that cannot be read, and whose row is that failure.
+
+    Raises:
+        InputError: the line is not a row of this kind.
+    """
+    row: Any
+    try:
+        row = from_line(kind, line, where, asked)
+    except InputError as error:
+        if kind is not SelectionRow:
+            raise
+        row = unreadable_selection(line, where, error)
+        if faults is not None:
+            faults.append(error)
+    return cast("Row | None", row)
 
 
 def _lines(path: Path, is_whole: Callable[[bytes], bool] = lambda _: False) -> Iterator[tuple[int, int, bytes]]:

@@ -43,7 +43,7 @@ class Tally:
         return self.correct / self.total if self.total else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Credit:
     """One question and what its answer is worth."""
 

@@ -20,6 +20,8 @@ def run(config: DictConfig) -> int:
     """Write the page and its files, and print the table."""
     if not isinstance(config.pictures, int) or config.pictures < 0:
         raise ConfigError(f"pictures={config.pictures} is not a number of pictures", "set pictures=0 or more")
+    if not isinstance(config.cards, int) or config.cards < 1:
+        raise ConfigError(f"cards={config.cards} is not a number of questions", "set cards=1 or more")
     folder = local_path(config.runs)
     runs, place, part = collect([folder]), folder, ""
     if config.subset is not None:
@@ -28,7 +30,7 @@ def run(config: DictConfig) -> int:
         runs, part = _within(runs, subset), f"{subset.stem} alone"
         place = folder / f"subset-{subset.stem}"
     target = place if config.target is None else local_path(config.target)
-    report_of(runs, build(config.reader, "reader", config.plugins), target, config.pictures, part)
+    report_of(runs, build(config.reader, "reader", config.plugins), target, config.pictures, config.cards, part)
     return 0
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.artefacts.rows import AnswerRow, RelevanceRow, SelectionRow
 from pipeline.benchmarks.metrics import span_recall
-from pipeline.domain import Answer, Cost, Question, SelectedFrame, Status, option_letter
+from pipeline.domain import Answer, Cost, Question, Relevance, SelectedFrame, Status, option_letter
 from pipeline.reports.document import thousands
 from pipeline.reports.runs import RunArtefacts
 from pipeline.reports.timeline import Timeline, clock, draw, number
@@ -69,31 +69,60 @@ def _stage_label(run: RunArtefacts, parts: Sequence[str]) -> str:
     return " · ".join(filter(None, (words[part] for part in parts)))
 
 
-def cards(runs: Sequence[RunArtefacts], recall_tolerance: float, labels: Mapping[str, str] | None = None) -> list[Card]:
+def cards(
+    runs: Sequence[RunArtefacts],
+    recall_tolerance: float,
+    labels: Mapping[str, str] | None = None,
+    numbers: Container[int] | None = None,
+) -> list[Card]:
     """A card for every question of any run; questions of two benchmarks that share an id stay apart.
 
-    ``labels`` by run name are the runs' names on the cards; :func:`run_labels` by default.
+    ``labels`` by run name are the runs' names on the cards; :func:`run_labels` by default. ``numbers`` are those of the
+    cards that are made; all by default.
     """
+    return list(_cards(runs, recall_tolerance, labels, numbers, _whole_record))
+
+
+def brief_cards(runs: Sequence[RunArtefacts], recall_tolerance: float) -> Iterator[Card]:
+    """The same cards one after the other, without what only the sampler's scores and windows say."""
+    return _cards(runs, recall_tolerance, None, None, _brief_record)
+
+
+def _cards(
+    runs: Sequence[RunArtefacts],
+    tolerance: float,
+    labels: Mapping[str, str] | None,
+    numbers: Container[int] | None,
+    record: Callable[[int, RunArtefacts, str, Question], _RunRecord],
+) -> Iterator[Card]:
     labels = run_labels(runs) if labels is None else labels
-    asked: dict[tuple[str, str, str], tuple[Question, list[_RunRecord]]] = {}
+    asked: dict[tuple[str, str, str], tuple[Question, list[int]]] = {}
     for place, run in enumerate(runs):
-        relevance = {row.question.id: row for row in run.relevance}
-        selections = {row.question.id: row for row in run.selections}
-        answers = {row.question.id: row for row in run.answers}
         for question in run.questions:
             key = (question.id, question.video, question.text)
-            record = _RunRecord(
-                place,
-                run,
-                labels[run.name],
-                relevance.get(question.id),
-                selections.get(question.id),
-                answers.get(question.id),
-            )
-            asked.setdefault(key, (question, []))[1].append(record)
-    return [
-        _card(at, question, records, recall_tolerance) for at, (question, records) in enumerate(asked.values(), start=1)
-    ]
+            asked.setdefault(key, (question, []))[1].append(place)
+    for at, (question, places) in enumerate(asked.values(), start=1):
+        if numbers is None or at in numbers:
+            records = [record(place, runs[place], labels[runs[place].name], question) for place in places]
+            yield _card(at, question, records, tolerance)
+
+
+def _whole_record(place: int, run: RunArtefacts, label: str, question: Question) -> _RunRecord:
+    relevance, selection, answer = run.find
+    return _RunRecord(place, run, label, relevance(question.id), selection(question.id), answer(question.id))
+
+
+def _brief_record(place: int, run: RunArtefacts, label: str, question: Question) -> _RunRecord:
+    _, selection, answer = run.find
+    brief = run.briefs.get(question.id)
+    relevance = brief and RelevanceRow(
+        "",
+        run.sampler,
+        question,
+        None,
+        Relevance(question.id, (), (), status=brief.status, detail=brief.detail, cost=brief.cost),
+    )
+    return _RunRecord(place, run, label, relevance, selection(question.id), answer(question.id))
 
 
 def _card(at: int, question: Question, records: Sequence[_RunRecord], tolerance: float) -> Card:

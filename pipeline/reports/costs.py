@@ -36,7 +36,7 @@ def stage_costs(run: RunArtefacts) -> list[StageCost]:
     """The stages that the run has rows of."""
     found: list[StageCost] = []
     if run.relevance:
-        total = _sum(row.relevance.cost for row in run.relevance)
+        total = _sum(brief.cost for brief in run.briefs.values())
         found.append(StageCost(run.name, "sampler", run.sampler, len(run.relevance), total))
     if run.answers:
         answers = [row.answer for row in run.answers]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from pipeline.errors import with_remedy
@@ -43,7 +43,7 @@ class _Found:
     times: int = 0
 
 
-def failures(found: Sequence[Card]) -> list[Failure]:
+def failures(found: Iterable[Card]) -> list[Failure]:
     """The failures of all cards, the most frequent first."""
     kinds: dict[tuple[str, str, str], _Found] = {}
     for card in found:

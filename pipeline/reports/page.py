@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.artefacts.folder import REPORT_FILE
 from pipeline.artefacts.writing import write_whole
 from pipeline.paths import shown
-from pipeline.reports.cards import cards, routes_with_pictures, run_labels
+from pipeline.reports.cards import brief_cards, cards, routes_with_pictures, run_labels
 from pipeline.reports.choosing import choices, family, filters, searched
 from pipeline.reports.costs import StageCost, stage_costs
 from pipeline.reports.curves import accuracy_chart, groups, recall_chart
 from pipeline.reports.document import environment, inlined
 from pipeline.reports.exports import write_exports
-from pipeline.reports.failures import failures
+from pipeline.reports.failures import Failure, failures
 from pipeline.reports.pictures import INLINE_BYTES, PagePictures, place_pictures, write_pictures
 from pipeline.reports.results import results_table
 from pipeline.reports.runs import RunArtefacts, collect
@@ -34,6 +35,8 @@ THUMBNAIL_WIDTH = 160
 THUMBNAIL_QUALITY = 70
 THUMBNAIL_LIMIT = 40_000
 """Selected frames with a picture: a thousand questions of 32 frames and some. Decoding them is what takes time."""
+CARD_LIMIT = 2000
+"""Questions with a card. Opening a page of more takes long, and so does making one of many runs."""
 PLAIN_CARDS = 50
 """A page with at most this many cards contains them as HTML; a longer one unpacks each when it is shown."""
 ELSEWHERE = "gens report runs=... target=..."
@@ -72,19 +75,26 @@ def report_on(folders: Sequence[Path], reader: Reader, target: Path) -> Path:
 
 
 def report_of(
-    runs: Sequence[RunArtefacts], reader: Reader, target: Path, pictures: int = THUMBNAIL_LIMIT, part: str = ""
+    runs: Sequence[RunArtefacts],
+    reader: Reader,
+    target: Path,
+    pictures: int = THUMBNAIL_LIMIT,
+    card_limit: int = CARD_LIMIT,
+    part: str = "",
 ) -> Path:
     """Write the page about ``runs`` and its files; print the table and the page's path.
 
     ``target`` is a file named ``*.html``, or the folder in which the page is called ``report.html``; ``pictures`` is
-    the most selected frames that get one; ``part`` names the questions, where these are not all of the runs'.
+    the most selected frames that get one, ``card_limit`` the most questions that get a card; ``part`` names the
+    questions, where these are not all of the runs'.
 
     Raises:
         InputError: a run's answers cannot be counted.
         StorageError: the page cannot be written.
     """
-    page = _written(runs, reader, target, pictures, part)
-    draw(results_table(runs, RECALL_TOLERANCE))
+    scores = [score(run, RECALL_TOLERANCE) for run in runs]
+    page = _written(scores, reader, target, pictures, card_limit, part)
+    draw(results_table(scores))
     tell(f"report: {shown(page)}")
     return page
 
@@ -96,15 +106,18 @@ def page_on(folders: Sequence[Path], reader: Reader, target: Path) -> Path:
         InputError: there is no run, or a row cannot be used.
         StorageError: the page cannot be written.
     """
-    page = _written(collect(folders), reader, target, THUMBNAIL_LIMIT, "")
+    scores = [score(run, RECALL_TOLERANCE) for run in collect(folders)]
+    page = _written(scores, reader, target, THUMBNAIL_LIMIT, CARD_LIMIT, "")
     tell(f"report: {shown(page)}")
     return page
 
 
-def _written(runs: Sequence[RunArtefacts], reader: Reader, target: Path, pictures: int, part: str) -> Path:
+def _written(
+    scores: Sequence[RunScore], reader: Reader, target: Path, pictures: int, card_limit: int, part: str
+) -> Path:
     file = target if target.suffix == ".html" else target / REPORT_FILE
     source = VideoThumbnails(reader, THUMBNAIL_WIDTH, THUMBNAIL_QUALITY)
-    return write_report(runs, source, file, thumbnail_limit=pictures, part=part)
+    return _write(scores, source, file, RECALL_TOLERANCE, pictures, INLINE_BYTES, PLAIN_CARDS, card_limit, part)
 
 
 def write_report(
@@ -115,35 +128,78 @@ def write_report(
     thumbnail_limit: int = THUMBNAIL_LIMIT,
     inline_bytes: int = INLINE_BYTES,
     plain_cards: int = PLAIN_CARDS,
+    card_limit: int = CARD_LIMIT,
     part: str = "",
 ) -> Path:
     """Write the page about ``runs`` to the file ``target``; the same runs give the same bytes.
 
     Next to it are ``summary.json``, ``results.csv`` and ``results.md``, and the folder ``report_files`` (named after
     the page) with the pictures, if all of them are more than ``inline_bytes``. A page of more than ``plain_cards``
-    questions has them packed.
+    questions has them packed. Of more than ``card_limit`` those that went wrong come first.
 
     Raises:
         InputError: a run's answers cannot be counted.
         StorageError: the page cannot be written.
     """
     scores = [score(run, recall_tolerance) for run in runs]
-    found = cards(runs, recall_tolerance)
+    return _write(
+        scores, thumbnails, target, recall_tolerance, thumbnail_limit, inline_bytes, plain_cards, card_limit, part
+    )
+
+
+def _write(
+    scores: Sequence[RunScore],
+    thumbnails: ThumbnailSource,
+    target: Path,
+    recall_tolerance: float,
+    thumbnail_limit: int,
+    inline_bytes: int,
+    plain_cards: int,
+    card_limit: int,
+    part: str,
+) -> Path:
+    found, lost, questions = _shown_cards([each.run for each in scores], recall_tolerance, card_limit)
     shown = routes_with_pictures(found, thumbnail_limit)
     uses = [(card.question.video, frame.second) for card, place in shown for frame in card.routes[place].frames]
     folder = target.with_name(f"{target.stem}_files")
     pictures = place_pictures(collect_thumbnails(uses, thumbnails), uses, folder.name, inline_bytes)
-    text = _render(runs, scores, found, shown, pictures, len(uses), recall_tolerance, plain_cards, part)
+    text = _render(scores, found, lost, questions, shown, pictures, len(uses), recall_tolerance, plain_cards, part)
     write_pictures(pictures, folder, ELSEWHERE)
     write_whole(well_formed(text).encode(), target, ELSEWHERE)
     write_exports(scores, target.parent, ELSEWHERE)
     return target
 
 
+def _shown_cards(
+    runs: Sequence[RunArtefacts], tolerance: float, limit: int
+) -> tuple[list[Card], list[Failure], Mapping[str, int]]:
+    """The cards that are shown, the failures of all questions, and the number of all questions by video.
+
+    Cards hold what the sampler said of every window, so that not even the texts of more than ``limit`` are in memory.
+    """
+    videos = Counter(
+        video for _, video, _ in {(each.id, each.video, each.text) for run in runs for each in run.questions}
+    )
+    if videos.total() <= limit:
+        found = cards(runs, tolerance)
+        return found, failures(found), videos
+    marked: list[int] = []
+    others: list[int] = []
+
+    def sorted_out() -> Iterator[Card]:
+        for card in brief_cards(runs, tolerance):
+            (marked if card.marks else others).append(card.number)
+            yield card
+
+    lost = failures(sorted_out())
+    return cards(runs, tolerance, numbers={*[*marked, *others][:limit]}), lost, videos
+
+
 def _render(
-    runs: Sequence[RunArtefacts],
     scores: Sequence[RunScore],
     found: Sequence[Card],
+    lost: Sequence[Failure],
+    questions: Mapping[str, int],
     shown: Sequence[tuple[Card, int]],
     pictures: PagePictures,
     shown_frames: int,
@@ -151,6 +207,7 @@ def _render(
     plain_cards: int,
     part: str,
 ) -> str:
+    runs = [each.run for each in scores]
     labels = run_labels(runs)
     names = {run.name: labels[run.name] or " → ".join(filter(None, (run.sampler, run.answerer))) for run in runs}
     costs = [cost for run in runs for cost in stage_costs(run)]
@@ -165,18 +222,20 @@ def _render(
             scores=scores,
             names=names,
             rules=_rules(scores),
-            graded=any(card.question.correct is not None for card in found),
+            graded=any(question.correct is not None for run in runs for question in run.questions),
             not_counted=max((each.accuracy.not_counted for each in scores if each.accuracy), default=0),
             charts=[drawn for drawn in (accuracy_chart(scores), recall_chart(scores)) if drawn],
             groups=groups(scores, names),
-            failures=failures(found),
+            failures=lost,
+            linked={card.number for card in found},
             costs=costs,
             priced=any(cost.total.dollars for cost in costs),
             dollars=_dollars(costs),
             recall_tolerance=f"{recall_tolerance:g}",
             cards=found,
             plain_cards=plain_cards,
-            videos=len({card.question.video for card in found}),
+            videos=len(questions),
+            questions=sum(questions.values()),
             sides={},
             choosable_runs=[names[run.name] or run.name for run in runs] if len(runs) > 1 else [],
             filters=filters(found),
@@ -190,6 +249,7 @@ def _render(
             shown_frames=shown_frames,
             other_frames=sum(len(route.frames) for card in found for route in card.routes) - shown_frames,
             show_all="gens report runs=... pictures=N",
+            show_all_cards="gens report runs=... cards=N",
         )
     )
 

@@ -152,11 +152,12 @@ def _flipped(pair: Sequence[RunArtefacts], comparison: Comparison) -> list[Card]
 
 def _only(run: RunArtefacts, wanted: Mapping[str, Question]) -> RunArtefacts:
     """The run as far as it is about the ``wanted`` questions, by id: where their videos lie may differ between runs."""
+    run = run.within(wanted)
     return RunArtefacts(
         name=run.name,
-        relevance=tuple(_as_wanted(row, wanted) for row in run.relevance if row.question.id in wanted),
-        selections=tuple(_as_wanted(row, wanted) for row in run.selections if row.question.id in wanted),
-        answers=tuple(_as_wanted(row, wanted) for row in run.answers if row.question.id in wanted),
+        relevance=tuple(_as_wanted(row, wanted) for row in run.relevance),
+        selections=tuple(_as_wanted(row, wanted) for row in run.selections),
+        answers=tuple(_as_wanted(row, wanted) for row in run.answers),
         settings=run.settings,
         asked=tuple(wanted.values()),
     )

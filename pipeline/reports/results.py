@@ -6,20 +6,15 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from pipeline.reports.runs import RunArtefacts
-from pipeline.reports.scoreboard import RunScore, score
+from pipeline.reports.scoreboard import RunScore
 from pipeline.terminal import styled
 
 
-def results_table(runs: Sequence[RunArtefacts], recall_tolerance: float) -> Table:
+def results_table(scores: Sequence[RunScore]) -> Table:
     """One line per run: sampler x answerer, accuracy, evidence recall, failures.
 
-    Accuracy is strict: a failed, unparsed or missing answer is a wrong one. ``recall_tolerance`` in seconds.
-
-    Raises:
-        InputError: a run's answers cannot be counted.
+    Accuracy is strict: a failed, unparsed or missing answer is a wrong one.
     """
-    scores = [score(run, recall_tolerance) for run in runs]
     # A column that is the same in all rows only makes lines break.
     stages = (["sampler"], ["sampler", "budget"], ["sampler", "selection"], ["sampler", "selection", "budget"])
     told = next(

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import yaml
 
@@ -24,37 +25,64 @@ from pipeline.artefacts.folder import (
     read_questions,
     sibling_questions,
 )
-from pipeline.artefacts.journal import read_rows
-from pipeline.artefacts.rows import AnswerRow, RelevanceRow, Row, SelectionRow
-from pipeline.domain import Question
+from pipeline.artefacts.rows import AnswerRow, KeyedRow, RelevanceRow, Row, SelectionRow
+from pipeline.artefacts.stored import StoredRows
+from pipeline.domain import Cost, Question, Status
 from pipeline.errors import InputError
 from pipeline.terminal import remark
 
+Find: TypeAlias = Callable[[str], KeyedRow | None]
+"""Gives the row of a question by its id."""
 _FACTS = ("command", "python", "machine", "gpu", "commit")
 """Of ``run.json``. When and on which host it ran is not shown: a page may be sent to others."""
 _JOURNALS = (QUESTIONS_FILE, RELEVANCE_FILE, SELECTIONS_FILE, ANSWERS_FILE)
 
 
+class RelevanceBrief(NamedTuple):
+    """What is needed of a relevance without its scores."""
+
+    status: Status
+    detail: str
+    seconds: float
+    prompt_tokens: int
+    output_tokens: int
+    dollars: float
+
+    @property
+    def cost(self) -> Cost:
+        """Without further figures."""
+        return Cost(self.seconds, self.prompt_tokens, self.output_tokens, self.dollars)
+
+
 @dataclass(frozen=True)
 class RunArtefacts:
-    """All results of one run; any part may be empty."""
+    """All results of one run; any part may be empty. Rows may be read from the disk whenever they are used."""
 
     name: str
     """Unique among the runs of a report."""
-    relevance: tuple[RelevanceRow, ...] = ()
-    selections: tuple[SelectionRow, ...] = ()
-    answers: tuple[AnswerRow, ...] = ()
+    relevance: Sequence[RelevanceRow] = ()
+    selections: Sequence[SelectionRow] = ()
+    answers: Sequence[AnswerRow] = ()
     settings: str = ""
     """The resolved configuration as YAML text."""
     command: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     asked: tuple[Question, ...] = ()
     """The questions of the run. Empty if they are not known: then those with a row count as asked."""
+    noted: Mapping[str, RelevanceBrief] | None = None
+    """Of every relevance, by question, where they were noted as the rows were read."""
+
+    @cached_property
+    def briefs(self) -> Mapping[str, RelevanceBrief]:
+        """Of every relevance, by question."""
+        return {row.question.id: _brief(row) for row in self.relevance} if self.noted is None else self.noted
 
     @cached_property
     def questions(self) -> tuple[Question, ...]:
         """Every question that was asked or has a row, by id, in the order of the benchmark as far as it is known."""
         found = {question.id: question for question in self.asked}
+        if self.asked and any(isinstance(rows, StoredRows) for rows in (self.relevance, self.selections, self.answers)):
+            return self.asked  # rows of other questions are not read
         for row in self._rows:
             found.setdefault(row.question.id, row.question)
         return tuple(found.values())
@@ -84,19 +112,29 @@ class RunArtefacts:
 
         Single questions may differ, for instance where the whole video fits the budget.
         """
-        policies = Counter(row.selection.policy for row in self.selections)
+        policies, _ = self._usual
         # Told by itself: runs that differ in the number of frames alone are points of one curve.
         return re.sub(r" ?\bbudget=\d+", "", policies.most_common(1)[0][0]) if policies else ""
 
     @cached_property
     def budget(self) -> int | None:
         """Frames a question may have, as most of its selections say, or else the settings; None if neither does."""
-        budgets = Counter(row.selection.budget for row in self.selections)
+        _, budgets = self._usual
         if budgets:
             return budgets.most_common(1)[0][0]
         node = self.parsed_settings.get("selection")
         told = node.get("budget") if isinstance(node, dict) else None
         return told if isinstance(told, int) else None
+
+    @cached_property
+    def _usual(self) -> tuple[Counter[str], Counter[int]]:
+        """Policies and budgets of the selections."""
+        policies: Counter[str] = Counter()
+        budgets: Counter[int] = Counter()
+        for row in self.selections:
+            policies[row.selection.policy] += 1
+            budgets[row.selection.budget] += 1
+        return policies, budgets
 
     @cached_property
     def missing(self) -> tuple[str, ...]:
@@ -125,38 +163,60 @@ class RunArtefacts:
         """The run restricted to these questions."""
         return replace(
             self,
-            relevance=tuple(row for row in self.relevance if row.question.id in ids),
-            selections=tuple(row for row in self.selections if row.question.id in ids),
-            answers=tuple(row for row in self.answers if row.question.id in ids),
+            relevance=_within(self.relevance, ids),
+            selections=_within(self.selections, ids),
+            answers=_within(self.answers, ids),
             asked=tuple(question for question in self.asked if question.id in ids),
+            noted={question_id: brief for question_id, brief in self.briefs.items() if question_id in ids},
         )
 
+    def loaded(self) -> RunArtefacts:
+        """The run with its selections and answers in memory, for many passes over them."""
+        return replace(self, selections=tuple(self.selections), answers=tuple(self.answers), noted=self.briefs)
+
+    @cached_property
+    def find(self) -> tuple[Find[RelevanceRow], Find[SelectionRow], Find[AnswerRow]]:
+        """What gives the relevance, the selection and the answer of a question, or None."""
+        return _finder(self.relevance), _finder(self.selections), _finder(self.answers)
+
     @property
-    def _rows(self) -> list[RelevanceRow | SelectionRow | AnswerRow]:
-        return [*self.relevance, *self.selections, *self.answers]
+    def _rows(self) -> Iterator[RelevanceRow | SelectionRow | AnswerRow]:
+        return itertools.chain(self.relevance, self.selections, self.answers)
 
     def _named_in_settings(self, group: str) -> str:
         node = self.parsed_settings.get(group)
         return str(node.get("name", "")) if isinstance(node, dict) else ""
 
 
-def read_run(folder: Path, name: str) -> RunArtefacts:
+def read_run(folder: Path, name: str, sets: Collection[tuple[Question, ...]] = ()) -> RunArtefacts:
     """Read one run folder. Rows of questions that it no longer asks, or asks differently now, are passed over.
+
+    Questions that are one of ``sets``, those of other runs, are held once.
 
     Raises:
         InputError: a row in it cannot be used.
     """
     facts = _facts(folder / RUN_FILE)
     known = sibling_questions(folder / ANSWERS_FILE)
+    asked = read_questions(folder)
+    for others in sets:
+        if asked and asked == others:
+            asked, known = others, {question.id: question for question in others}
+    noted: dict[str, RelevanceBrief] = {}
+
+    def note(row: RelevanceRow) -> None:
+        noted[row.question.id] = _brief(row)
+
     return RunArtefacts(
         name=name,
-        relevance=_with_shared_times(_rows(RelevanceRow, folder / RELEVANCE_FILE, known)),
+        relevance=_rows(RelevanceRow, folder / RELEVANCE_FILE, known, note),
         selections=_rows(SelectionRow, folder / SELECTIONS_FILE, known),
         answers=_rows(AnswerRow, folder / ANSWERS_FILE, known),
         settings=_text(folder / CONFIG_FILE),
         command=facts.pop("command", ""),
         versions=facts,
-        asked=read_questions(folder),
+        asked=asked,
+        noted=noted,
     )
 
 
@@ -176,10 +236,12 @@ def collect(folders: Sequence[Path]) -> list[RunArtefacts]:
         )
     base = Path(os.path.commonpath([place.parent for place in places]))
     runs: list[RunArtefacts] = []
+    sets: dict[int, tuple[Question, ...]] = {}
     unreadable: list[InputError] = []
     for place in places:
         try:
-            runs.append(read_run(place, place.relative_to(base).as_posix()))
+            runs.append(read_run(place, place.relative_to(base).as_posix(), list(sets.values())))
+            sets[id(runs[-1].asked)] = runs[-1].asked
         except InputError as error:
             unreadable.append(error)
         except OSError as error:
@@ -191,17 +253,25 @@ def collect(folders: Sequence[Path]) -> list[RunArtefacts]:
     return sorted(runs, key=lambda run: (run.benchmark, run.sampler, run.selection, run.budget or 0, run.answerer))
 
 
-def _rows(kind: type[Row], path: Path, known: Mapping[str, Question]) -> tuple[Row, ...]:
-    return tuple(read_rows(kind, path, known)) if path.is_file() else ()
+def _rows(
+    kind: type[Row], path: Path, known: Mapping[str, Question], note: Callable[[Row], None] = lambda row: None
+) -> Sequence[Row]:
+    return StoredRows(kind, path, known, note) if path.is_file() else ()
 
 
-def _with_shared_times(rows: Iterable[RelevanceRow]) -> tuple[RelevanceRow, ...]:
-    """The rows, with equal tuples of candidate times held once, as those of one video's questions."""
-    pool: dict[tuple[float, ...], tuple[float, ...]] = {}
-    return tuple(
-        replace(row, relevance=replace(row.relevance, times=pool.setdefault(row.relevance.times, row.relevance.times)))
-        for row in rows
-    )
+def _brief(row: RelevanceRow) -> RelevanceBrief:
+    said, cost = row.relevance, row.relevance.cost
+    return RelevanceBrief(said.status, said.detail, cost.seconds, cost.prompt_tokens, cost.output_tokens, cost.dollars)
+
+
+def _within(rows: Sequence[KeyedRow], ids: Collection[str]) -> Sequence[KeyedRow]:
+    if isinstance(rows, StoredRows):
+        return rows.within(ids)
+    return tuple(row for row in rows if row.question.id in ids)
+
+
+def _finder(rows: Sequence[KeyedRow]) -> Find[KeyedRow]:
+    return rows.find if isinstance(rows, StoredRows) else {row.question.id: row for row in rows}.get
 
 
 def _text(path: Path) -> str:

@@ -122,11 +122,12 @@ def score(run: RunArtefacts, recall_tolerance: float) -> RunScore:
     Raises:
         InputError: the run's answers are of several pipelines, or not of its questions.
     """
+    stored, run = run, run.loaded()
     selections = [row.selection for row in run.selections]
     recall = evidence_recall(selections, run.questions, recall_tolerance) if selections else None
     shown, missed = _by_evidence(run, recall_tolerance)
     return RunScore(
-        run=run,
+        run=stored,
         accuracy=accuracy(run.answers, run.questions) if run.answers else None,
         recall=recall if recall and recall.overall.questions else None,
         when_shown=shown,

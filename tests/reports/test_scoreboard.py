@@ -23,7 +23,7 @@ from pipeline.reports.scoreboard import make_scoreboard, score
 
 def _printed(runs: list[RunArtefacts], width: int = 80) -> list[str]:
     console = Console(file=io.StringIO(), width=width, force_terminal=False)
-    console.print(results_table(runs, 1.0))
+    console.print(results_table([score(run, 1.0) for run in runs]))
     return console.file.getvalue().rstrip().splitlines()
 
 

@@ -1,0 +1,127 @@
+"""Reports of runs of any size: rows stay on the disk, and a page shows as many questions as it can."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tracemalloc
+from pathlib import Path
+
+import psutil
+import pytest
+from command_line import gens
+from made_runs import made_run
+
+from pipeline.artefacts.rows import AnswerRow
+from pipeline.artefacts.stored import StoredRows
+from pipeline.errors import InputError
+from pipeline.reports.page import write_report
+from pipeline.reports.runs import collect, read_run
+from pipeline.reports.thumbnails import VideoThumbnails
+from pipeline.video import Reader
+
+THUMBNAILS = VideoThumbnails(Reader(name="default", backend="auto", threads=1, image_fps=1.0), 160, 70)
+QUESTIONS, FAILED = 250, 12
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """15 MB of scores."""
+    return made_run(tmp_path_factory.mktemp("runs") / "one", QUESTIONS, 20, 2700, FAILED)
+
+
+def test_scores_stay_on_the_disk(run: Path, tmp_path: Path) -> None:
+    assert (run / "relevance.jsonl").stat().st_size > 14_000_000
+    few = collect([run])[0].within({f"q{number:05d}" for number in range(QUESTIONS - 60, QUESTIONS)})
+    write_report([few], THUMBNAILS, tmp_path / "few.html", thumbnail_limit=0)  # what is imported does not count
+    tracemalloc.start()
+    runs = collect([run])
+    collected, most = tracemalloc.get_traced_memory()
+    write_report(runs, THUMBNAILS, tmp_path / "report.html", thumbnail_limit=0, card_limit=20)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    one_row = 2700 * 3 * 40
+    assert collected < 3_000_000
+    assert most < 4_000_000 + 3 * one_row
+    assert peak < 12_000_000
+
+
+def test_a_page_of_too_many_questions_shows_those_that_went_wrong(run: Path, tmp_path: Path) -> None:
+    page = write_report(collect([run]), THUMBNAILS, tmp_path / "report.html", thumbnail_limit=0, card_limit=20)
+    text = page.read_text()
+    shown = [int(number) for number in re.findall(r'<article class="card" id="q-(\d+)"', text)]
+    assert shown == [*range(1, 20 - FAILED + 1), *range(QUESTIONS - FAILED + 1, QUESTIONS + 1)]
+    assert f"{QUESTIONS} questions on 20 videos" in text
+    assert f"20 of {QUESTIONS} questions are shown; those that went wrong came first" in text
+    assert f"{QUESTIONS - FAILED} of {QUESTIONS}" in text
+    assert "16 frames do not fit" in text
+
+
+def test_failures_are_of_all_questions_and_link_only_to_those_shown(run: Path, tmp_path: Path) -> None:
+    page = write_report(collect([run]), THUMBNAILS, tmp_path / "report.html", thumbnail_limit=0, card_limit=5)
+    text = page.read_text()
+    assert f'<td class="figure">{FAILED}</td>' in text
+    linked = {int(number) for number in re.findall(r'href="#q-(\d+)"', text)}
+    assert linked == set(range(QUESTIONS - FAILED + 1, QUESTIONS - FAILED + 6))
+    assert f"<li>q{QUESTIONS - FAILED + 5:05d}</li>" in text
+
+
+def test_the_number_of_questions_can_be_chosen(run: Path, tmp_path: Path) -> None:
+    done = gens("report", f"runs={run}", f"target={tmp_path}", "pictures=0", "cards=15", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "report.html").read_text().count("<article") == 15
+    refused = gens("report", f"runs={run}", "cards=0", cwd=tmp_path)
+    assert (refused.returncode, "set cards=1" in refused.stderr) == (2, True)
+
+
+def test_stored_rows_are_those_of_the_file(run: Path) -> None:
+    whole = read_run(run, "one")
+    rows = StoredRows(AnswerRow, run / "answers.jsonl", {each.id: each for each in whole.questions})
+    assert len(rows) == QUESTIONS
+    assert rows.find("q00007") == rows[7] == list(rows)[7] == rows[5:9][2]
+    assert rows.find("nowhere") is None
+    part = rows.within({"q00007", "q00003"})
+    assert [row.question.id for row in part] == ["q00003", "q00007"]
+    assert part.find("q00007") == rows[7]
+
+
+def test_the_last_row_of_a_question_is_the_one(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "again")
+    file = tmp_path / "again" / "answers.jsonl"
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(b"".join([*lines, lines[3].replace(b'"text":"A"', b'"text":"later"')]))
+    answers = read_run(tmp_path / "again", "again").answers
+    assert len(answers) == QUESTIONS
+    assert [row.answer.text for row in answers[2:5]] == ["A", "later", "A"]
+
+
+def test_a_file_that_changes_while_it_is_read_is_told(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "changed")
+    file = tmp_path / "changed" / "relevance.jsonl"
+    rows = read_run(tmp_path / "changed", "changed").relevance
+    assert isinstance(rows, StoredRows)
+    file.write_bytes(file.read_bytes().replace(b'"question_id":"q00001"', b'"question_id":"q00002"'))
+    with pytest.raises(InputError, match="has changed while it was read"):
+        rows.find("q00001")
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_a_hundred_runs_of_13000_questions(tmp_path: Path) -> None:
+    """A sweep of 100 jobs over 500 videos of 45 minutes; the scores of its one sampler are linked."""
+    first = made_run(tmp_path / "runs" / "run-0", 13_000, 500, 2700, 100)
+    for number in range(1, 100):
+        folder = tmp_path / "runs" / f"run-{number}"
+        folder.mkdir()
+        for name in ("questions.jsonl", "relevance.jsonl", "selections.jsonl"):
+            os.link(first / name, folder / name)
+        answers = (first / "answers.jsonl").read_text().replace('"qwen"', f'"qwen-{number}"')
+        (folder / "answers.jsonl").write_text(answers)
+    before = psutil.Process().memory_info().rss
+    done = gens("report", "runs=runs", "pictures=0", "cards=500", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert psutil.Process().memory_info().rss - before < 3e9
+    page = tmp_path / "runs" / "report.html"
+    assert page.stat().st_size < 60_000_000
+    assert "500 of 13000 questions are shown" in page.read_text()
