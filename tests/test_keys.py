@@ -33,9 +33,11 @@ from pipeline.domain import (
     Video,
 )
 from pipeline.identity import answer_key, digest, identity_of
-from pipeline.orchestrator import answer, sample
+from pipeline.orchestrator import answer, sample, select
 from pipeline.samplers.hybrid import HybridSampler
 from pipeline.samplers.route import Keywords, RouteSampler
+from pipeline.selection.policy import Policy
+from pipeline.selection.topk import TopK
 from pipeline.subtitles import SubtitleChoice, SubtitleFinder
 from pipeline.video import Reader
 
@@ -270,9 +272,25 @@ def test_a_relevance_that_recovers_is_written_to_the_file(clip: Question, tmp_pa
 def test_two_clips_of_one_video_have_relevances_of_their_own(clip: Question, tmp_path: Path) -> None:
     reader = Reader(name="x", backend="pyav", threads=1, image_fps=1.0)
     asked = [replace(clip, id=f"{start}", span=Span(start, start + 4.0)) for start in (0.0, 4.0)]
-    rows = list(sample(asked, Scripted("s", (1.0,)), reader, RelevanceCache(tmp_path / "cache"), tmp_path / "run"))
+    liking = Scripted("s", (1.0, 5.0))
+    rows = list(sample(asked, liking, reader, RelevanceCache(tmp_path / "cache"), tmp_path / "run"))
     assert [row.relevance.times for row in rows] == [(0.0, 1.0, 2.0, 3.0), (4.0, 5.0, 6.0, 7.0)]
+    assert [row.relevance.indices for row in rows] == [(0, 4, 8, 12), (16, 20, 24, 28)]
     assert rows[0].key != rows[1].key
+    selected = [row.selection.frames for row in select(rows, top(1), reader, tmp_path / "run")]
+    assert [[(frame.time, frame.index) for frame in frames] for frames in selected] == [[(1.0, 4)], [(5.0, 20)]]
+
+
+def top(budget: int) -> Policy:
+    return Policy("topk", budget, TopK(), "spread", "named", "none", "none", "linspace")
+
+
+def test_a_selection_is_another_for_another_relevance_or_policy(tmp_path: Path) -> None:
+    reader = Reader(name="x", backend="pyav", threads=1, image_fps=1.0)
+    row = RelevanceRow("k", "s", ASKED, VIDEO, Relevance("q", (1.0, 2.0), (5.0, 4.0)))
+    given = [(replace(row, key=key), top(budget)) for key in ("k", "other") for budget in (1, 2)]
+    keys = {select([relevance], policy, reader, tmp_path)[0].key for relevance, policy in given}
+    assert len(keys) == len(given)
 
 
 # Rows of answers

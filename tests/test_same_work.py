@@ -9,13 +9,16 @@ from typing import Any
 
 import pytest
 from command_line import gens
+from hydra import compose, initialize_config_dir
 from made import write_video
 from PIL import Image
 from rows_on_disk import rows_of
 from tiny import write_qwen2_vl
 
 from pipeline.artefacts.rows import AnswerRow, SelectionRow
+from pipeline.config import conf_dir, register_resolvers
 from pipeline.domain import Status
+from pipeline.run_names import run_name
 
 ROWS: list[dict[str, Any]] = [
     {"id": f"q{number}", "video": "clip.mp4", "question": f"what is {number}?", "options": ["a", "b"], "answer": "a"}
@@ -172,6 +175,25 @@ def test_ask_is_named_by_the_content_of_the_video(home: Path, model: Path, calls
     gens("ask", "video=clip.mp4", "question=who?", *words, cwd=home)
     assert len(list(home.glob("runs/ask-*"))) == 3
     assert sum(calls) == 3
+
+
+def name_of(verb: str, *overrides: str) -> str:
+    register_resolvers()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return run_name(compose(verb, [*overrides, f"hydra.job.config_name={verb}"], return_hydra_config=True))
+
+
+def test_other_selections_and_other_subtitles_are_other_runs_wherever_they_are() -> None:
+    first, other, moved = (
+        name_of("answer", f"selections={folder}/selections.jsonl") for folder in ("runs/a", "runs/b", "/moved/a")
+    )
+    assert first == moved != other
+    none, english, german, moved = (
+        name_of("ask", "video=none.mp4", "question=what?", "subtitles=full", f"subtitles_file={file}")
+        for file in ("null", "en.srt", "de.srt", "/moved/en.srt")
+    )
+    assert english == moved
+    assert len({none, english, german}) == 3
 
 
 def test_rows_of_the_version_before_are_read_and_kept(home: Path, model: Path, calls: list[int]) -> None:

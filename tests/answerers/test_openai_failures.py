@@ -429,6 +429,13 @@ def test_another_request_is_another_reply_and_a_damaged_one_is_asked_for_again(t
     assert len(heard.bodies) == 5
 
 
+def test_another_server_gives_replies_of_its_own(tmp_path: Path) -> None:
+    for said, option in (("A", 0), ("B", 1)):
+        with misbehaving([says(completion(said))]) as (url, _):
+            (answer,) = made(url, f"answerer.response_store={tmp_path}").answer([asked()], 1)
+        assert answer.option == option
+
+
 def test_questions_that_cannot_be_asked_reach_no_server() -> None:
     with misbehaving([GOOD]) as (url, heard):
         bare = AnswerRequest(asked(0).question, asked(0).video, ())

@@ -187,6 +187,12 @@ def test_a_question_without_an_answer_has_no_row_and_keeps_the_numbers_of_the_ot
     assert json.loads(line)["doc_id"] == 2
 
 
+def test_an_option_that_a_failure_carries_is_not_right() -> None:
+    row = AnswerRow("key", "gens", "qwen", ASKED[0], Answer("86Cx_0", "B", 1, Status.TRUNCATED_OUTPUT))
+    (line,) = LmmsEvalSamplesForm(metric="lvb_acc").samples([row], ASKED).splitlines()
+    assert json.loads(line)["lvb_acc"]["score"] == 0.0
+
+
 @pytest.mark.parametrize("status", [Status.OK, Status.EMPTY_ANSWER])
 def test_an_empty_answer_is_an_empty_text_and_right_nowhere(tmp_path: Path, status: Status) -> None:
     free = Question("free", "/v/a.mp4", "What is said?")

@@ -84,6 +84,7 @@ def test_a_video_whose_candidates_fit_is_shown_whole() -> None:
     assert times(selection) == [0, 1, 2]
     assert sources(selection) == [UNIFORM, SAMPLER, UNIFORM]
     assert [frame.score for frame in selection.frames] == [None, 5, None]
+    assert times(policy(3, fits="all").select(relevance([0, 5, 0]), video(3))) == [0, 1, 2]
     assert times(policy(2, fits="all").select(relevance([0, 5, 0]), video(3))) == [1]
 
 

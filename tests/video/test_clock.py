@@ -102,6 +102,19 @@ def test_a_clock_that_starts_again_where_decoding_cannot_is_refused(tmp_path: Pa
     assert f"ffmpeg -i {path} -an -vf 'setpts=N/(30*TB)' -c:v libx264" in raised.value.remedy
 
 
+def test_pictures_that_lead_into_a_later_recording_are_left_out(tmp_path: Path) -> None:
+    """They refer to a picture before the first of their recording, which is not in the file."""
+    settings = {"codec": "libx265", "options": {"x265-params": X265}}
+    source = recording(tmp_path / "source.mp4", FRAMES, **settings)
+    packets = pieces(source)
+    key = next(index for index, piece in enumerate(packets) if index and piece.is_key)
+    place = sorted(piece.pts for piece in packets).index(packets[key].pts)
+    assert place > key  # some are stored after it and shown before it
+    second = remux(source, tmp_path / "second.ts", lambda index, piece: piece if index >= key else None)
+    path = joined(tmp_path / "joined.ts", recording(tmp_path / "first.ts", 0, **settings), second)
+    assert numbers(path) == [*range(FRAMES), *range(FRAMES + place, 2 * FRAMES)]
+
+
 @pytest.mark.parametrize("start", [WRAP - 1.5, WRAP - 0.5, WRAP / 2, WRAP - 30])
 @pytest.mark.parametrize("suffix", [".ts", ".mpg"])
 def test_a_clock_of_33_bits_may_run_over(suffix: str, start: float, tmp_path: Path) -> None:

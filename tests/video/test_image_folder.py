@@ -72,9 +72,10 @@ def test_fingerprint_is_of_names_and_bytes(tmp_path: Path) -> None:
     one = write_images(tmp_path / "one", {"sec0.png": 0, "sec1.png": 1})
     same = write_images(tmp_path / "same", {"sec0.png": 0, "sec1.png": 1})
     renamed = write_images(tmp_path / "renamed", {"sec0.png": 0, "sec2.png": 1})
+    longer = write_images(tmp_path / "longer", {"sec00.png": 0, "sec01.png": 1})  # at the same seconds
     repainted = write_images(tmp_path / "repainted", {"sec0.png": 0, "sec1.png": 2})
     assert probe(one).fingerprint == probe(same).fingerprint
-    assert len({probe(folder).fingerprint for folder in (one, renamed, repainted)}) == 3
+    assert len({probe(folder).fingerprint for folder in (one, renamed, longer, repainted)}) == 4
 
 
 def test_folders_that_cannot_be_read_are_named(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +84,14 @@ def test_a_file_that_changed_is_looked_at_again(film: Path, tmp_path: Path) -> N
     assert mine.probe(film).fingerprint != first.fingerprint
 
 
+def test_a_change_that_keeps_the_size_is_noticed_by_its_time(film: Path, tmp_path: Path) -> None:
+    first = reader(tmp_path / "cache").probe(film)
+    content = film.read_bytes()
+    film.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    os.utime(film, (1, 1))
+    assert reader(tmp_path / "cache").probe(film).fingerprint != first.fingerprint
+
+
 def test_a_cut_file_says_how_much_of_it_is_there(tmp_path: Path) -> None:
     cut = write_cut_video(tmp_path / "cut.mp4", seconds=30)
     for _ in range(2):  # found out, then remembered
@@ -126,6 +134,15 @@ def test_a_folder_of_images_is_known_by_its_images(tmp_path: Path) -> None:
     assert first == probe(folder) == mine.probe(folder)
     Image.fromarray(np.full((32, 32, 3), 9, np.uint8)).save(folder / "sec003.png")
     assert mine.probe(folder).duration == 4
+
+
+def test_a_folder_of_numbered_images_is_known_by_its_rate_too(tmp_path: Path) -> None:
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for number in range(4):
+        Image.new("RGB", (32, 32), (number, 0, 0)).save(folder / f"{number}.png")
+    mine = reader(tmp_path / "cache")
+    assert [replace(mine, image_fps=fps).probe(folder).duration for fps in (1.0, 2.0, 1.0)] == [4, 2, 4]
 
 
 def test_a_name_that_no_disk_can_hold_is_an_error_of_this_video_alone(tmp_path: Path) -> None:
