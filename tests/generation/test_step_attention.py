@@ -28,6 +28,7 @@ ARIA = AttentionShape(layers=2, heads=20, key_value_heads=20, size=128)
 GENS_3B = AttentionShape(layers=2, heads=16, key_value_heads=2, size=128)
 QWEN_7B = AttentionShape(layers=2, heads=28, key_value_heads=4, size=128)
 SHAPES = [
+    AttentionShape(layers=2, heads=4, key_value_heads=2, size=8),
     AttentionShape(layers=2, heads=3, key_value_heads=3, size=64),
     AttentionShape(layers=2, heads=14, key_value_heads=2, size=80),
     AttentionShape(layers=2, heads=16, key_value_heads=2, size=96),
