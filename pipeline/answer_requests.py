@@ -5,9 +5,12 @@ A selection of more frames than the answerer takes is dealt with by one declared
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import islice
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -21,6 +24,7 @@ from pipeline.subtitles import GivenSubtitles, SubtitleChoice, SubtitleFinder
 from pipeline.video import Reader
 from pipeline.video.clip import clip_of, holds
 from pipeline.video.fingerprint import file_fingerprint
+from pipeline.video.preparing import as_decoded, prepared_pictures
 
 
 class OverLimit(StrEnum):
@@ -41,6 +45,8 @@ def best(frames: Sequence[SelectedFrame], count: int) -> list[int]:
     return sorted(best_first([frame.time for frame in frames], scores, count, "spread"))
 
 
+_AHEAD = 3
+"""Passes over videos that are begun before their frames are needed. Worker processes bound what waits by bytes."""
 _DECODED_BYTES = 2**30
 """Limit on frames that wait to be prepared: 16 questions of 64 frames each in 4K would be 25 GB."""
 
@@ -135,17 +141,31 @@ class Requests:
 
     def __iter__(self) -> Iterator[AnswerRequest]:
         """One request per question, except for those whose frames cannot be read now."""
-        for (path, fingerprint), same_video in _rows_by_video(each.row for each in self._inputs.values()).items():
-            for rows in _passes(same_video, self._batch):
+        passes = (
+            (path, fingerprint, rows)
+            for (path, fingerprint), same_video in _rows_by_video(each.row for each in self._inputs.values()).items()
+            for rows in _passes(same_video, self._batch)
+        )
+        begun: deque[PassOverVideo] = deque()
+        try:
+            while True:
+                begun.extend(PassOverVideo(*each, self._reader) for each in islice(passes, _AHEAD - len(begun)))
+                if not begun:
+                    return
+                rows = begun[0].rows
                 try:
-                    _check_unchanged(path, fingerprint, self._reader)
-                    frames = _frames(path, rows, self._reader)
+                    frames = begun[0].frames()
                 except VideoError as error:
                     for row in rows:
                         self._failed.put(Answer(row.question.id, "", status=error.status, detail=str(error)))
-                    continue
+                    frames = {}
+                begun.popleft().close()
                 for row in rows:
-                    yield self._within_limit(row, frames.pop(row.question.id))
+                    if row.question.id in frames:
+                        yield self._within_limit(row, frames.pop(row.question.id))
+        finally:
+            for each in begun:
+                each.close()
 
     def failures(self) -> Iterator[Answer]:
         """The questions that did not become requests since this was last called."""
@@ -230,12 +250,45 @@ def _passes(rows: Sequence[SelectionRow], batch: int) -> Iterator[list[Selection
         yield together
 
 
-def _frames(path: str, rows: Sequence[SelectionRow], reader: Reader) -> dict[str, tuple[Frame, ...]]:
-    """The selected frames of several questions from one pass over their video, each with its question's scale."""
-    wanted = sorted({frame.time for row in rows for frame in row.selection.frames})
-    with reader.open(path) as source:
-        at = dict(zip(wanted, source.frames_at(wanted), strict=True))
-    return {
-        row.question.id: tuple(replace(at[frame.time], scale=frame.scale) for frame in row.selection.frames)
-        for row in rows
-    }
+class PassOverVideo:
+    """The selected frames of several questions from one pass over their video. Decoding begins at once, where it can.
+
+    Args:
+        path: of the video.
+        fingerprint: that it had when the frames were selected.
+        rows: the questions' selections.
+        reader: that opens it.
+    """
+
+    def __init__(self, path: str, fingerprint: str, rows: Sequence[SelectionRow], reader: Reader) -> None:
+        self.rows = rows
+        self._wanted = sorted({frame.time for row in rows for frame in row.selection.frames})
+        self._failure: VideoError | None = None
+        self._held = ExitStack()
+        try:
+            _check_unchanged(path, fingerprint, reader)
+            source = self._held.enter_context(reader.open(path))
+            self._places = source.indices_at(self._wanted)
+            self._pictures = prepared_pictures(source, self._wanted, as_decoded)
+            self._held.callback(self._pictures.close)
+        except VideoError as error:
+            self._failure = error
+
+    def frames(self) -> dict[str, tuple[Frame, ...]]:
+        """By question, each with its question's scale.
+
+        Raises:
+            VideoError: they cannot be read.
+        """
+        if self._failure is not None:
+            raise self._failure
+        shown = {each.index: Frame(each.time, each.index, each.content) for each in self._pictures}
+        at = {second: shown[place] for second, place in zip(self._wanted, self._places, strict=True)}
+        return {
+            row.question.id: tuple(replace(at[frame.time], scale=frame.scale) for frame in row.selection.frames)
+            for row in self.rows
+        }
+
+    def close(self) -> None:
+        """Decode no more, and close the video."""
+        self._held.close()

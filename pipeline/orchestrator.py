@@ -54,6 +54,7 @@ def sample(
         sampler.check(questions)
     identity = identity_of(sampler)
     videos = _by_video(question for question in questions if not question.fault)
+    reader.expect(list(videos))
     with Journal(RelevanceRow, folder / RELEVANCE_FILE) as journal:
         _report_outdated(journal)
         with following("sampling", len(questions), cache) as finished:

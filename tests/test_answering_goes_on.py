@@ -75,13 +75,14 @@ def stage(checkpoint: Path, tmp_path: Path) -> Stage:
 
 
 def test_no_more_frames_are_decoded_at_once_than_may_be_held(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    read, passes = answer_requests._frames, []
+    passes: list[int] = []
 
-    def spy(path: str, rows: Sequence[SelectionRow], reader: Any) -> Any:
-        passes.append(len({frame.time for row in rows for frame in row.selection.frames}))
-        return read(path, rows, reader)
+    class Spy(answer_requests.PassOverVideo):
+        def frames(self) -> Any:
+            passes.append(len({frame.time for row in self.rows for frame in row.selection.frames}))
+            return super().frames()
 
-    monkeypatch.setattr(answer_requests, "_frames", spy)
+    monkeypatch.setattr(answer_requests, "PassOverVideo", Spy)
     expected = [row.answer.text for row in stage.answers("whole", batch=16)]
     assert passes == [QUESTIONS * FRAMES]
     for room, held in ((2 * FRAMES, 2 * FRAMES), (1, FRAMES)):  # a single question's frames always go
@@ -114,15 +115,15 @@ def test_an_error_of_the_device_loses_no_answer_that_stands(stage: Stage, monkey
 
 def test_an_error_in_drawing_loses_no_answer_that_stands(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Frames are read in another thread, ahead of the model."""
-    read = answer_requests._frames
 
-    def breaks(path: str, rows: Sequence[SelectionRow], reader: Any) -> Any:
-        if rows[0].question.id == "q6":
-            raise OSError("Stale file handle")
-        return read(path, rows, reader)
+    class Breaks(answer_requests.PassOverVideo):
+        def frames(self) -> Any:
+            if self.rows[0].question.id == "q6":
+                raise OSError("Stale file handle")
+            return super().frames()
 
     with monkeypatch.context() as patched:
-        patched.setattr(answer_requests, "_frames", breaks)
+        patched.setattr(answer_requests, "PassOverVideo", Breaks)
         with pytest.raises(OSError, match="Stale file handle"):
             stage.answers("broken")
     assert len(read_rows(AnswerRow, stage.folder / "broken" / ANSWERS_FILE, stage.asked)) == QUESTIONS - 1

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,8 @@ MOST_AT_ONCE = 10_000
 """Questions."""
 MOST_PREPARED = 1e6
 """GB."""
+_TOLD = 10
+"""Videos that are named where they could not be read."""
 
 
 @dataclass(frozen=True)
@@ -140,10 +143,13 @@ def first_stage(
     write_questions(questions, folder)
     statuses: list[Status] = []
     windows: list[Status] = []
+    unreadable: dict[str, str] = {}
 
     def counted(rows: Iterable[RelevanceRow]) -> Iterator[RelevanceRow]:
         for row in rows:
             statuses.append(row.relevance.status)
+            if row.relevance.status is Status.UNREADABLE_VIDEO:
+                unreadable[row.question.video] = row.relevance.detail.partition("\n")[0]
             windows.extend(window.status for window in row.relevance.windows)
             yield row
 
@@ -152,6 +158,7 @@ def first_stage(
         selected = {row.question.id: row for row in select(counted(rows), policy, context.reader, folder)}
     _tell_failures("sampler, questions", statuses)
     _tell_windows(windows)
+    _tell_unreadable(unreadable)
     return [selected[question.id] for question in questions]
 
 
@@ -161,6 +168,14 @@ def _tell_windows(statuses: Sequence[Status]) -> None:
     if set(counts) - {Status.OK, Status.NOTHING_RELEVANT}:
         names = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
         remark(f"sampler, windows: {names}")
+
+
+def _tell_unreadable(videos: Mapping[str, str]) -> None:
+    """Print which videos could not be read, and why."""
+    for reason in islice(videos.values(), _TOLD):
+        remark(f"sampler, videos: {reason}")
+    if len(videos) > _TOLD:
+        remark(f"sampler, videos: {len(videos) - _TOLD} more that could not be read, in relevance.jsonl")
 
 
 def second_stage(

@@ -10,7 +10,7 @@ import hashlib
 import os
 import pickle
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -34,13 +34,15 @@ from pipeline.video.backends import Decoder
 from pipeline.video.failures import reading
 from pipeline.video.fingerprint import file_fingerprint
 from pipeline.video.place import absolute, regular_file
+from pipeline.video.preparing import as_decoded
 from pipeline.video.probing import Probe
 from pipeline.video.reader import Reader
 from pipeline.video.scan import Scan
 from pipeline.video.source import OpenVideo, resolved
 
 UNIT = 64
-"""Candidates of a task."""
+"""Candidates of a task, where there are enough of them for all workers."""
+_SMALLEST = 8
 _PART_BYTES = 64 << 20
 _BYTES_A_SECOND = 150e6
 """That a file is read and hashed at, with packets looked at."""
@@ -49,6 +51,8 @@ _PIXELS_A_SECOND = 300e6
 _REORDERED = 16
 """Packets by which codecs put pictures out of order."""
 _SCANS = 4
+_AHEAD = 4
+"""Videos that are probed before they are asked for."""
 
 
 @dataclass(frozen=True)
@@ -63,11 +67,20 @@ class WorkerReader(Reader):
     pool: Place[Pool]
     crashes: Place[Crashes]
     _scans: OrderedDict[tuple[str, int, int], Looked] = field(default_factory=OrderedDict, init=False, repr=False)
+    _expected: deque[str] = field(default_factory=deque, init=False, repr=False)
+    _begun: dict[tuple[str, int, int], UnitStream] = field(default_factory=dict, init=False, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def check(self) -> None:
         """As :meth:`Reader.check`."""
         self.own.check()
+
+    def expect(self, paths: Sequence[str]) -> None:
+        """As :meth:`Reader.expect`: the next few are probed before they are asked for."""
+        with self._lock:
+            self._expected.clear()
+            self._expected.extend(paths)
+            self._look_ahead()
 
     def look(self, path: str | Path) -> Probe:
         """As :meth:`Reader.look`; in a worker unless it is stored."""
@@ -97,16 +110,29 @@ class WorkerReader(Reader):
             if key in self._scans:
                 self._scans.move_to_end(key)
                 return self._scans[key]
-        unit = Unit(1, threading.Condition())
-        seconds = key[1] / _BYTES_A_SECOND
-        unit.task = Task(Look(str(path), self.own, self.crashes), unit.on_part, unit.on_end, seconds)
-        stream = UnitStream(self.pool, [unit], None, lambda failure: self.failure(path, failure))
+            stream = self._begun.pop(key, None) or self._looking(path, key)
+            self._look_ahead()
         looked: Looked = next(stream)  # type: ignore[assignment]
         with self._lock:
             self._scans[key] = looked
             while len(self._scans) > _SCANS:
                 self._scans.popitem(last=False)
         return looked
+
+    def _look_ahead(self) -> None:
+        while self._expected and len(self._begun) < _AHEAD:
+            with suppress(VideoError):  # which is told when the video is asked for
+                path = absolute(self._expected.popleft())
+                if not os.path.isdir(path) and self.own.known(path) is None:
+                    key = self._key(path)
+                    if key not in self._scans and key not in self._begun:
+                        self._begun[key] = self._looking(path, key)
+
+    def _looking(self, path: Path, key: tuple[str, int, int]) -> UnitStream:
+        unit = Unit(1, threading.Condition())
+        seconds = key[1] / _BYTES_A_SECOND
+        unit.task = Task(Look(str(path), self.own, self.crashes), unit.on_part, unit.on_end, seconds)
+        return UnitStream(self.pool, [unit], None, lambda failure: self.failure(path, failure))
 
     def failure(self, path: Path | str, failure: Crash | BaseException) -> BaseException:
         """The error for what went wrong in a worker. A crash that would happen again is recorded."""
@@ -183,6 +209,7 @@ class Units(Decoder):
         Raises:
             pickle.PicklingError, TypeError, AttributeError: ``prepare`` cannot be pickled.
         """
+        prepare = None if prepare is as_decoded else prepare
         changed = threading.Condition()
         raw = self._video.width * self._video.height * 3
         at_once = max(1, _PART_BYTES // raw)
@@ -192,7 +219,8 @@ class Units(Decoder):
             needs[key] = Parcel(prepare)
             at_once = UNIT
         units = []
-        for few in pieces(self._scan, indices):
+        each = min(UNIT, max(_SMALLEST, -(-len(indices) // self._reader.pool.limits.workers)))
+        for few in pieces(self._scan, indices, each):
             unit = Unit(len(few), changed)
             job = Decode(self._video.path, self._reader.own, self._video, tuple(few), self._scan_key, key, at_once)
             unit.task = Task(
@@ -264,17 +292,17 @@ class PreparedStream:
         self._stream = self._units.stream(self._indices[given:], None, self._last_failure)
 
 
-def pieces(scan: Scan, indices: Sequence[int]) -> Iterator[Sequence[int]]:
+def pieces(scan: Scan, indices: Sequence[int], least: int) -> Iterator[Sequence[int]]:
     """Cut ascending native indices into units that can be decoded apart, and hardly a packet twice.
 
-    A unit has :data:`UNIT` frames or more: it ends before the next frame whose last entry comes after the frames of the
+    A unit has ``least`` frames or more: it ends before the next frame whose last entry comes after the frames of the
     unit, or just before the last of them, as in open groups of pictures. Where there is none, or where the file has to
     be counted from its start, it goes on to the end.
     """
     counted = scan.has_b_frames and not scan.stores_order
     start, last = 0, -1
     for at, index in enumerate(indices):
-        if at - start >= UNIT and not counted and scan.entry(index) + _REORDERED > last:
+        if at - start >= least and not counted and scan.entry(index) + _REORDERED > last:
             yield indices[start:at]
             start = at
         last = max(last, int(scan.positions[index]))

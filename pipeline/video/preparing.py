@@ -19,6 +19,11 @@ def prepared_pictures(source: FrameSource, seconds: Sequence[float], prepare: Ca
     return PreparedHere(source.frames_at(seconds), prepare)
 
 
+def as_decoded(pixels: Any) -> Any:
+    """A picture that needs no preparation."""
+    return pixels
+
+
 class PreparedHere:
     """Pictures that are decoded and prepared in this thread when they are drawn.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -59,6 +60,9 @@ class Reader:
                 f"reader.backend={self.backend}: the package {self.backend} is not installed",
                 f"pip install {install}, or set reader.backend=auto",
             )
+
+    def expect(self, paths: Sequence[str]) -> None:
+        """Say which videos will be asked for, in this order. A reader may begin with their work; this one does not."""
 
     def probe(self, path: str | Path) -> Video:
         """As :func:`pipeline.video.probe`, with this reader's rate for folders of images."""

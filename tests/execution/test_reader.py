@@ -13,7 +13,7 @@ from made import write_cut_video
 from made_clips import VIDEOS, Halving, half, write_video
 
 from pipeline.domain import Span
-from pipeline.errors import CrashedVideoError, VideoError
+from pipeline.errors import CrashedVideoError, MissingVideoError, VideoError
 from pipeline.execution import reader as reading
 from pipeline.execution.crashes import Crashes
 from pipeline.execution.processes import Limits, Pool
@@ -81,7 +81,7 @@ def test_frames_are_identical(name: str, there: WorkerReader, tmp_path: Path) ->
     times = HERE.times(path)
     for seconds in (times + 0.004, np.repeat(times[::9], 2) + 0.004, times[-2:]):
         assert assert_same(path, [*map(float, seconds)], there) == len(seconds)
-    cut = list(pieces(HERE.scan(path), range(len(times))))
+    cut = list(pieces(HERE.scan(path), range(len(times)), 7))
     assert [index for each in cut for index in each] == list(range(len(times)))
     assert len(cut) == 1 if name in COUNTED else len(cut) > 2
 
@@ -96,6 +96,20 @@ def test_failures_come_after_the_same_frames(at: float, there: WorkerReader, tmp
     assert assert_same(tmp_path / "damaged.mp4", seconds, there) < 120
     cut = write_cut_video(tmp_path / "cut.mp4", seconds=12)
     assert 0 < assert_same(cut, [index / 4 for index in range(60)], there) < 48
+
+
+def test_expected_videos_are_probed_before_they_are_asked_for(pool: Pool, tmp_path: Path) -> None:
+    paths = [str(write_video(tmp_path / f"{number}.mp4", frames=30 + number)) for number in range(6)]
+    missing = str(tmp_path / "missing.mp4")
+    expecting = in_workers(HERE, pool, Crashes(None, "auto", False))
+    expecting.expect([paths[0], missing, *paths[1:]])
+    assert len(expecting._begun) == 4
+    assert expecting.probe(paths[0]).frame_count == 30
+    assert len(expecting._begun) == 4
+    with pytest.raises(MissingVideoError):
+        expecting.probe(missing)
+    assert [expecting.probe(path).frame_count for path in paths[1:]] == [31, 32, 33, 34, 35]
+    assert not expecting._begun
 
 
 def test_a_clip_and_a_folder_of_images_are_read_alike(there: WorkerReader, tmp_path: Path) -> None:
