@@ -68,7 +68,8 @@ def sampled(home: Path, *words: str) -> tuple[int, str, dict[str, Status], list[
 def test_a_run_goes_on_and_its_repetition_skips_what_crashed(tmp_path: Path) -> None:
     for number, name in enumerate(VIDEOS):
         write_video(tmp_path / f"{name}.mp4", seed=number)
-    asked = [{"id": name, "video": f"{name}.mp4", "question": "?", "options": ["a", "b"], "answer": "a"} for name in VIDEOS]
+    rest = {"question": "?", "options": ["a", "b"], "answer": "a"}
+    asked = [{"id": name, "video": f"{name}.mp4", **rest} for name in VIDEOS]
     (tmp_path / "q.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in asked))
     (tmp_path / "own_scores.py").write_text(SCORES)
     (tmp_path / "sitecustomize.py").write_text(SITE.format(log=str(tmp_path / "decoded.txt")))
