@@ -108,9 +108,11 @@ def kernel_obstacle(shape: AttentionShape, dtype: torch.dtype, device: torch.dev
         importlib.import_module("pipeline.generation.step_kernels")
         difference = _difference(replace(shape, layers=1), dtype, device)
     except Exception as error:  # whatever Triton, the compiler or the driver raises
-        lines = str(error).strip().splitlines() or [""]
-        reason = lines[-1 if type(error).__module__.startswith("triton") else 0]  # Triton quotes the kernel first
-        return f"Triton does not run here ({type(error).__name__}: {reason})"
+        first: BaseException = error
+        while first.__cause__:  # Triton quotes the kernel's lines around the reason
+            first = first.__cause__
+        reason = (str(first).strip().splitlines() or [""])[0]
+        return f"Triton does not run here ({type(first).__name__}: {reason})"
     return None if difference < 0.02 else f"Triton's results differ by {difference:.2g}"
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from pipeline.generation import step_attention
 from pipeline.generation.prefix_attention import PrefixStates
 from pipeline.generation.step_attention import (
     AttentionShape,
@@ -175,6 +176,22 @@ def test_pieces_of_work_cover_each_prefix_once_for_each_row_and_fit(rows: int, g
 
 def test_what_keeps_the_kernels_from_running_is_said() -> None:
     assert "cpu" in str(kernel_obstacle(ARIA, torch.bfloat16, torch.device("cpu")))
+
+
+def test_the_reason_is_the_first_cause(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: object) -> float:
+        try:
+            raise ValueError("needs K >= 16\nmore")
+        except ValueError as error:
+            raise RuntimeError("at 63:4:\n    ^") from error
+
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
+    monkeypatch.setitem(sys.modules, "pipeline.generation.step_kernels", step_attention)
+    monkeypatch.setattr(step_attention, "_difference", failing)
+    kernel_obstacle.cache_clear()
+    reason = kernel_obstacle(ARIA, torch.bfloat16, torch.device("cuda"))
+    kernel_obstacle.cache_clear()
+    assert reason == "Triton does not run here (ValueError: needs K >= 16)"
 
 
 def test_without_triton_the_package_is_imported_and_the_reason_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
