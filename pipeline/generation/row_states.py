@@ -61,10 +61,9 @@ class RowStates:
             self._all.append(whole)
         self.layers = [(found[layer, 0], found[layer, 1]) for layer in range(len(self._like))]
 
-    @staticmethod
-    def bytes_of(like: PrefixStates, rows: int, columns: int) -> int:
+    def bytes_of(self, rows: int, columns: int) -> int:
         """What buffers of this size take."""
-        return like.bytes // max(1, like.length) * rows * columns
+        return sum(whole.nbytes for whole in self._all) * rows * columns // (self.rows * self.columns)
 
     def copied_from(self, other: RowStates, rows: int) -> None:
         """Take over the first ``rows`` of smaller buffers."""

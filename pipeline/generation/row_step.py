@@ -144,11 +144,14 @@ class RowStep:
             table.put(slot, states)
         self._assigned = None
 
-    def clear(self, slot: int) -> None:
-        """Let go of a prefix that no row begins with any more."""
-        del self._prefixes[slot]
+    def clear(self, slots: Sequence[int]) -> None:
+        """Let go of prefixes that no row begins with any more."""
+        for slot in slots:
+            del self._prefixes[slot]
         for table in self._tables.values():
-            table.clear(slot)
+            for slot in slots:
+                table.clear(slot)
+            table.assign(())  # until then it holds on to their memory
         self._assigned = None
 
     def run(self, start: int, slots: Sequence[int], longest: int) -> None:

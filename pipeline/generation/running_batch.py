@@ -92,12 +92,12 @@ class RunningBatch(Generic[Key]):
         """Rows that are not finished, and those that no step has given yet."""
         return len(self._rows) + len(self._finished)
 
-    def growth(self, prefix: PrefixStates, count: int, tokens: int) -> int:
-        """Bytes that buffers take up more with so many further rows of so many tokens."""
+    def growth(self, count: int, tokens: int) -> int:
+        """Bytes that buffers need for so many further rows of so many tokens; 0 before the first row."""
         rows, columns = self._capacity(count, tokens)
-        if self._states is not None and rows <= self._states.rows and columns <= self._states.columns:
+        if self._states is None or (rows, columns) == (self._states.rows, self._states.columns):
             return 0
-        return RowStates.bytes_of(prefix, rows, columns)  # the old ones are freed after the new ones are there
+        return self._states.bytes_of(rows, columns)  # the old ones are freed when the new ones are there
 
     @torch.inference_mode()
     def add(self, prefix: Prefix, suffixes: Mapping[Key, Sequence[int]]) -> None:
@@ -266,9 +266,11 @@ class RunningBatch(Generic[Key]):
         del self._rows[left:]
         self._started().clear(left, before)
         needed = {row.slot for row in self._rows}
-        for slot in [slot for slot in self._prefixes if slot not in needed]:
+        gone = {slot for slot in self._prefixes if slot not in needed}
+        for slot in gone:
             del self._prefixes[slot]
-            self._stepping().clear(slot)
+        if gone:
+            self._stepping().clear(sorted(gone))
 
     # --- the model ---
 

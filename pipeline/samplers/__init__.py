@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from pipeline.domain import FrameSource, Question, Relevance, Video
+from pipeline.errors import VideoError
 
 
 @runtime_checkable
@@ -42,6 +44,31 @@ class Sampler(Protocol):
 
     def close(self) -> None:
         """Free the model and its device memory."""
+        ...
+
+
+@dataclass(frozen=True)
+class Work:
+    """Questions that may see the same part of one video, and its frames."""
+
+    video: Video
+    frames: FrameSource
+    questions: Sequence[Question]
+
+
+@runtime_checkable
+class ScoresStreams(Protocol):
+    """A sampler that scores questions about several videos together, as its models are faster that way."""
+
+    def score_stream(self, works: Iterable[Work]) -> Iterator[list[Relevance] | VideoError]:
+        """What ``score`` gives for each of the works, in their order; or why its video cannot be read.
+
+        The works are drawn one at a time, not long before they are needed, and their frames are used until their
+        relevances are given. The relevances are those that ``score`` gives for each work alone.
+
+        Raises:
+            CheckpointError: the model cannot be loaded.
+        """
         ...
 
 

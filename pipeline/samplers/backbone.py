@@ -7,10 +7,9 @@ a window are read once for all questions.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice
 from typing import Any
 
 import torch
@@ -19,10 +18,12 @@ from pipeline.errors import CheckpointError, ConfigError
 from pipeline.families.known import restore
 from pipeline.families.seam import FrameShape, Model, Opened, Pixels, PreparedFrame, Processor
 from pipeline.generation.closing import JsonIsClosed
-from pipeline.generation.running_batch import Branches, continue_greedily
+from pipeline.generation.running_batch import Continuation, RunningBatch
 from pipeline.generation.shared_prefix import Prefix, prefill
 from pipeline.generation.texts import Generated, end_tokens
+from pipeline.samplers.frames import Candidate
 from pipeline.samplers.prompt import FramePrompt
+from pipeline.samplers.windows import Window
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,59 @@ class _Layout:
     """``[1, tokens]``, true where a frame's features go."""
     positions: torch.Tensor
     """``[1, tokens]``, or ``[axes, 1, tokens]``."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """Of a window that was read."""
+
+    bytes: int
+    length: int
+
+
+class Rows:
+    """The running batch of a model's answers, as texts.
+
+    Args:
+        batch: of tokens.
+        tokenizer: the checkpoint's.
+    """
+
+    def __init__(self, batch: RunningBatch[Any], tokenizer: Any) -> None:
+        self._batch = batch
+        self._tokenizer = tokenizer
+
+    def __len__(self) -> int:
+        """Rows that are not finished."""
+        return len(self._batch)
+
+    def growth(self, count: int, longest: int) -> int:
+        """Bytes that so many more rows of so many tokens take."""
+        return self._batch.growth(count, longest)
+
+    def add(self, prefix: Prefix, suffixes: Mapping[Any, Sequence[int]]) -> None:
+        """Let questions about a window be rows from now on.
+
+        Raises:
+            OutOfMemoryError: they do not fit; nothing was changed.
+        """
+        self._batch.add(prefix, suffixes)
+
+    def step(self) -> list[tuple[Any, Generated]]:
+        """Have every row write a token; gives those that are finished.
+
+        Raises:
+            OutOfMemoryError: not even one row fits; nothing was changed.
+        """
+        return [(key, self._generated(written)) for key, written in self._batch.step()]
+
+    def drop(self, keys: frozenset[Any]) -> None:
+        """Let unfinished rows leave."""
+        self._batch.drop(keys)
+
+    def _generated(self, written: Continuation) -> Generated:
+        text = self._tokenizer.decode(written.tokens, skip_special_tokens=True)
+        return Generated(text, written.tokens, written.ended)
 
 
 class Backbone:
@@ -59,7 +113,9 @@ class Backbone:
         tokenizer = self._processor.tokenizer
         self._end_tokens = end_tokens(self.model.language, tokenizer)
         self._json_is_closed = JsonIsClosed(tokenizer)
-        self._layout = lru_cache(maxsize=2)(self._lay_out)  # full windows, and the last one
+        self._layout = lru_cache(maxsize=4)(self._lay_out)  # full windows, and the last one of each video
+        self._largest: Size | None = None
+        self._beside = 0  # bytes that prefills were seen to take beside what is kept
 
     def close(self) -> None:
         """Free the weights. The object is of no use afterwards."""
@@ -93,58 +149,80 @@ class Backbone:
             ConfigError: the window is longer than the model's context.
         """
         layout = self._layout(tuple(frame.shape for frame in frames))
+        device = self.model.language.get_input_embeddings().weight.device
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+            before = torch.cuda.memory_allocated(device)
         embeddings = self.model.embedded(layout.input_ids, layout.is_image, torch.cat(tuple(features)))
-        return prefill(self.model.language, embeddings, layout.positions.to(embeddings.device))
+        made = prefill(self.model.language, embeddings, layout.positions.to(embeddings.device))
+        if self._largest is None or made.states.bytes > self._largest.bytes:
+            self._largest = Size(made.states.bytes, made.length)
+        if device.type == "cuda":
+            taken = torch.cuda.max_memory_allocated(device) - before
+            self._beside = max(self._beside, taken - made.states.bytes)
+        return made
 
     def suffix(self, question: str) -> list[int]:
         """The tokens of the prompt after the last frame; they are the same for every number of frames."""
         # A frame of any shape: the text after it does not depend on it.
         return self._halves((FrameShape(1, 1, 1, 1),), question)[1]
 
-    def has_room(self, size: int) -> bool:
+    def has_room_for(self, window: Window[Candidate], rows: Rows, count: int, longest: int) -> bool:
+        """Whether another window can be prefilled and asked so many questions of so many tokens, by what others took.
+
+        Args:
+            window: whose frames are to be read.
+            rows: the running batch.
+            count: questions.
+            longest: tokens of the longest of them.
+        """
+        if self._largest is None:
+            return True
+        length = self._layout(tuple(candidate.frame.shape for candidate in window.items)).input_ids.shape[1]
+        states = self._largest.bytes * length // self._largest.length
+        beside = max(self._beside, states)  # features and prefill need as much again, or what was seen to be needed
+        return self._has_room(states + beside + rows.growth(count, longest))
+
+    def rows(self, max_new_tokens: int) -> Rows:
+        """An empty running batch of answers, each up to its end or the end of its JSON.
+
+        Of the checkpoint's generation settings the end tokens alone are used: a repetition penalty would work against
+        lists of frame numbers.
+
+        Args:
+            max_new_tokens: a limit for each answer.
+        """
+        return Rows(
+            RunningBatch(
+                self.model.language,
+                end_tokens=self._end_tokens,
+                is_complete=self._json_is_closed,
+                max_new_tokens=max_new_tokens,
+            ),
+            self._processor.tokenizer,
+        )
+
+    def write(self, prefix: Prefix, suffixes: Sequence[Sequence[int]], max_new_tokens: int) -> list[Generated]:
+        """Greedy answers about one window, generated together.
+
+        Args:
+            prefix: of the window.
+            suffixes: from :meth:`suffix`.
+            max_new_tokens: a limit for each.
+        """
+        rows, found = self.rows(max_new_tokens), {}
+        rows.add(prefix, dict(enumerate(suffixes)))
+        while len(rows):
+            found.update(rows.step())
+        return [found[place] for place in range(len(suffixes))]
+
+    def _has_room(self, size: int) -> bool:
         """Whether so many bytes are free on the GPU of the model; on a CPU, in an eighth of the machine's memory."""
         device = self.model.language.get_input_embeddings().weight.device
         if device.type == "cuda":
             cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
             return bool(size <= torch.cuda.mem_get_info(device)[0] + cached)
         return size <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 8
-
-    def write(self, prefix: Prefix, suffixes: Sequence[Sequence[int]], max_new_tokens: int) -> list[Generated]:
-        """Greedy answers about one window, each up to its end or the end of its JSON.
-
-        Args:
-            prefix: of the window.
-            suffixes: from :meth:`suffix`, generated together.
-            max_new_tokens: a limit for each.
-        """
-        [written] = self.write_windows([(prefix, suffixes)], max_new_tokens)
-        return written
-
-    def write_windows(
-        self, windows: Sequence[tuple[Prefix, Sequence[Sequence[int]]]], max_new_tokens: int
-    ) -> list[list[Generated]]:
-        """Greedy answers about several windows, all generated together.
-
-        Of the checkpoint's generation settings the end tokens alone are used: a repetition penalty would work against
-        lists of frame numbers.
-
-        Args:
-            windows: the prefix of each, and the suffixes of its questions.
-            max_new_tokens: a limit for each answer.
-        """
-        tokenizer = self._processor.tokenizer
-        written = continue_greedily(
-            self.model.language,
-            [Branches(prefix, suffixes) for prefix, suffixes in windows],
-            end_tokens=self._end_tokens,
-            is_complete=self._json_is_closed,
-            max_new_tokens=max_new_tokens,
-        )
-        texts = iter(
-            Generated(tokenizer.decode(given.tokens, skip_special_tokens=True), given.tokens, given.ended)
-            for given in written
-        )
-        return [list(islice(texts, len(suffixes))) for _, suffixes in windows]
 
     def _lay_out(self, shapes: tuple[FrameShape, ...]) -> _Layout:
         head, tail = self._halves(shapes, "?")

@@ -6,24 +6,27 @@ Source: "Generative Frame Sampler for Long Video Understanding", arXiv 2503.0914
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import InstanceOf
 
 from pipeline.domain import Cost, FrameSource, Question, Relevance, Status, Video, WindowOutput
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, VideoError
 from pipeline.families.known import FirstUse
 from pipeline.families.loading.checkpoint import Checkpoint
 from pipeline.identity import Identified, InQuery, Label, Speed
+from pipeline.samplers import Work
 from pipeline.samplers.frames import Candidate, FrameForm, candidates
 from pipeline.samplers.output import Reading, read_scores
 from pipeline.samplers.pooling import Pool
 from pipeline.samplers.prompt import FramePrompt
-from pipeline.samplers.queries import score_askable, with_options
-from pipeline.samplers.window_reading import QuestionsAtOnce, WindowReader, WindowsAtOnce
+from pipeline.samplers.queries import refusals, with_options
+from pipeline.samplers.window_reading import AskedVideo, AtOnce, WindowAnswers, WindowReader
 from pipeline.samplers.windows import Window, Windowing, count_windows, windows
 from pipeline.video.timeline import candidate_times
 
@@ -112,10 +115,38 @@ class GensSampler(Identified):
             CheckpointError: the model cannot be loaded.
             ConfigError: a window is longer than the model's context.
         """
-        with self._first_use.watched("video"):
-            return score_askable(
-                questions, self.query, lambda: self._backbone.markup, lambda asked: self._score(video, frames, asked)
-            )
+        [given] = self.score_stream([Work(video, frames, questions)])
+        if isinstance(given, VideoError):
+            raise given
+        return given
+
+    def score_stream(self, works: Iterable[Work]) -> Iterator[list[Relevance] | VideoError]:
+        """The same for several videos, of which the windows and questions in memory are answered together.
+
+        Raises:
+            CheckpointError: the model cannot be loaded.
+            ConfigError: a window is longer than the model's context.
+        """
+        begun: deque[_Scoring | list[Relevance]] = deque()  # in order; relevances where there is nothing to ask
+
+        def asked() -> Iterator[AskedVideo]:
+            for work in works:
+                refused = refusals(work.questions, self.query, lambda: self._backbone.markup)
+                if len(refused) == len(work.questions):
+                    begun.append([refused[place] for place in range(len(work.questions))])
+                    continue
+                scoring = self._begun(work, refused)
+                begun.append(scoring)
+                yield scoring.asked
+
+        # The model is loaded with the first question that can be put to it.
+        for given in self._reader_on_demand(asked()):
+            while isinstance(known := begun.popleft(), list):
+                yield known
+            yield given if isinstance(given, VideoError) else self._relevances(known, given)
+        for known in begun:
+            assert isinstance(known, list)
+            yield known
 
     def close(self) -> None:
         """Free the model; the next ``score`` loads it again."""
@@ -124,12 +155,8 @@ class GensSampler(Identified):
             backbone.close()
 
     @cached_property
-    def _at_once(self) -> QuestionsAtOnce:
-        return QuestionsAtOnce(self.questions_at_once)
-
-    @cached_property
-    def _windows_at_once(self) -> WindowsAtOnce:
-        return WindowsAtOnce(self.windows_at_once)
+    def _at_once(self) -> AtOnce:
+        return AtOnce(self.questions_at_once, self.windows_at_once)
 
     @cached_property
     def _first_use(self) -> FirstUse:
@@ -142,19 +169,38 @@ class GensSampler(Identified):
         opened = self.frame.opened(self.checkpoint)
         return Backbone(opened, self.prompt, self.checkpoint.source, self.frame.smaller)
 
-    def _score(self, video: Video, frames: FrameSource, questions: Sequence[Question]) -> list[Relevance]:
-        started = time.perf_counter()
-        suffixes = {place: self._backbone.suffix(self.query(question)) for place, question in enumerate(questions)}
-        pools = [Pool() for _ in questions]
+    def _reader_on_demand(self, asked: Iterator[AskedVideo]) -> Iterator[list[WindowAnswers] | VideoError]:
+        with self._first_use.watched("video"):
+            first = next(asked, None)
+            if first is None:
+                return
+            reader = WindowReader(self._backbone, self.window, self._at_once, self.max_new_tokens)
+            yield from reader.read(chain([first], asked))
+
+    def _begun(self, work: Work, refused: Mapping[int, Relevance]) -> _Scoring:
+        suffixes = {
+            place: self._backbone.suffix(self.query(question))
+            for place, question in enumerate(work.questions)
+            if place not in refused
+        }
         times: list[float] = []
-        reader = WindowReader(self._backbone, self.window, self._at_once, self._windows_at_once, self.max_new_tokens)
+        stream = candidates(work.video, work.frames, self.fps, self._backbone.prepare)
+        fresh = self.window.frames + 1  # a window ends where another one begins
 
         def watched() -> Iterator[Window[Candidate]]:
-            for window in windows(candidates(video, frames, self.fps, self._backbone.prepare), self.window):
+            nonlocal fresh
+            for window in windows(stream, self.window):
                 times.extend(candidate.time for candidate in window.items[len(times) - window.first :])
+                fresh = self.window.frames - self.window.overlap
                 yield window
 
-        for answers in reader.read(watched(), suffixes):
+        asked = AskedVideo(watched(), suffixes, lambda: stream.ready(fresh))
+        return _Scoring(work, refused, asked, times, time.perf_counter())
+
+    def _relevances(self, scoring: _Scoring, given: Sequence[WindowAnswers]) -> list[Relevance]:
+        suffixes = scoring.asked.suffixes
+        pools = {place: Pool() for place in suffixes}
+        for answers in given:
             for place, written in answers.outputs.items():
                 pool = pools[place]
                 pool.tokens_read += answers.share
@@ -162,12 +208,17 @@ class GensSampler(Identified):
                     pool.add_halved(min(len(half.items) for half in answers.halves))
                 else:
                     self._add_window(pool, answers.window, len(suffixes[place]), written)
-        seconds = (time.perf_counter() - started) / len(questions)
+        seconds = (time.perf_counter() - scoring.started) / len(suffixes)
         return [
-            pool.relevance(
-                question.id, times, Cost(seconds, int(pool.tokens_read), pool.tokens_written), self._remedies()
+            scoring.refused[place]
+            if place in scoring.refused
+            else pools[place].relevance(
+                question.id,
+                scoring.times,
+                Cost(seconds, int(pools[place].tokens_read), pools[place].tokens_written),
+                self._remedies(),
             )
-            for question, pool in zip(questions, pools, strict=True)
+            for place, question in enumerate(scoring.work.questions)
         ]
 
     def _add_window(self, pool: Pool, window: Window[Candidate], suffix_tokens: int, written: Generated | None) -> None:
@@ -200,3 +251,16 @@ class GensSampler(Identified):
             f"sampler.window.frames={max(1, self.window.frames // 2)}, or halve these windows alone with "
             "sampler.window.on_out_of_memory=halve"
         )
+
+
+@dataclass(frozen=True)
+class _Scoring:
+    """A work whose windows are on their way through the model."""
+
+    work: Work
+    refused: Mapping[int, Relevance]
+    """By place, of questions that cannot be asked."""
+    asked: AskedVideo
+    times: list[float]
+    """Of the candidates so far."""
+    started: float

@@ -33,14 +33,21 @@ def score_askable(
     Returns:
         One relevance a question, in the order of ``questions``.
     """
-    refused = {
+    refused = refusals(questions, query, markup)
+    asked = [question for place, question in enumerate(questions) if place not in refused]
+    scored = iter(score(asked) if asked else [])
+    return [refused[place] if place in refused else next(scored) for place in range(len(questions))]
+
+
+def refusals(
+    questions: Sequence[Question], query: Callable[[Question], str], markup: Callable[[], Sequence[str]]
+) -> dict[int, Relevance]:
+    """By place, the records of questions that cannot be put to a model; for the arguments see :func:`score_askable`."""
+    return {
         place: record
         for place, question in enumerate(questions)
         if (record := _refusal(question, query(question), markup))
     }
-    asked = [question for place, question in enumerate(questions) if place not in refused]
-    scored = iter(score(asked) if asked else [])
-    return [refused[place] if place in refused else next(scored) for place in range(len(questions))]
 
 
 def _refusal(question: Question, query: str, markup: Callable[[], Sequence[str]]) -> Relevance | None:

@@ -1,22 +1,24 @@
-"""Windows before the model: each is prefilled once for all questions, and several are answered in one call.
+"""Windows before the model: each is prefilled once for all its questions, and those in memory are answered together.
 
-A step of generation costs a GPU nearly the same for one row as for thirty, so the rows of windows that follow each
-other are generated together, as many as the settings and the free memory allow.
+A step of generation costs a GPU nearly the same for one row as for thirty. So windows of this and of the next videos
+are prefilled as soon as their frames are there and memory allows, their questions become rows of one running batch, and
+each row leaves when it is finished.
 
-With ``on_out_of_memory: halve``: if the frames of a window cannot be read, all questions are asked of its halves. If
-they can, and the answers cannot be written, the questions are first tried one at a time, which changes no answer, and
-those that do not fit even so are asked of the halves. A half is a window like any other, its frames numbered anew.
+Where memory ends though it was reckoned with (another program takes it), rows wait, are split, or go back to before the
+prefill; none of this changes an answer. With ``on_out_of_memory: halve``, what does not fit even alone is asked of the
+halves of its window. A half is a window like any other, its frames numbered anew.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from pipeline.errors import OutOfMemoryError
+from pipeline.errors import OutOfMemoryError, VideoError
 from pipeline.samplers.frames import Candidate
 from pipeline.samplers.windows import Window, Windowing, halves
 
@@ -46,178 +48,283 @@ class WindowAnswers:
     """The halves in which the questions that did not fit are asked again; empty if they are not asked again."""
 
 
-@dataclass
-class QuestionsAtOnce:
-    """How many questions are answered together; lowered for all later windows once that many did not fit in memory."""
-
-    most: int
-
-
-@dataclass
-class WindowsAtOnce:
-    """How many windows are answered together; lowered once so many did not fit in memory."""
-
-    most: int
-
-
 @dataclass(frozen=True)
-class _Prefilled:
-    """A window whose questions are not answered yet."""
+class AskedVideo:
+    """The windows of one video, and what is asked about each."""
 
+    windows: Iterator[Window[Candidate]]
+    """Drawn one at a time; may raise :class:`VideoError`."""
+    suffixes: Suffixes
+    is_ready: Callable[[], bool] = lambda: True
+    """Whether the next window, or the end, can be had without waiting."""
+
+
+@dataclass
+class AtOnce:
+    """How much is answered together; lowered for all later windows once so much did not fit in memory."""
+
+    questions: int
+    windows: int
+
+
+@dataclass(eq=False)
+class _Video:
+    asked: AskedVideo
+    features: dict[int, torch.Tensor] = field(default_factory=dict)
+    """By candidate, of the windows that are not finished."""
+    asks: list[_Ask] = field(default_factory=list)
+    """Its windows so far, in order of time; halves are in the place of their whole."""
+    is_drawn: bool = False
+    """There are no more windows."""
+    error: VideoError | None = None
+
+    @property
+    def is_finished(self) -> bool:
+        return self.error is not None or (self.is_drawn and not any(ask.left for ask in self.asks))
+
+
+@dataclass(eq=False)
+class _Ask:
+    """A window and the questions about it."""
+
+    video: _Video
     window: Window[Candidate]
-    prefix: Prefix | None
-    """None if its frames did not fit in memory."""
+    suffixes: Suffixes
+    whole: int
+    """The first candidate of the window that this is a half of, or of this one."""
+    prefix: Prefix | None = None
+    """As long as it is in memory."""
+    tokens: int = 0
+    waiting: list[int] = field(default_factory=list)
+    """Questions that are no rows yet."""
+    left: set[int] = field(default_factory=set)
+    """Questions that are not answered."""
+    outputs: dict[int, Generated | None] = field(default_factory=dict)
+    halves: tuple[Window[Candidate], ...] = ()
+
+    def __post_init__(self) -> None:
+        self.waiting = list(self.suffixes)
+        self.left = set(self.suffixes)
+        self.outputs = dict.fromkeys(self.suffixes)
+
+    @property
+    def answers(self) -> WindowAnswers:
+        return WindowAnswers(self.window, self.outputs, Fraction(self.tokens, len(self.suffixes)), self.halves)
 
 
 class WindowReader:
-    """Reads the windows of one video, in their order.
+    """Reads the windows of videos, in their order.
 
     Args:
         backbone: the loaded model.
         windowing: what becomes of a window that does not fit in memory.
-        questions_at_once: rows that are generated together, over all windows.
-        windows_at_once: windows that are prefilled before their questions are answered.
+        at_once: rows that are generated together, and windows that are in memory.
         max_new_tokens: a limit for each answer.
     """
 
-    def __init__(
-        self,
-        backbone: Backbone,
-        windowing: Windowing,
-        questions_at_once: QuestionsAtOnce,
-        windows_at_once: WindowsAtOnce,
-        max_new_tokens: int,
-    ) -> None:
+    def __init__(self, backbone: Backbone, windowing: Windowing, at_once: AtOnce, max_new_tokens: int) -> None:
         self._backbone = backbone
         self._windowing = windowing
-        self._at_once = questions_at_once
-        self._windows_at_once = windows_at_once
-        self._max_new_tokens = max_new_tokens
-        self._features: dict[int, torch.Tensor] = {}  # by candidate, of the windows that are held
+        self._at_once = at_once
+        self._rows = backbone.rows(max_new_tokens)
+        self._next: deque[_Ask] = deque()  # to be prefilled, before any further window
+        self._held: list[_Ask] = []  # prefilled
+        self._videos: deque[_Video] = deque()
+        self._is_full = False  # until a window is finished
 
-    def read(self, windows: Iterable[Window[Candidate]], suffixes: Suffixes) -> Iterator[WindowAnswers]:
-        """Ask the questions about each window, then about its halves, if any, in order of time.
+    def read(self, videos: Iterable[AskedVideo]) -> Iterator[list[WindowAnswers] | VideoError]:
+        """Ask about each window of each video.
+
+        Yields:
+            In the order of the videos: the answers in order of time, each window's before those of its halves.
 
         Raises:
             ConfigError: a window is longer than the model's context.
         """
-        held: list[_Prefilled] = []
-        for window in windows:
-            first = held[0].window.first if held else window.first
-            self._features = {number: each for number, each in self._features.items() if number >= first}
-            prefix = self._prefix(window)
-            if prefix is None and held:
-                yield from self._answered(held, suffixes)
-                prefix = self._prefix(window)  # in the memory that the others held
-            held.append(_Prefilled(window, prefix))
-            del prefix
-            if not self._has_room_for_another(held, len(suffixes)):
-                yield from self._answered(held, suffixes)
-        yield from self._answered(held, suffixes)
+        left = iter(videos)
+        while self._prefilled_more(left) or self._stepped():
+            while self._videos and self._videos[0].is_finished:
+                video = self._videos.popleft()
+                yield video.error or [ask.answers for ask in video.asks]
 
-    def _has_room_for_another(self, held: Sequence[_Prefilled], questions: int) -> bool:
-        count, last = len(held) + 1, held[-1].prefix
-        if last is None or count > self._windows_at_once.most or count * questions > self._at_once.most:
+    # --- windows ---
+
+    def _prefilled_more(self, videos: Iterator[AskedVideo]) -> bool:
+        """Prefill one more window, if there is one and it fits; whether anything was done."""
+        self._fill_rows()
+        if self._is_full and self._held:
             return False
-        # As much again stays free for the next window's features and prefill, and for what is generated.
-        return self._backbone.has_room(2 * last.states.bytes)
+        if not self._next:
+            if self._held and not self._may_hold_another():
+                return False
+            return self._drawn(videos)
+        ask = self._next[0]
+        if self._held and not self._fits(ask):
+            return False
+        self._next.popleft()
+        self._prefill(ask)
+        return True
 
-    def _answered(self, held: list[_Prefilled], suffixes: Suffixes) -> Iterator[WindowAnswers]:
-        """The answers about prefilled windows, which are taken out of ``held``.
-
-        Together, or one by one where that does not fit in memory.
-        """
-        if len(held) > 1:
-            together = self._write_windows([each.prefix for each in held if each.prefix], suffixes)
-            if together:
-                lengths = [each.prefix.length if each.prefix else 0 for each in held]
-                windows = [each.window for each in held]
-                held.clear()
-                for window, length, outputs in zip(windows, lengths, together, strict=True):
-                    yield WindowAnswers(window, outputs, Fraction(length, len(suffixes)), ())
-                return
-            self._windows_at_once.most = len(held) // 2
-            windows = [each.window for each in held]
-            held.clear()
-            for window in windows:  # prefilled again, so that no other one takes memory meanwhile
-                yield from self._read(_Prefilled(window, self._prefix(window)), suffixes)
-            return
-        if held:
-            yield from self._read(held.pop(), suffixes)
-
-    def _write_windows(self, prefixes: Sequence[Prefix], suffixes: Suffixes) -> list[dict[int, Generated | None]]:
-        """The answers about several windows, by question; empty if they do not fit in memory together."""
-        from pipeline.generation.memory import free_failed_call, mapped_out_of_memory
-
-        rows = list(suffixes.values())
+    def _drawn(self, videos: Iterator[AskedVideo]) -> bool:
+        """Draw the next window; whether that could be done, without waiting where rows can go on meanwhile."""
+        if not self._videos or self._videos[-1].is_drawn:
+            asked = next(videos, None)
+            if asked is None:
+                return False
+            self._videos.append(_Video(asked))
+        video = self._videos[-1]
+        if self._held and not video.asked.is_ready():
+            return False
         try:
-            with mapped_out_of_memory():
-                written = self._backbone.write_windows([(prefix, rows) for prefix in prefixes], self._max_new_tokens)
-                return [dict(zip(suffixes, answers, strict=True)) for answers in written]
-        except OutOfMemoryError:
-            pass
-        free_failed_call()
-        return []
+            window = next(video.asked.windows, None)
+        except VideoError as error:
+            video.error = error
+            window = None
+        if window is None:
+            video.is_drawn = True
+            if video.error is not None:
+                self._leave([ask for ask in self._held if ask.video is video])
+            return True
+        ask = _Ask(video, window, video.asked.suffixes, window.first)
+        video.asks.append(ask)
+        self._next.append(ask)
+        return True
 
-    def _read(self, prefilled: _Prefilled, suffixes: Suffixes) -> Iterator[WindowAnswers]:
-        window, prefix = prefilled.window, prefilled.prefix
-        del prefilled
-        tokens = prefix.length if prefix else 0
-        written = self._write(prefix, suffixes)
-        del prefix  # before that of the next window, or of a half, is made
-        failed = {place: suffix for place, suffix in suffixes.items() if written[place] is None}
-        parts = halves(window, self._windowing) if failed else ()
-        yield WindowAnswers(window, written, Fraction(tokens, len(suffixes)), parts)
-        if parts:
-            _LOG.warning(
-                "A window of %d frames does not fit in memory; going on with its halves. A lower "
-                "sampler.window.frames saves the attempt.",
-                len(window.items),
-            )
-        for part in parts:
-            yield from self._read(_Prefilled(part, self._prefix(part)), failed)
+    def _may_hold_another(self) -> bool:
+        """Whether the settings allow another window like the last one."""
+        count = sum(len(ask.left) for ask in self._held) + len(self._held[-1].suffixes)
+        return len(self._held) < self._at_once.windows and count <= self._at_once.questions
 
-    def _prefix(self, window: Window[Candidate]) -> Prefix | None:
+    def _fits(self, ask: _Ask) -> bool:
+        count = sum(len(each.left) for each in self._held) + len(ask.waiting)
+        if len(self._held) >= self._at_once.windows or count > self._at_once.questions:
+            return False
+        longest = max(len(ask.suffixes[place]) for place in ask.waiting)
+        return self._backbone.has_room_for(ask.window, self._rows, len(ask.waiting), longest)
+
+    def _prefill(self, ask: _Ask) -> None:
+        prefix = self._prefix(ask)
+        if prefix is not None:
+            ask.prefix, ask.tokens = prefix, prefix.length
+            self._held.append(ask)
+        elif self._held:  # again when there is more room
+            self._next.appendleft(ask)
+            self._is_full = True
+            self._at_once.windows = min(self._at_once.windows, len(self._held))
+        else:
+            self._fail(ask, list(ask.left))
+
+    def _prefix(self, ask: _Ask) -> Prefix | None:
         """The window's frames, prefilled; None if they did not fit in memory."""
         from pipeline.generation.memory import free_failed_call, mapped_out_of_memory
 
+        window, features = ask.window, ask.video.features
+        first = min(each.whole for each in ask.video.asks if each.left)
+        for number in [number for number in features if number < first]:
+            del features[number]
         numbers = range(window.first, window.first + len(window.items))
         try:
             with mapped_out_of_memory():
-                fresh = [number for number in numbers if number not in self._features]
+                fresh = [number for number in numbers if number not in features]
                 unseen = [window.items[number - window.first].frame for number in fresh]
-                self._features.update(zip(fresh, self._backbone.features(unseen), strict=True))
-                features = [self._features[number] for number in numbers]
-                return self._backbone.prefix(features, [candidate.frame for candidate in window.items])
+                features.update(zip(fresh, self._backbone.features(unseen), strict=True))
+                return self._backbone.prefix(
+                    [features[number] for number in numbers], [candidate.frame for candidate in window.items]
+                )
         except OutOfMemoryError:
             pass
         free_failed_call()
         return None
 
-    def _write(self, prefix: Prefix | None, suffixes: Suffixes) -> dict[int, Generated | None]:
-        places = list(suffixes)
-        written: dict[int, Generated | None] = dict.fromkeys(places)
-        if prefix is None:
-            return written
-        while places:
-            together, places = places[: self._at_once.most], places[self._at_once.most :]
-            found = self._write_together(prefix, suffixes, together)
-            if not found and self._windowing.on_out_of_memory == "halve" and len(together) > 1:
-                self._at_once.most = len(together) // 2
-                for place in together:
-                    found |= self._write_together(prefix, suffixes, [place])
-            written |= found
-        return written
+    # --- rows ---
 
-    def _write_together(self, prefix: Prefix, suffixes: Suffixes, places: Sequence[int]) -> dict[int, Generated]:
-        """The answers of a batch; empty if it did not fit in memory."""
-        from pipeline.generation.memory import free_failed_call, mapped_out_of_memory
+    def _fill_rows(self) -> None:
+        """Let waiting questions become rows, as many as may be."""
+        for ask in list(self._held):
+            while ask.waiting and (room := self._at_once.questions - len(self._rows)) > 0:
+                together = ask.waiting[:room]
+                if self._added(ask, together):
+                    continue
+                if len(together) > 1:  # each by itself changes no answer
+                    self._at_once.questions = max(1, len(self._rows) + len(together) // 2)
+                elif len(self._rows):
+                    return
+                else:
+                    self._fail(ask, together)
 
+    def _added(self, ask: _Ask, places: Sequence[int]) -> bool:
+        from pipeline.generation.memory import free_failed_call
+
+        assert ask.prefix is not None
         try:
-            with mapped_out_of_memory():
-                answers = self._backbone.write(prefix, [suffixes[place] for place in places], self._max_new_tokens)
-                return dict(zip(places, answers, strict=True))
+            self._rows.add(ask.prefix, {(ask, place): ask.suffixes[place] for place in places})
         except OutOfMemoryError:
             pass
+        else:
+            ask.waiting = [place for place in ask.waiting if place not in places]
+            return True
         free_failed_call()
-        return {}
+        return False
+
+    def _stepped(self) -> bool:
+        """Have each row write a token; whether there was one."""
+        from pipeline.generation.memory import free_failed_call
+
+        if not len(self._rows):
+            return False
+        try:
+            finished = self._rows.step()
+        except OutOfMemoryError:
+            finished = None
+        if finished is None:
+            free_failed_call()
+            self._make_way()
+            return True
+        for (ask, place), written in finished:
+            ask.outputs[place] = written
+            ask.left.discard(place)
+        self._leave([ask for ask in self._held if not ask.left])
+        return True
+
+    def _make_way(self) -> None:
+        """Not even one row can write on: the window that came last starts again when others are finished."""
+        *others, last = self._held
+        unfinished = [place for place in last.suffixes if place in last.left]
+        if others:
+            self._leave([last])
+            last.waiting = unfinished
+            self._next.appendleft(last)
+            self._is_full = True
+            self._at_once.windows = len(others)
+        else:
+            self._fail(last, unfinished)
+
+    def _fail(self, ask: _Ask, places: Sequence[int]) -> None:
+        """What does not fit alone is asked of halves, or lost."""
+        self._rows.drop(frozenset((ask, place) for place in places))
+        ask.left.difference_update(places)
+        ask.waiting = [place for place in ask.waiting if place not in places]
+        parts = ask.halves or halves(ask.window, self._windowing)
+        failed = {place: ask.suffixes[place] for place in ask.suffixes if place in places}
+        if parts and not ask.halves:
+            ask.halves = parts
+            _LOG.warning(
+                "A window of %d frames does not fit in memory; going on with its halves. A lower "
+                "sampler.window.frames saves the attempt.",
+                len(ask.window.items),
+            )
+        if parts:
+            asks = [_Ask(ask.video, part, failed, ask.whole) for part in parts]
+            behind = ask.video.asks.index(ask) + 1
+            ask.video.asks[behind:behind] = asks
+            self._next.extendleft(reversed(asks))
+        if not ask.left:
+            self._leave([each for each in self._held if each is ask])
+
+    def _leave(self, asks: Iterable[_Ask]) -> None:
+        """Free the memory of windows; what is left of their rows goes."""
+        for ask in asks:
+            self._rows.drop(frozenset((ask, place) for place in ask.left))
+            ask.prefix = None
+            self._held.remove(ask)
+            self._is_full = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,12 @@ from tiny import write_qwen2_5_vl, write_qwen2_vl
 
 from pipeline.config import build
 from pipeline.domain import Frame, Question, Relevance, Status, Video
-from pipeline.errors import ConfigError, TruncatedVideoError
+from pipeline.errors import ConfigError, OutOfMemoryError, TruncatedVideoError
 from pipeline.families.chat import render_chat
+from pipeline.generation.prefix_attention import Prefixes
 from pipeline.generation.texts import Generated
 from pipeline.samplers import Sampler
+from pipeline.samplers.backbone import Rows
 from pipeline.samplers.gens import GensSampler
 from pipeline.video import OpenVideo, Reader
 
@@ -87,15 +89,32 @@ def content(relevances: list[Relevance]) -> list[Relevance]:
 
 def saying(sampler: GensSampler, monkeypatch: pytest.MonkeyPatch, *outputs: str | BaseException | None) -> None:
     """Let the model's words be these, a window each, for every question; ``None`` for one that never ends."""
-    script = iter(outputs)
+    monkeypatch.setattr(sampler._backbone, "rows", lambda limit: Speaking(iter(outputs), limit))
 
-    def write(prefix: Any, suffixes: list[Any], limit: int) -> list[Generated]:
-        text = next(script)
+
+class Speaking:
+    """Rows that say what is written for them."""
+
+    def __init__(self, script: Iterator[str | BaseException | None], limit: int) -> None:
+        self.script, self.limit = script, limit
+        self.finished: list[tuple[Any, Generated]] = []
+
+    def __len__(self) -> int:
+        return len(self.finished)
+
+    def add(self, prefix: Any, suffixes: Any) -> None:
+        text = next(self.script)
         if isinstance(text, BaseException):
-            raise text
-        return [Generated("{" if text is None else text, (1,) * limit, text is not None) for _ in suffixes]
+            raise OutOfMemoryError("taken", "wait")
+        said = Generated("{" if text is None else text, (1,) * self.limit, text is not None)
+        self.finished += [(key, said) for key in suffixes]
 
-    monkeypatch.setattr(sampler._backbone, "write", write)
+    def step(self) -> list[tuple[Any, Generated]]:
+        finished, self.finished = self.finished, []
+        return finished
+
+    def drop(self, keys: Any) -> None:
+        self.finished = [row for row in self.finished if row[0] not in keys]
 
 
 # --- against stock transformers ---------------------------------------------------------------------------------------
@@ -218,47 +237,51 @@ def test_all_questions_share_decoding_vision_and_prefix(
     assert len(prefixes) == window_count
 
 
-def test_a_video_longer_than_memory_streams(checkpoint: Path, opened: OpenVideo) -> None:
+def test_a_video_longer_than_memory_streams(
+    checkpoint: Path, opened: OpenVideo, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """When a window is written about, no more of the video than that window and one frame has been decoded."""
     sampler = sampler_of(checkpoint)
     frames = Counting(opened)
     decoded: list[int] = []
-    write = sampler._backbone.write
+    add = Rows.add
 
     def watched(*args: Any) -> Any:
         decoded.append(frames.frames)
-        return write(*args)
+        return add(*args)
 
-    sampler._backbone.write = watched  # type: ignore[method-assign]
+    monkeypatch.setattr(Rows, "add", watched)
     sampler.score(opened.video, frames, QUESTIONS)
     assert decoded == [5, 9, 10]
 
 
-@pytest.mark.parametrize(("overlap", "questions_at_once", "groups"), [(0, 32, [5]), (2, 32, [5, 3]), (0, 7, [2, 2, 1])])
+@pytest.mark.parametrize(("overlap", "questions_at_once", "most"), [(0, 32, 5), (2, 32, 5), (0, 7, 2)])
 def test_windows_that_are_answered_together_say_what_they_say_alone(
     checkpoint: Path,
     opened: OpenVideo,
     monkeypatch: pytest.MonkeyPatch,
     overlap: int,
     questions_at_once: int,
-    groups: Any,
+    most: int,
 ) -> None:
     """Of 10 frames, in windows of 2 to 4 with a short one at the end."""
     frames = 2 if not overlap else 3
     words = (f"window.frames={frames}", f"window.overlap={overlap}", f"questions_at_once={questions_at_once}")
     alone = sampler_of(checkpoint, *words).score(opened.video, opened, QUESTIONS)
     sampler = sampler_of(checkpoint, *words, "windows_at_once=5")
-    write, seen = sampler._backbone.write_windows, []
+    held, seen, prefix = weakref.WeakSet[Any](), [], sampler._backbone.prefix
 
-    def counted(windows: Any, limit: int) -> Any:
-        seen.append(len(windows))
-        return write(windows, limit)
+    def counted(features: Any, frames: Any) -> Any:
+        made = prefix(features, frames)
+        held.add(made.states)
+        seen.append(len(held))
+        return made
 
-    monkeypatch.setattr(sampler._backbone, "write_windows", counted)
+    monkeypatch.setattr(sampler._backbone, "prefix", counted)
     together = sampler.score(opened.video, opened, QUESTIONS)
     assert content(together) == content(alone)
     assert [relevance.cost.prompt_tokens for relevance in together] == [one.cost.prompt_tokens for one in alone]
-    assert seen == groups
+    assert max(seen) == most
 
 
 @pytest.mark.parametrize("at", [1, 2])
@@ -267,13 +290,12 @@ def test_windows_that_do_not_fit_together_are_answered_alone(
 ) -> None:
     alone = sampler_of(checkpoint, "window.frames=2").score(opened.video, opened, QUESTIONS)
     sampler = sampler_of(checkpoint, "window.frames=2", "windows_at_once=5")
-    write, prefix, sizes = sampler._backbone.write_windows, sampler._backbone.prefix, []
+    step, prefix = Rows.step, sampler._backbone.prefix
 
-    def failing(windows: Any, limit: int) -> Any:
-        sizes.append(len(windows))
-        if at == 1 and len(windows) > 1:
-            raise OUT_OF_MEMORY
-        return write(windows, limit)
+    def failing(rows: Any) -> Any:
+        if at == 1 and len({row.key[0] for row in rows._batch._rows}) > 2:
+            raise OutOfMemoryError("taken", "wait")
+        return step(rows)
 
     def full(features: Any, frames: Any) -> Any:
         if at == 2 and sum(ref() is not None for ref in held) >= 2:
@@ -283,10 +305,10 @@ def test_windows_that_do_not_fit_together_are_answered_alone(
         return made
 
     held: list[weakref.ref[Any]] = []
-    monkeypatch.setattr(sampler._backbone, "write_windows", failing)
+    monkeypatch.setattr(Rows, "step", failing)
     monkeypatch.setattr(sampler._backbone, "prefix", full)
     assert content(sampler.score(opened.video, opened, QUESTIONS)) == content(alone)
-    assert sizes == ([5, 1, 1, 1, 1, 1] if at == 1 else [2, 2, 1])
+    assert sampler._at_once.windows == 2
 
 
 def test_costs_add_up(checkpoint: Path, opened: OpenVideo) -> None:
@@ -406,20 +428,23 @@ def test_no_memory_for_one_batch_or_window_leaves_the_others(
 ) -> None:
     sampler = sampler_of(checkpoint, "questions_at_once=2", "window.overlap=1")
     whole = sampler.score(opened.video, opened, QUESTIONS)
-    write, features = sampler._backbone.write, sampler._backbone.features
-    calls = {"write": 0, "features": 0}
+    add, features = Rows.add, sampler._backbone.features
+    calls = 0
 
-    def failing(name: str, call: Callable[..., Any], at: int) -> Callable[..., Any]:
-        def wrapped(*args: Any) -> Any:
-            calls[name] += 1
-            if calls[name] == at:
-                raise OUT_OF_MEMORY
-            return call(*args)
+    def no_room(rows: Any, prefix: Any, suffixes: Any) -> None:
+        if any(ask.window.first == 0 and place == 2 for ask, place in suffixes):
+            raise OutOfMemoryError("taken", "wait")
+        add(rows, prefix, suffixes)
 
-        return wrapped
+    def blind(frames: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise OUT_OF_MEMORY
+        return features(frames)
 
-    monkeypatch.setattr(sampler._backbone, "write", failing("write", write, at=2))  # of window 0: the third question
-    monkeypatch.setattr(sampler._backbone, "features", failing("features", features, at=2))  # window 1
+    monkeypatch.setattr(Rows, "add", no_room)
+    monkeypatch.setattr(sampler._backbone, "features", blind)  # window 1
     scored = sampler.score(opened.video, opened, QUESTIONS)
     lost = [[window.status is Status.OUT_OF_MEMORY for window in relevance.windows] for relevance in scored]
     assert lost == [[False, True, False], [False, True, False], [True, True, False]]
@@ -493,8 +518,8 @@ class SmallMemory:
             if prefixes is None:
                 self._failed_attempts_are_gone()
                 self._allocate(embeddings.shape[1] > length, embeddings)
-            elif prefixes.states[0].length >= long_window:
-                held = prefixes.states[0].keys[0]
+            elif (states := first_states(prefixes)).length >= long_window:
+                held = states.keys[0]
                 self._allocate(embeddings.shape[0] > rows or embeddings.shape[1] > suffix, embeddings, held)
 
         backbone.model.network.model.visual.register_forward_pre_hook(tower, with_kwargs=True)
@@ -507,6 +532,11 @@ class SmallMemory:
         if too_large:
             self._to_be_freed += [weakref.ref(tensor) for tensor in tensors]
             torch.empty(2**52)
+
+
+def first_states(prefixes: Any) -> Any:
+    """Of the first prefix of a call, while suffixes are read or in a step."""
+    return prefixes.states[0] if isinstance(prefixes, Prefixes) else prefixes.table.held[0].states
 
 
 HALVING = ("window.frames=8", "window.on_out_of_memory=halve", "window.smallest_half=2")
@@ -537,12 +567,12 @@ def test_numbers_of_a_half_become_seconds_of_the_video(
 ) -> None:
     sampler = sampler_of(checkpoint, *HALVING)
     SmallMemory(sampler, **limits)
-    write, script = sampler._backbone.write, iter(['{"1": 5}', '{"0": 3, "3": 2, "4": 4}', "{}"])
+    step, script = Rows.step, iter(['{"1": 5}', '{"0": 3, "3": 2, "4": 4}', "{}"])
 
-    def spoken(*args: Any) -> list[Generated]:
-        return [dataclasses.replace(generated, text=next(script), ended=True) for generated in write(*args)]
+    def spoken(rows: Any) -> list[tuple[Any, Generated]]:
+        return [(key, dataclasses.replace(said, text=next(script), ended=True)) for key, said in step(rows)]
 
-    monkeypatch.setattr(sampler._backbone, "write", spoken)
+    monkeypatch.setattr(Rows, "step", spoken)
     [relevance] = sampler.score(opened.video, opened, QUESTIONS[:1])
     assert relevance.scores == (0, 5, 0, 0, 3, 0, 0, 2, 0, 0)  # there is no frame 4 in a half
     assert relevance.status is Status.OK
@@ -555,18 +585,19 @@ def test_numbers_of_a_half_become_seconds_of_the_video(
     assert relevance.is_final
 
 
-def test_what_fits_one_question_at_a_time_is_not_halved(checkpoint: Path, opened: OpenVideo) -> None:
+def test_what_fits_one_question_at_a_time_is_not_halved(
+    checkpoint: Path, opened: OpenVideo, monkeypatch: pytest.MonkeyPatch
+) -> None:
     roomy = sampler_of(checkpoint, "window.frames=8").score(opened.video, opened, QUESTIONS)
     sampler = sampler_of(checkpoint, *HALVING)
     SmallMemory(sampler, rows=1)
-    backbone, sizes = sampler._backbone, []
-    write = backbone.write
+    add, sizes = Rows.add, []
 
-    def counted(prefix: Any, suffixes: Any, most: int) -> Any:
+    def counted(rows: Any, prefix: Any, suffixes: Any) -> None:
         sizes.append(len(suffixes))
-        return write(prefix, suffixes, most)
+        add(rows, prefix, suffixes)
 
-    backbone.write = counted
+    monkeypatch.setattr(Rows, "add", counted)
     assert content(sampler.score(opened.video, opened, QUESTIONS)) == content(roomy)
     assert sizes[0] == len(QUESTIONS)
     assert set(sizes[1:]) == {1}, "a size that did not fit is not tried again"
