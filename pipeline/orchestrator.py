@@ -6,9 +6,11 @@ continues where it was interrupted. Failures of one question or one video are ro
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
-from dataclasses import replace
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +23,11 @@ from pipeline.artefacts.cache import AnswerCache, RelevanceCache
 from pipeline.artefacts.folder import ANSWERS_FILE, RELEVANCE_FILE, SELECTIONS_FILE
 from pipeline.artefacts.journal import Journal
 from pipeline.artefacts.rows import AnswerRow, RelevanceRow, SelectionRow
-from pipeline.domain import Answer, Question, Relevance, SelectedFrame, Selection, Status, Video
+from pipeline.domain import Answer, FrameSource, Question, Relevance, SelectedFrame, Selection, Status, Video
 from pipeline.errors import ClipError, VideoError
 from pipeline.execution.events import following
 from pipeline.identity import answer_key, digest, identity_of, relevance_key
-from pipeline.samplers import ChecksQuestions, Sampler
+from pipeline.samplers import ChecksQuestions, Sampler, ScoresStreams, Work
 from pipeline.selection import SelectionPolicy
 from pipeline.selection.native import native_index
 from pipeline.subtitles import SubtitleChoice, SubtitleFinder
@@ -61,18 +63,11 @@ def sample(
             for row in [_invalid(question, sampler) for question in questions if question.fault]:
                 finished(row.relevance.status, kept=journal.keep(row))
                 yield row
-            for path, same_video in videos.items():
-                try:
-                    video = reader.probe(path)
-                except VideoError as error:
-                    found = [_unreadable(question, sampler, error) for question in same_video]
-                else:
-                    found = [
-                        row
-                        for same_span in by_span(same_video).values()
-                        for row in _relevances(video, same_span, identity, sampler, reader, cache)
-                    ]
-                for row in found:
+            parts = (
+                part for path, asked in videos.items() for part in _parts(path, asked, identity, sampler, reader, cache)
+            )
+            for part in _scored_parts(parts, sampler, reader, cache):
+                for row in part.rows(sampler):
                     finished(row.relevance.status, kept=journal.keep(row))
                     yield row
 
@@ -257,54 +252,160 @@ def _by_video(questions: Iterable[Question]) -> dict[str, list[Question]]:
     return videos
 
 
-def _relevances(
-    video: Video,
+@dataclass(eq=False)
+class _Part:
+    """Questions that may all see the same clip of a video, with what is known of each."""
+
+    questions: Sequence[Question]
+    video: Video | None
+    """None where it cannot be read."""
+    clip: Video | None
+    keys: Sequence[str]
+    relevances: list[Relevance | None]
+
+    @property
+    def missing(self) -> list[int]:
+        """Places of the questions that are not scored yet."""
+        return [place for place, relevance in enumerate(self.relevances) if relevance is None]
+
+    @property
+    def asked(self) -> list[Question]:
+        """Those questions."""
+        return [self.questions[place] for place in self.missing]
+
+    def rows(self, sampler: Sampler) -> list[RelevanceRow]:
+        """One row a question."""
+        return [
+            RelevanceRow(key, sampler.name, question, self.video, relevance)
+            for key, question, relevance in zip(self.keys, self.questions, self.relevances, strict=True)
+            if relevance is not None
+        ]
+
+    def fill(self, scored: Sequence[Relevance], cache: RelevanceCache) -> None:
+        """Take the relevances of the missing ones, and cache them."""
+        for place, relevance in zip(self.missing, scored, strict=True):
+            cache.keep(self.keys[place], relevance)
+            self.relevances[place] = relevance
+
+
+def _parts(
+    path: str,
     questions: Sequence[Question],
     identity: Mapping[str, Any],
     sampler: Sampler,
     reader: Reader,
     cache: RelevanceCache,
-) -> list[RelevanceRow]:
-    """The rows of questions that may all see the same clip."""
+) -> Iterator[_Part]:
+    """The parts of one video, with what the cache knows."""
     try:
-        clip = clip_of(video, questions[0].span)
-    except ClipError as error:
-        return [_unreadable(question, sampler, error) for question in questions]
-    keys = [relevance_key(clip.fingerprint, sampler.query(question), identity) for question in questions]
-    known = [cache.find(key, question.id) for key, question in zip(keys, questions, strict=True)]
-    missing = [index for index, relevance in enumerate(known) if relevance is None]
-    if missing:
-        scored = _scored(video, clip, [questions[index] for index in missing], sampler, reader)
-        for index, relevance in zip(missing, scored, strict=True):
-            cache.keep(keys[index], relevance)
-            known[index] = relevance
-    return [
-        RelevanceRow(key, sampler.name, question, video, relevance)
-        for key, question, relevance in zip(keys, questions, known, strict=True)
-        if relevance is not None
-    ]
+        video = reader.probe(path)
+    except VideoError as error:
+        yield _unreadable(questions, error)
+        return
+    for same_span in by_span(questions).values():
+        try:
+            clip = clip_of(video, same_span[0].span)
+        except ClipError as error:
+            yield _unreadable(same_span, error)
+            continue
+        keys = [relevance_key(clip.fingerprint, sampler.query(question), identity) for question in same_span]
+        known = [cache.find(key, question.id) for key, question in zip(keys, same_span, strict=True)]
+        yield _Part(same_span, video, clip, keys, known)
 
 
-def _scored(
-    video: Video, clip: Video, questions: Sequence[Question], sampler: Sampler, reader: Reader
+_CACHED_IN_A_ROW = 16
+"""So many parts that are known wait for one that is scored before them; their rows are in memory meanwhile."""
+
+
+def _scored_parts(parts: Iterator[_Part], sampler: Sampler, reader: Reader, cache: RelevanceCache) -> Iterator[_Part]:
+    """The parts in their order, each with the relevances of all its questions."""
+    for part in parts:
+        if not part.missing:
+            yield part
+        elif isinstance(sampler, ScoresStreams):
+            with closing(_Stream(reader, cache, chain([part], parts))) as stream:
+                yield from stream.scored(sampler, sampler.score_stream(stream.works()))
+        else:
+            with closing(_Stream(reader, cache, iter([part]))) as stream:
+                given = (_scored_alone(sampler, work) for work in stream.works())
+                yield from stream.scored(sampler, given)
+
+
+def _scored_alone(sampler: Sampler, work: Work) -> list[Relevance] | VideoError:
+    try:
+        return sampler.score(work.video, work.frames, work.questions)
+    except VideoError as error:
+        return error
+
+
+class _Stream:
+    """Parts on their way through a sampler; each video is open from when it is drawn until it is scored."""
+
+    def __init__(self, reader: Reader, cache: RelevanceCache, parts: Iterator[_Part]) -> None:
+        self._reader = reader
+        self._cache = cache
+        self._parts = parts
+        self._begun: deque[tuple[_Part, FrameSource | None, ExitStack]] = deque()
+
+    def works(self) -> Iterator[Work]:
+        """What is to be scored, drawn as the sampler asks for it."""
+        known = 0
+        while known < _CACHED_IN_A_ROW and (part := next(self._parts, None)) is not None:
+            files = ExitStack()
+            frames: FrameSource | None = None
+            if part.missing and part.video is not None and part.clip is not None:
+                try:
+                    source = files.enter_context(self._reader.open(part.video.path))
+                    frames = source if part.clip is part.video else ClipFrames(part.clip, source)
+                except VideoError as error:
+                    part.fill([_failed(question, error) for question in part.asked], self._cache)
+            self._begun.append((part, frames, files))
+            known = known + 1 if frames is None else 0
+            if frames is not None and part.clip is not None:
+                yield Work(part.clip, frames, part.asked)
+
+    def scored(self, sampler: Sampler, given: Iterator[list[Relevance] | VideoError]) -> Iterator[_Part]:
+        """The parts in order, with the relevances that are given for the works."""
+        for found in given:
+            while True:
+                part, frames, files = self._begun.popleft()
+                if frames is not None:
+                    with files:
+                        part.fill(_checked(found, part, frames, sampler), self._cache)
+                yield part
+                if frames is not None:
+                    break
+        while self._begun:
+            yield self._begun.popleft()[0]
+
+    def close(self) -> None:
+        """Close the videos that are open."""
+        for _, _, files in self._begun:
+            files.close()
+
+
+def _checked(
+    given: list[Relevance] | VideoError, part: _Part, frames: FrameSource, sampler: Sampler
 ) -> list[Relevance]:
     """The sampler's relevances after validation, each candidate with the native index of its frame."""
+    assert part.clip is not None
     try:
-        with reader.open(video.path) as frames:
-            given = sampler.score(clip, frames if clip is video else ClipFrames(clip, frames), questions)
-            return [
-                relevance
-                if relevance.indices is not None
-                else replace(relevance, indices=tuple(frames.indices_at(relevance.times)))
-                for relevance in checked_relevances(given, questions, clip, sampler.name)
-            ]
+        if isinstance(given, VideoError):
+            raise given
+        return [
+            relevance
+            if relevance.indices is not None
+            else replace(relevance, indices=tuple(frames.indices_at(relevance.times)))
+            for relevance in checked_relevances(given, part.asked, part.clip, sampler.name)
+        ]
     except VideoError as error:
-        return [_failed(question, error) for question in questions]
+        return [_failed(question, error) for question in part.asked]
 
 
 def _failed(question: Question, error: VideoError) -> Relevance:
     return Relevance(question.id, (), (), status=error.status, detail=str(error))
 
 
-def _unreadable(question: Question, sampler: Sampler, error: VideoError) -> RelevanceRow:
-    return RelevanceRow(digest({"video": question.video}), sampler.name, question, None, _failed(question, error))
+def _unreadable(questions: Sequence[Question], error: VideoError) -> _Part:
+    keys = [digest({"video": question.video}) for question in questions]
+    return _Part(questions, None, None, keys, [_failed(question, error) for question in questions])
