@@ -25,7 +25,7 @@ def qwen() -> Any:
 
     return Qwen2ForCausalLM(
         Qwen2Config(
-            vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4,
+            vocab_size=64, hidden_size=64, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4,
             num_key_value_heads=2, initializer_range=0.3,
         )
     )  # fmt: skip
@@ -36,7 +36,7 @@ def aria() -> Any:
 
     return AriaTextForCausalLM(
         AriaTextConfig(
-            vocab_size=64, hidden_size=32, intermediate_size=16, num_hidden_layers=2, num_attention_heads=4,
+            vocab_size=64, hidden_size=64, intermediate_size=16, num_hidden_layers=2, num_attention_heads=4,
             num_key_value_heads=4, moe_num_experts=8, moe_topk=2, moe_num_shared_experts=1, initializer_range=0.3,
         )
     )  # fmt: skip
@@ -47,8 +47,8 @@ def experts_of_qwen3() -> Any:
 
     return Qwen3MoeForCausalLM(
         Qwen3MoeConfig(
-            vocab_size=64, hidden_size=32, intermediate_size=48, moe_intermediate_size=16, num_hidden_layers=2,
-            num_attention_heads=4, num_key_value_heads=2, head_dim=8, num_experts=8, num_experts_per_tok=2,
+            vocab_size=64, hidden_size=64, intermediate_size=48, moe_intermediate_size=16, num_hidden_layers=2,
+            num_attention_heads=4, num_key_value_heads=2, head_dim=16, num_experts=8, num_experts_per_tok=2,
             initializer_range=0.3,
         )
     )  # fmt: skip
