@@ -210,7 +210,8 @@ class Backbone:
             suffixes: from :meth:`suffix`.
             max_new_tokens: a limit for each.
         """
-        rows, found = self.rows(max_new_tokens), {}
+        rows = self.rows(max_new_tokens)
+        found: dict[int, Generated] = {}
         rows.add(prefix, dict(enumerate(suffixes)))
         while len(rows):
             found.update(rows.step())
