@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from pipeline.environment import register_environment
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, PipelineError, of_stage
 from pipeline.secrecy import is_secret_name
 from pipeline.trust import OURS, trusted_class, trusted_function
 
@@ -66,7 +66,11 @@ def build(node: DictConfig, key: str, plugins: Sequence[str] = ()) -> Any:
         raise ConfigError(f"{unusable} has no usable value: {reason}", f"give one: {unusable}=...") from error
     assert isinstance(container, dict)
     _check_numbers(container, key)
-    return _made({str(name): value for name, value in container.items()}, key, plugins)
+    try:
+        return _made({str(name): value for name, value in container.items()}, key, plugins)
+    except PipelineError as error:
+        error.remedy = of_stage(error.remedy, key)
+        raise
 
 
 def _check_numbers(node: Any, key: str) -> None:

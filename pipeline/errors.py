@@ -5,6 +5,7 @@ A failure of one question is not an error: it is a :class:`pipeline.domain.Statu
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from pipeline.domain import Status
@@ -13,6 +14,27 @@ from pipeline.domain import Status
 def with_remedy(problem: str, remedy: str) -> str:
     """What is wrong and what to do about it, as error messages and the details of failures say it."""
     return f"{problem}\n  what to do: {remedy}"
+
+
+_EITHER = re.compile(r"(answerer\.\S+) \((sampler\..*?) for the sampler\)")
+
+
+def either(answerer: str, sampler: str) -> str:
+    """The overrides of both stages, where what raises an error does not know which of them it serves.
+
+    The stage that it comes out of keeps its own: :func:`of_stage`.
+    """
+    return f"{answerer} ({sampler} for the sampler)"
+
+
+def of_stage(remedy: str, key: str) -> str:
+    """A remedy with the overrides of one stage, of all that :func:`either` names.
+
+    Args:
+        remedy: of an error.
+        key: of the stage's part in the configuration: ``sampler``, ``answerers.qwen2_vl``.
+    """
+    return _EITHER.sub(r"\2" if key.startswith("sampler") else r"\1", remedy)
 
 
 class PipelineError(Exception):

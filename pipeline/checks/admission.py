@@ -19,7 +19,7 @@ from pipeline.answer_requests import OverLimit
 from pipeline.answerers import Answerer, ChecksSubtitles, LimitsOutput
 from pipeline.artefacts.cache import AnswerCache, RelevanceCache
 from pipeline.artefacts.rows import SelectionRow
-from pipeline.checks import Finding, Level, inputs, limits, memory, seams, stage_two, videos
+from pipeline.checks import Finding, Level, inputs, limits, memory, remedies, seams, stage_two, videos
 from pipeline.checks.devices import Machine, this_machine
 from pipeline.checks.limits import Fit
 from pipeline.checks.memory import ModelMemory, Prompts
@@ -134,16 +134,28 @@ class _Stage:
         self.part = part
         self.needed = needed and part is not None
         self.faults: list[Finding] = []
-        self.checkpoints = list(memory.checkpoints(part, name))
+        self.checkpoints = list(remedies.checkpoints(part, name))
         self.is_usable = True
         if self.needed:
             missing = memory.unusable({name: part})
             self.is_usable = not missing
-            self.faults += [_fatal(error) for error in missing.values()]
+            self.faults += [self.fault(error) for error in missing.values()]
             for key, holder, checkpoint in self.checkpoints:
                 if self.is_usable and isinstance(holder, ChecksCheckpoint):
-                    self.faults += _raised(holder.check_checkpoint)
+                    self.faults += self.raised(holder.check_checkpoint)
                 self.faults += memory.attention_findings(key, checkpoint, machine)
+
+    def fault(self, error: PipelineError) -> Finding:
+        """An error of this stage."""
+        return remedies.finding(error, self.name, self.part)
+
+    def raised(self, check: Callable[[], Any]) -> list[Finding]:
+        """The error of a check of this stage."""
+        try:
+            check()
+        except PipelineError as error:
+            return [self.fault(error)]
+        return []
 
 
 def _answering(
@@ -159,8 +171,8 @@ def _answering(
     budget = run.policy.budget if run.policy is not None else _most_frames(run.selections or ())
     lines, summary = _subtitles(run, questions, found_videos, budget, found)
     if run.subtitles is not SubtitleChoice.NONE and isinstance(answerer, ChecksSubtitles):
-        stage.faults[:0] = _raised(answerer.check_subtitles)
-    stage.faults += _raised(answerer.identity)
+        stage.faults[:0] = stage.raised(answerer.check_subtitles)
+    stage.faults += stage.raised(answerer.identity)
     if not stage.is_usable:
         return stage, None, summary
     try:
@@ -170,7 +182,7 @@ def _answering(
             room = int(run.config.answerer.get("max_new_tokens") or 0)
         fit = stage_two.fitted(questions, found_videos.clips, budget, answerer, room, lines)
     except PipelineError as error:
-        stage.faults.append(_fatal(error))
+        stage.faults.append(stage.fault(error))
         return stage, None, summary
     if fit.over and run.policy is not None:
         smaller = stage_two.smaller_frames(run.config.answerer, run.config.plugins, questions, found_videos.clips, fit)
@@ -206,7 +218,7 @@ def _plan(run: Run, questions: Sequence[Question], found_videos: videos.Videos, 
     try:
         return planned(questions, found_videos.clips, run.sampler, run.relevances)
     except PipelineError as error:
-        found.append(_fatal(error))
+        found.append(remedies.finding(error, "sampler", run.sampler))
         return None
 
 
@@ -233,7 +245,7 @@ def _predicted_failures(run: Run, questions: Sequence[Question], found_videos: v
             each for clip, group in by_clip.items() for each in sampler.score(clip, UnseenFrames(clip), group)
         ]
     except PipelineError as error:
-        return [_fatal(error)]
+        return [remedies.finding(error, "sampler", sampler)]
     failed = [relevance for relevance in relevances if relevance.status is not Status.OK]
     if not failed:
         return []
@@ -286,7 +298,7 @@ def _held(run: Run, stages: Sequence[_Stage], fit: Fit | None, machine: Machine)
                 models.append(memory.model_memory(key, checkpoint, prompts, stated, machine))
             except PipelineError as error:
                 if stage.needed:
-                    stage.faults.append(_fatal(error))
+                    stage.faults.append(stage.fault(error))
         if stage.needed:
             stage.faults += memory.findings(models, machine)
         held += [(stage.name, model) for model in models]
@@ -321,9 +333,5 @@ def _raised(check: Callable[[], Any]) -> list[Finding]:
     try:
         check()
     except PipelineError as error:
-        return [_fatal(error)]
+        return [Finding(Level.CANNOT_RUN, error.problem, error.remedy)]
     return []
-
-
-def _fatal(error: PipelineError) -> Finding:
-    return Finding(Level.CANNOT_RUN, error.problem, error.remedy)

@@ -6,9 +6,8 @@ Weights as they are held, and the keys and values of the longest prompt. The res
 
 from __future__ import annotations
 
-import dataclasses
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -17,6 +16,7 @@ from typing import Any
 
 from pipeline.checks import Finding, Level
 from pipeline.checks.devices import Machine
+from pipeline.checks.remedies import checkpoints
 from pipeline.errors import CheckpointError
 from pipeline.families.known import full_config
 from pipeline.families.loading import weights
@@ -59,19 +59,6 @@ class Prompts:
 
     tokens: int
     at_once: int
-
-
-def checkpoints(part: Any, key: str) -> Iterator[tuple[str, Any, Checkpoint]]:
-    """Every checkpoint of a sampler or an answerer and of the parts in it: its key, who has it, and it."""
-    if not dataclasses.is_dataclass(part):
-        return
-    for field in dataclasses.fields(part):
-        value = getattr(part, field.name, None)
-        place = f"{key}.{field.name}"
-        if isinstance(value, Checkpoint):
-            yield place, part, value
-        else:
-            yield from checkpoints(value, place)
 
 
 def unusable(parts: Mapping[str, Any]) -> dict[str, CheckpointError]:

@@ -9,7 +9,8 @@ from omegaconf import DictConfig
 from pipeline.answerers import Answerer, AnswerRequest
 from pipeline.answerers.prompts import AnswerPrompt
 from pipeline.checks.limits import CountsFrameTokens, Fit, fit
-from pipeline.checks.memory import checkpoints, local_folder
+from pipeline.checks.memory import local_folder
+from pipeline.checks.remedies import checkpoints
 from pipeline.checks.words import word_counter
 from pipeline.config import build
 from pipeline.domain import Question, SubtitleLine, Video

@@ -40,8 +40,9 @@ def run(config: DictConfig) -> int:
             place = folder / f"{sampler.name}-{answerer.name}"
             tell(f"{sampler.name} -> {answerer.name}")
             record(settings, place)
-            selections = first_stage(questions, sampler, policy, context, place)
-            answers = second_stage(selections, answerer, context, place)
+            with _own_overrides(*keys):
+                selections = first_stage(questions, sampler, policy, context, place)
+                answers = second_stage(selections, answerer, context, place)
             record_end(place)
             statuses.extend(row.answer.status for row in answers)
         code = exit_code(statuses)

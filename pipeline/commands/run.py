@@ -20,6 +20,7 @@ from pipeline.artefacts.folder import write_questions
 from pipeline.artefacts.rows import AnswerRow, RelevanceRow, SelectionRow
 from pipeline.artefacts.writing import check_writable
 from pipeline.checks.admission import Run
+from pipeline.checks.remedies import own_overrides
 from pipeline.commands.outcome import running
 from pipeline.commands.record import record
 from pipeline.config import build, nearest
@@ -153,7 +154,7 @@ def first_stage(
             windows.extend(window.status for window in row.relevance.windows)
             yield row
 
-    with closing(sampler):
+    with own_overrides("sampler", sampler), closing(sampler):
         rows = sample(questions, sampler, context.reader, context.relevances, folder)
         selected = {row.question.id: row for row in select(counted(rows), policy, context.reader, folder)}
     _tell_failures("sampler, questions", statuses)
@@ -185,7 +186,7 @@ def second_stage(
     write_questions([row.question for row in selections], folder)
     if isinstance(answerer, PreparesAhead):
         answerer.hold_at_most(context.prepared_bytes)
-    with closing(answerer):
+    with own_overrides("answerer", answerer), closing(answerer):
         return answer(
             selections,
             answerer,

@@ -1,7 +1,7 @@
 """Which model a checkpoint is, only by its ``config.json``, and what takes it: for the error that names another one.
 
 Each family declares its own models in its folder; nothing else lists them. What to do about a checkpoint is said here
-in the same words for both stages: either has one, so both overrides are named.
+in the same words for both stages: either has one, so both overrides are named until the stage is known.
 
 So is what its first use raises. A config that contradicts the weights or the other files often loads without an error:
 nothing in the weights depends on the number of heads, on the layer whose features are taken, or on the size of a
@@ -19,7 +19,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import CheckpointError
+from pipeline.errors import CheckpointError, either
 
 if TYPE_CHECKING:
     from pipeline.families.loading.checkpoint import Checkpoint
@@ -34,7 +34,8 @@ _FAULTS = (
 
 def override(field: str, value: str = "...") -> str:
     """The override that changes a field of the checkpoint, for either stage."""
-    return f"answerer.checkpoint.{field}={value} (sampler.checkpoint.{field}={value} for the sampler)"
+    setting = f"checkpoint.{field}={value}"
+    return either(f"answerer.{setting}", f"sampler.{setting}")
 
 
 def restore(what: str) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.domain import Frame
-from pipeline.errors import CheckpointError, ConfigError, FramesError
+from pipeline.errors import CheckpointError, ConfigError, FramesError, either
 from pipeline.families.chat import expanded, render_chat
 from pipeline.families.known import override, restore
 from pipeline.families.seam import FrameShape, Pixels, PreparedFrame, Processor, SomeForm, Turn
@@ -61,11 +61,11 @@ class FrameScale:
             )
         if self.fixed is not None and any(side < unit or side % unit for side in self.fixed):
             rows, columns = (max(unit, round(side / unit) * unit) for side in self.fixed)
+            fixed = f"answerer.frame_size=[{rows},{columns}]"
             raise ConfigError(
                 f"A frame of {self.fixed[0]} x {self.fixed[1]} pixels cannot be cut into tokens of {unit} x {unit} "
                 "pixels.",
-                f"Take multiples, say answerer.frame_size=[{rows},{columns}] (sampler.frame.height={rows} "
-                f"sampler.frame.width={columns} for the sampler).",
+                f"Take multiples, say {either(fixed, f'sampler.frame.height={rows} sampler.frame.width={columns}')}.",
             )
 
     @classmethod

@@ -282,7 +282,8 @@ def load(model_class: type[Model], checkpoint: Checkpoint, config: Any = None) -
     except torch.OutOfMemoryError as error:
         raise CheckpointError(
             f"{checkpoint.source} does not fit the memory of {device}.",
-            f"Take a smaller checkpoint, or several GPUs: {override('device', 'spread')}; or the CPU: device=cpu.",
+            f"Take a smaller checkpoint, or several GPUs: {override('device', 'spread')}; or the CPU: "
+            f"{override('device', 'cpu')}.",
         ) from error
     except (pickle.UnpicklingError, EOFError) as error:
         raise CheckpointError(

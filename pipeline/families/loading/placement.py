@@ -136,7 +136,7 @@ def check_none_left_out(places: Mapping[str, Any], source: str) -> None:
 
 
 _SMALLER = (
-    "Override one of these under answerer.checkpoint (sampler.checkpoint for the sampler): source=A_SMALLER_ONE, "
-    "dtype=bfloat16 (if it is float32 now), device=spread (several GPUs), device=cpu (slow). Or end what else "
-    "holds the GPU."
+    f"Take a smaller checkpoint: {override('source', 'A_SMALLER_ONE')}; several GPUs: {override('device', 'spread')}; "
+    f"half the bytes, if it is float32 now: {override('dtype', 'bfloat16')}; or the CPU, which is slow: "
+    f"{override('device', 'cpu')}. Or end what else holds the GPU."
 )
