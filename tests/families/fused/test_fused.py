@@ -50,7 +50,13 @@ def aria() -> Any:
         "image_size": 56,
         "patch_size": 14,
     }
-    text = TEXT | {"model_type": "aria_text", "intermediate_size": 48, "moe_num_experts": 4, "moe_topk": 2, "pad_token_id": 0}
+    text = TEXT | {
+        "model_type": "aria_text",
+        "intermediate_size": 48,
+        "moe_num_experts": 4,
+        "moe_topk": 2,
+        "pad_token_id": 0,
+    }
     config = AriaConfig(text_config=text, vision_config=vision, projector_patch_to_query_dict={16: 4})
     return AriaModel(config)
 
