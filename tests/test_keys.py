@@ -32,7 +32,7 @@ from pipeline.domain import (
     Subtitles,
     Video,
 )
-from pipeline.identity import answer_key, digest, identity_of
+from pipeline.identity import Label, answer_key, digest, identity_of
 from pipeline.orchestrator import answer, sample, select
 from pipeline.samplers.hybrid import HybridSampler
 from pipeline.samplers.route import Keywords, RouteSampler
@@ -149,8 +149,9 @@ class Scripted:
     name: str
     liked: tuple[float, ...]
     words: str = ""
-    seen: tuple[list[Video], ...] = ()
-    status: tuple[Status, ...] = ()
+    seen: Label[tuple[list[Video], ...]] = ()
+    status: Label[tuple[Status, ...]] = ()
+    """Of every relevance for now; such failures may pass."""
     embeds: bool = False
 
     def identity(self) -> Mapping[str, Any]:
@@ -260,10 +261,13 @@ def test_a_relevance_that_recovers_is_written_to_the_file(clip: Question, tmp_pa
     folder.mkdir()
     write_questions([clip], folder)
     failing = Scripted("s", (1.0,), status=(Status.OUT_OF_MEMORY,))
+    keys = set()
     for sampler, status in ((failing, Status.OUT_OF_MEMORY), (replace(failing, status=()), Status.OK)):
         (row,) = sample([clip], sampler, reader, cache, folder)
         assert row.relevance.status is status
         assert rows_of(RelevanceRow, folder / RELEVANCE_FILE) == [row]
+        keys.add(row.key)
+    assert len(keys) == 1
     assert len((folder / RELEVANCE_FILE).read_bytes().splitlines()) == 2
     list(sample([clip], replace(failing, status=()), reader, cache, folder))
     assert len((folder / RELEVANCE_FILE).read_bytes().splitlines()) == 2
