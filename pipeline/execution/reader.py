@@ -41,8 +41,10 @@ from pipeline.video.scan import Scan
 from pipeline.video.source import OpenVideo, resolved
 
 UNIT = 64
-"""Candidates of a task, where there are enough of them for all workers."""
+"""The most candidates of a task, if decoding can start again after them."""
 _SMALLEST = 8
+_UNIT_SECONDS = 1.5
+"""That a task should take: the first window of a video is complete when all workers have done a few."""
 _PART_BYTES = 64 << 20
 _BYTES_A_SECOND = 150e6
 """That a file is read and hashed at, with packets looked at."""
@@ -219,8 +221,7 @@ class Units(Decoder):
             needs[key] = Parcel(prepare)
             at_once = UNIT
         units = []
-        each = min(UNIT, max(_SMALLEST, -(-len(indices) // self._reader.pool.limits.workers)))
-        for few in pieces(self._scan, indices, each):
+        for few in pieces(self._scan, indices, self._together(indices)):
             unit = Unit(len(few), changed)
             job = Decode(self._video.path, self._reader.own, self._video, tuple(few), self._scan_key, key, at_once)
             unit.task = Task(
@@ -241,10 +242,20 @@ class Units(Decoder):
     def _scan_key(self) -> str:
         return f"scan of {self._video.fingerprint} {self._video.path}"
 
+    def _together(self, indices: Sequence[int]) -> int:
+        """How many frames make a task, by the time that they take and the number of workers."""
+        share = -(-len(indices) // self._reader.pool.limits.workers)
+        enough = int(_UNIT_SECONDS * len(indices) / max(self._seconds(indices), 1e-6))
+        return max(min(UNIT, share, enough), min(UNIT, _SMALLEST))
+
     def _seconds(self, indices: Sequence[int]) -> float:
-        scan = self._scan
-        first, last = scan.entry(indices[0]), int(scan.positions[list(indices)].max())
-        return (last - first + 1) * scan.width * scan.height / _PIXELS_A_SECOND
+        """That one thread takes for frames: each is decoded from its entry, or from the frame before."""
+        packets, last = 0, -1
+        for index in indices:
+            place = int(self._scan.positions[index])
+            packets += max(place - max(self._scan.entry(index) - 1, last), 1)
+            last = max(last, place)
+        return packets * self._scan.width * self._scan.height / _PIXELS_A_SECOND
 
 
 class PreparedStream:

@@ -17,7 +17,7 @@ from pipeline.errors import CrashedVideoError, MissingVideoError, VideoError
 from pipeline.execution import reader as reading
 from pipeline.execution.crashes import Crashes
 from pipeline.execution.processes import Limits, Pool
-from pipeline.execution.reader import WorkerReader, in_workers, pieces
+from pipeline.execution.reader import Units, WorkerReader, in_workers, pieces
 from pipeline.video import Reader
 from pipeline.video.clip import ClipFrames, clip_of
 from pipeline.video.preparing import PreparedHere, prepared_pictures
@@ -96,6 +96,22 @@ def test_failures_come_after_the_same_frames(at: float, there: WorkerReader, tmp
     assert assert_same(tmp_path / "damaged.mp4", seconds, there) < 120
     cut = write_cut_video(tmp_path / "cut.mp4", seconds=12)
     assert 0 < assert_same(cut, [index / 4 for index in range(60)], there) < 48
+
+
+def test_units_are_small_where_frames_take_long_or_workers_are_many(
+    there: WorkerReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "UNIT", 64)
+    path = write_video(tmp_path / "video.mp4", frames=480)
+    units = Units(HERE.probe(path), HERE.scan(path), there)
+    every = range(480)
+    assert units._together(every) == 64
+    assert units._together(range(0, 480, 24)) == 10  # for two workers
+    assert units._seconds(range(0, 480, 24)) < units._seconds(every) / 10  # each is an entry
+    monkeypatch.setattr(reading, "_PIXELS_A_SECOND", 160 * 96 * 10.0)
+    assert 48 <= units._seconds(every) < 64
+    assert 11 <= units._together(every) <= 15
+    assert [len(each) for each in pieces(HERE.scan(path), every, 15)] == [24] * 20  # to the next entry
 
 
 def test_expected_videos_are_probed_before_they_are_asked_for(pool: Pool, tmp_path: Path) -> None:
