@@ -311,11 +311,13 @@ def pieces(scan: Scan, indices: Sequence[int], least: int) -> Iterator[Sequence[
     be counted from its start, it goes on to the end.
     """
     counted = scan.has_b_frames and not scan.stores_order
-    start, last = 0, -1
+    start, begun, last = 0, -1, -1
     for at, index in enumerate(indices):
-        if at - start >= least and not counted and scan.entry(index) + _REORDERED > last:
+        entry = scan.entry(index)
+        if at - start >= least and not counted and entry > begun and entry + _REORDERED > last:
             yield indices[start:at]
             start = at
+        begun = entry if at == start else begun
         last = max(last, int(scan.positions[index]))
     if indices:
         yield indices[start:]

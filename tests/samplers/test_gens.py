@@ -20,10 +20,13 @@ from tiny import write_qwen2_5_vl, write_qwen2_vl
 from pipeline.config import build
 from pipeline.domain import Frame, Question, Relevance, Status, Video
 from pipeline.errors import ConfigError, OutOfMemoryError, TruncatedVideoError
+from pipeline.execution.crashes import Crashes
+from pipeline.execution.processes import Limits, Pool
+from pipeline.execution.reader import in_workers
 from pipeline.families.chat import render_chat
 from pipeline.generation.prefix_attention import Prefixes
 from pipeline.generation.texts import Generated
-from pipeline.samplers import Sampler
+from pipeline.samplers import Sampler, Work
 from pipeline.samplers.backbone import Rows
 from pipeline.samplers.gens import GensSampler
 from pipeline.video import OpenVideo, Reader
@@ -775,3 +778,42 @@ def test_the_cut_between_frames_and_question_moves_no_token(checkpoint: Path, af
     head, tail = processor.halves(turn, shapes)
     assert head + tail == whole
     assert tail == processor.halves(prompt.turn(1, question), shapes[:1])[1]
+
+
+# --- worker processes -------------------------------------------------------------------------------------------------
+
+
+class Begun(Counting):
+    """A frame source that notes when its frames are asked for."""
+
+    def __init__(self, source: OpenVideo, log: list[Begun]) -> None:
+        super().__init__(source)
+        self.log = log
+
+    def frames_at(self, seconds: Any) -> Iterator[Frame]:
+        self.log.append(self)
+        return super().frames_at(seconds)
+
+
+def test_the_next_video_is_begun_before_this_one_is_answered(checkpoint: Path, opened: OpenVideo) -> None:
+    log: list[Begun] = []
+    sampler = sampler_of(checkpoint)
+    works = [Work(opened.video, Begun(READER.open(opened.video.path), log), QUESTIONS[:1]) for _ in range(3)]
+    given = sampler.score_stream(works)
+    first = next(given)
+    assert [works[0].frames, works[1].frames] == log
+    rest = list(given)
+    assert [works[2].frames] == log[2:]
+    alone = sampler_of(checkpoint).score(opened.video, opened, QUESTIONS[:1])
+    assert all(isinstance(each, list) and content(each) == content(alone) for each in (first, *rest))
+
+
+def test_frames_from_worker_processes_have_the_same_scores(checkpoint: Path, opened: OpenVideo, tmp_path: Path) -> None:
+    pool = Pool(Limits(workers=2, deadline=120.0, memory_bytes=2 << 30, waiting_bytes=1 << 28))
+    try:
+        with in_workers(READER, pool, Crashes(tmp_path, "pyav", False)).open(opened.video.path) as source:
+            found = sampler_of(checkpoint).score(source.video, source, QUESTIONS)
+        assert len(pool.pids) > 0
+    finally:
+        pool.close()
+    assert content(found) == content(sampler_of(checkpoint).score(opened.video, opened, QUESTIONS))
