@@ -10,32 +10,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import tiny_aria
 import tiny_yi_vl
 import torch
-from asking import answered
-from hydra import compose, initialize_config_dir
+from asking import answered, configured, frames, request
 
 from pipeline.answerers import Answerer, AnswerRequest
-from pipeline.config import build, conf_dir
-from pipeline.domain import Frame, Question, Status, Video
+from pipeline.config import conf_dir
+from pipeline.domain import Status
 from pipeline.errors import CheckpointError
 from pipeline.families.aria.answerer import Aria
 from pipeline.families.labels import FrameLabels
 
 pytestmark = pytest.mark.moving
-
-VIDEO = Video("clip.mp4", "f", 100.0, 25.0, 2500, 160, 90)
-
-
-def from_yaml(name: str, *overrides: str) -> Aria:
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        config = compose(f"answerer/{name}", overrides=list(overrides))
-    answerer = build(config.answerer, "answerer")
-    assert isinstance(answerer, Aria)
-    return answerer
 
 
 @pytest.fixture(scope="module")
@@ -46,16 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def answerer(folder: Path) -> Aria:
     settings = ("answerer.checkpoint.device=cpu", "answerer.max_new_tokens=8")
-    return from_yaml("aria", f"answerer.checkpoint.source={folder}", *settings)
-
-
-def frames(*times: float, seed: int = 0, height: int = 90, width: int = 160) -> tuple[Frame, ...]:
-    dice = np.random.default_rng(seed)
-    return tuple(Frame(time, round(time * 25), dice.integers(0, 256, (height, width, 3), np.uint8)) for time in times)
-
-
-def request(text: str, shown: tuple[Frame, ...], options: tuple[str, ...] | None = None) -> AnswerRequest:
-    return AnswerRequest(Question("q", VIDEO.path, text, options), VIDEO, shown)
+    return configured(Aria, "aria", f"answerer.checkpoint.source={folder}", *settings)
 
 
 ASKED = [
@@ -67,7 +46,7 @@ ASKED = [
 
 @pytest.mark.parametrize(("name", "source"), [("aria", "rhymes-ai/Aria"), ("aria_chat", "rhymes-ai/Aria-Chat")])
 def test_every_yaml_names_its_checkpoint_and_tells_the_true_times(name: str, source: str) -> None:
-    answerer = from_yaml(name)
+    answerer = configured(Aria, name)
     assert isinstance(answerer, Answerer)
     assert (answerer.name, answerer.checkpoint.source) == (name, source)
     assert answerer.images == FrameLabels("[{time:.1f}s]", "")

@@ -9,18 +9,17 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import tiny_glm
 import tiny_native
 import torch
-from asking import answered
+from asking import answered, configured, frames, request
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
 from pipeline.answerers import Answerer, AnswerRequest
 from pipeline.config import build, conf_dir
-from pipeline.domain import Answer, Frame, Question, Status, Video
+from pipeline.domain import Answer, Status
 from pipeline.errors import CheckpointError, ConfigError, FramesError, PipelineError
 from pipeline.families.glm import NAMES
 from pipeline.families.glm.answerer import Glm
@@ -36,7 +35,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"),
 ]
 
-VIDEO = Video("clip.mp4", "f", 100.0, 25.0, 2500, 160, 90)
 NEW = 8
 SIZES = {"glm4_6v_flash": "zai-org/GLM-4.6V-Flash", "glm4_6v": "zai-org/GLM-4.6V"}
 ALWAYS_OPEN = tiny_native.GLM_TEMPLATE.partition("{%- if message.role == 'user'")[0] + (
@@ -51,20 +49,7 @@ needs_torchvision = pytest.mark.skipif(
 def glm(folder: Path | str, *overrides: str, name: str = "glm4_6v_flash") -> Glm:
     small = [f"answerer.min_pixels={tiny_glm.PIXELS[0]}", f"answerer.max_pixels={tiny_glm.PIXELS[1]}"]
     given = [f"answerer.checkpoint.source={folder}", "answerer.checkpoint.device=cpu", f"answerer.max_new_tokens={NEW}"]
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        config = compose(f"answerer/{name}", overrides=[*given, *small, *overrides])
-    made = build(config.answerer, "answerer")
-    assert isinstance(made, Glm)
-    return made
-
-
-def frames(*times: float, seed: int = 0, height: int = 90, width: int = 160) -> tuple[Frame, ...]:
-    dice = np.random.default_rng(seed)
-    return tuple(Frame(time, round(time * 25), dice.integers(0, 256, (height, width, 3), np.uint8)) for time in times)
-
-
-def request(text: str, shown: tuple[Frame, ...], options: tuple[str, ...] | None = None) -> AnswerRequest:
-    return AnswerRequest(Question("q", VIDEO.path, text, options), VIDEO, shown)
+    return configured(Glm, name, *given, *small, *overrides)
 
 
 FIRST, SECOND = frames(0.0, 4.0), frames(1.0, 2.5, 70.0, seed=1, height=160, width=90)

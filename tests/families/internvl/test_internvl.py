@@ -9,17 +9,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import tiny
 import tiny_internvl
 import torch
-from asking import answered
-from hydra import compose, initialize_config_dir
+from asking import answered, configured, frames, request
 
 from pipeline.answerers import Answerer, AnswerRequest
-from pipeline.config import build, conf_dir
-from pipeline.domain import Frame, Question, Status, Video
+from pipeline.domain import Status
 from pipeline.errors import CheckpointError, ConfigError
 from pipeline.families.internvl.answerer import InternVL
 from pipeline.families.labels import FrameLines
@@ -27,17 +24,8 @@ from pipeline.families.loading.checkpoint import Checkpoint
 
 pytestmark = pytest.mark.moving
 
-VIDEO = Video("clip.mp4", "f", 100.0, 25.0, 2500, 160, 90)
 SIZES = ("2b", "8b", "14b", "38b", "78b")
 PUBLISHED = FrameLines("Frame{frame}: ", "\n")
-
-
-def from_yaml(name: str, *overrides: str) -> InternVL:
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        config = compose(f"answerer/{name}", overrides=list(overrides))
-    answerer = build(config.answerer, "answerer")
-    assert isinstance(answerer, InternVL)
-    return answerer
 
 
 @pytest.fixture(scope="module")
@@ -48,16 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def answerer(folder: Path) -> InternVL:
     settings = ("answerer.checkpoint.device=cpu", "answerer.max_new_tokens=8")
-    return from_yaml("internvl3_8b", f"answerer.checkpoint.source={folder}", *settings)
-
-
-def frames(*times: float, seed: int = 0, height: int = 90, width: int = 160) -> tuple[Frame, ...]:
-    dice = np.random.default_rng(seed)
-    return tuple(Frame(time, round(time * 25), dice.integers(0, 256, (height, width, 3), np.uint8)) for time in times)
-
-
-def request(text: str, shown: tuple[Frame, ...], options: tuple[str, ...] | None = None) -> AnswerRequest:
-    return AnswerRequest(Question("q", VIDEO.path, text, options), VIDEO, shown)
+    return configured(InternVL, "internvl3_8b", f"answerer.checkpoint.source={folder}", *settings)
 
 
 ASKED = [
@@ -75,7 +54,7 @@ def turn(answerer: InternVL, asked: AnswerRequest) -> str:
 
 @pytest.mark.parametrize("size", SIZES)
 def test_every_yaml_names_its_checkpoint_and_tells_the_true_times(size: str) -> None:
-    answerer = from_yaml(f"internvl3_{size}")
+    answerer = configured(InternVL, f"internvl3_{size}")
     assert isinstance(answerer, Answerer)
     assert answerer.name == f"internvl3_{size}"
     assert answerer.checkpoint.source == f"OpenGVLab/InternVL3-{size.upper()}-hf"
@@ -210,7 +189,7 @@ def test_the_identity_follows_what_decides_answers_and_not_what_decides_speed(an
 
 def test_a_label_that_cannot_be_filled_in_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"(?s)label='\{second\}'.*\{frame\} and \{time\}"):
-        from_yaml("internvl3_8b", "answerer.images.label='{second}'")
+        configured(InternVL, "internvl3_8b", "answerer.images.label='{second}'")
 
 
 @pytest.mark.parametrize("lost", ["lm_head.weight", "embed_tokens.weight"])

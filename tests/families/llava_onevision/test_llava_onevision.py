@@ -11,16 +11,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from asking import answered
+from asking import answered, request_of
 from hydra import compose, initialize_config_dir
 from tiny import write_llava_onevision
 from wordings import wording
 
 from pipeline.answerers import Answerer, AnswerRequest
 from pipeline.config import build, conf_dir
-from pipeline.domain import Frame, Question, Status, Video
+from pipeline.domain import Question, Status
 from pipeline.errors import CheckpointError, ConfigError
 from pipeline.families.labels import FrameLabels
 from pipeline.families.llava_onevision.answerer import LlavaOnevision
@@ -31,7 +30,6 @@ pytestmark = pytest.mark.moving
 
 FORMS = ("images", "video")
 PROMPT = wording("letter_or_phrase")
-VIDEO = Video("clip.mp4", "0f", 60.0, 10.0, 600, 80, 45)
 
 
 @pytest.fixture(scope="module")
@@ -43,14 +41,6 @@ def answerer(folder: Path, form: str = "images", **changes: Any) -> LlavaOnevisi
     checkpoint = Checkpoint(str(folder), None, "float32", "sdpa", "cpu")
     made = LlavaOnevision("llava", checkpoint, form, FrameLabels("{time:.1f}s: ", "\n"), "selected", PROMPT, 6)  # type: ignore[arg-type]
     return dataclasses.replace(made, **changes)
-
-
-def request(
-    frames: int, text: str = "Which colour?", options: tuple[str, ...] | None = ("red", "blue")
-) -> AnswerRequest:
-    pixels = np.random.default_rng(frames).integers(0, 255, (frames, 45, 80, 3), dtype=np.uint8)
-    shown = tuple(Frame(1.25 * i, int(12.5 * i), pixels[i]) for i in range(frames))
-    return AnswerRequest(Question(f"q{frames}", "clip.mp4", text, options), VIDEO, shown)
 
 
 def fed(answerer: LlavaOnevision, asked: AnswerRequest) -> dict[str, Any]:
@@ -84,7 +74,7 @@ def test_images_are_what_the_stock_processor_makes(folder: Path) -> None:
     import torch
     from PIL import Image
 
-    ours, asked = answerer(folder), request(3)
+    ours, asked = answerer(folder), request_of(3)
     stock = StockProcessor(folder, ours.processor.tokenizer)
     prompt = (
         "<|im_start|>user \n0.0s: <image>\n1.2s: <image>\n2.5s: <image>\nWhich colour?\nA. red\nB. blue\n"
@@ -111,7 +101,7 @@ def test_a_video_is_what_the_stock_code_makes(folder: Path) -> None:
     import torch
     from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
-    ours, asked = answerer(folder, "video"), request(5)
+    ours, asked = answerer(folder, "video"), request_of(5)
     mine = fed(ours, asked)
     tokens = StockProcessor(folder, ours.processor.tokenizer).replace_video_token(
         {"pixel_values_videos": mine["pixel_values_videos"]}, 0
@@ -142,7 +132,12 @@ def test_a_video_is_what_the_stock_code_makes(folder: Path) -> None:
 @pytest.mark.parametrize("form", FORMS)
 def test_a_batch_answers_as_its_requests_do_alone(folder: Path, form: str) -> None:
     ours = answerer(folder, form)
-    requests = [request(3), request(1), request(3, "Why?", None), request(2, "Which colour is shown first?")]
+    requests = [
+        request_of(3),
+        request_of(1),
+        request_of(3, "Why?", None),
+        request_of(2, "Which colour is shown first?"),
+    ]
     together = answered(ours, requests)
     alone = [answered(ours, [asked])[0] for asked in requests]
     assert [a.text for a in together] == [a.text for a in alone]
@@ -153,9 +148,9 @@ def test_a_batch_answers_as_its_requests_do_alone(folder: Path, form: str) -> No
 
 def test_one_frame_is_one_patch_as_among_others(folder: Path) -> None:
     ours = answerer(folder)
-    ids = [(ours.encode(request(n)).input_ids == tower_of(ours.checkpoint).image_token_id).sum() for n in (1, 2, 5)]
+    ids = [(ours.encode(request_of(n)).input_ids == tower_of(ours.checkpoint).image_token_id).sum() for n in (1, 2, 5)]
     assert ids == [17, 34, 85]
-    (answer,) = answered(ours, [request(1)])
+    (answer,) = answered(ours, [request_of(1)])
     assert answer.cost.output_tokens > 0
 
 
@@ -163,7 +158,7 @@ def test_one_frame_is_one_patch_as_among_others(folder: Path) -> None:
 def test_limits_say_what_a_frame_costs(folder: Path, form: str, pictures: int) -> None:
     ours = answerer(folder, form)
     limits = ours.limits()
-    lengths = [ours.encode(request(n)).tokens for n in (2, 12)]
+    lengths = [ours.encode(request_of(n)).tokens for n in (2, 12)]
     assert pictures <= (lengths[1] - lengths[0]) / 10 <= limits.tokens_per_frame
     assert limits.context_tokens == 32768
     assert isinstance(ours, Answerer)
@@ -172,14 +167,14 @@ def test_limits_say_what_a_frame_costs(folder: Path, form: str, pictures: int) -
 @pytest.mark.parametrize("form", FORMS)
 def test_too_many_frames_are_refused_before_the_call(tmp_path: Path, form: str) -> None:
     ours = answerer(write_llava_onevision(tmp_path / "short", context=160), form)
-    answers = answered(ours, [request(40), request(1)])
+    answers = answered(ours, [request_of(40), request_of(1)])
     assert answers[0].status is Status.CONTEXT_EXCEEDED
     assert answers[1].cost.output_tokens > 0
     fitting = int(re.search(r"selection\.budget=(\d+)", answers[0].detail)[1])  # type: ignore[index]
-    assert answered(ours, [request(fitting)])[0].status is not Status.CONTEXT_EXCEEDED
-    assert answered(ours, [request(fitting + 1)])[0].status is Status.CONTEXT_EXCEEDED
+    assert answered(ours, [request_of(fitting)])[0].status is not Status.CONTEXT_EXCEEDED
+    assert answered(ours, [request_of(fitting + 1)])[0].status is Status.CONTEXT_EXCEEDED
     assert ("answerer.form=video" in answers[0].detail) == (form == "images")
-    (long,) = answered(ours, [request(1, "why " * 200)])
+    (long,) = answered(ours, [request_of(1, "why " * 200)])
     assert (long.status, "shorter question" in long.detail) == (Status.CONTEXT_EXCEEDED, True)
 
 
@@ -191,7 +186,7 @@ def test_too_many_frames_are_refused_before_the_call(tmp_path: Path, form: str) 
 def test_a_question_with_markup_or_without_text_is_refused(
     folder: Path, form: str, text: str, options: tuple[str, ...] | None
 ) -> None:
-    bad, good = answered(answerer(folder, form), [request(2, text, options), request(3)])
+    bad, good = answered(answerer(folder, form), [request_of(2, text, options), request_of(3)])
     assert (bad.question_id, bad.status, bad.text) == ("q2", Status.INVALID_QUESTION, "")
     assert good.cost.output_tokens > 0
     assert bad.detail
@@ -203,7 +198,7 @@ def test_out_of_memory_is_the_failure_of_the_request_that_is_too_large(
     import torch
 
     ours = answerer(folder)
-    requests = [request(2), request(3), request(9), request(1)]
+    requests = [request_of(2), request_of(3), request_of(9), request_of(1)]
     expected = [a.text for a in answered(ours, requests)]
     forward = ours.model.network.model.forward
 
@@ -258,15 +253,15 @@ def test_a_folder_that_does_not_fit_together_is_refused(folder: Path, tmp_path: 
     settings = broken / "preprocessor_config.json"
     settings.write_text(settings.read_text().replace('"height": 56', '"height": 64'))
     with pytest.raises(CheckpointError, match="56 x 56"):
-        answered(answerer(broken), [request(1)])
+        answered(answerer(broken), [request_of(1)])
     settings.unlink()
     with pytest.raises(CheckpointError, match="image processor"):
-        answered(answerer(broken), [request(1)])
+        answered(answerer(broken), [request_of(1)])
     shutil.copy(folder / "preprocessor_config.json", settings)
     template = json.loads((broken / "chat_template.json").read_text())["chat_template"]
     (broken / "chat_template.json").write_text(json.dumps({"chat_template": template.replace("<video>", "")}))
     with pytest.raises(CheckpointError, match="<video> 0 times for 1 pictures"):
-        answered(answerer(broken, "video"), [request(1)])
+        answered(answerer(broken, "video"), [request_of(1)])
 
 
 def test_times_are_told_or_not(folder: Path) -> None:
@@ -274,9 +269,9 @@ def test_times_are_told_or_not(folder: Path) -> None:
     assert "'12.5s: '" in timed.limits().time_told
     assert "not told" in untimed.limits().time_told
     assert "not told" in answerer(folder, "video", time_instruction="none").limits().time_told
-    words = timed.processor.tokenizer.decode(untimed.encode(request(2)).input_ids).replace("<image>", "")
+    words = timed.processor.tokenizer.decode(untimed.encode(request_of(2)).input_ids).replace("<image>", "")
     assert words.startswith("<|im_start|>user \n  Which colour?")
-    assert [answered(timed, [request(2)])[0].form, answered(untimed, [request(2)])[0].form] == [
+    assert [answered(timed, [request_of(2)])[0].form, answered(untimed, [request_of(2)])[0].form] == [
         "images of 56 x 56 pixels; time: text before each image: '12.5s: '",
         "images of 56 x 56 pixels; time: not told: images in their order",
     ]

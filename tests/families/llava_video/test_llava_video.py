@@ -6,17 +6,18 @@ import dataclasses
 import json
 import re
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from asking import answered
+from asking import answered, request_of
 from tiny_llava_video import HIDDEN, PADDING_ROWS, TOWER, VISION, VISION_LAYERS, VISION_MLP, write_llava_video
 from wordings import wording
 
 from pipeline.answerers import Answerer, AnswerRequest
-from pipeline.domain import Frame, Question, Status, Video
+from pipeline.domain import Status, Video
 from pipeline.errors import CheckpointError
 from pipeline.families.llava_video.answerer import LlavaVideo
 from pipeline.families.loading.checkpoint import Checkpoint
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.moving
 
 POOLINGS = {"bilinear": 210, "average": 182}
 PROMPT = wording("letter_or_phrase")
-VIDEO = Video("clip.mp4", "0f", 60.04, 10.0, 600, 80, 45)
+request = partial(request_of, video=Video("clip.mp4", "0f", 60.04, 10.0, 600, 80, 45))
 
 
 @pytest.fixture(scope="module")
@@ -36,14 +37,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def answerer(folder: Path, **changes: Any) -> LlavaVideo:
     checkpoint = Checkpoint(str(folder), None, "float32", "sdpa", "cpu")
     return dataclasses.replace(LlavaVideo("llava", checkpoint, "checkpoint", "selected", PROMPT, 6), **changes)
-
-
-def request(
-    frames: int, text: str = "Which colour?", options: tuple[str, ...] | None = ("red", "blue")
-) -> AnswerRequest:
-    pixels = np.random.default_rng(frames).integers(0, 255, (frames, 45, 80, 3), dtype=np.uint8)
-    shown = tuple(Frame(1.25 * i, int(12.5 * i), pixels[i]) for i in range(frames))
-    return AnswerRequest(Question(f"q{frames}", "clip.mp4", text, options), VIDEO, shown)
 
 
 def fed(answerer: LlavaVideo, asked: AnswerRequest) -> dict[str, Any]:

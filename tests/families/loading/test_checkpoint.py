@@ -6,7 +6,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-import tiny
 import torch
 
 from pipeline.errors import CheckpointError, ConfigError, MissingExtraError
@@ -15,17 +14,6 @@ from pipeline.families.loading.placement import check_fits, pick_attention, pick
 from pipeline.families.loading.weights import bytes_in
 
 pytestmark = pytest.mark.moving
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.write_qwen2_vl(tmp_path_factory.mktemp("made"))
-
-
-@pytest.fixture
-def folder(made: Path, tmp_path: Path) -> Path:
-    """A copy that a test may damage."""
-    return Path(shutil.copytree(made, tmp_path / "checkpoint"))
 
 
 def at(source: Path | str, attention: str = "sdpa", dtype: str = "auto") -> Checkpoint:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import tiny
 from hub_server import COMMIT, hub
 
 from pipeline.errors import CheckpointError
@@ -20,17 +19,6 @@ from pipeline.families.loading import hub as hub_client
 from pipeline.families.loading.checkpoint import Checkpoint, fingerprint, raw_config, resolve, settings_folder
 
 MODEL = "maker/tiny"
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.write_qwen2_vl(tmp_path_factory.mktemp("made"))
-
-
-@pytest.fixture
-def folder(made: Path, tmp_path: Path) -> Path:
-    """A copy that a test may change."""
-    return Path(shutil.copytree(made, tmp_path / "checkpoint"))
 
 
 @pytest.fixture

@@ -8,18 +8,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import tiny
 import tiny_qwen3_vl
 import torch
-from asking import answered
-from hydra import compose, initialize_config_dir
+from asking import answered, configured, frames, request
 from safetensors.torch import load_file
 
 from pipeline.answerers import Answerer, AnswerRequest
-from pipeline.config import build, conf_dir
-from pipeline.domain import Frame, Question, Status, Video
+from pipeline.domain import Status
 from pipeline.errors import CheckpointError, ConfigError
 from pipeline.families.labels import FrameLabels
 from pipeline.families.qwen.answerer import Qwen3VL
@@ -27,7 +24,6 @@ from pipeline.families.qwen.forms import TimedVideoForm
 
 pytestmark = pytest.mark.moving
 
-VIDEO = Video("clip.mp4", "f", 100.0, 25.0, 2500, 160, 90)
 SOURCES = {
     "qwen3_vl_2b": "Qwen/Qwen3-VL-2B-Instruct",
     "qwen3_vl_4b": "Qwen/Qwen3-VL-4B-Instruct",
@@ -37,14 +33,6 @@ SOURCES = {
 }
 FAMILIES = ("qwen3_vl", "qwen3_vl_moe")
 FORMS = ("images", "video")
-
-
-def from_yaml(name: str, *overrides: str) -> Qwen3VL:
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        config = compose(f"answerer/{name}", overrides=list(overrides))
-    answerer = build(config.answerer, "answerer")
-    assert isinstance(answerer, Qwen3VL)
-    return answerer
 
 
 @pytest.fixture(scope="module")
@@ -57,18 +45,9 @@ def plain(folders: dict[str, Path]) -> dict[str, Qwen3VL]:
     """The YAML's answerer on a tiny checkpoint of each kind."""
     settings = ("answerer.checkpoint.device=cpu", "answerer.max_pixels=8192", "answerer.max_new_tokens=8")
     return {
-        name: from_yaml("qwen3_vl_8b", f"answerer.checkpoint.source={folder}", *settings)
+        name: configured(Qwen3VL, "qwen3_vl_8b", f"answerer.checkpoint.source={folder}", *settings)
         for name, folder in folders.items()
     }
-
-
-def frames(*times: float, seed: int = 0, height: int = 90, width: int = 160) -> tuple[Frame, ...]:
-    dice = np.random.default_rng(seed)
-    return tuple(Frame(time, round(time * 25), dice.integers(0, 256, (height, width, 3), np.uint8)) for time in times)
-
-
-def request(text: str, shown: tuple[Frame, ...], options: tuple[str, ...] | None = None) -> AnswerRequest:
-    return AnswerRequest(Question("q", VIDEO.path, text, options), VIDEO, shown)
 
 
 ASKED = [
@@ -100,7 +79,7 @@ def grid(time: str, pad: str = "<|video_pad|>", tokens: int = 6) -> str:
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_every_yaml_names_its_checkpoint_and_tells_the_true_times(name: str) -> None:
-    answerer = from_yaml(name)
+    answerer = configured(Qwen3VL, name)
     assert isinstance(answerer, Answerer)
     assert (answerer.name, answerer.checkpoint.source) == (name, SOURCES[name])
     assert (answerer.form, answerer.video) == ("video", TimedVideoForm(0.0, "strip"))
@@ -312,4 +291,4 @@ def test_the_identity_follows_what_decides_answers_and_not_what_decides_speed(pl
 )
 def test_settings_that_cannot_be_are_refused_when_built(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        from_yaml("qwen3_vl_8b", override)
+        configured(Qwen3VL, "qwen3_vl_8b", override)

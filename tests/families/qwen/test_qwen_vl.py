@@ -7,16 +7,14 @@ import weakref
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import tiny
 import torch
-from asking import answered
-from hydra import compose, initialize_config_dir
+from asking import VIDEO, answered, configured, frames
 
 from pipeline.answerers import Answerer, AnswerRequest
-from pipeline.config import build, conf_dir
-from pipeline.domain import Frame, Question, Status, Video
+from pipeline.config import conf_dir
+from pipeline.domain import Frame, Question, Status
 from pipeline.errors import CheckpointError, ConfigError, FramesError
 from pipeline.families.labels import FrameLabels
 from pipeline.families.qwen.answerer import QwenVL
@@ -24,17 +22,8 @@ from pipeline.families.qwen.forms import VideoForm
 
 pytestmark = pytest.mark.moving
 
-VIDEO = Video("clip.mp4", "f", 100.0, 25.0, 2500, 160, 90)
 NAMES = ("qwen2_vl_2b", "qwen2_vl_7b", "qwen2_vl_72b", "qwen2_5_vl_3b", "qwen2_5_vl_7b", "qwen2_5_vl_72b")
 FAMILIES = ("qwen2_vl", "qwen2_5_vl")
-
-
-def from_yaml(name: str, *overrides: str) -> QwenVL:
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        config = compose(f"answerer/{name}", overrides=list(overrides))
-    answerer = build(config.answerer, "answerer")
-    assert isinstance(answerer, QwenVL)
-    return answerer
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +35,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def plain(folders: dict[str, Path]) -> dict[str, QwenVL]:
     """The README's answerer on a tiny checkpoint of each family."""
     return {
-        name: from_yaml(
+        name: configured(
+            QwenVL,
             "qwen2_vl_7b",
             f"answerer.checkpoint.source={folder}",
             "answerer.checkpoint.device=cpu",
@@ -55,13 +45,6 @@ def plain(folders: dict[str, Path]) -> dict[str, QwenVL]:
         )
         for name, folder in folders.items()
     }
-
-
-def frames(*times: float, seed: int = 0, height: int = 90, width: int = 160) -> tuple[Frame, ...]:
-    random = np.random.default_rng(seed)
-    return tuple(
-        Frame(time, round(time * 25), random.integers(0, 256, (height, width, 3), dtype=np.uint8)) for time in times
-    )
 
 
 def request(
@@ -79,7 +62,7 @@ ASKED = [
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_yaml_builds_the_checkpoint_it_names_without_torch(name: str) -> None:
-    answerer = from_yaml(name)
+    answerer = configured(QwenVL, name)
     size = name.rsplit("_", 1)[1].upper()
     generation = "2.5" if "2_5" in name else "2"
     assert answerer.name == name
@@ -327,7 +310,7 @@ def test_the_identity_follows_what_decides_answers_and_not_what_decides_speed(pl
 def test_settings_that_cannot_be_are_refused_when_built(override: str, message: str) -> None:
     key, value = override.split("=", 1)
     with pytest.raises(ConfigError, match=message):
-        from_yaml("qwen2_vl_7b", f"{key}='{value}'" if "{" in value else override)
+        configured(QwenVL, "qwen2_vl_7b", f"{key}='{value}'" if "{" in value else override)
 
 
 @pytest.mark.gpu

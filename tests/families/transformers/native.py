@@ -8,17 +8,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import tiny_native
-from hydra import compose, initialize_config_dir
+from asking import VIDEO, configured, frames
 
 from pipeline.answerers import AnswerRequest
-from pipeline.config import build, conf_dir
-from pipeline.domain import Frame, Question, Video
+from pipeline.domain import Question
 from pipeline.families.transformers.answerer import Transformers
 
-VIDEO = Video("clip.mp4", "f", 100.0, 25.0, 2500, 160, 90)
 TYPES = tuple(tiny_native.WRITERS)
 TILES = {
     "internvl": {"crop_to_patches": False},
@@ -51,16 +48,7 @@ class Folders:
 
 def answerer(folder: Path, *overrides: str, name: str = "transformers") -> Transformers:
     given = [f"answerer.checkpoint.source={folder}", "answerer.checkpoint.device=cpu", f"answerer.max_new_tokens={NEW}"]
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        config = compose(f"answerer/{name}", overrides=[*given, *overrides])
-    made = build(config.answerer, "answerer")
-    assert isinstance(made, Transformers)
-    return made
-
-
-def frames(*times: float, seed: int = 0, height: int = 90, width: int = 160) -> tuple[Frame, ...]:
-    dice = np.random.default_rng(seed)
-    return tuple(Frame(time, round(time * 25), dice.integers(0, 256, (height, width, 3), np.uint8)) for time in times)
+    return configured(Transformers, name, *given, *overrides)
 
 
 def requests() -> list[AnswerRequest]:

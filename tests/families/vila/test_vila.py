@@ -15,13 +15,13 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import torch
-from asking import answered
+from asking import answered, request_of
 from safetensors.torch import load_file, save_file
 from tiny_vila import CONTEXT, LAYERS, Kind, intern_vit_patches, write_vila
 from wordings import wording
 
 from pipeline.answerers import Answerer, AnswerRequest
-from pipeline.domain import Frame, Question, Status, Video
+from pipeline.domain import Status
 from pipeline.errors import CheckpointError, ConfigError
 from pipeline.families.labels import FrameLabels
 from pipeline.families.loading.checkpoint import Checkpoint
@@ -35,7 +35,6 @@ pytestmark = pytest.mark.moving
 KINDS = get_args(Kind)
 CONVERSATION = {"3b": "vicuna_v1", "8b": "llama_3", "40b": "hermes-2"}
 PROMPT = wording()
-VIDEO = Video("clip.mp4", "0f", 60.0, 10.0, 600, 80, 45)
 
 
 @pytest.fixture(scope="module")
@@ -52,14 +51,6 @@ def answerer(folder: Path, **changes: Any) -> Vila:
     checkpoint = Checkpoint(str(folder), None, "float32", "sdpa", "cpu")
     made = Vila("vila", checkpoint, "images", FrameLabels("{time:.1f}s: ", "\n"), "auto", PROMPT, 6)
     return dataclasses.replace(made, **changes)
-
-
-def request(
-    frames: int, text: str = "Which colour?", options: tuple[str, ...] | None = ("red", "blue")
-) -> AnswerRequest:
-    pixels = np.random.default_rng(frames).integers(0, 255, (frames, 45, 80, 3), dtype=np.uint8)
-    shown = tuple(Frame(1.25 * i, int(12.5 * i), pixels[i]) for i in range(frames))
-    return AnswerRequest(Question(f"q{frames}", "clip.mp4", text, options), VIDEO, shown)
 
 
 def fed(answerer: Vila, asked: AnswerRequest) -> torch.Tensor:
@@ -82,7 +73,7 @@ def pixels_of(answerer: Vila, asked: AnswerRequest) -> torch.Tensor:
 def test_a_batch_answers_as_its_requests_do_alone(folders: dict[str, Path], kind: str) -> None:
     ours = answerer(folders[kind])
     assert isinstance(ours, Answerer)
-    requests = [request(3), request(1), request(3, "Why?", None), request(2, "What happens first?")]
+    requests = [request_of(3), request_of(1), request_of(3, "Why?", None), request_of(2, "What happens first?")]
     together = answered(ours, requests)
     assert [a.text for a in together] == [answered(ours, [asked])[0].text for asked in requests]
     assert len({a.text for a in together}) == 4  # what the model sees matters
@@ -96,7 +87,7 @@ def test_a_batch_answers_as_its_requests_do_alone(folders: dict[str, Path], kind
 
 def test_the_answer_is_what_the_parts_say_step_by_step(folders: dict[str, Path], kind: str) -> None:
     """Without ``generate``, caches and padding: embed, run, take the best, append."""
-    ours, asked = answerer(folders[kind]), request(3)
+    ours, asked = answerer(folders[kind]), request_of(3)
     network, prompt = ours.model.network, ours.encode(asked)
     assert (prompt.input_ids == IMAGE_ID).sum() == 3 * 9
     written: list[int] = []
@@ -113,22 +104,22 @@ def test_the_answer_is_what_the_parts_say_step_by_step(folders: dict[str, Path],
 
 def test_intern_vit_is_that_of_its_authors(folders: dict[str, Path]) -> None:
     ours = answerer(folders["40b"])
-    pixels = pixels_of(ours, request(2))
+    pixels = pixels_of(ours, request_of(2))
     stored = load_file(folders["40b"] / "vision_tower" / "model.safetensors")
     expected = intern_vit_patches({name: tensor.float() for name, tensor in stored.items()}, pixels)
     with torch.inference_mode():
         found = ours.model.network.patches(pixels)
     assert found.shape == (2, 25, 24)  # without the class token
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
-    white = dataclasses.replace(request(1).frames[0], pixels=np.full((30, 60, 3), 255, np.uint8))
-    shown = pixels_of(ours, dataclasses.replace(request(1), frames=(white,)))
+    white = dataclasses.replace(request_of(1).frames[0], pixels=np.full((30, 60, 3), 255, np.uint8))
+    shown = pixels_of(ours, dataclasses.replace(request_of(1), frames=(white,)))
     assert shown[0, :, 0, 0].tolist() == pytest.approx([(1 - 0.485) / 0.229, (1 - 0.456) / 0.224, (1 - 0.406) / 0.225])
 
 
 def test_an_even_grid_is_not_padded(tmp_path: Path) -> None:
     ours = answerer(write_vila(tmp_path, "40b", image_size=56))
-    assert (ours.encode(request(2)).input_ids == IMAGE_ID).sum() == 2 * 4
-    assert answered(ours, [request(2)])[0].cost.output_tokens > 0
+    assert (ours.encode(request_of(2)).input_ids == IMAGE_ID).sum() == 2 * 4
+    assert answered(ours, [request_of(2)])[0].cost.output_tokens > 0
 
 
 @pytest.mark.parametrize("kind", ["3b", "40b"])
@@ -148,7 +139,7 @@ def test_parts_that_do_not_match_end_the_load(
         tensors[name] = tensor[:-1].clone()
     save_file(tensors, file, metadata={"format": "pt"})
     with pytest.raises(CheckpointError, match=f"1 {fault}") as error:
-        answered(answerer(tmp_path / "copy"), [request(1)])
+        answered(answerer(tmp_path / "copy"), [request_of(1)])
     assert part in error.value.problem
 
 
@@ -157,19 +148,19 @@ def test_a_part_that_is_not_there(folders: dict[str, Path], tmp_path: Path, part
     shutil.copytree(folders["40b"], tmp_path / "copy")
     shutil.rmtree(tmp_path / "copy" / part)
     with pytest.raises(CheckpointError, match=part):
-        answered(answerer(tmp_path / "copy"), [request(1)])
+        answered(answerer(tmp_path / "copy"), [request_of(1)])
 
 
 def test_a_tower_of_another_size_than_announced(folders: dict[str, Path], tmp_path: Path) -> None:
     small = write_vila(tmp_path, "40b", image_size=56)
     shutil.copyfile(folders["40b"] / "config.json", small / "config.json")
     with pytest.raises(CheckpointError, match="4 x 4 patches"):
-        answered(answerer(small), [request(1)])
+        answered(answerer(small), [request_of(1)])
 
 
 def test_too_many_frames_are_refused_with_the_number_that_fits(folders: dict[str, Path], kind: str) -> None:
     ours = answerer(folders[kind])
-    many = request(100)
+    many = request_of(100)
     [refused] = answered(ours, [many])
     assert refused.status is Status.CONTEXT_EXCEEDED
     assert f"more than the {CONTEXT} of the model's context" in refused.detail
@@ -188,7 +179,7 @@ def test_limits_and_identity(folders: dict[str, Path], kind: str) -> None:
     told, as_authors = ours.limits(), dataclasses.replace(ours, form="video").limits()
     assert told.context_tokens == CONTEXT  # not the positions of the language model
     assert told.max_frames == (CONTEXT - 6) // 9
-    more = ours.encode(request(3)).tokens - ours.encode(request(2)).tokens
+    more = ours.encode(request_of(3)).tokens - ours.encode(request_of(2)).tokens
     assert 9 < more <= told.tokens_per_frame
     assert as_authors.time_told == "not told: a video's frames in their order"
     identities = {
@@ -203,7 +194,7 @@ def test_times_are_told_or_not(folders: dict[str, Path], kind: str) -> None:
 
     def said(form: str) -> str:
         processor = dataclasses.replace(ours, form=form).processor
-        shown = request(2).frames
+        shown = request_of(2).frames
         ids = processor.prompt(processor.prepared(shown), shown, Words("Why?")).input_ids
         return processor.tokenizer.decode([token for token in ids.tolist() if token != IMAGE_ID])
 
@@ -219,7 +210,7 @@ def test_the_turn_ends_where_the_conversation_says(folders: dict[str, Path], kin
     end = ours.processor.tokenizer.source.vocabulary[stop]
     head = ours.model.language.lm_head
     hook = head.register_forward_hook(lambda *call: call[2].index_fill(-1, torch.tensor([end]), 1e6))
-    [answer] = answered(ours, [request(2)])
+    [answer] = answered(ours, [request_of(2)])
     hook.remove()
     assert answer.status is Status.EMPTY_ANSWER
     assert answer.cost.output_tokens == 0
@@ -227,16 +218,16 @@ def test_the_turn_ends_where_the_conversation_says(folders: dict[str, Path], kin
 
 @pytest.mark.parametrize("text", ["What is <image>?", "Is it <|im_end|>?"])
 def test_markers_in_a_question_are_refused(folders: dict[str, Path], text: str) -> None:
-    [answer] = answered(answerer(folders["40b"]), [request(1, text)])
+    [answer] = answered(answerer(folders["40b"]), [request_of(1, text)])
     assert answer.status is Status.INVALID_QUESTION
 
 
 def test_a_conversation_that_the_tokenizer_does_not_know(folders: dict[str, Path]) -> None:
     with pytest.raises(ConfigError, match=r"needs <\|im_end\|>") as error:
-        answered(answerer(folders["3b"], conversation="hermes-2"), [request(1)])
+        answered(answerer(folders["3b"], conversation="hermes-2"), [request_of(1)])
     assert "answerer.conversation=auto" in error.value.remedy
     asked = answerer(folders["40b"], conversation="hermes-2")
-    assert answered(asked, [request(1)])[0].text == answered(answerer(folders["40b"]), [request(1)])[0].text
+    assert answered(asked, [request_of(1)])[0].text == answered(answerer(folders["40b"]), [request_of(1)])[0].text
 
 
 @pytest.fixture
@@ -273,7 +264,7 @@ def test_a_model_that_is_put_together_otherwise(altered: Callable[..., Path], ch
 def test_the_layer_is_the_configs(altered: Callable[..., Path], folders: dict[str, Path]) -> None:
     changed, stock = answerer(altered("3b", mm_vision_select_layer=-3)), answerer(folders["3b"])
     assert (changed._config.layer, stock._config.layer) == (LAYERS - 2, LAYERS - 1)
-    pixels = pixels_of(stock, request(1))
+    pixels = pixels_of(stock, request_of(1))
     with torch.inference_mode():
         states = stock.model.network.vision_tower(pixels, output_hidden_states=True).hidden_states
         assert torch.equal(changed.model.network.patches(pixels), states[-3])
@@ -315,11 +306,11 @@ def test_yi_is_known_by_its_size(altered: Callable[..., Path], folders: dict[str
 
 def test_closed_and_asked_again(folders: dict[str, Path]) -> None:
     ours = answerer(folders["40b"])
-    [before] = answered(ours, [request(2)])
+    [before] = answered(ours, [request_of(2)])
     network = ours.model.network
     ours.close()
     assert sum(parameter.numel() for parameter in network.parameters()) == 0
-    assert answered(ours, [request(2)])[0].text == before.text
+    assert answered(ours, [request_of(2)])[0].text == before.text
 
 
 def test_construction_and_limits_import_no_torch(folders: dict[str, Path]) -> None:
