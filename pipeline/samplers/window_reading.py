@@ -130,6 +130,7 @@ class WindowReader:
         self._next: deque[_Ask] = deque()  # to be prefilled, before any further window
         self._held: list[_Ask] = []  # prefilled
         self._videos: deque[_Video] = deque()
+        self._ahead: AskedVideo | None = None  # drawn early, since its decoding then begins
         self._is_full = False  # until a window is finished
 
     def read(self, videos: Iterable[AskedVideo]) -> Iterator[list[WindowAnswers] | VideoError]:
@@ -168,7 +169,7 @@ class WindowReader:
     def _drawn(self, videos: Iterator[AskedVideo]) -> bool:
         """Draw the next window; whether that could be done, without waiting where rows can go on meanwhile."""
         if not self._videos or self._videos[-1].is_drawn:
-            asked = next(videos, None)
+            asked, self._ahead = self._ahead or next(videos, None), None
             if asked is None:
                 return False
             self._videos.append(_Video(asked))
@@ -188,6 +189,8 @@ class WindowReader:
         ask = _Ask(video, window, video.asked.suffixes, window.first)
         video.asks.append(ask)
         self._next.append(ask)
+        if self._ahead is None:
+            self._ahead = next(videos, None)
         return True
 
     def _may_hold_another(self) -> bool:

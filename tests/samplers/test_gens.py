@@ -314,6 +314,38 @@ def test_windows_that_do_not_fit_together_are_answered_alone(
     assert sampler._at_once.windows == 2
 
 
+def test_videos_that_are_scored_together_are_what_they_are_alone(
+    checkpoint: Path, opened: OpenVideo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows of several videos are in memory together; one that breaks off costs itself alone."""
+
+    class Cut(Counting):
+        def frames_at(self, seconds: Any) -> Iterator[Frame]:
+            yield from super().frames_at(seconds[:6])
+            raise TruncatedVideoError("the file ends", "fetch it again")
+
+    asked = [QUESTIONS, ask("  "), QUESTIONS[1:], QUESTIONS[:1], QUESTIONS[::-1]]
+    sources = [opened, opened, Cut(opened), opened, opened]
+    works = [Work(opened.video, source, each) for source, each in zip(sources, asked, strict=True)]
+    sampler = sampler_of(checkpoint, "windows_at_once=7", "max_new_tokens=20")
+    seen = 0
+    step = Rows.step
+
+    def watched(rows: Any) -> Any:
+        nonlocal seen
+        seen = max(seen, len({id(row.key[0].video) for row in rows._batch._rows}))
+        return step(rows)
+
+    monkeypatch.setattr(Rows, "step", watched)
+    given = list(sampler.score_stream(works))
+    assert isinstance(given[2], TruncatedVideoError)
+    assert seen > 1
+    for place in (0, 1, 3, 4):
+        scored = given[place]
+        assert isinstance(scored, list)
+        assert content(scored) == content(sampler.score(opened.video, opened, asked[place]))
+
+
 def test_costs_add_up(checkpoint: Path, opened: OpenVideo) -> None:
     sampler = sampler_of(checkpoint)
     one = sampler.score(opened.video, opened, QUESTIONS[:1])[0].cost
