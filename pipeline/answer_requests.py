@@ -60,6 +60,12 @@ class QuestionInput:
     """The part of the video that the question may see."""
     subtitles: GivenSubtitles
 
+    @property
+    def file(self) -> tuple[str, str]:
+        """Path and fingerprint of the video."""
+        assert self.row.video is not None
+        return self.row.video.path, self.row.video.fingerprint
+
 
 def question_input(row: SelectionRow, finder: SubtitleFinder) -> QuestionInput | Answer:
     """The input of a selection's question, or the failure for which it is not asked."""
@@ -124,13 +130,26 @@ class Requests:
     """Builds requests lazily and collects the questions whose frames could not be read.
 
     Requests may be drawn in another thread than the one that handles answers. Questions of one video come next to each
-    other, at most ``batch`` of them from one pass over its frames.
+    other, at most ``batch`` of them from one pass over its frames. Only those that are not answered yet are in memory.
+
+    Args:
+        inputs: those of one video after the other, or the failures for which they are not asked.
+        answerer: takes the requests.
+        reader: reads the videos.
+        over_limit: what happens to more frames than the answerer takes.
+        batch: number of questions that the answerer is given at once.
     """
 
     def __init__(
-        self, inputs: Sequence[QuestionInput], answerer: Answerer, reader: Reader, over_limit: OverLimit, batch: int
+        self,
+        inputs: Iterable[Sequence[QuestionInput | Answer]],
+        answerer: Answerer,
+        reader: Reader,
+        over_limit: OverLimit,
+        batch: int,
     ) -> None:
-        self._inputs = {each.row.question.id: each for each in inputs}
+        self._videos = inputs
+        self._inputs: dict[str, QuestionInput] = {}
         self._answerer = answerer
         self._reader = reader
         self._over_limit = over_limit
@@ -141,12 +160,8 @@ class Requests:
 
     def __iter__(self) -> Iterator[AnswerRequest]:
         """One request per question, except for those whose frames cannot be read now."""
-        passes = (
-            (path, fingerprint, rows)
-            for (path, fingerprint), same_video in _rows_by_video(each.row for each in self._inputs.values()).items()
-            for rows in _passes(same_video, self._batch)
-        )
         begun: deque[PassOverVideo] = deque()
+        passes = self._passes()
         try:
             while True:
                 begun.extend(PassOverVideo(*each, self._reader) for each in islice(passes, _AHEAD - len(begun)))
@@ -157,6 +172,7 @@ class Requests:
                     frames = begun[0].frames()
                 except VideoError as error:
                     for row in rows:
+                        del self._inputs[row.question.id]
                         self._failed.put(Answer(row.question.id, "", status=error.status, detail=str(error)))
                     frames = {}
                 begun.popleft().close()
@@ -167,6 +183,17 @@ class Requests:
             for each in begun:
                 each.close()
 
+    def _passes(self) -> Iterator[tuple[str, str, list[SelectionRow]]]:
+        """Path, fingerprint and rows of each pass over a video."""
+        for same_video in self._videos:
+            asked = [given for given in same_video if isinstance(given, QuestionInput)]
+            for given in same_video:
+                if isinstance(given, Answer):
+                    self._failed.put(given)
+            self._inputs |= {given.row.question.id: given for given in asked}
+            for rows in _passes([given.row for given in asked], self._batch):
+                yield (*asked[0].file, rows)
+
     def failures(self) -> Iterator[Answer]:
         """The questions that did not become requests since this was last called."""
         while not self._failed.empty():
@@ -174,8 +201,9 @@ class Requests:
 
     def recorded(self, given: Answer) -> Answer:
         """The answer with the subtitles that were given and the frames that were left out of its request."""
-        subtitles = self._subtitles.pop(given.question_id, self._inputs[given.question_id].subtitles).summary()
-        form = "; ".join(part for part in (given.form, subtitles) if part)
+        subtitles = self._inputs.pop(given.question_id).subtitles
+        subtitles = self._subtitles.pop(given.question_id, subtitles)
+        form = "; ".join(part for part in (given.form, subtitles.summary()) if part)
         return replace(given, form=form, left_out=self._left_out.pop(given.question_id, ()))
 
     def _within_limit(self, row: SelectionRow, frames: Sequence[Frame]) -> AnswerRequest:
@@ -213,15 +241,6 @@ class Requests:
             else:
                 exceeds = count
         return fits
-
-
-def _rows_by_video(rows: Iterable[SelectionRow]) -> dict[tuple[str, str], list[SelectionRow]]:
-    """By path and fingerprint: a file may have been replaced between two selections."""
-    videos: dict[tuple[str, str], list[SelectionRow]] = {}
-    for row in rows:
-        assert row.video is not None
-        videos.setdefault((row.video.path, row.video.fingerprint), []).append(row)
-    return videos
 
 
 def _check_unchanged(path: str, fingerprint: str, reader: Reader) -> None:

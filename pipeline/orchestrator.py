@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.answer_requests import OverLimit, QuestionInput, Requests, key_content, question_input
+from pipeline.answer_requests import OverLimit, Requests, key_content, question_input
 from pipeline.answerers import Answerer, Repeats
 from pipeline.artefacts.cache import AnswerCache, RelevanceCache
 from pipeline.artefacts.folder import ANSWERS_FILE, RELEVANCE_FILE, SELECTIONS_FILE
 from pipeline.artefacts.journal import Journal
 from pipeline.artefacts.rows import AnswerRow, RelevanceRow, SelectionRow
+from pipeline.artefacts.stored import StoredRows
 from pipeline.domain import Answer, FrameSource, Question, Relevance, SelectedFrame, Selection, Status, Video
 from pipeline.errors import ClipError, VideoError
 from pipeline.execution.events import following
@@ -77,10 +78,13 @@ def select(
     policy: SelectionPolicy,
     reader: Reader,
     folder: Path,
-) -> list[SelectionRow]:
-    """Select frames by every relevance as it comes. This is cheap, so it is done again in every run."""
+) -> StoredRows[SelectionRow]:
+    """Select frames by every relevance as it comes. This is cheap, so it is done again in every run.
+
+    Returns the rows in the order of the relevances; they stay on the disk.
+    """
     identity = identity_of(policy)
-    rows: list[SelectionRow] = []
+    asked: dict[str, Question] = {}
     with Journal(SelectionRow, folder / SELECTIONS_FILE) as journal:
         _report_outdated(journal)
         for given in relevances:
@@ -98,15 +102,20 @@ def select(
             key = digest({"relevance": given.key, "policy": identity})
             row = SelectionRow(key, given.sampler, given.question, given.video, selection)
             journal.keep(row)
-            rows.append(row)
-    return rows
+            asked[row.question.id] = row.question
+    return StoredRows(SelectionRow, folder / SELECTIONS_FILE, asked).in_order(asked)
 
 
-def copy_selections(selections: Sequence[SelectionRow], folder: Path) -> None:
-    """Copy the selections of another run into this run's folder, so that the folder is complete in itself."""
+def copy_selections(selections: Sequence[SelectionRow], folder: Path) -> StoredRows[SelectionRow]:
+    """Copy the selections of another run into this run's folder, so that the folder is complete in itself.
+
+    Returns the copies, which stay on the disk.
+    """
     with Journal(SelectionRow, folder / SELECTIONS_FILE) as journal:
         for row in selections:
             journal.keep(replace(row, schema=SelectionRow.schema))
+    asked = {row.question.id: row.question for row in selections}
+    return StoredRows(SelectionRow, folder / SELECTIONS_FILE, asked).in_order(asked)
 
 
 def answer(
@@ -118,79 +127,79 @@ def answer(
     subtitles: SubtitleChoice,
     batch: int,
     folder: Path,
-) -> list[AnswerRow]:
+) -> StoredRows[AnswerRow]:
     """Stage 2: an answer to every question from its selected frames, ``batch`` questions at a time.
 
     Answers of this run are kept, and so are those of any other run if the answerer is repeatable. They are joined with
-    the question as it is now.
+    the question as it is now. Selections are read from ``selections`` as they are needed, and the rows that are
+    returned, in their order, stay on the disk.
     """
     identity = {**identity_of(answerer), "over_limit": over_limit.value}
     shared = cache if isinstance(answerer, Repeats) and answerer.is_repeatable else None
-    done: dict[str, AnswerRow] = {}
-    waiting: dict[str, tuple[str, SelectionRow]] = {}
-    inputs: list[QuestionInput] = []
+    asked: dict[str, Question] = {}
+    waiting: dict[str, tuple[str, int]] = {}
+    """By question: the key of its answer, and the place of its selection."""
     finder = SubtitleFinder(subtitles)
     with Journal(AnswerRow, folder / ANSWERS_FILE) as journal:
         _report_outdated(journal)
         with following("answering", len(selections), cache) as finished:
 
             def finish(given: Answer) -> None:
-                key, row = waiting.pop(given.question_id)
-                answered = AnswerRow(key, row.sampler, answerer.name, row.question, given)
-                journal.append(answered)
+                key, place = waiting.pop(given.question_id)
+                row = selections[place]
+                journal.append(AnswerRow(key, row.sampler, answerer.name, row.question, given))
                 if shared is not None:
                     shared.keep(key, given)
-                done[given.question_id] = answered
                 finished(given.status)
 
-            for row in selections:
+            by_video: dict[tuple[str, str], list[int]] = {}
+            for place, row in enumerate(selections):
+                asked[row.question.id] = row.question
                 given = question_input(row, finder)
                 key = answer_key(identity, key_content(row, given, subtitles, over_limit))
                 kept = journal.find(row.question, key)
                 if kept is not None and kept.answer.is_final:
-                    done[row.question.id] = kept
                     finished(kept.answer.status, kept=True)
                     continue
-                waiting[row.question.id] = (key, row)
+                waiting[row.question.id] = (key, place)
                 known = shared.find(key, row.question.id) if shared is not None else None
                 if known is not None:
                     finish(known)
                 elif isinstance(given, Answer):
                     finish(given)
                 else:
-                    inputs.append(given)
+                    # A file may have been replaced between two selections.
+                    by_video.setdefault(given.file, []).append(place)
+            inputs = ([question_input(selections[place], finder) for place in places] for places in by_video.values())
             requests = Requests(inputs, answerer, reader, over_limit, batch)
             with closing(answerer.answer(iter(requests), batch)) as answers:
                 for given in answers:
-                    question = waiting[given.question_id][1].question
-                    finish(requests.recorded(checked_answer(given, question, answerer.name)))
+                    finish(requests.recorded(checked_answer(given, asked[given.question_id], answerer.name)))
                     for failed in requests.failures():
                         finish(failed)
             for failed in requests.failures():
                 finish(failed)
-    return [done[row.question.id] for row in selections]
+    return StoredRows(AnswerRow, folder / ANSWERS_FILE, asked).in_order(asked)
 
 
 def unanswered(
-    selections: Sequence[SelectionRow],
+    selections: Iterable[SelectionRow],
     answerer: Answerer,
     cache: AnswerCache,
     over_limit: OverLimit,
     subtitles: SubtitleChoice,
-) -> list[SelectionRow]:
+) -> Iterator[SelectionRow]:
     """The selections whose answers are not cached, for which stage 2 would ask its model."""
     identity = {**identity_of(answerer), "over_limit": over_limit.value}
     is_shared = isinstance(answerer, Repeats) and answerer.is_repeatable
     finder = SubtitleFinder(subtitles)
-    left = []
     for row in selections:
         given = question_input(row, finder)
         if isinstance(given, Answer):
             continue
         key = answer_key(identity, key_content(row, given, subtitles, over_limit))
         if not is_shared or cache.find(key, row.question.id) is None:
-            left.append(row)
-    return left
+            yield row
 
 
 def _report_outdated(journal: Journal[Any]) -> None:

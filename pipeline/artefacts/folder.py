@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.artefacts.journal import read_rows
+from pipeline.artefacts.journal import read_rows, rows_of
 from pipeline.artefacts.rows import QuestionRow, SelectionRow, is_same_question, to_line
 from pipeline.artefacts.writing import write_whole
 from pipeline.domain import Question, Status
@@ -75,19 +75,20 @@ def read_selections(file: Path) -> list[SelectionRow]:
     Raises:
         InputError: no such file, it holds no row, or a row's question is another one there.
     """
-    rows = read_rows(SelectionRow, file, {})
-    if not rows:
+    # The last row of each question.
+    held = {row.question.id: row.question for _, _, _, row in rows_of(SelectionRow, file, {})}
+    if not held:
         raise InputError(f"{file} holds no selection", "name a selections.jsonl that gens sample has finished")
     asked = sibling_questions(file)
-    for row in rows:
-        known = asked.get(row.question.id, row.question)
-        if not is_same_question(known, row.question):
+    for question in held.values():
+        known = asked.get(question.id, question)
+        if not is_same_question(known, question):
             raise InputError(
-                f"{file}: the question {row.question.id!r} is {row.question.text!r} with the options "
-                f"{row.question.options}, and {QUESTIONS_FILE} next to it has {known.text!r} with {known.options}",
+                f"{file}: the question {question.id!r} is {question.text!r} with the options "
+                f"{question.options}, and {QUESTIONS_FILE} next to it has {known.text!r} with {known.options}",
                 "select again with gens sample, or move the file into a folder of its own",
             )
-    rows = read_rows(SelectionRow, file, {row.question.id: row.question for row in rows} | asked)
+    rows = read_rows(SelectionRow, file, held | asked)
     sampler = Counter(row.sampler for row in rows if row.video is not None).most_common(1)
     return [_of_sampler(row, sampler[0][0], file) if sampler else row for row in rows]
 

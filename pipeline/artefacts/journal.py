@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import os
 import stat
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, cast
 
 from filelock import FileLock, Timeout
 from pydantic_core import from_json
 
+from pipeline.artefacts.index import Index, Place, read_index, write_index
 from pipeline.artefacts.rows import AnyRow, KeyedRow, Row, SelectionRow, from_line, to_line, unreadable_selection
 from pipeline.artefacts.writing import writing
 from pipeline.domain import Question
 from pipeline.errors import BusyError, InputError
 
 LOCK_FILE = ".lock"
+_UNINDEXED = 64 << 20
+"""Bytes of rows that are not in the index before it is written again."""
 _PATIENCE = 0.5
 """Seconds to wait for a lock: longer than :func:`is_held` takes, which is no reason to refuse a command."""
 _ELSEWHERE = "paths.runs=..."
@@ -108,17 +111,10 @@ def _is_whole(line: bytes) -> bool:
     return True
 
 
-@dataclass(frozen=True)
-class _Place:
-    """The place of a row in its file."""
-
-    key: str
-    offset: int
-    length: int
-
-
 class Journal(Generic[KeyedRow]):
     """One artefact file of a run folder, written row by row. Rows stay on the disk; only their offsets are in memory.
+
+    A large file has an index beside it (:mod:`pipeline.artefacts.index`), so that it is not read when it is opened.
 
     Attributes:
         outdated: number of rows of an earlier schema version. They stay in the file and are computed again.
@@ -128,7 +124,8 @@ class Journal(Generic[KeyedRow]):
         self.path = path
         self.outdated = 0
         self._kind: type[KeyedRow] = kind
-        self._places: dict[str, _Place] = {}
+        self._places: dict[str, Place] = {}
+        self._lines = self._crc = self._indexed = 0
         with writing(path, _ELSEWHERE):
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.exists():
@@ -137,6 +134,8 @@ class Journal(Generic[KeyedRow]):
             # Unbuffered, so that closing has nothing to write and cannot fail.
             self._file = path.open("ab", buffering=0)
             self._end = path.stat().st_size
+        if self._end - self._indexed >= _UNINDEXED:
+            self._write_index()
 
     def find(self, question: Question, key: str) -> KeyedRow | None:
         """The row of this question and key, with the question as given; None if there is none."""
@@ -165,8 +164,12 @@ class Journal(Generic[KeyedRow]):
                 with suppress(OSError):
                     self._file.truncate(self._end)
                 raise
-        self._places[row.question.id] = _Place(row.key, self._end, len(line))
+        self._places[row.question.id] = Place(row.key, self._end, len(line))
         self._end += len(line)
+        self._lines += 1
+        self._crc = zlib.crc32(line, self._crc)
+        if self._end - self._indexed >= _UNINDEXED:
+            self._write_index()
 
     def keep(self, row: KeyedRow) -> bool:
         """Append the row unless the file holds the same one already. Returns whether it does."""
@@ -177,6 +180,8 @@ class Journal(Generic[KeyedRow]):
 
     def close(self) -> None:
         """Close the file; its rows stay readable."""
+        if not self._file.closed and self._end > self._indexed:
+            self._write_index()
         self._file.close()
 
     def __enter__(self) -> Journal[KeyedRow]:
@@ -187,21 +192,43 @@ class Journal(Generic[KeyedRow]):
 
     def _index(self) -> None:
         current = _schema(self._kind)
-        for number, offset, line in _lines(self.path):
-            where = f"{self.path}:{number}"
-            try:
-                content = from_json(line)
-                schema, key, question_id = content["schema"], content["key"], _question_id(content)
-            except (ValueError, KeyError, TypeError) as error:
-                raise InputError(
-                    f"{where}: no row that this program wrote: {error}",
-                    "move the file away, or choose another place: paths.runs=...",
-                ) from error
-            if schema == current:
-                self._places[question_id] = _Place(key, offset, len(line))
-            else:
-                from_line(self._kind, line, where, {})  # refuses a version that is not known
-                self.outdated += 1
+        known = read_index(self.path, current)
+        if known is not None:
+            self._places, self.outdated = dict(known.places), known.outdated
+            self._indexed, self._lines, self._crc = known.size, known.lines, known.crc
+        offset = self._indexed
+        with self.path.open("rb") as file:
+            file.seek(offset)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break
+                self._lines += 1
+                self._crc = zlib.crc32(line, self._crc)
+                if line.strip():
+                    self._add(line, offset, current)
+                offset += len(line)
+
+    def _add(self, line: bytes, offset: int, current: str) -> None:
+        where = f"{self.path}:{self._lines}"
+        try:
+            content = from_json(line)
+            schema, key, question_id = content["schema"], content["key"], _question_id(content)
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{where}: no row that this program wrote: {error}",
+                "move the file away, or choose another place: paths.runs=...",
+            ) from error
+        if schema == current:
+            self._places[question_id] = Place(key, offset, len(line))
+        else:
+            from_line(self._kind, line, where, {})  # refuses a version that is not known
+            self.outdated += 1
+
+    def _write_index(self) -> None:
+        written = os.fstat(self._file.fileno()).st_mtime_ns
+        kind = _schema(self._kind)
+        write_index(Index(kind, self._end, written, self._crc, self._lines, self.outdated, self._places), self.path)
+        self._indexed = self._end
 
 
 def _schema(kind: type[AnyRow]) -> str:

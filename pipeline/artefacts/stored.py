@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, overload
 
@@ -59,16 +59,20 @@ class StoredRows(Sequence[Row], Generic[Row]):
 
     def within(self, ids: Collection[str]) -> StoredRows[Row]:
         """The rows of these questions alone."""
+        return self.in_order(question_id for question_id in self._places if question_id in ids)
+
+    def in_order(self, ids: Iterable[str]) -> StoredRows[Row]:
+        """The rows of these questions in this order, each of which must have one."""
         part: StoredRows[Row] = StoredRows.__new__(StoredRows)
         vars(part).update(vars(self))
         part._places = {}
         part._numbers, part._offsets, part._lengths = array("q"), array("q"), array("q")
-        for question_id, place in self._places.items():
-            if question_id in ids:
-                part._places[question_id] = len(part._places)
-                part._numbers.append(self._numbers[place])
-                part._offsets.append(self._offsets[place])
-                part._lengths.append(self._lengths[place])
+        for question_id in ids:
+            place = self._places[question_id]
+            part._places[question_id] = len(part._places)
+            part._numbers.append(self._numbers[place])
+            part._offsets.append(self._offsets[place])
+            part._lengths.append(self._lengths[place])
         return part
 
     def __len__(self) -> int:

@@ -7,7 +7,7 @@ results are all cached needs no weights, memory or device.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -314,19 +314,20 @@ def _is_answered(run: Run, plan: Plan | None) -> bool:
         return False
     try:
         identity_of(run.answerer)
-        rows = run.selections if run.selections is not None else _selected(run, plan)
-        return rows is not None and not unanswered(rows, run.answerer, run.answers, run.over_limit, run.subtitles)
+        if run.selections is not None:
+            return _all_cached(run, run.answerer, run.selections)
+        if run.sampler is None or run.policy is None or plan is None or (plan.open and plan.reads_frames):
+            return False
+        with TemporaryDirectory() as name, silently():
+            folder = Path(name)
+            rows = sample(run.questions, run.sampler, run.reader, run.relevances, folder)
+            return _all_cached(run, run.answerer, select(rows, run.policy, run.reader, folder))
     except PipelineError:
         return False
 
 
-def _selected(run: Run, plan: Plan | None) -> list[SelectionRow] | None:
-    if run.sampler is None or run.policy is None or plan is None or (plan.open and plan.reads_frames):
-        return None
-    with TemporaryDirectory() as name, silently():
-        folder = Path(name)
-        rows = sample(run.questions, run.sampler, run.reader, run.relevances, folder)
-        return select(rows, run.policy, run.reader, folder)
+def _all_cached(run: Run, answerer: Answerer, selections: Iterable[SelectionRow]) -> bool:
+    return next(unanswered(selections, answerer, run.answers, run.over_limit, run.subtitles), None) is None
 
 
 def _raised(check: Callable[[], Any]) -> list[Finding]:

@@ -24,8 +24,9 @@ def run(config: DictConfig) -> int:
     admit(run_to_check(config, context, [row.question for row in rows], answerer=answerer, selections=rows))
     with run_folder(config) as folder:
         write_questions([row.question for row in rows], folder)
-        copy_selections(rows, folder)
-        answers = second_stage(rows, answerer, context, folder)
+        copies = copy_selections(rows, folder)
+        del rows  # thousands of selections are not held while they are answered
+        answers = second_stage(copies, answerer, context, folder)
         code = exit_code([row.answer.status for row in answers])
         tell(f"answers to {len(answers)} questions: {shown(folder / ANSWERS_FILE)}")
         report_on([folder], context.reader, folder)

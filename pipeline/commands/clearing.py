@@ -62,12 +62,14 @@ def remove_without_rows(folder: Path) -> None:
 def holds_something(folder: Path) -> bool:
     """Whether the folder holds a result, or a file that our commands do not write before they have one."""
     from pipeline.artefacts import folder as names
+    from pipeline.artefacts.index import INDEX_SUFFIX
     from pipeline.artefacts.journal import LOCK_FILE
     from pipeline.execution.events import EVENTS_FILE
 
     told = {OUTCOME_FILE, LOG_FILE, EVENTS_FILE, names.CONFIG_FILE, names.RUN_FILE}
     beside = {LOCK_FILE, names.QUESTIONS_FILE, *told}
     results = {names.RELEVANCE_FILE, names.SELECTIONS_FILE, names.ANSWERS_FILE}
+    beside |= {f"{name}{INDEX_SUFFIX}" for name in results}
 
     def is_nothing(path: Path) -> bool:
         empty = path.name in results and not path.stat().st_size

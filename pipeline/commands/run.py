@@ -18,6 +18,7 @@ from pipeline.answerers import Answerer, PreparesAhead
 from pipeline.artefacts.cache import AnswerCache, RelevanceCache
 from pipeline.artefacts.folder import write_questions
 from pipeline.artefacts.rows import AnswerRow, RelevanceRow, SelectionRow
+from pipeline.artefacts.stored import StoredRows
 from pipeline.artefacts.writing import check_writable
 from pipeline.checks.admission import Run
 from pipeline.checks.remedies import own_overrides
@@ -139,11 +140,11 @@ def run_folder(config: DictConfig) -> Iterator[Path]:
 
 def first_stage(
     questions: Sequence[Question], sampler: Sampler, policy: SelectionPolicy, context: RunContext, folder: Path
-) -> list[SelectionRow]:
+) -> StoredRows[SelectionRow]:
     """Relevance and selection of all questions. The sampler's model is freed on return."""
     write_questions(questions, folder)
     statuses: list[Status] = []
-    windows: list[Status] = []
+    windows: Counter[Status] = Counter()
     unreadable: dict[str, str] = {}
 
     def counted(rows: Iterable[RelevanceRow]) -> Iterator[RelevanceRow]:
@@ -151,21 +152,20 @@ def first_stage(
             statuses.append(row.relevance.status)
             if row.relevance.status is Status.UNREADABLE_VIDEO:
                 unreadable[row.question.video] = row.relevance.detail.partition("\n")[0]
-            windows.extend(window.status for window in row.relevance.windows)
+            windows.update(window.status for window in row.relevance.windows)
             yield row
 
     with own_overrides("sampler", sampler), closing(sampler):
         rows = sample(questions, sampler, context.reader, context.relevances, folder)
-        selected = {row.question.id: row for row in select(counted(rows), policy, context.reader, folder)}
+        selected = select(counted(rows), policy, context.reader, folder)
     _tell_failures("sampler, questions", statuses)
     _tell_windows(windows)
     _tell_unreadable(unreadable)
-    return [selected[question.id] for question in questions]
+    return selected.in_order(question.id for question in questions)
 
 
-def _tell_windows(statuses: Sequence[Status]) -> None:
+def _tell_windows(counts: Counter[Status]) -> None:
     """Print windows by status where some failed. A window that names nothing was read and is not a failure."""
-    counts = Counter(statuses)
     if set(counts) - {Status.OK, Status.NOTHING_RELEVANT}:
         names = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
         remark(f"sampler, windows: {names}")
@@ -181,7 +181,7 @@ def _tell_unreadable(videos: Mapping[str, str]) -> None:
 
 def second_stage(
     selections: Sequence[SelectionRow], answerer: Answerer, context: RunContext, folder: Path
-) -> list[AnswerRow]:
+) -> StoredRows[AnswerRow]:
     """Answers to all questions. The answerer's model is freed on return."""
     write_questions([row.question for row in selections], folder)
     if isinstance(answerer, PreparesAhead):
