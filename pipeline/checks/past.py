@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from pipeline.artefacts.folder import ANSWERS_FILE, CONFIG_FILE, RELEVANCE_FILE, sibling_questions
-from pipeline.artefacts.journal import read_rows
+from pipeline.artefacts.journal import rows_of
 from pipeline.artefacts.rows import AnswerRow, RelevanceRow
 from pipeline.domain import Question, Video
 from pipeline.errors import InputError
@@ -54,7 +54,7 @@ class PastRuns:
             return None
         seconds, windows, questions, runs = 0.0, 0, 0, []
         for run in self._with_same_settings("sampler", node, RELEVANCE_FILE):
-            rows = [row for row in _rows(RelevanceRow, run / RELEVANCE_FILE) if row.relevance.cost.seconds > 0]
+            rows = [row for row in _rows(RelevanceRow, run / RELEVANCE_FILE, _bare) if row.relevance.cost.seconds > 0]
             if not rows:
                 continue
             by_clip: dict[Video, list[Question]] = {}
@@ -73,7 +73,7 @@ class PastRuns:
         """Seconds a second of video by the sampler of this configuration."""
         seconds, length, questions, runs = 0.0, 0.0, 0, []
         for run in self._with_same_settings("sampler", node, RELEVANCE_FILE):
-            rows = [row for row in _rows(RelevanceRow, run / RELEVANCE_FILE) if row.relevance.cost.seconds > 0]
+            rows = [row for row in _rows(RelevanceRow, run / RELEVANCE_FILE, _bare) if row.relevance.cost.seconds > 0]
             if not rows:
                 continue
             length += sum({row.video.path: row.video.duration for row in rows if row.video}.values())
@@ -120,8 +120,15 @@ def _config(run: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _rows(kind: Any, path: Path) -> list[Any]:
+def _rows(kind: Any, path: Path, kept: Callable[[Any], Any] = lambda row: row) -> list[Any]:
+    """The rows of a file, the last of each question; ``kept`` gives what is held of each."""
     try:
-        return read_rows(kind, path, sibling_questions(path))
+        found = {row.question.id: kept(row) for _, _, _, row in rows_of(kind, path, sibling_questions(path))}
     except InputError:
         return []  # written by another version
+    return list(found.values())
+
+
+def _bare(row: RelevanceRow) -> RelevanceRow:
+    """The row without its scores, which for thousands of questions are gigabytes."""
+    return replace(row, relevance=replace(row.relevance, times=(), scores=(), indices=None, windows=()))
