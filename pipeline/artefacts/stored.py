@@ -61,6 +61,12 @@ class StoredRows(Sequence[Row], Generic[Row]):
         """The rows of these questions alone."""
         return self.in_order(question_id for question_id in self._places if question_id in ids)
 
+    def about(self, questions: Mapping[str, Question]) -> StoredRows[Row]:
+        """The rows of these questions, by id, joined with them: their labels and videos may be others."""
+        part = self.within(questions)
+        part._asked = questions
+        return part
+
     def in_order(self, ids: Iterable[str]) -> StoredRows[Row]:
         """The rows of these questions in this order, each of which must have one."""
         part: StoredRows[Row] = StoredRows.__new__(StoredRows)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.artefacts.rows import KeyedRow
+from pipeline.artefacts.stored import StoredRows
 from pipeline.artefacts.writing import write_whole
 from pipeline.benchmarks.comparison import Comparison, Difference, by_group
 from pipeline.benchmarks.intervals import Interval
@@ -152,19 +153,20 @@ def _flipped(pair: Sequence[RunArtefacts], comparison: Comparison) -> list[Card]
 
 def _only(run: RunArtefacts, wanted: Mapping[str, Question]) -> RunArtefacts:
     """The run as far as it is about the ``wanted`` questions, by id: where their videos lie may differ between runs."""
-    run = run.within(wanted)
     return RunArtefacts(
         name=run.name,
-        relevance=tuple(_as_wanted(row, wanted) for row in run.relevance),
-        selections=tuple(_as_wanted(row, wanted) for row in run.selections),
-        answers=tuple(_as_wanted(row, wanted) for row in run.answers),
+        relevance=_about(run.relevance, wanted),
+        selections=_about(run.selections, wanted),
+        answers=_about(run.answers, wanted),
         settings=run.settings,
         asked=tuple(wanted.values()),
     )
 
 
-def _as_wanted(row: KeyedRow, wanted: Mapping[str, Question]) -> KeyedRow:
-    return replace(row, question=wanted[row.question.id])
+def _about(rows: Sequence[KeyedRow], wanted: Mapping[str, Question]) -> Sequence[KeyedRow]:
+    if isinstance(rows, StoredRows):
+        return rows.about(wanted)
+    return tuple(replace(row, question=wanted[row.question.id]) for row in rows if row.question.id in wanted)
 
 
 def _groups(comparison: Comparison) -> dict[str, dict[str, Difference]]:

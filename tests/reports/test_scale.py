@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -84,6 +85,14 @@ def test_stored_rows_are_those_of_the_file(run: Path) -> None:
     part = rows.within({"q00007", "q00003"})
     assert [row.question.id for row in part] == ["q00003", "q00007"]
     assert part.find("q00007") == rows[7]
+
+
+def test_stored_rows_take_other_labels_of_the_same_questions(run: Path) -> None:
+    rows = read_run(run, "one").selections
+    assert isinstance(rows, StoredRows)
+    moved = replace(rows[7].question, video="/elsewhere.mp4", groups={"kind": "other"})
+    (row,) = rows.about({moved.id: moved})
+    assert row == replace(rows[7], question=moved)
 
 
 def test_the_last_row_of_a_question_is_the_one(run: Path, tmp_path: Path) -> None:
