@@ -359,7 +359,7 @@ class Pool:
                 return
             worker = next((each for each in self._workers if each.is_idle), None)
             if worker is None:
-                if self._is_worth_another(queued):
+                while self._is_worth_another(queued):
                     self._start_worker()
                 return
             self._is_warm = False
@@ -370,8 +370,6 @@ class Pool:
                 return
             with self._lock:
                 self._queue.remove(task)
-            if self._is_worth_another([each for each in queued if each is not task]):
-                self._start_worker()
             self._give(worker, task)
 
     def _is_worth_another(self, queued: Sequence[Task]) -> bool:
