@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,8 @@ import numpy as np
 import pytest
 from made import write_cut_video
 from made_clips import VIDEOS, Halving, half, write_video
+from tiny import write_qwen2_5_vl
+from tiny_yi_vl import write_yi_vl
 
 from pipeline.domain import Span
 from pipeline.errors import CrashedVideoError, MissingVideoError, VideoError
@@ -18,6 +21,9 @@ from pipeline.execution import reader as reading
 from pipeline.execution.crashes import Crashes
 from pipeline.execution.processes import Limits, Pool
 from pipeline.execution.reader import Units, WorkerReader, in_workers, pieces
+from pipeline.families.aria.processor import Canvas
+from pipeline.families.loading.checkpoint import Checkpoint
+from pipeline.families.qwen.processor import FrameSize
 from pipeline.video import Reader
 from pipeline.video.clip import ClipFrames, clip_of
 from pipeline.video.preparing import PreparedHere, prepared_pictures
@@ -216,3 +222,45 @@ class Bad:
         import bad_jobs
 
         getattr(bad_jobs, self.act)()
+
+
+class TellsModules:
+    """Prepares, and tells what that imported."""
+
+    def __init__(self, prepare: Any) -> None:
+        self.prepare = prepare
+
+    def __call__(self, pixels: Any) -> Any:
+        import sys
+
+        return self.prepare(pixels), sorted({"torch", "transformers"} & set(sys.modules))
+
+
+@pytest.mark.parametrize("write", [write_qwen2_5_vl, write_yi_vl], ids=["qwen2_5_vl", "yi_vl"])
+def test_a_familys_processor_prepares_in_a_worker_without_torch(
+    write: Any, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    frame = FrameSize(56, 84) if write is write_qwen2_5_vl else Canvas("none")
+    checkpoint = Checkpoint(
+        source=str(write(tmp_path_factory.mktemp("checkpoint"))),
+        revision=None,
+        dtype="float32",
+        attention="sdpa",
+        device="cpu",
+    )
+    processor = frame.opened(checkpoint).processor
+    path = write_video(tmp_path / "video.mp4")
+    pool = Pool(Limits(workers=1, deadline=60.0, memory_bytes=2 << 30, waiting_bytes=1 << 28))
+    try:
+        prepare = TellsModules(processor.without_words().prepare)
+        assert len(pickle.dumps(prepare)) < 10_000  # the tokenizer stays here
+        with in_workers(HERE, pool, Crashes(None, "auto", False)).open(path) as source:
+            [picture] = source.prepared_at([1.0], prepare)
+    finally:
+        pool.close()
+    with HERE.open(path) as source:
+        wanted = processor.prepare(next(source.frames_at([1.0])).pixels)
+    found, modules = picture.content
+    assert modules == []
+    assert found.shape == wanted.shape
+    assert np.array_equal(found.pixels, wanted.pixels)
