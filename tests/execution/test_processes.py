@@ -139,11 +139,14 @@ def test_waiting_results_are_bounded_by_bytes_over_all_streams(pool: Pool) -> No
     small = Pool(Limits(2, 30.0, 1 << 30, waiting_bytes=4 * part))
     streams = [stream_of(small, *map(Good, range(6)), seconds=5.0, part_bytes=part) for _ in range(2)]
     try:
-        settled = time.monotonic() + 1.5
+        deadline = time.monotonic() + 30
+        while not (small.waiting_bytes >= 2 * part and streams[0].ready(2)) and time.monotonic() < deadline:
+            assert small.waiting_bytes <= 5 * part
+            time.sleep(0.05)
+        settled = time.monotonic() + 0.5
         while time.monotonic() < settled:
             assert small.waiting_bytes <= 5 * part
             time.sleep(0.05)
-        assert small.waiting_bytes >= 2 * part
         assert streams[0].ready(2)
         assert not streams[1].ready(12)
         later, earlier = (list(stream) for stream in reversed(streams))  # the one that came second is wanted first
