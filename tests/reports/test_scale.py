@@ -116,7 +116,7 @@ def test_a_file_that_changes_while_it_is_read_is_told(run: Path, tmp_path: Path)
 
 
 @pytest.mark.long
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(7200)
 def test_a_hundred_runs_of_13000_questions(tmp_path: Path) -> None:
     """A sweep of 100 jobs over 500 videos of 45 minutes; the scores of its one sampler are linked."""
     first = made_run(tmp_path / "runs" / "run-0", 13_000, 500, 2700, 100)
