@@ -95,17 +95,17 @@ def test_no_more_frames_are_decoded_at_once_than_may_be_held(stage: Stage, monke
 
 def test_an_error_of_the_device_loses_no_answer_that_stands(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = [row.answer.text for row in stage.answers("whole")]
-    model = stage.answerer.model.network
-    forward, calls = model.model.forward, []
+    model = stage.answerer.model
+    prefill, calls = model.prefill, []
 
-    def breaks(**inputs: Any) -> Any:
+    def breaks(*prompt: Any) -> Any:
         calls.append(1)
         if len(calls) > 5:
             raise RuntimeError("CUDA error: device-side assert triggered")
-        return forward(**inputs)
+        return prefill(*prompt)
 
     with monkeypatch.context() as patched:
-        patched.setattr(model.model, "forward", breaks)
+        patched.setattr(model, "prefill", breaks)
         with pytest.raises(RuntimeError, match="device-side assert"):
             stage.answers("broken")
     kept = read_rows(AnswerRow, stage.folder / "broken" / ANSWERS_FILE, stage.asked)
