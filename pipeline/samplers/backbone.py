@@ -202,21 +202,6 @@ class Backbone:
             self._processor.tokenizer,
         )
 
-    def write(self, prefix: Prefix, suffixes: Sequence[Sequence[int]], max_new_tokens: int) -> list[Generated]:
-        """Greedy answers about one window, generated together.
-
-        Args:
-            prefix: of the window.
-            suffixes: from :meth:`suffix`.
-            max_new_tokens: a limit for each.
-        """
-        rows = self.rows(max_new_tokens)
-        found: dict[int, Generated] = {}
-        rows.add(prefix, dict(enumerate(suffixes)))
-        while len(rows):
-            found.update(rows.step())
-        return [found[place] for place in range(len(suffixes))]
-
     def _has_room(self, size: int) -> bool:
         """Whether so many bytes are free on the GPU of the model; on a CPU, in an eighth of the machine's memory."""
         device = self.model.language.get_input_embeddings().weight.device

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from pipeline.errors import OutOfMemoryError, VideoError
+from pipeline.errors import ConfigError, OutOfMemoryError, VideoError
 from pipeline.samplers.frames import Candidate
 from pipeline.samplers.windows import Window, Windowing, halves
 
@@ -76,7 +76,7 @@ class _Video:
     """Its windows so far, in order of time; halves are in the place of their whole."""
     is_drawn: bool = False
     """There are no more windows."""
-    error: VideoError | None = None
+    error: VideoError | ConfigError | None = None
 
     @property
     def is_finished(self) -> bool:
@@ -140,12 +140,14 @@ class WindowReader:
             In the order of the videos: the answers in order of time, each window's before those of its halves.
 
         Raises:
-            ConfigError: a window is longer than the model's context.
+            ConfigError: a window is longer than the model's context. The videos before it are given first.
         """
         left = iter(videos)
         while self._prefilled_more(left) or self._stepped():
             while self._videos and self._videos[0].is_finished:
                 video = self._videos.popleft()
+                if isinstance(video.error, ConfigError):
+                    raise video.error
                 yield video.error or [ask.answers for ask in video.asks]
 
     # --- windows ---
@@ -160,14 +162,19 @@ class WindowReader:
                 return False
             return self._drawn(videos)
         ask = self._next[0]
-        if self._held and not self._fits(ask):
-            return False
-        self._next.popleft()
-        self._prefill(ask)
+        try:
+            if self._held and not self._fits(ask):
+                return False
+            self._next.popleft()
+            self._prefill(ask)
+        except ConfigError as error:
+            self._end(ask.video, error)
         return True
 
     def _drawn(self, videos: Iterator[AskedVideo]) -> bool:
         """Draw the next window; whether that could be done, without waiting where rows can go on meanwhile."""
+        if self._videos and isinstance(self._videos[-1].error, ConfigError):
+            return False
         if not self._videos or self._videos[-1].is_drawn:
             asked, self._ahead = self._ahead or next(videos, None), None
             if asked is None:
@@ -178,13 +185,11 @@ class WindowReader:
             return False
         try:
             window = next(video.asked.windows, None)
-        except VideoError as error:
-            video.error = error
-            window = None
+        except (VideoError, ConfigError) as error:
+            self._end(video, error)
+            return True
         if window is None:
             video.is_drawn = True
-            if video.error is not None:
-                self._leave([ask for ask in self._held if ask.video is video])
             return True
         ask = _Ask(video, window, video.asked.suffixes, window.first)
         video.asks.append(ask)
@@ -192,6 +197,12 @@ class WindowReader:
         if self._ahead is None:
             self._ahead = next(videos, None)
         return True
+
+    def _end(self, video: _Video, error: VideoError | ConfigError) -> None:
+        """Of this video nothing more is wanted."""
+        video.is_drawn, video.error = True, error
+        self._next = deque(ask for ask in self._next if ask.video is not video)
+        self._leave([ask for ask in self._held if ask.video is video])
 
     def _may_hold_another(self) -> bool:
         """Whether the settings allow another window like the last one."""

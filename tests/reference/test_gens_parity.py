@@ -141,7 +141,11 @@ class Run:
     def greedy(self) -> list[int]:
         """Through the shared prefix, as the sampler runs."""
         prefix = self.backbone.prefix(self.features(), self.prepared())
-        [written] = self.backbone.write(prefix, [self.backbone.suffix(self.question)], NEW_TOKENS)
+        rows = self.backbone.rows(NEW_TOKENS)
+        rows.add(prefix, {0: self.backbone.suffix(self.question)})
+        while not (finished := rows.step()):
+            pass
+        [(_, written)] = finished
         return list(written.tokens)
 
     def off(self, expected: str = "logits_last") -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,10 @@ from pipeline.execution.processes import Limits, Pool
 from pipeline.execution.reader import in_workers
 from pipeline.families.chat import render_chat
 from pipeline.generation.prefix_attention import Prefixes
+from pipeline.generation.shared_prefix import Prefix
 from pipeline.generation.texts import Generated
 from pipeline.samplers import Sampler, Work
-from pipeline.samplers.backbone import Rows
+from pipeline.samplers.backbone import Backbone, Rows
 from pipeline.samplers.gens import GensSampler
 from pipeline.video import OpenVideo, Reader
 
@@ -118,6 +119,16 @@ class Speaking:
 
     def drop(self, keys: Any) -> None:
         self.finished = [row for row in self.finished if row[0] not in keys]
+
+
+def written_by(backbone: Backbone, prefix: Prefix, suffix: Sequence[int], limit: int) -> Generated:
+    """The answer to one question alone."""
+    rows = backbone.rows(limit)
+    rows.add(prefix, {0: suffix})
+    while not (finished := rows.step()):
+        pass
+    [(_, written)] = finished
+    return written
 
 
 # --- against stock transformers ---------------------------------------------------------------------------------------
@@ -524,6 +535,19 @@ def test_a_window_beyond_the_context_names_the_setting(opened: OpenVideo, tmp_pa
         sampler.score(opened.video, opened, QUESTIONS)
 
 
+def test_videos_before_one_that_is_beyond_the_context_are_scored(opened: OpenVideo, tmp_path: Path) -> None:
+    """Its window comes while theirs are being answered."""
+    sampler = sampler_of(write_qwen2_5_vl(tmp_path, context=320), "window.frames=10", "windows_at_once=4")
+    with READER.open(write_video(tmp_path / "short.mp4", seconds=3)) as short:
+        works = [Work(source.video, source, QUESTIONS) for source in (short, short, opened, short)]
+        scored = sampler.score_stream(works)
+        given = [next(scored), next(scored)]
+        with pytest.raises(ConfigError, match="10 frames"):
+            next(scored)
+        expected = content(sampler.score(short.video, short, QUESTIONS))
+    assert [content(each) for each in given if isinstance(each, list)] == [expected, expected]
+
+
 # --- halves -----------------------------------------------------------------------------------------------------------
 
 
@@ -698,7 +722,7 @@ def test_halves_and_overlaps_share_what_the_tower_saw(
         assert (window.start, window.end) == (start, end)
         shown = small[start : end + 1]
         prefix = roomy._backbone.prefix(roomy._backbone.features(shown), shown)
-        assert roomy._backbone.write(prefix, [suffix], 12)[0].text == window.raw
+        assert written_by(roomy._backbone, prefix, suffix, 12).text == window.raw
 
 
 def test_without_halving_a_window_that_does_not_fit_is_lost(checkpoint: Path, opened: OpenVideo) -> None:
