@@ -86,6 +86,12 @@ class EventLog:
         with self._lock:
             self._append(event, fields)
 
+    def begin(self, counts: StageCounts) -> None:
+        """Begin a stage; signs of life are about it from now on."""
+        with self._lock:
+            self._counts = counts
+            self._append("stage", {"stage": counts.stage, "total": counts.total})
+
     def counted(self, counts: StageCounts) -> None:
         """Note that ``counts`` have changed. They are written if the last event is old enough."""
         with self._lock:
@@ -180,7 +186,7 @@ def following(stage: str, total: int, cache: RelevanceCache | AnswerCache) -> It
             log.counted(counts)
 
     if log is not None:
-        log.write("stage", stage=stage, total=total)
+        log.begin(counts)
     try:
         with track(stage, total) as advance:
             yield finished

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -73,6 +74,23 @@ def test_rows_that_come_fast_are_counted_together(tmp_path: Path) -> None:
     gaps = [later["elapsed"] - sooner["elapsed"] for sooner, later in pairwise(told)]
     assert min(gaps) >= 0.99
     assert max(gaps) <= 11
+
+
+def test_signs_of_life_before_the_first_row_are_about_the_stage_that_began(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model may take minutes to load."""
+    monkeypatch.setattr(events, "BEAT", 0.02)
+    cache = RelevanceCache(tmp_path)
+    with silently(), recording(tmp_path):
+        with following("sampling", 3, cache) as finished:
+            finished(Status.OK)
+        with following("answering", 2, cache):
+            time.sleep(0.2)
+    told = lines(tmp_path)
+    [began] = [place for place, line in enumerate(told) if (line["event"], line["stage"]) == ("stage", "answering")]
+    assert len(told) > began + 2
+    assert {line["stage"] for line in told[began:]} == {"answering"}
 
 
 def test_a_cut_line_costs_itself_alone(tmp_path: Path) -> None:
