@@ -108,7 +108,8 @@ class _Worker:
         self.jobs = 0
         self.held: OrderedDict[str, None] = OrderedDict()
         self.since = time.monotonic()
-        self.hung = False
+        self.verdict: Crash | None = None
+        """Why the parent ended it."""
         words = [json.dumps(sys.path), str(theirs.fileno()), str(os.getpid()), str(memory_bytes)]
         with theirs:
             self.process = subprocess.Popen(
@@ -147,7 +148,8 @@ class Pool:
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self._lock = threading.Lock()
+        # Reentrant: the collector may close a stream of results, which says so here, while this thread has the lock.
+        self._lock = threading.RLock()
         self._queue: deque[Task] = deque()
         self._workers: list[_Worker] = []
         self._waiting = 0  # bytes
@@ -256,6 +258,10 @@ class Pool:
         except (EOFError, OSError):
             self._bury(worker)
             return
+        except Exception as error:  # must not end the other workers
+            problem = f"was read, but the result cannot be received ({type(error).__name__}: {error})"
+            self._end(worker, Crash(problem, is_final=False))
+            return
         task = worker.task
         if kind == "ready":
             worker.is_ready = True
@@ -268,7 +274,8 @@ class Pool:
             if not worker.is_repeating and not task.is_cancelled:
                 task.delivered = worker.parts
                 task.is_urgent = False
-                self._waiting += size
+                with self._lock:
+                    self._waiting += size
                 task.on_part(value, size)
         else:
             assert task is not None
@@ -287,11 +294,16 @@ class Pool:
             self._workers.remove(worker)
         worker.end()
 
+    def _end(self, worker: _Worker, verdict: Crash) -> None:
+        worker.verdict = verdict
+        worker.process.kill()
+        self._bury(worker)
+
     def _bury(self, worker: _Worker) -> None:
         """A worker is gone: its task is tried once more."""
         with suppress(subprocess.TimeoutExpired):
             worker.process.wait(5)
-        crash = _crash(worker, self.limits.deadline)
+        crash = worker.verdict or _crash(worker.process.returncode)
         task, was_ready, words = worker.task, worker.is_ready, worker.last_words()
         self._remove(worker)
         if task is None:
@@ -317,9 +329,8 @@ class Pool:
         now = time.monotonic()
         for worker in list(self._workers):
             if not worker.is_paused and (worker.task or not worker.is_ready) and now > self._deadline(worker):
-                worker.hung = True
-                worker.process.kill()
-                self._bury(worker)
+                seconds = self._deadline(worker) - worker.since
+                self._end(worker, Crash(f"did not come to an end within {seconds:g} s", is_final=True))
 
     def _until_deadline(self) -> float | None:
         ends = [self._deadline(each) for each in self._workers if not each.is_paused and not each.is_idle]
@@ -359,8 +370,8 @@ class Pool:
                 return
             worker = next((each for each in self._workers if each.is_idle), None)
             if worker is None:
-                while self._is_worth_another(queued):
-                    self._start_worker()
+                while self._is_worth_another(queued) and self._start_worker():
+                    pass
                 return
             self._is_warm = False
             if not queued:
@@ -379,11 +390,18 @@ class Pool:
         waiting = sum(task.seconds for task in queued)
         return active < self.limits.workers and waiting > _WORTH_A_WORKER * active
 
-    def _start_worker(self) -> None:
-        worker = _Worker(self.limits.memory_bytes)
+    def _start_worker(self) -> bool:
+        """Whether the system let one be started."""
+        try:
+            worker = _Worker(self.limits.memory_bytes)
+        except OSError as error:
+            if not self._workers:  # else those that are there go on
+                self._give_up(str(error))
+            return False
         self._selector.register(worker.socket, selectors.EVENT_READ, worker)
         with self._lock:
             self._workers.append(worker)
+        return True
 
     def _give(self, worker: _Worker, task: Task) -> None:
         worker.task = task
@@ -407,10 +425,7 @@ class Pool:
                 then.send(worker.socket)
 
 
-def _crash(worker: _Worker, deadline: float) -> Crash:
-    code = worker.process.returncode
-    if worker.hung:
-        return Crash(f"did not come to an end within {deadline:g} s", is_final=True)
+def _crash(code: int | None) -> Crash:
     if code is None:
         return Crash("closed its connection", is_final=True)
     if code >= 0:

@@ -24,12 +24,17 @@ class Unit:
     failure: Failure = None
     has_ended: bool = False
     task: Task | None = None
+    drop: Callable[[int], None] | None = None
+    """Once nobody waits for it any more: called with the bytes of what is still delivered."""
 
     def on_part(self, part: list[Decoded], size: int) -> None:
         """Keep a part of the result."""
         with self.changed:
-            self.parts.append((part, size))
-            self.changed.notify_all()
+            if self.drop is None:
+                self.parts.append((part, size))
+                self.changed.notify_all()
+                return
+        self.drop(size)
 
     def on_end(self, failure: Failure) -> None:
         """Note the end."""
@@ -104,13 +109,10 @@ class UnitStream:
         self._pool.cancel([unit.task for unit in units if unit.task])
         for unit in units:
             with unit.changed:
-                unit.on_part = self._drop  # type: ignore[method-assign]
+                unit.drop = self._pool.taken
                 freed = sum(size for _, size in unit.parts)
                 unit.parts.clear()
             self._pool.taken(freed)
-
-    def _drop(self, part: list[Decoded], size: int) -> None:
-        self._pool.taken(size)
 
     def __del__(self) -> None:
         if self._units:

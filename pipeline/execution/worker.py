@@ -88,7 +88,8 @@ def _run(job: Job, held: Callable[[str], Any], over: socket.socket, memory_bytes
         else:
             packed.send(over)
             del packed  # the parent has the memory now
-            if receive(over)[0] == STOP:
+            (word, _), _ = receive(over)
+            if word == STOP:
                 parts.close()
                 outcome = ("done", None)
     Parcel(outcome).send(over)

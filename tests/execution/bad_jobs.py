@@ -101,3 +101,32 @@ class Modules:
 
     def run(self, held: Callable[[str], Any]) -> Iterator[Any]:
         yield sorted(sys.modules), os.getpid()
+
+
+class Unreceivable:
+    """Can be sent, and not be made again."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return int, ("no number",)
+
+
+@dataclass(frozen=True)
+class GivesUnreceivable:
+    path: str = "unreceivable.mp4"
+
+    def run(self, held: Callable[[str], Any]) -> Iterator[Any]:
+        yield Unreceivable()
+
+
+@dataclass(frozen=True)
+class Counting:
+    """Writes a byte into a file before each of its many parts."""
+
+    file: str
+    path: str = "long.mp4"
+
+    def run(self, held: Callable[[str], Any]) -> Iterator[Any]:
+        for number in range(1000):
+            with open(self.file, "ab") as file:
+                file.write(b".")
+            yield number

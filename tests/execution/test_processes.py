@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from bad_jobs import Bad, Good, Modules, OnceBad
+from bad_jobs import Bad, Counting, GivesUnreceivable, Good, Modules, OnceBad
 
-from pipeline.errors import VideoError
+from pipeline.errors import ConfigError, VideoError
 from pipeline.execution import processes
 from pipeline.execution.processes import Crash, Limits, Pool, Task
 from pipeline.execution.streams import Unit, UnitStream
@@ -110,6 +110,65 @@ def test_parts_before_a_crash_are_given_once(pool: Pool, tmp_path: Path) -> None
         next(stream)
     assert list(stream) == []
     assert pool.waiting_bytes == 0
+
+
+def test_a_cancelled_job_stops_after_its_part(pool: Pool, tmp_path: Path) -> None:
+    parts = tmp_path / "parts"
+    stream = stream_of(pool, Counting(str(parts)))
+    assert next(stream) == 0
+    stream.close()
+    assert_works(pool)
+    time.sleep(0.2)
+    assert parts.stat().st_size < 100
+    assert pool.waiting_bytes == 0
+
+
+def test_a_part_that_comes_while_its_stream_is_closed_does_not_count_as_waiting(pool: Pool) -> None:
+    changed = threading.Condition()
+    unit = Unit(2, changed)
+    unit.task = Task(Good(1), unit.on_part, unit.on_end)
+    UnitStream(pool, [unit], None, FailedError).close()
+    assert_works(pool)
+    before = pool.waiting_bytes
+    unit.task.on_part([], 5)  # as the pool calls it if it looked before the task was cancelled
+    assert pool.waiting_bytes == before - 5
+    assert not unit.parts
+    pool.taken(-5)
+
+
+def test_a_result_that_cannot_be_received_costs_its_task(pool: Pool) -> None:
+    failure = failure_of(pool, GivesUnreceivable())
+    assert isinstance(failure, Crash)
+    assert "cannot be received (ValueError" in failure.reason
+    assert not failure.is_final
+    assert_works(pool)
+
+
+def test_streams_may_be_closed_by_the_garbage_collector_in_any_thread(pool: Pool) -> None:
+    """Also in one that has the lock of the pool."""
+
+    def close() -> None:
+        with pool._lock:
+            stream_of(pool, Good(1)).close()
+
+    closing = threading.Thread(target=close, daemon=True)
+    closing.start()
+    closing.join(10)
+    assert not closing.is_alive()
+
+
+def test_a_system_that_starts_no_process_is_an_error_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(memory_bytes: int) -> None:
+        raise BlockingIOError("Resource temporarily unavailable")
+
+    monkeypatch.setattr(processes, "_Worker", start)
+    made = Pool(LIMITS)
+    try:
+        failure = failure_of(made, Good(1))
+        assert isinstance(failure, ConfigError)
+        assert "execution.decode_workers=0" in failure.remedy
+    finally:
+        made.close()
 
 
 def kill(pid: int) -> None:
