@@ -6,6 +6,7 @@ the memory is free again once both sides have let go of it, also after a kill, a
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import pickle
@@ -15,6 +16,10 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from pipeline.errors import ConfigError
+
+WITHOUT_WORKERS = "read videos in this process, where a damaged file may end the run: execution.decode_workers=0"
+"""What to do where the system does not allow to start workers or to talk with them."""
 _INLINE = 32 << 10
 """Bytes of a value that is sent as it is; a message of a socket may have some 200 KB."""
 _MESSAGE = 64 << 10
@@ -31,6 +36,9 @@ class Parcel:
 
     Args:
         value: what can be pickled.
+
+    Raises:
+        ConfigError: a large value, and no file for it can be open.
     """
 
     def __init__(self, value: Any) -> None:
@@ -65,15 +73,18 @@ def receive(over: socket.socket) -> tuple[Any, int]:
 
     Raises:
         EOFError: the other side is gone.
+        ConfigError: this process may not open the file that was sent.
     """
-    message, files, _, _ = socket.recv_fds(over, _MESSAGE, 1)
+    message, files, flags, _ = socket.recv_fds(over, _MESSAGE, 1)
+    if flags & socket.MSG_CTRUNC:
+        raise _no_file(os.strerror(errno.EMFILE))
     if not message:
         raise EOFError
     if not files:
         return pickle.loads(message), len(message)
     try:
         size = os.fstat(files[0]).st_size
-        content = _read(files[0], size) if size <= _READ else memoryview(mmap.mmap(files[0], size))
+        content = _read(files[0], size) if size <= _READ else _mapped(files[0], size)
     finally:
         os.close(files[0])
     [count] = _COUNT.unpack_from(content, 0)
@@ -86,10 +97,17 @@ def receive(over: socket.socket) -> tuple[Any, int]:
 
 
 def _memory_file() -> int:
-    if hasattr(os, "memfd_create"):
-        return os.memfd_create("parcel", os.MFD_CLOEXEC)
-    with tempfile.TemporaryFile() as file:
-        return os.dup(file.fileno())
+    try:
+        if hasattr(os, "memfd_create"):
+            return os.memfd_create("parcel", os.MFD_CLOEXEC)
+        with tempfile.TemporaryFile() as file:
+            return os.dup(file.fileno())
+    except OSError as error:
+        raise _no_file(error.strerror or str(error)) from error
+
+
+def _no_file(reason: str) -> ConfigError:
+    return ConfigError(f"frames cannot be passed between processes: {reason}", WITHOUT_WORKERS)
 
 
 def _laid_out(body: bytes, buffers: Sequence[memoryview]) -> Iterator[bytes | memoryview]:
@@ -116,6 +134,14 @@ def _write(file: int, parts: list[bytes | memoryview]) -> None:
                 waiting.append(part[written:])
                 break
             written -= part.nbytes
+
+
+def _mapped(file: int, size: int) -> memoryview:
+    """The file itself; a copy where no more files can be open, as a mapping keeps one."""
+    try:
+        return memoryview(mmap.mmap(file, size))
+    except OSError:
+        return _read(file, size)
 
 
 def _read(file: int, size: int) -> memoryview:

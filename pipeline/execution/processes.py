@@ -20,12 +20,12 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import IO, Any
 
 from pipeline.errors import ConfigError
-from pipeline.execution.parcels import Parcel, receive
+from pipeline.execution.parcels import WITHOUT_WORKERS, Parcel, receive
 from pipeline.execution.worker import GO_ON, STOP, Job
 
 ATTEMPTS = 2
@@ -96,8 +96,6 @@ class _Worker:
     """One process, and the parent's end of its socket."""
 
     def __init__(self, memory_bytes: int) -> None:
-        self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the worker
         self.task: Task | None = None
         self.is_ready = False
         self.is_paused = False
@@ -110,17 +108,22 @@ class _Worker:
         self.since = time.monotonic()
         self.verdict: Crash | None = None
         """Why the parent ended it."""
-        words = [json.dumps(sys.path), str(theirs.fileno()), str(os.getpid()), str(memory_bytes)]
-        with theirs:
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", _START, *words],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=self.errors,
-                pass_fds=(theirs.fileno(),),
-                env={**os.environ, **dict.fromkeys(_ONE_THREAD, "1"), "CUDA_VISIBLE_DEVICES": ""},
-                process_group=0,  # Ctrl-C is for the parent, which ends its workers
-            )
+        with ExitStack() as failing:
+            self.errors: IO[bytes] = failing.enter_context(tempfile.TemporaryFile())
+            self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            failing.callback(self.socket.close)
+            words = [json.dumps(sys.path), str(theirs.fileno()), str(os.getpid()), str(memory_bytes)]
+            with theirs:
+                self.process = subprocess.Popen(
+                    [sys.executable, "-c", _START, *words],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=self.errors,
+                    pass_fds=(theirs.fileno(),),
+                    env={**os.environ, **dict.fromkeys(_ONE_THREAD, "1"), "CUDA_VISIBLE_DEVICES": ""},
+                    process_group=0,  # Ctrl-C is for the parent, which ends its workers
+                )
+            failing.pop_all()  # from now on, end() closes them
 
     @property
     def is_idle(self) -> bool:
@@ -255,6 +258,9 @@ class Pool:
             return
         try:
             (kind, value), size = receive(worker.socket)
+        except ConfigError as error:
+            self._drop(worker, error)
+            return
         except (EOFError, OSError):
             self._bury(worker)
             return
@@ -316,11 +322,15 @@ class Pool:
         else:
             task.on_end(crash)
 
+    def _drop(self, worker: _Worker, error: ConfigError) -> None:
+        """A worker that this process lacks the means to talk with. No video is to blame."""
+        if worker in self._workers:
+            self._remove(worker)
+            if worker.task is not None:
+                worker.task.on_end(error)
+
     def _give_up(self, reason: str) -> None:
-        error = ConfigError(
-            f"the processes that read videos do not start: {reason}",
-            "read videos in this process, where a damaged file may end the run: execution.decode_workers=0",
-        )
+        error = ConfigError(f"the processes that read videos do not start: {reason}", WITHOUT_WORKERS)
         self._failed_starts = 0
         while self._queue:
             self._queue.popleft().on_end(error)
@@ -391,12 +401,12 @@ class Pool:
         return active < self.limits.workers and waiting > _WORTH_A_WORKER * active
 
     def _start_worker(self) -> bool:
-        """Whether the system let one be started."""
+        """Start one, if the system allows it. The workers that are at work are enough to go on with."""
         try:
             worker = _Worker(self.limits.memory_bytes)
-        except OSError as error:
-            if not self._workers:  # else those that are there go on
-                self._give_up(str(error))
+        except OSError as error:  # no process, file or folder for temporary files is to be had
+            if all(each.is_paused for each in self._workers):
+                self._give_up(error.strerror or str(error))
             return False
         self._selector.register(worker.socket, selectors.EVENT_READ, worker)
         with self._lock:
@@ -419,10 +429,14 @@ class Pool:
         self._say(worker, ("job", task.job))
 
     def _say(self, worker: _Worker, message: Any, then: Parcel | None = None) -> None:
-        with suppress(OSError):  # it is gone, which is noticed when it is heard
+        try:
             Parcel(message).send(worker.socket)
             if then is not None:
                 then.send(worker.socket)
+        except ConfigError as error:
+            self._drop(worker, error)
+        except OSError:  # it is gone, which is noticed when it is heard
+            pass
 
 
 def _crash(code: int | None) -> Crash:

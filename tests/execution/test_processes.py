@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -157,18 +159,46 @@ def test_streams_may_be_closed_by_the_garbage_collector_in_any_thread(pool: Pool
     assert not closing.is_alive()
 
 
-def test_a_system_that_starts_no_process_is_an_error_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    def start(memory_bytes: int) -> None:
-        raise BlockingIOError("Resource temporarily unavailable")
-
-    monkeypatch.setattr(processes, "_Worker", start)
+@pytest.fixture
+def own_pool() -> Iterator[Pool]:
     made = Pool(LIMITS)
-    try:
-        failure = failure_of(made, Good(1))
+    yield made
+    made.close()
+
+
+def refuse(*_: object, **__: object) -> None:
+    raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+
+def test_a_system_that_allows_no_process_or_no_file_blames_no_video(
+    own_pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "Popen", refuse)
+        failure = failure_of(own_pool, Good(1))
         assert isinstance(failure, ConfigError)
-        assert "execution.decode_workers=0" in failure.remedy
+        assert "do not start: Resource temporarily unavailable" in failure.problem
+        assert failure.remedy.endswith("execution.decode_workers=0")
+    assert_works(own_pool)
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest_free = os.open(os.devnull, os.O_RDONLY)
+    os.close(lowest_free)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, most[1]))
+        failure = failure_of(own_pool, Good(2))
     finally:
-        made.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, most)
+    assert isinstance(failure, ConfigError)
+    assert "Too many open files" in failure.problem
+    assert_works(own_pool)
+
+
+def test_workers_that_are_there_go_on_where_no_more_can_be_started(
+    own_pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert_works(own_pool)
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    assert list(stream_of(own_pool, *map(Good, range(4)), seconds=9.0))[::2] == [0, 1, 2, 3]
 
 
 def kill(pid: int) -> None:
