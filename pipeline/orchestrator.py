@@ -376,16 +376,19 @@ class _Stream:
     def scored(self, sampler: Sampler, given: Iterator[list[Relevance] | VideoError]) -> Iterator[_Part]:
         """The parts in order, with the relevances that are given for the works."""
         for found in given:
-            while True:
-                part, frames, files = self._begun.popleft()
-                if frames is not None:
-                    with files:
-                        part.fill(_checked(found, part, frames, sampler), self._cache)
-                yield part
-                if frames is not None:
-                    break
-        while self._begun:
-            yield self._begun.popleft()[0]
+            while self._begun[0][1] is None:
+                yield self._finished(found, sampler)
+            yield self._finished(found, sampler)
+        while self._begun:  # works for which nothing was given fail by name
+            yield self._finished([], sampler)
+
+    def _finished(self, found: list[Relevance] | VideoError, sampler: Sampler) -> _Part:
+        """The next part, with what was found if it was to be scored."""
+        part, frames, files = self._begun.popleft()
+        if frames is not None:
+            with files:
+                part.fill(_checked(found, part, frames, sampler), self._cache)
+        return part
 
     def close(self) -> None:
         """Close the videos that are open."""

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,8 +24,9 @@ from pipeline.artefacts.folder import ANSWERS_FILE, RELEVANCE_FILE, SELECTIONS_F
 from pipeline.artefacts.journal import read_rows
 from pipeline.artefacts.rows import AnswerRow, RelevanceRow, SelectionRow
 from pipeline.config import build, conf_dir, register_resolvers
-from pipeline.domain import Question, Status
+from pipeline.domain import Question, Relevance, Status
 from pipeline.orchestrator import answer, sample, select
+from pipeline.samplers import Work
 from pipeline.subtitles import SubtitleChoice
 
 NONE = SubtitleChoice.NONE
@@ -224,6 +226,41 @@ def test_a_video_that_cannot_be_read_is_a_status_and_the_others_go_on(
     again = parts.answer(parts.select(parts.sample(questions)))
     assert {row.question.id for row in again if not row.answer.frame_times} == {"broken"}
     assert loads == ["sampler", "answerer"]
+
+
+class FirstAlone:
+    """Draws all works and gives the relevances of the first."""
+
+    name = "first_alone"
+
+    def identity(self) -> Mapping[str, object]:
+        return {"version": 1}
+
+    def query(self, question: Question) -> str:
+        return question.text
+
+    def score(self, *_: object) -> list[Relevance]:
+        raise AssertionError("streams are scored together")
+
+    def score_stream(self, works: Iterable[Work]) -> Iterator[list[Relevance]]:
+        first, *_ = list(works)
+        yield [Relevance(question.id, (0.0,), (1.0,)) for question in first.questions]
+
+    def close(self) -> None:
+        pass
+
+
+def test_works_that_a_sampler_gives_nothing_for_are_failures_and_not_left_out(parts: Parts, videos: Path) -> None:
+    questions = questions_of(videos)
+    rows = {row.question.id: row for row in sample(questions, FirstAlone(), parts.reader, parts.cache, parts.folder)}
+    statuses = {question_id: row.relevance.status for question_id, row in rows.items()}
+    assert statuses == {
+        "0-colour": Status.OK,
+        "0-shape": Status.OK,
+        "1-colour": Status.INVALID_OUTPUT,
+        "1-shape": Status.INVALID_OUTPUT,
+    }
+    assert "0 relevances for 2 questions" in rows["1-shape"].relevance.detail
 
 
 def test_a_sampler_that_writes_prose_gives_a_status_and_no_answer(parts: Parts, videos: Path) -> None:

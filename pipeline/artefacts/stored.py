@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Generic, overload
+from typing import BinaryIO, Generic, overload
 
 from pipeline.artefacts.journal import row_at, rows_of
 from pipeline.artefacts.rows import Row
@@ -100,7 +100,7 @@ class StoredRows(Sequence[Row], Generic[Row]):
                 return [self._read(file, each) for each in chosen]
             return self._read(file, chosen)
 
-    def _read(self, file: Any, place: int) -> Row:
+    def _read(self, file: BinaryIO, place: int) -> Row:
         file.seek(self._offsets[place])
         line = file.read(self._lengths[place])
         row = row_at(self._kind, line, f"{self.path}:{self._numbers[place]}", self._asked)

@@ -95,6 +95,9 @@ def kernel_obstacle(shape: AttentionShape, dtype: torch.dtype, device: torch.dev
     """Why :func:`attend` cannot run, or ``None`` if it can.
 
     Triton needs the host's C compiler, and a kernel may not fit on a card, so the answer is found by running it.
+
+    Raises:
+        torch.OutOfMemoryError: there is no memory to run it now.
     """
     if device.type != "cuda":
         return f"the model is on {device.type}, and the kernels need CUDA"
@@ -107,6 +110,8 @@ def kernel_obstacle(shape: AttentionShape, dtype: torch.dtype, device: torch.dev
     try:
         importlib.import_module("pipeline.generation.step_kernels")
         difference = _difference(replace(shape, layers=1), dtype, device)
+    except torch.OutOfMemoryError:  # says nothing about the kernels, and is not to be remembered
+        raise
     except Exception as error:  # whatever Triton, the compiler or the driver raises
         first: BaseException = error
         while first.__cause__:  # Triton quotes the kernel's lines around the reason

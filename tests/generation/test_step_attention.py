@@ -194,6 +194,27 @@ def test_the_reason_is_the_first_cause(monkeypatch: pytest.MonkeyPatch) -> None:
     assert reason == "Triton does not run here (ValueError: needs K >= 16)"
 
 
+def test_memory_that_ends_while_the_kernels_are_tried_is_not_taken_for_an_obstacle(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    outcomes = iter([torch.OutOfMemoryError("CUDA out of memory"), 0.001])
+
+    def difference(*_: object) -> float:
+        outcome = next(outcomes)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
+    monkeypatch.setitem(sys.modules, "pipeline.generation.step_kernels", step_attention)
+    monkeypatch.setattr(step_attention, "_difference", difference)
+    kernel_obstacle.cache_clear()
+    with pytest.raises(torch.OutOfMemoryError):
+        kernel_obstacle(ARIA, torch.bfloat16, torch.device("cuda"))
+    assert kernel_obstacle(ARIA, torch.bfloat16, torch.device("cuda")) is None
+    kernel_obstacle.cache_clear()
+
+
 def test_without_triton_the_package_is_imported_and_the_reason_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "triton", None)
     monkeypatch.delitem(sys.modules, "pipeline.generation.step_kernels", raising=False)
