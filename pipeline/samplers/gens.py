@@ -154,10 +154,14 @@ class GensSampler(Identified):
 
         drawn = draw()
         # The model is loaded with the first question that can be put to it.
+        last_given = 0.0
         for given in self._reader_on_demand(asked()):
             while isinstance(known := begun.popleft(), list):
                 yield known
-            yield given if isinstance(given, VideoError) else self._relevances(known, given)
+            # Videos are read at the same time: no second is counted for two of them.
+            seconds = time.perf_counter() - max(known.started, last_given)
+            yield given if isinstance(given, VideoError) else self._relevances(known, given, seconds)
+            last_given = time.perf_counter()
         for known in begun:
             assert isinstance(known, list)
             yield known
@@ -212,7 +216,7 @@ class GensSampler(Identified):
         asked = AskedVideo(watched(), suffixes, lambda: stream.ready(fresh))
         return _Scoring(work, refused, asked, times, time.perf_counter())
 
-    def _relevances(self, scoring: _Scoring, given: Sequence[WindowAnswers]) -> list[Relevance]:
+    def _relevances(self, scoring: _Scoring, given: Sequence[WindowAnswers], seconds: float) -> list[Relevance]:
         suffixes = scoring.asked.suffixes
         pools = {place: Pool() for place in suffixes}
         for answers in given:
@@ -223,14 +227,13 @@ class GensSampler(Identified):
                     pool.add_halved(min(len(half.items) for half in answers.halves))
                 else:
                     self._add_window(pool, answers.window, len(suffixes[place]), written)
-        seconds = (time.perf_counter() - scoring.started) / len(suffixes)
         return [
             scoring.refused[place]
             if place in scoring.refused
             else pools[place].relevance(
                 question.id,
                 scoring.times,
-                Cost(seconds, int(pools[place].tokens_read), pools[place].tokens_written),
+                Cost(seconds / len(suffixes), int(pools[place].tokens_read), pools[place].tokens_written),
                 self._remedies(),
             )
             for place, question in enumerate(scoring.work.questions)

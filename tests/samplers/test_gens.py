@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import time
 import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -365,6 +366,17 @@ def test_costs_add_up(checkpoint: Path, opened: OpenVideo) -> None:
     assert all(cost.prompt_tokens == (one.prompt_tokens - suffix) // 3 + suffix for cost in three)
     assert len({cost.seconds for cost in three}) == 1
     assert 0 < one.output_tokens <= 36
+
+
+def test_no_second_is_counted_for_two_videos(checkpoint: Path, opened: OpenVideo) -> None:
+    """Though they are read together."""
+    sampler = sampler_of(checkpoint, "windows_at_once=7", "max_new_tokens=20")
+    sampler.score(opened.video, opened, QUESTIONS[:1])
+    began = time.perf_counter()
+    given = list(sampler.score_stream([Work(opened.video, opened, QUESTIONS[:1]) for _ in range(6)]))
+    spent = time.perf_counter() - began
+    counted = sum(relevance.cost.seconds for scored in given if isinstance(scored, list) for relevance in scored)
+    assert 0.3 * spent < counted <= spent
 
 
 # --- times and scores -------------------------------------------------------------------------------------------------
