@@ -201,9 +201,14 @@ def _attributes(value: Any) -> dict[str, Any]:
     return {name: inner for name, inner in public.items() if isinstance(inner, plain)}
 
 
+def source_of(kind: type | FunctionType) -> str | None:
+    """Digest of the .py files of the whole package of a class or function; None if there are none."""
+    return _source_digest(kind.__module__.partition(".")[0])
+
+
 def _source(kind: type | FunctionType) -> str:
-    """Digest of the .py files of the whole package of a class or function, or its ``version`` if there are none."""
-    found = _source_digest(kind.__module__.partition(".")[0])
+    """As :func:`source_of`, or its ``version`` if there are no such files."""
+    found = source_of(kind)
     if found is not None:
         return found
     version = getattr(kind, "version", None)

@@ -8,9 +8,10 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from pipeline.answer_requests import OverLimit
@@ -36,6 +37,9 @@ from pipeline.stopping import ExitCode
 from pipeline.subtitles import SubtitleChoice
 from pipeline.terminal import remark
 from pipeline.video import Reader
+
+if TYPE_CHECKING:
+    from pipeline.execution.candidates import CandidateStore
 
 MOST_AT_ONCE = 10_000
 """Questions."""
@@ -82,11 +86,12 @@ def run_context(config: DictConfig) -> RunContext:
         execution.decode_deadline,
         execution.decode_memory_gb,
         execution.window_gb,
+        execution.candidates_gb,
         execution.retry,
     )
     reader = build(config.reader, "reader", config.plugins)
     return RunContext(
-        decoding_reader(reader, decode, Path(config.paths.cache)),
+        decoding_reader(reader, decode, Path(config.paths.cache), _shared_candidates(config, decode)),
         cache,
         AnswerCache(Path(config.paths.cache)),
         batch,
@@ -94,6 +99,16 @@ def run_context(config: DictConfig) -> RunContext:
         _over_limit(config),
         _subtitles(config),
     )
+
+
+def _shared_candidates(config: DictConfig, decode: DecodeSettings) -> CandidateStore | None:
+    """The store for the jobs of a sweep, several of which may have the same candidates; None for a single run."""
+    is_of_sweep = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+    if not is_of_sweep or not decode.candidates_gb:
+        return None
+    from pipeline.execution.candidates import CandidateStore
+
+    return CandidateStore(Path(config.paths.cache), int(decode.candidates_gb * 1e9))
 
 
 def _over_limit(config: DictConfig) -> OverLimit:

@@ -65,7 +65,7 @@ class Crashes:
         )
 
     def _key(self, fingerprint: str) -> str:
-        return digest({"crash": 1, "video": fingerprint, "decoder": _decoder(self.backend)})
+        return digest({"crash": 1, "video": fingerprint, "decoder": decoder_versions(self.backend)})
 
     @staticmethod
     def _store(folder: Path) -> ContentStore:
@@ -73,7 +73,7 @@ class Crashes:
 
 
 @lru_cache
-def _decoder(backend: str) -> list[str]:
+def decoder_versions(backend: str) -> list[str]:
     """Name and version of each package that may decode."""
     found = []
     for package in ("av", *((backend,) if backend in ("decord", "torchcodec") else ())):

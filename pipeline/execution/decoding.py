@@ -8,11 +8,14 @@ import sys
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import ConfigError
 from pipeline.execution.crashes import Crashes
 from pipeline.video.reader import Reader
+
+if TYPE_CHECKING:
+    from pipeline.execution.candidates import CandidateStore
 
 MOST_WORKERS = 1024
 MOST_GB = 1e6
@@ -33,6 +36,8 @@ class DecodeSettings:
     """Of one process."""
     window_gb: float
     """Of frames that wait to be used, over all videos."""
+    candidates_gb: float
+    """Of prepared candidates on disk; 0 stores none."""
     retry: str | None
     """``crashed``: videos that crashed a process in an earlier run are tried again."""
 
@@ -52,6 +57,11 @@ class DecodeSettings:
             name = key if key == "window_gb" else f"decode_{key}"
             if not _is_number(value, int | float) or not 0 < value <= most:
                 raise ConfigError(f"execution.{name}={value}: above 0", f"set execution.{name}={usual}")
+        if not _is_number(self.candidates_gb, int | float) or not 0 <= self.candidates_gb <= MOST_GB:
+            raise ConfigError(
+                f"execution.candidates_gb={self.candidates_gb}: 0 or more, at most {MOST_GB:.0f}",
+                "set execution.candidates_gb=20, or 0 to store none",
+            )
         if self.retry not in _RETRIES:
             raise ConfigError(
                 f"execution.retry={self.retry}: nothing of this name is tried again", "set execution.retry=crashed"
@@ -65,20 +75,21 @@ class DecodeSettings:
         return usable_cores() if self.workers is None else self.workers
 
 
-def decoding_reader(reader: Reader, settings: DecodeSettings, cache: Path) -> Reader:
+def decoding_reader(reader: Reader, settings: DecodeSettings, cache: Path, candidates: CandidateStore | None) -> Reader:
     """The reader itself, or one that has its work done by worker processes.
 
     Args:
         reader: as configured.
         settings: of the workers.
         cache: folder where crashes are recorded.
+        candidates: store of prepared ones; None stores none.
     """
     if not settings.processes:
         return reader
     from pipeline.execution.reader import in_workers
 
     crashes = Crashes(cache, reader.backend, settings.retry == "crashed")
-    return in_workers(reader, _pool(settings, os.getpid()), crashes)
+    return in_workers(reader, _pool(settings, os.getpid()), crashes, candidates)
 
 
 @lru_cache(maxsize=8)

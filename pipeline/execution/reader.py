@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from pipeline.domain import PreparedPicture, PreparedPictures, Video
 from pipeline.errors import VideoError
+from pipeline.execution.candidates import CandidateStore
 from pipeline.execution.crashes import Crashes
 from pipeline.execution.jobs import Decode, Look, Looked
 from pipeline.execution.parcels import Parcel
@@ -68,6 +69,8 @@ class WorkerReader(Reader):
     """Reads in a worker, with one thread."""
     pool: Place[Pool]
     crashes: Place[Crashes]
+    candidates: Place[CandidateStore | None]
+    """Of prepared pictures; None decodes them each time."""
     _scans: OrderedDict[tuple[str, int, int], Looked] = field(default_factory=OrderedDict, init=False, repr=False)
     _expected: deque[str] = field(default_factory=deque, init=False, repr=False)
     _begun: dict[tuple[str, int, int], UnitStream] = field(default_factory=dict, init=False, repr=False)
@@ -152,10 +155,10 @@ class WorkerReader(Reader):
         return str(path), found.st_size, found.st_mtime_ns
 
 
-def in_workers(reader: Reader, pool: Pool, crashes: Crashes) -> WorkerReader:
+def in_workers(reader: Reader, pool: Pool, crashes: Crashes, candidates: CandidateStore | None = None) -> WorkerReader:
     """The reader, with its work done by the processes of a pool."""
     own = replace(reader, threads=1)
-    return WorkerReader(reader.name, reader.backend, reader.threads, reader.image_fps, own, pool, crashes)
+    return WorkerReader(reader.name, reader.backend, reader.threads, reader.image_fps, own, pool, crashes, candidates)
 
 
 class WorkerVideo(OpenVideo):
@@ -169,12 +172,24 @@ class WorkerVideo(OpenVideo):
 
     def __init__(self, video: Video, scan: Scan, reader: WorkerReader) -> None:
         self._units = Units(video, scan, reader)
+        self._store = reader.candidates
         super().__init__(video, scan.timeline, self._units, has_one_size=True)
 
     def prepared_at(self, seconds: Sequence[float], prepare: Callable[[Any], Any]) -> PreparedPictures:
         """As :class:`pipeline.domain.PreparesPictures` has it."""
         indices, failure = resolved(self._video, self._timeline, seconds)
-        return PreparedStream(self._units, sorted(set(indices)), failure, prepare)
+        indices = sorted(set(indices))
+
+        def decoded(some: Sequence[int]) -> PreparedPictures:
+            return PreparedStream(self._units, some, failure, prepare)
+
+        store = self._store
+        if store is None or failure is not None or not indices or prepare is as_decoded:
+            return decoded(indices)
+        key = store.key(self._video.fingerprint, self._units.name, indices, prepare)
+        if key is None:
+            return decoded(indices)
+        return store.find(key, indices, decoded) or store.keeping(decoded(indices), key, len(indices))
 
 
 class Units(Decoder):
