@@ -67,7 +67,7 @@ LOWER: dict[str, tuple[str, ...]] = {
     "subtitles": ("domain", "errors"),
     "validation": ("domain", "errors"),
     "artefacts": ("config", "domain", "errors", "validation"),
-    "execution": ("artefacts", "domain", "errors", "progress", "secrecy", "video"),
+    "execution": ("artefacts", "domain", "errors", "families", "progress", "secrecy", "terminal", "versions", "video"),
     "video": ("artefacts", "config", "domain", "errors"),
     "selection": ("artefacts", "domain", "errors", "functions"),
     "benchmarks": ("artefacts", "config", "domain", "errors", "option_labels", "validation"),

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from pipeline.answer_requests import OverLimit
 from pipeline.answerers import Answerer, PreparesAhead
@@ -103,7 +102,7 @@ def run_context(config: DictConfig) -> RunContext:
 
 def _shared_candidates(config: DictConfig, decode: DecodeSettings) -> CandidateStore | None:
     """The store for the jobs of a sweep, several of which may have the same candidates; None for a single run."""
-    is_of_sweep = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+    is_of_sweep = HydraConfig.initialized() and not OmegaConf.is_missing(HydraConfig.get().job, "num")
     if not is_of_sweep or not decode.candidates_gb:
         return None
     from pipeline.execution.candidates import CandidateStore
