@@ -6,7 +6,7 @@ A selection of more frames than the answerer takes is dealt with by one declared
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -15,16 +15,16 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from pipeline.answerers import Answerer, AnswerRequest
+from pipeline.answerers import Answerer, AnswerRequest, PreparesFrames
 from pipeline.artefacts.rows import SelectionRow
-from pipeline.domain import Answer, Frame, SelectedFrame, Status, Video
+from pipeline.domain import Answer, Frame, PreparedPicture, SelectedFrame, Status, Video
 from pipeline.errors import ChangedVideoError, ClipError, FramesError, SubtitlesError, VideoError, with_remedy
 from pipeline.selection.ranking import best_first
 from pipeline.subtitles import GivenSubtitles, SubtitleChoice, SubtitleFinder
 from pipeline.video import Reader
 from pipeline.video.clip import clip_of, holds
 from pipeline.video.fingerprint import file_fingerprint
-from pipeline.video.preparing import as_decoded, prepared_pictures
+from pipeline.video.preparing import AtScales, as_decoded, prepared_pictures
 
 
 class OverLimit(StrEnum):
@@ -164,7 +164,8 @@ class Requests:
         passes = self._passes()
         try:
             while True:
-                begun.extend(PassOverVideo(*each, self._reader) for each in islice(passes, _AHEAD - len(begun)))
+                for ahead in islice(passes, _AHEAD - len(begun)):
+                    begun.append(PassOverVideo(*ahead, self._reader, self._preparation))
                 if not begun:
                     return
                 rows = begun[0].rows
@@ -182,6 +183,9 @@ class Requests:
         finally:
             for each in begun:
                 each.close()
+
+    def _preparation(self) -> Callable[[Frame], Frame] | None:
+        return self._answerer.frame_preparation() if isinstance(self._answerer, PreparesFrames) else None
 
     def _passes(self) -> Iterator[tuple[str, str, list[SelectionRow]]]:
         """Path, fingerprint and rows of each pass over a video."""
@@ -277,9 +281,17 @@ class PassOverVideo:
         fingerprint: that it had when the frames were selected.
         rows: the questions' selections.
         reader: that opens it.
+        preparation: what makes frames ready for the answerer, asked for once the video is open.
     """
 
-    def __init__(self, path: str, fingerprint: str, rows: Sequence[SelectionRow], reader: Reader) -> None:
+    def __init__(
+        self,
+        path: str,
+        fingerprint: str,
+        rows: Sequence[SelectionRow],
+        reader: Reader,
+        preparation: Callable[[], Callable[[Frame], Frame] | None],
+    ) -> None:
         self.rows = rows
         self._wanted = sorted({frame.time for row in rows for frame in row.selection.frames})
         self._failure: VideoError | None = None
@@ -288,10 +300,16 @@ class PassOverVideo:
             _check_unchanged(path, fingerprint, reader)
             source = self._held.enter_context(reader.open(path))
             self._places = source.indices_at(self._wanted)
-            self._pictures = prepared_pictures(source, self._wanted, as_decoded)
+            prepare = preparation()
+            self._is_prepared = prepare is not None
+            made = as_decoded if prepare is None else AtScales(prepare, self._scales())
+            self._pictures = prepared_pictures(source, self._wanted, made)
             self._held.callback(self._pictures.close)
         except VideoError as error:
             self._failure = error
+        except BaseException:
+            self._held.close()
+            raise
 
     def frames(self) -> dict[str, tuple[Frame, ...]]:
         """By question, each with its question's scale.
@@ -301,12 +319,27 @@ class PassOverVideo:
         """
         if self._failure is not None:
             raise self._failure
-        shown = {each.index: Frame(each.time, each.index, each.content) for each in self._pictures}
+        shown = {each.index: each for each in self._pictures}
         at = {second: shown[place] for second, place in zip(self._wanted, self._places, strict=True)}
         return {
-            row.question.id: tuple(replace(at[frame.time], scale=frame.scale) for frame in row.selection.frames)
+            row.question.id: tuple(self._frame(at[frame.time], frame.scale) for frame in row.selection.frames)
             for row in self.rows
         }
+
+    def _frame(self, picture: PreparedPicture, scale: float | None) -> Frame:
+        if self._is_prepared:
+            frame: Frame = picture.content[scale]
+            return frame
+        return Frame(picture.time, picture.index, picture.content, scale)
+
+    def _scales(self) -> dict[int, tuple[float | None, ...]]:
+        """By native index, the scales at which a picture is shown."""
+        place_of = dict(zip(self._wanted, self._places, strict=True))
+        scales: dict[int, dict[float | None, None]] = {}
+        for row in self.rows:
+            for frame in row.selection.frames:
+                scales.setdefault(place_of[frame.time], {})[frame.scale] = None
+        return {place: tuple(each) for place, each in scales.items()}
 
     def close(self) -> None:
         """Decode no more, and close the video."""

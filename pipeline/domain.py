@@ -166,9 +166,11 @@ class Frame:
     index: int
     """Native index in its video."""
     pixels: npt.NDArray[np.uint8]
-    """RGB, ``[height, width, 3]``."""
+    """RGB, ``[height, width, 3]``; of the size that the answerer's model sees, where the frame is prepared."""
     scale: float | None = None
     """Factor on each side before the answerer's own resize, as its selection has it."""
+    prepared: Any = None
+    """What the answerer made of the decoded pixels, which are not kept then; None: not prepared yet."""
 
 
 class FrameSource(Protocol):
@@ -212,7 +214,7 @@ class PreparedPicture:
     """As of :class:`Frame`."""
     index: int
     content: Any
-    """What was made of its pixels."""
+    """What was made of it."""
 
 
 class PreparedPictures(Protocol):
@@ -241,14 +243,12 @@ class PreparedPictures(Protocol):
 class PreparesPictures(Protocol):
     """A frame source that decodes and prepares in other processes."""
 
-    def prepared_at(
-        self, seconds: Sequence[float], prepare: Callable[[npt.NDArray[np.uint8]], Any]
-    ) -> PreparedPictures:
+    def prepared_at(self, seconds: Sequence[float], prepare: Callable[[Frame], Any]) -> PreparedPictures:
         """Each picture on screen at the ascending ``seconds``, once. The work begins at once, as far as memory allows.
 
         Args:
             seconds: as for :meth:`FrameSource.frames_at`.
-            prepare: called with the pixels of a picture: in another process if it can be pickled, else in this one.
+            prepare: called with a decoded picture: in another process if it can be pickled, else in this one.
         """
         ...
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -124,6 +124,21 @@ class PreparesAhead(Protocol):
 
     def hold_at_most(self, prepared_bytes: int) -> None:
         """Prepared requests, those in the model included, hold no more than this, where more than one is held."""
+        ...
+
+
+@runtime_checkable
+class PreparesFrames(Protocol):
+    """An answerer whose frames can be prepared where they are decoded, in another process."""
+
+    def frame_preparation(self) -> Callable[[Frame], Frame] | None:
+        """Makes of a decoded frame one that is prepared, or gives it back as it is. None: the answerer does it itself.
+
+        It can be pickled, is small and imports no torch. Loads no weights.
+
+        Raises:
+            CheckpointError: the checkpoint cannot be used.
+        """
         ...
 
 

@@ -20,11 +20,11 @@ from pipeline.answerers.ahead import Ahead, pieces_of
 from pipeline.answerers.options import conclude
 from pipeline.answerers.preparation import Preparation, Prepared
 from pipeline.answerers.prompts import AnswerPrompt
-from pipeline.domain import Answer, Cost, Status
+from pipeline.domain import Answer, Cost, Frame, Status
 from pipeline.errors import ConfigError, OutOfMemoryError
 from pipeline.families.known import FirstUse
 from pipeline.families.loading.checkpoint import Checkpoint
-from pipeline.families.seam import Opened, RequestProcessor
+from pipeline.families.seam import Opened, Processor, RequestProcessor
 from pipeline.generation.limits import OutputLimits
 from pipeline.identity import Identified
 from pipeline.thoughts import leaves_thought_open, split_thoughts
@@ -270,6 +270,11 @@ class LocalAnswerer(Identified, ABC):
     def hold_at_most(self, prepared_bytes: int) -> None:
         """Limit the memory of prepared requests."""
         self._local.prepared_bytes = prepared_bytes
+
+    def frame_preparation(self) -> Callable[[Frame], Frame] | None:
+        """The processor's, which a family of its own has. Loads the tokenizer and no weights."""
+        processor = self.processor
+        return processor.without_words().prepared_ahead if isinstance(processor, Processor) else None
 
     def encode(self, request: AnswerRequest) -> Any:
         """The prompt that the model gets for a request. Loads the tokenizer and no weights.

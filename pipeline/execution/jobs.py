@@ -61,7 +61,7 @@ class Decode:
     scan: str
     """Key of the file's scan."""
     prepare: str | None
-    """Key of what makes a frame's pixels ready for a model; None leaves them as they are."""
+    """Key of what makes a frame ready for a model; None gives its pixels as they are."""
     at_once: int
     """Frames in a part of the result."""
 
@@ -79,7 +79,7 @@ class Decode:
                 source = self.reader.open_scanned(self.video, scan)
             with source:
                 for frame in source.frames_of(self.indices):
-                    content = frame.pixels if prepare is None else prepare(frame.pixels)
+                    content = frame.pixels if prepare is None else prepare(frame)
                     part.append((frame.time, frame.index, content))
                     if len(part) == self.at_once:
                         yield part

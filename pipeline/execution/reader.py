@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.domain import PreparedPicture, PreparedPictures, Video
+from pipeline.domain import Frame, PreparedPicture, PreparedPictures, Video
 from pipeline.errors import VideoError
 from pipeline.execution.candidates import CandidateStore
 from pipeline.execution.crashes import Crashes
@@ -175,7 +175,7 @@ class WorkerVideo(OpenVideo):
         self._store = reader.candidates
         super().__init__(video, scan.timeline, self._units, has_one_size=True)
 
-    def prepared_at(self, seconds: Sequence[float], prepare: Callable[[Any], Any]) -> PreparedPictures:
+    def prepared_at(self, seconds: Sequence[float], prepare: Callable[[Frame], Any]) -> PreparedPictures:
         """As :class:`pipeline.domain.PreparesPictures` has it."""
         indices, failure = resolved(self._video, self._timeline, seconds)
         indices = sorted(set(indices))
@@ -219,7 +219,7 @@ class Units(Decoder):
         return (pixels for _, _, pixels in stream)
 
     def stream(
-        self, indices: Sequence[int], prepare: Callable[[Any], Any] | None, last_failure: BaseException | None = None
+        self, indices: Sequence[int], prepare: Callable[[Frame], Any] | None, last_failure: BaseException | None = None
     ) -> UnitStream:
         """Decode the frames of ascending native indices, from now on.
 
@@ -281,7 +281,7 @@ class PreparedStream:
         units: Units,
         indices: Sequence[int],
         last_failure: VideoError | None,
-        prepare: Callable[[Any], Any],
+        prepare: Callable[[Frame], Any],
     ) -> None:
         self._units = units
         self._indices = indices
@@ -302,7 +302,9 @@ class PreparedStream:
         except NotHereError:
             self._prepare_here()
             return next(self)
-        return PreparedPicture(time, index, self._prepare(content) if self._is_here else content)
+        if self._is_here:
+            content = self._prepare(Frame(time, index, content))
+        return PreparedPicture(time, index, content)
 
     def ready(self, count: int) -> bool:
         """As :class:`PreparedPictures` has it."""

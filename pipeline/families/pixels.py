@@ -121,6 +121,16 @@ class FrameScale:
         tokens = rows * columns // self.unit**2
         return FrameShape(rows, columns, tokens * MERGE**2, tokens)
 
+    def prepare(self, pixels: Pixels) -> PreparedFrame:
+        """A decoded frame in its size, resized by PIL's bicubic filter. Needs no torch.
+
+        Raises:
+            FramesError: one side is more than 200 times the other.
+        """
+        height, width = pixels.shape[:2]
+        shape = self.shape(height, width)
+        return PreparedFrame(bicubic(pixels, shape), shape)
+
     def tokens(self, height: int, width: int) -> int:
         """Tokens that a frame of this shape becomes."""
         return self.shape(height, width).tokens

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.domain import Frame
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, FramesError
 from pipeline.families.chat import Content
 from pipeline.families.loading.moving_parts import read_with_cache
 
@@ -219,11 +219,14 @@ class Processor(ABC, Generic[SomeForm]):
         """How frames and their times are put to the model, in one line; without ``frames``, as far as settings say."""
 
     def shape_of(self, frame: Frame) -> FrameShape:
-        """What a decoded frame becomes, at its scale.
+        """What a frame becomes, at its scale.
 
         Raises:
             FramesError: the family cannot take such a frame.
         """
+        if frame.prepared is not None:
+            shape: FrameShape = frame.prepared.shape
+            return shape
         height, width = frame.pixels.shape[:2]
         return self.shape(height, width, frame.scale)
 
@@ -237,6 +240,22 @@ class Processor(ABC, Generic[SomeForm]):
         shape = self.shape(height, width, scale)
         return PreparedFrame(self.resized(pixels, shape), shape)
 
+    def prepared_ahead(self, frame: Frame) -> Frame:
+        """The frame with its resized pixels alone, before it is known whether its prompt fits. Needs no torch.
+
+        It comes as it was decoded where the family cannot take it, which :meth:`count` tells, and where it would be
+        larger: frames that wait hold no more memory than decoded ones.
+        """
+        height, width = frame.pixels.shape[:2]
+        try:
+            shape = self.shape_of(frame)
+            if shape.height * shape.width > height * width:
+                return frame
+            made = PreparedFrame(self.resized(frame.pixels, shape), shape)
+        except FramesError:
+            return frame
+        return replace(frame, pixels=made.pixels, prepared=made)
+
     def without_words(self) -> Self:
         """The part that prepares frames, for a worker process: all but the tokenizer, which may be large."""
         return replace(self, tokenizer=None)
@@ -248,7 +267,7 @@ class Processor(ABC, Generic[SomeForm]):
             FramesError: they cannot be put in this form.
         """
         self._pictures(frames)
-        return tuple(self.prepare(frame.pixels, frame.scale) for frame in frames)
+        return tuple(frame.prepared or self.prepare(frame.pixels, frame.scale) for frame in frames)
 
     def count(self, frames: Sequence[Frame], words: Words) -> int:
         """The length of the prompt. Reads no pixels.

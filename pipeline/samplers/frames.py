@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 from pipeline.domain import Frame, FrameSource, PreparedPictures, Video
 from pipeline.families.loading.checkpoint import Checkpoint
 from pipeline.families.seam import Opened, Pixels, PreparedFrame, Processor
-from pipeline.video.preparing import prepared_pictures
+from pipeline.video.preparing import OfPixels, prepared_pictures
 from pipeline.video.timeline import candidate_times
 
 
@@ -106,7 +106,7 @@ def candidates(video: Video, frames: FrameSource, fps: float, prepare: Callable[
         fps: candidates a second.
         prepare: the family's. It runs in a worker process if it can be pickled, so it must not hold the model.
     """
-    return Candidates(prepared_pictures(frames, candidate_times(video, fps), prepare))
+    return Candidates(prepared_pictures(frames, candidate_times(video, fps), OfPixels(prepare)))
 
 
 def distinct(video: Video, frames: FrameSource, fps: float) -> Iterator[Frame]:

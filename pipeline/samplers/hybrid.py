@@ -161,7 +161,7 @@ class _KeptFrames:
     def frames_at(self, seconds: Sequence[float]) -> Iterator[Frame]:
         return self._frames.frames_at([self._kept(second) for second in seconds])
 
-    def prepared_at(self, seconds: Sequence[float], prepare: Callable[[Any], Any]) -> PreparedPictures:
+    def prepared_at(self, seconds: Sequence[float], prepare: Callable[[Frame], Any]) -> PreparedPictures:
         return prepared_pictures(self._frames, [self._kept(second) for second in seconds], prepare)
 
     def indices_at(self, seconds: Sequence[float]) -> list[int]:

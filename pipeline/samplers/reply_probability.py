@@ -6,7 +6,7 @@ is read after it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -55,13 +55,10 @@ class YesNoModel:
         """Settings by which a frame takes less memory, as in ``max_pixels=50176``; empty where there are none."""
         return self._processor.smaller
 
-    def prepare(self, frame: Pixels) -> PreparedFrame:
-        """A decoded frame in the size that the model sees.
-
-        Raises:
-            FramesError: a frame of this shape cannot be shown to the model.
-        """
-        return self._processor.prepare(frame)
+    @property
+    def prepare(self) -> Callable[[Pixels], PreparedFrame]:
+        """Makes of a decoded frame what the model sees. It can be pickled, and raises FramesError for some shapes."""
+        return self._processor.without_words().prepare
 
     def suffix(self, words: str) -> list[int]:
         """The tokens after the image of a prompt that says ``words`` there; they are the same for every frame."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -24,8 +25,8 @@ from pipeline.errors import ConfigError, OutOfMemoryError
 from pipeline.families.known import FirstUse
 from pipeline.families.loading.checkpoint import Checkpoint, model_type
 from pipeline.identity import Identified, Label, Place, Speed, features_key, identity_of
-from pipeline.samplers.frames import distinct
 from pipeline.samplers.queries import score_askable, with_options
+from pipeline.video.preparing import OfPixels, prepared_pictures
 from pipeline.video.timeline import candidate_times
 
 Vectors = npt.NDArray[np.float32]
@@ -40,8 +41,12 @@ class Encoder(Protocol):
         """What in a question its tokenizer would take for control tokens."""
         ...
 
-    def prepare(self, frame: npt.NDArray[np.uint8]) -> Any:
-        """A frame (RGB ``[height, width, 3]``) made as small as the model sees it."""
+    @property
+    def prepare(self) -> Callable[[npt.NDArray[np.uint8]], Any]:
+        """Makes a frame (RGB ``[height, width, 3]``) as small as the model sees it.
+
+        It runs in worker processes if it can be pickled.
+        """
         ...
 
     def embed_frames(self, prepared: Sequence[Any]) -> Vectors:
@@ -189,10 +194,11 @@ class SimilaritySampler(Identified, ABC):
     def _embed(self, video: Video, frames: FrameSource) -> Features:
         times: list[float] = []
         vectors: list[Vectors] = []
-        prepared = ((frame.time, self._encoder.prepare(frame.pixels)) for frame in distinct(video, frames, self.fps))
-        while batch := list(islice(prepared, self.frames_at_once)):
-            times += [second for second, _ in batch]
-            vectors.append(self._encoder.embed_frames([frame for _, frame in batch]))
+        prepare = OfPixels(self._encoder.prepare)
+        with closing(prepared_pictures(frames, candidate_times(video, self.fps), prepare)) as pictures:
+            while batch := list(islice(pictures, self.frames_at_once)):
+                times += [picture.time for picture in batch]
+                vectors.append(self._encoder.embed_frames([picture.content for picture in batch]))
         return Features(tuple(times), np.concatenate(vectors))
 
     def _texts(self, question: Question) -> list[str]:

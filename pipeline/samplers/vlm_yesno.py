@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -18,7 +19,7 @@ from pipeline.errors import ConfigError, OutOfMemoryError
 from pipeline.families.known import FirstUse, opener_of_images
 from pipeline.families.loading.checkpoint import Checkpoint
 from pipeline.identity import Identified, InQuery, Label, Speed
-from pipeline.samplers.frames import distinct
+from pipeline.samplers.frames import candidates
 from pipeline.samplers.queries import score_askable, with_options
 from pipeline.video.timeline import candidate_times
 
@@ -163,13 +164,13 @@ class VlmYesNoSampler(Identified):
         """Candidates of one size at a time, with their seconds."""
         times: list[float] = []
         batch: list[PreparedFrame] = []
-        for frame in distinct(video, frames, self._rate(video)):
-            prepared = self._model.prepare(frame.pixels)
-            if batch and (len(batch) == self.frames_at_once or prepared.shape != batch[0].shape):
-                yield times, batch
-                times, batch = [], []
-            times.append(frame.time)
-            batch.append(prepared)
+        with closing(candidates(video, frames, self._rate(video), self._model.prepare)) as stream:
+            for candidate in stream:
+                if batch and (len(batch) == self.frames_at_once or candidate.frame.shape != batch[0].shape):
+                    yield times, batch
+                    times, batch = [], []
+                times.append(candidate.time)
+                batch.append(candidate.frame)
         if batch:
             yield times, batch
 

@@ -76,7 +76,7 @@ class ClipFrames:
         """
         return self.source.frames_at(self._inside(seconds))
 
-    def prepared_at(self, seconds: Sequence[float], prepare: Callable[[Any], Any]) -> PreparedPictures:
+    def prepared_at(self, seconds: Sequence[float], prepare: Callable[[Frame], Any]) -> PreparedPictures:
         """As :class:`pipeline.domain.PreparesPictures` has it.
 
         Raises:

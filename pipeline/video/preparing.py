@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.domain import Frame, FrameSource, PreparedPicture, PreparedPictures, PreparesPictures
 
 
-def prepared_pictures(source: FrameSource, seconds: Sequence[float], prepare: Callable[[Any], Any]) -> PreparedPictures:
-    """Each picture on screen at the ascending ``seconds``, once, as ``prepare`` makes it of the pixels.
+def prepared_pictures(
+    source: FrameSource, seconds: Sequence[float], prepare: Callable[[Frame], Any]
+) -> PreparedPictures:
+    """Each picture on screen at the ascending ``seconds``, once, as ``prepare`` makes it.
 
     Raises:
         VideoError: a picture cannot be decoded, or not be prepared; also while the pictures are drawn.
@@ -19,9 +22,33 @@ def prepared_pictures(source: FrameSource, seconds: Sequence[float], prepare: Ca
     return PreparedHere(source.frames_at(seconds), prepare)
 
 
-def as_decoded(pixels: Any) -> Any:
-    """A picture that needs no preparation."""
-    return pixels
+def as_decoded(frame: Frame) -> Any:
+    """The pixels of a picture that needs no preparation."""
+    return frame.pixels
+
+
+@dataclass(frozen=True)
+class OfPixels:
+    """A preparation that needs only the pixels."""
+
+    prepare: Callable[[Any], Any]
+
+    def __call__(self, frame: Frame) -> Any:
+        """What is made of a picture."""
+        return self.prepare(frame.pixels)
+
+
+@dataclass(frozen=True)
+class AtScales:
+    """A preparation of pictures that are shown at stated scales, each at one or several."""
+
+    prepare: Callable[[Frame], Frame]
+    scales: Mapping[int, tuple[float | None, ...]]
+    """By native index."""
+
+    def __call__(self, frame: Frame) -> dict[float | None, Frame]:
+        """The picture as it is shown, by scale."""
+        return {scale: self.prepare(replace(frame, scale=scale)) for scale in self.scales[frame.index]}
 
 
 class PreparedHere:
@@ -29,10 +56,10 @@ class PreparedHere:
 
     Args:
         frames: in order of time; a repeated one is given once.
-        prepare: called with the pixels of each.
+        prepare: called with each.
     """
 
-    def __init__(self, frames: Iterator[Frame], prepare: Callable[[Any], Any]) -> None:
+    def __init__(self, frames: Iterator[Frame], prepare: Callable[[Frame], Any]) -> None:
         self._frames = frames
         self._prepare = prepare
         self._last: int | None = None
@@ -44,7 +71,7 @@ class PreparedHere:
         for frame in self._frames:
             if frame.index != self._last:
                 self._last = frame.index
-                return PreparedPicture(frame.time, frame.index, self._prepare(frame.pixels))
+                return PreparedPicture(frame.time, frame.index, self._prepare(frame))
         raise StopIteration
 
     def ready(self, count: int) -> bool:

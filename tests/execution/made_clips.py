@@ -12,12 +12,14 @@ if _VIDEO not in sys.path:
 from barcode_videos import FRAMES, write_video  # noqa: E402
 from test_contract import VIDEOS  # noqa: E402
 
+from pipeline.domain import Frame  # noqa: E402
+
 __all__ = ["FRAMES", "VIDEOS", "write_video"]
 
 
-def half(pixels: object) -> object:
+def half(frame: Frame) -> object:
     """Every second row and column."""
-    return pixels[::2, ::2].copy()  # type: ignore[index]
+    return frame.pixels[::2, ::2].copy()
 
 
 class Halving:
@@ -26,5 +28,5 @@ class Halving:
     def __init__(self, table: object) -> None:
         self.table = table
 
-    def prepare(self, pixels: object) -> object:
-        return self.table[pixels[::2, ::2]]  # type: ignore[index]
+    def prepare(self, frame: Frame) -> object:
+        return self.table[frame.pixels[::2, ::2]]  # type: ignore[index]

@@ -26,7 +26,7 @@ from pipeline.families.loading.checkpoint import Checkpoint
 from pipeline.families.qwen.processor import FrameSize
 from pipeline.video import Reader
 from pipeline.video.clip import ClipFrames, clip_of
-from pipeline.video.preparing import PreparedHere, prepared_pictures
+from pipeline.video.preparing import OfPixels, PreparedHere, prepared_pictures
 
 HERE = Reader("test", "auto", 1, 1.0)
 COUNTED = {"mpeg4_b_frames.avi", "h264.avi"}
@@ -155,13 +155,13 @@ def test_what_cannot_be_sent_prepares_here(there: WorkerReader, tmp_path: Path) 
     path = write_video(tmp_path / "video.mp4")
     seconds = [0.0, 0.5, 1.0, 3.0]
     namespace: dict[str, Any] = {"__name__": "__main__"}
-    exec("class Mine:\n    def __call__(self, pixels):\n        return pixels[:2].copy()", namespace)
+    exec("class Mine:\n    def __call__(self, frame):\n        return frame.pixels[:2].copy()", namespace)
     import __main__
 
     __main__.Mine = namespace["Mine"]  # type: ignore[attr-defined]  # as a class of a notebook
     try:
         with there.open(path) as source:
-            for prepare in (lambda pixels: pixels[:2].copy(), namespace["Mine"]()):
+            for prepare in (lambda frame: frame.pixels[:2].copy(), namespace["Mine"]()):
                 found = list(source.prepared_at(seconds, prepare))
                 assert [picture.index for picture in found] == [0, 15, 30, 90]
                 assert all(picture.content.shape == (2, 160, 3) for picture in found)
@@ -218,7 +218,7 @@ class Bad:
     def __init__(self, act: str) -> None:
         self.act = act
 
-    def __call__(self, pixels: Any) -> Any:
+    def __call__(self, frame: Any) -> Any:
         import bad_jobs
 
         getattr(bad_jobs, self.act)()
@@ -230,10 +230,10 @@ class TellsModules:
     def __init__(self, prepare: Any) -> None:
         self.prepare = prepare
 
-    def __call__(self, pixels: Any) -> Any:
+    def __call__(self, frame: Any) -> Any:
         import sys
 
-        return self.prepare(pixels), sorted({"torch", "transformers"} & set(sys.modules))
+        return self.prepare(frame), sorted({"torch", "transformers"} & set(sys.modules))
 
 
 @pytest.mark.parametrize("write", [write_qwen2_5_vl, write_yi_vl], ids=["qwen2_5_vl", "yi_vl"])
@@ -252,7 +252,7 @@ def test_a_familys_processor_prepares_in_a_worker_without_torch(
     path = write_video(tmp_path / "video.mp4")
     pool = Pool(Limits(workers=1, deadline=60.0, memory_bytes=2 << 30, waiting_bytes=1 << 28))
     try:
-        prepare = TellsModules(processor.without_words().prepare)
+        prepare = TellsModules(OfPixels(processor.without_words().prepare))
         assert len(pickle.dumps(prepare)) < 10_000  # the tokenizer stays here
         with in_workers(HERE, pool, Crashes(None, "auto", False)).open(path) as source:
             [picture] = source.prepared_at([1.0], prepare)

@@ -11,7 +11,7 @@ import string
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Never
 
 import numpy as np
 import numpy.typing as npt
@@ -122,6 +122,10 @@ class DualEncoder:
         self._processor = _image_processor(folder, processor_class)
         self._model: Any = load(model_class, checkpoint)
         self._length = self._model.config.text_config.max_position_embeddings
+
+    def __reduce__(self) -> Never:
+        """A model is not sent to a worker, nor what prepares frames with it."""
+        raise TypeError("a loaded model cannot be pickled")
 
     @property
     def markup(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ add an end token of its own, if it has one. Pictures are resized by Qwen's rule 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLModel, Qwen3VL
 from pipeline.families.chat import IMAGE, Content, load_tokenizer, render_chat, special_tokens, text
 from pipeline.families.encoders import QWEN3_VL_EMBEDDING_NAMES
 from pipeline.families.loading.checkpoint import Checkpoint, load, model_type, release, resolve
-from pipeline.families.pixels import Patches, bicubic
+from pipeline.families.pixels import Patches
 from pipeline.families.qwen.forms import IMAGE_PAD
 from pipeline.families.qwen.processor import FrameScale3, check_placeholders, read_levels_3
 from pipeline.families.seam import Pixels, PreparedFrame
@@ -72,15 +72,10 @@ class Qwen3VLEmbedder:
         """What in a question the tokenizer would take for its own control tokens."""
         return special_tokens(self._tokenizer)
 
-    def prepare(self, frame: Pixels) -> PreparedFrame:
-        """A decoded frame in the size that the model sees.
-
-        Raises:
-            FramesError: one side is more than 200 times the other.
-        """
-        height, width = frame.shape[:2]
-        shape = self._scale.shape(height, width)
-        return PreparedFrame(bicubic(frame, shape), shape)
+    @property
+    def prepare(self) -> Callable[[Pixels], PreparedFrame]:
+        """Makes of a decoded frame what the model sees. It can be pickled, and raises FramesError for some shapes."""
+        return self._scale.prepare
 
     def embed_frames(self, prepared: Sequence[PreparedFrame]) -> npt.NDArray[np.float32]:
         """Unit vectors ``[frames, hidden size]`` of prepared frames, in one call of the model."""
