@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Never
 
 import numpy as np
 import numpy.typing as npt
@@ -99,6 +99,10 @@ class InternVLProcessor(Processor[LinesForm]):
     """``[3, 256]``: normalised grey levels."""
     system: str | None
     """The system turn; None leaves it to the checkpoint's chat template."""
+
+    def __reduce__(self) -> Never:
+        """Frames are prepared in this process: the stock processor would import torch in a worker."""
+        raise TypeError("a processor of transformers is not sent to a worker")
 
     @property
     def markup(self) -> tuple[str, ...]:

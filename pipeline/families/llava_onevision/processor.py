@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Never, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -231,6 +231,10 @@ class LlavaProcessor(Processor[LlavaForm]):
     """``LlavaOnevisionImageProcessorPil``: Pillow gives the pixels that the authors' code gives."""
     levels: npt.NDArray[np.float32]
     """``[3, 256]``: normalised grey levels."""
+
+    def __reduce__(self) -> Never:
+        """Frames are prepared in this process: the stock processor would import torch in a worker."""
+        raise TypeError("a processor of transformers is not sent to a worker")
 
     @property
     def markup(self) -> tuple[str, ...]:
