@@ -6,11 +6,12 @@ import gc
 import os
 import platform
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
@@ -89,14 +90,13 @@ def measured(work: Callable[[], Any], device: str, repeats: bool = True, profile
         repeats: whether short work is done twice.
         profiles: whether short work is profiled.
     """
-    if device != "cpu":
-        torch.cuda.reset_peak_memory_stats()
-    runs = [timed(work, device)]
-    if repeats and runs[0] < _AGAIN_BELOW:
-        runs.append(timed(work, device))
+    with peak_memory(device) as peaks:
+        runs = [timed(work, device)]
+        if repeats and runs[0] < _AGAIN_BELOW:
+            runs.append(timed(work, device))
     peak = reserved = idle = None
     if device != "cpu":
-        peak, reserved = torch.cuda.max_memory_allocated() / GIB, torch.cuda.max_memory_reserved() / GIB
+        peak, reserved = (size / GIB for size in peaks)
         if profiles and runs[-1] < _PROFILED_BELOW:
             idle = _idle_share(work, device)
     return Measured(runs[-1], tuple(runs), peak, reserved, idle)
@@ -109,6 +109,32 @@ def timed(work: Callable[[], Any], device: str) -> float:
     work()
     _wait(device)
     return time.perf_counter() - began
+
+
+@contextmanager
+def peak_memory(device: str) -> Iterator[list[int]]:
+    """Bytes that are allocated and reserved at most in this context, known when it ends.
+
+    The sampler forgets the peak before each of its windows, so what it was by then is kept.
+    """
+    peaks = [0, 0]
+    if device == "cpu":
+        yield peaks
+        return
+    forget = torch.cuda.reset_peak_memory_stats
+
+    def keep() -> None:
+        found = torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
+        peaks[:] = map(max, peaks, found)
+
+    def kept_and_forgotten(*words: Any) -> None:
+        keep()
+        forget(*words)
+
+    forget()
+    with patch.object(torch.cuda, "reset_peak_memory_stats", kept_and_forgotten):
+        yield peaks
+        keep()
 
 
 def free_memory() -> None:

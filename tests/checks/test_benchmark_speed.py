@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from command_line import gens
 from made import write_video
 from tiny import write_qwen2_5_vl, write_qwen2_vl
@@ -14,7 +15,7 @@ from scripts.benchmark_speed import main
 from scripts.speed import tables
 from scripts.speed.cells import Cell
 from scripts.speed.floors import Load, Weights, floor_seconds
-from scripts.speed.machine import Machine, busy
+from scripts.speed.machine import Machine, busy, peak_memory
 from scripts.speed.projection import projected
 
 MACHINE = Machine("card", "host, 16 cores", {"torch": "2", "transformers": "5"}, 1e12, 1e9, 10**9)
@@ -25,6 +26,20 @@ KINDS = {
     "gens_3b_files": ["file-gens_3b-2w", "decoding-file-6s"],
     "readers": ["reader-pyav"],
 }
+
+
+def test_the_peak_before_work_forgets_it_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """GenS forgets it before each window, and the tower has seen the frames by then."""
+    now = {"max_memory_allocated": 90, "max_memory_reserved": 95}
+    for name in tuple(now):
+        monkeypatch.setattr(torch.cuda, name, lambda name=name: now[name])
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda *_: now.update(dict.fromkeys(now, 10)))
+    with peak_memory("cuda:0") as peaks:
+        assert now["max_memory_allocated"] == 10
+        now |= {"max_memory_allocated": 70, "max_memory_reserved": 71}
+        torch.cuda.reset_peak_memory_stats("cuda:0")
+        now |= {"max_memory_allocated": 40, "max_memory_reserved": 80}
+    assert peaks == [70, 80]
 
 
 def test_one_cell_of_each_kind_is_measured_once_and_read_by_gens_check(
