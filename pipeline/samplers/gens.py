@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain, islice
+from itertools import chain
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import InstanceOf
@@ -128,19 +128,6 @@ class GensSampler(Identified):
             ConfigError: a window is longer than the model's context.
         """
         begun: deque[_Scoring | list[Relevance]] = deque()  # in order; relevances where there is nothing to ask
-        next_asked: deque[AskedVideo] = deque()
-
-        def begin_next() -> None:
-            """Begin to decode the next video, before it is asked for."""
-            if not next_asked:
-                next_asked.extend(islice(drawn, 1))
-
-        def asked() -> Iterator[AskedVideo]:
-            while True:
-                begin_next()
-                if not next_asked:
-                    return
-                yield next_asked.popleft()
 
         def draw() -> Iterator[AskedVideo]:
             for work in works:
@@ -148,14 +135,13 @@ class GensSampler(Identified):
                 if len(refused) == len(work.questions):
                     begun.append([refused[place] for place in range(len(work.questions))])
                     continue
-                scoring = self._begun(work, refused, begin_next)
+                scoring = self._begun(work, refused)
                 begun.append(scoring)
                 yield scoring.asked
 
-        drawn = draw()
         # The model is loaded with the first question that can be put to it.
         last_given = 0.0
-        for given in self._reader_on_demand(asked()):
+        for given in self._reader_on_demand(draw()):
             while isinstance(known := begun.popleft(), list):
                 yield known
             # Videos are read at the same time: no second is counted for two of them.
@@ -195,7 +181,7 @@ class GensSampler(Identified):
             reader = WindowReader(self._backbone, self.window, self._at_once, self.max_new_tokens)
             yield from reader.read(chain([first], asked))
 
-    def _begun(self, work: Work, refused: Mapping[int, Relevance], begin_next: Callable[[], None]) -> _Scoring:
+    def _begun(self, work: Work, refused: Mapping[int, Relevance]) -> _Scoring:
         suffixes = {
             place: self._backbone.suffix(self.query(question))
             for place, question in enumerate(work.questions)
@@ -210,7 +196,6 @@ class GensSampler(Identified):
             for window in windows(stream, self.window):
                 times.extend(candidate.time for candidate in window.items[len(times) - window.first :])
                 fresh = self.window.frames - self.window.overlap
-                begin_next()
                 yield window
 
         asked = AskedVideo(watched(), suffixes, lambda: stream.ready(fresh))

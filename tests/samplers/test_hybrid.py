@@ -19,6 +19,7 @@ from pipeline.domain import Cost, Relevance, Status
 from pipeline.errors import CheckpointError, ConfigError
 from pipeline.generation.texts import Generated
 from pipeline.samplers import Sampler
+from pipeline.samplers.backbone import Rows
 
 SECONDS = 8
 
@@ -89,10 +90,12 @@ def test_scores_stand_at_the_frames_own_seconds(
 ) -> None:
     sampler = hybrid(checkpoints, tmp_path, "sampler.keep=4")
 
-    def write(prefix: Any, suffixes: list[Any], limit: int) -> list[Generated]:
-        return [Generated('{"1": 5, "3": 2}', (1,), True) for _ in suffixes]
+    step = Rows.step
 
-    monkeypatch.setattr(sampler.second._backbone, "write", write)
+    def says(rows: Rows) -> list[tuple[Any, Generated]]:
+        return [(key, Generated('{"1": 5, "3": 2}', (1,), True)) for key, _ in step(rows)]
+
+    monkeypatch.setattr(Rows, "step", says)
     (one,) = sampler.score(source.video, source, ask("a red square"))
     assert one.times == tuple(best(sampler, source, "a red square", 4))
     assert one.scores == (0, 5, 0, 2)
