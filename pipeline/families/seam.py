@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 import numpy as np
@@ -22,6 +23,8 @@ from pipeline.families.loading.moving_parts import read_with_cache
 if TYPE_CHECKING:
     import torch
     from transformers import Cache
+
+    from pipeline.generation.row_buffers import KeptBuffers
 
 Pixels = npt.NDArray[np.uint8]
 """RGB ``[height, width, 3]``."""
@@ -321,6 +324,13 @@ class Model(ABC):
         """The part that writes, a causal language model with its own ``generation_config``."""
         return self.network
 
+    @cached_property
+    def row_buffers(self) -> KeptBuffers:
+        """What running batches of :attr:`language` take over from each other."""
+        from pipeline.generation.row_buffers import KeptBuffers
+
+        return KeptBuffers(self.language)
+
     @abstractmethod
     def features(self, frames: Sequence[PreparedFrame]) -> list[torch.Tensor]:
         """Each frame as an image for the language model, ``[tokens, hidden size]``, independent of others."""
@@ -392,6 +402,7 @@ class Model(ABC):
         """Free the memory. The object is of no use afterwards."""
         from pipeline.families.loading.checkpoint import release
 
+        self.row_buffers.release()
         release(self.network)
 
 

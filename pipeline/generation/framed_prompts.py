@@ -58,11 +58,17 @@ def generate_texts(model: Model, tokenizer: Any, prompts: Sequence[Prompt], limi
         ids = [prompts[place].input_ids.tolist() for place in group]
         shared = last_shared(ids)
         read = partial(model.prefill, prompts[group[0]], shared)
-        branches.append(Branches(Prefix(*states_read(language, read)), [row[shared:] for row in ids]))
+        states, following = model.row_buffers.with_room(partial(states_read, language, read))
+        branches.append(Branches(Prefix(states, following), [row[shared:] for row in ids]))
         places += group
     ends = end_tokens(language, tokenizer)
     written = continue_greedily(
-        language, branches, end_tokens=ends, is_complete=limits.are_reached, max_new_tokens=limits.total
+        language,
+        branches,
+        end_tokens=ends,
+        is_complete=limits.are_reached,
+        max_new_tokens=limits.total,
+        kept=model.row_buffers,
     )
     found = {
         place: Generated(

@@ -61,14 +61,15 @@ class RowStates:
             self._all.append(whole)
         self.layers = [(found[layer, 0], found[layer, 1]) for layer in range(len(self._like))]
 
-    def bytes_of(self, rows: int, columns: int) -> int:
-        """What buffers of this size take."""
-        return sum(whole.nbytes for whole in self._all) * rows * columns // (self.rows * self.columns)
+    def clear(self) -> None:
+        """Forget all tokens, so that later rows cannot tell these buffers from new ones."""
+        for whole in self._all:
+            whole.zero_()
 
-    def copied_from(self, other: RowStates, rows: int) -> None:
-        """Take over the first ``rows`` of smaller buffers."""
+    def copied_from(self, other: RowStates) -> None:
+        """Take over the rows of smaller buffers."""
         for mine, theirs in zip(self._all, other._all, strict=True):
-            mine[:, :rows, :, : other.columns] = theirs[:, :rows]
+            mine[:, : other.rows, :, : other.columns] = theirs
 
     def move(self, sources: Sequence[int], targets: Sequence[int]) -> None:
         """Copy whole rows to the places of others."""

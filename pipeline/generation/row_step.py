@@ -77,10 +77,10 @@ class RowInputs:
         self.active = torch.zeros(rows, dtype=torch.int32, device=device)
         """1 for a row that is in use. Idle ones are all alike, so that they cost a mixture of experts one token."""
 
-    def copied_from(self, other: RowInputs, rows: int) -> None:
-        """Take over the first ``rows``."""
+    def copied_from(self, other: RowInputs) -> None:
+        """Take over the rows of smaller ones."""
         for mine, theirs in zip(self._all(), other._all(), strict=True):
-            mine[:rows] = theirs[:rows]
+            mine[: len(theirs)] = theirs
 
     def move(self, sources: Sequence[int], targets: Sequence[int]) -> None:
         """Copy rows to the places of others."""

@@ -21,14 +21,9 @@ from pipeline.errors import OutOfMemoryError
 from pipeline.families.loading.moving_parts import read_with_cache
 from pipeline.generation.memory import free_failed_call, mapped_out_of_memory
 from pipeline.generation.prefix_attention import Prefixes, PrefixStates
-from pipeline.generation.row_states import RowStates, SuffixCache, columns_bucket, rows_bucket
-from pipeline.generation.row_step import (
-    RowInputs,
-    RowStep,
-    attention_over_prefix,
-    capture_obstacle,
-    report_uncaptured,
-)
+from pipeline.generation.row_buffers import KeptBuffers, RowBuffers
+from pipeline.generation.row_states import SuffixCache, columns_bucket, rows_bucket
+from pipeline.generation.row_step import attention_over_prefix
 from pipeline.generation.shared_prefix import Prefix
 
 Key = TypeVar("Key", bound=Hashable)
@@ -72,32 +67,46 @@ class RunningBatch(Generic[Key]):
         end_tokens: each ends a row.
         is_complete: asked after every other token, with the tokens of one row.
         max_new_tokens: of a row, above 0.
+        kept: the model's buffers, which are used while there are rows; by default some of its own.
     """
 
-    def __init__(self, model: Any, *, end_tokens: frozenset[int], is_complete: IsComplete, max_new_tokens: int) -> None:
+    def __init__(
+        self,
+        model: Any,
+        *,
+        end_tokens: frozenset[int],
+        is_complete: IsComplete,
+        max_new_tokens: int,
+        kept: KeptBuffers | None = None,
+    ) -> None:
         self._model = model
+        self._kept = kept or KeptBuffers(model)
         self._ends = end_tokens
         self._is_complete = is_complete
         self._most = max_new_tokens
         self._rows: list[_Row[Key]] = []  # in the order of the buffers
         self._prefixes: dict[int, Prefix] = {}  # by slot
         self._finished: list[tuple[Key, Continuation]] = []
-        self._states: RowStates | None = None
-        self._inputs: RowInputs | None = None
-        self._step: RowStep | None = None
-        self._captures: bool | None = None
+        self._own: RowBuffers | None = None
         self._at_once: int | None = None
 
     def __len__(self) -> int:
         """Rows that are not finished, and those that no step has given yet."""
         return len(self._rows) + len(self._finished)
 
-    def growth(self, count: int, tokens: int) -> int:
-        """Bytes that buffers need for so many further rows of so many tokens; 0 before the first row."""
-        rows, columns = self._capacity(count, tokens)
-        if self._states is None or (rows, columns) == (self._states.rows, self._states.columns):
+    def growth(self, count: int, tokens: int, token_bytes: int) -> int:
+        """Bytes that buffers need for further rows.
+
+        Args:
+            count: rows.
+            tokens: of the longest.
+            token_bytes: of the states of one token.
+        """
+        (rows, columns), (old_rows, old_columns) = self._capacity(count, tokens), self._has()
+        if (rows, columns) == (old_rows, old_columns):
             return 0
-        return self._states.bytes_of(rows, columns)  # the old ones are freed when the new ones are there
+        freed = 0 if self._rows else old_rows * old_columns  # rows move before the old buffers are freed
+        return token_bytes * max(0, rows * columns - freed)
 
     @torch.inference_mode()
     def add(self, prefix: Prefix, suffixes: Mapping[Key, Sequence[int]]) -> None:
@@ -110,9 +119,12 @@ class RunningBatch(Generic[Key]):
         Raises:
             OutOfMemoryError: they do not fit; nothing was changed.
         """
-        with mapped_out_of_memory():
-            self._make_room(prefix.states, len(suffixes), max(map(len, suffixes.values())))
-            self._enter(prefix, suffixes, self._read(prefix, list(suffixes.values())).argmax(-1))
+        try:
+            with mapped_out_of_memory():
+                self._make_room(prefix.states, len(suffixes), max(map(len, suffixes.values())))
+                self._enter(prefix, suffixes, self._read(prefix, list(suffixes.values())).argmax(-1))
+        finally:
+            self._give_back()
 
     @torch.inference_mode()
     def step(self) -> list[tuple[Key, Continuation]]:
@@ -129,8 +141,7 @@ class RunningBatch(Generic[Key]):
             problem = "No row of the running batch fits the device's memory."
             raise OutOfMemoryError(problem, "End other work on the device.")
         finished, self._finished = self._finished, []
-        if not self._rows:
-            self._at_once = None  # what did not fit then may fit now
+        self._give_back()
         return finished
 
     @torch.inference_mode()
@@ -151,60 +162,74 @@ class RunningBatch(Generic[Key]):
         self._enter(prefix, {key: suffix}, found[0].argmax(-1))  # type: ignore[dict-item]
         (row,) = self._rows
         for token in forced:
-            self._started().ids[0] = token
+            self._buffers.inputs.ids[0] = token
             with attention_over_prefix(self._model):
-                found.append(self._stepping().forward(0, [row.slot], row.length + 1))
+                found.append(self._buffers.step.forward(0, [row.slot], row.length + 1))
             row.length += 1
         self._leave(keys)
+        self._give_back()
         return torch.cat(found).float()
 
     @torch.inference_mode()
     def drop(self, keys: frozenset[Key]) -> None:
         """Let unfinished rows leave."""
         self._leave([place for place, row in enumerate(self._rows) if row.key in keys])
-
-    def release(self) -> None:
-        """Free the buffers of a batch without rows, and its graphs."""
-        self._states = self._inputs = self._step = None
+        self._give_back()
 
     # --- capacity ---
 
+    @property
+    def _buffers(self) -> RowBuffers:
+        assert self._own is not None
+        return self._own
+
+    def _has(self) -> tuple[int, int]:
+        return self._kept.capacity if self._own is None else self._own.capacity
+
     def _capacity(self, count: int, tokens: int) -> tuple[int, int]:
-        rows = rows_bucket(len(self._rows) + count)
-        columns = columns_bucket(tokens + min(self._most, _NEW_AT_FIRST))
-        if self._states is None:
-            return rows, columns
-        return max(rows, self._states.rows), max(columns, self._states.columns)
+        rows, columns = self._needed(count, tokens)
+        old_rows, old_columns = self._has()
+        return max(rows, old_rows), max(columns, old_columns)
+
+    def _needed(self, count: int, tokens: int) -> tuple[int, int]:
+        return rows_bucket(len(self._rows) + count), columns_bucket(tokens + min(self._most, _NEW_AT_FIRST))
 
     def _make_room(self, like: PrefixStates, count: int, tokens: int) -> None:
-        if self._states is None:
-            self._captures = self._may_capture(like) if self._captures is None else self._captures
-        self._grow(like, *self._capacity(count, tokens))
+        capacity = self._capacity(count, tokens)
+        if self._own is None:
+            self._own = self._kept.take()
+        try:
+            with mapped_out_of_memory():
+                self._grow(like, capacity)
+        except OutOfMemoryError:
+            if self._rows or capacity == self._needed(count, tokens):
+                raise
+            capacity = self._needed(count, tokens)  # without what earlier rows needed
+        self._grow(like, capacity)
 
-    def _grow(self, like: PrefixStates, rows: int, columns: int) -> None:
-        old, old_inputs = self._states, self._inputs
-        if old is not None and (old.rows, old.columns) == (rows, columns):
+    def _grow(self, like: PrefixStates, capacity: tuple[int, int]) -> None:
+        if self._own is not None and self._own.capacity == capacity:
             return
-        states = RowStates(like, rows, columns)
-        inputs = RowInputs(rows, self._model.get_input_embeddings().weight.device)
-        if old is not None and old_inputs is not None:
-            states.copied_from(old, len(self._rows))
-            inputs.copied_from(old_inputs, len(self._rows))
-        step = RowStep(self._model, states, inputs, capture=bool(self._captures))
-        for slot, prefix in self._prefixes.items():
-            step.put(slot, prefix.states)
-        self._states, self._inputs, self._step = states, inputs, step
+        if not self._rows:
+            self._own = None  # freed before the new ones are made
+        prefixes = {slot: prefix.states for slot, prefix in self._prefixes.items()}
+        self._own = self._kept.made(like, capacity, self._own, prefixes)
 
-    def _may_capture(self, like: PrefixStates) -> bool:
-        obstacle = capture_obstacle(self._model, like)
-        if obstacle is not None:
-            report_uncaptured(self._model, obstacle)
-        return obstacle is None
+    def _give_back(self) -> None:
+        """Leave the buffers to the next batch as soon as there is no row."""
+        if self._rows:
+            return
+        self._at_once = None  # what did not fit then may fit now
+        if self._own is not None:
+            self._own.step.clear(list(self._prefixes))  # of suffixes that could not be read
+            self._prefixes.clear()
+            self._kept.give_back(self._own)
+            self._own = None
 
     # --- rows ---
 
     def _enter(self, prefix: Prefix, suffixes: Mapping[Key, Sequence[int]], following: torch.Tensor) -> None:
-        inputs, slot = self._started(), self._slot(prefix)
+        inputs, slot = self._buffers.inputs, self._slot(prefix)
         lengths = torch.tensor([len(suffix) for suffix in suffixes.values()], device=inputs.ids.device)
         new = slice(len(self._rows), len(self._rows) + len(suffixes))
         inputs.ids[new] = following.to(inputs.ids.device)
@@ -219,23 +244,15 @@ class RunningBatch(Generic[Key]):
                 return slot
         slot = next(place for place in range(len(self._prefixes) + 1) if place not in self._prefixes)
         self._prefixes[slot] = prefix
-        self._stepping().put(slot, prefix.states)
+        self._buffers.step.put(slot, prefix.states)
         return slot
-
-    def _started(self) -> RowInputs:
-        assert self._inputs is not None
-        return self._inputs
-
-    def _stepping(self) -> RowStep:
-        assert self._step is not None
-        return self._step
 
     def _examine(self) -> None:
         """Look at the tokens that were written since the last time."""
         fresh = [place for place, row in enumerate(self._rows) if not row.is_examined]
         if not fresh:
             return
-        tokens = self._started().ids[: len(self._rows)].tolist()
+        tokens = self._buffers.inputs.ids[: len(self._rows)].tolist()
         leaving = []
         for place in fresh:
             row, token = self._rows[place], tokens[place]
@@ -258,19 +275,18 @@ class RunningBatch(Generic[Key]):
         holes = [place for place in sorted(gone) if place < left]
         movers = [place for place in range(left, before) if place not in gone]
         if movers:
-            assert self._states is not None
-            self._states.move(movers, holes)
-            self._started().move(movers, holes)
+            self._buffers.states.move(movers, holes)
+            self._buffers.inputs.move(movers, holes)
             for source, target in zip(movers, holes, strict=True):
                 self._rows[target] = self._rows[source]
         del self._rows[left:]
-        self._started().clear(left, before)
+        self._buffers.inputs.clear(left, before)
         needed = {row.slot for row in self._rows}
         gone = {slot for slot in self._prefixes if slot not in needed}
         for slot in gone:
             del self._prefixes[slot]
         if gone:
-            self._stepping().clear(sorted(gone))
+            self._buffers.step.clear(sorted(gone))
 
     # --- the model ---
 
@@ -290,12 +306,12 @@ class RunningBatch(Generic[Key]):
     def _run(self, start: int, part: Sequence[_Row[Key]]) -> bool:
         try:
             longest = 1 + max(row.length for row in part)
-            assert self._states is not None
-            if longest > self._states.columns:
+            rows, columns = self._buffers.capacity
+            if longest > columns:
                 with mapped_out_of_memory():
-                    self._grow(part[0].prefix.states, self._states.rows, columns_bucket(longest))
+                    self._grow(part[0].prefix.states, (rows, columns_bucket(longest)))
             with attention_over_prefix(self._model):
-                self._stepping().run(start, [row.slot for row in part], longest)
+                self._buffers.step.run(start, [row.slot for row in part], longest)
         except OutOfMemoryError:
             pass
         else:
@@ -308,7 +324,6 @@ class RunningBatch(Generic[Key]):
 
     def _read(self, prefix: Prefix, suffixes: Sequence[Sequence[int]]) -> torch.Tensor:
         """Read suffixes into the next free rows, and give the logits of what follows each."""
-        assert self._states is not None
         start = len(self._rows)
         embed = self._model.get_input_embeddings()
         device = embed.weight.device
@@ -325,7 +340,7 @@ class RunningBatch(Generic[Key]):
                 last = min(first + _TOKENS_AT_ONCE, width)
                 output = read_with_cache(
                     self._model.get_decoder(),
-                    SuffixCache(self._states, start, start + len(suffixes), first),
+                    SuffixCache(self._buffers.states, start, start + len(suffixes), first),
                     inputs_embeds=embed(ids[:, first:last]),
                     attention_mask=causal[None, None, first:last, :last].expand(len(suffixes), -1, -1, -1),
                     position_ids=positions[None, first:last].expand(len(suffixes), -1),
@@ -356,6 +371,7 @@ def continue_greedily(
     end_tokens: frozenset[int],
     is_complete: IsComplete,
     max_new_tokens: int,
+    kept: KeptBuffers | None = None,
 ) -> list[Continuation]:
     """Append to each prefix its suffixes, and to each of these the most likely tokens, all together.
 
@@ -365,6 +381,7 @@ def continue_greedily(
         end_tokens: each ends a continuation.
         is_complete: asked after every other token, with the tokens of one continuation.
         max_new_tokens: above 0.
+        kept: the model's buffers; by default some of its own.
 
     Returns:
         One continuation a suffix, in their order.
@@ -373,7 +390,7 @@ def continue_greedily(
         OutOfMemoryError: not even one fits.
     """
     batch: RunningBatch[int] = RunningBatch(
-        model, end_tokens=end_tokens, is_complete=is_complete, max_new_tokens=max_new_tokens
+        model, end_tokens=end_tokens, is_complete=is_complete, max_new_tokens=max_new_tokens, kept=kept
     )
     count = 0
     for each in branches:

@@ -62,9 +62,9 @@ class Rows:
         """Rows that are not finished."""
         return len(self._batch)
 
-    def growth(self, count: int, longest: int) -> int:
+    def growth(self, count: int, longest: int, token_bytes: int) -> int:
         """Bytes that so many more rows of so many tokens take."""
-        return self._batch.growth(count, longest)
+        return self._batch.growth(count, longest, token_bytes)
 
     def add(self, prefix: Prefix, suffixes: Mapping[Any, Sequence[int]]) -> None:
         """Let questions about a window be rows from now on.
@@ -135,7 +135,8 @@ class Backbone:
     def features(self, frames: Sequence[PreparedFrame]) -> list[torch.Tensor]:
         """Each frame as the language model sees it, ``[tokens, hidden size]``, in any window."""
         weight = self.model.language.get_input_embeddings().weight
-        return [features.to(weight) for features in self.model.features(frames)]
+        made = self.model.row_buffers.with_room(lambda: self.model.features(frames))
+        return [features.to(weight) for features in made]
 
     @torch.inference_mode()
     def prefix(self, features: Sequence[torch.Tensor], frames: Sequence[PreparedFrame]) -> Prefix:
@@ -153,14 +154,17 @@ class Backbone:
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
             before = torch.cuda.memory_allocated(device)
-        embeddings = self.model.embedded(layout.input_ids, layout.is_image, torch.cat(tuple(features)))
-        made = prefill(self.model.language, embeddings, layout.positions.to(embeddings.device))
+        made = self.model.row_buffers.with_room(lambda: self._prefilled(layout, features))
         if self._largest is None or made.states.bytes > self._largest.bytes:
             self._largest = Size(made.states.bytes, made.length)
         if device.type == "cuda":
             taken = torch.cuda.max_memory_allocated(device) - before
             self._beside = max(self._beside, taken - made.states.bytes)
         return made
+
+    def _prefilled(self, layout: _Layout, features: Sequence[torch.Tensor]) -> Prefix:
+        embeddings = self.model.embedded(layout.input_ids, layout.is_image, torch.cat(tuple(features)))
+        return prefill(self.model.language, embeddings, layout.positions.to(embeddings.device))
 
     def suffix(self, question: str) -> list[int]:
         """The tokens of the prompt after the last frame; they are the same for every number of frames."""
@@ -181,7 +185,23 @@ class Backbone:
         length = self._layout(tuple(candidate.frame.shape for candidate in window.items)).input_ids.shape[1]
         states = self._largest.bytes * length // self._largest.length
         beside = max(self._beside, states)  # features and prefill need as much again, or what was seen to be needed
-        return self._has_room(states + beside + rows.growth(count, longest))
+        return self._has_room(states + beside + rows.growth(count, longest, self._token_bytes))
+
+    def rows_with_room(self, rows: Rows, count: int, longest: int) -> int:
+        """How many of so many further questions can be asked, by what memory their rows need; at least 1.
+
+        Args:
+            rows: the running batch.
+            count: questions about a window that was read.
+            longest: tokens of the longest of them.
+        """
+        while count > 1 and not self._has_room(rows.growth(count, longest, self._token_bytes)):
+            count //= 2
+        return count
+
+    @property
+    def _token_bytes(self) -> int:
+        return self._largest.bytes // self._largest.length if self._largest is not None else 0
 
     def rows(self, max_new_tokens: int) -> Rows:
         """An empty running batch of answers, each up to its end or the end of its JSON.
@@ -198,6 +218,7 @@ class Backbone:
                 end_tokens=self._end_tokens,
                 is_complete=self._json_is_closed,
                 max_new_tokens=max_new_tokens,
+                kept=self.model.row_buffers,
             ),
             self._processor.tokenizer,
         )

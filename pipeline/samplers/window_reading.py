@@ -256,7 +256,10 @@ class WindowReader:
         """Let waiting questions become rows, as many as may be."""
         for ask in list(self._held):
             while ask.waiting and (room := self._at_once.questions - len(self._rows)) > 0:
-                together = ask.waiting[:room]
+                longest = max(len(ask.suffixes[place]) for place in ask.waiting[:room])
+                together = ask.waiting[
+                    : self._backbone.rows_with_room(self._rows, min(room, len(ask.waiting)), longest)
+                ]
                 if self._added(ask, together):
                     continue
                 if len(together) > 1:  # each by itself changes no answer

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from pipeline.errors import OutOfMemoryError
+from pipeline.generation.row_buffers import KeptBuffers
 from pipeline.generation.row_step import RowStep
 from pipeline.generation.running_batch import Continuation, RunningBatch
 from pipeline.generation.shared_prefix import Prefix, prefill
@@ -75,8 +76,10 @@ class Case:
             embedded = self.model.get_input_embeddings()(ids)
         return prefill(self.model, embedded, torch.arange(ids.shape[1], device=self.device)[None])
 
-    def batch(self, ends: frozenset[int] = frozenset(), new: int = NEW) -> RunningBatch[tuple[int, int]]:
-        return RunningBatch(self.model, end_tokens=ends, is_complete=lambda _: False, max_new_tokens=new)
+    def batch(
+        self, ends: frozenset[int] = frozenset(), new: int = NEW, kept: KeptBuffers | None = None
+    ) -> RunningBatch[tuple[int, int]]:
+        return RunningBatch(self.model, end_tokens=ends, is_complete=lambda _: False, max_new_tokens=new, kept=kept)
 
     def stock(self, key: tuple[int, int], ends: frozenset[int]) -> Continuation:
         from transformers import GenerationConfig
@@ -177,6 +180,82 @@ def test_nothing_fits_is_said_and_the_rows_are_still_there(case: Case, monkeypat
     assert finished(batch) == {keys[1]: case.stock(keys[1], frozenset())}
 
 
+def test_a_batch_takes_over_the_buffers_of_the_last_one_and_nothing_of_its_rows(case: Case) -> None:
+    expected = case.all_at_once(case.batch())
+    kept = KeptBuffers(case.model)
+    first = case.all_at_once(case.batch(kept=kept))
+    buffers = kept.take()
+    assert buffers is not None
+    with torch.inference_mode():
+        for keys, values in buffers.states.layers:
+            keys.fill_(torch.nan)
+            values.fill_(torch.nan)
+        kept.give_back(buffers)
+    batch = case.batch(kept=kept)
+    assert case.all_at_once(batch) == first == expected
+    assert kept.take() is buffers
+
+
+def test_two_batches_at_a_time_have_buffers_of_their_own(case: Case) -> None:
+    kept, found = KeptBuffers(case.model), {}
+    batches = [case.batch(kept=kept) for _ in range(2)]
+    for batch, keys in zip(batches, ([(1, 0), (1, 1)], [(1, 2)]), strict=True):
+        batch.add(case.prefix(1), {key: case.rows[key] for key in keys})
+    while any(map(len, batches)):
+        for batch in batches:
+            found |= dict(batch.step()) if batch else {}
+    assert found == {(1, row): case.stock((1, row), frozenset()) for row in range(3)}
+
+
+def test_what_does_not_fit_beside_kept_buffers_is_tried_without_them(case: Case) -> None:
+    kept = KeptBuffers(case.model)
+    case.all_at_once(case.batch(kept=kept))
+
+    def call() -> str:
+        if kept.capacity != (0, 0):
+            raise FULL
+        return "done"
+
+    assert kept.with_room(call) == "done"
+    with pytest.raises(OutOfMemoryError):
+        kept.with_room(lambda: _full(None))
+
+
+def test_growth_is_known_before_the_first_row(case: Case) -> None:
+    kept = KeptBuffers(case.model)
+    batch, prefix = case.batch(kept=kept), case.prefix(1)
+    needed = batch.growth(4, 15, prefix.states.bytes // prefix.length)
+    batch.add(prefix, {key: row for key, row in case.rows.items() if key[0] == 1})
+    assert needed == sum(tensor.nbytes for layer in batch._buffers.states.layers for tensor in layer)
+    assert batch.growth(1, 1, 10**6) > 0
+    finished(batch)
+    assert batch.growth(4, 15, 10**6) == 0
+
+
+def test_buffers_that_earlier_rows_needed_are_given_up_where_they_do_not_fit(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = case.all_at_once(case.batch())
+    kept = KeptBuffers(case.model)
+    long = case.batch(new=200, kept=kept)
+    long.add(case.prefix(0), {(0, 0): [1] * 200})
+    finished(long)
+    made, asked = KeptBuffers.made, []
+
+    def small(self: KeptBuffers, like: Any, capacity: tuple[int, int], *args: Any) -> Any:
+        asked.append(capacity)
+        if capacity[0] * capacity[1] > 4 * 128:
+            raise FULL
+        return made(self, like, capacity, *args)
+
+    monkeypatch.setattr(KeptBuffers, "made", small)
+    batch = case.batch(kept=kept)
+    keys = [(1, row) for row in range(4)]
+    batch.add(case.prefix(1), {key: case.rows[key] for key in keys})
+    assert finished(batch) == {key: expected[key] for key in keys}
+    assert asked == [(4, 512), (4, 128)]
+
+
 def _full(model: Any) -> Any:
     raise OutOfMemoryError("taken", "wait")
 
@@ -197,10 +276,11 @@ def test_logits_of_given_tokens_are_those_of_the_whole_prompt(case: Case, forced
 def test_captured_steps_write_what_eager_ones_write(make: Any) -> None:
     case = Case(make, "cuda", torch.bfloat16)
     eager, captured = case.batch(), case.batch()
-    eager._captures = False
+    eager._kept._captures = False
     assert case.all_at_once(captured) == case.all_at_once(eager)
-    assert captured._step is not None
-    assert captured._step._graphs
+    buffers = captured._kept.take()
+    assert buffers is not None
+    assert buffers.step._graphs
 
 
 @pytest.mark.gpu

@@ -26,6 +26,7 @@ from pipeline.execution.processes import Limits, Pool
 from pipeline.execution.reader import in_workers
 from pipeline.families.chat import render_chat
 from pipeline.generation.prefix_attention import Prefixes
+from pipeline.generation.row_buffers import KeptBuffers
 from pipeline.generation.shared_prefix import Prefix
 from pipeline.generation.texts import Generated
 from pipeline.samplers import Sampler, Work
@@ -113,6 +114,9 @@ class Speaking:
             raise OutOfMemoryError("taken", "wait")
         said = Generated("{" if text is None else text, (1,) * self.limit, text is not None)
         self.finished += [(key, said) for key in suffixes]
+
+    def growth(self, *sizes: int) -> int:
+        return 0
 
     def step(self) -> list[tuple[Any, Generated]]:
         finished, self.finished = self.finished, []
@@ -356,6 +360,40 @@ def test_videos_that_are_scored_together_are_what_they_are_alone(
         scored = given[place]
         assert isinstance(scored, list)
         assert content(scored) == content(sampler.score(opened.video, opened, asked[place]))
+
+
+def test_a_run_makes_the_buffers_of_its_rows_once(
+    checkpoint: Path, opened: OpenVideo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, capacities = KeptBuffers.made, []
+
+    def counted(self: KeptBuffers, like: Any, capacity: tuple[int, int], *args: Any) -> Any:
+        capacities.append(capacity)
+        return made(self, like, capacity, *args)
+
+    monkeypatch.setattr(KeptBuffers, "made", counted)
+    sampler = sampler_of(checkpoint)
+    first = sampler.score(opened.video, opened, QUESTIONS)
+    assert content(sampler.score(opened.video, opened, QUESTIONS)) == content(first)
+    assert len(capacities) == 1
+    kept = sampler._backbone.model.row_buffers
+    sampler.close()
+    assert kept.capacity == (0, 0)
+
+
+def test_rows_are_as_many_as_fit_before_any_is_tried(
+    checkpoint: Path, opened: OpenVideo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each row has buffers of the same size, and there is room for two."""
+    expected = sampler_of(checkpoint).score(opened.video, opened, QUESTIONS)
+    sampler = sampler_of(checkpoint)
+    growth, add, sizes = Rows.growth, Rows.add, []
+    monkeypatch.setattr(Rows, "growth", lambda rows, count, *_: len(rows) + count)
+    monkeypatch.setattr(sampler._backbone, "_has_room", lambda size: size <= 2)
+    monkeypatch.setattr(Rows, "add", lambda rows, prefix, asked: (sizes.append(len(asked)), add(rows, prefix, asked)))
+    assert content(sampler.score(opened.video, opened, QUESTIONS)) == content(expected)
+    assert sizes[0] == 1
+    assert growth(sampler._backbone.rows(12), 3, 20, 10) == 0
 
 
 def test_costs_add_up(checkpoint: Path, opened: OpenVideo) -> None:

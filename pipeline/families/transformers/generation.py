@@ -32,6 +32,7 @@ from pipeline.families.transformers.processor import NativeProcessor
 from pipeline.generation.framed_prompts import grouped, last_shared
 from pipeline.generation.limits import OutputLimits
 from pipeline.generation.memory import mapped_out_of_memory
+from pipeline.generation.row_buffers import KeptBuffers
 from pipeline.generation.running_batch import Branches, RunningBatch, continue_greedily
 from pipeline.generation.shared_prefix import Prefix, states_read
 from pipeline.generation.texts import Generated, end_tokens
@@ -65,9 +66,12 @@ class NativeModel:
     way: Way
     ends: frozenset[int]
     """Tokens that end an answer."""
+    row_buffers: KeptBuffers
+    """What its running batches take over from each other."""
 
     def close(self) -> None:
         """Free the memory. The object is of no use afterwards."""
+        self.row_buffers.release()
         release(self.model)
 
     @torch.inference_mode()
@@ -89,7 +93,7 @@ class NativeModel:
         for group in grouped(prompts):
             ids = [prompts[place].input_ids.tolist() for place in group]
             shared = last_shared(ids)
-            prefix = _prefix(self.model, prompts[group[0]], shared)
+            prefix = self.row_buffers.with_room(partial(_prefix, self.model, prompts[group[0]], shared))
             branches.append(Branches(prefix, [row[shared:] for row in ids]))
             places += group
         written = continue_greedily(
@@ -98,6 +102,7 @@ class NativeModel:
             end_tokens=self.ends,
             is_complete=limits.are_reached,
             max_new_tokens=limits.total,
+            kept=self.row_buffers,
         )
         found = {
             place: self._generated(one.tokens, limits, ended=one.ended)
@@ -158,7 +163,7 @@ def prepared(model: Any, processor: NativeProcessor) -> NativeModel:
             type(model).__name__,
             how,
         )
-    return NativeModel(model, processor, way, end_tokens(model, processor.tokenizer))
+    return NativeModel(model, processor, way, end_tokens(model, processor.tokenizer), KeptBuffers(model))
 
 
 class _Trial:
