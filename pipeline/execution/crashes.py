@@ -26,6 +26,8 @@ class Crashes:
     """Of the reader."""
     is_forgiving: bool
     """Whether such videos are tried again, and their records removed."""
+    deadline: float = 0.0
+    """Seconds; a video that was given fewer is tried again."""
 
     def are_any(self) -> bool:
         """Whether any was recorded."""
@@ -44,13 +46,18 @@ class Crashes:
             if self.is_forgiving:
                 store.drop(key)
             elif (content := store.find(key)) is not None:
-                raise self.error(path, str(json.loads(content)["reason"]), "in an earlier run ")
+                noted = json.loads(content)
+                within = noted.get("within")
+                if within is None or within >= self.deadline:
+                    raise self.error(path, str(noted["reason"]), "in an earlier run ")
 
-    def note(self, fingerprint: str, reason: str) -> None:
-        """Record a crash. A folder that cannot be written only costs time."""
+    def note(self, fingerprint: str, reason: str, within: float | None = None) -> None:
+        """Record a crash, and the seconds that were not enough. A folder that cannot be written only costs time."""
         if self.folder is not None:
             with suppress(StorageError):
-                self._store(self.folder).keep(self._key(fingerprint), json.dumps({"reason": reason}).encode())
+                self._store(self.folder).keep(
+                    self._key(fingerprint), json.dumps({"reason": reason, "within": within}).encode()
+                )
 
     def error(self, path: Path | str, reason: str, when: str = "") -> CrashedVideoError:
         """The failure of a video.

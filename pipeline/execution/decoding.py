@@ -88,7 +88,7 @@ def decoding_reader(reader: Reader, settings: DecodeSettings, cache: Path, candi
         return reader
     from pipeline.execution.reader import in_workers
 
-    crashes = Crashes(cache, reader.backend, settings.retry == "crashed")
+    crashes = Crashes(cache, reader.backend, settings.retry == "crashed", settings.deadline)
     return in_workers(reader, _pool(settings, os.getpid()), crashes, candidates)
 
 

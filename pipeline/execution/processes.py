@@ -68,6 +68,8 @@ class Crash:
     reason: str
     is_final: bool
     """Whether it would happen again; not so after a SIGKILL from outside, as the kernel sends it when memory ends."""
+    within: float | None = None
+    """Seconds that were not enough; with more it may not happen again."""
 
 
 @dataclass(eq=False)
@@ -340,7 +342,7 @@ class Pool:
         for worker in list(self._workers):
             if not worker.is_paused and (worker.task or not worker.is_ready) and now > self._deadline(worker):
                 seconds = self._deadline(worker) - worker.since
-                self._end(worker, Crash(f"did not come to an end within {seconds:g} s", is_final=True))
+                self._end(worker, Crash(f"did not come to an end within {seconds:g} s", True, seconds))
 
     def _until_deadline(self) -> float | None:
         ends = [self._deadline(each) for each in self._workers if not each.is_paused and not each.is_idle]

@@ -145,7 +145,7 @@ class WorkerReader(Reader):
             return failure
         if failure.is_final:
             with suppress(OSError):  # the file is gone
-                self.crashes.note(file_fingerprint(Path(path)), failure.reason)
+                self.crashes.note(file_fingerprint(Path(path)), failure.reason, failure.within)
         return self.crashes.error(path, failure.reason)
 
     @staticmethod

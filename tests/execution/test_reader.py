@@ -26,6 +26,7 @@ from pipeline.families.loading.checkpoint import Checkpoint
 from pipeline.families.qwen.processor import FrameSize
 from pipeline.video import Reader
 from pipeline.video.clip import ClipFrames, clip_of
+from pipeline.video.fingerprint import file_fingerprint
 from pipeline.video.preparing import OfPixels, PreparedHere, prepared_pictures
 
 HERE = Reader("test", "auto", 1, 1.0)
@@ -210,6 +211,23 @@ def test_a_file_that_crashes_its_reader_is_remembered(pool: Pool, tmp_path: Path
         list(source.prepared_at([0.0], Bad("die")))
     with crashing.open(path) as source:
         assert len(list(source.frames_at([0.0]))) == 1
+
+
+def test_a_video_that_had_too_little_time_is_tried_again_with_more(tmp_path: Path) -> None:
+    path = tmp_path / "video"
+    path.write_bytes(b"a")
+
+    def crashes(deadline: float) -> Crashes:
+        return Crashes(tmp_path, "auto", False, deadline)
+
+    for within in (0.5, 2.0):  # the later time counts
+        crashes(within).note(file_fingerprint(path), "did not come to an end", within)
+    with pytest.raises(CrashedVideoError, match="in an earlier run did not come to an end"):
+        crashes(2.0).check(file_fingerprint(path), path)
+    crashes(2.5).check(file_fingerprint(path), path)
+    crashes(2.5).note(file_fingerprint(path), "crashed the process")
+    with pytest.raises(CrashedVideoError):
+        crashes(9.0).check(file_fingerprint(path), path)
 
 
 class Bad:
