@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import time
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from command_line import gens
 from made_clips import Halving, half, write_video
 from tiny import write_qwen2_5_vl
 
@@ -209,3 +211,26 @@ def test_a_full_disk_ends_the_store_and_not_the_run(
         assert len(drawn(reader, path)) == 40
     assert capsys.readouterr().err.count("prepared candidates are not stored in") == 1
     assert obstacle == "a file in its place" or stored(tmp_path) == []
+
+
+def test_the_jobs_of_a_sweep_share_and_a_single_run_stores_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_video(tmp_path / "video.mp4")
+    row = {"id": "q", "video": "video.mp4", "question": "?", "options": ["a", "b"], "answer": "a"}
+    (tmp_path / "q.jsonl").write_text(json.dumps(row))
+    find, found = CandidateStore.find, []
+
+    def noting(*given: Any) -> Any:
+        found.append(find(*given))
+        return found[-1]
+
+    monkeypatch.setattr(CandidateStore, "find", noting)
+    common = ("benchmark=jsonl", "benchmark.path=q.jsonl", "sampler=gens_micro", "execution.decode_workers=1")
+    done = gens("sample", *common, "sampler.max_new_tokens=3", cwd=tmp_path)
+    assert done.returncode < 2, done.stderr  # a tiny video, of which the model has little to say
+    assert found == stored(tmp_path / "cache") == []
+    done = gens("sample", "-m", *common, "sampler.max_new_tokens=4,5", cwd=tmp_path)
+    assert done.returncode < 2, done.stderr  # a tiny video, of which the model has little to say
+    assert [type(each).__name__ for each in found] == ["NoneType", "StoredPictures"]
+    assert len(stored(tmp_path / "cache")) == 1
