@@ -38,7 +38,7 @@ class Parcel:
         value: what can be pickled.
 
     Raises:
-        ConfigError: a large value, and no file for it can be open.
+        ConfigError: a large value, and no file for it can be opened or written.
     """
 
     def __init__(self, value: Any) -> None:
@@ -48,8 +48,11 @@ class Parcel:
         self._file: int | None = None
         if buffers or len(body) > _INLINE:
             self._body = b""
-            self._file = _memory_file()
-            _write(self._file, list(_laid_out(body, [buffer.raw() for buffer in buffers])))
+            self._file = memory_file()
+            try:
+                _write(self._file, list(_laid_out(body, [buffer.raw() for buffer in buffers])))
+            except OSError as error:  # a limit on the size of files, or no memory
+                raise _no_file(error.strerror or str(error)) from error
 
     def send(self, over: socket.socket) -> None:
         """Send the value.
@@ -96,7 +99,12 @@ def receive(over: socket.socket) -> tuple[Any, int]:
     return pickle.loads(parts[0], buffers=parts[1:]), size
 
 
-def _memory_file() -> int:
+def memory_file() -> int:
+    """The descriptor of a new file in memory that has no name; a temporary file where the system has none.
+
+    Raises:
+        ConfigError: no file can be opened.
+    """
     try:
         if hasattr(os, "memfd_create"):
             return os.memfd_create("parcel", os.MFD_CLOEXEC)

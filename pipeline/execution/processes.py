@@ -15,7 +15,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections import OrderedDict, deque
@@ -25,7 +24,7 @@ from dataclasses import dataclass, field
 from typing import IO, Any
 
 from pipeline.errors import ConfigError
-from pipeline.execution.parcels import WITHOUT_WORKERS, Parcel, receive
+from pipeline.execution.parcels import WITHOUT_WORKERS, Parcel, memory_file, receive
 from pipeline.execution.worker import GO_ON, STOP, Job
 
 ATTEMPTS = 2
@@ -111,7 +110,7 @@ class _Worker:
         self.verdict: Crash | None = None
         """Why the parent ended it."""
         with ExitStack() as failing:
-            self.errors: IO[bytes] = failing.enter_context(tempfile.TemporaryFile())
+            self.errors: IO[bytes] = failing.enter_context(os.fdopen(memory_file(), "w+b"))
             self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             failing.callback(self.socket.close)
             words = [json.dumps(sys.path), str(theirs.fileno()), str(os.getpid()), str(memory_bytes)]
