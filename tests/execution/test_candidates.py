@@ -28,6 +28,7 @@ from pipeline.execution.reader import WorkerReader, in_workers
 from pipeline.families.loading.checkpoint import Checkpoint
 from pipeline.families.qwen.processor import FrameSize
 from pipeline.video import Reader
+from pipeline.video.preparing import OfPixels
 
 SECONDS = [index / 10 for index in range(40)]
 
@@ -82,7 +83,7 @@ def same(found: Any, wanted: Any) -> bool:
 
 def opened(source: Path, height: int) -> Any:
     checkpoint = Checkpoint(source=str(source), revision=None, dtype="float32", attention="sdpa", device="cpu")
-    return FrameSize(height, 84).opened(checkpoint).processor.without_words().prepare
+    return OfPixels(FrameSize(height, 84).opened(checkpoint).processor.without_words().prepare)
 
 
 def test_a_sampler_with_the_same_candidates_decodes_nothing(
@@ -144,8 +145,8 @@ def test_only_whole_streams_are_stored(pool: Pool, tmp_path: Path) -> None:
     assert stored(tmp_path) == []
 
 
-def as_list(pixels: Any) -> Any:
-    return [int(pixels[0, 0, 0])]
+def as_list(frame: Any) -> Any:
+    return [int(frame.pixels[0, 0, 0])]
 
 
 @pytest.mark.parametrize("place", [0, 0.5, -100, -3, None])
