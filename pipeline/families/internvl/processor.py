@@ -9,9 +9,9 @@ this line.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Never
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ from pipeline.families.internvl import NAMES
 from pipeline.families.known import restore
 from pipeline.families.labels import FrameLines, labelled_images
 from pipeline.families.loading.checkpoint import Checkpoint, context_tokens, model_type, raw_config, resolve
-from pipeline.families.pixels import check_side, fixed_size, read_image_processor, stock_levels
+from pipeline.families.pixels import InThisProcess, check_side, fixed_size, read_image_processor, stock_levels
 from pipeline.families.seam import FrameShape, Pixels, Processor, Turn, Words
 
 IMAGE_CONTEXT = "<IMG_CONTEXT>"
@@ -100,9 +100,9 @@ class InternVLProcessor(Processor[LinesForm]):
     system: str | None
     """The system turn; None leaves it to the checkpoint's chat template."""
 
-    def __reduce__(self) -> Never:
-        """Frames are prepared in this process: the stock processor would import torch in a worker."""
-        raise TypeError("a processor of transformers is not sent to a worker")
+    def without_words(self) -> Self:
+        """As :meth:`Processor.without_words`, for this process alone: the stock processor imports torch."""
+        return replace(super().without_words(), stock=InThisProcess(self.stock))
 
     @property
     def markup(self) -> tuple[str, ...]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Never, Protocol
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ from pipeline.families.known import override
 from pipeline.families.labels import FrameLabels, TimeSentence
 from pipeline.families.llava_onevision import NAMES
 from pipeline.families.loading.checkpoint import Checkpoint, model_type, raw_config, resolve, size
-from pipeline.families.pixels import check_side, fixed_size, read_image_processor, stock_levels
+from pipeline.families.pixels import InThisProcess, check_side, fixed_size, read_image_processor, stock_levels
 from pipeline.families.seam import FrameShape, Model, Opened, Pixels, Processor, Turn, Words
 
 IMAGE_WORD, VIDEO_WORD = "<image>", "<video>"
@@ -232,9 +232,9 @@ class LlavaProcessor(Processor[LlavaForm]):
     levels: npt.NDArray[np.float32]
     """``[3, 256]``: normalised grey levels."""
 
-    def __reduce__(self) -> Never:
-        """Frames are prepared in this process: the stock processor would import torch in a worker."""
-        raise TypeError("a processor of transformers is not sent to a worker")
+    def without_words(self) -> Self:
+        """As :meth:`Processor.without_words`, for this process alone: the stock processor imports torch."""
+        return replace(super().without_words(), stock=InThisProcess(self.stock))
 
     @property
     def markup(self) -> tuple[str, ...]:
