@@ -32,7 +32,7 @@ def run(config: DictConfig) -> int:
         return ExitCode.SUCCESS
     for line in _lines(states):
         tell(line)
-    tell(f"{len(states)} runs in {place}")
+    tell(f"{len(states)} {'run' if len(states) == 1 else 'runs'} in {place}")
     return ExitCode.SUCCESS
 
 

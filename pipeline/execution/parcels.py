@@ -2,6 +2,8 @@
 
 A small value is sent as it is. Any other is written into a file in memory that has no name, and its descriptor is sent:
 the memory is free again once both sides have let go of it, also after a kill, and nothing is left in ``/dev/shm``.
+
+Values are pickled: both ends are processes of ours over a socket pair that has no name, which nobody else can write to.
 """
 
 from __future__ import annotations

@@ -28,9 +28,9 @@ from pipeline.execution.parcels import WITHOUT_WORKERS, Parcel, memory_file, rec
 from pipeline.execution.worker import GO_ON, STOP, Job
 
 ATTEMPTS = 2
-"""Of a task whose worker dies."""
+"""How often a task is tried whose worker dies."""
 _JOBS = 256
-"""Of one worker, which then makes room for a fresh one: libraries lose memory."""
+"""Jobs after which a worker is replaced by a fresh one, since libraries leak memory."""
 _HELD = 4
 """Values that a worker keeps for its next jobs."""
 _WORTH_A_WORKER = 1.0
@@ -81,9 +81,9 @@ class Task:
     on_end: Callable[[Crash | BaseException | None], None]
     """Called once, with the failure if there is one."""
     seconds: float = 0.0
-    """That the job usually takes."""
+    """How long the job usually takes."""
     part_bytes: int = 0
-    """About so many has a part of the result."""
+    """The approximate size of one part of the result."""
     needs: Mapping[str, Parcel] = field(default_factory=dict)
     """Values that the job asks for, by key. Each is sent to a worker once."""
     is_urgent: bool = False
@@ -405,9 +405,9 @@ class Pool:
         """Start one, if the system allows it. The workers that are at work are enough to go on with."""
         try:
             worker = _Worker(self.limits.memory_bytes)
-        except OSError as error:  # no process, file or folder for temporary files is to be had
+        except (OSError, ConfigError) as error:  # no process or file is to be had
             if all(each.is_paused for each in self._workers):
-                self._give_up(error.strerror or str(error))
+                self._give_up(error.problem if isinstance(error, ConfigError) else error.strerror or str(error))
             return False
         self._selector.register(worker.socket, selectors.EVENT_READ, worker)
         with self._lock:

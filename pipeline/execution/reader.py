@@ -45,12 +45,12 @@ UNIT = 64
 """The most candidates of a task, if decoding can start again after them."""
 _SMALLEST = 8
 _UNIT_SECONDS = 1.5
-"""That a task should take: the first window of a video is complete when all workers have done a few."""
+"""How long a task should take. The first window of a video is complete once all workers have done a few."""
 _PART_BYTES = 64 << 20
 _BYTES_A_SECOND = 150e6
-"""That a file is read and hashed at, with packets looked at."""
+"""The rate at which a file is hashed and its packets are parsed."""
 _PIXELS_A_SECOND = 300e6
-"""That one thread decodes: 1280x720 at 30 frames a second, h264, 350 million (Xeon, PyAV 18)."""
+"""The rate at which one thread decodes. Measured for h264 at 1280x720: 350 million (Xeon, PyAV 18)."""
 _REORDERED = 16
 """Packets by which codecs put pictures out of order."""
 _SCANS = 4

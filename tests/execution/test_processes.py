@@ -193,6 +193,20 @@ def test_a_system_that_allows_no_process_or_no_file_blames_no_video(
     assert_works(own_pool)
 
 
+def test_a_first_worker_for_which_no_file_can_be_opened_does_not_end_the_pool(own_pool: Pool) -> None:
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest_free = os.open(os.devnull, os.O_RDONLY)
+    os.close(lowest_free)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, most[1]))
+        failure = failure_of(own_pool, Good(1))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, most)
+    assert isinstance(failure, ConfigError)
+    assert "Too many open files" in failure.problem
+    assert_works(own_pool)
+
+
 def test_workers_that_are_there_go_on_where_no_more_can_be_started(
     own_pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

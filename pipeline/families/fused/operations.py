@@ -23,6 +23,8 @@ def _kernels() -> Any:
 
         # Triton compiles a launcher in C at the first launch, which needs a compiler and Python's headers.
         kernels.quick_gelu_(torch.zeros(8, dtype=torch.bfloat16, device="cuda"))
+    except torch.OutOfMemoryError:  # says nothing about the kernels, and is not to be remembered
+        raise
     except Exception as error:  # what a compiler or a driver raises is listed nowhere
         _LOG.info("No Triton kernels here (%s): elementwise work runs in several passes.", str(error).split("\n")[0])
         return None
