@@ -12,10 +12,11 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pipeline.answerers import AnswerRequest
+from pipeline.answerers import AnswererLimits, AnswerRequest
 from pipeline.answerers.ahead import Ahead, pieces_of
 from pipeline.answerers.options import conclude
 from pipeline.answerers.preparation import Preparation, Prepared
@@ -23,10 +24,12 @@ from pipeline.answerers.prompts import AnswerPrompt
 from pipeline.domain import Answer, Cost, Frame, Status
 from pipeline.errors import ConfigError, OutOfMemoryError
 from pipeline.families.known import FirstUse
-from pipeline.families.loading.checkpoint import Checkpoint
-from pipeline.families.seam import Opened, Processor, RequestProcessor
+from pipeline.families.labels import FrameLabels
+from pipeline.families.loading.checkpoint import Checkpoint, context_tokens
+from pipeline.families.pixels import FrameScale
+from pipeline.families.seam import Form, Opened, Processor, RequestProcessor
 from pipeline.generation.limits import OutputLimits
-from pipeline.identity import Identified
+from pipeline.identity import Identified, Label
 from pipeline.thoughts import leaves_thought_open, split_thoughts
 
 if TYPE_CHECKING:
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
 
 _LAST_TOKENS = 16
 """Of a prompt, in which a mark at its end is whole."""
+_USUAL_FRAME = (720, 1280)
 
 
 class LocalModel:
@@ -293,6 +297,70 @@ class LocalAnswerer(Identified, ABC):
         return LocalModel(
             self.open, self.prompt, self.max_new_tokens, self.checkpoint.source, self.output_limits, self.generate
         )
+
+
+@dataclass(frozen=True)
+class ScaledAnswerer(LocalAnswerer):
+    """Settings and limits of families that scale each frame by its area: Qwen's rule, which GLM follows too.
+
+    A family adds its forms, its rule of resizing, and how to open a checkpoint.
+    """
+
+    scale_rule: ClassVar[type[FrameScale]] = FrameScale
+
+    name: Label[str]
+    checkpoint: Checkpoint
+    form: Literal["images", "video"]
+    """``images``: each frame an image with its second before it; ``video``: one video of all frames."""
+    images: FrameLabels
+    """Used by the form of that name."""
+    min_pixels: int
+    """Area below which a frame is enlarged; a token is 28 x 28 pixels, 32 x 32 in Qwen3-VL."""
+    max_pixels: int
+    """Area above which a frame is reduced: of each frame, not of the video."""
+    frame_size: tuple[int, int] | None
+    """Height and width of every frame, in place of the two limits."""
+    prompt: AnswerPrompt
+    system: str | None
+    """The system turn; None leaves it to the checkpoint's chat template."""
+    max_new_tokens: int
+    """A limit for each answer, without a thought that has a limit of its own."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _ = self._scale  # settings that cannot be are known now
+
+    def limits(self) -> AnswererLimits:
+        """From the settings and ``config.json``; a frame of the usual size is one of 1280 x 720 pixels."""
+        self.check_family()  # says what another model is, before its config is taken for this family's
+        return AnswererLimits(
+            context_tokens=context_tokens(self.checkpoint),
+            tokens_per_frame=self.frame_tokens(*_USUAL_FRAME),
+            max_frames=None,
+            time_told=self._time_told(),
+        )
+
+    def frame_tokens(self, height: int, width: int) -> int:
+        """Of a frame of so many pixels, its label included."""
+        return self._scale.tokens(height, width) + self._form.text_tokens()
+
+    def check_subtitles(self) -> None:
+        """Raise where the prompt puts subtitles between the frames of a video."""
+        if self.form == "video":
+            self.prompt.check_in_one()
+
+    @cached_property
+    def _scale(self) -> FrameScale:
+        return self.scale_rule(self.min_pixels, self.max_pixels, self.frame_size)
+
+    @property
+    @abstractmethod
+    def _form(self) -> Form:
+        """The form that is set."""
+
+    @abstractmethod
+    def _time_told(self) -> str:
+        """How the model learns when a frame was, in one line."""
 
 
 def _memory_pieces(made: Prepared | Answer) -> dict[int, int]:

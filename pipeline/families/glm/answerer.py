@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
-from pipeline.answerers.scaled import ScaledAnswerer
+from pipeline.answerers.local import ScaledAnswerer
 from pipeline.families.glm import NAMES
 from pipeline.families.glm.processor import GlmForm, GlmProcessor, GlmScale, ImagesForm, VideoForm, open_processor
 from pipeline.families.loading.checkpoint import model_type

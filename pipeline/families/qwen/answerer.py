@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from pipeline.answerers.scaled import ScaledAnswerer
+from pipeline.answerers.local import ScaledAnswerer
 from pipeline.families.loading.checkpoint import model_type
 from pipeline.families.pixels import FrameScale
 from pipeline.families.qwen import NAMES, NAMES_3
