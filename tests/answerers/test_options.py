@@ -273,7 +273,7 @@ def test_a_text_is_read_in_time_linear_in_its_length() -> None:
     assert not grows_too_fast(read, heads=("", "the answer is "), length=200)
 
 
-@pytest.mark.parametrize("reader", ["plain", "split_thoughts"])
+@pytest.mark.parametrize("reader", ["_plain", "split_thoughts"])
 def test_an_error_in_reading_costs_one_answer(reader: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def breaks(words: str, **more: bool) -> str:
         raise RecursionError("too deep")
