@@ -14,9 +14,8 @@ from transformers import GenerationConfig
 from pipeline.families.chat import IMAGE, text
 from pipeline.families.labels import FrameLabels
 from pipeline.families.loading.checkpoint import Checkpoint
-from pipeline.families.qwen.forms import ImagesForm
 from pipeline.families.qwen.model import QwenModel, load_qwen
-from pipeline.families.qwen.processor import FrameScale, QwenProcessor, open_processor
+from pipeline.families.qwen.processor import FrameScale, ImagesForm, QwenProcessor, open_processor
 from pipeline.families.seam import PreparedFrame, Prompt, Turn
 from pipeline.generation.framed_prompts import generate_texts
 from pipeline.generation.limits import OutputLimits

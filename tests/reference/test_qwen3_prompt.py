@@ -21,9 +21,8 @@ from wordings import wording
 
 from pipeline.domain import Frame, Question
 from pipeline.families.loading.checkpoint import Checkpoint
-from pipeline.families.qwen.forms import TimedVideoForm
 from pipeline.families.qwen.model import VideoPatches
-from pipeline.families.qwen.processor import FrameScale3, open_processor
+from pipeline.families.qwen.processor import FrameScale3, TimedVideoForm, open_processor
 from pipeline.families.seam import Words
 
 

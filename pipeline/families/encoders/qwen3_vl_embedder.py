@@ -20,8 +20,7 @@ from pipeline.families.chat import IMAGE, Content, load_tokenizer, render_chat, 
 from pipeline.families.encoders import QWEN3_VL_EMBEDDING_NAMES
 from pipeline.families.loading.checkpoint import Checkpoint, load, model_type, release, resolve
 from pipeline.families.pixels import Patches
-from pipeline.families.qwen.forms import IMAGE_PAD
-from pipeline.families.qwen.processor import FrameScale3, check_placeholders, read_levels_3
+from pipeline.families.qwen.processor import IMAGE_PAD, FrameScale3, check_placeholders, read_levels_3
 from pipeline.families.seam import Pixels, PreparedFrame
 
 MIN_PIXELS = 4 * FrameScale3.unit**2

@@ -9,8 +9,15 @@ from pipeline.answerers.local import ScaledAnswerer
 from pipeline.families.loading.checkpoint import model_type
 from pipeline.families.pixels import FrameScale
 from pipeline.families.qwen import NAMES, NAMES_3
-from pipeline.families.qwen.forms import ImagesForm, QwenForm, TimedVideoForm, VideoForm
-from pipeline.families.qwen.processor import FrameScale3, QwenProcessor, open_processor
+from pipeline.families.qwen.processor import (
+    FrameScale3,
+    ImagesForm,
+    QwenForm,
+    QwenProcessor,
+    TimedVideoForm,
+    VideoForm,
+    open_processor,
+)
 from pipeline.families.seam import Model, Opened
 
 

@@ -34,8 +34,7 @@ from pipeline.families.qwen.corrections import (
     layout_of,
     true_times,
 )
-from pipeline.families.qwen.forms import IMAGE_PAD, Grids
-from pipeline.families.qwen.processor import QwenProcessor
+from pipeline.families.qwen.processor import IMAGE_PAD, Grids, QwenProcessor
 from pipeline.families.seam import FrameShape, Model, PreparedFrame, Prompt
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from pipeline.domain import Status
 from pipeline.errors import CheckpointError, ConfigError
 from pipeline.families.labels import FrameLabels
 from pipeline.families.qwen.answerer import Qwen3VL
-from pipeline.families.qwen.forms import TimedVideoForm
+from pipeline.families.qwen.processor import TimedVideoForm
 
 pytestmark = pytest.mark.moving
 

@@ -17,9 +17,16 @@ from pipeline.families.chat import IMAGE, VIDEO, render_chat, text
 from pipeline.families.labels import FrameLabels
 from pipeline.families.loading.checkpoint import Checkpoint
 from pipeline.families.qwen.corrections import rope_index, true_times
-from pipeline.families.qwen.forms import ImagesForm, QwenForm, VideoForm
 from pipeline.families.qwen.model import QwenModel, load_qwen
-from pipeline.families.qwen.processor import FrameScale, QwenProcessor, load_image_processor, open_processor
+from pipeline.families.qwen.processor import (
+    FrameScale,
+    ImagesForm,
+    QwenForm,
+    QwenProcessor,
+    VideoForm,
+    load_image_processor,
+    open_processor,
+)
 from pipeline.families.seam import Words
 
 pytestmark = pytest.mark.moving

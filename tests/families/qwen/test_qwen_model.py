@@ -11,9 +11,8 @@ from pipeline.errors import ConfigError
 from pipeline.families.chat import IMAGE, render_chat, text
 from pipeline.families.labels import FrameLabels
 from pipeline.families.loading.checkpoint import Checkpoint
-from pipeline.families.qwen.forms import IMAGE_PAD, ImagesForm
 from pipeline.families.qwen.model import load_qwen
-from pipeline.families.qwen.processor import FrameScale, QwenProcessor, open_processor
+from pipeline.families.qwen.processor import IMAGE_PAD, FrameScale, ImagesForm, QwenProcessor, open_processor
 from pipeline.families.seam import PreparedFrame, Prompt, Turn
 
 pytestmark = pytest.mark.moving

@@ -16,9 +16,15 @@ from pipeline.domain import Frame
 from pipeline.errors import CheckpointError, ConfigError, FramesError
 from pipeline.families.labels import FrameLabels
 from pipeline.families.loading.checkpoint import Checkpoint
-from pipeline.families.qwen.forms import Grids, ImagesForm
 from pipeline.families.qwen.model import VideoPatches, load_qwen
-from pipeline.families.qwen.processor import FrameScale, QwenProcessor, load_image_processor, open_processor
+from pipeline.families.qwen.processor import (
+    FrameScale,
+    Grids,
+    ImagesForm,
+    QwenProcessor,
+    load_image_processor,
+    open_processor,
+)
 from pipeline.families.seam import PreparedFrame, Words
 
 pytestmark = pytest.mark.moving

@@ -18,7 +18,7 @@ from pipeline.domain import Frame, Question, Status
 from pipeline.errors import CheckpointError, ConfigError, FramesError
 from pipeline.families.labels import FrameLabels
 from pipeline.families.qwen.answerer import QwenVL
-from pipeline.families.qwen.forms import VideoForm
+from pipeline.families.qwen.processor import VideoForm
 
 pytestmark = pytest.mark.moving
 
