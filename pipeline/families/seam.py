@@ -18,7 +18,7 @@ import numpy.typing as npt
 from pipeline.domain import Frame
 from pipeline.errors import ConfigError, FramesError
 from pipeline.families.chat import Content
-from pipeline.families.loading.moving_parts import read_with_cache
+from pipeline.generation.cached_reading import read_with_cache
 
 if TYPE_CHECKING:
     import torch

@@ -13,7 +13,7 @@ import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from pipeline.families.loading.moving_parts import AllKept
+from pipeline.generation.cached_reading import AllKept
 
 
 class _KeptLayer(DynamicLayer):  # type: ignore[misc]

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 
 from pipeline.errors import OutOfMemoryError
-from pipeline.families.loading.moving_parts import read_with_cache
 from pipeline.generation import prefix_attention
+from pipeline.generation.cached_reading import read_with_cache
 from pipeline.generation.memory import mapped_out_of_memory
 from pipeline.generation.prefix_attention import PrefixStates
 from pipeline.generation.row_states import RowStates, StepCache, rows_bucket

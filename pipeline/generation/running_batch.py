@@ -18,7 +18,7 @@ from typing import Any, Generic, TypeVar
 import torch
 
 from pipeline.errors import OutOfMemoryError
-from pipeline.families.loading.moving_parts import read_with_cache
+from pipeline.generation.cached_reading import read_with_cache
 from pipeline.generation.memory import free_failed_call, mapped_out_of_memory
 from pipeline.generation.prefix_attention import Prefixes, PrefixStates
 from pipeline.generation.row_buffers import KeptBuffers, RowBuffers

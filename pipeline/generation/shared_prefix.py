@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pipeline.errors import CheckpointError
-from pipeline.families.loading.moving_parts import read_with_cache
+from pipeline.generation.cached_reading import read_with_cache
 from pipeline.generation.prefix_attention import PrefixStates
 
 if TYPE_CHECKING:

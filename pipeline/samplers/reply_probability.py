@@ -17,8 +17,8 @@ from pipeline.errors import ConfigError
 from pipeline.families.chat import IMAGE, text
 from pipeline.families.known import opener_of_images
 from pipeline.families.loading.checkpoint import Checkpoint
-from pipeline.families.loading.moving_parts import read_with_cache
 from pipeline.families.seam import FrameShape, Model, Pixels, PreparedFrame, Processor, Turn
+from pipeline.generation.cached_reading import read_with_cache
 
 
 class YesNoModel:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
-from pipeline.families.loading.moving_parts import read_with_cache
+from pipeline.generation.cached_reading import read_with_cache
 from pipeline.generation.kept_states import empty_cache
 from pipeline.generation.shared_prefix import prefill
 

@@ -23,7 +23,6 @@ from transformers import (
 
 from pipeline.families.fused.layers import fuse
 from pipeline.families.loading.checkpoint import Checkpoint, load
-from pipeline.families.loading.moving_parts import read_with_cache
 from pipeline.families.loading.weights import check_sections
 from pipeline.families.pixels import Patches, on_device, stacked
 from pipeline.families.qwen import QWEN2_5_VL, QWEN2_VL, QWEN3_VL, QWEN3_VL_MOE
@@ -36,6 +35,7 @@ from pipeline.families.qwen.corrections import (
 )
 from pipeline.families.qwen.processor import IMAGE_PAD, Grids, QwenProcessor
 from pipeline.families.seam import FrameShape, Model, PreparedFrame, Prompt
+from pipeline.generation.cached_reading import read_with_cache
 
 if TYPE_CHECKING:
     from transformers import Cache

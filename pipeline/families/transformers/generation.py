@@ -26,9 +26,9 @@ from pipeline.domain import Frame
 from pipeline.errors import CheckpointError
 from pipeline.families.known import FirstUse
 from pipeline.families.loading.checkpoint import release
-from pipeline.families.loading.moving_parts import cache_keyword, read_with_cache
 from pipeline.families.transformers.inputs import NativeInputs
 from pipeline.families.transformers.processor import NativeProcessor
+from pipeline.generation.cached_reading import cache_keyword, read_with_cache
 from pipeline.generation.framed_prompts import grouped, last_shared
 from pipeline.generation.limits import OutputLimits
 from pipeline.generation.memory import mapped_out_of_memory

@@ -22,7 +22,6 @@ from transformers.models.internvl.modeling_internvl import InternVLVisionModel
 
 from pipeline.families.fused.layers import fuse
 from pipeline.families.loading.checkpoint import Checkpoint, configured, load, raw_config, resolve
-from pipeline.families.loading.moving_parts import read_with_cache
 from pipeline.families.pixels import Levels, stacked
 from pipeline.families.seam import Model, PreparedFrame, Prompt
 from pipeline.families.vila.processor import (
@@ -33,6 +32,7 @@ from pipeline.families.vila.processor import (
     check_grid,
     intern_vit_config,
 )
+from pipeline.generation.cached_reading import read_with_cache
 
 if TYPE_CHECKING:
     from transformers import Cache

@@ -9,10 +9,10 @@ from importlib.util import find_spec
 import pytest
 import torch
 
-from pipeline.families.loading import moving_parts
+from pipeline.families import loading
 
 pytestmark = pytest.mark.skipif(find_spec("torchvision") is None, reason="torchvision is not installed")
-CLASH = torch.version.cuda is None and moving_parts._is_built_for_cuda()
+CLASH = torch.version.cuda is None and loading._is_built_for_cuda()
 
 
 def run(code: str) -> subprocess.CompletedProcess[str]:
@@ -39,7 +39,7 @@ def test_without_it_the_import_fails() -> None:
 
 
 def test_a_build_that_has_its_operators_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(moving_parts, "_is_built_for_cuda", lambda: False)
-    monkeypatch.setattr(moving_parts, "_declared", [])
-    moving_parts.declare_operators()
-    assert moving_parts._declared == []
+    monkeypatch.setattr(loading, "_is_built_for_cuda", lambda: False)
+    monkeypatch.setattr(loading, "_declared", [])
+    loading._declare_operators()
+    assert loading._declared == []

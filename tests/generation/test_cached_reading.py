@@ -10,7 +10,7 @@ import torch
 from transformers import DynamicCache, LlamaConfig, LlamaModel
 
 from pipeline.errors import IncompatibleLibraryError
-from pipeline.families.loading.moving_parts import read_with_cache
+from pipeline.generation.cached_reading import read_with_cache
 
 pytestmark = pytest.mark.moving
 IDS = torch.tensor([[5, 3, 8, 1, 9, 2]])
