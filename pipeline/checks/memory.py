@@ -19,7 +19,7 @@ from pipeline.checks.devices import Machine
 from pipeline.checks.remedies import checkpoints
 from pipeline.errors import CheckpointError
 from pipeline.families.known import full_config
-from pipeline.families.loading import weights
+from pipeline.families.loading import contents
 from pipeline.families.loading.checkpoint import Checkpoint, raw_config
 from pipeline.families.loading.placement import room_for_weights
 
@@ -96,9 +96,9 @@ def model_memory(key: str, checkpoint: Checkpoint, prompts: Prompts, stated: str
     item = 2
     size = None
     if folder is not None:
-        weights.check_complete(folder, f"fetch it again, or name another: {key}.source=...")
+        contents.check_complete(folder, f"fetch it again, or name another: {key}.source=...")
         item = _item_bytes(checkpoint, folder, raw, device)
-        size = weights.bytes_as(folder, item)
+        size = contents.bytes_as(folder, item)
     a_token = _cache_bytes_a_token(raw, checkpoint.source, item)
     cache = None if a_token is None else a_token * prompts.tokens
     return ModelMemory(key, checkpoint.source, device, size, cache, prompts.at_once, stated)
@@ -117,7 +117,7 @@ def local_folder(checkpoint: Checkpoint) -> Path | None:
 
         config = try_to_load_from_cache(checkpoint.source, "config.json", revision=checkpoint.revision)
         folder = Path(config).parent if isinstance(config, str) else None
-    return folder if folder is not None and weights.files(folder) else None
+    return folder if folder is not None and contents.weight_files(folder) else None
 
 
 def findings(stage: Sequence[ModelMemory], machine: Machine) -> list[Finding]:
@@ -203,7 +203,7 @@ def _device(asked: str, machine: Machine) -> str:
 
 def _item_bytes(checkpoint: Checkpoint, folder: Path, raw: dict[str, Any], device: str) -> int:
     """As :func:`pipeline.families.loading.placement.pick_dtype` decides."""
-    stored = "float32" if device == "cpu" else weights.stored_dtype(folder, raw)
+    stored = "float32" if device == "cpu" else contents.stored_dtype(folder, raw)
     return _ITEM_BYTES[stored if checkpoint.dtype == "auto" else checkpoint.dtype]
 
 

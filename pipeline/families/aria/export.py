@@ -15,7 +15,7 @@ from typing import Any
 from pipeline.errors import CheckpointError, InputError, PipelineError
 from pipeline.families.aria import NAMES, YI_VL, yi_vl_config
 from pipeline.families.aria.yi_vl_config import CANVAS, PATCH
-from pipeline.families.loading import weights
+from pipeline.families.loading import contents
 from pipeline.families.loading.checkpoint import Checkpoint, load, model_type, raw_config, resolve
 from pipeline.terminal import tell
 
@@ -125,7 +125,7 @@ def main() -> None:
     given = parser.parse_args()
     try:
         plain = Checkpoint(given.source, given.revision, "auto", "eager", "cpu")
-        stored: Any = weights.stored_dtype(resolve(plain), raw_config(plain))
+        stored: Any = contents.stored_dtype(resolve(plain), raw_config(plain))
         export(Checkpoint(given.source, given.revision, stored, "eager", "cpu"), given.target, only_490=given.only_490)
     except PipelineError as error:
         sys.exit(f"error: {error}")

@@ -20,7 +20,7 @@ from pipeline.families.fused.layers import fuse
 from pipeline.families.glm import GLM4V, GLM4V_MOE, GLM46V
 from pipeline.families.glm.processor import GlmProcessor
 from pipeline.families.loading.checkpoint import Checkpoint, load
-from pipeline.families.loading.weights import check_sections
+from pipeline.families.loading.contents import check_sections
 from pipeline.families.pixels import Patches, on_device
 from pipeline.families.seam import FrameShape, Model, PreparedFrame, Prompt
 

@@ -26,7 +26,7 @@ from pipeline.families.chat import VIDEO, load_tokenizer, special_tokens, text
 from pipeline.families.known import another, override, restore
 from pipeline.families.labels import TimeSentence
 from pipeline.families.llava_video import ARCHITECTURE
-from pipeline.families.loading import weights
+from pipeline.families.loading import contents
 from pipeline.families.loading.checkpoint import Checkpoint, raw_config, resolve
 from pipeline.families.pixels import bicubic, fixed_size
 from pipeline.families.seam import FrameShape, Pixels, Processor, Turn, Words
@@ -208,7 +208,7 @@ def _tower(width: int, folder: Path) -> dict[str, int]:
     if width == _RELEASED_TOWER["hidden_size"]:
         return _RELEASED_TOWER
     try:
-        shapes = weights.tensor_shapes(folder)
+        shapes = contents.tensor_shapes(folder)
     except (OSError, RuntimeError, ValueError, EOFError, LookupError, AttributeError, pickle.UnpicklingError) as error:
         raise CheckpointError(f"The weights in {folder} cannot be read: {error}", restore("the weights")) from error
     found = {

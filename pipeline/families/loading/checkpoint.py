@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pipeline.errors import CheckpointError, ConfigError
 from pipeline.families.known import another, override, restore
-from pipeline.families.loading import contents, hub, weights
-from pipeline.families.loading.contents import Notes, open_notes
+from pipeline.families.loading import contents, hub
+from pipeline.families.loading.contents import Notes, check_sizes, open_notes
 from pipeline.families.loading.hub import fetch_it
 from pipeline.families.loading.placement import (
     check_fits,
@@ -28,7 +28,6 @@ from pipeline.families.loading.placement import (
     pick_dtype,
     room_for_weights,
 )
-from pipeline.families.loading.weights import check_sizes
 from pipeline.identity import Place, Speed
 from pipeline.paths import local_path
 
@@ -98,7 +97,7 @@ def resolve(checkpoint: Checkpoint) -> Path:
         folder = hub.snapshot(checkpoint.source, _hub_config(checkpoint)[0])
     else:
         _local_config(folder)
-    weights.check_complete(folder, _refetch(checkpoint))
+    contents.check_complete(folder, _refetch(checkpoint))
     return folder
 
 
@@ -162,13 +161,13 @@ def fingerprint(checkpoint: Checkpoint) -> str:
 
 def _fingerprint_of_folder(folder: Path, checkpoint: Checkpoint, notes: Notes) -> str:
     _local_config(folder)
-    settings = [name for name in contents.deciding(contents.files_in(folder)) if not weights.is_of_weights(name)]
+    settings = [name for name in contents.deciding(contents.files_in(folder)) if not contents.is_of_weights(name)]
     about = ("folder", str(folder.resolve()), contents.digest(contents.hashes(folder, settings, notes)))
-    if weights.are_absent(folder):
+    if contents.are_absent(folder):
         known = notes.find(*about)
         if known is not None:
             return known
-    weights.check_complete(folder, _refetch(checkpoint))
+    contents.check_complete(folder, _refetch(checkpoint))
     if not any(path.is_file() for name in _TOKENIZERS for path in folder.rglob(name)):
         raise CheckpointError(
             f"{folder} is incomplete: it has no tokenizer ({', '.join(_TOKENIZERS)}).", _refetch(checkpoint)
@@ -251,12 +250,12 @@ def load(model_class: type[Model], checkpoint: Checkpoint, config: Any = None) -
 
     folder = resolve(checkpoint)
     device = pick_device(checkpoint.device)
-    dtype = pick_dtype(checkpoint.dtype, weights.stored_dtype(folder, raw_config(checkpoint)), device)
+    dtype = pick_dtype(checkpoint.dtype, contents.stored_dtype(folder, raw_config(checkpoint)), device)
     attention = pick_attention(checkpoint.attention, device, dtype)
     options: dict[str, Any] = {"device_map": device}
     if device != "cpu":
         free = free_bytes(device)
-        check_fits(weights.bytes_in(folder, dtype), free, checkpoint.source, device)
+        check_fits(contents.bytes_in(folder, dtype), free, checkpoint.source, device)
         if device == "spread":
             options = {"device_map": "auto", "max_memory": room_for_weights(free)}
     if not sys.stderr.isatty():
@@ -267,7 +266,7 @@ def load(model_class: type[Model], checkpoint: Checkpoint, config: Any = None) -
     try:
         if config is None:
             config = model_class.config_class.from_pretrained(str(folder), local_files_only=True)  # type: ignore[attr-defined]
-        check_sizes(config, raw_config(checkpoint), weights.tensor_shapes(folder), checkpoint.source)
+        check_sizes(config, raw_config(checkpoint), contents.tensor_shapes(folder), checkpoint.source)
         model, info = model_class.from_pretrained(  # type: ignore[attr-defined]
             str(folder),
             dtype=dtype,
@@ -378,7 +377,7 @@ def _check_tied(model: Any, folder: Path, checkpoint: Checkpoint) -> None:
     parts = [config, *(part for key, part in config.items() if key.endswith("_config") and part)]
     if any(part.get("tie_word_embeddings") for part in parts):
         return
-    names = weights.tensor_shapes(folder)
+    names = contents.tensor_shapes(folder)
     for tensor in ("lm_head.weight", "embed_tokens.weight"):
         if not any(name.endswith(tensor) for name in names):
             raise CheckpointError(
@@ -396,12 +395,12 @@ def _refetch(checkpoint: Checkpoint) -> str:
 def _local_config(folder: Path) -> Path:
     path = folder / "config.json"
     if not path.is_file():
-        weights.refuse_adapter(folder)
+        contents.refuse_adapter(folder)
         raise CheckpointError(
             f"{folder} is not a checkpoint: it has no config.json.",
             f"Name the folder that holds config.json and the weights: {override('source')}.",
         )
-    weights.refuse_pointer(path, restore("the folder"))
+    contents.refuse_pointer(path, restore("the folder"))
     return path
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from pipeline.artefacts.writing import full_disk_error, unwritable
 from pipeline.errors import CheckpointError
 from pipeline.families.known import override
-from pipeline.families.loading import contents, weights
+from pipeline.families.loading import contents
 from pipeline.families.loading.contents import Notes
 
 _SMALL_FILES = ["*.json", "*.jinja", "*.txt", "*.model"]
@@ -69,7 +69,7 @@ def snapshot(source: str, commit: str) -> Path:
     if cached is not None:
         return cached
     folder = fetch("*.safetensors")
-    return folder if weights.files(folder) else fetch("*.bin")
+    return folder if contents.weight_files(folder) else fetch("*.bin")
 
 
 @lru_cache(maxsize=64)
@@ -131,7 +131,7 @@ def _cached(source: str, commit: str) -> Path | None:
 
     try:
         folder = Path(snapshot_download(source, revision=commit, local_files_only=True))
-        weights.check_complete(folder, "")
+        contents.check_complete(folder, "")
     except (errors.LocalEntryNotFoundError, CheckpointError):
         return None
     return folder if any(folder.rglob("tokenizer*")) else None

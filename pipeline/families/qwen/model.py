@@ -23,7 +23,7 @@ from transformers import (
 
 from pipeline.families.fused.layers import fuse
 from pipeline.families.loading.checkpoint import Checkpoint, load
-from pipeline.families.loading.weights import check_sections
+from pipeline.families.loading.contents import check_sections
 from pipeline.families.pixels import Patches, on_device, stacked
 from pipeline.families.qwen import QWEN2_5_VL, QWEN2_VL, QWEN3_VL, QWEN3_VL_MOE
 from pipeline.families.qwen.corrections import (

@@ -10,8 +10,8 @@ import torch
 
 from pipeline.errors import CheckpointError, ConfigError, MissingExtraError
 from pipeline.families.loading.checkpoint import Checkpoint, load, raw_config, release, resolve
+from pipeline.families.loading.contents import bytes_in
 from pipeline.families.loading.placement import check_fits, pick_attention, pick_device, pick_dtype
-from pipeline.families.loading.weights import bytes_in
 
 pytestmark = pytest.mark.moving
 

@@ -24,7 +24,7 @@ MODEL = "maker/tiny"
 @pytest.fixture
 def large(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The weights of the folder, which count as large here."""
-    monkeypatch.setattr(contents, "LARGE", 100_000)
+    monkeypatch.setattr(contents, "_LARGE", 100_000)
     monkeypatch.setattr(contents, "_SETTLED_NS", 0)
     return folder / "model.safetensors"
 
