@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import CheckpointError, InputError, PipelineError
-from pipeline.families.aria import NAMES, YI_VL, yi_vl_config
-from pipeline.families.aria.yi_vl_config import CANVAS, PATCH
+from pipeline.families.aria import CANVAS, NAMES, PATCH, YI_VL, aria_config, renormalises
 from pipeline.families.loading import contents
 from pipeline.families.loading.checkpoint import Checkpoint, load, model_type, raw_config, resolve
 from pipeline.terminal import tell
@@ -43,8 +42,8 @@ def export(checkpoint: Checkpoint, target: Path, *, only_490: bool) -> None:
         raise InputError(f"{target} is not empty.", "Name a folder that does not exist yet.")
     model_type(checkpoint, {YI_VL: NAMES[YI_VL]})
     raw = raw_config(checkpoint)
-    arguments = yi_vl_config.aria_config(raw, checkpoint.source)
-    if not yi_vl_config.renormalises(raw) and arguments["text_config"]["moe_topk"] > 1:
+    arguments = aria_config(raw, checkpoint.source)
+    if not renormalises(raw) and arguments["text_config"]["moe_topk"] > 1:
         raise CheckpointError(
             f"{checkpoint.source} has norm_topk_prob=false, and stock Aria always renormalises: its answers would be "
             "another model's.",

@@ -18,8 +18,7 @@ from transformers.conversion_mapping import register_checkpoint_conversion_mappi
 from transformers.core_model_loading import Concatenate, MergeModulelist, Transpose, WeightConverter, WeightRenaming
 
 from pipeline.errors import CheckpointError
-from pipeline.families.aria import ARIA, NAMES, yi_vl_config
-from pipeline.families.aria.yi_vl_config import CANVAS, PATCH
+from pipeline.families.aria import ARIA, CANVAS, NAMES, PATCH, aria_config, renormalises
 from pipeline.families.fused import experts
 from pipeline.families.fused.layers import fuse, set_forward
 from pipeline.families.loading.checkpoint import Checkpoint, configured, load, model_type, raw_config
@@ -195,9 +194,9 @@ def load_gens(checkpoint: Checkpoint, masks: bool) -> AriaModel:
         route_as_deepseek(network, renormalise=True)
     else:
         raw = raw_config(checkpoint)
-        config = configured(AriaConfig, yi_vl_config.aria_config(raw, checkpoint.source), checkpoint)
+        config = configured(AriaConfig, aria_config(raw, checkpoint.source), checkpoint)
         network = load(YiVlAria, checkpoint, config)
-        route_as_deepseek(network, yi_vl_config.renormalises(raw))
+        route_as_deepseek(network, renormalises(raw))
     if not masks:
         place_patches_exactly(network)
     fuse_aria(network)

@@ -18,9 +18,8 @@ import numpy as np
 
 from pipeline.domain import Frame
 from pipeline.errors import CheckpointError, FramesError
-from pipeline.families.aria import ARIA, NAMES, YI_VL
+from pipeline.families.aria import ARIA, CANVAS, NAMES, PATCH, YI_VL, aria_config
 from pipeline.families.aria.tokenizer import IMAGE, ChunkTokenizer
-from pipeline.families.aria.yi_vl_config import CANVAS, PATCH, aria_config
 from pipeline.families.chat import render_chat, text
 from pipeline.families.known import restore
 from pipeline.families.labels import FrameLabels, labelled_images

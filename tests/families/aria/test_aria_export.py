@@ -15,10 +15,10 @@ from tiny_yi_vl import write_yi_vl
 from transformers import AriaConfig, AriaForConditionalGeneration, AutoModelForImageTextToText, AutoTokenizer
 
 from pipeline.errors import CheckpointError, InputError
+from pipeline.families.aria import aria_config
 from pipeline.families.aria.export import export, main
 from pipeline.families.aria.model import YiVlAria, load_gens
 from pipeline.families.aria.tokenizer import ChunkTokenizer
-from pipeline.families.aria.yi_vl_config import aria_config
 from pipeline.families.loading.checkpoint import Checkpoint, load
 
 pytestmark = pytest.mark.moving

@@ -13,10 +13,9 @@ from safetensors.torch import load_file, save_file
 from tiny_yi_vl import EXPERTS, HIDDEN, LAYERS, tensors, write_weights, write_yi_vl
 
 from pipeline.errors import CheckpointError
-from pipeline.families.aria import NAMES
+from pipeline.families.aria import NAMES, aria_config, renormalises
 from pipeline.families.aria.model import DeepseekRouter, load_gens, place_patches_exactly, position_rows
 from pipeline.families.aria.processor import AriaShape, Canvas, shape_of
-from pipeline.families.aria.yi_vl_config import aria_config, renormalises
 from pipeline.families.loading.checkpoint import Checkpoint
 
 pytestmark = pytest.mark.moving
