@@ -16,7 +16,6 @@ from typing import Any, ClassVar, Literal
 
 from pipeline.answerers import AnswererLimits, AnswerRequest
 from pipeline.answerers.ahead import each
-from pipeline.answerers.openai_failures import NoAnswerError
 from pipeline.answerers.openai_forms import (
     CONTINUE_ANSWER,
     LabelledImages,
@@ -26,7 +25,7 @@ from pipeline.answerers.openai_forms import (
     SentFrame,
 )
 from pipeline.answerers.openai_replies import Prices, Reply, ReplyStore
-from pipeline.answerers.openai_server import Endpoint, Server
+from pipeline.answerers.openai_server import Endpoint, NoAnswerError, Server
 from pipeline.answerers.openai_thinking import ServerThinking, ThinkingSwitch, warn_of_thoughts
 from pipeline.answerers.options import conclude
 from pipeline.answerers.prompts import NO_FRAMES, AnswerPrompt, question_fault
