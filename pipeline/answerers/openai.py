@@ -2,7 +2,7 @@
 
 The client is the ``openai`` package, which also waits and asks again. What this adds is the request (frames with their
 times, within the server's caps), and that every way in which a server can fail has its status. The request is made in
-:mod:`pipeline.answerers.openai_forms`.
+:mod:`pipeline.answerers.openai_requests`.
 """
 
 from __future__ import annotations
@@ -16,17 +16,19 @@ from typing import Any, ClassVar, Literal
 
 from pipeline.answerers import AnswererLimits, AnswerRequest
 from pipeline.answerers.ahead import each
-from pipeline.answerers.openai_forms import (
+from pipeline.answerers.openai_replies import Prices, Reply, ReplyStore
+from pipeline.answerers.openai_requests import (
     CONTINUE_ANSWER,
     LabelledImages,
     RequestForm,
     Requests,
     SampledVideo,
     SentFrame,
+    ServerThinking,
+    ThinkingSwitch,
+    warn_of_thoughts,
 )
-from pipeline.answerers.openai_replies import Prices, Reply, ReplyStore
 from pipeline.answerers.openai_server import Endpoint, NoAnswerError, Server
-from pipeline.answerers.openai_thinking import ServerThinking, ThinkingSwitch, warn_of_thoughts
 from pipeline.answerers.options import conclude
 from pipeline.answerers.prompts import NO_FRAMES, AnswerPrompt, question_fault
 from pipeline.domain import Answer, Cost, Status

@@ -4,14 +4,20 @@ Sources: OpenAI's chat completions (``image_url`` parts), which all compatible s
 (``vllm/multimodal/media/video.py``, ``media_io_kwargs`` of a request), which alone reads the video.
 
 Frames travel smaller, compressed, and written into the request as data URLs.
+
+Servers agree on no field that asks a model to think, or not to, before it answers. vLLM, SGLang and llama.cpp pass
+``chat_template_kwargs`` to the model's chat template, whose variable is ``enable_thinking`` (Qwen, GLM, Gemma) or
+``thinking`` (Kimi, DeepSeek). OpenAI and Gemini take ``reasoning_effort``. vLLM limits a thought by
+``thinking_token_budget``, which counts only at the top of the request.
 """
 
 from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
@@ -25,18 +31,25 @@ from pipeline.domain import Frame, Question, Video, option_letter
 from pipeline.errors import ConfigError, FramesError, InputError, with_remedy
 from pipeline.families.labels import FrameLabels
 from pipeline.families.seam import Words
+from pipeline.families.thinking import Thinking
 from pipeline.paths import local_path
+
+_LOG = logging.getLogger(__name__)
 
 CONTINUE_ANSWER = {"add_generation_prompt": False, "continue_final_message": True}
 """In vLLM and SGLang: the last message is the beginning of the answer."""
 _MEGABYTE = 1_000_000
 _LONGEST = 8192
 """Pixels of the longer side to which a selection may scale a frame up."""
-Part = Mapping[str, Any]
+_TEMPLATE = "chat_template_kwargs"
+_VARIABLES = ("enable_thinking", "thinking")
+_LEAST_PROPOSED = 4096
+"""Tokens for a thought, as messages propose them where no limit is set."""
+_Part = Mapping[str, Any]
 """One entry of a message's ``content``."""
 
 
-def text_part(text: str) -> Part:
+def _text_part(text: str) -> _Part:
     """Words, as an entry of a message."""
     return {"type": "text", "text": text}
 
@@ -104,13 +117,13 @@ class SentFrame:
             image.save(buffer, "PNG")
         return base64.b64encode(buffer.getvalue()).decode("ascii")
 
-    def image_part(self, encoded: str) -> Part:
+    def image_part(self, encoded: str) -> _Part:
         """An encoded picture, as an entry of a message."""
         url = {"url": f"data:image/{self.format};base64,{encoded}"}
         return {"type": "image_url", "image_url": url | ({"detail": self.detail} if self.detail else {})}
 
 
-def read_picture(path: Path) -> npt.NDArray[np.uint8]:
+def _read_picture(path: Path) -> npt.NDArray[np.uint8]:
     """RGB pixels of a picture file, ``[height, width, 3]``.
 
     Raises:
@@ -138,8 +151,8 @@ class RequestForm(Protocol):
         ...
 
     def content(
-        self, frames: Sequence[Frame], encoded: Sequence[str], options: Sequence[Part], words: Words
-    ) -> list[Part]:
+        self, frames: Sequence[Frame], encoded: Sequence[str], options: Sequence[_Part], words: Words
+    ) -> list[_Part]:
         """The user's turn: frames, pictures of options, text.
 
         Args:
@@ -173,16 +186,16 @@ class LabelledImages:
         return self.labels.time_told()
 
     def content(
-        self, frames: Sequence[Frame], encoded: Sequence[str], options: Sequence[Part], words: Words
-    ) -> list[Part]:
+        self, frames: Sequence[Frame], encoded: Sequence[str], options: Sequence[_Part], words: Words
+    ) -> list[_Part]:
         """Of each frame: what was said up to it, its label, the image, what follows it; empty words are left out."""
-        shown: list[Part] = []
+        shown: list[_Part] = []
         for frame, picture, said in zip(frames, encoded, words.before(frames), strict=True):
             before, after = said + self.labels.before(frame.time), self.labels.after
-            shown += [text_part(before)] if before else []
+            shown += [_text_part(before)] if before else []
             shown.append(self.sent.image_part(picture))
-            shown += [text_part(after)] if after else []
-        return [*shown, *options, text_part(words.text)]
+            shown += [_text_part(after)] if after else []
+        return [*shown, *options, _text_part(words.text)]
 
     def extra_fields(self, video: Video, frames: Sequence[Frame]) -> Mapping[str, Any]:
         """Nothing."""
@@ -215,14 +228,14 @@ class SampledVideo:
         return "frame places and frames a second, as the server's model takes them"
 
     def content(
-        self, frames: Sequence[Frame], encoded: Sequence[str], options: Sequence[Part], words: Words
-    ) -> list[Part]:
+        self, frames: Sequence[Frame], encoded: Sequence[str], options: Sequence[_Part], words: Words
+    ) -> list[_Part]:
         """All frames in one data URL."""
         if len({(frame.pixels.shape, frame.scale) for frame in frames}) > 1:
             raise FramesError("The frames differ in size, so they cannot be one video.", "Take answerer.form=images.")
         url = f"data:video/jpeg;base64,{','.join(encoded)}"
         shown = [{"type": "video_url", "video_url": {"url": url}}] if frames else []
-        return [*shown, *options, text_part(words.in_one)]
+        return [*shown, *options, _text_part(words.in_one)]
 
     def extra_fields(self, video: Video, frames: Sequence[Frame]) -> Mapping[str, Any]:
         """Without ``num_frames: -1`` the server would keep the first 32 frames and drop the others in silence."""
@@ -240,6 +253,131 @@ class SampledVideo:
             },
             "mm_processor_kwargs": {"videos_kwargs": {"do_sample_frames": False}},
         }
+
+
+@dataclass(frozen=True)
+class ThinkingSwitch:
+    """The fields of a request that switch thinking and limit it."""
+
+    field: str
+    """With dots between the levels: ``chat_template_kwargs.enable_thinking``, ``reasoning_effort``."""
+    never: bool | str
+    """Its value for ``thinking=never``."""
+    always: bool | str
+    """Its value for ``thinking=always``."""
+    budget: str | None
+    """The field for ``max_thinking_tokens``; None: it is not sent."""
+
+    def __post_init__(self) -> None:
+        if not all(self.field.split(".")) or self.budget == "":
+            raise ConfigError(
+                f"answerer.thinking_switch.field={self.field!r} or .budget={self.budget!r} is not a name.",
+                f"Set answerer.thinking_switch.field={_TEMPLATE}.enable_thinking answerer.thinking_switch.budget=null",
+            )
+
+
+@dataclass(frozen=True)
+class ServerThinking:
+    """The settings of thoughts of one server."""
+
+    mode: Thinking
+    switch: ThinkingSwitch
+    max_tokens: int | None
+    """Added to the request's limit; None: a thought counts in the answer's limit."""
+
+    def check(self, extra_body: Mapping[str, Any], own: Collection[str]) -> None:
+        """Check that the switch can be set.
+
+        Args:
+            extra_body: further fields of the request.
+            own: fields that have a setting of their own.
+
+        Raises:
+            ConfigError: it cannot; the error names the setting.
+        """
+        if self.max_tokens is not None and self.max_tokens < 1:
+            raise ConfigError(
+                f"answerer.max_thinking_tokens={self.max_tokens} leaves no room for a thought.",
+                "Set some thousands, or switch thinking off: answerer.thinking=never",
+            )
+        if self.mode == "checkpoint":
+            return
+        if self.mode == "always" and self.max_tokens is None:
+            raise ConfigError(
+                "answerer.thinking=always needs a limit for thoughts, beside the answer's answerer.max_new_tokens.",
+                f"Set answerer.max_thinking_tokens={_LEAST_PROPOSED}",
+            )
+        sent = [("field", self.switch.field), ("budget", self._budget)]
+        for name, path in ((name, path) for name, path in sent if path is not None):
+            if path.partition(".")[0] in own:
+                raise ConfigError(
+                    f"answerer.thinking_switch.{name}={path} names a field that has a setting of its own.",
+                    f"Name the server's own switch, such as answerer.thinking_switch.field={_TEMPLATE}.thinking",
+                )
+            if _holds(extra_body, path.split(".")):
+                raise ConfigError(
+                    f"answerer.extra_body holds {path}, which answerer.thinking={self.mode} sends.",
+                    f"Remove it with '~answerer.extra_body.{path}', or leave it as it is: answerer.thinking=checkpoint",
+                )
+
+    def fields(self, extra_body: Mapping[str, Any]) -> dict[str, Any]:
+        """``extra_body`` with the switch in it."""
+        body = dict(extra_body)
+        if self.mode == "checkpoint":
+            return body
+        *outer, name = self.switch.field.split(".")
+        level = body
+        for each in outer:
+            level[each] = dict(level.get(each, {}))
+            level = level[each]
+        level[name] = self.switch.never if self.mode == "never" else self.switch.always
+        return {**body, self._budget: self.max_tokens} if self._budget else body
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that the request allows for a thought."""
+        return 0 if self.mode == "never" else self.max_tokens or 0
+
+    def longer(self, max_new_tokens: int) -> str:
+        """The overrides that let a thought come to its end."""
+        more = f"answerer.max_thinking_tokens={2 * (self.max_tokens or max(max_new_tokens, _LEAST_PROPOSED // 2))}"
+        return f"answerer.thinking=always {more}" if self.mode == "never" else more
+
+    def may_begin_in_prompt(self, extra_body: Mapping[str, Any]) -> bool:
+        """Whether the chat template may begin a thought in the prompt, so that a cut one has no mark at all."""
+        told = self.fields(extra_body).get(_TEMPLATE)
+        if not isinstance(told, Mapping):
+            return False
+        by_switch = self.mode == "always" and self.switch.field.startswith(f"{_TEMPLATE}.")
+        return by_switch or any(told.get(name) is True for name in _VARIABLES)
+
+    def describe(self) -> str:
+        """For the record; empty where nothing is sent."""
+        return "" if self.mode == "checkpoint" else f"; thinking {self.mode}, by {self.switch.field}"
+
+    def content(self) -> dict[str, Any]:
+        """The settings that decide answers: nothing for ``checkpoint``, so that keys of earlier versions stay valid."""
+        found: dict[str, Any] = {}
+        if self.mode != "checkpoint":
+            found["thinking"] = [self.mode, asdict(self.switch)]
+        if self.max_tokens is not None:
+            found["max_thinking_tokens"] = self.max_tokens
+        return found
+
+    @property
+    def _budget(self) -> str | None:
+        return self.switch.budget if self.mode == "always" else None
+
+
+def warn_of_thoughts(server: str, switch: ThinkingSwitch) -> None:
+    """Warn that a server's model thinks although thinking is switched off."""
+    _LOG.warning(
+        "The model of %s thinks although answerer.thinking=never sets %s. If its template reads another variable, set "
+        "answerer.thinking_switch.field=%s.NAME; else take answerer.thinking=always.",
+        server,
+        switch.field,
+        _TEMPLATE,
+    )
 
 
 @dataclass(frozen=True)
@@ -315,7 +453,7 @@ class Requests:
             ways.append("answerer.frame.detail=low")
         return ways
 
-    def _body(self, request: AnswerRequest, options: Sequence[Part]) -> dict[str, Any]:
+    def _body(self, request: AnswerRequest, options: Sequence[_Part]) -> dict[str, Any]:
         frames, words = request.frames, self.prompt.words(request)
         encoded = [self.frame.encoded(frame.pixels, frame.scale) for frame in frames]
         system = self.system if words.system is None else words.system
@@ -329,12 +467,12 @@ class Requests:
             **(self.form.extra_fields(request.video, frames) if frames else {}),
         }
 
-    def _option_parts(self, question: Question) -> list[Part]:
+    def _option_parts(self, question: Question) -> list[_Part]:
         """Pictures that are the options, each after its letter; the prompt then names them."""
-        parts: list[Part] = []
+        parts: list[_Part] = []
         for place, path in enumerate(question.option_images or ()):
-            picture = self.frame.encoded(read_picture(local_path(path)))
-            parts += [text_part(f"{option_letter(place)}: "), self.frame.image_part(picture)]
+            picture = self.frame.encoded(_read_picture(local_path(path)))
+            parts += [_text_part(f"{option_letter(place)}: "), self.frame.image_part(picture)]
         return parts
 
     def _frame_size(self, frame: Frame) -> int:
@@ -342,10 +480,22 @@ class Requests:
         return _size(self.form.content([frame], [self.frame.encoded(frame.pixels, frame.scale)], (), Words("")))
 
 
-def _images(parts: Sequence[Part]) -> int:
+def _images(parts: Sequence[_Part]) -> int:
     return sum(part["type"] == "image_url" for part in parts)
 
 
 def _size(body: Any) -> int:
     """Bytes of JSON."""
     return len(json.dumps(body))
+
+
+def _holds(body: Mapping[str, Any], path: list[str]) -> bool:
+    """Whether a body has a value at a path, or one that has no room for it."""
+    value: Any = body
+    for name in path:
+        if not isinstance(value, Mapping):
+            return True
+        if name not in value:
+            return False
+        value = value[name]
+    return True
