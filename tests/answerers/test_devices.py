@@ -15,6 +15,7 @@ import tiny_qwen3_vl
 import tiny_vila
 from asking import answered
 from hydra import compose, initialize_config_dir
+from same_decisions import Decisions
 
 from pipeline.answerers import AnswerRequest
 from pipeline.config import build, conf_dir
@@ -43,27 +44,45 @@ def requests() -> list[AnswerRequest]:
     return made
 
 
-def made(folder: Path, family: str, device: str) -> Any:
+def made(folder: Path, family: str, device: str, dtype: str = "float32") -> Any:
     settings = [f"answerer.checkpoint.source={folder}", f"answerer.checkpoint.device={device}"]
-    settings += ["answerer.checkpoint.dtype=float32", "answerer.max_new_tokens=6"]
+    settings += [f"answerer.checkpoint.dtype={dtype}", "answerer.max_new_tokens=6"]
     settings += ["answerer.max_pixels=6400"] if "qwen" in family else []
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         config = compose(f"answerer/{ANSWERERS[family][0]}", settings)
     return build(config.answerer, "answerer")
 
 
-def texts(answerer: Any) -> list[str]:
+def said(answerer: Any, told: Decisions | None = None) -> tuple[list[str], Decisions]:
     try:
-        return [answer.text for answer in answered(answerer, requests())]
+        decisions = Decisions(answerer.model.language, told)
+        return [answer.text for answer in answered(answerer, requests())], decisions
     finally:
         answerer.close()
+
+
+def assert_same(there: Any, here: Any) -> None:
+    expected, decided = said(here)
+    texts, followed = said(there, decided)
+    assert texts == expected
+    followed.assert_close()
+
+
+@pytest.mark.moving
+@pytest.mark.parametrize("family", ["qwen2_vl", "aria", "qwen3_vl_moe"])
+def test_what_a_gpu_is_compared_by_notices_half_precision(family: str, tmp_path: Path) -> None:
+    folder = ANSWERERS[family][1](tmp_path)
+    assert_same(made(folder, family, "cpu"), made(folder, family, "cpu"))
+    half = made(folder, family, "cpu", "bfloat16")
+    with pytest.raises(AssertionError, match="not close"):
+        assert_same(half, made(folder, family, "cpu"))
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("family", ANSWERERS)
 def test_a_gpu_says_what_the_cpu_says(family: str, tmp_path: Path) -> None:
     folder = ANSWERERS[family][1](tmp_path)
-    assert texts(made(folder, family, "cuda:0")) == texts(made(folder, family, "cpu"))
+    assert_same(made(folder, family, "cuda:0"), made(folder, family, "cpu"))
 
 
 @pytest.mark.gpu
@@ -87,5 +106,5 @@ def test_two_gpus_say_what_one_says(family: str, tmp_path: Path, monkeypatch: py
         "check_none_left_out",
         lambda places, source: (placed.append(set(places.values())), stock(places, source))[1],
     )
-    assert texts(made(folder, family, "spread")) == texts(here)
+    assert_same(made(folder, family, "spread"), here)
     assert {0, 1} in placed

@@ -16,6 +16,7 @@ import torch
 import yaml
 from hydra import compose, initialize_config_dir
 from PIL import Image
+from same_decisions import Decisions
 from tiny import write_qwen2_5_vl
 from tiny_yi_vl import write_yi_vl
 
@@ -175,11 +176,26 @@ def test_company_and_batch_size_make_no_difference(checkpoint: Path, opened: Ope
     assert [content(alone.score(opened.video, opened, [question]))[0] for question in QUESTIONS] == together
 
 
+def assert_same_on(checkpoint: Path, opened: OpenVideo, *overrides: str) -> None:
+    """As on the CPU in float32."""
+    here, there = sampler_of(checkpoint), sampler_of(checkpoint, *overrides)
+    decided = Decisions(here._backbone.model.language)
+    followed = Decisions(there._backbone.model.language, told=decided)
+    expected = content(here.score(opened.video, opened, QUESTIONS))
+    assert content(there.score(opened.video, opened, QUESTIONS)) == expected
+    followed.assert_close()
+
+
+def test_another_attention_decides_by_the_same_and_half_precision_does_not(checkpoint: Path, opened: OpenVideo) -> None:
+    """So that the GPU's test can fail."""
+    assert_same_on(checkpoint, opened, "checkpoint.attention=eager")
+    with pytest.raises(AssertionError, match="not close"):
+        assert_same_on(checkpoint, opened, "checkpoint.dtype=bfloat16")
+
+
 @pytest.mark.gpu
 def test_a_gpu_gives_what_the_cpu_gives(checkpoint: Path, opened: OpenVideo) -> None:
-    there = sampler_of(checkpoint, "checkpoint.device=cuda", "checkpoint.dtype=float32")
-    here = sampler_of(checkpoint, "checkpoint.dtype=float32")
-    assert content(there.score(opened.video, opened, QUESTIONS)) == content(here.score(opened.video, opened, QUESTIONS))
+    assert_same_on(checkpoint, opened, "checkpoint.device=cuda", "checkpoint.dtype=float32")
     for attention in ("sdpa", "eager"):
         halves = sampler_of(
             checkpoint, "checkpoint.device=cuda", "checkpoint.dtype=bfloat16", f"checkpoint.attention={attention}"

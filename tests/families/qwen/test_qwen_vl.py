@@ -11,6 +11,7 @@ import pytest
 import tiny
 import torch
 from asking import VIDEO, answered, configured, frames
+from same_decisions import Decisions
 
 from pipeline.answerers import Answerer, AnswerRequest
 from pipeline.config import conf_dir
@@ -319,6 +320,10 @@ def test_settings_that_cannot_be_are_refused_when_built(override: str, message: 
 def test_a_gpu_in_float32_says_what_a_cpu_says(plain: dict[str, QwenVL], family: str, form: Any) -> None:
     here = dataclasses.replace(plain[family], form=form)
     there = dataclasses.replace(here, checkpoint=dataclasses.replace(here.checkpoint, device="cuda:0", dtype="float32"))
-    assert [a.text for a in answered(there, ASKED)] == [a.text for a in answered(here, ASKED)]
+    decided = Decisions(here.model.language)
+    followed = Decisions(there.model.language, told=decided)
+    expected = [answer.text for answer in answered(here, ASKED)]
+    assert [answer.text for answer in answered(there, ASKED)] == expected
+    followed.assert_close()
     half = dataclasses.replace(there, checkpoint=dataclasses.replace(there.checkpoint, dtype="bfloat16"))
     assert all(answer.status in (Status.OK, Status.UNPARSED) for answer in answered(half, ASKED))
