@@ -30,11 +30,8 @@ HEAVY = (
 WITH_TORCH = (
     "pipeline.generation",
     "pipeline.families.*.model",
-    "pipeline.families.aria.model",
-    "pipeline.families.encoders.dual_encoder",
     "pipeline.families.fused",
     "pipeline.families.transformers.generation",
-    "pipeline.families.encoders.qwen3_vl_embedder",
     "pipeline.families.qwen.corrections",
     "pipeline.samplers.backbone",
     "pipeline.samplers.reply_probability",

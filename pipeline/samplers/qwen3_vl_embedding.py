@@ -14,7 +14,7 @@ from pipeline.families.encoders import QWEN3_VL_EMBEDDING_NAMES
 from pipeline.samplers.similarity import SimilaritySampler
 
 if TYPE_CHECKING:
-    from pipeline.families.encoders.qwen3_vl_embedder import Qwen3VLEmbedder
+    from pipeline.families.encoders.model import Qwen3VLEmbedder
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,6 @@ class Qwen3VLEmbeddingSampler(SimilaritySampler):
 
     def open_encoder(self) -> Qwen3VLEmbedder:
         """Load the model."""
-        from pipeline.families.encoders.qwen3_vl_embedder import Qwen3VLEmbedder
+        from pipeline.families.encoders.model import Qwen3VLEmbedder
 
         return Qwen3VLEmbedder(self.checkpoint, self.frame_instruction, self.question_instruction, self.max_pixels)

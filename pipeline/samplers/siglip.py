@@ -10,7 +10,7 @@ from pipeline.families.encoders import SIGLIP_NAMES
 from pipeline.samplers.similarity import SimilaritySampler
 
 if TYPE_CHECKING:
-    from pipeline.families.encoders.dual_encoder import DualEncoder
+    from pipeline.families.encoders.model import DualEncoder
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,6 @@ class SiglipSampler(SimilaritySampler):
 
     def open_encoder(self) -> DualEncoder:
         """Load both towers."""
-        from pipeline.families.encoders.dual_encoder import DualEncoder
+        from pipeline.families.encoders.model import DualEncoder
 
         return DualEncoder(self.checkpoint, self.families)

@@ -14,7 +14,7 @@ from transformers.models.siglip.image_processing_pil_siglip import SiglipImagePr
 from transformers.models.siglip2.image_processing_pil_siglip2 import Siglip2ImageProcessorPil
 
 from pipeline.errors import CheckpointError
-from pipeline.families.encoders.dual_encoder import TextRows
+from pipeline.families.encoders.model import TextRows
 
 pytestmark = pytest.mark.moving
 
