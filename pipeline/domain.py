@@ -57,6 +57,7 @@ class Status(StrEnum):
     # of a model call in either stage
     UNSUPPORTED = "unsupported"  # the model cannot take the question, or frames of this shape
     OUT_OF_MEMORY = "out_of_memory"
+    CRASHED = "crashed"  # two processes of workers died while they had the video in hand
 
     @property
     def is_final(self) -> bool:

@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar, cast
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline.artefacts.store import ContentStore
-from pipeline.domain import Answer, Relevance
+from pipeline.domain import Answer, Relevance, Status
 from pipeline.wellformed import dumped
 
 Result = TypeVar("Result", Relevance, Answer)
@@ -22,12 +22,18 @@ Result = TypeVar("Result", Relevance, Answer)
 class _ResultCache(Generic[Result]):
     """A folder of results of one kind, by key.
 
+    Args:
+        folder: of all caches.
+        kind: of result.
+        retries_crashed: whether what crashed workers is computed again.
+
     Attributes:
         hits: how many results were found.
     """
 
-    def __init__(self, folder: Path, kind: type[Result]) -> None:
+    def __init__(self, folder: Path, kind: type[Result], retries_crashed: bool) -> None:
         self.hits = 0
+        self._retries_crashed = retries_crashed
         self._store = ContentStore(folder, ".json")
         self._adapter: TypeAdapter[Any] = TypeAdapter(kind)
 
@@ -44,8 +50,14 @@ class _ResultCache(Generic[Result]):
             found = cast("Result", replace(self._adapter.validate_json(content), question_id=question_id))
         except ValidationError:
             return None  # damaged, or written by another version of the schema: computed again and overwritten
+        if not self.counts(found):
+            return None
         self.hits += 1
         return found
+
+    def counts(self, result: Result) -> bool:
+        """Whether a result that is there is not computed again."""
+        return result.is_final and not (self._retries_crashed and result.status is Status.CRASHED)
 
     def keep(self, key: str, result: Result) -> None:
         """Store a result that would come out the same again; others are left to the next run.
@@ -68,12 +80,12 @@ class _ResultCache(Generic[Result]):
 class RelevanceCache(_ResultCache[Relevance]):
     """A folder of relevances by key (:func:`pipeline.identity.relevance_key`)."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder / "relevance", Relevance)
+    def __init__(self, folder: Path, retries_crashed: bool = False) -> None:
+        super().__init__(folder / "relevance", Relevance, retries_crashed)
 
 
 class AnswerCache(_ResultCache[Answer]):
     """A folder of answers by key (:func:`pipeline.identity.answer_key`), for repeatable answerers."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder / "answers", Answer)
+    def __init__(self, folder: Path, retries_crashed: bool = False) -> None:
+        super().__init__(folder / "answers", Answer, retries_crashed)

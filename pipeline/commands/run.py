@@ -28,6 +28,7 @@ from pipeline.config import build, nearest
 from pipeline.domain import Question, Status
 from pipeline.errors import ConfigError
 from pipeline.execution.decoding import DecodeSettings, decoding_reader
+from pipeline.execution.recipes import decoding
 from pipeline.orchestrator import answer, sample, select
 from pipeline.paths import local_path
 from pipeline.samplers import Sampler
@@ -76,23 +77,16 @@ def run_context(config: DictConfig) -> RunContext:
     prepared = config.execution.prepared_gb
     if not isinstance(prepared, int | float) or not 0 < prepared <= MOST_PREPARED:
         raise ConfigError(f"execution.prepared_gb={prepared}: some memory is needed", "set execution.prepared_gb=4")
-    cache = RelevanceCache(Path(config.paths.cache))
+    decode = decoding(config)
+    retries = decode.retry == "crashed"
+    cache = RelevanceCache(Path(config.paths.cache), retries)
     cache.check_writable()
     check_writable(local_path(config.paths.runs), "paths.runs=...")
-    execution = config.execution
-    decode = DecodeSettings(
-        execution.decode_workers,
-        execution.decode_deadline,
-        execution.decode_memory_gb,
-        execution.window_gb,
-        execution.candidates_gb,
-        execution.retry,
-    )
     reader = build(config.reader, "reader", config.plugins)
     return RunContext(
         decoding_reader(reader, decode, Path(config.paths.cache), _shared_candidates(config, decode)),
         cache,
-        AnswerCache(Path(config.paths.cache)),
+        AnswerCache(Path(config.paths.cache), retries),
         batch,
         int(prepared * 1e9),
         _over_limit(config),

@@ -1,0 +1,92 @@
+"""Stage 2 as units: the worker that answers questions from their selected frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+
+from pipeline.answer_requests import OverLimit, QuestionInput, Requests, question_input
+from pipeline.answerers import Answerer, Repeats
+from pipeline.artefacts.cache import AnswerCache
+from pipeline.artefacts.rows import AnswerRow, SelectionRow
+from pipeline.domain import Answer, Question, Status
+from pipeline.execution.units import AnswerUnit, Lost, Unit
+from pipeline.subtitles import SubtitleChoice, SubtitleFinder
+from pipeline.validation import checked_answer
+from pipeline.video import Reader
+
+
+@dataclass(frozen=True)
+class Showing:
+    """How questions are put to an answerer."""
+
+    over_limit: OverLimit
+    subtitles: SubtitleChoice
+    batch: int
+    """Questions that it is given at once."""
+
+
+class AnswerWorker:
+    """Answers the questions of units with an answerer, whose model is loaded for the first of them.
+
+    Args:
+        answerer: that answers.
+        reader: that reads the videos.
+        cache: of answers, where new ones are kept if the answerer is repeatable.
+        showing: of the questions.
+    """
+
+    def __init__(self, answerer: Answerer, reader: Reader, cache: AnswerCache, showing: Showing) -> None:
+        self._answerer = answerer
+        self._reader = reader
+        self._showing = showing
+        self._shared = cache if isinstance(answerer, Repeats) and answerer.is_repeatable else None
+        self._asked: dict[str, tuple[str, SelectionRow]] = {}
+        """Key and selection of each question in hand."""
+
+    def rows(self, units: Iterable[Unit]) -> Iterator[AnswerRow]:
+        """As :class:`pipeline.execution.units.Worker`."""
+        showing, finder = self._showing, SubtitleFinder(self._showing.subtitles)
+        inputs = (self._inputs(unit, finder) for unit in units if isinstance(unit, AnswerUnit))
+        requests = Requests(inputs, self._answerer, self._reader, showing.over_limit, showing.batch)
+        with closing(self._answerer.answer(iter(requests), showing.batch)) as answers:
+            for given in answers:
+                checked = checked_answer(given, self._question(given.question_id), self._answerer.name)
+                yield self._row(requests.recorded(checked))
+                for failed in requests.failures():
+                    yield self._row(failed)
+        for failed in requests.failures():
+            yield self._row(failed)
+
+    def row(self, key: str, selected: SelectionRow, given: Answer) -> AnswerRow:
+        """The row of an answer, which is kept for other runs."""
+        if self._shared is not None:
+            self._shared.keep(key, given)
+        return AnswerRow(key, selected.sampler, self._answerer.name, selected.question, given)
+
+    def known(self, key: str, selected: SelectionRow) -> Answer | None:
+        """The answer of another run."""
+        return None if self._shared is None else self._shared.find(key, selected.question.id)
+
+    def lost(self, lost: Lost) -> list[AnswerRow]:
+        """The rows of a unit of which two workers died."""
+        assert isinstance(lost.unit, AnswerUnit)
+        return [
+            self.row(key, row, Answer(row.question.id, "", status=Status.CRASHED, detail=lost.detail))
+            for key, row in lost.unit.selections
+        ]
+
+    def close(self) -> None:
+        """Free the answerer's model."""
+        self._answerer.close()
+
+    def _inputs(self, unit: AnswerUnit, finder: SubtitleFinder) -> list[QuestionInput | Answer]:
+        self._asked |= {row.question.id: (key, row) for key, row in unit.selections}
+        return [question_input(row, finder) for _, row in unit.selections]
+
+    def _question(self, question_id: str) -> Question:
+        return self._asked[question_id][1].question
+
+    def _row(self, given: Answer) -> AnswerRow:
+        return self.row(*self._asked.pop(given.question_id), given)
