@@ -58,7 +58,8 @@ class SampleWorker:
         assert isinstance(lost.unit, SampleUnit)
         rows = []
         for part in self._parts(lost.unit):
-            part.fill([Relevance(each.id, (), (), Status.CRASHED, lost.detail) for each in part.asked], self._cache)
+            failed = [Relevance(each.id, (), (), status=Status.CRASHED, detail=lost.detail) for each in part.asked]
+            part.fill(failed, self._cache)
             rows += part.rows(self._sampler)
         return rows
 
