@@ -23,8 +23,8 @@ from pipeline.answerers.preparation import Preparation, Prepared
 from pipeline.answerers.prompts import AnswerPrompt
 from pipeline.domain import Answer, Cost, Frame, Status
 from pipeline.errors import ConfigError, OutOfMemoryError
+from pipeline.families.chat import FrameLabels
 from pipeline.families.known import FirstUse
-from pipeline.families.labels import FrameLabels
 from pipeline.families.loading.checkpoint import Checkpoint, context_tokens
 from pipeline.families.pixels import FrameScale
 from pipeline.families.seam import Form, Opened, Processor, RequestProcessor

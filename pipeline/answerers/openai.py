@@ -33,7 +33,7 @@ from pipeline.answerers.options import conclude
 from pipeline.answerers.prompts import NO_FRAMES, AnswerPrompt, question_fault
 from pipeline.domain import Answer, Cost, Status
 from pipeline.errors import ConfigError, FramesError, InputError, with_remedy
-from pipeline.families.labels import FrameLabels
+from pipeline.families.chat import FrameLabels
 from pipeline.families.thinking import Thinking
 from pipeline.identity import Identified, Label, Place, Speed, digest
 

@@ -29,7 +29,7 @@ from pipeline.answerers import AnswerRequest
 from pipeline.answerers.prompts import AnswerPrompt
 from pipeline.domain import Frame, Question, Video, option_letter
 from pipeline.errors import ConfigError, FramesError, InputError, with_remedy
-from pipeline.families.labels import FrameLabels
+from pipeline.families.chat import FrameLabels
 from pipeline.families.seam import Words
 from pipeline.families.thinking import Thinking
 from pipeline.paths import local_path

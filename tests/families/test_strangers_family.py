@@ -32,7 +32,7 @@ def known_model(config):
 
 def open_images(checkpoint, max_pixels):
     """For a sampler that shows one frame at a time."""
-    from pipeline.families.labels import FrameLines
+    from pipeline.families.chat import FrameLines
     from pipeline.families.seam import Opened
     from pipeline.families.toy.model import load_toy
     from pipeline.families.toy.processor import open_processor

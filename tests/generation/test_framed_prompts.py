@@ -11,8 +11,7 @@ import pytest
 import tiny
 from transformers import GenerationConfig
 
-from pipeline.families.chat import IMAGE, text
-from pipeline.families.labels import FrameLabels
+from pipeline.families.chat import IMAGE, FrameLabels, text
 from pipeline.families.loading.checkpoint import Checkpoint
 from pipeline.families.qwen.model import QwenModel, load_qwen
 from pipeline.families.qwen.processor import FrameScale, ImagesForm, QwenProcessor, open_processor

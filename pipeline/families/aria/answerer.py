@@ -10,7 +10,7 @@ from pipeline.answerers.local import LocalAnswerer
 from pipeline.answerers.prompts import AnswerPrompt
 from pipeline.families.aria import ARIA, NAMES
 from pipeline.families.aria.processor import AriaForm, AriaProcessor, AriaShape, open_processor, shape_of
-from pipeline.families.labels import FrameLabels
+from pipeline.families.chat import FrameLabels
 from pipeline.families.loading.checkpoint import Checkpoint
 from pipeline.families.seam import Model, Opened
 from pipeline.identity import Label

@@ -20,9 +20,8 @@ from pipeline.domain import Frame
 from pipeline.errors import CheckpointError, FramesError
 from pipeline.families.aria import ARIA, CANVAS, NAMES, PATCH, YI_VL, aria_config
 from pipeline.families.aria.tokenizer import IMAGE, ChunkTokenizer
-from pipeline.families.chat import render_chat, text
+from pipeline.families.chat import FrameLabels, labelled_images, render_chat, text
 from pipeline.families.known import restore
-from pipeline.families.labels import FrameLabels, labelled_images
 from pipeline.families.loading.checkpoint import Checkpoint, context_tokens, model_type, raw_config, resolve
 from pipeline.families.pixels import fixed_size
 from pipeline.families.seam import FrameShape, Model, Opened, Pixels, Processor, Turn, Words

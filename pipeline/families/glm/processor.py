@@ -17,7 +17,9 @@ from pipeline.domain import Frame
 from pipeline.errors import ConfigError
 from pipeline.families.chat import (
     IMAGE,
+    FrameLabels,
     check_placeholder,
+    labelled_images,
     load_tokenizer,
     render_chat,
     special_tokens,
@@ -26,7 +28,6 @@ from pipeline.families.chat import (
 )
 from pipeline.families.glm import GLM46V, NAMES
 from pipeline.families.known import override
-from pipeline.families.labels import FrameLabels, labelled_images
 from pipeline.families.loading.checkpoint import Checkpoint, context_tokens, model_type, raw_config, settings_folder
 from pipeline.families.pixels import (
     MERGE,

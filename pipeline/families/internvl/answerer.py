@@ -8,8 +8,8 @@ from typing import ClassVar
 from pipeline.answerers import AnswererLimits
 from pipeline.answerers.local import LocalAnswerer
 from pipeline.answerers.prompts import AnswerPrompt
+from pipeline.families.chat import FrameLines
 from pipeline.families.internvl.processor import InternVLProcessor, LinesForm, open_processor, shape_of
-from pipeline.families.labels import FrameLines
 from pipeline.families.loading.checkpoint import Checkpoint
 from pipeline.families.seam import Model, Opened
 from pipeline.identity import Label

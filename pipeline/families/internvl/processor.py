@@ -18,10 +18,18 @@ import numpy.typing as npt
 
 from pipeline.domain import Frame
 from pipeline.errors import CheckpointError
-from pipeline.families.chat import check_placeholder, expanded, load_tokenizer, render_chat, special_tokens, text
+from pipeline.families.chat import (
+    FrameLines,
+    check_placeholder,
+    expanded,
+    labelled_images,
+    load_tokenizer,
+    render_chat,
+    special_tokens,
+    text,
+)
 from pipeline.families.internvl import NAMES
 from pipeline.families.known import restore
-from pipeline.families.labels import FrameLines, labelled_images
 from pipeline.families.loading.checkpoint import Checkpoint, context_tokens, model_type, raw_config, resolve
 from pipeline.families.pixels import InThisProcess, check_side, fixed_size, read_image_processor, stock_levels
 from pipeline.families.seam import FrameShape, Pixels, Processor, Turn, Words

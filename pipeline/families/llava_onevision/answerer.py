@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 from pipeline.answerers import AnswererLimits
 from pipeline.answerers.local import LocalAnswerer
 from pipeline.answerers.prompts import AnswerPrompt
-from pipeline.families.labels import FrameLabels, TimeSentence
+from pipeline.families.chat import FrameLabels, TimeSentence
 from pipeline.families.llava_onevision.processor import (
     ImagesForm,
     LlavaForm,

@@ -18,9 +18,18 @@ import numpy.typing as npt
 
 from pipeline.domain import Frame
 from pipeline.errors import CheckpointError, ConfigError
-from pipeline.families.chat import VIDEO, check_placeholder, expanded, load_tokenizer, render_chat, special_tokens, text
+from pipeline.families.chat import (
+    VIDEO,
+    FrameLabels,
+    TimeSentence,
+    check_placeholder,
+    expanded,
+    load_tokenizer,
+    render_chat,
+    special_tokens,
+    text,
+)
 from pipeline.families.known import override
-from pipeline.families.labels import FrameLabels, TimeSentence
 from pipeline.families.llava_onevision import NAMES
 from pipeline.families.loading.checkpoint import Checkpoint, model_type, raw_config, resolve, size
 from pipeline.families.pixels import InThisProcess, check_side, fixed_size, read_image_processor, stock_levels

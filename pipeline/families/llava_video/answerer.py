@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 from pipeline.answerers import AnswererLimits
 from pipeline.answerers.local import LocalAnswerer
 from pipeline.answerers.prompts import AnswerPrompt
-from pipeline.families.labels import TimeInstruction, TimeSentence
+from pipeline.families.chat import TimeInstruction, TimeSentence
 from pipeline.families.llava_video.processor import (
     LlavaVideoProcessor,
     Pooling,

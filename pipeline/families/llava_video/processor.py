@@ -22,9 +22,8 @@ from typing import Any, Literal
 
 from pipeline.domain import Frame
 from pipeline.errors import CheckpointError, ConfigError
-from pipeline.families.chat import VIDEO, load_tokenizer, special_tokens, text
+from pipeline.families.chat import VIDEO, TimeSentence, load_tokenizer, special_tokens, text
 from pipeline.families.known import another, override, restore
-from pipeline.families.labels import TimeSentence
 from pipeline.families.llava_video import ARCHITECTURE
 from pipeline.families.loading import contents
 from pipeline.families.loading.checkpoint import Checkpoint, raw_config, resolve

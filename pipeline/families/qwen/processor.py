@@ -20,9 +20,17 @@ import numpy.typing as npt
 
 from pipeline.domain import Frame
 from pipeline.errors import CheckpointError, ConfigError, FramesError
-from pipeline.families.chat import VIDEO, check_placeholder, load_tokenizer, special_tokens, text
+from pipeline.families.chat import (
+    ORDER_ALONE,
+    VIDEO,
+    FrameLabels,
+    check_placeholder,
+    labelled_images,
+    load_tokenizer,
+    special_tokens,
+    text,
+)
 from pipeline.families.known import restore
-from pipeline.families.labels import ORDER_ALONE, FrameLabels, labelled_images
 from pipeline.families.loading.checkpoint import Checkpoint, context_tokens, model_type, raw_config, resolve
 from pipeline.families.pixels import (
     MERGE,

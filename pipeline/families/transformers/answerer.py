@@ -14,7 +14,7 @@ from pipeline.answerers.local import LocalAnswerer
 from pipeline.answerers.prompts import AnswerPrompt
 from pipeline.domain import Frame
 from pipeline.errors import ConfigError
-from pipeline.families.labels import FrameLabels
+from pipeline.families.chat import FrameLabels
 from pipeline.families.loading.checkpoint import Checkpoint
 from pipeline.families.seam import Opened, Words
 from pipeline.families.thinking import Thinking, ThinkingSettings

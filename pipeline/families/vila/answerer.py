@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 from pipeline.answerers import AnswererLimits
 from pipeline.answerers.local import LocalAnswerer
 from pipeline.answerers.prompts import AnswerPrompt
-from pipeline.families.labels import FrameLabels
+from pipeline.families.chat import FrameLabels
 from pipeline.families.loading.checkpoint import Checkpoint
 from pipeline.families.seam import Model, Opened
 from pipeline.families.vila.processor import VilaConfig, VilaForm, VilaProcessor, open_processor, read_config

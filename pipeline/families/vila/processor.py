@@ -22,9 +22,8 @@ import numpy.typing as npt
 
 from pipeline.domain import Frame
 from pipeline.errors import CheckpointError, ConfigError
-from pipeline.families.chat import text
+from pipeline.families.chat import ORDER_ALONE, FrameLabels, labelled_images, text
 from pipeline.families.known import override, restore
-from pipeline.families.labels import ORDER_ALONE, FrameLabels, labelled_images
 from pipeline.families.loading.checkpoint import Checkpoint, model_type, raw_config, resolve
 from pipeline.families.loading.checkpoint import size as size_of
 from pipeline.families.pixels import bicubic, fixed_size, levels_of

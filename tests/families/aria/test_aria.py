@@ -21,7 +21,7 @@ from pipeline.config import conf_dir
 from pipeline.domain import Status
 from pipeline.errors import CheckpointError
 from pipeline.families.aria.answerer import Aria
-from pipeline.families.labels import FrameLabels
+from pipeline.families.chat import FrameLabels
 
 pytestmark = pytest.mark.moving
 

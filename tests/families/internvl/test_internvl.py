@@ -18,8 +18,8 @@ from asking import answered, configured, frames, request
 from pipeline.answerers import Answerer, AnswerRequest
 from pipeline.domain import Status
 from pipeline.errors import CheckpointError, ConfigError
+from pipeline.families.chat import FrameLines
 from pipeline.families.internvl.answerer import InternVL
-from pipeline.families.labels import FrameLines
 from pipeline.families.loading.checkpoint import Checkpoint
 
 pytestmark = pytest.mark.moving

@@ -21,7 +21,7 @@ from pipeline.answerers import Answerer, AnswerRequest
 from pipeline.config import build, conf_dir
 from pipeline.domain import Question, Status
 from pipeline.errors import CheckpointError, ConfigError
-from pipeline.families.labels import FrameLabels
+from pipeline.families.chat import FrameLabels
 from pipeline.families.llava_onevision.answerer import LlavaOnevision
 from pipeline.families.llava_onevision.processor import tower_of
 from pipeline.families.loading.checkpoint import Checkpoint

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from pipeline.answerers import Answerer, AnswerRequest
 from pipeline.domain import Status
 from pipeline.errors import CheckpointError, ConfigError
-from pipeline.families.labels import FrameLabels
+from pipeline.families.chat import FrameLabels
 from pipeline.families.qwen.answerer import Qwen3VL
 from pipeline.families.qwen.processor import TimedVideoForm
 

@@ -13,8 +13,7 @@ import tiny
 import torch
 
 from pipeline.domain import Frame
-from pipeline.families.chat import IMAGE, VIDEO, render_chat, text
-from pipeline.families.labels import FrameLabels
+from pipeline.families.chat import IMAGE, VIDEO, FrameLabels, render_chat, text
 from pipeline.families.loading.checkpoint import Checkpoint
 from pipeline.families.qwen.corrections import rope_index, true_times
 from pipeline.families.qwen.model import QwenModel, load_qwen

@@ -8,8 +8,7 @@ import tiny
 import torch
 
 from pipeline.errors import ConfigError
-from pipeline.families.chat import IMAGE, render_chat, text
-from pipeline.families.labels import FrameLabels
+from pipeline.families.chat import IMAGE, FrameLabels, render_chat, text
 from pipeline.families.loading.checkpoint import Checkpoint
 from pipeline.families.qwen.model import load_qwen
 from pipeline.families.qwen.processor import IMAGE_PAD, FrameScale, ImagesForm, QwenProcessor, open_processor

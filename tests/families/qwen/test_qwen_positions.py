@@ -10,7 +10,7 @@ import pytest
 import tiny
 import torch
 
-from pipeline.families.labels import FrameLabels
+from pipeline.families.chat import FrameLabels
 from pipeline.families.loading.checkpoint import Checkpoint
 from pipeline.families.qwen.corrections import correct_positions, rope_index, stock_is_right, true_times
 from pipeline.families.qwen.model import load_qwen as load_model

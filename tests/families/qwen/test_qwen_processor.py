@@ -14,7 +14,7 @@ import torch
 
 from pipeline.domain import Frame
 from pipeline.errors import CheckpointError, ConfigError, FramesError
-from pipeline.families.labels import FrameLabels
+from pipeline.families.chat import FrameLabels
 from pipeline.families.loading.checkpoint import Checkpoint
 from pipeline.families.qwen.model import VideoPatches, load_qwen
 from pipeline.families.qwen.processor import (

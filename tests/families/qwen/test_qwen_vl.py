@@ -17,7 +17,7 @@ from pipeline.answerers import Answerer, AnswerRequest
 from pipeline.config import conf_dir
 from pipeline.domain import Frame, Question, Status
 from pipeline.errors import CheckpointError, ConfigError, FramesError
-from pipeline.families.labels import FrameLabels
+from pipeline.families.chat import FrameLabels
 from pipeline.families.qwen.answerer import QwenVL
 from pipeline.families.qwen.processor import VideoForm
 

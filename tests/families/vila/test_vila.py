@@ -23,7 +23,7 @@ from wordings import wording
 from pipeline.answerers import Answerer, AnswerRequest
 from pipeline.domain import Status
 from pipeline.errors import CheckpointError, ConfigError
-from pipeline.families.labels import FrameLabels
+from pipeline.families.chat import FrameLabels
 from pipeline.families.loading.checkpoint import Checkpoint
 from pipeline.families.seam import Words
 from pipeline.families.vila.answerer import Vila
@@ -317,7 +317,7 @@ def test_construction_and_limits_import_no_torch(folders: dict[str, Path]) -> No
     code = (
         "import sys\n"
         "from pipeline.families.vila.answerer import Vila\n"
-        "from pipeline.families.labels import FrameLabels\n"
+        "from pipeline.families.chat import FrameLabels\n"
         "from pipeline.families.loading.checkpoint import Checkpoint\n"
         f"checkpoint = Checkpoint({str(folders['40b'])!r}, None, 'auto', 'auto', 'auto')\n"
         "import pickle\n"

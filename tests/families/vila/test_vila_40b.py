@@ -25,7 +25,7 @@ from wordings import wording
 
 from pipeline.answerers import AnswerRequest
 from pipeline.domain import Frame, Question, Video
-from pipeline.families.labels import FrameLabels
+from pipeline.families.chat import FrameLabels
 from pipeline.families.loading.checkpoint import Checkpoint
 from pipeline.families.vila.answerer import Vila
 
