@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import signal
+import socket
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import IntEnum
 from types import FrameType
 
@@ -51,6 +53,55 @@ def signals_stop() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+class Interrupts:
+    """The first Ctrl-C, which raises nothing.
+
+    Attributes:
+        woken: can be read from once it came; None where interrupts are not noted.
+    """
+
+    def __init__(self) -> None:
+        self.woken: socket.socket | None = None
+        self._is_asked = False
+        self._wakes: socket.socket | None = None
+
+    def first(self) -> bool:
+        """Whether it came."""
+        if self.woken is not None:
+            with suppress(BlockingIOError):
+                self.woken.recv(4096)
+        return self._is_asked
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        if self._is_asked:
+            raise KeyboardInterrupt
+        self._is_asked = True
+        if self._wakes is not None:
+            self._wakes.send(b"\0")
+
+
+@contextmanager
+def noting_interrupts() -> Iterator[Interrupts]:
+    """Within this context, the first Ctrl-C is noted and the second raises ``KeyboardInterrupt`` as usual.
+
+    Notes nothing in another thread than the main one, and where somebody else handles the signal.
+    """
+    noted = Interrupts()
+    is_ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if not is_ours or threading.current_thread() is not threading.main_thread():
+        yield noted
+        return
+    noted._wakes, noted.woken = socket.socketpair()
+    noted.woken.setblocking(False)
+    signal.signal(signal.SIGINT, noted._note)
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        noted._wakes.close()
+        noted.woken.close()
 
 
 def _stop(number: int, _: FrameType | None) -> None:

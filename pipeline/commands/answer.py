@@ -26,7 +26,7 @@ def run(config: DictConfig) -> int:
         write_questions([row.question for row in rows], folder)
         copies = copy_selections(rows, folder)
         del rows  # thousands of selections are not held while they are answered
-        answers = second_stage(copies, answerer, context, folder)
+        answers = second_stage(config, copies, answerer, context, folder)
         code = exit_code([row.answer.status for row in answers])
         tell(f"answers to {len(answers)} questions: {shown(folder / ANSWERS_FILE)}")
         report_on([folder], context.reader, folder)

@@ -33,8 +33,8 @@ def run(config: DictConfig) -> int:
     answerer = build(config.answerer, "answerer", config.plugins)
     admit(run_to_check(config, context, [question], sampler=sampler, policy=policy, answerer=answerer))
     with run_folder(config) as folder:
-        (selection,) = first_stage([question], sampler, policy, context, folder)
-        (answer,) = second_stage([selection], answerer, context, folder)
+        (selection,) = first_stage(config, [question], sampler, policy, context, folder)
+        (answer,) = second_stage(config, [selection], answerer, context, folder)
         _show(selection, answer)
         page_on([folder], context.reader, folder)
     return ExitCode.SUCCESS if answer.answer.status is Status.OK else ExitCode.QUESTIONS_FAILED

@@ -41,8 +41,8 @@ def run(config: DictConfig) -> int:
             tell(f"{sampler.name} -> {answerer.name}")
             record(settings, place)
             with _own_overrides(*keys):
-                selections = first_stage(questions, sampler, policy, context, place)
-                answers = second_stage(selections, answerer, context, place)
+                selections = first_stage(settings, questions, sampler, policy, context, place)
+                answers = second_stage(settings, selections, answerer, context, place)
             record_end(place)
             statuses.extend(row.answer.status for row in answers)
         code = exit_code(statuses)

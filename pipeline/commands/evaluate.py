@@ -20,8 +20,8 @@ def run(config: DictConfig) -> int:
     questions = load_questions(config)
     admit(run_to_check(config, context, questions, sampler=sampler, policy=policy, answerer=answerer))
     with run_folder(config) as folder:
-        selections = first_stage(questions, sampler, policy, context, folder)
-        answers = second_stage(selections, answerer, context, folder)
+        selections = first_stage(config, questions, sampler, policy, context, folder)
+        answers = second_stage(config, selections, answerer, context, folder)
         code = exit_code([row.answer.status for row in answers])
         report_on([folder], context.reader, folder)
     return code

@@ -22,6 +22,7 @@ from pipeline.artefacts.stored import StoredRows
 from pipeline.artefacts.writing import check_writable
 from pipeline.checks.admission import Run
 from pipeline.checks.remedies import own_overrides
+from pipeline.commands.executors import executor_of
 from pipeline.commands.outcome import running
 from pipeline.commands.record import record
 from pipeline.config import build, nearest
@@ -29,6 +30,7 @@ from pipeline.domain import Question, Status
 from pipeline.errors import ConfigError
 from pipeline.execution.decoding import DecodeSettings, decoding_reader
 from pipeline.execution.recipes import decoding
+from pipeline.execution.settings import execution_settings
 from pipeline.orchestrator import answer, sample, select
 from pipeline.paths import local_path
 from pipeline.samplers import Sampler
@@ -58,6 +60,8 @@ class RunContext:
     answers: AnswerCache
     answer_batch: int
     prepared_bytes: int
+    has_store: bool
+    """Whether prepared candidates are stored for other jobs."""
     over_limit: OverLimit
     subtitles: SubtitleChoice
 
@@ -82,13 +86,16 @@ def run_context(config: DictConfig) -> RunContext:
     cache = RelevanceCache(Path(config.paths.cache), retries)
     cache.check_writable()
     check_writable(local_path(config.paths.runs), "paths.runs=...")
+    execution_settings(config)
     reader = build(config.reader, "reader", config.plugins)
+    candidates = _shared_candidates(config, decode)
     return RunContext(
-        decoding_reader(reader, decode, Path(config.paths.cache), _shared_candidates(config, decode)),
+        decoding_reader(reader, decode, Path(config.paths.cache), candidates),
         cache,
         AnswerCache(Path(config.paths.cache), retries),
         batch,
         int(prepared * 1e9),
+        candidates is not None,
         _over_limit(config),
         _subtitles(config),
     )
@@ -147,7 +154,12 @@ def run_folder(config: DictConfig) -> Iterator[Path]:
 
 
 def first_stage(
-    questions: Sequence[Question], sampler: Sampler, policy: SelectionPolicy, context: RunContext, folder: Path
+    config: DictConfig,
+    questions: Sequence[Question],
+    sampler: Sampler,
+    policy: SelectionPolicy,
+    context: RunContext,
+    folder: Path,
 ) -> StoredRows[SelectionRow]:
     """Relevance and selection of all questions. The sampler's model is freed on return."""
     write_questions(questions, folder)
@@ -163,8 +175,9 @@ def first_stage(
             windows.update(window.status for window in row.relevance.windows)
             yield row
 
+    executor = executor_of(config, "sampler", sampler, has_store=context.has_store)
     with own_overrides("sampler", sampler), closing(sampler):
-        rows = sample(questions, sampler, context.reader, context.relevances, folder)
+        rows = sample(questions, sampler, context.reader, context.relevances, folder, executor)
         selected = select(counted(rows), policy, context.reader, folder)
     _tell_failures("sampler, questions", statuses)
     _tell_windows(windows)
@@ -188,12 +201,13 @@ def _tell_unreadable(videos: Mapping[str, str]) -> None:
 
 
 def second_stage(
-    selections: Sequence[SelectionRow], answerer: Answerer, context: RunContext, folder: Path
+    config: DictConfig, selections: Sequence[SelectionRow], answerer: Answerer, context: RunContext, folder: Path
 ) -> StoredRows[AnswerRow]:
     """Answers to all questions. The answerer's model is freed on return."""
     write_questions([row.question for row in selections], folder)
     if isinstance(answerer, PreparesAhead):
         answerer.hold_at_most(context.prepared_bytes)
+    executor = executor_of(config, "answerer", answerer, has_store=context.has_store)
     with own_overrides("answerer", answerer), closing(answerer):
         return answer(
             selections,
@@ -204,6 +218,7 @@ def second_stage(
             context.subtitles,
             context.answer_batch,
             folder,
+            executor,
         )
 
 

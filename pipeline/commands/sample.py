@@ -21,7 +21,7 @@ def run(config: DictConfig) -> int:
     questions = load_questions(config)
     admit(run_to_check(config, context, questions, sampler=sampler, policy=policy))
     with run_folder(config) as folder:
-        rows = first_stage(questions, sampler, policy, context, folder)
+        rows = first_stage(config, questions, sampler, policy, context, folder)
         code = exit_code([row.selection.status for row in rows])
         tell(f"selections of {len(rows)} questions: {shown(folder / SELECTIONS_FILE)}")
     return code

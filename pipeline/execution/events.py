@@ -2,9 +2,9 @@
 
 Every line has ``event`` and ``time`` (UTC), and ``elapsed``: seconds since the command started, which no change of the
 clock moves. ``start`` says what runs and where; ``stage`` begins a stage; ``progress`` holds all that a stage has
-counted so far, so that the last one is enough; ``end`` is how the command ended. Rows that come fast are counted
-together: progress is written once a second at first, every 10 seconds in a long run, and once a minute where nothing
-happens, as a sign of life.
+counted so far, so that the last one is enough; ``worker`` says what a process that computes is doing since when;
+``end`` is how the command ended. Rows that come fast are counted together: progress is written once a second at first,
+every 10 seconds in a long run, and once a minute where nothing happens, as a sign of life.
 """
 
 from __future__ import annotations
@@ -162,6 +162,21 @@ class Finished(Protocol):
 
     def __call__(self, status: Status, *, kept: bool = False) -> None:
         """``kept`` if its row was in the run folder before."""
+
+
+def worker_state(worker: int, pid: int, gpu: str, state: str, video: str | None = None) -> None:
+    """Write what a process that computes is doing, where a command's events are recorded.
+
+    Args:
+        worker: its number.
+        pid: of the process.
+        gpu: as CUDA_VISIBLE_DEVICES of it names them; empty without one.
+        state: ``loading``, ``idle``, ``sampling``, ``answering`` or ``dead``.
+        video: that it was given last.
+    """
+    log = _current.get()
+    if log is not None:
+        log.write("worker", worker=worker, pid=pid, gpu=gpu, state=state, video=video, since=round(time.time(), 3))
 
 
 @contextmanager

@@ -54,7 +54,7 @@ def serve(descriptor: int, parent: int, memory_bytes: int) -> None:
         memory_bytes: a limit for this process.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _die_with(parent)
+    die_with(parent)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _import_readers()
     over = socket.socket(fileno=descriptor)
@@ -138,7 +138,7 @@ def _is_of_memory(error: BaseException) -> bool:
     return at is not None
 
 
-def _die_with(parent: int) -> None:
+def die_with(parent: int) -> None:
     """End when the parent does, also in the middle of a job."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:

@@ -1,0 +1,76 @@
+"""Which executor does the work of a stage."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from omegaconf import DictConfig
+
+from pipeline.checks.devices import this_machine
+from pipeline.checks.remedies import checkpoints
+from pipeline.execution.recipes import Stage, recipe
+from pipeline.execution.settings import execution_settings
+from pipeline.execution.units import Executor
+
+
+def executor_of(config: DictConfig, stage: Stage, part: Any, *, has_store: bool) -> Executor | None:
+    """The executor of a stage; None does its work in this process.
+
+    A sampler or an answerer of ours that loads no checkpoint, as one that asks a server, always works in this process:
+    several would gain nothing, and each would keep to the limits of its server by itself.
+
+    Args:
+        config: of the run.
+        stage: ``sampler`` or ``answerer``.
+        part: the sampler or the answerer.
+        has_store: whether prepared candidates are stored for other jobs.
+
+    Raises:
+        ConfigError: a setting cannot be used.
+    """
+    settings = execution_settings(config)
+    if settings.executor == "inline" or not _computes(part, stage):
+        return None
+    gpus = visible_gpus()
+    if settings.executor is None and _names_devices(part, stage):
+        return None
+    if settings.chosen(gpus) == "local":
+        from pipeline.execution.local import LocalExecutor
+
+        return LocalExecutor(recipe(config, stage, has_store), settings.places(gpus))
+    return None
+
+
+def visible_gpus() -> Sequence[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    count = len(this_machine().gpus)
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = [str(number) for number in range(count)] if chosen is None else chosen.split(",")
+    return [name.strip() for name in names[:count]]
+
+
+def _computes(part: Any, stage: Stage) -> bool:
+    """Whether it holds a model, or runs a function or a class of the user."""
+    return any(checkpoints(part, stage)) or _is_others(part)
+
+
+def _is_others(part: Any) -> bool:
+    if not type(part).__module__.startswith("pipeline."):
+        return True
+    if not dataclasses.is_dataclass(part):
+        return False
+    values = [getattr(part, field.name, None) for field in dataclasses.fields(part)]
+    return any(
+        callable(value) or (dataclasses.is_dataclass(value) and _is_others(value))
+        for value in values
+        if not isinstance(value, type)
+    )
+
+
+def _names_devices(part: Any, stage: Stage) -> bool:
+    """Whether a model is put on certain GPUs or spread over several, which one process alone sees."""
+    devices = [checkpoint.device for _, _, checkpoint in checkpoints(part, stage)]
+    return any(device == "spread" or ":" in device for device in devices)
