@@ -73,6 +73,10 @@ class IncompatibleLibraryError(PipelineError):
     """An installed library is of a version that does not do what this project needs of it."""
 
 
+class LauncherError(PipelineError):
+    """A launcher of Hydra did not bring the jobs of a sweep to their end."""
+
+
 class StorageError(PipelineError):
     """A cache or run folder that cannot be written, or is in use by another process."""
 

@@ -18,11 +18,13 @@ from omegaconf.errors import ConfigAttributeError, MissingMandatoryValue, OmegaC
 from pipeline.artefacts.writing import FREE_SPACE, is_full
 from pipeline.config import conf_dir, nearest
 from pipeline.environment import refused_secret
-from pipeline.errors import ConfigError, PipelineError, StorageError
+from pipeline.errors import ConfigError, MissingExtraError, PipelineError, StorageError
 from pipeline.quoting import for_shell, quoted_override
 from pipeline.secrecy import is_secret_name, looks_secret
 
 _KEY_OF_PART = re.compile(r"(?<![\w.@/])(sampler|selection|answerer)((?:\.\w+)+)(=[^\s;,)`]*)")
+_LAUNCHERS = ("joblib", "ray", "submitit")
+"""Packages of launchers that have an extra; the names of their options begin like this."""
 _UNKNOWN = r"Could not override '([^']+)'"
 
 
@@ -157,8 +159,14 @@ def _no_name(overrides: Sequence[str]) -> ConfigError:
     return ConfigError(f"{at_fault}: not the name of an option", "gens list shows the names")
 
 
-def _missing_option(error: MissingConfigException) -> ConfigError:
+def _missing_option(error: MissingConfigException) -> PipelineError:
     group, _, option = str(error.missing_cfg_file).rpartition("/")
+    plugin = option.partition("_")[0]
+    if group == "hydra/launcher" and plugin in _LAUNCHERS:
+        return MissingExtraError(
+            f"hydra/launcher={option} is of the package hydra-{plugin}-launcher, which is not installed",
+            f"pip install 'gens-videoqa[{plugin}-launcher]'",
+        )
     options = list(error.options or ())
     valid = f"one of {', '.join(options)}" if options else "check the name, and --config-dir for your own files"
     return ConfigError(f"{group}={option}: no such option.{nearest(option, options)}", valid)

@@ -21,7 +21,7 @@ from readme_blocks import FRONT, READMES, ROOT, Block, anchors, blocks, inline, 
 from test_remedies import OF_OTHERS, keys, typed
 
 from pipeline.cli import VERBS
-from pipeline.config import build, register_resolvers
+from pipeline.config import build, conf_dir, register_resolvers
 
 CARDS = ROOT / "pipeline" / "checkpoints"
 NEEDS = (
@@ -32,6 +32,9 @@ NEEDS = (
     "the benchmark's files",
     "lmms-eval",
     "a shared folder",
+    "a launcher",
+    "Slurm",
+    "Ray",
     "some minutes",
 )
 LANGUAGES = ("bash", "text", "json", "python", "toml", "yaml")
@@ -258,6 +261,10 @@ def composed(command: str, folder: Path) -> None:
     while "--config-dir" in words:
         del words[words.index("--config-dir") : words.index("--config-dir") + 2]
     given = [word.replace("...", "X") for word in words[1:] if not word.startswith("-")]
+    # test_launchers.py tries launchers, each where its package is.
+    launchers = {word.partition("=")[2] for word in given if word.startswith("hydra/launcher=")}
+    assert launchers <= {path.stem for path in (conf_dir() / "hydra" / "launcher").glob("*.yaml")}, command
+    given = [word for word in given if not (launchers and word.startswith(("hydra/launcher=", "hydra.launcher.")))]
     for variant in variants(given):
         chosen = [word for word in variant if not is_of_another_choice(word, variant)]
         done = gens(words[0], *chosen, "--cfg", "job", cwd=folder)

@@ -278,56 +278,6 @@ def gens_with_faulty(home: Path) -> subprocess.CompletedProcess[str]:
     return gens_apart("evaluate", "-m", *words, cwd=home, PYTHONPATH=path, PROBE_LOG=str(home / "probe.jsonl"))
 
 
-LAUNCHER = """
-from dataclasses import dataclass
-from multiprocessing import get_context
-
-from hydra.core.config_store import ConfigStore
-from hydra.core.utils import JobReturn, JobStatus, run_job
-from hydra.plugins.launcher import Launcher
-
-
-class Apart(Launcher):
-    "Every job in a process of its own, of which nothing comes back but what it wrote."
-
-    def setup(self, *, hydra_context, task_function, config):
-        self.context, self.task, self.config = hydra_context, task_function, config
-
-    def launch(self, job_overrides, initial_job_idx):
-        for overrides in job_overrides:
-            process = get_context("fork").Process(target=self.work, args=(list(overrides),))
-            process.start()
-            process.join()
-        return [JobReturn(status=JobStatus.COMPLETED) for _ in job_overrides]
-
-    def work(self, overrides):
-        composed = self.context.config_loader.load_sweep_config(self.config, overrides)
-        keys = dict(job_dir_key="hydra.sweep.dir", job_subdir_key="hydra.sweep.subdir")
-        run_job(hydra_context=self.context, task_function=self.task, config=composed, **keys)
-
-
-@dataclass
-class Settings:
-    _target_: str = "hydra_plugins.apart.Apart"
-
-
-ConfigStore.instance().store(group="hydra/launcher", name="apart", node=Settings)
-"""
-
-
-def test_jobs_in_other_processes_are_summed_up_alike(home: Path) -> None:
-    (home / "hydra_plugins").mkdir()
-    (home / "hydra_plugins" / "apart.py").write_text(LAUNCHER)
-    words = ["--config-dir", "mine", *QUESTIONS, "sampler=uniform", "selection.budget=2,0", "hydra/launcher=apart"]
-    swept = gens_apart("sample", "-m", *words, cwd=home, PYTHONPATH=f"{TESTS.parent}:{home}")
-    assert swept.returncode == 2, swept.stderr
-    (path,) = home.glob("runs/sweep-sample-*/sweep.json")
-    jobs = json.loads(path.read_text())["jobs"]
-    assert [job["status"] for job in jobs] == ["done", "failed"]
-    assert "selection.budget=8" in jobs[1]["remedy"]
-    assert (path.parent / "report.html").is_file()
-
-
 def test_a_command_that_cannot_run_leaves_nothing(home: Path) -> None:
     before = sorted(home.rglob("*"))
     done = gens("sample", *QUESTIONS, "sampler=uniform", "selection.budget=0", cwd=home)

@@ -45,8 +45,11 @@ class Job:
         self.places: dict[int, Path] = {}
         self.of_jobs: int | None = None
 
-    def __call__(self, config: DictConfig) -> None:
+    def __call__(self, config: DictConfig) -> int:
         """Run the verb.
+
+        Returns:
+            The exit code, which a launcher brings back from another process.
 
         Raises:
             KeyboardInterrupt: the command was stopped; the other jobs do not run.
@@ -80,7 +83,9 @@ class Job:
                     record_outcome(outcome, folder)
         if stop is not None:
             raise stop
-        self.codes.append(outcome.code or 0)
+        code = outcome.code or 0
+        self.codes.append(code)
+        return code
 
     def _run(self, config: DictConfig) -> int:
         check_plugins(config, self.trusted)

@@ -22,7 +22,6 @@ from hydra._internal.hydra import Hydra
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.plugins import Plugins
 from hydra.core.utils import configure_log
 from hydra.errors import HydraException
 from hydra.types import HydraContext
@@ -32,6 +31,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pipeline.commands.choices import ForChoice, unchosen
 from pipeline.commands.clearing import clear_away, nearest_existing
 from pipeline.commands.job import CONTINUES, Job
+from pipeline.commands.launching import launch
 from pipeline.commands.outcome import JobStatus, Outcome, read_outcome
 from pipeline.commands.sweep_table import sweep_table, swept_keys
 from pipeline.config import build
@@ -103,6 +103,7 @@ def run_sweep(hydra: Hydra, config: DictConfig, job: Job, chosen: Sequence[ForCh
 
     Raises:
         ConfigError: no job can be composed.
+        LauncherError: a job's process ended before the job did.
     """
     configure_log(config.hydra.hydra_logging, config.hydra.verbose)
     logging.getLogger("hydra._internal.core_plugins").setLevel(logging.WARNING)  # each job prints its own line
@@ -116,7 +117,7 @@ def run_sweep(hydra: Hydra, config: DictConfig, job: Job, chosen: Sequence[ForCh
     before = {job.folder: nearest_existing(job.folder) for job in sweep.jobs if job.folder is not None}
     has_folders = config.hydra.sweep.dir != "."
     try:
-        _launch(config, context, job, [list(sweep.jobs[number].overrides) for number in ready])
+        codes = launch(config, context, job, [list(sweep.jobs[number].overrides) for number in ready])
     finally:
         # Where a job ran: elsewhere than planned if a YAML was edited since the sweep began.
         for place, folder in job.places.items():
@@ -125,17 +126,7 @@ def run_sweep(hydra: Hydra, config: DictConfig, job: Job, chosen: Sequence[ForCh
             codes = _sum_up(sweep, before)
     if has_folders:
         return codes
-    return [*job.codes, *(ExitCode.CANNOT_RUN for each in sweep.jobs if each.refused is not None)]
-
-
-def _launch(config: DictConfig, context: HydraContext, job: Job, overrides: list[list[str]]) -> None:
-    launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=job, config=config)
-    context.callbacks.on_multirun_start(config=config, config_name=job.verb)
-    first = 0
-    for batch in BasicSweeper.split_overrides_to_chunks(overrides, config.hydra.sweeper.max_batch_size):
-        launcher.launch(batch, initial_job_idx=first)
-        first += len(batch)
-    context.callbacks.on_multirun_end(config=config, config_name=job.verb)
+    return [*codes, *(ExitCode.CANNOT_RUN for each in sweep.jobs if each.refused is not None)]
 
 
 def _planned(config: DictConfig, loader: ConfigLoader, verb: str, chosen: Sequence[ForChoice]) -> Sweep:

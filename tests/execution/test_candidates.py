@@ -8,7 +8,9 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import numpy as np
 import pytest
 from command_line import gens
 from made_clips import Halving, half, write_video
+from store_writers import MOST, store_and_find
 from tiny import write_qwen2_5_vl
 
 from pipeline.domain import PreparedPicture
@@ -235,3 +238,16 @@ def test_the_jobs_of_a_sweep_share_and_a_single_run_stores_nothing(
     assert done.returncode < 2, done.stderr  # a tiny video, of which the model has little to say
     assert [type(each).__name__ for each in found] == ["NoneType", "StoredPictures"]
     assert len(stored(tmp_path / "cache")) == 1
+
+
+def test_jobs_in_several_processes_share_a_store_that_is_too_small_for_all(tmp_path: Path) -> None:
+    with ProcessPoolExecutor(3, get_context("spawn")) as processes:
+        hits = list(processes.map(store_and_find, [tmp_path] * 3, range(3)))
+    assert min(hits) > 0
+    assert stored(tmp_path), "an entry is whole or absent"
+    assert {path.suffix for path in stored(tmp_path)} == {".pictures"}
+    assert sum(path.stat().st_size for path in stored(tmp_path)) <= MOST
+    for path in stored(tmp_path):
+        key = int(path.name[0])
+        found = CandidateStore(tmp_path, MOST).find(f"{key}-k", range(5), lambda _: pytest.fail("a damaged picture"))
+        assert [each.content[0, 0] for each in found] == [10 * key + at for at in range(5)]
