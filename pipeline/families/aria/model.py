@@ -19,8 +19,7 @@ from transformers.core_model_loading import Concatenate, MergeModulelist, Transp
 
 from pipeline.errors import CheckpointError
 from pipeline.families.aria import ARIA, CANVAS, NAMES, PATCH, aria_config, renormalises
-from pipeline.families.fused import experts
-from pipeline.families.fused.layers import fuse, set_forward
+from pipeline.families.fused.layers import fuse, set_forward, use_experts
 from pipeline.families.loading.checkpoint import Checkpoint, configured, load, model_type, raw_config
 from pipeline.families.pixels import Levels, levels_of, on_device
 from pipeline.families.seam import Model, PreparedFrame, Prompt
@@ -206,7 +205,7 @@ def load_gens(checkpoint: Checkpoint, masks: bool) -> AriaModel:
 def fuse_aria(network: Any) -> None:
     """Exchange what takes more passes over memory than it must in a loaded Aria, on the device where it is."""
     set_forward(network.model.multi_modal_projector.cross_attn, _attend_to_patches)
-    experts.use(network.config.get_text_config())
+    use_experts(network.config.get_text_config())
     fuse(network)
 
 

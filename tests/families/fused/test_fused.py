@@ -14,8 +14,7 @@ from transformers.models.aria.modeling_aria import AriaModel
 
 from pipeline.families.aria.model import fuse_aria
 from pipeline.families.fused import operations
-from pipeline.families.fused.experts import laid_out
-from pipeline.families.fused.layers import _pad, _padded_forward, as_product, fuse
+from pipeline.families.fused.layers import _pad, _padded_forward, as_product, fuse, laid_out
 
 pytestmark = pytest.mark.moving
 
