@@ -164,19 +164,21 @@ class Finished(Protocol):
         """``kept`` if its row was in the run folder before."""
 
 
-def worker_state(worker: int, pid: int, gpu: str, state: str, video: str | None = None) -> None:
+def worker_state(worker: int, pid: int | None, gpu: str, state: str, video: str | None, host: str) -> None:
     """Write what a process that computes is doing, where a command's events are recorded.
 
     Args:
         worker: its number.
-        pid: of the process.
+        pid: of the process; None while it waits for a place.
         gpu: as CUDA_VISIBLE_DEVICES of it names them; empty without one.
         state: ``loading``, ``idle``, ``sampling``, ``answering`` or ``dead``.
         video: that it was given last.
+        host: where it is. The times are the driver's all the same.
     """
     log = _current.get()
     if log is not None:
-        log.write("worker", worker=worker, pid=pid, gpu=gpu, state=state, video=video, since=round(time.time(), 3))
+        since = round(time.time(), 3)
+        log.write("worker", worker=worker, host=host, pid=pid, gpu=gpu, state=state, video=video, since=since)
 
 
 @contextmanager
