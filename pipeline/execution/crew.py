@@ -181,7 +181,7 @@ class Crew(ABC, Generic[M]):
 
     def _print_loss(self, number: int, reason: str, dispatch: Dispatch) -> None:
         if not dispatch.is_out(number):
-            remark(f"{self.name(number)}: {reason}; its videos go to another one")
+            remark(f"{self.name(number)}: {reason}; what it had in hand is tried by another one")
         elif not dispatch.is_stuck:
             remark(f"{self.name(number)} is given up, as it dies again and again; the others go on: {reason}")
 
