@@ -6,7 +6,7 @@ A failure of one question is not an error: it is a :class:`pipeline.domain.Statu
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Self
 
 from pipeline.domain import Status
 
@@ -47,6 +47,11 @@ class PipelineError(Exception):
 
     def __str__(self) -> str:
         return with_remedy(self.problem, self.remedy)
+
+    def kept(self) -> Self:
+        """The error for a list of many, without the stack of calls, which holds all that these calls were reading."""
+        self.__traceback__ = self.__cause__ = self.__context__ = None
+        return self
 
     def __reduce__(self) -> tuple[Any, ...]:
         """For another process; by default an exception is made again from its message alone."""

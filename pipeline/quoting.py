@@ -7,7 +7,7 @@ import re
 import shlex
 from collections.abc import Iterator
 
-import yaml
+from pipeline.wellformed import loaded, loaded_yaml
 
 _PAIRS = {")": "(", "]": "[", "}": "{"}
 _NEEDS_QUOTES = re.compile(r"[^\[\]{},:]*(?:[^\x00-\x7f\[\]{},:]|~)[^\[\]{},:]*")
@@ -39,8 +39,8 @@ def items(value: str) -> list[str]:
     """
     value = value.strip()
     try:
-        listed = json.loads(value)
-    except (ValueError, RecursionError):
+        listed = loaded(value)
+    except ValueError:
         listed = None
     if isinstance(listed, list) and all(isinstance(item, str) for item in listed):
         return listed
@@ -61,8 +61,8 @@ def quoted_override(word: str) -> str:
         return f"{key}={quoted_list(value)}"
     if value.lstrip().startswith("{"):
         try:
-            content = yaml.safe_load(value)
-        except yaml.YAMLError:
+            content = loaded_yaml(value)
+        except ValueError:
             content = None
         if isinstance(content, dict):
             return f"{key}={_literal(content)}"

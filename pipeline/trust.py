@@ -17,10 +17,10 @@ from inspect import isfunction
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from pipeline.errors import ConfigError
+from pipeline.wellformed import loaded_yaml
 
 VARIABLE = "GENS_PLUGINS"
 OURS = "pipeline"
@@ -212,8 +212,8 @@ def _of_user() -> Iterator[tuple[Any, str]]:
     folder = _settings_folder()
     for path in sorted(folder.glob("*.yaml")) if folder is not None else ():
         try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            content = loaded_yaml(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
             first = str(error).split("\n", maxsplit=1)[0]
             raise ConfigError(f"{path} cannot be read: {first}", _LIKE) from error
         named = content.get("plugins") if isinstance(content, Mapping) else None

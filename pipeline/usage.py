@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from textwrap import fill
 
-import yaml
-
 from pipeline.config import conf_dir
+from pipeline.wellformed import loaded_yaml
 
 NOT_KEYS = ("defaults", "hydra")
 OPTIONS = ("--help", "--cfg", "--resolve", "--package", "--multirun", "--config-dir", "--info", "--hydra-help")
@@ -50,7 +49,7 @@ def _with_parents(path: Path) -> Iterator[Path]:
 
 
 def _defaults(text: str) -> list[str | dict[str, str | None]]:
-    entries: list[str | dict[str, str | None]] = yaml.safe_load(text).get("defaults", [])
+    entries: list[str | dict[str, str | None]] = loaded_yaml(text).get("defaults", [])
     return entries
 
 

@@ -102,6 +102,46 @@ def parsed(text: str, of_object: Callable[[list[tuple[str, Any]]], Any] | None =
         raise ValueError(f"not JSON that can be read: {error}") from error
 
 
+def loaded(text: str | bytes) -> Any:
+    """A JSON value as Python's json reads it: the last of a key that stands twice counts.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError(f"not JSON that can be read: {error}") from error
+
+
+def loaded_object(text: str | bytes) -> dict[str, Any]:
+    """A JSON object, likewise.
+
+    Raises:
+        ValueError: it cannot be read, or is another JSON value.
+    """
+    found = loaded(text)
+    if not isinstance(found, dict):
+        raise ValueError("not a JSON object")
+    return found
+
+
+def loaded_yaml(text: str) -> Any:
+    """A YAML value of plain types.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    import yaml
+
+    # Python's own loader takes the square of the time where brackets lie within each other.
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        return yaml.load(text, loader)
+    except Exception as error:  # a text that does not fit its tag, such as the date 2026-13-45, raises anything
+        raise ValueError(f"not YAML that can be read: {error}") from error
+
+
 def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) < len(pairs):

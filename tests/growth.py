@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 LONGER = 16
 UNITS = (
@@ -51,8 +51,15 @@ def grows_too_fast(read: Callable[[str], object], heads: Sequence[str], length: 
 
     With the square of the length it would be 256 times as long; the bound of 64 leaves room for a busy machine.
     """
+    return slow_among(read, shapes(heads), length)
+
+
+def slow_among(
+    read: Callable[[str], object], texts: Iterable[tuple[str, Callable[[int], str]]], length: int
+) -> list[str]:
+    """The same for shapes of any kind: name, and maker of a text of about so many characters."""
     found = []
-    for name, text in shapes(heads):
+    for name, text in texts:
         short, long = text(length), text(LONGER * length)
         seconds = _seconds(read, long, 1)
         if seconds > 0.05 and _seconds(read, long, 3) > 4 * LONGER * _seconds(read, short, 5):

@@ -11,7 +11,6 @@ Nothing more is asked of a server that was silent for too long, or that turned o
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
@@ -26,6 +25,7 @@ from urllib.parse import urlsplit
 from pipeline.answerers.openai_replies import NoReplyError, Reply, read_reply
 from pipeline.domain import Status
 from pipeline.errors import CheckpointError, ConfigError, MissingExtraError, PipelineError
+from pipeline.wellformed import loaded
 
 if TYPE_CHECKING:
     from openai import APIConnectionError, APIError, APIStatusError, OpenAI
@@ -340,8 +340,8 @@ def _times_sent(error: APIError) -> int:
 
 def _is_json(body: str) -> bool:
     try:
-        return isinstance(json.loads(body), (dict, list))
-    except (ValueError, RecursionError):
+        return isinstance(loaded(body), (dict, list))
+    except ValueError:
         return False
 
 

@@ -19,7 +19,6 @@ Whoever changes how a text is read raises :data:`pipeline.identity.READING_VERSI
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import unicodedata
@@ -30,6 +29,7 @@ from functools import lru_cache, partial
 from pipeline.domain import OPTION_LETTERS, Answer, Cost, Question, Status, option_letter
 from pipeline.errors import with_remedy
 from pipeline.thoughts import Split, split_thoughts
+from pipeline.wellformed import loaded_object
 
 _LOG = logging.getLogger(__name__)
 
@@ -290,10 +290,8 @@ def _from_json(text: str, options: Sequence[str]) -> frozenset[int]:
     if not body.startswith("{") or body.count("{") + body.count("[") > _DEEPEST_JSON:
         return _NOTHING
     try:
-        parsed = json.loads(body)
-    except (ValueError, RecursionError):
-        return _NOTHING
-    if not isinstance(parsed, dict):
+        parsed = loaded_object(body)
+    except ValueError:
         return _NOTHING
     values = {str(key).casefold().replace(" ", "_"): value for key, value in parsed.items()}
     value = next((values[key] for key in _KEYS if key in values), None)

@@ -193,14 +193,14 @@ def _parsed_entry(text: str, where: str, name: str, override: str) -> Entry:
     try:
         return Entry(where, name, _value(text, where, override))
     except InputError as error:
-        return Entry(where, name, fault=error)
+        return Entry(where, name, fault=error.kept())
 
 
 def _file(file: Path, override: str) -> Entry:
     try:
         return _parsed_entry(read_text(file, override, "surrogateescape"), str(file), file.stem, override)
     except InputError as error:
-        return Entry(str(file), file.stem, fault=error)
+        return Entry(str(file), file.stem, fault=error.kept())
 
 
 def _is_parquet(file: Path) -> bool:

@@ -88,7 +88,7 @@ def row_at(
             raise
         row = unreadable_selection(line, where, error)
         if faults is not None:
-            faults.append(error)
+            faults.append(error.kept())
     return cast("Row | None", row)
 
 

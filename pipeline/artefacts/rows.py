@@ -22,7 +22,7 @@ from pipeline.domain import Answer, Question, Relevance, Selection, Status, Vide
 from pipeline.errors import InputError, with_remedy
 from pipeline.identity import digest
 from pipeline.validation import question_fault, selection_fault
-from pipeline.wellformed import dumped, well_formed_json
+from pipeline.wellformed import dumped, loaded, loaded_object, well_formed_json
 
 
 @dataclass(frozen=True)
@@ -220,10 +220,9 @@ def unreadable_selection(line: bytes, where: str, error: InputError) -> Selectio
 def _object(line: bytes) -> dict[str, Any]:
     """The line's JSON object; empty if it is not one."""
     try:
-        content = json.loads(_without_halves(line))
-    except (ValueError, RecursionError):
+        return loaded_object(_without_halves(line))
+    except ValueError:
         return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _without_frames(row: SelectionRow, status: Status, detail: str) -> SelectionRow:
@@ -242,7 +241,7 @@ def _without_halves(line: bytes | str) -> bytes | str:
     if "\\ud" not in text.lower():
         return line
     try:
-        return json.dumps(well_formed_json(json.loads(text)), ensure_ascii=False)
+        return json.dumps(well_formed_json(loaded(text)), ensure_ascii=False)
     except (ValueError, RecursionError):
         return line  # the validation reports it
 

@@ -54,7 +54,7 @@ def of_each(entries: Iterable[Entry], make: Callable[[Entry], Iterable[Annotated
             made = list(make(entry))
             _check((each.question for each in made), entry.where)
         except InputError as error:
-            made = [Annotated(unusable(entry.read, entry.name, error), None, error, entry.name)]
+            made = [Annotated(unusable(entry.read, entry.name, error), None, error.kept(), entry.name)]
         yield from made
 
 

@@ -8,7 +8,6 @@ text, which is not marked right or wrong.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from pipeline.benchmarks.places import VideoFolder, folder
 from pipeline.domain import Question, Span
 from pipeline.errors import ConfigError, InputError
 from pipeline.identity import Label
+from pipeline.wellformed import loaded
 
 
 @dataclass(frozen=True)
@@ -99,9 +99,9 @@ class GenSVideo(AnnotatedBenchmark):
 
 def _scores(frames: dict[str, float] | str, where: str) -> list[tuple[Span, float]]:
     try:
-        listed = json.loads(frames) if isinstance(frames, str) else frames
+        listed = loaded(frames) if isinstance(frames, str) else frames
         return [(_span(str(key)), float(score)) for key, score in listed.items()]
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:
         raise InputError(
             f"{where}: the scored frames cannot be read: {error}",
             'they must look like {"30s-35s": 5, "25s": 4}; the field is benchmark.fields.frames=...',

@@ -26,7 +26,7 @@ from pipeline.artefacts.entries import Entry, read_json
 from pipeline.benchmarks.annotations import OVERRIDE, Annotated, AnnotatedBenchmark, Length, half_hours, of_each
 from pipeline.benchmarks.options import lettered
 from pipeline.benchmarks.places import VideoFolder, folder
-from pipeline.domain import Question, Span, option_letter
+from pipeline.domain import LONGEST, Question, Span, option_letter
 from pipeline.errors import InputError
 from pipeline.identity import Place
 from pipeline.paths import path_text
@@ -164,7 +164,7 @@ def _span(part: Any) -> Span | None:
     if isinstance(part, Mapping):
         part = [part.get("start"), part.get("end")]
     elif isinstance(part, str):
-        part = re.split(r"\s*[-–]\s*", part.strip())  # noqa: RUF001
+        part = re.split(r"[-–]", part)  # noqa: RUF001
     elif not isinstance(part, list):
         part = [part]
     ends = [_seconds(end) for end in part]
@@ -176,7 +176,7 @@ def _span(part: Any) -> Span | None:
 
 def _seconds(value: Any) -> float | None:
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
+        return float(value) if abs(value) <= LONGEST else math.inf  # a whole number may be too large for a float
     if not isinstance(value, str) or re.fullmatch(r"(?:(?:\d+:)?\d+:)?\d+(?:\.\d+)?", value.strip()) is None:
         return None
     seconds = 0.0

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from pipeline.artefacts.folder import ANSWERS_FILE, CONFIG_FILE, RELEVANCE_FILE, sibling_questions
@@ -18,6 +17,7 @@ from pipeline.errors import InputError
 from pipeline.identity import configured
 from pipeline.samplers import PlansWindows, Sampler
 from pipeline.video.clip import clip_of
+from pipeline.wellformed import loaded_yaml
 
 MOST_RUNS = 100
 """The number of newest run folders that are read."""
@@ -114,8 +114,8 @@ def _settings(part: str, node: Any) -> Any:
 
 def _config(run: Path) -> dict[str, Any]:
     try:
-        found = yaml.safe_load((run / CONFIG_FILE).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        found = loaded_yaml((run / CONFIG_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return {}  # a folder that is not a run, or one that was begun and left
     return found if isinstance(found, dict) else {}
 

@@ -142,9 +142,10 @@ def _table(file: Path) -> Any:
     if _TABLE not in text:
         return None
     try:
-        return tomllib.loads(text).get("tool", {}).get(_TABLE)
-    except tomllib.TOMLDecodeError as error:
+        tools = tomllib.loads(text).get("tool")
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{file} cannot be read: {error}", "correct it") from error
+    return tools.get(_TABLE) if isinstance(tools, dict) else None
 
 
 def _project(file: Path, table: Any) -> Project:

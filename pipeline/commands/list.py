@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from pipeline.config import nearest
 from pipeline.errors import ConfigError
 from pipeline.terminal import draw, styled
+from pipeline.wellformed import loaded_yaml
 
 GROUPS = {
     "samplers": "sampler",
@@ -58,4 +58,14 @@ def entries(group: str) -> Iterator[tuple[str, dict[str, Any]]]:
         for path in sorted((Path(source.path) / group).glob("*.yaml")):
             if path.stem not in seen:
                 seen.add(path.stem)
-                yield path.stem, (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("about", {})
+                yield path.stem, _about(path)
+
+
+def _about(path: Path) -> dict[str, Any]:
+    """Of an option; empty where its file cannot be read, which a command that chooses it reports."""
+    try:
+        found = loaded_yaml(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    about = found.get("about") if isinstance(found, dict) else None
+    return about if isinstance(about, dict) else {}

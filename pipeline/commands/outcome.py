@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.artefacts.writing import write_whole
 from pipeline.errors import BusyError, StorageError
 from pipeline.secrecy import without_secrets
+from pipeline.wellformed import loaded_object
 
 if TYPE_CHECKING:
     from pipeline.execution.events import EventLog
@@ -97,7 +98,7 @@ def _content(outcome: Outcome) -> bytes:
 def read_outcome(folder: Path) -> Outcome:
     """The outcome written in ``folder``; ``not started`` if there is none that can be read."""
     try:
-        content = json.loads((folder / OUTCOME_FILE).read_text(encoding="utf-8"))
+        content = loaded_object((folder / OUTCOME_FILE).read_text(encoding="utf-8"))
         return Outcome(**{**content, "status": JobStatus(content["status"])})
     except (OSError, ValueError, TypeError, KeyError):
         return Outcome(JobStatus.NOT_STARTED)

@@ -25,6 +25,7 @@ from pipeline.checks.devices import this_machine
 from pipeline.environment import overrides_of, written
 from pipeline.errors import StorageError
 from pipeline.secrecy import without_secrets
+from pipeline.wellformed import loaded_object
 
 _ELSEWHERE = "paths.runs=..."
 
@@ -56,7 +57,7 @@ def record(config: DictConfig, folder: Path) -> dict[str, Any]:
 def record_end(folder: Path) -> None:
     """Add to ``run.json`` when its command ended. On a full disk it stays as it is."""
     with suppress(OSError, ValueError, StorageError):
-        facts = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+        facts = loaded_object((folder / RUN_FILE).read_text(encoding="utf-8"))
         facts["ended"] = _now()
         write_whole(f"{json.dumps(facts, indent=2)}\n".encode(), folder / RUN_FILE, _ELSEWHERE)
 
@@ -71,7 +72,7 @@ def _commit() -> str | None:
     if _git("ls-files", "--error-unmatch", here.name) is not None:  # not of a repository that only surrounds it
         return _git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
     try:
-        told = json.loads(distribution("gens-videoqa").read_text("direct_url.json") or "{}")
+        told = loaded_object(distribution("gens-videoqa").read_text("direct_url.json") or "{}")
     except (PackageNotFoundError, ValueError):
         return None
     commit = told.get("vcs_info", {}).get("commit_id")

@@ -7,7 +7,6 @@ on a file system that shares no locks between machines.
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,6 +28,7 @@ from pipeline.artefacts.folder import (
 from pipeline.artefacts.journal import LOCK_FILE, is_held
 from pipeline.commands.outcome import OUTCOME_FILE, JobStatus, Outcome, read_outcome
 from pipeline.execution.events import BEAT, EVENTS_FILE
+from pipeline.wellformed import loaded_object
 
 SILENT_AFTER = 5 * BEAT
 """Seconds without a sign of life after which a command on another machine is doubted."""
@@ -185,10 +185,9 @@ def _life(folder: Path, outcome: Outcome, host: object, silence: float | None) -
 
 def _facts(path: Path) -> Mapping[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return loaded_object(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _modified(path: Path) -> float | None:

@@ -38,6 +38,7 @@ from pipeline.identity import FRAMES_VERSION, digest, source_of
 from pipeline.paths import local_path
 from pipeline.terminal import remark
 from pipeline.versions import packages
+from pipeline.wellformed import loaded
 
 _FORM = 1
 """Of the files; part of every key."""
@@ -404,7 +405,7 @@ def _table(file: Any) -> list[_Row]:
     table = file.read(size)
     if mark != _MARK or zlib.crc32(table) != checksum:
         raise ValueError("damaged")
-    rows = [_Row(*values) for values in json.loads(table)]
+    rows = [_Row(*values) for values in loaded(table)]
     if sum(row.size for row in rows) != begin:
         raise ValueError("cut")
     return rows

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
+
 from pipeline.artefacts.store import ContentStore
 from pipeline.errors import CrashedVideoError, StorageError
 from pipeline.identity import digest
+from pipeline.wellformed import dumped
 
 _AGAIN = "execution.retry=crashed"
+
+
+@dataclass(frozen=True)
+class _Noted:
+    """What is recorded of a crash."""
+
+    reason: str
+    within: float | None = None
+    """Seconds that were not enough."""
+
+
+_NOTED = TypeAdapter(_Noted)
 
 
 @dataclass(frozen=True)
@@ -42,22 +56,19 @@ class Crashes:
         if self.folder is None:
             return
         store, key = self._store(self.folder), self._key(fingerprint)
-        with suppress(StorageError, ValueError, KeyError):
+        with suppress(StorageError, ValidationError):
             if self.is_forgiving:
                 store.drop(key)
             elif (content := store.find(key)) is not None:
-                noted = json.loads(content)
-                within = noted.get("within")
-                if within is None or within >= self.deadline:
-                    raise self.error(path, str(noted["reason"]), "in an earlier run ")
+                noted = _NOTED.validate_json(content)
+                if noted.within is None or noted.within >= self.deadline:
+                    raise self.error(path, noted.reason, "in an earlier run ")
 
     def note(self, fingerprint: str, reason: str, within: float | None = None) -> None:
         """Record a crash, and the seconds that were not enough. A folder that cannot be written only costs time."""
         if self.folder is not None:
             with suppress(StorageError):
-                self._store(self.folder).keep(
-                    self._key(fingerprint), json.dumps({"reason": reason, "within": within}).encode()
-                )
+                self._store(self.folder).keep(self._key(fingerprint), dumped(_NOTED, _Noted(reason, within)))
 
     def error(self, path: Path | str, reason: str, when: str = "") -> CrashedVideoError:
         """The failure of a video.

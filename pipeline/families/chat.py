@@ -5,7 +5,6 @@ A model gets the times by a text around each frame, or by one sentence about all
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pipeline.domain import Frame
 from pipeline.errors import CheckpointError, ConfigError
 from pipeline.families.known import restore
+from pipeline.wellformed import loaded_object
 
 if TYPE_CHECKING:
     from pipeline.families.seam import Words
@@ -167,7 +167,7 @@ def load_tokenizer(folder: Path) -> Any:
         tokenizer = read_tokenizer(folder)
         template = folder / "chat_template.json"
         if template.is_file():
-            tokenizer.chat_template = json.loads(template.read_text(encoding="utf-8"))["chat_template"]
+            tokenizer.chat_template = loaded_object(template.read_text(encoding="utf-8"))["chat_template"]
     except Exception as error:  # the tokenizers library raises nothing narrower
         raise CheckpointError(f"The tokenizer in {folder} cannot be read: {error}", _RESTORE) from error
     tokenizer.padding_side = "left"
@@ -193,13 +193,14 @@ def read_tokenizer(folder: Path) -> Any:
         for part in (folder / "merges.txt", config):
             if not part.is_file():
                 raise ValueError(f"it consists of vocab.json, without tokenizer.json and without {part.name}")
-        kind = getattr(transformers, str(json.loads(config.read_text(encoding="utf-8")).get("tokenizer_class")), kind)
+        named = loaded_object(config.read_text(encoding="utf-8")).get("tokenizer_class")
+        kind = getattr(transformers, str(named), kind)
     # A config of its own keeps transformers from reading config.json, which it would read as any model's.
     alone = {"config": transformers.PreTrainedConfig()} if kind is transformers.AutoTokenizer else {}
     tokenizer = kind.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True, **alone)
     if from_parts:
         numbers = tokenizer.get_vocab()
-        for token, number in json.loads(words.read_text(encoding="utf-8")).items():
+        for token, number in loaded_object(words.read_text(encoding="utf-8")).items():
             if numbers.get(token) != number:
                 raise ValueError(f"{kind.__name__} gives {token!r} number {numbers.get(token)}, vocab.json {number}")
     return tokenizer

@@ -200,7 +200,7 @@ def _rows(entries: Sequence[Entry]) -> tuple[list[_Row], list[str]]:
         try:
             rows.append(_row(entry.value, entry.where))
         except InputError as error:
-            faults.append((entry.where, error))
+            faults.append((entry.where, error.kept()))
     if not rows:
         raise faults[0][1]
     return rows, [where for where, _ in faults]

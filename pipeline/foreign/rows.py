@@ -47,7 +47,7 @@ def each_row(entries: Iterable[Entry], make: Callable[[Entry], ForeignRow | None
         try:
             row = make(entry)
         except InputError as error:
-            row = ForeignRow(entry.where, id_of(entry.read), Seconds(()), fault=error)
+            row = ForeignRow(entry.where, id_of(entry.read), Seconds(()), fault=error.kept())
         if row is not None:
             rows.append(row)
     return rows

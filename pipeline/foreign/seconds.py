@@ -53,7 +53,7 @@ def _row(entry: Entry) -> ForeignRow:
     try:
         listed = checked(_Listed, {"seconds": entry.read}, entry.where)
     except InputError as error:
-        return ForeignRow(entry.where, entry.name, Seconds(()), fault=error)
+        return ForeignRow(entry.where, entry.name, Seconds(()), fault=error.kept())
     return ForeignRow(entry.where, entry.name, Seconds(tuple(listed.seconds)))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import re
 from collections import Counter
@@ -12,8 +11,6 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
-
-import yaml
 
 from pipeline.artefacts.folder import (
     ANSWERS_FILE,
@@ -30,6 +27,7 @@ from pipeline.artefacts.stored import StoredRows
 from pipeline.domain import Cost, Question, Status
 from pipeline.errors import InputError
 from pipeline.terminal import remark
+from pipeline.wellformed import loaded, loaded_yaml
 
 Find: TypeAlias = Callable[[str], KeyedRow | None]
 """Gives the row of a question by its id."""
@@ -157,7 +155,7 @@ class RunArtefacts:
     @cached_property
     def parsed_settings(self) -> Mapping[str, Any]:
         """The settings as a mapping; empty where they are missing or cannot be read."""
-        return _mapping(self.settings, yaml.safe_load)
+        return _mapping(self.settings, loaded_yaml)
 
     def within(self, ids: Collection[str]) -> RunArtefacts:
         """The run restricted to these questions."""
@@ -280,7 +278,7 @@ def _text(path: Path) -> str:
 
 def _facts(path: Path) -> dict[str, str]:
     """What decided the results of a run in one flat mapping, with the packages' versions by name."""
-    content = _mapping(_text(path), json.loads)
+    content = _mapping(_text(path), loaded)
     versions = content.get("versions")
     facts = {name: content[name] for name in _FACTS if content.get(name) is not None}
     facts |= versions if isinstance(versions, Mapping) else {}
@@ -291,6 +289,6 @@ def _mapping(text: str, parsed: Callable[[str], Any]) -> Mapping[str, Any]:
     """Empty where a file that describes a run is missing or damaged, since only its rows are needed."""
     try:
         content = parsed(text)
-    except (ValueError, RecursionError, yaml.YAMLError):
+    except ValueError:
         return {}
     return content if isinstance(content, dict) else {}

@@ -39,6 +39,10 @@ _HEAD = re.compile(
 )
 _TIMES = re.compile(rf"\s*(?P<start>{STAMP})\s*{_ARROW}\s*(?P<end>{STAMP})(?P<settings>\s.*)?", re.DOTALL)
 _NUMBER = re.compile("[0-9]+")
+_LONGEST_HEAD = 500
+"""Characters among which a line shows that it has times: to search a whole line takes the square of its length."""
+_LONGEST_CARRIED = 50
+"""Lines that captions which roll up repeat at most."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ def srt_cues(text: str) -> SubtitleFile:
     Files without numbers, without empty lines between cues, and with empty lines inside cues are read, too.
     """
     lines = text.split("\n")
-    heads = [place for place, line in enumerate(lines) if _HEAD.match(line)]
+    heads = [place for place, line in enumerate(lines) if _is_head(line)]
     stray = [place for place in range(heads[0] if heads else len(lines)) if lines[place].strip()]
     numbered = bool(heads) and bool(stray) and stray[-1] == heads[0] - 1 and _is_number(lines[stray[-1]])
     skipped = [_stray(lines[place], place + 1) for place in (stray[:-1] if numbered else stray)]
@@ -81,7 +85,7 @@ def webvtt_cues(text: str) -> SubtitleFile:
         raise ValueError("line 1: a WebVTT file begins with WEBVTT")
     blocks, skipped = [], []
     for number, block in _blocks(text):
-        heads = [place for place, line in enumerate(block) if _HEAD.match(line)]
+        heads = [place for place, line in enumerate(block) if _is_head(line)]
         if not heads and not block[0].lstrip().startswith("WEBVTT") and not _NO_CUE.match(block[0]):
             skipped.append(_stray(block[0], number))
         if not _NO_CUE.match(block[0]):
@@ -170,8 +174,12 @@ def _carried(before: _Cue, cue: _Cue) -> int:
     """How many of the cue's first lines are the last lines of the cue before it, which has just ended."""
     if not before.start <= cue.start <= before.end + _ROLLING:
         return 0
-    most = min(len(before.lines), len(cue.lines))
+    most = min(len(before.lines), len(cue.lines), _LONGEST_CARRIED)
     return next((count for count in range(most, 0, -1) if before.lines[-count:] == cue.lines[:count]), 0)
+
+
+def _is_head(line: str) -> bool:
+    return _HEAD.match(line.lstrip()[:_LONGEST_HEAD]) is not None
 
 
 def _stray(line: str, number: int) -> str:

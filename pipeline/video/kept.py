@@ -18,6 +18,7 @@ from pipeline.video.orientation import Orientation
 from pipeline.video.packets import Packets
 from pipeline.video.scan import Scan
 from pipeline.video.timeline import Timeline
+from pipeline.wellformed import loaded
 
 _LEFT_OUT = frozenset({"others", "places"})
 
@@ -59,7 +60,7 @@ def scan_of_bytes(content: bytes, path: Path, file: Path) -> Scan:
         Exception: of any kind, if the bytes are damaged.
     """
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        about = json.loads(arrays["about"].tobytes())
+        about = loaded(arrays["about"].tobytes())
         stored = {name: arrays[name] for name in arrays.files}
     columns: dict[str, Any] = {
         name.partition(".")[2]: value if value.dtype == bool else np.cumsum(value)

@@ -17,6 +17,7 @@ from pipeline.families.aria import CANVAS, NAMES, PATCH, YI_VL, aria_config, ren
 from pipeline.families.loading import contents
 from pipeline.families.loading.checkpoint import Checkpoint, load, model_type, raw_config, resolve
 from pipeline.terminal import tell
+from pipeline.wellformed import loaded_object
 
 _TOKENIZER_FILES = ("tokenizer.model", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja")
 
@@ -87,7 +88,7 @@ def _write_tokenizer(folder: Path, target: Path) -> None:
     for name in _TOKENIZER_FILES:
         if (folder / name).is_file():
             shutil.copyfile(folder / name, target / name)
-    settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    settings = loaded_object((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
     # Transformers' tokenizer would begin a word behind every marker otherwise, which the authors' does not.
     settings["add_prefix_space"] = False
     _write(target / "tokenizer_config.json", settings)

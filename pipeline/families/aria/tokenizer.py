@@ -7,7 +7,6 @@ fast one gives other ids for these files: it begins a word behind every marker.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from functools import cached_property
@@ -16,6 +15,7 @@ from typing import Any
 
 from pipeline.errors import CheckpointError
 from pipeline.families.known import override, restore
+from pipeline.wellformed import loaded_object
 
 IMAGE = "<|img|>"
 TURN_END = "<|im_end|>"
@@ -142,11 +142,9 @@ class ChunkTokenizer:
 def _settings(folder: Path) -> dict[str, Any]:
     path = folder / "tokenizer_config.json"
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        return loaded_object(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}", _RESTORE) from error
-    assert isinstance(found, dict)
-    return found
 
 
 def _template(folder: Path, settings: dict[str, Any]) -> str | None:

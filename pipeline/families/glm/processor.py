@@ -7,14 +7,13 @@ count one.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from pipeline.domain import Frame
-from pipeline.errors import ConfigError
+from pipeline.errors import CheckpointError, ConfigError
 from pipeline.families.chat import (
     IMAGE,
     FrameLabels,
@@ -27,7 +26,7 @@ from pipeline.families.chat import (
     variables_read,
 )
 from pipeline.families.glm import GLM46V, NAMES
-from pipeline.families.known import override
+from pipeline.families.known import override, restore
 from pipeline.families.loading.checkpoint import Checkpoint, context_tokens, model_type, raw_config, settings_folder
 from pipeline.families.pixels import (
     MERGE,
@@ -39,6 +38,7 @@ from pipeline.families.pixels import (
 )
 from pipeline.families.seam import FrameShape, Opened, Turn, Words
 from pipeline.families.thinking import Switch, ThinkingSettings, switch_of
+from pipeline.wellformed import loaded_object
 
 IMAGE_TOKEN = "<|image|>"
 """Of frames of a video too."""
@@ -222,7 +222,10 @@ def _check_video(folder: Path, kind: str, source: str) -> None:
     named = set()
     for name in ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json"):
         if (folder / name).is_file():
-            settings = json.loads((folder / name).read_text(encoding="utf-8"))
+            try:
+                settings = loaded_object((folder / name).read_text(encoding="utf-8"))
+            except (OSError, ValueError) as error:
+                raise CheckpointError(f"{folder / name} cannot be read: {error}", restore("the folder")) from error
             named.add(settings.get("processor_class"))
     if kind != GLM46V and "Glm46VProcessor" not in named:
         raise ConfigError(

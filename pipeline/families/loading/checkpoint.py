@@ -6,7 +6,6 @@ No code that comes with a checkpoint is ever run: the model class is the caller'
 from __future__ import annotations
 
 import gc
-import json
 import pickle
 import sys
 from collections.abc import Mapping
@@ -30,6 +29,7 @@ from pipeline.families.loading.placement import (
 )
 from pipeline.identity import Place, Speed
 from pipeline.paths import local_path
+from pipeline.wellformed import loaded
 
 if TYPE_CHECKING:
     from torch import nn
@@ -124,8 +124,8 @@ def raw_config(checkpoint: Checkpoint) -> dict[str, Any]:
     where = f"config.json of {checkpoint.source}" if folder is None else str(_local_config(folder))
     try:
         text = _hub_config(checkpoint)[1] if folder is None else Path(where).read_text(encoding="utf-8")
-        config = json.loads(text)
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        config = loaded(text)
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{where} cannot be read as JSON: {error}.", _refetch(checkpoint)) from error
     if not isinstance(config, dict):
         raise CheckpointError(f"{where} holds no JSON object.", _refetch(checkpoint))

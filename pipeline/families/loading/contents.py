@@ -15,14 +15,18 @@ import struct
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
+
+from pydantic import NonNegativeInt, TypeAdapter
 
 from pipeline.artefacts.store import ContentStore
 from pipeline.errors import CheckpointError
 from pipeline.families.known import override, restore
 from pipeline.progress import track
+from pipeline.wellformed import loaded_object
 
 if TYPE_CHECKING:
     import torch
@@ -130,8 +134,8 @@ def _key(about: tuple[str, ...]) -> str:
 def _text(content: bytes) -> str | None:
     """None for a file that was damaged: it is made again."""
     try:
-        text = json.loads(content)["text"]
-    except (ValueError, LookupError, TypeError):
+        text = loaded_object(content).get("text")
+    except ValueError:
         return None
     return text if isinstance(text, str) else None
 
@@ -326,8 +330,8 @@ def refuse_adapter(folder: Path) -> None:
     if not path.is_file():
         return
     try:
-        base = json.loads(path.read_text(encoding="utf-8")).get("base_model_name_or_path")
-    except (OSError, ValueError, AttributeError):
+        base = loaded_object(path.read_text(encoding="utf-8")).get("base_model_name_or_path")
+    except (OSError, ValueError):
         base = None
     of = f" of {base}" if base else ""
     raise CheckpointError(
@@ -346,7 +350,7 @@ def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {}
     for path in weight_files(folder):
         if path.suffix == ".safetensors":
-            shapes |= {name: tuple(entry["shape"]) for name, entry in _header(path)[1].items()}
+            shapes |= {name: entry.shape for name, entry in _header(path)[1].items()}
             continue
         import torch
 
@@ -368,9 +372,9 @@ def bytes_as(folder: Path, item_bytes: int) -> int:
             total += path.stat().st_size
             continue
         for entry in _header(path)[1].values():
-            stored = entry["dtype"]
+            stored = entry.dtype
             item = item_bytes if stored in _FLOATING else _ITEM_BYTES.get(stored, 1)
-            total += math.prod(entry["shape"]) * item
+            total += math.prod(entry.shape) * item
     return total
 
 
@@ -383,37 +387,49 @@ def stored_dtype(folder: Path, config: dict[str, Any]) -> str:
     for path in weight_files(folder):
         if path.suffix == ".safetensors":
             for entry in _header(path)[1].values():
-                count[entry["dtype"]] = count.get(entry["dtype"], 0) + math.prod(entry["shape"])
+                count[entry.dtype] = count.get(entry.dtype, 0) + math.prod(entry.shape)
     return _STORED.get(max(count, key=count.__getitem__, default="F32"), "float32")
 
 
-def _header(path: Path) -> tuple[int, dict[str, Any]]:
-    """Where the data begin, and name to ``{dtype, shape, data_offsets}``. Layout: the safetensors format page."""
+@dataclass(frozen=True)
+class _Stored:
+    """A tensor in a file's header."""
+
+    dtype: str
+    shape: tuple[NonNegativeInt, ...]
+    data_offsets: tuple[NonNegativeInt, NonNegativeInt]
+
+
+_HEADER = TypeAdapter(dict[str, _Stored])
+
+
+def _header(path: Path) -> tuple[int, dict[str, _Stored]]:
+    """Where the data begin, and the tensors by name. Layout: the safetensors format page."""
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
         if length > 100_000_000:
             raise ValueError("its header is longer than the format allows")
-        header = json.loads(file.read(length))
+        header = loaded_object(file.read(length))
     header.pop("__metadata__", None)
-    return 8 + length, header
+    return 8 + length, _HEADER.validate_python(header)
 
 
 def _checked_tensors(path: Path, remedy: str) -> list[str]:
     """The names of a file's tensors, once it is known to hold them all."""
     try:
         start, header = _header(path)
-        expected = start + max((entry["data_offsets"][1] for entry in header.values()), default=0)
-        whole = {name: entry["dtype"] for name, entry in header.items() if name.endswith((".weight", ".bias"))}
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, struct.error) as error:
+        expected = start + max((entry.data_offsets[1] for entry in header.values()), default=0)
+    except (OSError, ValueError, struct.error) as error:
         raise CheckpointError(f"{path} is not a readable safetensors file: {error}.", remedy) from error
     if path.stat().st_size < expected:
         raise CheckpointError(
             f"{path} is incomplete: {path.stat().st_size} bytes where its header announces {expected}.", remedy
         )
-    for name, dtype in whole.items():
-        if dtype not in _FLOATING:
+    for name, entry in header.items():
+        if name.endswith((".weight", ".bias")) and entry.dtype not in _FLOATING:
             raise CheckpointError(
-                f"{path} holds {name} as {dtype}: it is quantised, and this checkpoint is to be loaded as trained.",
+                f"{path} holds {name} as {entry.dtype}: it is quantised, and this checkpoint is to be loaded as "
+                "trained.",
                 f"Name the checkpoint that it was made from: {override('source')}.",
             )
     return list(header)
@@ -432,13 +448,22 @@ def _indexes(folder: Path) -> list[Path]:
 
 
 def _absent(index: Path, remedy: str) -> list[str]:
-    return sorted(name for name in _shards(index, remedy) if not (index.parent / name).is_file())
+    return sorted(name for name in _shards(index, remedy) if not os.path.isfile(index.parent / name))
+
+
+@dataclass(frozen=True)
+class _Index:
+    weight_map: dict[str, str]
+    """Tensor to file."""
+
+
+_INDEX = TypeAdapter(_Index)
 
 
 def _shards(index: Path, remedy: str) -> set[str]:
     try:
-        return set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        return set(_INDEX.validate_python(loaded_object(index.read_text(encoding="utf-8"))).weight_map.values())
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{index} is not a readable index of weight files: {error!r}.", remedy) from error
 
 

@@ -10,7 +10,6 @@ theirs, so that the pixels are equal to the last bit.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,6 +29,7 @@ from pipeline.families.pixels import bicubic, fixed_size, levels_of
 from pipeline.families.seam import FrameShape, Pixels, Processor, Turn, Words
 from pipeline.families.vila import NAMES
 from pipeline.families.vila.tokenizer import IMAGE, ConversationName, VilaTokens
+from pipeline.wellformed import loaded_object
 
 SIGLIP, INTERN_VIT = "SiglipVisionModel", "InternVisionModel"
 _TOWERS = (SIGLIP, INTERN_VIT)
@@ -295,7 +295,7 @@ def _levels(folder: Path, config: VilaConfig) -> npt.NDArray[np.float32]:
     path = folder / "preprocessor_config.json"
     remedy = restore("the files of the checkpoint")
     try:
-        raw: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        raw: dict[str, Any] = loaded_object(path.read_text(encoding="utf-8"))
         found = levels_of(
             lambda image: (image * raw["rescale_factor"]).astype(np.float32),
             lambda image: _normalised(image, raw["image_mean"], raw["image_std"]),

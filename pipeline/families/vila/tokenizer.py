@@ -12,7 +12,6 @@ feed behind ``<|im_end|>`` there.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from typing import Any, Literal, Protocol
 from pipeline.errors import CheckpointError, ConfigError
 from pipeline.families.chat import load_tokenizer, special_tokens
 from pipeline.families.known import restore
+from pipeline.wellformed import loaded_object
 
 ConversationName = Literal["auto", "vicuna_v1", "llama_3", "hermes-2"]
 
@@ -231,7 +231,7 @@ class SlowLlama:
 
         path, settings_path = folder / "tokenizer.model", folder / "tokenizer_config.json"
         try:
-            settings: dict[str, Any] = json.loads(settings_path.read_text(encoding="utf-8"))
+            settings: dict[str, Any] = loaded_object(settings_path.read_text(encoding="utf-8"))
             legacy = settings.get("legacy")
             self._legacy = legacy_by_default if legacy is None else bool(legacy)
             proto = path.read_bytes() + (b"" if self._legacy else _NO_DUMMY_PREFIX)
