@@ -159,7 +159,7 @@ class FirstUse:
         try:
             yield
         except _FAULTS as error:
-            if use in self._proven or _is_of_the_device(error):
+            if use in self._proven or is_of_the_device(error):
                 raise
             _LOG.info("the first %s of %s failed", use, self.source, exc_info=True)
             raise CheckpointError(
@@ -170,7 +170,7 @@ class FirstUse:
         self._proven.add(use)
 
 
-def _is_of_the_device(error: BaseException) -> bool:
+def is_of_the_device(error: BaseException) -> bool:
     """A GPU that fails says nothing of the checkpoint."""
     import torch
 

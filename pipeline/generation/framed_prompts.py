@@ -1,23 +1,40 @@
 """Greedy answers to prompts that begin with frames; questions about the same frames share the reading of them.
 
-Each prompt, or the beginning that several share, is read alone: it is thousands of tokens of frames, which fill the
-device by themselves, and beside nothing it needs no padding. Then all are decoded together. The tokens are those of a
-greedy ``generate`` on each whole prompt, whoever else is in the batch.
+Prompts come at any time, and each is a row of a running batch from when its frames are read until its answer is
+finished. Each prompt, or the beginning that several share, is read alone: it is thousands of tokens of frames, which
+fill the device by themselves, and beside nothing it needs no padding. The tokens are those of a greedy ``generate`` on
+each whole prompt, whoever else is in the batch.
+
+What is read next waits where memory, which is reckoned with beforehand, does not hold it beside what is running. Where
+memory ends nevertheless (another program takes it), rows wait, are split, or go back to before they were read; none is
+lost, unless it does not fit alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol
 
 import torch
 
-from pipeline.families.seam import Model, Prompt
+from pipeline.errors import OutOfMemoryError
+from pipeline.families.known import is_of_the_device
 from pipeline.generation.limits import OutputLimits
-from pipeline.generation.running_batch import Branches, continue_greedily
-from pipeline.generation.shared_prefix import Prefix, states_read
-from pipeline.generation.texts import Generated, end_tokens
+from pipeline.generation.memory import free_failed_call, mapped_out_of_memory
+from pipeline.generation.room import Room
+from pipeline.generation.row_buffers import KeptBuffers
+from pipeline.generation.running_batch import Continuation, RunningBatch
+from pipeline.generation.shared_prefix import Prefix
+from pipeline.generation.texts import Generated, Key, Outcome, end_tokens
+
+_LOG = logging.getLogger(__name__)
+
+_NO_TOKEN = -1
+"""No id is the same."""
 
 
 class FramedPrompt(Protocol):
@@ -39,61 +56,293 @@ class FramedPrompt(Protocol):
         ...
 
 
-@torch.inference_mode()
-def generate_texts(model: Model, tokenizer: Any, prompts: Sequence[Prompt], limits: OutputLimits) -> list[Generated]:
-    """The most probable token, again and again, for each of the prompts.
+@dataclass(eq=False)
+class _Read:
+    """A beginning that the model has read."""
+
+    prompt: FramedPrompt
+    """Of which it is the beginning."""
+    ids: list[int]
+    prefixes: list[Prefix]
+    """All of it, and then what other prompts share of it."""
+
+    def prefix_of(self, ids: Sequence[int]) -> Prefix:
+        """What a prompt about the same frames shares of it. The fewer differ, the more rows meet keys in one call."""
+        shared = last_shared([[*self.ids, _NO_TOKEN], ids], self.prompt.frames_end)
+        fitting = [prefix for prefix in self.prefixes if prefix.length <= shared]
+        if not fitting:
+            fitting.append(self.prefixes[0].first(shared))
+            self.prefixes += fitting
+        return max(fitting, key=lambda prefix: prefix.length)
+
+
+@dataclass(eq=False)
+class _Asked(Generic[Key]):
+    """A prompt that is not answered."""
+
+    key: Key
+    prompt: FramedPrompt
+    ids: list[int]
+    seconds: float = 0.0
+    read: _Read | None = None
+    """What it goes on from, once it is a row."""
+
+    def continues(self, prompt: FramedPrompt, ids: Sequence[int]) -> bool:
+        """Whether it begins with the frames of another prompt, and with the same words before and between them."""
+        end = prompt.frames_end
+        return self.prompt.frames is prompt.frames and self.prompt.frames_end == end and self.ids[:end] == ids[:end]
+
+
+class FramedPrompts(Generic[Key]):
+    """Prompts that are answered together, as many as memory holds.
 
     Of the checkpoint's generation settings only the end tokens are used: its sampling values do not apply to greedy
     decoding, and a repetition penalty would count the words of the options against the answer.
 
     Args:
-        model: loaded.
+        language: a causal language model.
+        read: reads the first tokens of a prompt, all frames among them.
         tokenizer: the checkpoint's, with ``decode`` and ``eos_token_id``.
-        prompts: at least one, each longer than its frames.
-        limits: of each.
+        limits: of each answer.
+        kept: the language model's buffers.
     """
-    language = model.language
-    branches, places = [], []
-    for group in grouped(prompts):
-        ids = [prompts[place].input_ids.tolist() for place in group]
-        shared = last_shared(ids)
-        read = partial(model.prefill, prompts[group[0]], shared)
-        states, following = model.row_buffers.with_room(partial(states_read, language, read))
-        branches.append(Branches(Prefix(states, following), [row[shared:] for row in ids]))
-        places += group
-    ends = end_tokens(language, tokenizer)
-    written = continue_greedily(
-        language,
-        branches,
-        end_tokens=ends,
-        is_complete=limits.are_reached,
-        max_new_tokens=limits.total,
-        kept=model.row_buffers,
-    )
-    found = {
-        place: Generated(
-            tokenizer.decode(one.tokens, skip_special_tokens=True),
-            one.tokens,
-            one.ended and not limits.are_reached(one.tokens),
+
+    def __init__(
+        self,
+        language: Any,
+        read: Callable[[Any, int], Prefix],
+        tokenizer: Any,
+        limits: OutputLimits,
+        kept: KeptBuffers,
+    ) -> None:
+        self._read_prefix = read
+        self._tokenizer = tokenizer
+        self._limits = limits
+        self._room = Room(language, kept)
+        self._batch: RunningBatch[Key] = RunningBatch(
+            language,
+            end_tokens=end_tokens(language, tokenizer),
+            is_complete=limits.are_reached,
+            max_new_tokens=limits.total,
+            kept=kept,
         )
-        for place, one in zip(places, written, strict=True)
-    }
-    return [found[place] for place in range(len(prompts))]
+        self._waiting: list[_Asked[Key]] = []
+        self._rows: dict[Key, _Asked[Key]] = {}  # in the order in which they came
+        self._reads: list[_Read] = []
+        self._ended: list[tuple[_Asked[Key], Generated | Exception]] = []
+        self._most = 10**9  # rows at once; less once so many did not fit
+        self._is_full = False  # until a row leaves
+
+    def __len__(self) -> int:
+        """Prompts that were added and not given."""
+        return len(self._waiting) + len(self._rows) + len(self._ended)
+
+    def add(self, key: Key, prompt: FramedPrompt) -> None:
+        """Have a prompt answered.
+
+        Args:
+            key: of its own.
+            prompt: longer than its frames.
+        """
+        self._waiting.append(_Asked(key, prompt, prompt.input_ids.tolist()))
+
+    def step(self) -> list[tuple[Key, Outcome]]:
+        """Read one more beginning, where there is one that fits, or have each row write a token."""
+        begin = time.perf_counter()
+        asks = self._next()
+        if asks:
+            self._enter(asks)
+        else:
+            asks = [*self._rows.values()]
+            self._advance()
+        for asked in asks:
+            asked.seconds += (time.perf_counter() - begin) / len(asks)
+        return self.finished()
+
+    def finished(self) -> list[tuple[Key, Outcome]]:
+        """What is finished and was not given."""
+        ended, self._ended = self._ended, []
+        return [(asked.key, Outcome(result, asked.seconds)) for asked, result in ended]
+
+    # --- prompts become rows ---
+
+    def _next(self) -> list[_Asked[Key]]:
+        """The prompts that may be rows now: the one that waits longest, and others about its frames."""
+        if not self._waiting or self._is_full or len(self._rows) >= self._most:
+            return []
+        first = self._waiting[0]
+        asks = [asked for asked in self._waiting if asked.continues(first.prompt, first.ids)]
+        asks = asks[: self._most - len(self._rows)]
+        if self._known(first) is None:
+            self._forget_idle()
+            shared = _shared(asks)
+            if self._rows and not self._room.fits(shared, self._batch, len(asks), self._longest(asks, shared)):
+                return []
+        return asks
+
+    def _enter(self, asks: Sequence[_Asked[Key]]) -> None:
+        """Let prompts about the same frames be rows. Those for which there is no room go on waiting."""
+        read = self._known(asks[0]) or self._read(asks)
+        if read is None:
+            return
+        by_prefix: dict[int, list[_Asked[Key]]] = {}
+        for asked in asks:
+            by_prefix.setdefault(id(read.prefix_of(asked.ids)), []).append(asked)
+        for prefix in [*read.prefixes]:
+            self._add(read, prefix, by_prefix.get(id(prefix), []))
+
+    def _add(self, read: _Read, prefix: Prefix, asks: Sequence[_Asked[Key]]) -> None:
+        at_once = len(asks)
+        while asks and len(self._rows) < self._most and not self._is_full:
+            longest = self._longest(asks, prefix.length)
+            part = asks[: min(at_once, self._room.rows(self._batch, len(asks), longest))]
+            error = self._added(read, prefix, part)
+            if error is None:
+                asks = asks[len(part) :]
+            elif len(part) > 1:  # each by itself changes no answer
+                at_once = len(part) // 2
+                if isinstance(error, OutOfMemoryError):
+                    self._lower(len(self._rows) + len(part), len(self._rows) + at_once)
+            elif isinstance(error, OutOfMemoryError) and self._rows:
+                self._is_full = True
+            else:
+                self._fail(part, error)
+                asks = asks[1:]
+
+    def _added(self, read: _Read, prefix: Prefix, asks: Sequence[_Asked[Key]]) -> Exception | None:
+        """Let prompts be rows; gives the error that they could not."""
+        try:
+            self._batch.add(prefix, {asked.key: asked.ids[prefix.length :] for asked in asks})
+        except Exception as error:
+            failure = _of_a_prompt(error)
+        else:
+            for asked in asks:
+                asked.read = read
+                self._waiting.remove(asked)
+                self._rows[asked.key] = asked
+            return None
+        free_failed_call()
+        return failure
+
+    @torch.inference_mode()
+    def _read(self, asks: Sequence[_Asked[Key]]) -> _Read | None:
+        """What prompts begin with; None where it could not be read, and they wait or have failed."""
+        first, shared = asks[0], _shared(asks)
+        try:
+            with mapped_out_of_memory():
+                prefix = self._room.read(partial(self._read_prefix, first.prompt, shared))
+        except Exception as error:
+            failure = _of_a_prompt(error)
+        else:
+            self._reads.append(_Read(first.prompt, first.ids[:shared], [prefix]))
+            return self._reads[-1]
+        free_failed_call()
+        if not isinstance(failure, OutOfMemoryError):
+            self._fail(asks[:1], failure)
+        elif self._rows:
+            self._lower(len(self._rows) + 1, len(self._rows))
+            self._is_full = True
+        else:  # none of them is smaller
+            self._fail(asks, failure)
+        return None
+
+    def _known(self, asked: _Asked[Key]) -> _Read | None:
+        return next((read for read in self._reads if asked.continues(read.prompt, read.ids)), None)
+
+    def _longest(self, asks: Sequence[_Asked[Key]], shared: int) -> int:
+        """Tokens of the longest row, with all that it may write."""
+        return max(len(asked.ids) for asked in asks) - shared + self._limits.total
+
+    def _lower(self, tried: int, rows: int) -> None:
+        """Go on with fewer rows."""
+        _LOG.warning(
+            "%d requests at once do not fit the memory; going on with %d. execution.answer_batch=%d saves the attempt.",
+            *(tried, rows, rows),
+        )
+        self._most = rows
+
+    # --- rows write ---
+
+    def _advance(self) -> None:
+        try:
+            finished = self._batch.step()
+        except OutOfMemoryError as error:
+            failure = error.with_traceback(None)
+        else:
+            for key, written in finished:
+                self._end(self._rows.pop(key), self._generated(written))
+            return
+        free_failed_call()
+        self._make_way(failure)
+
+    def _make_way(self, failure: OutOfMemoryError) -> None:
+        """Not even one row can write on: those that came last wait again, until others are finished."""
+        rows = [*self._rows.values()]
+        if len(self._reads) > len({id(asked.read) for asked in rows}):
+            self._forget_idle()
+        elif len(rows) == 1:
+            self._batch.drop(frozenset(self._rows))
+            self._fail(rows, failure)
+        else:
+            last = [asked for asked in rows if asked.read is rows[-1].read]
+            last = last if len(last) < len(rows) else rows[(len(rows) + 1) // 2 :]
+            self._batch.drop(frozenset(asked.key for asked in last))
+            for asked in last:
+                del self._rows[asked.key]
+                asked.read = None
+            self._waiting[:0] = last
+            self._lower(len(rows), len(self._rows))
+            self._is_full = True
+            self._forget_idle()
+
+    def _fail(self, asks: Iterable[_Asked[Key]], error: Exception) -> None:
+        for asked in asks:
+            if self._rows.pop(asked.key, None) is None:
+                self._waiting.remove(asked)
+            self._end(asked, error)
+
+    def _end(self, asked: _Asked[Key], result: Generated | Exception) -> None:
+        self._ended.append((asked, result))
+        self._is_full = False
+        if asked.read is not None and all(row.read is not asked.read for row in self._rows.values()):
+            self._forget_idle(but=asked.read)  # the next question is often about the same frames
+
+    def _forget_idle(self, but: _Read | None = None) -> None:
+        """Free the memory of what no row goes on from."""
+        used = {id(asked.read) for asked in self._rows.values()} | {id(but)}
+        self._reads = [read for read in self._reads if id(read) in used]
+
+    def _generated(self, written: Continuation) -> Generated:
+        text = self._tokenizer.decode(list(written.tokens), skip_special_tokens=True)
+        return Generated(text, written.tokens, written.ended and not self._limits.are_reached(written.tokens))
 
 
-def grouped(prompts: Sequence[FramedPrompt]) -> list[list[int]]:
-    """The places of prompts whose tokens are the same up to the last frame, and their frames as well."""
-    groups: dict[tuple[int, tuple[int, ...]], list[int]] = {}
-    for place, prompt in enumerate(prompts):
-        framed = tuple(prompt.input_ids[: prompt.frames_end].tolist())
-        groups.setdefault((id(prompt.frames), framed), []).append(place)
-    return list(groups.values())
+def _of_a_prompt(error: Exception) -> Exception:
+    """The error, if it says something of a prompt, without the memory of the call that it ended.
+
+    Raises:
+        Exception: it, if it says something of the device.
+    """
+    if is_of_the_device(error):
+        raise error
+    if not isinstance(error, OutOfMemoryError):
+        _LOG.info("a prompt failed", exc_info=True)
+    return error.with_traceback(None)
 
 
-def last_shared(rows: Sequence[Sequence[int]]) -> int:
-    """How many tokens all rows begin with, each with at least one left to go on from."""
+def _shared(asks: Sequence[_Asked[Any]]) -> int:
+    return last_shared([asked.ids for asked in asks], asks[0].prompt.frames_end)
+
+
+def last_shared(rows: Sequence[Sequence[int]], known: int = 0) -> int:
+    """How many tokens all rows begin with, each with at least one left to go on from.
+
+    Args:
+        rows: token ids.
+        known: so many are the same.
+    """
     shortest = min(len(row) for row in rows) - 1
-    for column, tokens in enumerate(zip(*rows, strict=False)):
+    for column, tokens in enumerate(zip(*(row[known:] for row in rows), strict=False), known):
         if len(set(tokens)) > 1:
             return min(column, shortest)
     return shortest

@@ -41,6 +41,10 @@ class PrefixStates:
         """Memory of all layers."""
         return sum(tensor.nbytes for tensor in (*self.keys, *self.values))
 
+    def first(self, tokens: int) -> PrefixStates:
+        """Views of the first tokens."""
+        return PrefixStates(*(tuple(each[:, :tokens] for each in states) for states in (self.keys, self.values)))
+
 
 @dataclass(frozen=True)
 class Prefixes:

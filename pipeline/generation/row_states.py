@@ -67,9 +67,10 @@ class RowStates:
             whole.zero_()
 
     def copied_from(self, other: RowStates) -> None:
-        """Take over the rows of smaller buffers."""
+        """Take over the first rows and columns, as many as there is room for."""
+        rows, columns = min(self.rows, other.rows), min(self.columns, other.columns)
         for mine, theirs in zip(self._all, other._all, strict=True):
-            mine[:, : other.rows, :, : other.columns] = theirs
+            mine[:, :rows, :, :columns] = theirs[:, :rows, :, :columns]
 
     def move(self, sources: Sequence[int], targets: Sequence[int]) -> None:
         """Copy whole rows to the places of others."""

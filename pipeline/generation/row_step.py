@@ -78,9 +78,10 @@ class RowInputs:
         """1 for a row that is in use. Idle ones are all alike, so that they cost a mixture of experts one token."""
 
     def copied_from(self, other: RowInputs) -> None:
-        """Take over the rows of smaller ones."""
+        """Take over the first rows, as many as there is room for."""
         for mine, theirs in zip(self._all(), other._all(), strict=True):
-            mine[: len(theirs)] = theirs
+            rows = min(len(mine), len(theirs))
+            mine[:rows] = theirs[:rows]
 
     def move(self, sources: Sequence[int], targets: Sequence[int]) -> None:
         """Copy rows to the places of others."""

@@ -95,7 +95,7 @@ class RunningBatch(Generic[Key]):
         return len(self._rows) + len(self._finished)
 
     def growth(self, count: int, tokens: int, token_bytes: int) -> int:
-        """Bytes that buffers need for further rows.
+        """Bytes that buffers need for further rows, whose answers are of the usual length.
 
         Args:
             count: rows.
@@ -192,22 +192,29 @@ class RunningBatch(Generic[Key]):
         return max(rows, old_rows), max(columns, old_columns)
 
     def _needed(self, count: int, tokens: int) -> tuple[int, int]:
-        return rows_bucket(len(self._rows) + count), columns_bucket(tokens + min(self._most, _NEW_AT_FIRST))
+        longest = max([tokens + min(self._most, _NEW_AT_FIRST), *(1 + row.length for row in self._rows)])
+        return rows_bucket(len(self._rows) + count), columns_bucket(longest)
 
     def _make_room(self, like: PrefixStates, count: int, tokens: int) -> None:
-        capacity = self._capacity(count, tokens)
         if self._own is None:
             self._own = self._kept.take()
+        self._resize(like, self._capacity(count, tokens), self._needed(count, tokens))
+
+    def _resize(self, like: PrefixStates, capacity: tuple[int, int], needed: tuple[int, int]) -> None:
+        """Have buffers of a capacity; where that does not fit, of what is needed, without what earlier rows needed."""
         try:
             with mapped_out_of_memory():
-                self._grow(like, capacity)
+                self._replace(like, capacity)
         except OutOfMemoryError:
-            if self._rows or capacity == self._needed(count, tokens):
+            if capacity == needed:
                 raise
-            capacity = self._needed(count, tokens)  # without what earlier rows needed
-        self._grow(like, capacity)
+        else:
+            return
+        free_failed_call()
+        with mapped_out_of_memory():
+            self._replace(like, needed)
 
-    def _grow(self, like: PrefixStates, capacity: tuple[int, int]) -> None:
+    def _replace(self, like: PrefixStates, capacity: tuple[int, int]) -> None:
         if self._own is not None and self._own.capacity == capacity:
             return
         if not self._rows:
@@ -308,8 +315,8 @@ class RunningBatch(Generic[Key]):
             longest = 1 + max(row.length for row in part)
             rows, columns = self._buffers.capacity
             if longest > columns:
-                with mapped_out_of_memory():
-                    self._grow(part[0].prefix.states, (rows, columns_bucket(longest)))
+                columns = columns_bucket(longest)
+                self._resize(part[0].prefix.states, (rows, columns), (rows_bucket(len(self._rows)), columns))
             with attention_over_prefix(self._model):
                 self._buffers.step.run(start, [row.slot for row in part], longest)
         except OutOfMemoryError:

@@ -36,6 +36,10 @@ class Prefix:
         """Tokens."""
         return self.states.length
 
+    def first(self, tokens: int) -> Prefix:
+        """Without the last tokens, which are text: the same memory, seen in part."""
+        return Prefix(self.states.first(tokens), self.next_position - (self.length - tokens))
+
 
 @torch.inference_mode()
 def prefill(model: PreTrainedModel, embeddings: torch.Tensor, positions: torch.Tensor) -> Prefix:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,42 @@ class Generated:
     """New tokens, without the one that ended them."""
     ended: bool
     """Whether the model ended by itself; otherwise the limit cut it."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one prompt."""
+
+    result: Generated | Exception
+    """Its text, or the error that the model raised at this prompt; of memory where it did not fit alone."""
+    seconds: float
+    """Its share of the model's time."""
+
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+class Writer(Protocol[Key]):
+    """Writes answers to prompts, which are added at any time, each by a key of its own."""
+
+    def __len__(self) -> int:
+        """Prompts that were added and not given."""
+        ...
+
+    def add(self, key: Key, prompt: Any) -> None:
+        """Have a prompt answered; not yet begun on return."""
+        ...
+
+    def step(self) -> list[tuple[Key, Outcome]]:
+        """Do the next piece of work; gives what is finished. An error of one prompt is its outcome.
+
+        Any other error leaves what is finished to the next call of :meth:`finished`.
+        """
+        ...
+
+    def finished(self) -> list[tuple[Key, Outcome]]:
+        """What is finished and was not given, without any work."""
+        ...
 
 
 def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:

@@ -6,7 +6,6 @@ a window are read once for all questions.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,6 +17,7 @@ from pipeline.errors import CheckpointError, ConfigError
 from pipeline.families.known import restore
 from pipeline.families.seam import FrameShape, Model, Opened, Pixels, PreparedFrame, Processor
 from pipeline.generation.closing import JsonIsClosed
+from pipeline.generation.room import Room
 from pipeline.generation.running_batch import Continuation, RunningBatch
 from pipeline.generation.shared_prefix import Prefix, prefill
 from pipeline.generation.texts import Generated, end_tokens
@@ -36,14 +36,6 @@ class _Layout:
     """``[1, tokens]``, true where a frame's features go."""
     positions: torch.Tensor
     """``[1, tokens]``, or ``[axes, 1, tokens]``."""
-
-
-@dataclass(frozen=True)
-class Size:
-    """Of a window that was read."""
-
-    bytes: int
-    length: int
 
 
 class Rows:
@@ -114,8 +106,7 @@ class Backbone:
         self._end_tokens = end_tokens(self.model.language, tokenizer)
         self._json_is_closed = JsonIsClosed(tokenizer)
         self._layout = lru_cache(maxsize=4)(self._lay_out)  # full windows, and the last one of each video
-        self._largest: Size | None = None
-        self._beside = 0  # bytes that prefills were seen to take beside what is kept
+        self._room = Room(self.model.language, self.model.row_buffers)
 
     def close(self) -> None:
         """Free the weights. The object is of no use afterwards."""
@@ -150,17 +141,7 @@ class Backbone:
             ConfigError: the window is longer than the model's context.
         """
         layout = self._layout(tuple(frame.shape for frame in frames))
-        device = self.model.language.get_input_embeddings().weight.device
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
-            before = torch.cuda.memory_allocated(device)
-        made = self.model.row_buffers.with_room(lambda: self._prefilled(layout, features))
-        if self._largest is None or made.states.bytes > self._largest.bytes:
-            self._largest = Size(made.states.bytes, made.length)
-        if device.type == "cuda":
-            taken = torch.cuda.max_memory_allocated(device) - before
-            self._beside = max(self._beside, taken - made.states.bytes)
-        return made
+        return self._room.read(lambda: self._prefilled(layout, features))
 
     def _prefilled(self, layout: _Layout, features: Sequence[torch.Tensor]) -> Prefix:
         embeddings = self.model.embedded(layout.input_ids, layout.is_image, torch.cat(tuple(features)))
@@ -180,12 +161,8 @@ class Backbone:
             count: questions.
             longest: tokens of the longest of them.
         """
-        if self._largest is None:
-            return True
         length = self._layout(tuple(candidate.frame.shape for candidate in window.items)).input_ids.shape[1]
-        states = self._largest.bytes * length // self._largest.length
-        beside = max(self._beside, states)  # features and prefill need as much again, or what was seen to be needed
-        return self._has_room(states + beside + rows.growth(count, longest, self._token_bytes))
+        return self._room.fits(length, rows, count, longest)
 
     def rows_with_room(self, rows: Rows, count: int, longest: int) -> int:
         """How many of so many further questions can be asked, by what memory their rows need; at least 1.
@@ -195,13 +172,7 @@ class Backbone:
             count: questions about a window that was read.
             longest: tokens of the longest of them.
         """
-        while count > 1 and not self._has_room(rows.growth(count, longest, self._token_bytes)):
-            count //= 2
-        return count
-
-    @property
-    def _token_bytes(self) -> int:
-        return self._largest.bytes // self._largest.length if self._largest is not None else 0
+        return self._room.rows(rows, count, longest)
 
     def rows(self, max_new_tokens: int) -> Rows:
         """An empty running batch of answers, each up to its end or the end of its JSON.
@@ -222,14 +193,6 @@ class Backbone:
             ),
             self._processor.tokenizer,
         )
-
-    def _has_room(self, size: int) -> bool:
-        """Whether so many bytes are free on the GPU of the model; on a CPU, in an eighth of the machine's memory."""
-        device = self.model.language.get_input_embeddings().weight.device
-        if device.type == "cuda":
-            cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-            return bool(size <= torch.cuda.mem_get_info(device)[0] + cached)
-        return size <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 8
 
     def _lay_out(self, shapes: tuple[FrameShape, ...]) -> _Layout:
         head, tail = self._halves(shapes, "?")

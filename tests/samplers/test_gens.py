@@ -394,7 +394,7 @@ def test_rows_are_as_many_as_fit_before_any_is_tried(
     sampler = sampler_of(checkpoint)
     growth, add, sizes = Rows.growth, Rows.add, []
     monkeypatch.setattr(Rows, "growth", lambda rows, count, *_: len(rows) + count)
-    monkeypatch.setattr(sampler._backbone, "_has_room", lambda size: size <= 2)
+    monkeypatch.setattr(sampler._backbone._room, "_is_free", lambda size: size <= 2)
     monkeypatch.setattr(Rows, "add", lambda rows, prefix, asked: (sizes.append(len(asked)), add(rows, prefix, asked)))
     assert content(sampler.score(opened.video, opened, QUESTIONS)) == content(expected)
     assert sizes[0] == 1
