@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from hydra import compose, initialize_config_dir
@@ -12,6 +12,8 @@ from hydra import compose, initialize_config_dir
 from pipeline.answerers import Answerer, AnswerRequest
 from pipeline.config import build, conf_dir
 from pipeline.domain import Answer, Frame, Question, Video
+from pipeline.generation.limits import OutputLimits
+from pipeline.generation.texts import Generated, Outcome
 
 VIDEO = Video("clip.mp4", "f", 100.0, 25.0, 2500, 160, 90)
 SMALL = Video("clip.mp4", "0f", 60.0, 10.0, 600, 80, 45)
@@ -58,3 +60,37 @@ def answered(answerer: Answerer, requests: Sequence[AnswerRequest], batch: int =
         replace(found[one.question.id], question_id=request.question.id)
         for one, request in zip(numbered, requests, strict=True)
     ]
+
+
+def written(writer: Any, prompts: Sequence[Any]) -> list[Any]:
+    """What a writer makes of prompts that come all at once, in their order: texts, or errors."""
+    for place, prompt in enumerate(prompts):
+        writer.add(place, prompt)
+    found = {}
+    while len(writer):
+        found |= {place: outcome.result for place, outcome in writer.step()}
+    return [found[place] for place in range(len(prompts))]
+
+
+class Saying:
+    """A writer that says the same to each prompt, for as long as its limits allow."""
+
+    def __init__(self, tokenizer: Any, said: str, limits: OutputLimits) -> None:
+        words = tokenizer(said, add_special_tokens=False).input_ids
+        until = next((count for count in range(1, len(words) + 1) if limits.are_reached(words[:count])), None)
+        tokens = tuple(words[:until])
+        self._said = Generated(tokenizer.decode(tokens, skip_special_tokens=True), tokens, until is None)
+        self._keys: list[str] = []
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def add(self, key: str, prompt: Any) -> None:
+        self._keys.append(key)
+
+    def step(self) -> list[tuple[str, Outcome]]:
+        keys, self._keys = self._keys, []
+        return [(key, Outcome(self._said, 0.0)) for key in keys]
+
+    def finished(self) -> list[tuple[str, Outcome]]:
+        return []

@@ -33,7 +33,8 @@ class Ahead(Generic[Item, Result]):
         most: the largest number of results that wait to be taken.
         pieces: what a result holds in memory; pieces that results share count once.
         most_bytes: results that wait and results that were taken and not released hold no more than this together,
-            where more than one is held. The next result is assumed to be as large as the largest so far.
+            where more than one is held. The next result is assumed to be as large as the largest so far. Those that
+            were taken hold no more than half of it, so that the other half is left for later ones.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class Ahead(Generic[Item, Result]):
         self._pieces = pieces
         self._most_bytes = most_bytes
         self._waiting: deque[tuple[Result, Pieces]] = deque()
-        self._taken: deque[Pieces] = deque()
+        self._taken: list[tuple[Result, Pieces]] = []
         self._held: Counter[int] = Counter()  # by piece, how many results hold it
         self._bytes = 0
         self._largest = 0
@@ -61,34 +62,33 @@ class Ahead(Generic[Item, Result]):
         self._thread = threading.Thread(target=self._run, name="ahead", daemon=True)
         self._thread.start()
 
-    def take(self, count: int) -> list[Result]:
-        """The next results, as soon as they are finished; empty once all were taken.
-
-        Release the results that were taken before first.
+    def take(self, count: int, wait: bool = True) -> list[Result]:
+        """The next results that are there; with ``wait``, at least one, or none once all were taken.
 
         Args:
-            count: the largest number. Fewer where these would hold more than half of the memory, so that the
-                other half is left for later ones.
+            count: the largest number.
+            wait: for a result. To wait for one that there is no memory for, release what was taken.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._over or self._fitting(count)[1] or self._is_full())
-            taken = [self._waiting.popleft() for _ in range(self._fitting(count)[0])]
-            self._taken.extend(pieces for _, pieces in taken)
+            if wait:
+                self._changed.wait_for(lambda: self._over or self._fitting(count))
+            taken = [self._waiting.popleft() for _ in range(self._fitting(count))]
+            self._taken += taken
             self._changed.notify_all()
-            if not taken and self._error is not None:
+            if not self._waiting and not taken and self._error is not None:
                 error, self._error = self._error, None
                 raise error
             return [result for result, _ in taken]
 
-    def release(self, count: int) -> None:
-        """Count the oldest results that were taken as no longer held."""
+    def release(self, result: Result) -> None:
+        """Count a result that was taken as no longer held."""
         with self._changed:
-            for _ in range(count):
-                for piece, size in self._taken.popleft().items():
-                    self._held[piece] -= 1
-                    if not self._held[piece]:
-                        del self._held[piece]
-                        self._bytes -= size
+            place = next(place for place, (each, _) in enumerate(self._taken) if each is result)
+            for piece, size in self._taken.pop(place)[1].items():
+                self._held[piece] -= 1
+                if not self._held[piece]:
+                    del self._held[piece]
+                    self._bytes -= size
             self._changed.notify_all()
 
     def close(self) -> None:
@@ -129,31 +129,31 @@ class Ahead(Generic[Item, Result]):
             self._held[piece] += 1
         self._waiting.append((result, pieces))
 
-    def _is_full(self) -> bool:
-        return bool(self._waiting) and not self._may_go_on()
-
     def _may_go_on(self) -> bool:
         """Whether there is room for one more result."""
         held = bool(self._waiting or self._taken)
         return len(self._waiting) < self._most and (not held or self._bytes + self._largest <= self._most_bytes)
 
-    def _fitting(self, count: int) -> tuple[int, bool]:
-        """How many of the waiting results fit together, and whether no other one could join them."""
+    def _fitting(self, count: int) -> int:
+        """How many of the waiting results can be taken beside those that are."""
         together: dict[int, int] = {}
+        for _, pieces in self._taken:
+            together |= pieces
         for number, (_, pieces) in enumerate(self._waiting):
-            more = {**together, **pieces}
-            if number == count or (number and sum(more.values()) > self._most_bytes / 2):
-                return number, True
-            together = more
-        return len(self._waiting), len(self._waiting) == count
+            together |= pieces
+            is_alone = not number and not self._taken
+            if number == count or (not is_alone and sum(together.values()) > self._most_bytes / 2):
+                return number
+        return len(self._waiting)
 
 
 def ahead(items: Iterable[Item], work: Callable[[Item], Result], most: int) -> Generator[Result, None, None]:
     """The ``work`` of each item, one by one; for the arguments see :class:`Ahead`."""
     with closing(Ahead(items, work, most)) as made:
-        while one := made.take(1):
-            made.release(1)
-            yield one[0]
+        while taken := made.take(1):
+            (one,) = taken
+            made.release(one)
+            yield one
 
 
 def pieces_of(value: Any) -> dict[int, int]:

@@ -1,16 +1,15 @@
 """How a model on this machine is asked: the same for every family, which brings its processor and its model.
 
 What cannot be put to the model is refused before it is loaded (:mod:`pipeline.answerers.preparation`). The rest goes to
-it in batches, prepared while the model is busy with the batch before, and halved where memory runs out; questions about
-the same frames share the reading of them. Each text that comes back is read by
+it as soon as it is prepared, which is done while the model is busy with others, and is answered as soon as it is
+finished; questions about the same frames share the reading of them. Each text that comes back is read by
 :func:`pipeline.answerers.options.conclude`.
 """
 
 from __future__ import annotations
 
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,7 +21,7 @@ from pipeline.answerers.options import conclude
 from pipeline.answerers.preparation import Preparation, Prepared
 from pipeline.answerers.prompts import AnswerPrompt
 from pipeline.domain import Answer, Cost, Frame, Status
-from pipeline.errors import ConfigError, OutOfMemoryError
+from pipeline.errors import CheckpointError, ConfigError, FramesError, OutOfMemoryError
 from pipeline.families.chat import FrameLabels
 from pipeline.families.known import FirstUse
 from pipeline.families.loading.checkpoint import Checkpoint, context_tokens
@@ -33,12 +32,12 @@ from pipeline.identity import Identified, Label
 from pipeline.thoughts import leaves_thought_open, split_thoughts
 
 if TYPE_CHECKING:
-    from pipeline.generation.memory import Halving
-    from pipeline.generation.texts import Generated
+    from pipeline.generation.texts import Generated, Outcome, Writer
 
 
 _LAST_TOKENS = 16
 """Of a prompt, in which a mark at its end is whole."""
+_CALL = "call of the model"
 _USUAL_FRAME = (720, 1280)
 
 
@@ -51,7 +50,7 @@ class LocalModel:
         max_new_tokens: a limit for each answer.
         source: hub id or folder of the checkpoint, for messages.
         output_limits: what a thought and an answer may have, by the processor.
-        generate: one text a prompt, by the loaded model.
+        writer: writes texts with the loaded model.
 
     Raises:
         ConfigError: the limit leaves no room for an answer.
@@ -64,7 +63,7 @@ class LocalModel:
         max_new_tokens: int,
         source: str,
         output_limits: Callable[[Any], OutputLimits],
-        generate: Callable[[Any, Sequence[Any], OutputLimits], Sequence[Generated]],
+        writer: Callable[[Any, OutputLimits], Writer[str]],
     ) -> None:
         if max_new_tokens < 1:
             raise ConfigError(
@@ -74,7 +73,7 @@ class LocalModel:
         self._open_checkpoint = open_checkpoint
         self._prompt = prompt
         self._output_limits = output_limits
-        self._generate_texts = generate
+        self._open_writer = writer
         self._source = source
         self._first_use = FirstUse(source)
         self.prepared_bytes = float("inf")
@@ -114,68 +113,104 @@ class LocalModel:
             model.close()
 
     def answer(self, requests: Iterable[AnswerRequest], batch: int) -> Generator[Answer, None, None]:
-        """Prepares requests ahead in another thread and generates ``batch`` answers at a time."""
+        """Prepares requests ahead in another thread; ``batch`` at most are in the model, each until it is answered.
+
+        While requests have to be waited for, those in the model go on. After an error of drawing they are answered
+        first.
+        """
         prepare = self._prepared_or_failed
         with closing(Ahead(requests, prepare, batch, _memory_pieces, self.prepared_bytes)) as made:
-            while together := made.take(batch):
-                count = len(together)
-                known = [made for made in together if isinstance(made, Answer)]
-                asked = [made for made in together if isinstance(made, Prepared)]
-                del together
-                yield from known
-                answers = self._answers(asked) if asked else []
-                del asked
-                made.release(count)
-                yield from answers
+            yield from self._answers(made, batch)
         if "preparation" in self.__dict__:  # without any request nothing was opened
             self.preparation.release()
 
     def _prepared_or_failed(self, request: AnswerRequest) -> Prepared | Answer:
         return self.preparation.prepare(request)  # opens the checkpoint with the first request
 
-    def _answers(self, batch: Sequence[Prepared]) -> list[Answer]:
-        """Of one batch. What does not fit the memory is tried in halves: the answers are the same."""
-        _ = self.model  # loading is not part of an answer's time
-        begin = time.perf_counter()
-        results = self._generate_in_memory(batch)
-        seconds = (time.perf_counter() - begin) / len(batch)
-        return [self._answer(asked, result, seconds) for asked, result in zip(batch, results, strict=True)]
+    def _answers(self, made: Ahead[AnswerRequest, Prepared | Answer], batch: int) -> Iterator[Answer]:
+        writer: Writer[str] | None = None
+        asked: dict[str, Prepared] = {}  # what is in the model
+        failure: Exception | None = None
+        while True:
+            fresh: Sequence[Prepared | Answer] = ()
+            if failure is None and len(asked) < batch:
+                try:
+                    fresh = made.take(batch - len(asked), wait=not asked)
+                except Exception as error:
+                    failure = error
+            for one in fresh:
+                if isinstance(one, Answer):
+                    made.release(one)
+                    yield one
+                else:
+                    writer = self._open_writer(self.model, self.limits) if writer is None else writer
+                    asked[one.question.id] = one
+                    writer.add(one.question.id, one.prompt)
+            if writer is not None and asked:
+                for answer in self._stepped(writer, asked):
+                    made.release(asked.pop(answer.question_id))
+                    yield answer
+            elif not fresh:
+                break
+        if failure is not None:
+            raise failure
 
-    @cached_property
-    def _generate_in_memory(self) -> Halving[Prepared, Generated]:
-        from pipeline.generation.memory import Halving
-
-        return Halving(self._generate)
-
-    def _generate(self, batch: Sequence[Prepared]) -> Sequence[Generated]:
+    def _stepped(self, writer: Writer[str], asked: Mapping[str, Prepared]) -> Iterator[Answer]:
+        """What is finished after the next piece of work, also where that fails or is interrupted: it is paid for."""
         from pipeline.generation.memory import mapped_out_of_memory
 
-        with self._first_use.watched("call of the model"), mapped_out_of_memory():
-            return self._generate_texts(self.model, [asked.prompt for asked in batch], self.limits)
+        try:
+            with mapped_out_of_memory():
+                finished = writer.step()
+        except BaseException as error:
+            for key, outcome in writer.finished():
+                yield self._answer(asked[key], outcome)
+            with self._first_use.watched(_CALL):
+                raise error
+        for key, outcome in finished:
+            yield self._answer(asked[key], outcome)
 
-    def _answer(self, asked: Prepared, result: Generated | OutOfMemoryError, seconds: float) -> Answer:
-        if isinstance(result, OutOfMemoryError):
+    def _answer(self, asked: Prepared, outcome: Outcome) -> Answer:
+        result, times = outcome.result, asked.prompt.times
+        if isinstance(result, Exception):
+            status, detail = self._failure(result, len(times))
             return Answer(
                 question_id=asked.question.id,
                 text="",
-                status=Status.OUT_OF_MEMORY,
-                detail=self.preparation.no_memory(result, len(asked.prompt.times)),
+                status=status,
+                detail=detail,
                 form=asked.form,
-                frame_times=asked.prompt.times,
-                cost=Cost(seconds, asked.prompt.tokens),
+                frame_times=times,
+                cost=Cost(outcome.seconds, asked.prompt.tokens),
             )
+        with self._first_use.watched(_CALL):
+            text = self._output_text(result)
         return conclude(
             asked.question,
-            self._output_text(result),
+            text,
             thought_begun=self._begins_in_a_thought(asked),
             begun=asked.begun,
             truncated=not result.ended,
             limit=self.limits.answer,
             longer_thought=self.limits.longer,
             form=asked.form,
-            frame_times=asked.prompt.times,
-            cost=Cost(seconds, asked.prompt.tokens, len(result.tokens), more=self._thinking(result)),
+            frame_times=times,
+            cost=Cost(outcome.seconds, asked.prompt.tokens, len(result.tokens), more=self._thinking(result)),
         )
+
+    def _failure(self, error: Exception, frames: int) -> tuple[Status, str]:
+        """Of one request, if the model has answered another; otherwise it is the checkpoint's."""
+        if isinstance(error, OutOfMemoryError):
+            return Status.OUT_OF_MEMORY, self.preparation.no_memory(error, frames)
+        if isinstance(error, FramesError):
+            return error.status, str(error)
+        try:
+            with self._first_use.watched(_CALL):
+                raise error
+        except CheckpointError:
+            raise
+        except Exception:
+            return Status.UNSUPPORTED, self.preparation.not_taken(error, frames)
 
     def _thinking(self, result: Generated) -> dict[str, float]:
         """How much of the output was a thought, where one was expected or came."""
@@ -228,11 +263,11 @@ class LocalAnswerer(Identified, ABC):
         """What the model may write; here ``max_new_tokens`` for all of it."""
         return OutputLimits(self.max_new_tokens)
 
-    def generate(self, model: Any, prompts: Sequence[Any], limits: OutputLimits) -> Sequence[Generated]:
-        """One text a prompt, in their order; here by continuing shared prefixes."""
-        from pipeline.generation.framed_prompts import generate_texts
+    def writer(self, model: Any, limits: OutputLimits) -> Writer[str]:
+        """Writes texts with the loaded model; here all together, by continuing shared prefixes."""
+        from pipeline.generation.framed_prompts import FramedPrompts
 
-        return generate_texts(model, self.processor.tokenizer, prompts, limits)
+        return FramedPrompts(model.language, model.prefix, self.processor.tokenizer, limits, model.row_buffers)
 
     @property
     def is_repeatable(self) -> bool:
@@ -268,7 +303,7 @@ class LocalAnswerer(Identified, ABC):
         return self._local.preparation.capacity(request)
 
     def answer(self, requests: Iterable[AnswerRequest], batch: int) -> Generator[Answer, None, None]:
-        """An answer a request, ``batch`` at most in the model at once."""
+        """An answer a request, as soon as it is finished; ``batch`` at most are in the model at once."""
         return self._local.answer(requests, batch)
 
     def hold_at_most(self, prepared_bytes: int) -> None:
@@ -295,7 +330,7 @@ class LocalAnswerer(Identified, ABC):
     @cached_property
     def _local(self) -> LocalModel:
         return LocalModel(
-            self.open, self.prompt, self.max_new_tokens, self.checkpoint.source, self.output_limits, self.generate
+            self.open, self.prompt, self.max_new_tokens, self.checkpoint.source, self.output_limits, self.writer
         )
 
 

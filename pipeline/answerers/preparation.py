@@ -100,6 +100,13 @@ class Preparation:
         problem = f"{error.problem} It was tried alone, as with execution.answer_batch=1."
         return with_remedy(problem, _any_of(*fewer, *_overrides(self._processor), *others))
 
+    def not_taken(self, error: Exception, frames: int) -> str:
+        """What to say of a request at which the model fails, though it has answered others."""
+        fewer = [f"selection.budget={frames // 2}"] if frames > 1 else []
+        first, _, _ = str(error).partition("\n")
+        problem = f"The model fails at this prompt with {type(error).__name__}: {first}."
+        return with_remedy(problem, f"{_any_of(*fewer, 'another answerer=NAME')} The traceback stands in gens.log.")
+
     def _words(self, request: AnswerRequest) -> Words:
         """What goes with the frames; nothing that is said in the video is read as markup."""
         if request.subtitles:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from transformers import Cache
 
     from pipeline.generation.row_buffers import KeptBuffers
+    from pipeline.generation.shared_prefix import Prefix
 
 Pixels = npt.NDArray[np.uint8]
 """RGB ``[height, width, 3]``."""
@@ -360,6 +361,12 @@ class Model(ABC):
         """
         read_with_cache(self.network.model, cache, **self.arguments(prompt, length))
         return length
+
+    def prefix(self, prompt: Prompt, length: int) -> Prefix:
+        """The first ``length`` tokens of a prompt, all pictures among them, as the model has read them."""
+        from pipeline.generation.shared_prefix import Prefix, states_read
+
+        return Prefix(*states_read(self.language, lambda cache: self.prefill(prompt, length, cache)))
 
     def embedded(self, ids: torch.Tensor, is_picture: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
         """Input embeddings ``[B, L, hidden size]`` with features where pictures stand.

@@ -22,9 +22,8 @@ from typing import Any, Generic, Protocol
 import torch
 
 from pipeline.errors import OutOfMemoryError
-from pipeline.families.known import is_of_the_device
 from pipeline.generation.limits import OutputLimits
-from pipeline.generation.memory import free_failed_call, mapped_out_of_memory
+from pipeline.generation.memory import free_failed_call, mapped_out_of_memory, of_a_prompt
 from pipeline.generation.room import Room
 from pipeline.generation.row_buffers import KeptBuffers
 from pipeline.generation.running_batch import Continuation, RunningBatch
@@ -86,11 +85,6 @@ class _Asked(Generic[Key]):
     seconds: float = 0.0
     read: _Read | None = None
     """What it goes on from, once it is a row."""
-
-    def continues(self, prompt: FramedPrompt, ids: Sequence[int]) -> bool:
-        """Whether it begins with the frames of another prompt, and with the same words before and between them."""
-        end = prompt.frames_end
-        return self.prompt.frames is prompt.frames and self.prompt.frames_end == end and self.ids[:end] == ids[:end]
 
 
 class FramedPrompts(Generic[Key]):
@@ -171,7 +165,7 @@ class FramedPrompts(Generic[Key]):
         if not self._waiting or self._is_full or len(self._rows) >= self._most:
             return []
         first = self._waiting[0]
-        asks = [asked for asked in self._waiting if asked.continues(first.prompt, first.ids)]
+        asks = [asked for asked in self._waiting if begin_alike(asked.prompt, first.prompt)]
         asks = asks[: self._most - len(self._rows)]
         if self._known(first) is None:
             self._forget_idle()
@@ -214,7 +208,7 @@ class FramedPrompts(Generic[Key]):
         try:
             self._batch.add(prefix, {asked.key: asked.ids[prefix.length :] for asked in asks})
         except Exception as error:
-            failure = _of_a_prompt(error)
+            failure = of_a_prompt(error)
         else:
             for asked in asks:
                 asked.read = read
@@ -232,7 +226,7 @@ class FramedPrompts(Generic[Key]):
             with mapped_out_of_memory():
                 prefix = self._room.read(partial(self._read_prefix, first.prompt, shared))
         except Exception as error:
-            failure = _of_a_prompt(error)
+            failure = of_a_prompt(error)
         else:
             self._reads.append(_Read(first.prompt, first.ids[:shared], [prefix]))
             return self._reads[-1]
@@ -247,7 +241,7 @@ class FramedPrompts(Generic[Key]):
         return None
 
     def _known(self, asked: _Asked[Key]) -> _Read | None:
-        return next((read for read in self._reads if asked.continues(read.prompt, read.ids)), None)
+        return next((read for read in self._reads if begin_alike(asked.prompt, read.prompt)), None)
 
     def _longest(self, asks: Sequence[_Asked[Key]], shared: int) -> int:
         """Tokens of the longest row, with all that it may write."""
@@ -317,17 +311,12 @@ class FramedPrompts(Generic[Key]):
         return Generated(text, written.tokens, written.ended and not self._limits.are_reached(written.tokens))
 
 
-def _of_a_prompt(error: Exception) -> Exception:
-    """The error, if it says something of a prompt, without the memory of the call that it ended.
-
-    Raises:
-        Exception: it, if it says something of the device.
-    """
-    if is_of_the_device(error):
-        raise error
-    if not isinstance(error, OutOfMemoryError):
-        _LOG.info("a prompt failed", exc_info=True)
-    return error.with_traceback(None)
+def begin_alike(one: FramedPrompt, other: FramedPrompt) -> bool:
+    """Whether two prompts begin with the same frames, and the same words before and between them."""
+    end = one.frames_end
+    if one.frames is not other.frames or other.frames_end != end:
+        return False
+    return bool((one.input_ids[:end] == other.input_ids[:end]).all())
 
 
 def _shared(asks: Sequence[_Asked[Any]]) -> int:

@@ -1,19 +1,16 @@
-"""What happens when memory runs out: torch's errors as our own, and batches in halves."""
+"""What happens when a call of the model fails: its memory is freed, and what torch says of memory is our own error."""
 
 from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Generic, TypeVar
 
 import torch
 
-from pipeline.errors import OutOfMemoryError
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+from pipeline.errors import FramesError, OutOfMemoryError, PipelineError
+from pipeline.families.known import is_of_the_device
 
 _LOG = logging.getLogger(__name__)
 
@@ -56,39 +53,14 @@ def _is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-class Halving(Generic[Item, Result]):
-    """Runs batches; one that does not fit the memory is run in halves, down to single items.
+def of_a_prompt(error: Exception) -> Exception:
+    """An error that says something of one prompt, without the memory of the call that it ended.
 
-    A size that did not fit is not tried again.
-
-    Args:
-        run: one result an item, or raises :class:`OutOfMemoryError`; results must not depend on who is in the batch.
+    Raises:
+        Exception: the error, if it says something of the device or the checkpoint.
     """
-
-    def __init__(self, run: Callable[[Sequence[Item]], Sequence[Result]]) -> None:
-        self._run = run
-        self._most: int | None = None
-
-    def __call__(self, items: Sequence[Item]) -> list[Result | OutOfMemoryError]:
-        """Each item's result, in order, or the error if the item does not fit by itself."""
-        found: list[Result | OutOfMemoryError] = []
-        while left := items[len(found) :]:
-            found += self._tried(left[: self._most])
-        return found
-
-    def _tried(self, items: Sequence[Item]) -> list[Result | OutOfMemoryError]:
-        """The results of a batch, or of its first half."""
-        try:
-            return list(self._run(items))
-        except OutOfMemoryError as error:
-            if len(items) == 1:
-                return [error]
-        free_failed_call()
-        self._most = len(items) // 2
-        _LOG.warning(
-            "%d requests at once do not fit the memory; going on with %d. execution.answer_batch=%d saves the attempt.",
-            len(items),
-            self._most,
-            self._most,
-        )
-        return self._tried(items[: self._most])
+    if not isinstance(error, (OutOfMemoryError, FramesError)):
+        if isinstance(error, PipelineError) or is_of_the_device(error):
+            raise error
+        _LOG.info("the model failed at a prompt", exc_info=True)
+    return error.with_traceback(None)

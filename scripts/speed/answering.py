@@ -69,7 +69,7 @@ class AnswererCells:
             self._weights.when_made = when_made
             model = self._answerer.model
             if left:
-                self._answerer.generate(model, prompts[:2], OutputLimits(2))  # warms up
+                self._written(prompts[:2], OutputLimits(2))  # warms up
             for cell in left:
                 self._store.measure(cell, lambda cell: self._with_ours(cell, prompts, counts[0]))
         self._answerer.close()
@@ -79,7 +79,7 @@ class AnswererCells:
         limits = OutputLimits(cell.tokens)
 
         def work() -> None:
-            for written in self._answerer.generate(self._answerer.model, prompts, limits):
+            for written in self._written(prompts, limits):
                 if len(written.tokens) != cell.tokens:
                     raise RuntimeError(f"an answer ended after {len(written.tokens)} of {cell.tokens} tokens")
 
@@ -90,6 +90,16 @@ class AnswererCells:
         load = Load(len(prompts), 1, cell.frames, shape.patches, shape.tokens, length - 1, 1, cell.tokens)
         floor = floor_seconds(counts, load, self._machine)
         return replace(cell.with_measured(found), floor=floor, prompt_tokens=length)
+
+    def _written(self, prompts: Sequence[Any], limits: OutputLimits) -> list[Any]:
+        """All texts of prompts that come at once."""
+        writer = self._answerer.writer(self._answerer.model, limits)
+        for number, prompt in enumerate(prompts):
+            writer.add(str(number), prompt)
+        found = []
+        while len(writer):
+            found += [outcome.result for _, outcome in writer.step()]
+        return found
 
     def _with_stock(self, cell: Cell, network: Any, prompts: Sequence[Any]) -> Cell:
         picture = self._answerer.processor.picture_token

@@ -77,7 +77,8 @@ def test_results_hold_no_more_memory_than_is_stated() -> None:
         taken.append(batch)
         with lock:
             held -= sum(batch)
-        made.release(len(batch))
+        for size in batch:
+            made.release(size)
     made.close()
     assert [size for batch in taken for size in batch] == sizes
     assert all(sum(batch) <= 60 for batch in taken)
@@ -91,26 +92,54 @@ def test_a_result_larger_than_the_memory_is_made_alone() -> None:
         assert made.take(8) == [number]
         time.sleep(0.02)
         assert alive == list(range(number + 1))
-        made.release(1)
+        made.release(number)
     assert made.take(8) == []
     made.close()
+
+
+def all_there(made: Ahead[int, int], count: int) -> None:
+    """Wait until so many results could be taken."""
+    with made._changed:
+        assert made._changed.wait_for(lambda: len(made._waiting) == count, 5.0)
 
 
 def test_what_results_share_counts_once() -> None:
     """As the frames of many questions about the same moments."""
     made = Ahead(range(6), lambda item: item, 6, lambda item: {-1: 90, item: 1}, 200)
+    all_there(made, 6)
     assert made.take(6) == list(range(6))
     made.close()
 
 
-def test_a_batch_is_as_large_as_it_may_be_where_memory_allows() -> None:
-    made = Ahead(range(7), lambda item: item, 3, lambda item: {item: 1}, 100)
-    batches = []
-    while batch := made.take(3):
-        batches.append(len(batch))
-        made.release(len(batch))
+def test_those_that_were_taken_leave_half_of_the_memory_to_others() -> None:
+    made = Ahead(range(6), lambda item: item, 6, lambda item: {item: 30}, 200)
+    all_there(made, 6)
+    assert made.take(2) == [0, 1]
+    assert made.take(6, wait=False) == [2]
+    assert made.take(6, wait=False) == []
+    made.release(1)
+    assert made.take(6, wait=False) == [3]
     made.close()
-    assert batches == [3, 3, 1]
+
+
+def test_nobody_waits_for_what_is_not_there_unless_asked_to() -> None:
+    more = threading.Event()
+
+    def items() -> Iterator[int]:
+        yield 1
+        more.wait(5.0)
+        yield 2
+        raise OSError("drawing")
+
+    made = Ahead(items(), lambda item: item, 4)
+    assert made.take(4) == [1]
+    assert made.take(4, wait=False) == []
+    more.set()
+    assert made.take(4) == [2]
+    with pytest.raises(OSError, match="drawing"):
+        made.take(4)
+    assert made.take(4) == []
+    made.close()
 
 
 def test_pieces_are_arrays_and_tensors_wherever_they_are() -> None:

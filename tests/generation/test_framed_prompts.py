@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
+from asking import written
 from transformers import GenerationConfig
 
 from pipeline.families.chat import IMAGE, FrameLabels, text
@@ -16,7 +17,7 @@ from pipeline.families.loading.checkpoint import Checkpoint
 from pipeline.families.qwen.model import QwenModel, load_qwen
 from pipeline.families.qwen.processor import FrameScale, ImagesForm, QwenProcessor, open_processor
 from pipeline.families.seam import PreparedFrame, Prompt, Turn
-from pipeline.generation.framed_prompts import generate_texts
+from pipeline.generation.framed_prompts import FramedPrompts
 from pipeline.generation.limits import OutputLimits
 from pipeline.generation.texts import Generated
 
@@ -63,6 +64,10 @@ def asked(processor: QwenProcessor, shown: tuple[PreparedFrame, ...], words: str
     turn = Turn([text(before), *[IMAGE] * len(shown), text(words)])
     ids = np.array(processor.encode(turn, [frame.shape.tokens for frame in shown]))
     return Prompt(ids, shown, processor.frames_end(ids))
+
+
+def generate_texts(model: QwenModel, tokenizer: Any, prompts: list[Prompt], limits: OutputLimits) -> list[Any]:
+    return written(FramedPrompts(model.language, model.prefix, tokenizer, limits, model.row_buffers), prompts)
 
 
 def by_stock(processor: QwenProcessor, model: QwenModel, prompt: Prompt) -> tuple[int, ...]:

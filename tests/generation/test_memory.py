@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import torch
 from pipeline.errors import OutOfMemoryError
 from pipeline.families.chat import load_tokenizer
 from pipeline.families.loading.checkpoint import Checkpoint, load
-from pipeline.generation.memory import Halving, mapped_out_of_memory
+from pipeline.generation.memory import mapped_out_of_memory
 from pipeline.generation.texts import end_tokens
 
 pytestmark = pytest.mark.moving
@@ -52,31 +51,6 @@ def test_pythons_out_of_memory_which_has_no_words_becomes_our_own() -> None:
 def test_other_errors_of_torch_stay_what_they_are() -> None:
     with pytest.raises(RuntimeError, match="shape"), mapped_out_of_memory():
         torch.zeros(3).view(2)
-
-
-def test_a_batch_that_does_not_fit_is_halved_until_it_does_and_its_size_is_not_tried_again() -> None:
-    sizes: list[int] = []
-
-    def run(items: Sequence[int]) -> list[str]:
-        sizes.append(len(items))
-        if sum(items) > 10:
-            raise OutOfMemoryError("too much", "less")
-        return [str(item) for item in items]
-
-    halving = Halving(run)
-    found = halving([4, 5, 3, 11, 2])
-    assert [str(each) if isinstance(each, str) else type(each) for each in found] == [
-        "4",
-        "5",
-        "3",
-        OutOfMemoryError,
-        "2",
-    ]
-    assert sizes == [5, 2, 2, 1, 1, 1]
-    sizes.clear()
-    assert halving([1, 2, 3]) == ["1", "2", "3"]
-    assert sizes == [1, 1, 1]
-    assert halving([]) == []
 
 
 @pytest.mark.gpu

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,43 @@ from tiny import write_llava_onevision, write_qwen2_5_vl, write_qwen2_vl
 
 from pipeline.errors import CheckpointError
 from pipeline.generation.prefix_attention import Prefixes, PrefixStates, attend
-from pipeline.generation.running_batch import Branches, Continuation, continue_greedily
+from pipeline.generation.running_batch import Continuation, IsComplete, RunningBatch
 from pipeline.generation.shared_prefix import Prefix, prefill
 
 pytestmark = pytest.mark.moving
 
 FRAMES, SIDE = 6, 4  # an image of 4 x 4 patches is 4 tokens
 NEW = 24
+
+
+@dataclass(frozen=True)
+class Branches:
+    """Prompts that share their beginning."""
+
+    prefix: Prefix
+    suffixes: Sequence[Sequence[int]]
+
+
+def continue_greedily(
+    model: Any,
+    branches: Sequence[Branches],
+    *,
+    end_tokens: frozenset[int],
+    is_complete: IsComplete,
+    max_new_tokens: int,
+) -> list[Continuation]:
+    """All of them together, in their order."""
+    batch: RunningBatch[int] = RunningBatch(
+        model, end_tokens=end_tokens, is_complete=is_complete, max_new_tokens=max_new_tokens
+    )
+    found: dict[int, Continuation] = {}
+    count = 0
+    for each in branches:
+        batch.add(each.prefix, dict(enumerate(each.suffixes, count)))
+        count += len(each.suffixes)
+    while batch:
+        found.update(batch.step())
+    return [found[place] for place in range(count)]
 
 
 class Reference:

@@ -28,7 +28,7 @@ from pipeline.generation.limits import OutputLimits
 from pipeline.identity import Label, digest
 
 if TYPE_CHECKING:
-    from pipeline.generation.texts import Generated
+    from pipeline.generation.texts import Writer
 
 
 @dataclass(frozen=True)
@@ -227,7 +227,7 @@ class Transformers(LocalAnswerer):
         """Of a thought, where one may come, and of the answer."""
         return processor.processor.switch.limits(self.max_new_tokens, processor.tokenizer)
 
-    def generate(self, model: Any, prompts: Sequence[NativeInputs], limits: OutputLimits) -> Sequence[Generated]:
+    def writer(self, model: Any, limits: OutputLimits) -> Writer[str]:
         """In the way that the model can go."""
-        written: Sequence[Generated] = model.write(prompts, limits)
-        return written
+        made: Writer[str] = model.writer(limits)
+        return made

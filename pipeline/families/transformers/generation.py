@@ -13,29 +13,31 @@ from __future__ import annotations
 
 import copy
 import logging
+import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
-from typing import Any
+from typing import Any, Generic
 
 import numpy as np
 import torch
 
 from pipeline.domain import Frame
-from pipeline.errors import CheckpointError
+from pipeline.errors import CheckpointError, OutOfMemoryError
 from pipeline.families.known import FirstUse
 from pipeline.families.loading.checkpoint import release
 from pipeline.families.transformers.inputs import NativeInputs
 from pipeline.families.transformers.processor import NativeProcessor
 from pipeline.generation.cached_reading import cache_keyword, read_with_cache
-from pipeline.generation.framed_prompts import grouped, last_shared
+from pipeline.generation.framed_prompts import FramedPrompts, begin_alike, last_shared
 from pipeline.generation.limits import OutputLimits
-from pipeline.generation.memory import mapped_out_of_memory
+from pipeline.generation.memory import free_failed_call, mapped_out_of_memory, of_a_prompt
 from pipeline.generation.row_buffers import KeptBuffers
-from pipeline.generation.running_batch import Branches, RunningBatch, continue_greedily
+from pipeline.generation.running_batch import RunningBatch
 from pipeline.generation.shared_prefix import Prefix, states_read
-from pipeline.generation.texts import Generated, end_tokens
+from pipeline.generation.texts import Generated, Key, Outcome, Writer, end_tokens
 
 _LOG = logging.getLogger(__name__)
 
@@ -74,48 +76,28 @@ class NativeModel:
         self.row_buffers.release()
         release(self.model)
 
+    def writer(self, limits: OutputLimits) -> Writer[Any]:
+        """Writes the most probable token, again and again, for each prompt, until it ends or the limits are reached."""
+        if self.way is not Way.SHARED:
+            return OneByOne(self, limits)
+        read = partial(_prefix, self.model)
+        return FramedPrompts(self.model, read, self.processor.tokenizer, limits, self.row_buffers)
+
     @torch.inference_mode()
-    def write(self, prompts: Sequence[NativeInputs], limits: OutputLimits) -> list[Generated]:
-        """The most probable token, again and again, for each prompt, until it ends or the limits are reached."""
-        if self.way is Way.SHARED:
-            return self._together(prompts, limits)
-        written: dict[int, Generated] = {}
-        for group in grouped(prompts):
-            alone = len(group) == 1 or self.way is Way.WHOLE
-            prefix = None if alone else self._read_once([prompts[place] for place in group])
-            for place in group:
-                written[place] = self._one(prompts[place], limits, prefix)
-        return [written[place] for place in range(len(prompts))]
-
-    def _together(self, prompts: Sequence[NativeInputs], limits: OutputLimits) -> list[Generated]:
-        branches: list[Branches] = []
-        places: list[int] = []
-        for group in grouped(prompts):
-            ids = [prompts[place].input_ids.tolist() for place in group]
-            shared = last_shared(ids)
-            prefix = self.row_buffers.with_room(partial(_prefix, self.model, prompts[group[0]], shared))
-            branches.append(Branches(prefix, [row[shared:] for row in ids]))
-            places += group
-        written = continue_greedily(
-            self.model,
-            branches,
-            end_tokens=self.ends,
-            is_complete=limits.are_reached,
-            max_new_tokens=limits.total,
-            kept=self.row_buffers,
-        )
-        found = {
-            place: self._generated(one.tokens, limits, ended=one.ended)
-            for place, one in zip(places, written, strict=True)
-        }
-        return [found[place] for place in range(len(prompts))]
-
-    def _read_once(self, prompts: Sequence[NativeInputs]) -> _Copied:
+    def read_once(self, prompts: Sequence[NativeInputs]) -> Copied:
+        """What several prompts begin with, for :meth:`write`."""
         length = last_shared([prompt.input_ids.tolist() for prompt in prompts])
-        cache = _read(self.model, prompts[0], length)
-        return _Copied(cache, _positions(self.model))
+        return Copied(_read(self.model, prompts[0], length), _positions(self.model))
 
-    def _one(self, prompt: NativeInputs, limits: OutputLimits, prefix: _Copied | None) -> Generated:
+    @torch.inference_mode()
+    def write(self, prompt: NativeInputs, limits: OutputLimits, prefix: Copied | None) -> Generated:
+        """The text of one prompt, by ``generate``.
+
+        Args:
+            prompt: all of it.
+            limits: of the text.
+            prefix: what it begins with, if that was read.
+        """
         inputs = _arguments(self.model, prompt)
         if prefix is not None:
             inputs = {name: value for name, value in inputs.items() if name not in prompt.frames.tensors}
@@ -131,18 +113,81 @@ class NativeModel:
         )
         tokens = output[0, length:].tolist()
         ended = bool(tokens) and tokens[-1] in self.ends
-        return self._generated(tuple(tokens[:-1] if ended else tokens), limits, ended=ended)
-
-    def _generated(self, tokens: tuple[int, ...], limits: OutputLimits, *, ended: bool) -> Generated:
+        tokens = tuple(tokens[:-1] if ended else tokens)
         text = self.processor.tokenizer.decode(list(tokens), skip_special_tokens=True)
         return Generated(text, tokens, ended and not limits.are_reached(tokens))
 
 
 @dataclass(frozen=True)
-class _Copied:
+class Copied:
+    """The beginning of prompts; each of them is given a copy."""
+
     cache: Any
     positions: tuple[tuple[Any, Any], ...]
     """What the reading left on the model's parts: the part and its ``rope_deltas``."""
+
+
+class OneByOne(Generic[Key]):
+    """Prompts that are written one at a time; those that wait together and show the same frames share their reading.
+
+    Args:
+        model: whose way is not :attr:`Way.SHARED`.
+        limits: of each text.
+    """
+
+    def __init__(self, model: NativeModel, limits: OutputLimits) -> None:
+        self._model = model
+        self._limits = limits
+        self._waiting: list[tuple[Key, NativeInputs]] = []
+        self._group: deque[tuple[Key, NativeInputs]] = deque()
+        """About the same frames, and next."""
+        self._shares = False
+        self._beginning: Copied | None = None
+        self._ended: list[tuple[Key, Outcome]] = []
+
+    def __len__(self) -> int:
+        return len(self._waiting) + len(self._group) + len(self._ended)
+
+    def add(self, key: Key, prompt: NativeInputs) -> None:
+        """Have a prompt answered."""
+        self._waiting.append((key, prompt))
+
+    def step(self) -> list[tuple[Key, Outcome]]:
+        """Write one text."""
+        if not self._group and self._waiting:
+            self._draw()
+        if self._group:
+            begin = time.perf_counter()
+            result = self._written()
+            key, _ = self._group.popleft()
+            self._ended.append((key, Outcome(result, time.perf_counter() - begin)))
+        return self.finished()
+
+    def finished(self) -> list[tuple[Key, Outcome]]:
+        """What is finished and was not given."""
+        ended, self._ended = self._ended, []
+        return ended
+
+    def _draw(self) -> None:
+        _, first = self._waiting[0]
+        self._group.extend(each for each in self._waiting if begin_alike(each[1], first))
+        self._waiting = [each for each in self._waiting if not begin_alike(each[1], first)]
+        self._shares = self._model.way is Way.COPIED and len(self._group) > 1
+        self._beginning = None
+
+    def _written(self) -> Generated | Exception:
+        while True:
+            try:
+                with mapped_out_of_memory():
+                    if self._shares and self._beginning is None:
+                        self._beginning = self._model.read_once([prompt for _, prompt in self._group])
+                    return self._model.write(self._group[0][1], self._limits, self._beginning)
+            except Exception as error:
+                failure = of_a_prompt(error)
+            free_failed_call()
+            if not (self._shares and isinstance(failure, OutOfMemoryError)):
+                return failure
+            self._shares, self._beginning = False, None  # it may fit without the copy
 
 
 def prepared(model: Any, processor: NativeProcessor) -> NativeModel:

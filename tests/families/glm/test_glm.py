@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import pytest
 import tiny_glm
 import tiny_native
 import torch
-from asking import answered, configured, frames, request
+from asking import Saying, answered, configured, frames, request, written
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
@@ -27,7 +27,6 @@ from pipeline.families.glm.processor import GlmScale, open_images
 from pipeline.families.known import known_model, opener_of_images
 from pipeline.families.thinking import Beginning
 from pipeline.generation.limits import OutputLimits
-from pipeline.generation.texts import Generated
 
 pytestmark = [
     pytest.mark.moving,
@@ -140,14 +139,14 @@ def test_the_inputs_are_those_of_the_types_own_image_processor_and_template(ours
 
 def test_answers_are_those_of_stock_generate_in_one_batch_and_alone(ours: Glm, stock: Stock) -> None:
     """Among them prompts of several pictures in turn, whose positions the network keeps from call to call."""
-    written = [stock.tokens(stock.inputs(asked, ours.prompt.words(asked).text)) for asked in ASKED]
+    by_stock = [stock.tokens(stock.inputs(asked, ours.prompt.words(asked).text)) for asked in ASKED]
     ends = {stock.tokenizer.eos_token_id, stock.tokenizer.convert_tokens_to_ids("<|user|>")}
     prompts = [ours.encode(asked) for asked in ASKED]
     limits = ours.output_limits(ours.processor)
-    together = ours.generate(ours.model, prompts, limits)
-    for place, (one, expected) in enumerate(zip(together, written, strict=True)):
+    together = written(ours.writer(ours.model, limits), prompts)
+    for place, (one, expected) in enumerate(zip(together, by_stock, strict=True)):
         assert list(one.tokens) == [token for token in expected if token not in ends]
-        assert ours.generate(ours.model, [prompts[place]], limits) == [one]
+        assert written(ours.writer(ours.model, limits), [prompts[place]]) == [one]
     assert len({one.tokens for one in together}) > 2
 
 
@@ -246,9 +245,9 @@ def test_it_is_the_whole_processors_prompt_and_the_same_tokens(form: str, tmp_pa
         pixels = inputs["pixel_values" if form == "images" else "pixel_values_videos"]
         given = answerer.model.arguments(prompt, prompt.tokens)
         assert torch.allclose(given["pixel_values"], pixels, atol=1e-5)
-        written = model.generate(**inputs, do_sample=False, repetition_penalty=1.0, max_new_tokens=NEW)
-        [found] = answerer.generate(answerer.model, [prompt], answerer.output_limits(answerer.processor))
-        expected = written[0, prompt.tokens :].tolist()
+        by_stock = model.generate(**inputs, do_sample=False, repetition_penalty=1.0, max_new_tokens=NEW)
+        [found] = written(answerer.writer(answerer.model, answerer.output_limits(answerer.processor)), [prompt])
+        expected = by_stock[0, prompt.tokens :].tolist()
         assert list(found.tokens) == expected[: len(found.tokens)]
         assert len(found.tokens) == NEW or len(expected) == len(found.tokens) + 1
 
@@ -278,7 +277,7 @@ def test_the_one_with_experts_answers_as_stock_generate_does(tmp_path: Path) -> 
     assert type(ours.model.network).__name__ == "Glm4vMoeForConditionalGeneration"
     limits = ours.output_limits(ours.processor)
     for one, asked in zip(
-        ours.generate(ours.model, [ours.encode(asked) for asked in ASKED], limits), ASKED, strict=True
+        written(ours.writer(ours.model, limits), [ours.encode(asked) for asked in ASKED]), ASKED, strict=True
     ):
         expected = stock.tokens(stock.inputs(asked, ours.prompt.words(asked).text))
         assert list(one.tokens) == expected[: len(one.tokens)]
@@ -324,15 +323,8 @@ def test_a_checkpoint_that_always_thinks_is_refused_or_let(tmp_path: Path) -> No
 def says(ours: Glm, said: str, monkeypatch: pytest.MonkeyPatch) -> Answer:
     """The answer of a model that writes these words, for as long as its limits allow."""
     tokenizer = ours.processor.tokenizer
-    words = tokenizer(said, add_special_tokens=False).input_ids
-
-    def generate(self: Any, model: Any, prompts: Sequence[Any], limits: OutputLimits) -> list[Generated]:
-        until = next((n for n in range(1, len(words) + 1) if limits.are_reached(words[:n])), None)
-        written = tuple(words[:until])
-        return [Generated(tokenizer.decode(written, skip_special_tokens=True), written, until is None)]
-
     opened = Glm.open
-    monkeypatch.setattr(Glm, "generate", generate)
+    monkeypatch.setattr(Glm, "writer", lambda self, model, limits: Saying(tokenizer, said, limits))
     monkeypatch.setattr(Glm, "open", lambda self: dataclasses.replace(opened(self), load=object))
     [answer] = answered(dataclasses.replace(ours), ASKED[:1])
     return answer
@@ -359,13 +351,13 @@ def test_a_thought_has_a_limit_of_its_own(folder: Path, monkeypatch: pytest.Monk
 
 def test_what_the_model_writes_is_cut_at_the_thoughts_limit_while_it_thinks(ours: Glm) -> None:
     """By the engine that all families share."""
-    [whole] = ours.generate(ours.model, [ours.encode(ASKED[0])], OutputLimits(NEW))
+    [whole] = written(ours.writer(ours.model, OutputLimits(NEW)), [ours.encode(ASKED[0])])
     assert len(whole.tokens) == NEW
     thinking = OutputLimits(NEW, thought=3, begins_open=True, ending=frozenset({-1}))
-    [cut] = ours.generate(ours.model, [ours.encode(ASKED[0])], thinking)
+    [cut] = written(ours.writer(ours.model, thinking), [ours.encode(ASKED[0])])
     assert (cut.tokens, cut.ended) == (whole.tokens[:3], False)
     ended = dataclasses.replace(thinking, ending=frozenset({whole.tokens[1]}), answer=4)
-    [answered_] = ours.generate(ours.model, [ours.encode(ASKED[0])], ended)
+    [answered_] = written(ours.writer(ours.model, ended), [ours.encode(ASKED[0])])
     assert (answered_.tokens, answered_.ended) == (whole.tokens[:6], False)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from asking import answered
+from asking import answered, written
 from native import NEW, TYPES, Folders, Stock, answerer, frames, requests
 
 from pipeline.answerers import Answerer, AnswerRequest
@@ -21,6 +21,7 @@ from pipeline.families.transformers.generation import NativeModel, Way
 from pipeline.families.transformers.inputs import NativeInputs
 from pipeline.families.transformers.loading import load_model
 from pipeline.generation.shared_prefix import Prefix
+from pipeline.generation.texts import Generated
 
 pytestmark = [
     pytest.mark.moving,
@@ -39,6 +40,9 @@ class Pair:
         self.name = name
         self.ours = answerer(folders[name])
         self.stock = Stock(folders[name], name)
+
+    def write(self, prompts: list[NativeInputs]) -> list[Generated]:
+        return written(self.ours.model.writer(self.ours.output_limits(self.ours.processor)), prompts)
 
     def inputs(self, asked: AnswerRequest) -> object:
         variables = (
@@ -82,9 +86,7 @@ def test_tokens_are_counted_exactly_without_looking_at_a_picture(pair: Pair) -> 
 def test_answers_are_those_of_stock_generate_in_one_batch_and_alone(pair: Pair) -> None:
     tokenizer = pair.stock.processor.tokenizer
     ends = {tokenizer.eos_token_id, *pair.stock.model.generation_config.eos_token_id}
-    together = pair.ours.model.write(
-        [pair.ours.encode(asked) for asked in requests()], pair.ours.output_limits(pair.ours.processor)
-    )
+    together = pair.write([pair.ours.encode(asked) for asked in requests()])
     expected = []
     for asked in requests():
         tokens = pair.stock.tokens(pair.inputs(asked))
@@ -93,7 +95,7 @@ def test_answers_are_those_of_stock_generate_in_one_batch_and_alone(pair: Pair) 
     assert [one.tokens for one in together] == expected
     assert len(set(expected)) > 3
     for asked, one in zip(requests(), together, strict=True):
-        [alone] = pair.ours.model.write([pair.ours.encode(asked)], pair.ours.output_limits(pair.ours.processor))
+        [alone] = pair.write([pair.ours.encode(asked)])
         assert alone == one
 
 
@@ -108,7 +110,7 @@ def test_frames_are_shared_in_the_way_that_the_models_cache_allows(pair: Pair, m
     hook = found.model.register_forward_pre_hook(
         lambda model, args, kwargs: seen.append(kwargs.get("pixel_values") is not None), with_kwargs=True
     )
-    found.write(inputs, pair.ours.output_limits(pair.ours.processor))
+    pair.write(inputs)
     hook.remove()
     assert sum(seen) == 1
 
@@ -136,11 +138,10 @@ def test_answers_say_what_they_took_and_how_frames_were_told(pair: Pair) -> None
 def test_positions_of_one_set_of_frames_are_not_taken_for_another(pair: Pair) -> None:
     """Some types keep on the model what the last pictures did to the positions."""
     one, other = requests()[0], requests()[3]
-    limits, model = pair.ours.output_limits(pair.ours.processor), pair.ours.model
     first = [pair.ours.encode(asked) for asked in (one, requests()[2])]
-    expected = model.write(first, limits)
-    model.write([pair.ours.encode(other)], limits)
-    assert model.write(first, limits) == expected
+    expected = pair.write(first)
+    pair.write([pair.ours.encode(other)])
+    assert pair.write(first) == expected
 
 
 def test_limits_hold_for_what_a_request_really_takes(pair: Pair) -> None:
@@ -206,7 +207,8 @@ def test_a_way_that_does_not_give_the_models_own_logits_is_not_taken(
     """Positions that are off by a few, or a prefix of other pictures: nothing of it raises an error."""
     ours = answerer(folders["glm46v"])
     reader = ours.processor
-    expected = ours.model.write([ours.encode(asked) for asked in requests()], ours.output_limits(ours.processor))
+    limits = ours.output_limits(reader)
+    expected = written(ours.model.writer(limits), [ours.encode(asked) for asked in requests()])
     prefix, read = generation._prefix, generation._read
     other = ours.encode(requests()[0])
 
@@ -225,4 +227,4 @@ def test_a_way_that_does_not_give_the_models_own_logits_is_not_taken(
     assert model.way is taken
     if taken is Way.WHOLE:
         inputs = [ours.encode(asked) for asked in requests()]
-        assert model.write(inputs, ours.output_limits(ours.processor)) == expected
+        assert written(model.writer(limits), inputs) == expected

@@ -5,13 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 import tiny_native
-from asking import answered
+from asking import Saying, answered
 from command_line import gens
 from hydra import compose, initialize_config_dir
 from made import write_video
@@ -23,7 +21,6 @@ from pipeline.errors import CheckpointError, ConfigError, PipelineError
 from pipeline.families.thinking import Beginning
 from pipeline.families.transformers.answerer import NativeReader, Transformers
 from pipeline.generation.limits import OutputLimits
-from pipeline.generation.texts import Generated
 
 pytestmark = [
     pytest.mark.moving,
@@ -169,20 +166,8 @@ def says(folders: Folders, monkeypatch: pytest.MonkeyPatch, name: str, said: str
     """The answer of a model that writes these words, for as long as its limits allow."""
     ours = answerer(folders[name], *overrides)
     tokenizer = ours.processor.tokenizer
-    words = tokenizer(said, add_special_tokens=False).input_ids
-
-    def generate(self: Any, model: Any, prompts: Sequence[Any], limits: OutputLimits) -> list[Generated]:
-        written: list[int] = []
-        for word in words:
-            written.append(word)
-            if limits.are_reached(written):
-                break
-        ended = not limits.are_reached(written)
-        text = tokenizer.decode(written, skip_special_tokens=True)
-        return [Generated(text, tuple(written), ended)]
-
     opened = type(ours).open
-    monkeypatch.setattr(type(ours), "generate", generate)
+    monkeypatch.setattr(type(ours), "writer", lambda self, model, limits: Saying(tokenizer, said, limits))
     monkeypatch.setattr(type(ours), "open", lambda self: dataclasses.replace(opened(self), load=object))
     [answer] = answered(dataclasses.replace(ours), requests()[:1])
     return answer

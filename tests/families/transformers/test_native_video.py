@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from asking import answered
+from asking import answered, written
 from native import NEW, Folders, Stock, answerer, frames
 
 from pipeline.answerers import AnswerRequest
@@ -94,9 +94,9 @@ def test_every_frame_is_told_by_its_own_time(ours: Transformers, name: str) -> N
 def test_ids_and_texts_are_those_of_stock(ours: Transformers, folders: Folders, name: str) -> None:
     stock = Stock(folders[name], name)
     ends = stock.model.generation_config.eos_token_id
-    written = ours.model.write([ours.encode(one) for one in ASKED], ours.output_limits(ours.processor))
+    texts = written(ours.model.writer(ours.output_limits(ours.processor)), [ours.encode(one) for one in ASKED])
     free = [replace(one, question=replace(one.question, text=ours.prompt.words(one).text)) for one in ASKED]
-    for one, ours_wrote, plain in zip(ASKED, written, free, strict=True):
+    for one, ours_wrote, plain in zip(ASKED, texts, free, strict=True):
         inputs = stock_inputs(stock, plain, name)
         assert ours.encode(one).input_ids.tolist() == inputs["input_ids"][0].tolist()
         tokens = stock.tokens({key: inputs[key] for key in inputs if key != "video_metadata"}, NEW)
