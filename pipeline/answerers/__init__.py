@@ -92,10 +92,12 @@ class Answerer(Protocol):
         """One answer for each request, in any order, as soon as it is finished. Closing it draws no more.
 
         Requests are drawn as they are needed, a little ahead and from another thread, so that frames are decoded and
-        prepared while the model is busy. A failure of one request is its status and does not affect the others.
+        prepared while the model is busy, and requests that are under way go on while the next one has to be waited
+        for. A failure of one request is its status and does not affect the others.
 
         Args:
-            requests: question ids differ. An error that drawing raises ends the iteration with it.
+            requests: question ids differ. An error that drawing raises ends the iteration with it, after the answers to
+                what was drawn before.
             batch: the largest number of requests that are in the model, or sent to a server, at once.
 
         Raises:

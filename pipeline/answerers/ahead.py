@@ -8,6 +8,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import count
 from queue import SimpleQueue
 from typing import Any, Final, Generic, TypeVar
 
@@ -51,7 +52,8 @@ class Ahead(Generic[Item, Result]):
         self._pieces = pieces
         self._most_bytes = most_bytes
         self._waiting: deque[tuple[Result, Pieces]] = deque()
-        self._taken: list[tuple[Result, Pieces]] = []
+        self._taken: dict[int, Pieces] = {}
+        self._numbers = count()
         self._held: Counter[int] = Counter()  # by piece, how many results hold it
         self._bytes = 0
         self._largest = 0
@@ -62,29 +64,28 @@ class Ahead(Generic[Item, Result]):
         self._thread = threading.Thread(target=self._run, name="ahead", daemon=True)
         self._thread.start()
 
-    def take(self, count: int, wait: bool = True) -> list[Result]:
-        """The next results that are there; with ``wait``, at least one, or none once all were taken.
+    def take(self, most: int, wait: bool = True) -> list[tuple[int, Result]]:
+        """The next results that are there, each with a number for :meth:`release`.
 
         Args:
-            count: the largest number.
-            wait: for a result. To wait for one that there is no memory for, release what was taken.
+            most: the largest number of results.
+            wait: for at least one, or until all were taken. Nothing comes while what was taken leaves no memory.
         """
         with self._changed:
             if wait:
-                self._changed.wait_for(lambda: self._over or self._fitting(count))
-            taken = [self._waiting.popleft() for _ in range(self._fitting(count))]
-            self._taken += taken
+                self._changed.wait_for(lambda: self._over or self._fitting(most))
+            taken = [(next(self._numbers), *self._waiting.popleft()) for _ in range(self._fitting(most))]
+            self._taken |= {number: pieces for number, _, pieces in taken}
             self._changed.notify_all()
             if not self._waiting and not taken and self._error is not None:
                 error, self._error = self._error, None
                 raise error
-            return [result for result, _ in taken]
+            return [(number, result) for number, result, _ in taken]
 
-    def release(self, result: Result) -> None:
-        """Count a result that was taken as no longer held."""
+    def release(self, number: int) -> None:
+        """Count a result that was taken as no longer held; let go of it before."""
         with self._changed:
-            place = next(place for place, (each, _) in enumerate(self._taken) if each is result)
-            for piece, size in self._taken.pop(place)[1].items():
+            for piece, size in self._taken.pop(number).items():
                 self._held[piece] -= 1
                 if not self._held[piece]:
                     del self._held[piece]
@@ -134,15 +135,15 @@ class Ahead(Generic[Item, Result]):
         held = bool(self._waiting or self._taken)
         return len(self._waiting) < self._most and (not held or self._bytes + self._largest <= self._most_bytes)
 
-    def _fitting(self, count: int) -> int:
+    def _fitting(self, most: int) -> int:
         """How many of the waiting results can be taken beside those that are."""
         together: dict[int, int] = {}
-        for _, pieces in self._taken:
+        for pieces in self._taken.values():
             together |= pieces
         for number, (_, pieces) in enumerate(self._waiting):
             together |= pieces
             is_alone = not number and not self._taken
-            if number == count or (not is_alone and sum(together.values()) > self._most_bytes / 2):
+            if number == most or (not is_alone and sum(together.values()) > self._most_bytes / 2):
                 return number
         return len(self._waiting)
 
@@ -151,8 +152,8 @@ def ahead(items: Iterable[Item], work: Callable[[Item], Result], most: int) -> G
     """The ``work`` of each item, one by one; for the arguments see :class:`Ahead`."""
     with closing(Ahead(items, work, most)) as made:
         while taken := made.take(1):
-            (one,) = taken
-            made.release(one)
+            ((number, one),) = taken
+            made.release(number)
             yield one
 
 

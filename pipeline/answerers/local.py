@@ -128,47 +128,50 @@ class LocalModel:
         return self.preparation.prepare(request)  # opens the checkpoint with the first request
 
     def _answers(self, made: Ahead[AnswerRequest, Prepared | Answer], batch: int) -> Iterator[Answer]:
-        writer: Writer[str] | None = None
-        asked: dict[str, Prepared] = {}  # what is in the model
+        at_work = _AtWork()
         failure: Exception | None = None
         while True:
-            fresh: Sequence[Prepared | Answer] = ()
-            if failure is None and len(asked) < batch:
+            known: list[tuple[int, Answer]] = []
+            if failure is None and len(at_work.asked) < batch:
                 try:
-                    fresh = made.take(batch - len(asked), wait=not asked)
+                    known = at_work.begin(made.take(batch - len(at_work.asked), wait=not at_work.asked))
                 except Exception as error:
                     failure = error
-            for one in fresh:
-                if isinstance(one, Answer):
-                    made.release(one)
-                    yield one
-                else:
-                    writer = self._open_writer(self.model, self.limits) if writer is None else writer
-                    asked[one.question.id] = one
-                    writer.add(one.question.id, one.prompt)
-            if writer is not None and asked:
-                for answer in self._stepped(writer, asked):
-                    made.release(asked.pop(answer.question_id))
+            for number, answer in known:
+                made.release(number)
+                yield answer
+            if at_work.asked:
+                for number, answer in self._stepped(at_work):
+                    made.release(number)
                     yield answer
-            elif not fresh:
+            elif not known:
                 break
         if failure is not None:
             raise failure
 
-    def _stepped(self, writer: Writer[str], asked: Mapping[str, Prepared]) -> Iterator[Answer]:
+    def _stepped(self, at_work: _AtWork) -> Iterator[tuple[int, Answer]]:
         """What is finished after the next piece of work, also where that fails or is interrupted: it is paid for."""
         from pipeline.generation.memory import mapped_out_of_memory
 
+        if at_work.writer is None:
+            at_work.writer = self._open_writer(self.model, self.limits)
+        writer = at_work.writer
         try:
             with mapped_out_of_memory():
+                for key in at_work.fresh:
+                    writer.add(key, at_work.asked[key].prompt)
+                at_work.fresh.clear()
                 finished = writer.step()
         except BaseException as error:
-            for key, outcome in writer.finished():
-                yield self._answer(asked[key], outcome)
+            yield from self._finished(at_work, writer.finished())
             with self._first_use.watched(_CALL):
                 raise error
-        for key, outcome in finished:
-            yield self._answer(asked[key], outcome)
+        yield from self._finished(at_work, finished)
+
+    def _finished(self, at_work: _AtWork, outcomes: Iterable[tuple[str, Outcome]]) -> Iterator[tuple[int, Answer]]:
+        for key, outcome in outcomes:
+            answer = self._answer(at_work.asked[key], outcome)
+            yield at_work.end(key), answer
 
     def _answer(self, asked: Prepared, outcome: Outcome) -> Answer:
         result, times = outcome.result, asked.prompt.times
@@ -231,6 +234,31 @@ class LocalModel:
             [token for token in last if token >= 0], skip_special_tokens=False
         )
         return leaves_thought_open(prompt)
+
+
+class _AtWork:
+    """The requests that are in the model."""
+
+    def __init__(self) -> None:
+        self.writer: Writer[str] | None = None
+        self.asked: dict[str, Prepared] = {}
+        self.fresh: list[str] = []
+        """Of these, those that the writer was not given yet."""
+        self._numbers: dict[str, int] = {}
+
+    def begin(self, taken: Sequence[tuple[int, Prepared | Answer]]) -> list[tuple[int, Answer]]:
+        """Take numbered requests; gives those that are answered already."""
+        for number, one in taken:
+            if isinstance(one, Prepared):
+                self.asked[one.question.id] = one
+                self.fresh.append(one.question.id)
+                self._numbers[one.question.id] = number
+        return [(number, one) for number, one in taken if isinstance(one, Answer)]
+
+    def end(self, key: str) -> int:
+        """Let a request go; gives its number."""
+        del self.asked[key]
+        return self._numbers.pop(key)
 
 
 class LocalAnswerer(Identified, ABC):

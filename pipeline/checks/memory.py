@@ -176,8 +176,10 @@ def _on(device: str, models: Sequence[ModelMemory], machine: Machine) -> list[Fi
         return [Finding(Level.SOME_FAIL, problem, f"one of {', '.join(['fewer frames: selection.budget=...', *ways])}")]
     made = []
     if with_all > most:
-        problem = f"{_named(models)} with all prompts of a batch takes {_gib(with_all)}, and {where} has {_gib(most)}"
-        made.append(Finding(Level.NOTE, f"{problem}: batches will be halved", "execution.answer_batch=1 avoids it"))
+        problem = f"{_named(models)} with all prompts at once takes {_gib(with_all)}, and {where} has {_gib(most)}"
+        made.append(
+            Finding(Level.NOTE, f"{problem}: fewer prompts are answered at once", "execution.answer_batch=1 avoids it")
+        )
     free = sum(room_for_weights({gpu.index: gpu.free for gpu in _gpus(device, machine)}).values())
     if device != "cpu" and size > free:
         problem = f"{_named(models)} takes {_gib(size)}, and only {_gib(free)} of {where} are free now"

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, Protocol
+from weakref import ref
 
 import torch
 
@@ -46,7 +47,7 @@ class FramedPrompt(Protocol):
 
     @property
     def frames(self) -> Any:
-        """Prompts that hold the same object show the same frames."""
+        """A tuple of frames, or one object for all; prompts that hold the same ones show the same frames."""
         ...
 
     @property
@@ -55,19 +56,44 @@ class FramedPrompt(Protocol):
         ...
 
 
+class Beginning:
+    """Of a prompt, up to its last frame. It does not keep the frames in memory."""
+
+    def __init__(self, prompt: FramedPrompt) -> None:
+        self._frames = [ref(each) for each in _each(prompt.frames)]
+        self._ids: list[int] = prompt.input_ids[: prompt.frames_end].tolist()
+
+    @property
+    def length(self) -> int:
+        """Tokens."""
+        return len(self._ids)
+
+    def is_of(self, prompt: FramedPrompt) -> bool:
+        """Whether a prompt begins with the same frames, and the same words before and between them."""
+        frames = _each(prompt.frames)
+        return (
+            (len(frames), prompt.frames_end) == (len(self._frames), self.length)
+            and all(known() is each for known, each in zip(self._frames, frames, strict=True))
+            and prompt.input_ids[: self.length].tolist() == self._ids
+        )
+
+
+def _each(frames: Any) -> Sequence[Any]:
+    return frames if isinstance(frames, tuple) else (frames,)
+
+
 @dataclass(eq=False)
 class _Read:
-    """A beginning that the model has read."""
+    """What the model has read of a prompt."""
 
-    prompt: FramedPrompt
-    """Of which it is the beginning."""
+    beginning: Beginning
     ids: list[int]
     prefixes: list[Prefix]
     """All of it, and then what other prompts share of it."""
 
     def prefix_of(self, ids: Sequence[int]) -> Prefix:
         """What a prompt about the same frames shares of it. The fewer differ, the more rows meet keys in one call."""
-        shared = last_shared([[*self.ids, _NO_TOKEN], ids], self.prompt.frames_end)
+        shared = last_shared([[*self.ids, _NO_TOKEN], ids], self.beginning.length)
         fitting = [prefix for prefix in self.prefixes if prefix.length <= shared]
         if not fitting:
             fitting.append(self.prefixes[0].first(shared))
@@ -165,7 +191,8 @@ class FramedPrompts(Generic[Key]):
         if not self._waiting or self._is_full or len(self._rows) >= self._most:
             return []
         first = self._waiting[0]
-        asks = [asked for asked in self._waiting if begin_alike(asked.prompt, first.prompt)]
+        beginning = Beginning(first.prompt)
+        asks = [asked for asked in self._waiting if beginning.is_of(asked.prompt)]
         asks = asks[: self._most - len(self._rows)]
         if self._known(first) is None:
             self._forget_idle()
@@ -228,7 +255,7 @@ class FramedPrompts(Generic[Key]):
         except Exception as error:
             failure = of_a_prompt(error)
         else:
-            self._reads.append(_Read(first.prompt, first.ids[:shared], [prefix]))
+            self._reads.append(_Read(Beginning(first.prompt), first.ids[:shared], [prefix]))
             return self._reads[-1]
         free_failed_call()
         if not isinstance(failure, OutOfMemoryError):
@@ -241,7 +268,7 @@ class FramedPrompts(Generic[Key]):
         return None
 
     def _known(self, asked: _Asked[Key]) -> _Read | None:
-        return next((read for read in self._reads if begin_alike(asked.prompt, read.prompt)), None)
+        return next((read for read in self._reads if read.beginning.is_of(asked.prompt)), None)
 
     def _longest(self, asks: Sequence[_Asked[Key]], shared: int) -> int:
         """Tokens of the longest row, with all that it may write."""
@@ -309,14 +336,6 @@ class FramedPrompts(Generic[Key]):
     def _generated(self, written: Continuation) -> Generated:
         text = self._tokenizer.decode(list(written.tokens), skip_special_tokens=True)
         return Generated(text, written.tokens, written.ended and not self._limits.are_reached(written.tokens))
-
-
-def begin_alike(one: FramedPrompt, other: FramedPrompt) -> bool:
-    """Whether two prompts begin with the same frames, and the same words before and between them."""
-    end = one.frames_end
-    if one.frames is not other.frames or other.frames_end != end:
-        return False
-    return bool((one.input_ids[:end] == other.input_ids[:end]).all())
 
 
 def _shared(asks: Sequence[_Asked[Any]]) -> int:

@@ -67,7 +67,7 @@ class AnswererCells:
 
         with self._store.or_reason([*stock_left, *left]):
             self._weights.when_made = when_made
-            model = self._answerer.model
+            _ = self._answerer.model
             if left:
                 self._written(prompts[:2], OutputLimits(2))  # warms up
             for cell in left:

@@ -74,11 +74,11 @@ def test_results_hold_no_more_memory_than_is_stated() -> None:
     made = Ahead(iter(sizes), make, 8, lambda size: {next(numbers): size}, 120)
     while batch := made.take(8):
         time.sleep(0.02)
-        taken.append(batch)
+        taken.append([size for _, size in batch])
         with lock:
-            held -= sum(batch)
-        for size in batch:
-            made.release(size)
+            held -= sum(taken[-1])
+        for place, _ in batch:
+            made.release(place)
     made.close()
     assert [size for batch in taken for size in batch] == sizes
     assert all(sum(batch) <= 60 for batch in taken)
@@ -89,7 +89,7 @@ def test_a_result_larger_than_the_memory_is_made_alone() -> None:
     alive: list[int] = []
     made = Ahead(range(4), lambda item: alive.append(item) or item, 8, lambda item: {item: 1000}, 100)
     for number in range(4):
-        assert made.take(8) == [number]
+        assert made.take(8) == [(number, number)]
         time.sleep(0.02)
         assert alive == list(range(number + 1))
         made.release(number)
@@ -107,18 +107,18 @@ def test_what_results_share_counts_once() -> None:
     """As the frames of many questions about the same moments."""
     made = Ahead(range(6), lambda item: item, 6, lambda item: {-1: 90, item: 1}, 200)
     all_there(made, 6)
-    assert made.take(6) == list(range(6))
+    assert made.take(6) == [(number, number) for number in range(6)]
     made.close()
 
 
 def test_those_that_were_taken_leave_half_of_the_memory_to_others() -> None:
     made = Ahead(range(6), lambda item: item, 6, lambda item: {item: 30}, 200)
     all_there(made, 6)
-    assert made.take(2) == [0, 1]
-    assert made.take(6, wait=False) == [2]
+    assert made.take(2) == [(0, 0), (1, 1)]
+    assert made.take(6, wait=False) == [(2, 2)]
     assert made.take(6, wait=False) == []
     made.release(1)
-    assert made.take(6, wait=False) == [3]
+    assert made.take(6, wait=False) == [(3, 3)]
     made.close()
 
 
@@ -132,10 +132,10 @@ def test_nobody_waits_for_what_is_not_there_unless_asked_to() -> None:
         raise OSError("drawing")
 
     made = Ahead(items(), lambda item: item, 4)
-    assert made.take(4) == [1]
+    assert made.take(4) == [(0, 1)]
     assert made.take(4, wait=False) == []
     more.set()
-    assert made.take(4) == [2]
+    assert made.take(4) == [(1, 2)]
     with pytest.raises(OSError, match="drawing"):
         made.take(4)
     assert made.take(4) == []

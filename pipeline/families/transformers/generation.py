@@ -31,7 +31,7 @@ from pipeline.families.loading.checkpoint import release
 from pipeline.families.transformers.inputs import NativeInputs
 from pipeline.families.transformers.processor import NativeProcessor
 from pipeline.generation.cached_reading import cache_keyword, read_with_cache
-from pipeline.generation.framed_prompts import FramedPrompts, begin_alike, last_shared
+from pipeline.generation.framed_prompts import Beginning, FramedPrompts, last_shared
 from pipeline.generation.limits import OutputLimits
 from pipeline.generation.memory import free_failed_call, mapped_out_of_memory, of_a_prompt
 from pipeline.generation.row_buffers import KeptBuffers
@@ -169,9 +169,9 @@ class OneByOne(Generic[Key]):
         return ended
 
     def _draw(self) -> None:
-        _, first = self._waiting[0]
-        self._group.extend(each for each in self._waiting if begin_alike(each[1], first))
-        self._waiting = [each for each in self._waiting if not begin_alike(each[1], first)]
+        beginning = Beginning(self._waiting[0][1])
+        self._group.extend(each for each in self._waiting if beginning.is_of(each[1]))
+        self._waiting = [each for each in self._waiting if not beginning.is_of(each[1])]
         self._shares = self._model.way is Way.COPIED and len(self._group) > 1
         self._beginning = None
 
