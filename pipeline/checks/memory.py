@@ -177,9 +177,7 @@ def _on(device: str, models: Sequence[ModelMemory], machine: Machine) -> list[Fi
     made = []
     if with_all > most:
         problem = f"{_named(models)} with all prompts at once takes {_gib(with_all)}, and {where} has {_gib(most)}"
-        made.append(
-            Finding(Level.NOTE, f"{problem}: fewer prompts are answered at once", "execution.answer_batch=1 avoids it")
-        )
+        made.append(Finding(Level.NOTE, f"{problem}: fewer are answered at once", "execution.answer_batch=1 avoids it"))
     free = sum(room_for_weights({gpu.index: gpu.free for gpu in _gpus(device, machine)}).values())
     if device != "cpu" and size > free:
         problem = f"{_named(models)} takes {_gib(size)}, and only {_gib(free)} of {where} are free now"

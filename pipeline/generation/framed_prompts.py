@@ -196,8 +196,9 @@ class FramedPrompts(Generic[Key]):
         asks = asks[: self._most - len(self._rows)]
         if self._known(first) is None:
             self._forget_idle()
-            shared = _shared(asks)
-            if self._rows and not self._room.fits(shared, self._batch, len(asks), self._longest(asks, shared)):
+            shared, held = _shared(asks), sum(read.prefixes[0].states.bytes for read in self._reads)
+            longest = self._longest(asks, shared)
+            if self._rows and not self._room.fits(shared, self._batch, len(asks), longest, held):
                 return []
         return asks
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any, Protocol
 
-import psutil
 import torch
 
 from pipeline.generation.row_buffers import KeptBuffers
 from pipeline.generation.shared_prefix import Prefix
 
-_SHARE_OF_CPU = 2
-"""On a CPU, half of the machine's available memory is for others, and for what was not reckoned with."""
+_PART_OF_CPU = 8
+"""On a CPU, prefixes and rows take an eighth of the machine's memory."""
 
 
 class Grows(Protocol):
@@ -56,7 +56,7 @@ class Room:
             self._beside = max(self._beside, taken - made.states.bytes)
         return made
 
-    def fits(self, length: int, rows: Grows, count: int, longest: int) -> bool:
+    def fits(self, length: int, rows: Grows, count: int, longest: int, held: int = 0) -> bool:
         """Whether another prefix can be read and get so many rows. True as long as nothing is known.
 
         Args:
@@ -64,11 +64,13 @@ class Room:
             rows: that are running.
             count: rows.
             longest: tokens of the longest of them.
+            held: bytes of the prefixes that were read, which on a GPU are known.
         """
         states = self._token_bytes * length
         seen = self._beside * max(length, self._longest) // self._longest
         beside = max(seen, states)  # reading takes as much again, or what it was seen to take
-        return self._is_free(states + beside + rows.growth(count, longest, self._token_bytes))
+        on_cpu = 0 if self._device.type == "cuda" else held
+        return self._is_free(on_cpu + states + beside + rows.growth(count, longest, self._token_bytes))
 
     def rows(self, rows: Grows, count: int, longest: int) -> int:
         """How many of so many further rows on a prefix that was read fit; at least 1.
@@ -92,4 +94,4 @@ class Room:
         if device.type == "cuda":
             cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
             return bool(size <= torch.cuda.mem_get_info(device)[0] + cached)
-        return bool(size <= psutil.virtual_memory().available // _SHARE_OF_CPU)
+        return size <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // _PART_OF_CPU
