@@ -32,6 +32,7 @@ from pipeline.progress import silently
 from pipeline.samplers import ChecksCheckpoint, HoldsPrefix, KeepsEmbeddings, Sampler, WithoutPictures
 from pipeline.selection import SelectionPolicy
 from pipeline.selection.embeddings import key_of
+from pipeline.spans import span
 from pipeline.subtitles import SubtitleChoice
 from pipeline.terminal import remark
 from pipeline.video import Reader
@@ -82,7 +83,9 @@ def admit(run: Run) -> None:
     Raises:
         ConfigError: the first finding that prevents the run.
     """
-    for finding in examine(run).findings:
+    with span("checks"):
+        examined = examine(run)
+    for finding in examined.findings:
         if finding.level is Level.CANNOT_RUN:
             raise ConfigError(finding.problem, finding.remedy)
     for note in seams.unkeyed_settings(run.sampler, run.policy, run.answerer):

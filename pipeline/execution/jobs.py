@@ -9,8 +9,10 @@ from typing import Any
 
 from pipeline.domain import Video
 from pipeline.execution.crashes import Crashes
+from pipeline.execution.forks import ForkedWork
 from pipeline.video.failures import reading
 from pipeline.video.fingerprint import file_fingerprint
+from pipeline.video.parts import reading_with
 from pipeline.video.probing import Probe
 from pipeline.video.reader import Reader
 from pipeline.video.scan import Scan
@@ -31,9 +33,11 @@ class Look:
     path: str
     reader: Reader
     crashes: Crashes
+    processes: int
+    """That may read the file at once."""
 
     def run(self, held: Callable[[str], Any]) -> Generator[list[Looked], None, None]:
-        """One :class:`Looked`.
+        """One :class:`Looked`. The file is hashed while its packets are read, where that is done in parts.
 
         Raises:
             VideoError: the file cannot be read, or crashed a process before.
@@ -42,7 +46,9 @@ class Look:
         if self.crashes.are_any():
             with reading(path):
                 self.crashes.check(file_fingerprint(path), path)
-        yield [Looked(self.reader.look(path), self.reader.scan(path))]
+        with reading_with(ForkedWork(self.processes, lambda: file_fingerprint(path))):
+            looked = Looked(self.reader.look(path), self.reader.scan(path))
+        yield [looked]
 
 
 Decoded = tuple[float, int, Any]

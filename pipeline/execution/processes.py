@@ -26,6 +26,7 @@ from typing import IO, Any
 from pipeline.errors import ConfigError
 from pipeline.execution.parcels import WITHOUT_WORKERS, Parcel, memory_file, receive
 from pipeline.execution.worker import GO_ON, STOP, Job
+from pipeline.spans import WORKER, note
 
 ATTEMPTS = 2
 """How often a task is tried whose worker dies."""
@@ -86,6 +87,8 @@ class Task:
     """The approximate size of one part of the result."""
     needs: Mapping[str, Parcel] = field(default_factory=dict)
     """Values that the job asks for, by key. Each is sent to a worker once."""
+    leads_to: float = 0.0
+    """Seconds of work that its result will make, for which workers start meanwhile."""
     is_urgent: bool = False
     """Whether somebody waits for the next part. It then comes before others, and whatever else is waiting."""
     attempts: int = 0
@@ -106,7 +109,10 @@ class _Worker:
         self.parts = 0
         self.jobs = 0
         self.held: OrderedDict[str, None] = OrderedDict()
-        self.since = time.monotonic()
+        self.begun = time.monotonic()
+        """When its task began, or the process itself."""
+        self.since = self.begun
+        """When the part of a result began that is under way."""
         self.verdict: Crash | None = None
         """Why the parent ended it."""
         with ExitStack() as failing:
@@ -125,6 +131,10 @@ class _Worker:
                     process_group=0,  # Ctrl-C is for the parent, which ends its workers
                 )
             failing.pop_all()  # from now on, end() closes them
+
+    @property
+    def name(self) -> str:
+        return f"{WORKER} {self.process.pid}"
 
     @property
     def is_idle(self) -> bool:
@@ -157,7 +167,6 @@ class Pool:
         self._queue: deque[Task] = deque()
         self._workers: list[_Worker] = []
         self._waiting = 0  # bytes
-        self._is_warm = False
         self._closed = False
         self._failed_starts = 0
         self._selector = selectors.DefaultSelector()
@@ -180,11 +189,6 @@ class Pool:
     def waiting_bytes(self) -> int:
         """Of results that nobody has taken yet."""
         return self._waiting
-
-    def warm(self) -> None:
-        """Start a first worker, for work that will come."""
-        self._is_warm = True
-        self._wake()
 
     def submit(self, tasks: Sequence[Task]) -> None:
         """Queue tasks behind those that are there."""
@@ -272,6 +276,7 @@ class Pool:
         task = worker.task
         if kind == "ready":
             worker.is_ready = True
+            note("start", worker.begun, worker.name)
             self._failed_starts = 0
         elif kind == "part":
             assert task is not None
@@ -287,6 +292,7 @@ class Pool:
         else:
             assert task is not None
             self._release(worker)
+            note(type(task.job).__name__.lower(), worker.begun, worker.name)
             task.on_end(value)
             if worker.jobs >= _JOBS:
                 self._remove(worker)
@@ -377,15 +383,10 @@ class Pool:
                 queued = list(self._queue)
             for task in cancelled:
                 task.on_end(None)
-            if not queued and not (self._is_warm and not self._workers):
-                return
             worker = next((each for each in self._workers if each.is_idle), None)
-            if worker is None:
+            if worker is None or not queued:
                 while self._is_worth_another(queued) and self._start_worker():
                     pass
-                return
-            self._is_warm = False
-            if not queued:
                 return
             task = next((each for each in queued if each.is_urgent), queued[0])
             if not (task.is_urgent or self._has_room(task)):
@@ -397,8 +398,9 @@ class Pool:
     def _is_worth_another(self, queued: Sequence[Task]) -> bool:
         active = sum(not worker.is_paused for worker in self._workers)
         if active == 0:  # also where all wait for memory, and what is waited for has not begun
-            return True
-        waiting = sum(task.seconds for task in queued)
+            return bool(queued)
+        waiting = sum(task.seconds + task.leads_to for task in queued)
+        waiting += sum(worker.task.leads_to for worker in self._workers if worker.task)
         return active < self.limits.workers and waiting > _WORTH_A_WORKER * active
 
     def _start_worker(self) -> bool:
@@ -418,7 +420,7 @@ class Pool:
         worker.task = task
         worker.parts = 0
         worker.jobs += 1
-        worker.since = time.monotonic()
+        worker.begun = worker.since = time.monotonic()
         task.attempts += 1
         for key, parcel in task.needs.items():
             if key not in worker.held:

@@ -29,6 +29,7 @@ from pipeline.generation.step_attention import (
     attend_reference,
     kernel_obstacle,
 )
+from pipeline.spans import span
 
 _LOG = logging.getLogger(__name__)
 
@@ -178,7 +179,8 @@ class RowStep:
             size = rows_bucket(len(slots))
             self._assign(size, slots)
             self._advance(0, size, self._states.columns, self._tables[size])  # in earnest, and warms up
-        self._try_to_capture(size)
+        with span("capture"):
+            self._try_to_capture(size)
 
     def forward(self, start: int, slots: Sequence[int], longest: int) -> torch.Tensor:
         """The same, eagerly; gives the logits, ``[rows, vocabulary]``."""

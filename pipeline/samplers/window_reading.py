@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from pipeline.errors import ConfigError, OutOfMemoryError, VideoError
 from pipeline.samplers.frames import Candidate
 from pipeline.samplers.windows import Window, Windowing, halves
+from pipeline.spans import span
 
 if TYPE_CHECKING:
     import torch
@@ -184,7 +185,8 @@ class WindowReader:
         if self._held and not video.asked.is_ready():
             return False
         try:
-            window = next(video.asked.windows, None)
+            with span("frames"):
+                window = next(video.asked.windows, None)
         except (VideoError, ConfigError) as error:
             self._end(video, error)
             return True
@@ -241,10 +243,12 @@ class WindowReader:
             with mapped_out_of_memory():
                 fresh = [number for number in numbers if number not in features]
                 unseen = [window.items[number - window.first].frame for number in fresh]
-                features.update(zip(fresh, self._backbone.features(unseen), strict=True))
-                return self._backbone.prefix(
-                    [features[number] for number in numbers], [candidate.frame for candidate in window.items]
-                )
+                with span("vision"):
+                    features.update(zip(fresh, self._backbone.features(unseen), strict=True))
+                with span("prefill"):
+                    return self._backbone.prefix(
+                        [features[number] for number in numbers], [candidate.frame for candidate in window.items]
+                    )
         except OutOfMemoryError:
             pass
         free_failed_call()
@@ -274,7 +278,8 @@ class WindowReader:
 
         assert ask.prefix is not None
         try:
-            self._rows.add(ask.prefix, {(ask, place): ask.suffixes[place] for place in places})
+            with span("suffixes"):
+                self._rows.add(ask.prefix, {(ask, place): ask.suffixes[place] for place in places})
         except OutOfMemoryError:
             pass
         else:
@@ -290,7 +295,8 @@ class WindowReader:
         if not len(self._rows):
             return False
         try:
-            finished = self._rows.step()
+            with span("step"):
+                finished = self._rows.step()
         except OutOfMemoryError:
             finished = None
         if finished is None:

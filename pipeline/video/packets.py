@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.video.headers import look_of
+from pipeline.video.demuxing import is_cover, look_at
 from pipeline.video.headers.signs import (
     BEGINS,
     ENTRY,
@@ -23,7 +23,8 @@ from pipeline.video.headers.signs import (
     SHOWN,
     SKIPPABLE,
 )
-from pipeline.video.references import CONTAINERS
+from pipeline.video.parts import read_in_parts
+from pipeline.video.record import Heard, Other, Record, Track
 
 NEVER = np.iinfo(np.int64).max
 """The stamp from which pictures are whole, where decoding cannot start."""
@@ -108,21 +109,6 @@ class Packets:
         return bool(len(entries)) and bool((np.minimum.reduceat(self.pts, entries) < self.pts[entries]).any())
 
 
-def open_container(path: Path) -> Any:
-    """Open the file with PyAV, which is kept from reading any other file.
-
-    Raises:
-        av.FFmpegError, ValueError: it is not a video, or its format reads other files.
-    """
-    import av
-
-    # Titles and tags in another encoding are not a reason to refuse a video. PyAV 19 replaces what it cannot decode by
-    # itself, and has no such argument any more.
-    lenient = {} if int(av.__version__.partition(".")[0]) >= 19 else {"metadata_errors": "replace"}
-    options = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
-    return av.open(str(path), options=options, **lenient)
-
-
 def packet_time(packet: Any) -> int:
     """Presentation timestamp; containers without one store pictures in presentation order."""
     return int(packet.pts if packet.pts is not None else packet.dts)
@@ -133,63 +119,16 @@ def decoding_time(packet: Any) -> int:
     return int(packet.dts if packet.dts is not None else packet.pts)
 
 
-@dataclass
-class _Track:
-    """What is recorded of a track's packets while the file is read."""
-
-    pts: list[int | None] = field(default_factory=list)
-    dts: list[int | None] = field(default_factory=list)
-    durations: list[int] = field(default_factory=list)
-    signs: list[int] = field(default_factory=list)
-    is_key: list[bool] = field(default_factory=list)
-    is_discarded: list[bool] = field(default_factory=list)
-    is_corrupt: list[bool] = field(default_factory=list)
-    places: list[int] = field(default_factory=list)
-    empty: int = 0
-    last_empty: int = -(1 << 62)
-
-    def note(self, packet: Any, look: Callable[[Any, bool], int]) -> None:
-        key = packet.is_keyframe
-        self.pts.append(packet.pts)
-        self.dts.append(packet.dts)
-        self.durations.append(packet.duration or 0)
-        self.signs.append(look(packet, key))
-        self.is_key.append(key)
-        self.is_discarded.append(packet.is_discard)
-        self.is_corrupt.append(packet.is_corrupt)
-        self.places.append(-1 if packet.pos is None else packet.pos)
-
-    def note_empty(self, packet: Any) -> None:
-        """Record an empty packet, which keeps the picture before it on screen. The one that ends the file has no
-        time.
-        """
-        if packet.dts is not None:
-            self.empty += 1
-            self.last_empty = max(self.last_empty, packet_time(packet) + (packet.duration or 0))
-
-
-@dataclass
-class _Other:
-    """What is recorded of another track's packets."""
-
-    stamps: list[int] = field(default_factory=list)
-    last: Any = None
-
-    def note(self, packet: Any) -> None:
-        stamp = packet.dts if packet.pts is None else packet.pts
-        if stamp is not None and (self.stamps or not packet.is_discard):  # an encoder's delay is cut off
-            self.stamps.append(stamp)
-            self.last = packet
-
-
-def read_packets(container: Any, stream: Any) -> Packets:
+def read_packets(file: Path, container: Any, stream: Any) -> Packets:
     """Read the whole file once. The codec's headers are believed where the container contradicts them."""
     import av
 
+    quick = read_in_parts(file, container, stream)
+    if quick is not None:
+        return _packets(container, stream, *quick, reaches_end=True)
     mine = stream.index
-    look = _look(stream)
-    track = _Track()
-    others = {each.index: _Other() for each in container.streams}
+    track = Track(look_at(stream))
+    others = {each.index: Other() for each in container.streams}
     last: Any = None
     try:
         for packet in container.demux():
@@ -199,48 +138,50 @@ def read_packets(container: Any, stream: Any) -> Packets:
                     others[packet.stream_index].note(packet)
             elif packet.size:
                 last = packet
-                track.note(packet, look)
+                track.note(packet)
             else:
                 track.note_empty(packet)
         reaches_end = last is None or not last.is_corrupt  # a cut leaves a part of a packet at the end
     except av.FFmpegError:
         reaches_end = False
-    return _packets(container, stream, track, others, reaches_end)
+    heard = {index: each.heard() for index, each in others.items()}
+    return _packets(container, stream, track.record(), heard, reaches_end)
 
 
-def _packets(container: Any, stream: Any, track: _Track, others: Mapping[int, _Other], reaches_end: bool) -> Packets:
-    times = [(q, q) if p is None else (p, p if q is None else q) for p, q in zip(track.pts, track.dts, strict=True)]
-    has_times = (None, None) not in times
-    stored, decoding = np.array(times if has_times else [], dtype=np.int64).reshape(-1, 2).T
-    signs = np.array(track.signs[: len(stored)], dtype=np.int64)
+def _packets(container: Any, stream: Any, record: Record, others: Mapping[int, Heard], reaches_end: bool) -> Packets:
+    has_times = bool((record.has_pts | record.has_dts).all())
+    there = slice(None if has_times else 0)
+    stored = np.where(record.has_pts, record.pts, record.dts)[there]
+    decoding = np.where(record.has_dts, record.dts, record.pts)[there]
+    signs, durations = record.signs[there], record.durations[there]
     # AVI stores only decoding order; the presentation times from FFmpeg are a guess where pictures are reordered.
     is_guessed = container.format.name == "avi" and stream.codec_context.has_b_frames
-    durations = np.array(track.durations[: len(stored)], dtype=np.int64)
     is_second = (signs & SECOND_FIELD).astype(bool)
-    timed = [pts is not None or second for pts, second in zip(track.pts, is_second.tolist(), strict=False)]
-    has_order = all(timed) and not is_guessed and not (signs & SEVERAL).any()
+    is_timed = bool((record.has_pts[there] | is_second).all())
+    has_order = is_timed and not is_guessed and not (signs & SEVERAL).any()
     stamps = stored if has_order else decoding
     if is_second.any():  # the second field completes the picture, which has the time of the first
         stamps = np.where(is_second, np.roll(stamps, 1), stamps)
         durations = np.where(is_second, np.roll(durations, 1) + durations, durations)
     whole_from = _whole_from(stamps, signs)
-    claimed = np.flatnonzero(np.array(track.is_key[: len(stamps)], dtype=bool))
-    discarded = np.array(track.is_discarded[: len(stamps)], dtype=bool)
-    is_shown = _without_skipped((signs & SHOWN).astype(bool) & ~discarded, signs.tolist())
+    claimed = np.flatnonzero(record.is_key[there])
+    discarded = record.is_discarded[there]
+    is_shown = _without_skipped((signs & SHOWN).astype(bool) & ~discarded, signs)
     is_shown[:-1] &= ~is_second[1:]
-    corrupt = np.array(track.is_corrupt[: len(stamps)], dtype=bool)
+    corrupt = record.is_corrupt[there]
     if not reaches_end:
         is_shown[-1:] &= ~corrupt[-1:]
+    tracks = {each.index: each for each in container.streams}
     heard = {
-        each.index: np.array(others[each.index].stamps) * float(each.time_base)
-        for each in container.streams
-        if each.type in ("video", "audio") and others[each.index].stamps and not is_cover(each)
+        index: each.stamps * float(tracks[index].time_base)
+        for index, each in others.items()
+        if tracks[index].type in ("video", "audio") and len(each.stamps) and not is_cover(tracks[index])
     }
     firsts = [float(each[0]) for each in heard.values()]
     lasts = [
-        float((max(each.stamps) + (each.last.duration or 0)) * each.last.time_base)
-        for each in others.values()
-        if each.stamps
+        float((int(each.stamps.max()) + each.last_duration) * tracks[index].time_base)
+        for index, each in others.items()
+        if len(each.stamps)
     ]
     tick = float(stream.time_base)
     return Packets(
@@ -254,38 +195,19 @@ def _packets(container: Any, stream: Any, track: _Track, others: Mapping[int, _O
         is_shown=is_shown,
         is_cut=discarded,
         is_corrupt=corrupt,
-        places=np.array(track.places[: len(stamps)], dtype=np.int64),
-        has_dts=np.array([dts is not None for dts in track.dts[: len(stamps)]], dtype=bool),
+        places=record.places[there],
+        has_dts=record.has_dts[there],
         has_order=bool(has_order),
         claims_are_true=bool((whole_from[claimed] == stamps[claimed]).all()),
-        count=len(track.pts) + track.empty,
+        count=len(record.pts) + record.empty,
         has_times=has_times,
         reaches_end=reaches_end,
-        last_empty=track.last_empty,
+        last_empty=record.last_empty,
         others=heard,
         first_second=min([*firsts, *(stored[~discarded][:1] * tick).tolist()], default=0.0),
         is_joined=False,
         last_second=max([*lasts, float((stored + durations).max(initial=0)) * tick]),
     )
-
-
-def is_cover(stream: Any) -> bool:
-    """Whether a video track is the cover art of a sound file."""
-    return bool(stream.type == "video" and stream.disposition & stream.disposition.attached_pic)
-
-
-def _look(stream: Any) -> Callable[[Any, bool], int]:
-    """A function from a packet, and whether the container marks it as a key, to its signs.
-
-    Where headers are not read, a mark counts as an intra picture: decoding may start at the first one.
-    """
-    codec = stream.codec_context
-    if codec.codec.intra_only:
-        return lambda packet, key: SHOWN | ENTRY | INTRA
-    reads = look_of(codec.codec.canonical_name, bytes(codec.extradata or b""))
-    if reads is None:
-        return lambda packet, key: SHOWN | INTRA if key else SHOWN
-    return lambda packet, key: reads(memoryview(packet))
 
 
 def _whole_from(pts: npt.NDArray[np.int64], signs: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -307,10 +229,10 @@ def _whole_from(pts: npt.NDArray[np.int64], signs: npt.NDArray[np.int64]) -> npt
     return whole_from
 
 
-def _without_skipped(is_shown: npt.NDArray[np.bool_], signs: list[int]) -> npt.NDArray[np.bool_]:
+def _without_skipped(is_shown: npt.NDArray[np.bool_], signs: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     """Clear the flags of leading pictures that decoders skip: those after an entry that begins a new sequence."""
     skips = False
-    for place, found in enumerate(signs):
+    for place, found in enumerate(signs.tolist() if (signs & SKIPPABLE).any() else ()):
         if found & ENTRY:
             skips = bool(found & BEGINS)
         elif skips and found & SKIPPABLE:

@@ -25,10 +25,11 @@ from pipeline.errors import (
 )
 from pipeline.video.clock import on_one_clock
 from pipeline.video.containers import damaged_packets
+from pipeline.video.demuxing import is_cover, open_container
 from pipeline.video.failures import FETCH_AGAIN, convert, reading
 from pipeline.video.length import LONGEST, timeline_of
 from pipeline.video.orientation import Orientation, read_orientation
-from pipeline.video.packets import NEVER, Packets, is_cover, open_container, read_packets
+from pipeline.video.packets import NEVER, Packets, read_packets
 from pipeline.video.place import absolute, regular_file
 from pipeline.video.references import check_is_no_reference
 from pipeline.video.timeline import Timeline
@@ -148,7 +149,7 @@ def _scan(path: Path, file: Path, size: int, modified: int) -> Scan:
 
 
 def _read_track(path: Path, file: Path, container: Any, stream: Any, video_streams: int) -> Scan:
-    packets = read_packets(container, stream)
+    packets = read_packets(file, container, stream)
     codec = stream.codec_context.codec.canonical_name
     is_made_up = container.format.flags & _STORES_NO_TIMES and codec not in _TIMED and packets.count > 1
     if is_made_up or not packets.has_times:

@@ -144,9 +144,9 @@ def free_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def busy(spans: list[tuple[int, int]]) -> int:
+def busy(spans: list[tuple[float, float]]) -> float:
     """The length of what the spans cover together: kernels of several streams may overlap."""
-    covered, end = 0, 0
+    covered, end = 0.0, 0.0
     for first, last in sorted(spans):
         covered += max(0, last - max(first, end))
         end = max(end, last)
@@ -154,17 +154,24 @@ def busy(spans: list[tuple[int, int]]) -> int:
 
 
 def _idle_share(work: Callable[[], Any], device: str) -> float:
+    seconds: list[float] = []
+    kernels = kernels_of(lambda: seconds.append(timed(work, device)), device)
+    return max(0.0, 1 - busy(kernels) / seconds[0])
+
+
+def kernels_of(work: Callable[[], Any], device: str) -> list[tuple[float, float]]:
+    """Start and end of each kernel that runs during a piece of work, in seconds of the monotonic clock."""
     from torch.autograd import DeviceType
     from torch.profiler import ProfilerActivity, profile
 
     with profile(activities=[ProfilerActivity.CUDA], acc_events=True) as profiler:
-        spent = timed(work, device)
-    spans = [
-        (event.start_ns(), event.start_ns() + event.duration_ns())
+        timed(work, device)
+    ahead = time.time_ns() - time.monotonic_ns()  # the profiler counts from 1970
+    return [
+        ((event.start_ns() - ahead) / 1e9, (event.start_ns() - ahead + event.duration_ns()) / 1e9)
         for event in profiler.profiler.kineto_results.events()
         if event.device_type() == DeviceType.CUDA and not event.name().startswith(("Memcpy", "Memset"))
     ]
-    return max(0.0, 1 - busy(spans) / 1e9 / spent)
 
 
 def _ceilings(device: str) -> tuple[float, float]:

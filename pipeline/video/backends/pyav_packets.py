@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.video.packets import decoding_time, open_container, packet_time
+from pipeline.video.demuxing import open_container
+from pipeline.video.packets import decoding_time, packet_time
 from pipeline.video.scan import Scan
 
 # Reading and dropping up to this many packets costs less than a seek.

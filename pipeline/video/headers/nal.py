@@ -32,7 +32,7 @@ _RECOVERY_POINT = 6
 _MOST_RECOVERY = 1 << 16
 
 # H.264
-_AVC_IDR, _AVC_SEI, _AVC_PARAMETERS = 5, 6, 7
+_AVC_PLAIN, _AVC_IDR, _AVC_SEI, _AVC_PARAMETERS = 1, 5, 6, 7
 _AVC_SLICES = frozenset({1, 2, 5})
 _AVC_NO_PICTURE = frozenset({6, 7, 8, 9, 10, 11, 12, 13, 15})
 _AVC_INTRA_SLICES = frozenset({2, 4, 7, 9})
@@ -69,6 +69,11 @@ def hevc_length_size(extradata: bytes) -> int:
     return (extradata[21] & 3) + 1 if len(extradata) > 22 and extradata[0] == 1 else 0
 
 
+def may_hold_fields(extradata: bytes) -> bool:
+    """Whether pictures of an H.264 track may be fields, by its avcC record; true where parameters stand in packets."""
+    return not avc_length_size(extradata) or Fields(extradata[8:]).may_be
+
+
 def look_h264(extradata: bytes) -> Look:
     """Instantaneous refreshes are entries, and intra pictures at a recovery point; a recovery may take pictures.
 
@@ -80,6 +85,10 @@ def look_h264(extradata: bytes) -> Look:
 
     def look(packet: memoryview) -> int:
         nonlocal has_entry, fields
+        if has_entry and length_size and not fields.may_be and len(packet) > length_size:
+            first = packet[length_size]
+            if first & 31 == _AVC_PLAIN:  # as nearly all are
+                return SHOWN | REFERENCE if first & 96 else SHOWN
         recovery = -1
         known = False
         for start in _units(packet, length_size):
