@@ -12,7 +12,7 @@ from typing import Protocol, runtime_checkable
 from pipeline.checks.limits import Load
 from pipeline.checks.past import PastSpeed
 from pipeline.checks.plan import Plan
-from pipeline.checks.speed import Rate
+from pipeline.checks.speed import Rate, window_seconds
 
 _MILLION = 1_000_000
 
@@ -56,7 +56,12 @@ NO_PICTURES = Estimate(0.0, "the sampler needs no frames")
 
 
 def sampling(
-    plan: Plan, windows: PastSpeed | None, video: PastSpeed | None, rate: Rate | None, machine: str
+    plan: Plan,
+    windows: PastSpeed | None,
+    video: PastSpeed | None,
+    rate: Rate | None,
+    by_questions: Sequence[Rate],
+    machine: str,
 ) -> Estimate:
     """Seconds of the first stage.
 
@@ -65,6 +70,7 @@ def sampling(
         windows: seconds a window in earlier runs.
         video: seconds a second of video in earlier runs, for where windows say nothing.
         rate: from the speed table; without decoding.
+        by_questions: from the speed table, where it tells how a window's time grows with its questions.
         machine: this one's GPU.
     """
     if not plan.open:
@@ -75,6 +81,8 @@ def sampling(
         return Estimate(plan.windows * windows.rate, _told(windows, "window"))
     if video is not None:
         return Estimate(plan.video_seconds * video.rate, _told(video, "second of video"))
+    if plan.windows and by_questions:
+        return _by_questions(plan, by_questions, machine)
     units = {
         "window": plan.windows,
         "window_question": plan.window_questions,
@@ -127,6 +135,25 @@ def _from_table(rate: Rate | None, units: dict[str, float | int | None], part: s
     count = units.get(rate.per)
     if count is None:
         return Estimate(None, f"unknown: what was measured is a {rate.per}, which does not tell here")
+    return Estimate(
+        count * rate.seconds, _measured(f"{rate.seconds:g} s a {rate.per.replace('_', ' ')}", rate, machine)
+    )
+
+
+def _by_questions(plan: Plan, rates: Sequence[Rate], machine: str) -> Estimate:
+    """Each window by the number of its questions."""
+    seconds = sum((each.windows or 0) * window_seconds(rates, len(each.questions)) for each in plan.passes)
+    asked = [len(each.questions) for each in plan.passes if each.windows]
+    nearest = [*rates[:1], *(rate for rate in rates if rate.questions and rate.questions <= max(asked))][-1]
+    mean = seconds / (plan.windows or 1)
+    return Estimate(seconds, _measured(f"{mean:.3g} s a window with {_range(asked)}", nearest, machine))
+
+
+def _range(counts: Sequence[int]) -> str:
+    few, many = min(counts), max(counts)
+    return f"{few} question{'' if few == 1 else 's'}" if few == many else f"{few} to {many} questions"
+
+
+def _measured(what: str, rate: Rate, machine: str) -> str:
     other = f", and here is {machine}" if machine and rate.machine not in machine else ""
-    source = f"{rate.seconds:g} s a {rate.per.replace('_', ' ')} on {rate.machine}{other}: {rate.conditions}"
-    return Estimate(count * rate.seconds, source)
+    return f"{what} on {rate.machine}{other}: {rate.conditions}"

@@ -99,9 +99,9 @@ def _times(
         needed = bool(plan.open) and plan.reads_frames
         windows = past.of_windows(config.sampler, sampler) if needed else None
         video = past.of_video(config.sampler) if needed and windows is None else None
-        rate = table.of(f"reader {config.reader.backend}")
-        times["sampling"] = estimate.sampling(plan, windows, video, table.of(sampler.name), machine)
-        times["decoding"] = estimate.decoding(plan, windows is not None or video is not None, rate)
+        name, reading = sampler.name, table.of(f"reader {config.reader.backend}")
+        times["sampling"] = estimate.sampling(plan, windows, video, table.of(name), table.of_windows(name), machine)
+        times["decoding"] = estimate.decoding(plan, windows is not None or video is not None, reading)
     if fit is not None:
         ran = past.of_frames(config.answerer) if left else None
         times["answering"] = estimate.answering(left, ran, table.of(config.answerer.name), machine)

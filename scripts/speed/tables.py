@@ -61,6 +61,7 @@ def _rate(cell: Cell) -> dict[str, Any]:
     return {
         "part": part,
         "per": per,
+        **({"questions": cell.questions} if per == "window" else {}),
         "seconds": float(f"{cell.seconds / count:.4g}"),
         "machine": cell.machine,
         "conditions": f"{conditions}; {cell.versions}",

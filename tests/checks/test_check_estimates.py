@@ -18,9 +18,10 @@ from pipeline.checks import estimate
 from pipeline.checks.limits import Load
 from pipeline.checks.past import PastRuns
 from pipeline.checks.plan import Pass, Plan, planned
-from pipeline.checks.speed import Rate
+from pipeline.checks.speed import Rate, SpeedTable, window_seconds
 from pipeline.config import build, conf_dir, register_resolvers
 from pipeline.domain import Answer, Cost, Question, Relevance, Video
+from pipeline.errors import ConfigError
 from pipeline.identity import identity_of, relevance_key
 
 VIDEO = Video("film.mp4", "content", 600.0, 25.0, 15000, 640, 360)
@@ -125,19 +126,35 @@ def test_what_is_in_the_cache_is_not_planned(tmp_path: Path) -> None:
     plan = planned(QUESTIONS, CLIPS, sampler, cache)
     assert (plan.open, plan.cached, plan.window_questions) == (1, 3, 3)
     assert planned(QUESTIONS, {}, sampler, cache).open == 0
-    assert estimate.sampling(planned([], {}, sampler, cache), None, None, H100, "no GPU") == estimate.NOTHING_TO_DO
+    assert estimate.sampling(planned([], {}, sampler, cache), None, None, H100, (), "no GPU") == estimate.NOTHING_TO_DO
 
 
 def test_a_figure_says_where_it_was_measured(tmp_path: Path) -> None:
     plan = planned(QUESTIONS, CLIPS, Told(), RelevanceCache(tmp_path))
-    here = estimate.sampling(plan, None, None, H100, "1 x NVIDIA H100 80GB HBM3")
+    here = estimate.sampling(plan, None, None, H100, (), "1 x NVIDIA H100 80GB HBM3")
     assert here.amount == 12 * 0.25
     assert "and here is" not in here.source
-    assert "and here is no GPU" in estimate.sampling(plan, None, None, H100, "no GPU").source
-    assert estimate.sampling(plan, None, None, None, "no GPU").amount is None
+    assert "and here is no GPU" in estimate.sampling(plan, None, None, H100, (), "no GPU").source
+    assert estimate.sampling(plan, None, None, None, (), "no GPU").amount is None
     loads = [Load("q", 8, 500, 60, 0, 64, 64)] * 10
     assert estimate.answering(loads, None, Rate("a", "frame", 0.01, "m", "c"), "m").amount == pytest.approx(0.8)
     assert estimate.answering(loads, None, H100, "m").amount is None
+
+
+def test_a_window_takes_longer_the_more_questions_it_has() -> None:
+    def rate(questions: int | None, seconds: float, part: str = "told") -> Rate:
+        return Rate(part, "window", seconds, "card", f"{questions} questions", questions)
+
+    table = SpeedTable("t", (rate(5, 2.0), rate(1, 1.0), rate(5, 9.0), rate(None, 7.0), rate(9, 3.0, "other")))
+    rates = table.of_windows("told")
+    assert [(each.questions, each.seconds) for each in rates] == [(1, 1.0), (5, 2.0)]
+    assert [window_seconds(rates, count) for count in (1, 3, 5, 20)] == [1.0, 1.5, 2.0, 8.0]
+    passes = (Pass(VIDEO, tuple(QUESTIONS[:3]), 10), Pass(VIDEO, tuple(QUESTIONS[:1]), 2))
+    told = estimate.sampling(Plan(passes, 0, True), None, None, table.of("told"), rates, "a card")
+    assert told.amount == 10 * 1.5 + 2 * 1.0
+    assert told.source == "1.42 s a window with 1 to 3 questions on card: 1 questions"
+    with pytest.raises(ConfigError, match="0 questions"):
+        rate(0, 1.0)
 
 
 def test_money_is_told_at_most_and_unknown_without_prices() -> None:
@@ -166,5 +183,5 @@ def test_the_table_of_the_project_is_read() -> None:
 
 def test_a_sampler_that_looks_at_no_pictures_takes_nothing_though_all_is_left_to_do() -> None:
     plan = Plan((Pass(VIDEO, tuple(QUESTIONS), 0),), cached=0, reads_frames=False)
-    told = (estimate.decoding(plan, False, None), estimate.sampling(plan, None, None, None, "no GPU"))
+    told = (estimate.decoding(plan, False, None), estimate.sampling(plan, None, None, None, (), "no GPU"))
     assert told == (estimate.NO_PICTURES, estimate.NO_PICTURES)
