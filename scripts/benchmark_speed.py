@@ -14,21 +14,25 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from itertools import groupby
 from pathlib import Path
 
 from scripts.speed import tables
 from scripts.speed.answering import ANSWERERS, AnswererCells
 from scripts.speed.cells import Store
 from scripts.speed.files import Videos, measure_decoding, measure_readers, measure_sampler
-from scripts.speed.machine import any_device, free_memory, this_machine
+from scripts.speed.machine import Machine, any_device, free_memory, this_machine
 from scripts.speed.projection import projected
 from scripts.speed.sampling import SamplerCells
-from scripts.speed.scale import FULL, TINY
+from scripts.speed.scale import FULL, TINY, Scale
 from scripts.speed.weights import RandomWeights
 
 SAMPLERS = ("gens", "gens_3b")
-PARTS = ("gens", "gens_3b", "answerers", "gens_files", "gens_3b_files", "readers")
-"""``readers`` needs no GPU, and runs only where it is named."""
+PARTS = ("gens", "gens_files", "gens_3b", "gens_3b_files", "answerers", "readers")
+"""In this order: a sampler's model is made once for both of its parts. ``readers`` needs no GPU, and runs only where it
+is named.
+"""
+_FILES = "_files"
 
 
 def main(words: list[str] | None = None) -> int:
@@ -40,28 +44,26 @@ def main(words: list[str] | None = None) -> int:
     machine = this_machine(device)
     free_memory()
     store = Store(out / "cells", machine, arguments.cells, time.monotonic() + 60 * arguments.minutes)
+    parts = [part for part in PARTS if part in arguments.part]
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         videos = Videos(work, scale, arguments.video and arguments.video.resolve())
-        for part in arguments.part:
-            began = time.monotonic()
+        for model, own in groupby(parts, key=lambda part: part.removesuffix(_FILES)):
             weights = RandomWeights(device)
             with weights.used():
-                if part == "readers":
-                    measure_readers(videos, arguments.seconds or scale.lengths[-1], store)
-                elif part == "answerers":
-                    for answerer in ANSWERERS:
-                        AnswererCells(answerer, scale, weights, machine, store, work).measure()
-                elif part in SAMPLERS:
-                    SamplerCells(part, scale, weights, machine, store, work).measure()
-                else:
-                    sampler = part.removesuffix("_files")
-                    measure_decoding(videos, scale, store)
-                    words_of = SamplerCells(sampler, scale, weights, machine, store, work).words
-                    measure_sampler(sampler, words_of, videos, scale, weights, store)
+                of_sampler = SamplerCells(model, scale, weights, machine, store, work) if model in SAMPLERS else None
+                for part in own:
+                    began = time.monotonic()
+                    if of_sampler is None:
+                        _measure(part, arguments.seconds, videos, scale, weights, machine, store, work)
+                    elif part == model:
+                        of_sampler.measure()
+                    else:
+                        measure_decoding(videos, scale, store)
+                        measure_sampler(model, of_sampler.words, videos, scale, weights, store)
+                    print(f"{part}: {time.monotonic() - began:.0f} s", flush=True)
             weights.release()
             free_memory()
-            print(f"{part}: {time.monotonic() - began:.0f} s", flush=True)
     cells = store.cells()
     written = tables.write(out, arguments.name, cells, machine)
     print(f"\n{tables.markdown(cells, machine)}")
@@ -70,6 +72,24 @@ def main(words: list[str] | None = None) -> int:
             print("\n".join([*projected(cells, sampler, ANSWERERS[0]), ""]))
     print(" ".join(map(str, written)))
     return int(any(cell.problem for cell in cells))
+
+
+def _measure(
+    part: str,
+    seconds: int | None,
+    videos: Videos,
+    scale: Scale,
+    weights: RandomWeights,
+    machine: Machine,
+    store: Store,
+    work: Path,
+) -> None:
+    """Measure a part that is not of a sampler."""
+    if part == "readers":
+        measure_readers(videos, seconds or scale.lengths[-1], store)
+        return
+    for answerer in ANSWERERS:
+        AnswererCells(answerer, scale, weights, machine, store, work).measure()
 
 
 def _arguments(words: list[str] | None) -> argparse.Namespace:

@@ -83,7 +83,7 @@ class AnswererCells:
                 if len(written.tokens) != cell.tokens:
                     raise RuntimeError(f"an answer ended after {len(written.tokens)} of {cell.tokens} tokens")
 
-        found = measured(work, self._weights.device)
+        found = measured(work, self._weights.device, profiles=cell.tokens == self._scale.answers[0])
         first, shape = prompts[0], prompts[0].frames[0].shape
         length = first.tokens
         # The last token of the prompt is what a row brings: nothing is shared among questions.

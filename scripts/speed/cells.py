@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from scripts.speed.machine import Machine, Measured, free_memory
+from scripts.speed.where import Row
 
 Who = Literal["ours", "stock", "file", "decoding", "reader"]
 """Ours on frames that are decoded already; a loop of stock ``generate``; ours from a video file, by ``gens sample``;
@@ -45,6 +46,8 @@ class Cell:
     """GiB."""
     reserved: float | None = None
     idle: float | None = None
+    where: tuple[Row, ...] = ()
+    """What took the time of a command; of the profiled run, if there was one."""
     note: str = ""
     problem: str = ""
     """Why it could not be measured."""
@@ -98,7 +101,8 @@ class Store:
         found = []
         for path in sorted(self._folder.glob("*.json")):
             content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            cell = Cell(**{**content, "runs": tuple(content["runs"])})
+            rows = tuple(Row(**row) for row in content["where"])
+            cell = Cell(**{**content, "runs": tuple(content["runs"]), "where": rows})
             if (cell.machine, cell.versions) == (self._machine.name, self._versions):
                 found.append(cell)
         return found

@@ -20,11 +20,12 @@ from pipeline.domain import Status
 from pipeline.stopping import ExitCode
 from scripts.speed.cells import Cell, Store
 from scripts.speed.decoding import decode_alone, read_alone
-from scripts.speed.machine import Measured, cores, free_memory, measured
+from scripts.speed.machine import PROFILED_BELOW, Measured, cores, free_memory, kernels_of, measured
 from scripts.speed.sampling import check_answers
 from scripts.speed.scale import Scale
 from scripts.speed.video import repeat, write_piece
 from scripts.speed.weights import RandomWeights
+from scripts.speed.where import Traced
 
 BACKENDS = ("pyav", "decord", "torchcodec")
 _QUESTION = "What does the person in the white coat put on the table after the bell has rung for the second time?"
@@ -81,8 +82,13 @@ def measure_sampler(
 
     def measure(cell: Cell) -> Cell:
         path = videos.of(int(cell.video))
-        found = measured(lambda: _sample(path, words), weights.device, repeats=False)
-        return replace(cell.with_measured(found), note=_size(path))
+        traced = Traced(lambda: _sample(path, words), weights.device)
+        found = measured(traced.run, weights.device, repeats=False, profiles=False)
+        told = replace(cell.with_measured(found), where=traced.where(), note=_size(path))
+        if weights.device == "cpu" or found.seconds > PROFILED_BELOW:
+            return told
+        kernels = kernels_of(traced.run, weights.device)
+        return replace(told, where=traced.where(kernels), idle=traced.idle(kernels))
 
     with store.or_reason(left):
         if left:

@@ -16,11 +16,12 @@ from unittest.mock import patch
 import torch
 
 from pipeline import versions
+from scripts.speed.where import busy
 
 GIB = 2**30
-_AGAIN_BELOW = 10.0
+_AGAIN_BELOW = 4.0
 """Seconds. Work that takes less is done twice, and the second time counts: the first one warms up."""
-_PROFILED_BELOW = 25.0
+PROFILED_BELOW = 25.0
 """Seconds. Work that takes more has no GPU idle share: its profile would take minutes."""
 
 
@@ -97,7 +98,7 @@ def measured(work: Callable[[], Any], device: str, repeats: bool = True, profile
     peak = reserved = idle = None
     if device != "cpu":
         peak, reserved = (size / GIB for size in peaks)
-        if profiles and runs[-1] < _PROFILED_BELOW:
+        if profiles and runs[-1] < PROFILED_BELOW:
             idle = _idle_share(work, device)
     return Measured(runs[-1], tuple(runs), peak, reserved, idle)
 
@@ -142,15 +143,6 @@ def free_memory() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-
-
-def busy(spans: list[tuple[float, float]]) -> float:
-    """The length of what the spans cover together: kernels of several streams may overlap."""
-    covered, end = 0.0, 0.0
-    for first, last in sorted(spans):
-        covered += max(0, last - max(first, end))
-        end = max(end, last)
-    return covered
 
 
 def _idle_share(work: Callable[[], Any], device: str) -> float:

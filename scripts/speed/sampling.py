@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline.domain import Frame, Question, Status, Video
+from pipeline.domain import Frame, PreparedPictures, Question, Status, Video
+from pipeline.video.preparing import PreparedHere
 from scripts.speed import stock
 from scripts.speed.cells import Cell, Store
 from scripts.speed.checkpoints import write_checkpoint
@@ -27,12 +28,28 @@ _DIFFERENT = 32
 
 
 class DecodedFrames:
-    """A video of one frame a second that is in memory."""
+    """Videos of one frame a second that are in memory, and prepared for the model the first time they are shown."""
 
-    def __init__(self, seconds: int, height: int, width: int) -> None:
-        self.video = Video("none", "made", float(seconds), 1.0, seconds, width, height)
+    def __init__(self, height: int, width: int) -> None:
         dice = np.random.default_rng(0)
         self._pictures = [dice.integers(0, 256, (height, width, 3), dtype=np.uint8) for _ in range(_DIFFERENT)]
+        self._prepared: dict[int, Any] = {}
+
+    def video(self, seconds: int) -> Video:
+        """One of so many seconds."""
+        height, width, _ = self._pictures[0].shape
+        return Video("none", "made", float(seconds), 1.0, seconds, width, height)
+
+    def prepared_at(self, seconds: Sequence[float], prepare: Callable[[Frame], Any]) -> PreparedPictures:
+        """As :class:`pipeline.domain.PreparesPictures` has it: a worker process would have prepared them before."""
+
+        def prepared(frame: Frame) -> Any:
+            place = frame.index % _DIFFERENT
+            if place not in self._prepared:
+                self._prepared[place] = prepare(frame)
+            return self._prepared[place]
+
+        return PreparedHere(self.frames_at(seconds), prepared)
 
     def frames_at(self, seconds: Sequence[float]) -> Iterator[Frame]:
         """The frame of each second."""
@@ -79,6 +96,7 @@ class SamplerCells:
         turn = self._sampler.prompt.turn(scale.frames, self._sampler.query(self._questions(1)[0]))
         self._ids: list[int] = processor.encode(turn, [self._shape.tokens] * scale.frames)
         self._prefix = processor.frames_end(np.array(self._ids))
+        self._frames = DecodedFrames(*_SIZES[name])
         self._stock_is_warm = False
 
     def measure(self) -> None:
@@ -110,7 +128,11 @@ class SamplerCells:
         return Cell(who, self._name, windows, questions, scale.tokens, scale.frames, prompt_tokens=len(self._ids))
 
     def _with_ours(self, cell: Cell, counts: Weights) -> Cell:
-        found = measured(lambda: self._score(cell.windows, cell.questions), self._weights.device)
+        found = measured(
+            lambda: self._score(cell.windows, cell.questions),
+            self._weights.device,
+            profiles=(cell.windows, cell.questions) == self._scale.profiled,
+        )
         load = Load(
             cell.windows,
             cell.questions,
@@ -133,8 +155,8 @@ class SamplerCells:
         return cell.with_measured(stock.measured_loop(network, prompts, cell.tokens, self._weights.device))
 
     def _score(self, windows: int, questions: int) -> None:
-        source = DecodedFrames(windows * self._scale.frames, *_SIZES[self._name])
-        for relevance in self._sampler.score(source.video, source, self._questions(questions)):
+        video = self._frames.video(windows * self._scale.frames)
+        for relevance in self._sampler.score(video, self._frames, self._questions(questions)):
             check_answers([window.status for window in relevance.windows], windows)
 
     @staticmethod

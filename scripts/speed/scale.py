@@ -21,6 +21,8 @@ class Scale:
     """Windows and questions of stock, for both samplers."""
     stock_of_3b: tuple[int, int]
     """And of the 3B alone; ours is measured there too."""
+    profiled: tuple[int, int]
+    """Windows and questions of the cell of each sampler that is profiled."""
     tokens: int
     """Of every answer of a sampler."""
     shown: int
@@ -55,6 +57,7 @@ FULL = Scale(
     hour=(14, 2),
     stock=((1, 1), (1, 3)),
     stock_of_3b=(4, 2),
+    profiled=(4, 1),
     tokens=100,
     shown=64,
     asked=8,
@@ -71,6 +74,7 @@ TINY = Scale(
     hour=(3, 2),
     stock=((1, 1),),
     stock_of_3b=(2, 2),
+    profiled=(2, 1),
     tokens=3,
     shown=3,
     asked=2,

@@ -87,6 +87,7 @@ def markdown(cells: Sequence[Cell], machine: Machine) -> str:
         *_growth(cells),
         *_answerers(cells),
         *_files(cells),
+        *_where(cells),
         *_targets(cells),
     ]
     failed = [f"* {cell.key}: {cell.problem}" for cell in cells if cell.problem]
@@ -200,6 +201,26 @@ def _files(cells: Sequence[Cell]) -> list[str]:
     ]
 
 
+def _where(cells: Sequence[Cell]) -> list[str]:
+    """What took the time of each command: the rows of its own thread add up to it."""
+    lines = []
+    for cell in sorted((cell for cell in cells if cell.where), key=lambda cell: (cell.of, cell.video)):
+        profiled = "" if cell.idle is None else " (under the profiler)"
+        lines += [
+            f"Where the time goes: `gens sample` with {cell.of}, {cell.video / 60:.3g} minutes{profiled}.",
+            "",
+            "| | times | s | s without a kernel | first ends at s | last ends at s |",
+            "|---|---|---|---|---|---|",
+            *(
+                f"| {row.name} | {row.count} | {row.seconds:.2f} | {'-' if row.idle is None else f'{row.idle:.2f}'} "
+                f"| {row.first:.2f} | {row.last:.2f} |"
+                for row in cell.where
+            ),
+            "",
+        ]
+    return lines
+
+
 def _targets(cells: Sequence[Cell]) -> list[str]:
     """What was aimed at, and what came of it; a cell that is missing has a dash."""
     by_key = {cell.key: cell for cell in cells}
@@ -235,6 +256,9 @@ def _targets(cells: Sequence[Cell]) -> list[str]:
         ),
         "gens, 10 minutes from the file, GPU idle | < 0.10": told(
             "file-gens-3w-1q-100t-600s", lambda cell: cell.idle, lambda found: found < 0.1
+        ),
+        "gens, an hour from the file, GPU idle | < 0.10": told(
+            "file-gens-15w-1q-100t-3600s", lambda cell: cell.idle, lambda found: found < 0.1
         ),
         "gens_3b, an hour from the file, times decoding alone | <= 1.2": told(
             "file-gens_3b-15w-1q-100t-3600s", ratio_to_decoding, lambda found: found <= 1.2

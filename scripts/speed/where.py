@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from pipeline.spans import MAIN, WORKER, Span
+import torch
+
+from pipeline.spans import MAIN, WORKER, Span, recording
 
 _BEGINNING, _END, _BETWEEN = "until the first of these", "after the last of these", "between these"
 
@@ -25,7 +29,41 @@ class Row:
     """To the end of the last one."""
 
 
-def where(spans: Sequence[Span], start: float, end: float, kernels: Sequence[tuple[float, float]] | None) -> list[Row]:
+class Traced:
+    """A piece of work whose spans are kept.
+
+    Args:
+        work: done by the command's thread.
+        device: that it leaves work to.
+    """
+
+    def __init__(self, work: Callable[[], Any], device: str) -> None:
+        self._work = work
+        self._device = device
+        self._spans: list[Span] = []
+        self._start = self._end = 0.0
+
+    def run(self) -> None:
+        """Do the work. What was kept of an earlier time is dropped."""
+        with recording() as self._spans:
+            self._start = time.monotonic()
+            self._work()
+            if self._device != "cpu":
+                torch.cuda.synchronize()
+            self._end = time.monotonic()
+
+    def where(self, kernels: Sequence[tuple[float, float]] | None = None) -> tuple[Row, ...]:
+        """What took the time of the last run, with its kernels where they were recorded."""
+        return where(self._spans, self._start, self._end, kernels)
+
+    def idle(self, kernels: Sequence[tuple[float, float]]) -> float:
+        """The share of the last run in which none of its kernels ran."""
+        return sum(last - first for first, last in _gaps(kernels, self._start, self._end)) / (self._end - self._start)
+
+
+def where(
+    spans: Sequence[Span], start: float, end: float, kernels: Sequence[tuple[float, float]] | None
+) -> tuple[Row, ...]:
     """Rows for the command's thread, which add up to all of the time, then for its workers.
 
     Args:
@@ -50,8 +88,17 @@ def where(spans: Sequence[Span], start: float, end: float, kernels: Sequence[tup
         theirs = [span for span in by_workers if span.name == name]
         ends = [span.end for span in theirs]
         spent = sum(span.end - span.start for span in theirs)
-        rows.append(Row(f"workers: {name}", len(theirs), spent, None, min(ends) - start, max(ends) - start))
-    return rows
+        rows.append(Row(f"{WORKER}: {name}", len(theirs), spent, None, min(ends) - start, max(ends) - start))
+    return tuple(rows)
+
+
+def busy(kernels: Sequence[tuple[float, float]]) -> float:
+    """Seconds that the kernels cover together: those of several streams may overlap."""
+    covered, end = 0.0, 0.0
+    for first, last in sorted(kernels):
+        covered += max(0.0, last - max(first, end))
+        end = max(end, last)
+    return covered
 
 
 def _innermost(spans: Sequence[Span], start: float, end: float) -> list[tuple[str, float, float]]:

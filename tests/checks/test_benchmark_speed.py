@@ -11,12 +11,14 @@ from command_line import gens
 from made import write_video
 from tiny import write_qwen2_5_vl, write_qwen2_vl
 
+from pipeline.spans import MAIN, Span
 from scripts.benchmark_speed import main
 from scripts.speed import tables
 from scripts.speed.cells import Cell
 from scripts.speed.floors import Load, Weights, floor_seconds
-from scripts.speed.machine import Machine, busy, peak_memory
+from scripts.speed.machine import Machine, peak_memory
 from scripts.speed.projection import projected
+from scripts.speed.where import busy, where
 
 MACHINE = Machine("card", "host, 16 cores", {"torch": "2", "transformers": "5"}, 1e12, 1e9, 10**9)
 KINDS = {
@@ -56,6 +58,11 @@ def test_one_cell_of_each_kind_is_measured_once_and_read_by_gens_check(
     assert "| gens_3b | 2 | 1 |" in printed
     assert "*scaled*" in printed
     assert "Projection, not a measurement" in printed
+    assert "Where the time goes: `gens sample` with gens_3b, 0.1 minutes." in printed
+    [command] = [cell for cell in measured.values() if cell["who"] == "file"]
+    mine = [row for row in command["where"] if not row["name"].startswith("worker")]
+    assert {"checks", "frames", "vision", "prefill", "step"} <= {row["name"] for row in mine}
+    assert sum(row["seconds"] for row in mine) == pytest.approx(command["seconds"], rel=0.05)
 
     assert main(words) == 0  # nothing is measured a second time
     assert {path.name: json.loads(path.read_text()) for path in (out / "cells").iterdir()} == measured
@@ -100,6 +107,30 @@ def test_what_cannot_be_measured_is_a_line_with_its_reason_and_tried_again(
 def test_overlapping_kernels_count_once() -> None:
     assert busy([(0, 10), (5, 12), (20, 30), (21, 22)]) == 22
     assert busy([]) == 0
+
+
+def test_what_a_thread_did_while_no_kernel_ran_is_the_inner_one_of_its_spans() -> None:
+    spans = [
+        Span("step", 5.0, 8.0, MAIN),
+        Span("capture", 6.0, 7.0, MAIN),
+        Span("frames", 2.0, 4.0, MAIN),
+        Span("decode", 1.0, 3.0, "worker 7"),
+        Span("decode", 1.0, 3.5, "worker 8"),
+        Span("look", 0.5, 1.0, "another thread"),
+    ]
+    kernels = [(3.5, 6.25), (5.0, 6.5), (7.5, 9.0)]
+    rows = where(spans, 0.0, 10.0, kernels)
+    told = {row.name: (row.count, row.seconds, row.idle, row.first, row.last) for row in rows}
+    assert told == {
+        "until the first of these": (1, 2.0, 2.0, 2.0, 2.0),
+        "frames": (1, 2.0, 1.5, 4.0, 4.0),
+        "between these": (1, 1.0, 0.0, 5.0, 5.0),
+        "step": (1, 2.0, 0.5, 8.0, 8.0),
+        "capture": (1, 1.0, 0.5, 7.0, 7.0),
+        "after the last of these": (1, 2.0, 1.0, 10.0, 10.0),
+        "worker: decode": (2, 4.5, None, 3.0, 3.5),
+    }
+    assert [row.idle for row in where(spans, 0.0, 10.0, None)] == [None] * 7
 
 
 def test_the_floor_is_the_operations_of_prompts_and_the_bytes_of_steps() -> None:
