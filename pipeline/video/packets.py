@@ -172,7 +172,7 @@ def _packets(container: Any, stream: Any, record: Record, others: Mapping[int, H
     if not reaches_end:
         is_shown[-1:] &= ~corrupt[-1:]
     tracks = {each.index: each for each in container.streams}
-    heard = {
+    heard: dict[int, npt.NDArray[np.float64]] = {
         index: each.stamps * float(tracks[index].time_base)
         for index, each in others.items()
         if tracks[index].type in ("video", "audio") and len(each.stamps) and not is_cover(tracks[index])

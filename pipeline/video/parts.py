@@ -87,7 +87,7 @@ def _is_indexed(container: Any, stream: Any, entries: int) -> bool:
 
 def _begins(index: Any, parts: int) -> list[Stamp]:
     """Where parts of about the same number of packets begin, each at a packet that the container marks as a key."""
-    places = []
+    places: list[int] = []
     for part in range(parts):
         place = max(part * len(index) // parts, places[-1] + 1 if places else 0)
         while place < len(index) and not index[place].flags & _KEY:
