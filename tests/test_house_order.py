@@ -38,11 +38,12 @@ WITH_TORCH = (
 )
 """Where tensors are computed with; imported inside functions by all others."""
 
-UNDER_ALL = ("identity", "paths", "thoughts", "wellformed")
+UNDER_ALL = ("identity", "paths", "spans", "thoughts", "wellformed")
 """Modules that every room may know, and that know no room."""
 
 LOWER: dict[str, tuple[str, ...]] = {
     "paths": ("errors",),
+    "spans": (),
     "thoughts": (),
     "wellformed": (),
     "identity": ("errors",),

@@ -173,7 +173,7 @@ def _packets(container: Any, stream: Any, record: Record, others: Mapping[int, H
         is_shown[-1:] &= ~corrupt[-1:]
     tracks = {each.index: each for each in container.streams}
     heard: dict[int, npt.NDArray[np.float64]] = {
-        index: each.stamps * float(tracks[index].time_base)
+        index: np.multiply(each.stamps, float(tracks[index].time_base), dtype=np.float64)
         for index, each in others.items()
         if tracks[index].type in ("video", "audio") and len(each.stamps) and not is_cover(tracks[index])
     }
