@@ -60,12 +60,15 @@ def test_a_stage_that_runs_names_its_own_override(
         **dict.fromkeys(("reader", "relevances", "answers", "over_limit", "subtitles")),
         answer_batch=1,
         prepared_bytes=1,
+        has_store=False,
     )
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        config = compose("evaluate", overrides=["execution=inline"])
     monkeypatch.setattr(run, "sample", fails)
     monkeypatch.setattr(run, "answer", fails)
     stages: dict[str, Any] = {
-        "sampler": partial(run.first_stage, [], made, None),
-        "answerer": partial(run.second_stage, [], made),
+        "sampler": partial(run.first_stage, config, [], made, None),
+        "answerer": partial(run.second_stage, config, [], made),
     }
     with pytest.raises(CheckpointError, match=NOWHERE) as caught:
         stages[stage](context, tmp_path)
