@@ -17,6 +17,8 @@ import time
 from itertools import groupby
 from pathlib import Path
 
+import torch
+
 from scripts.speed import tables
 from scripts.speed.answering import ANSWERERS, AnswererCells
 from scripts.speed.cells import Store
@@ -26,13 +28,14 @@ from scripts.speed.projection import projected
 from scripts.speed.sampling import SamplerCells
 from scripts.speed.scale import FULL, TINY, Scale
 from scripts.speed.weights import RandomWeights
+from scripts.speed.workers import WorkerCells
 
 SAMPLERS = ("gens", "gens_3b")
-PARTS = ("gens", "gens_files", "gens_3b", "gens_3b_files", "answerers", "readers")
-"""In this order: a sampler's model is made once for both of its parts. ``readers`` needs no GPU, and runs only where it
-is named.
-"""
-_FILES = "_files"
+PARTS = ("gens", "gens_files", "gens_3b", "gens_3b_files", "answerers", "readers", "gens_workers", "gens_3b_workers")
+"""In this order: a sampler's model is made once for both of its parts."""
+_USUAL = PARTS[:5]
+"""The others run only where they are named: ``readers`` needs no GPU, and workers are for several."""
+_FILES, _WORKERS = "_files", "_workers"
 
 
 def main(words: list[str] | None = None) -> int:
@@ -84,9 +87,15 @@ def _measure(
     store: Store,
     work: Path,
 ) -> None:
-    """Measure a part that is not of a sampler."""
+    """Measure a part that makes no model of a sampler in this process."""
     if part == "readers":
         measure_readers(videos, seconds or scale.lengths[-1], store)
+        return
+    if part.endswith(_WORKERS):
+        sampler = part.removesuffix(_WORKERS)
+        words = SamplerCells(sampler, scale, weights, machine, store, work).words
+        gpus = 0 if weights.device == "cpu" else torch.cuda.device_count()
+        WorkerCells(sampler, words, videos, scale, gpus, store, work).measure()
         return
     for answerer in ANSWERERS:
         AnswererCells(answerer, scale, weights, machine, store, work).measure()
@@ -96,7 +105,7 @@ def _arguments(words: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", required=True, help="folder of the cells and the results")
     parser.add_argument("--name", default="measured", help="of the table: speed=NAME")
-    parser.add_argument("--part", nargs="+", choices=PARTS, default=list(PARTS[:-1]), help="all but readers by default")
+    parser.add_argument("--part", nargs="+", choices=PARTS, default=list(_USUAL), help="by default all for one GPU")
     parser.add_argument("--cells", nargs="+", default=[], help="only cells whose key has one of these words in it")
     parser.add_argument("--minutes", type=float, default=7.0, help="no cell begins later than this")
     parser.add_argument("--video", type=Path, help="a file to repeat, in place of the one that is made")

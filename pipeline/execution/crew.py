@@ -97,8 +97,12 @@ class Crew(ABC, Generic[M]):
     def heard(self) -> Iterator[Message]:
         """Wait until a member says something or an interrupt comes, for as long as this kind waits."""
 
-    def run(self, units: Iterable[Unit]) -> Generator[Row | Lost, None, None]:
-        """As :class:`pipeline.execution.units.Executor`."""
+    def run(self, units: Iterable[Unit | None]) -> Generator[Row | Lost, None, None]:
+        """As :class:`pipeline.execution.units.Executor`.
+
+        Args:
+            units: as :class:`Dispatch` takes them. Those that are not ready become so when a row is given.
+        """
         with ExitStack() as held:
             interrupts = held.enter_context(noting_interrupts())
             held.enter_context(self.listening(interrupts))

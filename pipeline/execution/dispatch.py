@@ -43,11 +43,11 @@ class Dispatch:
     """Gives each unit to one worker at a time.
 
     Args:
-        units: drawn as they are needed.
+        units: drawn as they are needed; None where none is ready yet, and one is drawn again later.
         workers: how many there are; they are numbered from 0.
     """
 
-    def __init__(self, units: Iterable[Unit], workers: int) -> None:
+    def __init__(self, units: Iterable[Unit | None], workers: int) -> None:
         self._units = iter(units)
         self._new: deque[_Task] = deque()
         self._suspect: deque[_Task] = deque()

@@ -14,9 +14,10 @@ from typing import Any, Literal
 from scripts.speed.machine import Machine, Measured, free_memory
 from scripts.speed.where import Row
 
-Who = Literal["ours", "stock", "file", "decoding", "reader"]
+Who = Literal["ours", "stock", "file", "decoding", "reader", "workers", "workers_prepared"]
 """Ours on frames that are decoded already; a loop of stock ``generate``; ours from a video file, by ``gens sample``;
-decoding alone, by as many processes as cores; one reader of ours."""
+decoding alone, by as many processes as cores; one reader of ours; several workers from video files, and with frames
+that are prepared beforehand."""
 
 _BEGAN = time.monotonic()
 
@@ -35,7 +36,9 @@ class Cell:
     frames: int = 0
     """Of a window, or of a question where there are no windows."""
     video: float = 0.0
-    """Seconds of video that are read."""
+    """Seconds of video that are read; of each video where there are several."""
+    workers: int = 0
+    """Processes that hold a model, where there are several cells of them."""
     prompt_tokens: int = 0
     seconds: float | None = None
     """None until it is measured."""
@@ -57,7 +60,7 @@ class Cell:
     @property
     def key(self) -> str:
         """The name of its file."""
-        sizes = {"w": self.windows, "q": self.questions, "t": self.tokens, "s": int(self.video)}
+        sizes = {"w": self.windows, "q": self.questions, "t": self.tokens, "s": int(self.video), "p": self.workers}
         return "-".join([self.who, self.of, *(f"{size}{letter}" for letter, size in sizes.items() if size)])
 
     def with_measured(self, found: Measured) -> Cell:

@@ -40,6 +40,10 @@ class Scale:
     size: tuple[int, int]
     """Width and height of the video files."""
 
+    def videos_of(self, sampler: str) -> int:
+        """Videos for each worker: enough for the 3B to take seconds."""
+        return 1 if self.tiny else 6 if sampler == "gens_3b" else 3
+
     def cells_of(self, sampler: str) -> tuple[tuple[int, int], ...]:
         """Windows and questions for which ours is measured."""
         return (*self.grid, self.stock_of_3b, self.hour) if sampler == "gens_3b" else self.grid

@@ -38,7 +38,7 @@ def write(folder: Path, name: str, cells: Sequence[Cell], machine: Machine) -> t
 
 def _ordered(cells: Sequence[Cell]) -> list[Cell]:
     """What a run costs, the usual case of each part first, since the first one is taken: see ``SpeedTable.of``."""
-    told = [cell for cell in cells if cell.seconds is not None and cell.who != "stock"]
+    told = [cell for cell in cells if cell.seconds is not None and cell.who != "stock" and not cell.workers]
     rank = {"ours": 0, "decoding": 1, "reader": 2, "file": 3}
     return sorted(told, key=lambda cell: (rank[cell.who], cell.of, -cell.windows, cell.questions, cell.tokens))
 
@@ -88,6 +88,7 @@ def markdown(cells: Sequence[Cell], machine: Machine) -> str:
         *_answerers(cells),
         *_files(cells),
         *_where(cells),
+        *_several(cells),
         *_targets(cells),
     ]
     failed = [f"* {cell.key}: {cell.problem}" for cell in cells if cell.problem]
@@ -221,6 +222,38 @@ def _where(cells: Sequence[Cell]) -> list[str]:
     return lines
 
 
+def _several(cells: Sequence[Cell]) -> list[str]:
+    """Windows a second with several workers, against one."""
+    found = [cell for cell in cells if cell.workers]
+    if not found:
+        return []
+    rows = []
+    for cell in sorted(found, key=lambda cell: (cell.of, cell.who, cell.workers)):
+        alone = next((each for each in found if _is_alone(each, cell)), None)
+        ratio = _ratio(_rate_of(cell), None if alone is None else _rate_of(alone))
+        frames = "prepared beforehand" if cell.who == "workers_prepared" else "from the file"
+        rows.append(
+            f"| {cell.of} | {frames} | {cell.workers} | {cell.windows} | {_told(cell.seconds, cell.problem)} "
+            f"| {_seconds(_rate_of(cell))} | {ratio} | {cell.note} |"
+        )
+    return [
+        "Several workers, each with a GPU of its own; the host's cores decode for all of them.",
+        "",
+        "| sampler | frames | workers | windows | s | windows/s | times one worker | |",
+        "|---|---|---|---|---|---|---|---|",
+        *rows,
+        "",
+    ]
+
+
+def _is_alone(cell: Cell, several: Cell) -> bool:
+    return (cell.of, cell.who, cell.workers) == (several.of, several.who, 1)
+
+
+def _rate_of(cell: Cell) -> float | None:
+    return None if not cell.seconds else cell.windows / cell.seconds
+
+
 def _targets(cells: Sequence[Cell]) -> list[str]:
     """What was aimed at, and what came of it; a cell that is missing has a dash."""
     by_key = {cell.key: cell for cell in cells}
@@ -280,7 +313,7 @@ def _seconds(seconds: float | None) -> str:
 
 
 def _ratio(first: float | None, second: float | None) -> str:
-    return "-" if first is None or not second else f"{first / second:.1f}"
+    return "-" if first is None or not second else f"{first / second:.{1 if first / second >= 1.995 else 2}f}"
 
 
 def _gib(size: float | None) -> str:

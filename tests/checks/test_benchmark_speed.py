@@ -148,6 +148,25 @@ def test_the_floor_is_the_operations_of_prompts_and_the_bytes_of_steps() -> None
     assert floor_seconds(weights, load, MACHINE) == pytest.approx(expected)
 
 
+def test_several_workers_are_compared_with_one_by_their_windows_a_second() -> None:
+    def cell(workers: int, windows: int, seconds: float) -> Cell:
+        return Cell("workers", "gens", windows, 1, 100, 256, 600.0, workers, seconds=seconds)
+
+    cells = [cell(1, 9, 18.0), cell(2, 18, 19.0)]
+    told = tables.markdown(cells, MACHINE)
+    assert "| gens | from the file | 1 | 9 | 18 | 0.5 | 1.00 |" in told
+    assert "| gens | from the file | 2 | 18 | 19 | 0.947 | 1.89 |" in told
+    assert len({each.key for each in cells}) == 2
+
+
+@pytest.mark.long
+def test_workers_with_random_weights_are_measured_once_they_are_warm(tmp_path: Path) -> None:
+    words = ["--tiny", "--device", "cpu", "--out", str(tmp_path), "--part", "gens_3b_workers"]
+    assert main([*words, "--cells", "workers_prepared"]) == 0
+    found = [json.loads(path.read_text()) for path in (tmp_path / "cells").iterdir()]
+    assert sorted((cell["workers"], cell["windows"]) for cell in found) == [(1, 2), (2, 4)]
+
+
 def test_larger_stock_cells_are_scaled_and_marked() -> None:
     def cell(who: str, windows: int, questions: int, seconds: float) -> Cell:
         return Cell(who, "gens", windows, questions, 100, 256, seconds=seconds)  # type: ignore[arg-type]
