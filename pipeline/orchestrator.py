@@ -117,7 +117,7 @@ def select(
             row = SelectionRow(key, given.sampler, given.question, given.video, selection)
             journal.keep(row)
             asked[row.question.id] = row.question
-    return StoredRows(SelectionRow, folder / SELECTIONS_FILE, asked).in_order(asked)
+    return StoredRows.opened(SelectionRow, folder / SELECTIONS_FILE, asked).in_order(asked)
 
 
 def copy_selections(selections: Sequence[SelectionRow], folder: Path) -> StoredRows[SelectionRow]:
@@ -129,7 +129,7 @@ def copy_selections(selections: Sequence[SelectionRow], folder: Path) -> StoredR
         for row in selections:
             journal.keep(replace(row, schema=SelectionRow.schema))
     asked = {row.question.id: row.question for row in selections}
-    return StoredRows(SelectionRow, folder / SELECTIONS_FILE, asked).in_order(asked)
+    return StoredRows.opened(SelectionRow, folder / SELECTIONS_FILE, asked).in_order(asked)
 
 
 def answer(
@@ -185,7 +185,7 @@ def answer(
                 for result in results:
                     for answered in here.lost(result) if isinstance(result, Lost) else [cast("AnswerRow", result)]:
                         finish(answered)
-    return StoredRows(AnswerRow, folder / ANSWERS_FILE, asked).in_order(asked)
+    return StoredRows.opened(AnswerRow, folder / ANSWERS_FILE, asked).in_order(asked)
 
 
 def unanswered(

@@ -146,6 +146,30 @@ def _selection_fault(given: Any, question: Question, budget: int) -> str | None:
     faults = {
         f"it returned a selection of {given.question_id!r} for {question.id!r}": given.question_id != question.id,
         f"it selected {len(frames)} frames, more than the budget of {budget}": len(frames) > budget,
+        f"{given.status!r} is not a status": not isinstance(given.status, Status),
+    }
+    if not all(map(_is_plain, frames)):  # what is wrong with a frame is looked for only where something is
+        faults |= _frame_faults(frames)
+    fault = next((fault for fault, holds in faults.items() if holds), None)
+    if fault is None and any(later.time < earlier.time for earlier, later in pairwise(frames)):
+        return "its frames are not in order of time"
+    return fault
+
+
+def _is_plain(frame: SelectedFrame) -> bool:
+    """Whether nothing is wrong with a frame as nearly all are: numbers within bounds, and no scale."""
+    return (
+        type(frame.time) is float
+        and -LONGEST <= frame.time <= LONGEST
+        and type(frame.index) is int
+        and 0 <= frame.index <= _MOST_FRAMES
+        and (frame.score is None or (type(frame.score) is float and math.isfinite(frame.score)))
+        and frame.scale is None
+    )
+
+
+def _frame_faults(frames: Sequence[SelectedFrame]) -> dict[str, bool]:
+    return {
         "the time of a frame is not a finite number": not all(_is_number(frame.time) for frame in frames),
         f"the time of a frame is above {LONGEST:.0f} s": not all(_is_second(frame.time) for frame in frames),
         "the score of a frame is not a finite number": not all(_is_number_or_none(frame.score) for frame in frames),
@@ -157,12 +181,7 @@ def _selection_fault(given: Any, question: Question, budget: int) -> str | None:
             not hasattr(frame.index, "__index__") or not 0 <= operator.index(frame.index) <= _MOST_FRAMES
             for frame in frames
         ),
-        f"{given.status!r} is not a status": not isinstance(given.status, Status),
     }
-    fault = next((fault for fault, holds in faults.items() if holds), None)
-    if fault is None and any(later.time < earlier.time for earlier, later in pairwise(frames)):
-        return "its frames are not in order of time"
-    return fault
 
 
 def _answer_fault(given: Answer, question: Question) -> str | None:

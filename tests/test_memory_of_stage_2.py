@@ -69,7 +69,7 @@ def peak(folder: Path, videos: int) -> int:
                 asked[question.id] = question
                 chosen = Selection(question.id, frames, "topk", FRAMES)
                 journal.append(SelectionRow(f"k{number}", "gens", question, video, chosen))
-    selections = StoredRows(SelectionRow, folder / "selections.jsonl", asked)
+    selections = StoredRows.opened(SelectionRow, folder / "selections.jsonl", asked)
     tracemalloc.start()
     with silently():
         cache = AnswerCache(folder / "cache")

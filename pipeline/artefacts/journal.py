@@ -12,13 +12,22 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Generic, cast
+from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 from filelock import FileLock, Timeout
 from pydantic_core import from_json
 
 from pipeline.artefacts.index import Index, Place, read_index, write_index
-from pipeline.artefacts.rows import AnyRow, KeyedRow, Row, SelectionRow, from_line, to_line, unreadable_selection
+from pipeline.artefacts.rows import (
+    AnyRow,
+    KeyedRow,
+    Row,
+    SelectionRow,
+    from_line,
+    to_line,
+    unreadable_selection,
+    without_numbers,
+)
 from pipeline.artefacts.writing import writing
 from pipeline.domain import Question
 from pipeline.errors import BusyError, InputError
@@ -26,9 +35,13 @@ from pipeline.errors import BusyError, InputError
 LOCK_FILE = ".lock"
 _UNINDEXED = 64 << 20
 """Bytes of rows that are not in the index before it is written again."""
+T = TypeVar("T")
+Read: TypeAlias = Callable[[bytes, str, list[InputError]], T | None]
 _PATIENCE = 0.5
 """Seconds to wait for a lock: longer than :func:`is_held` takes, which is no reason to refuse a command."""
 _ELSEWHERE = "paths.runs=..."
+_BLOCK = 1 << 18
+"""Bytes that are read at once: lines with scores are longer than Python's own blocks."""
 
 
 def read_rows(kind: type[Row], path: Path, asked: Mapping[str, Question]) -> list[Row]:
@@ -50,18 +63,29 @@ def rows_of(kind: type[Row], path: Path, asked: Mapping[str, Question]) -> Itera
     Raises:
         InputError: as ``read_rows``.
     """
+    return each_line(path, lambda line, where, faults: row_at(kind, line, where, asked, faults))
+
+
+def each_line(path: Path, read: Read[T]) -> Iterator[tuple[int, int, int, T]]:
+    """Number, offset, length and content of each line, as ``read`` gives it; lines of which it gives None are left out.
+
+    ``read`` takes the line, its file and number for an error, and a list for the errors of lines that are passed over.
+
+    Raises:
+        InputError: no such file, none of its lines can be read, or as ``read``.
+    """
     if not path.is_file():
         raise InputError(
             f"{path}: no such file", "check the path; `gens sample` writes relevance.jsonl and selections.jsonl"
         )
     faults: list[InputError] = []
-    read = 0
+    count = 0
     for number, offset, line in _lines(path, _is_whole):
-        read += 1
-        row = row_at(kind, line, f"{path}:{number}", asked, faults)
-        if row is not None:
-            yield number, offset, len(line), row
-    if faults and len(faults) == read:
+        count += 1
+        content = read(line, f"{path}:{number}", faults)
+        if content is not None:
+            yield number, offset, len(line), content
+    if faults and len(faults) == count:
         raise faults[0]
 
 
@@ -95,7 +119,7 @@ def row_at(
 def _lines(path: Path, is_whole: Callable[[bytes], bool] = lambda _: False) -> Iterator[tuple[int, int, bytes]]:
     """Number, offset and bytes of each line that is not blank; a last one without newline only if it ``is_whole``."""
     offset = 0
-    with path.open("rb") as file:
+    with path.open("rb", buffering=_BLOCK) as file:
         for number, line in enumerate(file, start=1):
             if line.strip() and (line.endswith(b"\n") or is_whole(line)):
                 yield number, offset, line
@@ -197,7 +221,7 @@ class Journal(Generic[KeyedRow]):
             self._places, self.outdated = dict(known.places), known.outdated
             self._indexed, self._lines, self._crc = known.size, known.lines, known.crc
         offset = self._indexed
-        with self.path.open("rb") as file:
+        with self.path.open("rb", buffering=_BLOCK) as file:
             file.seek(offset)
             for line in file:
                 if not line.endswith(b"\n"):
@@ -211,7 +235,7 @@ class Journal(Generic[KeyedRow]):
     def _add(self, line: bytes, offset: int, current: str) -> None:
         where = f"{self.path}:{self._lines}"
         try:
-            content = from_json(line)
+            content = from_json(without_numbers(line))
             schema, key, question_id = content["schema"], content["key"], _question_id(content)
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(

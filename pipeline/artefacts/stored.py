@@ -2,92 +2,192 @@
 
 from __future__ import annotations
 
+import hashlib
 from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Generic, overload
+from typing import IO, Generic, TypeVar, overload
 
-from pipeline.artefacts.journal import row_at, rows_of
-from pipeline.artefacts.rows import Row
+from pipeline.artefacts.journal import each_line, row_at
+from pipeline.artefacts.rows import Row, without_numbers
 from pipeline.domain import Question
 from pipeline.errors import InputError
+
+N = TypeVar("N")
+_MOST_LINES = 1 << 18
+"""Of known ones: some 60 MB."""
+
+
+@dataclass
+class _Places:
+    """Where the rows lie in their file. The arrays are parallel."""
+
+    of_question: dict[str, int] = field(default_factory=dict)
+    """By its id, the place of its row in the arrays."""
+    numbers: array[int] = field(default_factory=lambda: array("I"))
+    """Of lines, for errors."""
+    offsets: array[int] = field(default_factory=lambda: array("Q"))
+    lengths: array[int] = field(default_factory=lambda: array("I"))
+
+    def put(self, question_id: str, number: int, offset: int, length: int) -> None:
+        """Add a row, in place of an earlier one of the same question."""
+        place = self.of_question.setdefault(question_id, len(self.of_question))
+        if place == len(self.offsets):
+            for each in (self.numbers, self.offsets, self.lengths):
+                each.append(0)
+        self.numbers[place], self.offsets[place], self.lengths[place] = number, offset, length
+
+
+class KnownLines(Generic[N]):
+    """What was noted of lines, by their digests: runs of one sampler have thousands in common."""
+
+    def __init__(self) -> None:
+        self._notes: dict[bytes, tuple[str, N]] = {}
+
+    def find(self, line: bytes) -> tuple[str, N] | None:
+        """The question's id and the note; None for a line that is not known."""
+        return self._notes.get(_digest(line))
+
+    def keep(self, line: bytes, note: tuple[str, N]) -> None:
+        """Remember a line."""
+        if len(self._notes) >= _MOST_LINES:
+            self._notes.clear()
+        self._notes[_digest(line)] = note
+
+
+def _digest(line: bytes) -> bytes:
+    return hashlib.blake2b(line, digest_size=16).digest()
+
+
+@dataclass
+class LastRead(Generic[Row]):
+    """The row that was read last, with its line: an equal line of another file is not parsed again."""
+
+    line: bytes = b""
+    row: Row | None = None
 
 
 class StoredRows(Sequence[Row], Generic[Row]):
     """The rows of a file as :func:`pipeline.artefacts.journal.read_rows` gives them, read again whenever they are used.
 
-    Every row is read once at the beginning, so that a file with a row that cannot be used is refused at once. Rows that
-    are appended later are not seen.
-
-    Args:
-        kind: what every line must be.
-        path: the file.
-        asked: the current questions by id.
-        note: called with every row that counts so far; a later row of the same question takes its place.
-
-    Raises:
-        InputError: as ``read_rows``.
+    :meth:`opened` finds them. Rows that are appended later are not seen.
     """
 
-    def __init__(
-        self,
-        kind: type[Row],
-        path: Path,
-        asked: Mapping[str, Question],
-        note: Callable[[Row], None] = lambda row: None,
-    ) -> None:
+    def __init__(self, kind: type[Row], path: Path, asked: Mapping[str, Question], places: _Places) -> None:
         self.path = path
         self._kind: type[Row] = kind
         self._asked = asked
-        self._places: dict[str, int] = {}
-        """Of a question's row in the arrays."""
-        self._numbers = array("q")
-        self._offsets = array("q")
-        self._lengths = array("q")
-        for number, offset, length, row in rows_of(kind, path, asked):
-            place = self._places.setdefault(row.question.id, len(self._places))
-            if place == len(self._offsets):
-                for each in (self._numbers, self._offsets, self._lengths):
-                    each.append(0)
-            self._numbers[place], self._offsets[place], self._lengths[place] = number, offset, length
-            note(row)
+        self._places = places
 
-    def find(self, question_id: str) -> Row | None:
-        """The row of a question; None if there is none."""
-        place = self._places.get(question_id)
-        return None if place is None else self[place]
+    @staticmethod
+    def opened(kind: type[Row], path: Path, asked: Mapping[str, Question]) -> StoredRows[Row]:
+        """Open a file and read every row once, so that a file with a row that cannot be used is refused at once.
+
+        Of a relevance the times, scores and indices are only read when the row is used.
+
+        Args:
+            kind: what every line must be.
+            path: the file.
+            asked: the current questions by id.
+
+        Raises:
+            InputError: as ``read_rows``.
+        """
+        return StoredRows.noted(kind, path, asked, lambda row: None)[0]
+
+    @staticmethod
+    def noted(
+        kind: type[Row],
+        path: Path,
+        asked: Mapping[str, Question],
+        note: Callable[[Row], N],
+        known: KnownLines[N] | None = None,
+    ) -> tuple[StoredRows[Row], dict[str, N]]:
+        """As :meth:`opened`, with what ``note`` gives of every row, by question.
+
+        Args:
+            kind: what every line must be.
+            path: the file.
+            asked: the current questions by id.
+            note: takes the row, of a relevance without its times, scores and indices.
+            known: notes of lines of other files, which are not read again. All must have the same ``asked`` and
+                ``note``.
+
+        Raises:
+            InputError: as ``read_rows``.
+        """
+        places = _Places()
+        notes: dict[str, N] = {}
+
+        def read(line: bytes, where: str, faults: list[InputError]) -> tuple[str, N] | None:
+            short = without_numbers(line)
+            found = None if known is None else known.find(short)
+            if found is not None:
+                return found
+            before = len(faults)
+            row = row_at(kind, short, where, asked, faults)
+            if row is None:
+                return None
+            taken = (row.question.id, note(row))
+            if known is not None and len(faults) == before:
+                known.keep(short, taken)
+            return taken
+
+        for number, offset, length, (question_id, said) in each_line(path, read):
+            places.put(question_id, number, offset, length)
+            notes[question_id] = said
+        return StoredRows(kind, path, asked, places), notes
+
+    def find(self, question_id: str, last: LastRead[Row] | None = None) -> Row | None:
+        """The row of a question; None if there is none.
+
+        ``last`` is what was read of the same question in another file; its row is taken where the line is the same.
+        """
+        place = self._places.of_question.get(question_id)
+        if place is None:
+            return None
+        with self.path.open("rb", buffering=0) as file:
+            line = self._line(file, place)
+        if last is None:
+            return self._row(line, place)
+        if last.row is None or last.line != line:
+            last.line, last.row = line, self._row(line, place)
+        return last.row
+
+    def without_numbers(self) -> Iterator[Row]:
+        """The rows, relevances without their times, scores and indices, which takes a fraction of the time."""
+        return self._read_all(without_numbers)
 
     def within(self, ids: Collection[str]) -> StoredRows[Row]:
         """The rows of these questions alone."""
-        return self.in_order(question_id for question_id in self._places if question_id in ids)
+        return self.in_order(question_id for question_id in self._places.of_question if question_id in ids)
 
     def about(self, questions: Mapping[str, Question]) -> StoredRows[Row]:
         """The rows of these questions, by id, joined with them: their labels and videos may be others."""
-        part = self.within(questions)
-        part._asked = questions
-        return part
+        return StoredRows(self._kind, self.path, questions, self.within(questions)._places)
 
     def in_order(self, ids: Iterable[str]) -> StoredRows[Row]:
         """The rows of these questions in this order, each of which must have one."""
-        part: StoredRows[Row] = StoredRows.__new__(StoredRows)
-        vars(part).update(vars(self))
-        part._places = {}
-        part._numbers, part._offsets, part._lengths = array("q"), array("q"), array("q")
+        places, known = _Places(), self._places
         for question_id in ids:
-            place = self._places[question_id]
-            part._places[question_id] = len(part._places)
-            part._numbers.append(self._numbers[place])
-            part._offsets.append(self._offsets[place])
-            part._lengths.append(self._lengths[place])
-        return part
+            place = known.of_question[question_id]
+            places.put(question_id, known.numbers[place], known.offsets[place], known.lengths[place])
+        return StoredRows(self._kind, self.path, self._asked, places)
+
+    def share_ids(self, known: list[dict[str, int]]) -> None:
+        """Hold the ids in one place with other files of the same questions in the same order, listed in ``known``."""
+        for others in known:
+            if others == self._places.of_question:
+                self._places.of_question = others
+                return
+        known.append(self._places.of_question)
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._places.of_question)
 
     def __iter__(self) -> Iterator[Row]:
-        with self.path.open("rb") as file:
-            for place in range(len(self)):
-                yield self._read(file, place)
+        return self._read_all(bytes)
 
     @overload
     def __getitem__(self, place: int) -> Row: ...
@@ -97,13 +197,20 @@ class StoredRows(Sequence[Row], Generic[Row]):
         chosen = range(len(self))[place]
         with self.path.open("rb") as file:
             if isinstance(chosen, range):
-                return [self._read(file, each) for each in chosen]
-            return self._read(file, chosen)
+                return [self._row(self._line(file, each), each) for each in chosen]
+            return self._row(self._line(file, chosen), chosen)
 
-    def _read(self, file: BinaryIO, place: int) -> Row:
-        file.seek(self._offsets[place])
-        line = file.read(self._lengths[place])
-        row = row_at(self._kind, line, f"{self.path}:{self._numbers[place]}", self._asked)
-        if row is None or self._places.get(row.question.id) != place:
+    def _read_all(self, shortened: Callable[[bytes], bytes]) -> Iterator[Row]:
+        with self.path.open("rb") as file:
+            for place in range(len(self)):
+                yield self._row(shortened(self._line(file, place)), place)
+
+    def _line(self, file: IO[bytes], place: int) -> bytes:
+        file.seek(self._places.offsets[place])
+        return file.read(self._places.lengths[place])
+
+    def _row(self, line: bytes, place: int) -> Row:
+        row = row_at(self._kind, line, f"{self.path}:{self._places.numbers[place]}", self._asked)
+        if row is None or self._places.of_question.get(row.question.id) != place:
             raise InputError(f"{self.path} has changed while it was read", "run the same command again")
         return row

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
@@ -156,11 +156,20 @@ def accuracy(rows: Iterable[AnswerRow], questions: Sequence[Question]) -> Accura
 
 
 def _strict(question: Question, row: AnswerRow | None) -> Credit:
-    status = row.answer.status.value if row else MISSING
+    if row is None:
+        return Credit(question, MISSING, strict_value(question, None, None))
+    answer = row.answer
+    return Credit(question, answer.status.value, strict_value(question, answer.status, answer.option))
+
+
+def strict_value(question: Question, status: Status | None, option: int | None) -> float | None:
+    """What an answer is worth: 1 for the right option with status ``ok``, else 0; None where no option is right.
+
+    ``status`` is None where the question has no answer.
+    """
     if question.correct is None:
-        return Credit(question, status, None)
-    right = row is not None and row.answer.status is Status.OK and row.answer.option == question.correct
-    return Credit(question, status, float(right))
+        return None
+    return float(status is Status.OK and option == question.correct)
 
 
 def span_recall(times: Sequence[float], spans: Sequence[Span], tolerance: float) -> float:
@@ -181,13 +190,23 @@ def evidence_recall(
     Recall rises with the number of frames, so compare it at equal budgets only. Frames of every source count: the
     question is what the answerer could see. Of several selections for one question the last counts.
     """
-    frames = {selection.question_id: tuple(frame.time for frame in selection.frames) for selection in selections}
+    asked = {question.id: question.evidence for question in questions if question.evidence}
+    recalls = {
+        selection.question_id: span_recall([frame.time for frame in selection.frames], spans, tolerance)
+        for selection in selections
+        if (spans := asked.get(selection.question_id))
+    }
+    return mean_recall(recalls, questions, tolerance)
+
+
+def mean_recall(recalls: Mapping[str, float], questions: Sequence[Question], tolerance: float) -> EvidenceRecall:
+    """As :func:`evidence_recall`, from the recall of each selection by question."""
     overall: list[float] = []
     groups: dict[str, dict[str, list[float]]] = {}
     for question in questions:
         if not question.evidence:
             continue
-        recall = span_recall(frames.get(question.id, ()), question.evidence, tolerance)
+        recall = recalls.get(question.id, 0.0)
         overall.append(recall)
         _add_to_groups(groups, question, recall)
     return EvidenceRecall(
@@ -217,10 +236,19 @@ def answers_by_question(rows: Iterable[AnswerRow], questions: Sequence[Question]
             )
         answers[row.question.id] = row
         makers.add((row.sampler, row.answerer))
+    check_makers(makers)
+    return answers
+
+
+def check_makers(makers: Collection[tuple[str, str]]) -> None:
+    """Check that answers are of one pipeline; ``makers`` are the names of sampler and answerer.
+
+    Raises:
+        InputError: they are not.
+    """
     if len(makers) > 1:
         pairs = ", ".join(f"{sampler} + {answerer}" for sampler, answerer in sorted(makers))
         raise InputError(f"answers of several pipelines are mixed: {pairs}", "count each run folder by itself")
-    return answers
 
 
 def _add_to_groups(groups: dict[str, dict[str, list[T]]], question: Question, result: T) -> None:

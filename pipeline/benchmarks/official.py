@@ -116,14 +116,19 @@ def official_accuracy(rows: Iterable[AnswerRow], questions: Sequence[Question], 
 
 
 def _credit(question: Question, row: AnswerRow | None, rule: OfficialRule) -> Credit:
-    status = row.answer.status.value if row else MISSING
+    answer = row.answer if row else None
+    status = answer.status.value if answer else MISSING
+    return Credit(question, status, official_value(question, answer, rule))
+
+
+def official_value(question: Question, answer: Answer | None, rule: OfficialRule) -> float | None:
+    """What an answer, or none, is worth by the rule; None where the rule does not count the question."""
     if question.correct is None:
-        return Credit(question, status, None)
-    if row is None or not (row.answer.text or row.answer.status in _SPOKE):
-        return Credit(question, status, _worth(rule.silent, question))
-    option = rule.read(row.answer)
-    credit = _worth(rule.unreadable, question) if option is None else float(option == question.correct)
-    return Credit(question, status, credit)
+        return None
+    if answer is None or not (answer.text or answer.status in _SPOKE):
+        return _worth(rule.silent, question)
+    option = rule.read(answer)
+    return _worth(rule.unreadable, question) if option is None else float(option == question.correct)
 
 
 def _worth(counts: Counts, question: Question) -> float | None:

@@ -10,8 +10,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from pipeline.artefacts.folder import ANSWERS_FILE, CONFIG_FILE, RELEVANCE_FILE, sibling_questions
-from pipeline.artefacts.journal import rows_of
-from pipeline.artefacts.rows import AnswerRow, RelevanceRow
+from pipeline.artefacts.journal import each_line, row_at
+from pipeline.artefacts.rows import AnswerRow, RelevanceRow, without_numbers
 from pipeline.domain import Question, Video
 from pipeline.errors import InputError
 from pipeline.identity import configured
@@ -123,12 +123,14 @@ def _config(run: Path) -> dict[str, Any]:
 def _rows(kind: Any, path: Path, kept: Callable[[Any], Any] = lambda row: row) -> list[Any]:
     """The rows of a file, the last of each question; ``kept`` gives what is held of each."""
     try:
-        found = {row.question.id: kept(row) for _, _, _, row in rows_of(kind, path, sibling_questions(path))}
+        asked = sibling_questions(path)
+        rows = each_line(path, lambda line, where, _: row_at(kind, without_numbers(line), where, asked))
+        found = {row.question.id: kept(row) for _, _, _, row in rows}
     except InputError:
         return []  # written by another version
     return list(found.values())
 
 
 def _bare(row: RelevanceRow) -> RelevanceRow:
-    """The row without its scores, which for thousands of questions are gigabytes."""
+    """The row without scores and windows, which for thousands of questions are gigabytes."""
     return replace(row, relevance=replace(row.relevance, times=(), scores=(), indices=None, windows=()))

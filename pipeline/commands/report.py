@@ -11,7 +11,7 @@ from pipeline.benchmarks.subsets import read_ids
 from pipeline.config import build
 from pipeline.errors import ConfigError
 from pipeline.paths import local_path
-from pipeline.reports.page import report_of
+from pipeline.reports.page import PageLimits, report_of
 from pipeline.reports.runs import RunArtefacts, collect
 from pipeline.terminal import tell
 
@@ -30,7 +30,8 @@ def run(config: DictConfig) -> int:
         runs, part = _within(runs, subset), f"{subset.stem} alone"
         place = folder / f"subset-{subset.stem}"
     target = place if config.target is None else local_path(config.target)
-    report_of(runs, build(config.reader, "reader", config.plugins), target, config.pictures, config.cards, part)
+    limits = PageLimits(pictures=config.pictures, cards=config.cards)
+    report_of(runs, build(config.reader, "reader", config.plugins), target, limits, part)
     return 0
 
 

@@ -296,10 +296,8 @@ def _write(sweep: Sweep, outcomes: Sequence[Outcome]) -> None:
 
 def _tell(sweep: Sweep, outcomes: Sequence[Outcome]) -> None:
     """Print the matrix, and for each job that is not done why and what to do."""
-    from pipeline.reports.page import RECALL_TOLERANCE
-
     jobs = [job.values for job in sweep.jobs]
-    draw(sweep_table(jobs, [job.folder for job in sweep.jobs], outcomes, RECALL_TOLERANCE))
+    draw(sweep_table(jobs, [job.folder for job in sweep.jobs], outcomes))
     counts = Counter(outcome.status for outcome in outcomes)
     how_many = ", ".join(f"{counts[status]} {status}" for status in JobStatus if counts[status])
     summary = sweep.folder / SWEEP_FILE

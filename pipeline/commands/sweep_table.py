@@ -23,11 +23,10 @@ def sweep_table(
     jobs: Sequence[Mapping[str, str]],
     folders: Sequence[Path | None],
     outcomes: Sequence[Outcome],
-    recall_tolerance: float,
 ) -> Table:
     """Swept values, accuracy and evidence recall of jobs that are done, and how each job ended.
 
-    Accuracy is strict: a failed, unparsed or missing answer is a wrong one. ``recall_tolerance`` in seconds.
+    Accuracy is strict: a failed, unparsed or missing answer is a wrong one.
 
     Raises:
         InputError: a row of a run cannot be used.
@@ -36,7 +35,7 @@ def sweep_table(
 
     keys = swept_keys(jobs)
     lasts = [key.rpartition(".")[2] for key in keys]
-    measured = [_figures(folder, outcome, recall_tolerance) for folder, outcome in zip(folders, outcomes, strict=True)]
+    measured = [_figures(folder, outcome) for folder, outcome in zip(folders, outcomes, strict=True)]
     headings = [heading for heading in ("accuracy", "evidence recall") if any(heading in each for each in measured)]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for key, last in zip(keys, lasts, strict=True):
@@ -51,7 +50,7 @@ def sweep_table(
     return table
 
 
-def _figures(folder: Path | None, outcome: Outcome, recall_tolerance: float) -> dict[str, str]:
+def _figures(folder: Path | None, outcome: Outcome) -> dict[str, str]:
     """Figures by heading; empty for a job that is not done, since partial figures cannot be compared."""
     from pipeline.artefacts.folder import QUESTIONS_FILE
 
@@ -61,7 +60,7 @@ def _figures(folder: Path | None, outcome: Outcome, recall_tolerance: float) -> 
     from pipeline.reports.runs import read_run
     from pipeline.reports.scoreboard import score
 
-    found = score(read_run(folder, folder.name), recall_tolerance)
+    found = score(read_run(folder, folder.name))
     figures = {}
     if found.accuracy is not None:
         figures["accuracy"] = share(found.accuracy.overall.accuracy)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from pipeline.artefacts.rows import AnswerRow, RelevanceRow, SelectionRow
+from pipeline.artefacts.stored import LastRead
 from pipeline.benchmarks.metrics import span_recall
-from pipeline.domain import Answer, Cost, Question, Relevance, SelectedFrame, Status, option_letter
+from pipeline.domain import Answer, Cost, Question, SelectedFrame, Status, option_letter
+from pipeline.reports.briefs import RECALL_TOLERANCE
 from pipeline.reports.document import thousands
+from pipeline.reports.outlines import answer_note, asked_by, outcome, stage_notes, verdict, words
 from pipeline.reports.runs import RunArtefacts
 from pipeline.reports.timeline import Timeline, clock, draw, number
 from pipeline.reports.views import AnswerView, Card, FrameView, Note, OptionView, Route, Verdict, WindowView
@@ -34,6 +37,9 @@ class _RunRecord:
     @property
     def frames(self) -> tuple[SelectedFrame, ...]:
         return self.selection.selection.frames if self.selection else ()
+
+    def verdict(self, question: Question) -> Verdict:
+        return verdict(question, self.answer.answer if self.answer else None)
 
     @property
     def first_stage(self) -> tuple[object, ...]:
@@ -70,67 +76,49 @@ def _stage_label(run: RunArtefacts, parts: Sequence[str]) -> str:
 
 
 def cards(
-    runs: Sequence[RunArtefacts],
-    recall_tolerance: float,
-    labels: Mapping[str, str] | None = None,
-    numbers: Container[int] | None = None,
-) -> list[Card]:
-    """A card for every question of any run; questions of two benchmarks that share an id stay apart.
+    runs: Sequence[RunArtefacts], labels: Mapping[str, str] | None = None, numbers: Sequence[int] | None = None
+) -> Iterator[Card]:
+    """A card for every question of any run, made as they are drawn.
 
     ``labels`` by run name are the runs' names on the cards; :func:`run_labels` by default. ``numbers`` are those of the
-    cards that are made; all by default.
+    cards that are made, in their order; all by default.
     """
-    return list(_cards(runs, recall_tolerance, labels, numbers, _whole_record))
-
-
-def brief_cards(runs: Sequence[RunArtefacts], recall_tolerance: float) -> Iterator[Card]:
-    """The same cards one after the other, without what only the sampler's scores and windows say."""
-    return _cards(runs, recall_tolerance, None, None, _brief_record)
-
-
-def _cards(
-    runs: Sequence[RunArtefacts],
-    tolerance: float,
-    labels: Mapping[str, str] | None,
-    numbers: Container[int] | None,
-    record: Callable[[int, RunArtefacts, str, Question], _RunRecord],
-) -> Iterator[Card]:
     labels = run_labels(runs) if labels is None else labels
-    asked: dict[tuple[str, str, str], tuple[Question, list[int]]] = {}
-    for place, run in enumerate(runs):
-        for question in run.questions:
-            key = (question.id, question.video, question.text)
-            asked.setdefault(key, (question, []))[1].append(place)
-    for at, (question, places) in enumerate(asked.values(), start=1):
-        if numbers is None or at in numbers:
-            records = [record(place, runs[place], labels[runs[place].name], question) for place in places]
-            yield _card(at, question, records, tolerance)
+    asked = asked_by(runs)
+    for at in range(1, len(asked) + 1) if numbers is None else numbers:
+        question, places = asked[at - 1]
+        last = _LastRows()
+        records = [_record(place, runs[place], labels[runs[place].name], question, last) for place in places]
+        yield _card(at, question, records)
 
 
-def _whole_record(place: int, run: RunArtefacts, label: str, question: Question) -> _RunRecord:
+@dataclass(frozen=True)
+class _LastRows:
+    """What was read last of one question. Runs of one sampler follow each other and have equal rows."""
+
+    relevance: LastRead[RelevanceRow] = field(default_factory=LastRead)
+    selection: LastRead[SelectionRow] = field(default_factory=LastRead)
+    answer: LastRead[AnswerRow] = field(default_factory=LastRead)
+
+
+def _record(place: int, run: RunArtefacts, label: str, question: Question, last: _LastRows) -> _RunRecord:
     relevance, selection, answer = run.find
-    return _RunRecord(place, run, label, relevance(question.id), selection(question.id), answer(question.id))
-
-
-def _brief_record(place: int, run: RunArtefacts, label: str, question: Question) -> _RunRecord:
-    _, selection, answer = run.find
-    brief = run.briefs.get(question.id)
-    relevance = brief and RelevanceRow(
-        "",
-        run.sampler,
-        question,
-        None,
-        Relevance(question.id, (), (), status=brief.status, detail=brief.detail, cost=brief.cost),
+    return _RunRecord(
+        place,
+        run,
+        label,
+        relevance(question.id, last.relevance),
+        selection(question.id, last.selection),
+        answer(question.id, last.answer),
     )
-    return _RunRecord(place, run, label, relevance, selection(question.id), answer(question.id))
 
 
-def _card(at: int, question: Question, records: Sequence[_RunRecord], tolerance: float) -> Card:
+def _card(at: int, question: Question, records: Sequence[_RunRecord]) -> Card:
     stages: dict[tuple[object, ...], list[_RunRecord]] = {}
     for record in records:
         stages.setdefault(record.first_stage, []).append(record)
     verdicts = tuple(
-        (record.place, record.label, _verdict(question, record.answer)) for record in records if record.run.answerer
+        (record.place, record.label, record.verdict(question)) for record in records if record.run.answerer
     )
     return Card(
         number=at,
@@ -141,7 +129,7 @@ def _card(at: int, question: Question, records: Sequence[_RunRecord], tolerance:
                 text=text,
                 correct=index == question.correct,
                 chosen_by=tuple(
-                    (record.label or record.run.answerer, _verdict(question, record.answer))
+                    (record.label or record.run.answerer, record.verdict(question))
                     for record in records
                     if record.answer
                     and record.answer.answer.status is Status.OK
@@ -150,17 +138,18 @@ def _card(at: int, question: Question, records: Sequence[_RunRecord], tolerance:
             )
             for index, text in enumerate(question.options or ())
         ),
-        routes=tuple(_route(question, same, tolerance) for same in stages.values()),
+        routes=tuple(_route(question, same) for same in stages.values()),
         verdicts=verdicts,
-        disagree=bool(question.options) and len({_outcome(record.answer) for record in records if record.answer}) > 1,
+        disagree=bool(question.options)
+        and len({outcome(record.answer.answer) for record in records if record.answer}) > 1,
     )
 
 
-def _route(question: Question, records: Sequence[_RunRecord], tolerance: float) -> Route:
+def _route(question: Question, records: Sequence[_RunRecord]) -> Route:
     first = records[0]
     relevance = first.relevance.relevance if first.relevance else None
     evidence = question.evidence or ()
-    recall = span_recall([frame.time for frame in first.frames], evidence, tolerance) if evidence else None
+    recall = span_recall([frame.time for frame in first.frames], evidence, RECALL_TOLERANCE) if evidence else None
     twice = {name for name, count in Counter(record.run.answerer for record in records).items() if count > 1}
     return Route(
         sampler=first.run.sampler,
@@ -174,12 +163,12 @@ def _route(question: Question, records: Sequence[_RunRecord], tolerance: float) 
                 score="" if frame.score is None else number(frame.score),
                 source=frame.source.value,
                 shows_evidence=bool(evidence)
-                and any(span_recall([frame.time], [span], tolerance) for span in evidence),
+                and any(span_recall([frame.time], [span], RECALL_TOLERANCE) for span in evidence),
             )
             for frame in first.frames
         ),
         windows=tuple(
-            WindowView(f"{clock(window.start)} to {clock(window.end)}", _words(window.status), window.raw)
+            WindowView(f"{clock(window.start)} to {clock(window.end)}", words(window.status), window.raw)
             for window in (relevance.windows if relevance else ())
         ),
         evidence_text=_evidence_text(recall, len(evidence), bool(first.selection)),
@@ -217,35 +206,24 @@ def _selection_line(record: _RunRecord) -> str:
 
 
 def _notes(record: _RunRecord) -> tuple[Note, ...]:
-    notes: list[Note] = []
-    if record.relevance and record.relevance.relevance.status is not Status.OK:
-        notes.append(Note("sampler", _words(record.relevance.relevance.status), record.relevance.relevance.detail))
-    if record.selection and record.selection.selection.status is not Status.OK:
-        chosen = record.selection.selection
-        note = Note("selection", _words(chosen.status), chosen.detail)
-        # The selection keeps its sampler's failure, which is shown once.
-        if not _is_repeated(note, notes):
-            notes.append(note)
-    return tuple(notes)
-
-
-def _is_repeated(note: Note, before: Sequence[Note]) -> bool:
-    return any(note.status == earlier.status and note.detail in ("", earlier.detail) for earlier in before)
+    return stage_notes(
+        record.relevance.relevance if record.relevance else None,
+        record.selection.selection if record.selection else None,
+    )
 
 
 def _answer(question: Question, record: _RunRecord, label: str) -> AnswerView:
     label = label or record.run.answerer
-    verdict = _verdict(question, record.answer)
+    found = record.verdict(question)
     if record.answer is None:
-        return AnswerView(label, verdict, "", "", None, "", "")
+        return AnswerView(label, found, "", "", None, "", "")
     answer = record.answer.answer
     letter = option_letter(answer.option) if answer.option is not None and question.options else ""
-    note = None if answer.status is Status.OK else Note("answerer", _words(answer.status), answer.detail)
-    seen = _frames_seen(answer, record.frames)
-    if note and not record.frames and _is_repeated(note, _notes(record)):
-        note, seen = None, "nothing to answer from"
+    note = answer_note(answer, bool(record.frames), _notes(record))
+    is_told_above = note is None and answer.status is not Status.OK
+    seen = "nothing to answer from" if is_told_above else _frames_seen(answer, record.frames)
     return AnswerView(
-        label, verdict, letter, answer.text, note, seen, _cost(answer.cost), _shortened(answer.thought.strip())
+        label, found, letter, answer.text, note, seen, _cost(answer.cost), _shortened(answer.thought.strip())
     )
 
 
@@ -256,21 +234,6 @@ def _shortened(thought: str) -> str:
         return thought
     note = f"[... {left_out} characters are left out here, and are in answers.jsonl ...]"
     return f"{thought[:_END_OF_A_THOUGHT]}\n{note}\n{thought[-_END_OF_A_THOUGHT:]}"
-
-
-def _verdict(question: Question, row: AnswerRow | None) -> Verdict:
-    if row is None:
-        return Verdict.MISSING
-    if row.answer.status is not Status.OK:
-        return Verdict.FAILED
-    if question.correct is None:
-        return Verdict.UNGRADED
-    return Verdict.RIGHT if row.answer.option == question.correct else Verdict.WRONG
-
-
-def _outcome(row: AnswerRow | None) -> object:
-    assert row is not None
-    return row.answer.option if row.answer.status is Status.OK else row.answer.status
 
 
 def _frames_seen(answer: Answer, frames: Sequence[SelectedFrame]) -> str:
@@ -308,10 +271,6 @@ def _cost(cost: Cost) -> str:
     if cost.dollars:
         parts.append(f"${cost.dollars:.4f}")
     return ", ".join(parts)
-
-
-def _words(status: Status) -> str:
-    return status.value.replace("_", " ")
 
 
 def routes_with_pictures(found: Sequence[Card], limit: int) -> list[tuple[Card, int]]:

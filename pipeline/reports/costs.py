@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pipeline.domain import Cost, Status
+from pipeline.domain import Cost
 from pipeline.reports.runs import RunArtefacts
 
 
@@ -34,24 +33,21 @@ class StageCost:
 
 def stage_costs(run: RunArtefacts) -> list[StageCost]:
     """The stages that the run has rows of."""
+    briefs = run.briefs
     found: list[StageCost] = []
     if run.relevance:
-        total = _sum(brief.cost for brief in run.briefs.values())
-        found.append(StageCost(run.name, "sampler", run.sampler, len(run.relevance), total))
+        found.append(StageCost(run.name, "sampler", run.sampler, len(run.relevance), briefs.sampling.total))
     if run.answers:
-        answers = [row.answer for row in run.answers]
-        total = _sum(answer.cost for answer in answers)
-        thinking = round(sum(answer.cost.more.get("thinking_tokens", 0) for answer in answers))
-        cut = sum(answer.status is Status.TRUNCATED_OUTPUT and bool(answer.thought) for answer in answers)
-        found.append(StageCost(run.name, "answerer", run.answerer, len(answers), total, thinking, cut))
+        took = briefs.answering
+        found.append(
+            StageCost(
+                run.name,
+                "answerer",
+                run.answerer,
+                len(run.answers),
+                took.total,
+                took.thinking_tokens,
+                took.cut_thoughts,
+            )
+        )
     return found
-
-
-def _sum(costs: Iterable[Cost]) -> Cost:
-    seconds, prompt, output, dollars = 0.0, 0, 0, 0.0
-    for cost in costs:
-        seconds += cost.seconds
-        prompt += cost.prompt_tokens
-        output += cost.output_tokens
-        dollars += cost.dollars
-    return Cost(seconds, prompt, output, dollars)

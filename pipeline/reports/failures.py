@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from pipeline.errors import with_remedy
-from pipeline.reports.views import Card
+from pipeline.reports.outlines import Outline
 
 _BETWEEN = with_remedy("", "")
 """Stands between a problem and its remedy in the detail of a failure."""
@@ -43,14 +43,14 @@ class _Found:
     times: int = 0
 
 
-def failures(found: Iterable[Card]) -> list[Failure]:
-    """The failures of all cards, the most frequent first."""
+def failures(found: Iterable[Outline]) -> list[Failure]:
+    """The failures of all questions, the most frequent first."""
     kinds: dict[tuple[str, str, str], _Found] = {}
-    for card in found:
-        for note in card.notes:
+    for outline in found:
+        for note in outline.notes:
             problem, _, remedy = note.detail.partition(_BETWEEN)
             kind = kinds.setdefault((note.stage, note.status, remedy), _Found(problem.strip()))
-            kind.questions[card.number] = card.question.id
+            kind.questions[outline.number] = outline.question.id
             kind.times += 1
     gathered = [
         Failure(stage, status, kind.problem, remedy, tuple(kind.questions.items()), kind.times)

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.artefacts.folder import REPORT_FILE
 from pipeline.artefacts.writing import write_whole
 from pipeline.paths import shown
-from pipeline.reports.cards import brief_cards, cards, routes_with_pictures, run_labels
+from pipeline.reports.briefs import RECALL_TOLERANCE
+from pipeline.reports.cards import cards, routes_with_pictures, run_labels
 from pipeline.reports.choosing import choices, family, filters, searched
 from pipeline.reports.costs import StageCost, stage_costs
 from pipeline.reports.curves import accuracy_chart, groups, recall_chart
 from pipeline.reports.document import environment, inlined
 from pipeline.reports.exports import write_exports
 from pipeline.reports.failures import Failure, failures
+from pipeline.reports.outlines import Outline, outlines
 from pipeline.reports.pictures import INLINE_BYTES, PagePictures, place_pictures, write_pictures
 from pipeline.reports.results import results_table
 from pipeline.reports.runs import RunArtefacts, collect
@@ -29,14 +32,14 @@ from pipeline.wellformed import well_formed
 if TYPE_CHECKING:
     from pipeline.video import Reader
 
-RECALL_TOLERANCE = 1.0
-"""Seconds around an evidence span within which a selected frame shows it: candidates are a second apart."""
 THUMBNAIL_WIDTH = 160
 THUMBNAIL_QUALITY = 70
 THUMBNAIL_LIMIT = 40_000
 """Selected frames with a picture: a thousand questions of 32 frames and some. Decoding them is what takes time."""
 CARD_LIMIT = 2000
-"""Questions with a card. Opening a page of more takes long, and so does making one of many runs."""
+"""Questions with a card. Opening a page of more takes long."""
+CARD_BYTES = 30_000_000
+"""About the most bytes of all cards, which those of a hundred runs have many of. A browser opens them in seconds."""
 PLAIN_CARDS = 50
 """A page with at most this many cards contains them as HTML; a longer one unpacks each when it is shown."""
 ELSEWHERE = "gens report runs=... target=..."
@@ -64,6 +67,49 @@ CARD_FILTERS = {
 """How templates show a label, and a verdict by a sign and in words."""
 
 
+@dataclass(frozen=True)
+class PageLimits:
+    """How much a page shows. Figures are always of all questions."""
+
+    pictures: int = THUMBNAIL_LIMIT
+    """Selected frames with a picture."""
+    cards: int = CARD_LIMIT
+    """Questions with a card; of more, those that went wrong come first."""
+    card_bytes: int = CARD_BYTES
+    """About the bytes of all cards; one is always shown."""
+    inline_bytes: int = INLINE_BYTES
+    """Of pictures inside the page; if all of them are more, they are files in a folder next to it."""
+    plain_cards: int = PLAIN_CARDS
+    """A page of more has its cards packed."""
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """What a page shows one by one."""
+
+    cards: Sequence[Card]
+    failures: Sequence[Failure]
+    """Of all questions."""
+    questions: Mapping[str, int]
+    """The number of all questions by video."""
+    chosen: int
+    """Cards that were to be shown; more than there are where they would make the page too large."""
+
+
+@dataclass(frozen=True)
+class _Pictured:
+    """The routes with pictures."""
+
+    routes: Sequence[tuple[Card, int]]
+    """Card and place in it."""
+    pictures: PagePictures
+
+    @property
+    def frames(self) -> int:
+        """How many frames they have."""
+        return sum(len(card.routes[place].frames) for card, place in self.routes)
+
+
 def report_on(folders: Sequence[Path], reader: Reader, target: Path) -> Path:
     """As :func:`report_of`, about every run in ``folders``.
 
@@ -75,25 +121,19 @@ def report_on(folders: Sequence[Path], reader: Reader, target: Path) -> Path:
 
 
 def report_of(
-    runs: Sequence[RunArtefacts],
-    reader: Reader,
-    target: Path,
-    pictures: int = THUMBNAIL_LIMIT,
-    card_limit: int = CARD_LIMIT,
-    part: str = "",
+    runs: Sequence[RunArtefacts], reader: Reader, target: Path, limits: PageLimits = PageLimits(), part: str = ""
 ) -> Path:
     """Write the page about ``runs`` and its files; print the table and the page's path.
 
-    ``target`` is a file named ``*.html``, or the folder in which the page is called ``report.html``; ``pictures`` is
-    the most selected frames that get one, ``card_limit`` the most questions that get a card; ``part`` names the
+    ``target`` is a file named ``*.html``, or the folder in which the page is called ``report.html``; ``part`` names the
     questions, where these are not all of the runs'.
 
     Raises:
         InputError: a run's answers cannot be counted.
         StorageError: the page cannot be written.
     """
-    scores = [score(run, RECALL_TOLERANCE) for run in runs]
-    page = _written(scores, reader, target, pictures, card_limit, part)
+    scores = [score(run) for run in runs]
+    page = _written(scores, reader, target, limits, part)
     draw(results_table(scores))
     tell(f"report: {shown(page)}")
     return page
@@ -106,107 +146,79 @@ def page_on(folders: Sequence[Path], reader: Reader, target: Path) -> Path:
         InputError: there is no run, or a row cannot be used.
         StorageError: the page cannot be written.
     """
-    scores = [score(run, RECALL_TOLERANCE) for run in collect(folders)]
-    page = _written(scores, reader, target, THUMBNAIL_LIMIT, CARD_LIMIT, "")
+    page = _written([score(run) for run in collect(folders)], reader, target, PageLimits(), "")
     tell(f"report: {shown(page)}")
     return page
-
-
-def _written(
-    scores: Sequence[RunScore], reader: Reader, target: Path, pictures: int, card_limit: int, part: str
-) -> Path:
-    file = target if target.suffix == ".html" else target / REPORT_FILE
-    source = VideoThumbnails(reader, THUMBNAIL_WIDTH, THUMBNAIL_QUALITY)
-    return _write(scores, source, file, RECALL_TOLERANCE, pictures, INLINE_BYTES, PLAIN_CARDS, card_limit, part)
 
 
 def write_report(
     runs: Sequence[RunArtefacts],
     thumbnails: ThumbnailSource,
     target: Path,
-    recall_tolerance: float = RECALL_TOLERANCE,
-    thumbnail_limit: int = THUMBNAIL_LIMIT,
-    inline_bytes: int = INLINE_BYTES,
-    plain_cards: int = PLAIN_CARDS,
-    card_limit: int = CARD_LIMIT,
+    limits: PageLimits = PageLimits(),
     part: str = "",
 ) -> Path:
     """Write the page about ``runs`` to the file ``target``; the same runs give the same bytes.
 
     Next to it are ``summary.json``, ``results.csv`` and ``results.md``, and the folder ``report_files`` (named after
-    the page) with the pictures, if all of them are more than ``inline_bytes``. A page of more than ``plain_cards``
-    questions has them packed. Of more than ``card_limit`` those that went wrong come first.
+    the page) with the pictures that are not inside it.
 
     Raises:
         InputError: a run's answers cannot be counted.
         StorageError: the page cannot be written.
     """
-    scores = [score(run, recall_tolerance) for run in runs]
-    return _write(
-        scores, thumbnails, target, recall_tolerance, thumbnail_limit, inline_bytes, plain_cards, card_limit, part
-    )
+    return _write([score(run) for run in runs], thumbnails, target, limits, part)
+
+
+def _written(scores: Sequence[RunScore], reader: Reader, target: Path, limits: PageLimits, part: str) -> Path:
+    file = target if target.suffix == ".html" else target / REPORT_FILE
+    return _write(scores, VideoThumbnails(reader, THUMBNAIL_WIDTH, THUMBNAIL_QUALITY), file, limits, part)
 
 
 def _write(
-    scores: Sequence[RunScore],
-    thumbnails: ThumbnailSource,
-    target: Path,
-    recall_tolerance: float,
-    thumbnail_limit: int,
-    inline_bytes: int,
-    plain_cards: int,
-    card_limit: int,
-    part: str,
+    scores: Sequence[RunScore], thumbnails: ThumbnailSource, target: Path, limits: PageLimits, part: str
 ) -> Path:
-    found, lost, questions = _shown_cards([each.run for each in scores], recall_tolerance, card_limit)
-    shown = routes_with_pictures(found, thumbnail_limit)
-    uses = [(card.question.video, frame.second) for card, place in shown for frame in card.routes[place].frames]
+    found = _shown([each.run for each in scores], limits)
+    routes = routes_with_pictures(found.cards, limits.pictures)
+    uses = [(card.question.video, frame.second) for card, place in routes for frame in card.routes[place].frames]
     folder = target.with_name(f"{target.stem}_files")
-    pictures = place_pictures(collect_thumbnails(uses, thumbnails), uses, folder.name, inline_bytes)
-    text = _render(scores, found, lost, questions, shown, pictures, len(uses), recall_tolerance, plain_cards, part)
+    pictures = place_pictures(collect_thumbnails(uses, thumbnails), uses, folder.name, limits.inline_bytes)
+    text = _render(scores, found, _Pictured(routes, pictures), limits.plain_cards, part)
     write_pictures(pictures, folder, ELSEWHERE)
     write_whole(well_formed(text).encode(), target, ELSEWHERE)
     write_exports(scores, target.parent, ELSEWHERE)
     return target
 
 
-def _shown_cards(
-    runs: Sequence[RunArtefacts], tolerance: float, limit: int
-) -> tuple[list[Card], list[Failure], Mapping[str, int]]:
-    """The cards that are shown, the failures of all questions, and the number of all questions by video.
+def _shown(runs: Sequence[RunArtefacts], limits: PageLimits) -> _Shown:
+    """Choose the cards, those that went wrong first, as many as the page may have.
 
-    Cards hold what the sampler said of every window, so that not even the texts of more than ``limit`` are in memory.
+    Cards hold what the sampler said of every window, so that not even the texts of others are in memory.
     """
-    videos = Counter(
-        video for _, video, _ in {(each.id, each.video, each.text) for run in runs for each in run.questions}
-    )
-    if videos.total() <= limit:
-        found = cards(runs, tolerance)
-        return found, failures(found), videos
+    videos: Counter[str] = Counter()
     marked: list[int] = []
     others: list[int] = []
 
-    def sorted_out() -> Iterator[Card]:
-        for card in brief_cards(runs, tolerance):
-            (marked if card.marks else others).append(card.number)
-            yield card
+    def sorted_out() -> Iterator[Outline]:
+        for outline in outlines(runs):
+            videos[outline.question.video] += 1
+            (marked if outline.is_marked else others).append(outline.number)
+            yield outline
 
     lost = failures(sorted_out())
-    return cards(runs, tolerance, numbers={*[*marked, *others][:limit]}), lost, videos
+    chosen = [*marked, *others][: limits.cards]
+    # In the order of the page, unless some of them are left out for their size: those must be the last ones chosen.
+    found: list[Card] = []
+    room = limits.card_bytes
+    for card in cards(runs, numbers=chosen):
+        room -= card.weight
+        if found and room < 0:
+            break
+        found.append(card)
+    return _Shown(sorted(found, key=lambda card: card.number), lost, videos, len(chosen))
 
 
-def _render(
-    scores: Sequence[RunScore],
-    found: Sequence[Card],
-    lost: Sequence[Failure],
-    questions: Mapping[str, int],
-    shown: Sequence[tuple[Card, int]],
-    pictures: PagePictures,
-    shown_frames: int,
-    recall_tolerance: float,
-    plain_cards: int,
-    part: str,
-) -> str:
+def _render(scores: Sequence[RunScore], found: _Shown, pictured: _Pictured, plain_cards: int, part: str) -> str:
     runs = [each.run for each in scores]
     labels = run_labels(runs)
     names = {run.name: labels[run.name] or " → ".join(filter(None, (run.sampler, run.answerer))) for run in runs}
@@ -226,30 +238,30 @@ def _render(
             not_counted=max((each.accuracy.not_counted for each in scores if each.accuracy), default=0),
             charts=[drawn for drawn in (accuracy_chart(scores), recall_chart(scores)) if drawn],
             groups=groups(scores, names),
-            failures=lost,
-            linked={card.number for card in found},
+            failures=found.failures,
+            linked={card.number for card in found.cards},
             costs=costs,
             priced=any(cost.total.dollars for cost in costs),
             dollars=_dollars(costs),
-            recall_tolerance=f"{recall_tolerance:g}",
-            cards=found,
+            recall_tolerance=f"{RECALL_TOLERANCE:g}",
+            cards=found.cards,
             plain_cards=plain_cards,
-            videos=len(questions),
-            questions=sum(questions.values()),
+            videos=len(found.questions),
+            questions=sum(found.questions.values()),
             sides={},
             choosable_runs=[names[run.name] or run.name for run in runs] if len(runs) > 1 else [],
-            filters=filters(found),
-            choices=choices(card.question for card in found),
-            words=searched(found),
+            filters=filters(found.cards),
+            choices=choices(card.question for card in found.cards),
+            words=searched(found.cards),
             any_failed_window=any(
-                route.timeline and route.timeline.failed_windows for card in found for route in card.routes
+                route.timeline and route.timeline.failed_windows for card in found.cards for route in card.routes
             ),
-            pictures=pictures,
-            shown={(card.number, place) for card, place in shown},
-            shown_frames=shown_frames,
-            other_frames=sum(len(route.frames) for card in found for route in card.routes) - shown_frames,
+            pictures=pictured.pictures,
+            shown={(card.number, place) for card, place in pictured.routes},
+            shown_frames=pictured.frames,
+            other_frames=sum(len(route.frames) for card in found.cards for route in card.routes) - pictured.frames,
             show_all="gens report runs=... pictures=N",
-            show_all_cards="gens report runs=... cards=N",
+            too_large=len(found.cards) < found.chosen,
         )
     )
 

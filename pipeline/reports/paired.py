@@ -20,7 +20,6 @@ from pipeline.reports.document import environment, inlined
 from pipeline.reports.page import (
     CARD_FILTERS,
     PLAIN_CARDS,
-    RECALL_TOLERANCE,
     THUMBNAIL_LIMIT,
     THUMBNAIL_QUALITY,
     THUMBNAIL_WIDTH,
@@ -147,7 +146,7 @@ def _flipped(pair: Sequence[RunArtefacts], comparison: Comparison) -> list[Card]
     """Cards of the flipped questions: what was lost, then what was gained."""
     flipped = {question.id: question for question in (*comparison.lost, *comparison.gained)}
     words = {run.name: word for run, word in zip(pair, ("first", "second"), strict=True)}
-    found = {card.question.id: card for card in cards([_only(run, flipped) for run in pair], RECALL_TOLERANCE, words)}
+    found = {card.question.id: card for card in cards([_only(run, flipped) for run in pair], words)}
     return [replace(found[identifier], number=at) for at, identifier in enumerate(flipped, start=1)]
 
 

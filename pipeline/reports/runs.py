@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from pipeline.artefacts.folder import (
     ANSWERS_FILE,
@@ -23,33 +24,28 @@ from pipeline.artefacts.folder import (
     sibling_questions,
 )
 from pipeline.artefacts.rows import AnswerRow, KeyedRow, RelevanceRow, Row, SelectionRow
-from pipeline.artefacts.stored import StoredRows
-from pipeline.domain import Cost, Question, Status
+from pipeline.artefacts.stored import KnownLines, LastRead, StoredRows
+from pipeline.benchmarks.official import rules_for
+from pipeline.domain import Question
 from pipeline.errors import InputError
+from pipeline.reports.briefs import (
+    RelevanceNote,
+    RunBriefs,
+    SelectionBrief,
+    answer_note,
+    relevance_note,
+    run_briefs,
+    selection_note,
+)
 from pipeline.terminal import remark
 from pipeline.wellformed import loaded, loaded_yaml
 
-Find: TypeAlias = Callable[[str], KeyedRow | None]
-"""Gives the row of a question by its id."""
+N = TypeVar("N")
+Find: TypeAlias = Callable[[str, LastRead[KeyedRow]], KeyedRow | None]
+"""Gives the row of a question by its id, or what was read last if another run has the same."""
 _FACTS = ("command", "python", "machine", "gpu", "commit")
 """Of ``run.json``. When and on which host it ran is not shown: a page may be sent to others."""
 _JOURNALS = (QUESTIONS_FILE, RELEVANCE_FILE, SELECTIONS_FILE, ANSWERS_FILE)
-
-
-class RelevanceBrief(NamedTuple):
-    """What is needed of a relevance without its scores."""
-
-    status: Status
-    detail: str
-    seconds: float
-    prompt_tokens: int
-    output_tokens: int
-    dollars: float
-
-    @property
-    def cost(self) -> Cost:
-        """Without further figures."""
-        return Cost(self.seconds, self.prompt_tokens, self.output_tokens, self.dollars)
 
 
 @dataclass(frozen=True)
@@ -67,13 +63,16 @@ class RunArtefacts:
     versions: Mapping[str, str] = field(default_factory=dict)
     asked: tuple[Question, ...] = ()
     """The questions of the run. Empty if they are not known: then those with a row count as asked."""
-    noted: Mapping[str, RelevanceBrief] | None = None
-    """Of every relevance, by question, where they were noted as the rows were read."""
 
     @cached_property
-    def briefs(self) -> Mapping[str, RelevanceBrief]:
-        """Of every relevance, by question."""
-        return {row.question.id: _brief(row) for row in self.relevance} if self.noted is None else self.noted
+    def briefs(self) -> RunBriefs:
+        """Of every row."""
+        rules = rules_for(self.benchmark)
+        return run_briefs(
+            {row.question.id: relevance_note(row) for row in _without_numbers(self.relevance)},
+            {row.question.id: selection_note(row) for row in self.selections},
+            {row.question.id: answer_note(row, rules) for row in self.answers},
+        )
 
     @cached_property
     def questions(self) -> tuple[Question, ...]:
@@ -127,12 +126,8 @@ class RunArtefacts:
     @cached_property
     def _usual(self) -> tuple[Counter[str], Counter[int]]:
         """Policies and budgets of the selections."""
-        policies: Counter[str] = Counter()
-        budgets: Counter[int] = Counter()
-        for row in self.selections:
-            policies[row.selection.policy] += 1
-            budgets[row.selection.budget] += 1
-        return policies, budgets
+        chosen = [brief.selection for brief in self.briefs.of.values() if brief.selection]
+        return Counter(brief.policy for brief in chosen), Counter(brief.budget for brief in chosen)
 
     @cached_property
     def missing(self) -> tuple[str, ...]:
@@ -165,12 +160,7 @@ class RunArtefacts:
             selections=_within(self.selections, ids),
             answers=_within(self.answers, ids),
             asked=tuple(question for question in self.asked if question.id in ids),
-            noted={question_id: brief for question_id, brief in self.briefs.items() if question_id in ids},
         )
-
-    def loaded(self) -> RunArtefacts:
-        """The run with its selections and answers in memory, for many passes over them."""
-        return replace(self, selections=tuple(self.selections), answers=tuple(self.answers), noted=self.briefs)
 
     @cached_property
     def find(self) -> tuple[Find[RelevanceRow], Find[SelectionRow], Find[AnswerRow]]:
@@ -179,43 +169,74 @@ class RunArtefacts:
 
     @property
     def _rows(self) -> Iterator[RelevanceRow | SelectionRow | AnswerRow]:
-        return itertools.chain(self.relevance, self.selections, self.answers)
+        return itertools.chain(_without_numbers(self.relevance), self.selections, self.answers)
 
     def _named_in_settings(self, group: str) -> str:
         node = self.parsed_settings.get(group)
         return str(node.get("name", "")) if isinstance(node, dict) else ""
 
 
-def read_run(folder: Path, name: str, sets: Collection[tuple[Question, ...]] = ()) -> RunArtefacts:
-    """Read one run folder. Rows of questions that it no longer asks, or asks differently now, are passed over.
+@dataclass
+class _Shared:
+    """What runs that are read together have alike, which is read and held once."""
 
-    Questions that are one of ``sets``, those of other runs, are held once.
+    questions: dict[bytes, tuple[Question, ...]] = field(default_factory=dict)
+    """By the content of the file: all runs of a sweep have the same."""
+    ids: list[dict[str, int]] = field(default_factory=list)
+    """Of files with rows of the same questions in the same order."""
+    relevances: dict[int, KnownLines[RelevanceNote]] = field(default_factory=dict)
+    selections: dict[int, KnownLines[SelectionBrief]] = field(default_factory=dict)
+    """By the questions, as they are held here."""
+
+    def asked(self, folder: Path) -> tuple[Question, ...]:
+        path = folder / QUESTIONS_FILE
+        if not path.is_file():
+            return ()
+        content = path.read_bytes()
+        key = hashlib.sha256(content).digest()
+        if key not in self.questions:
+            self.questions[key] = read_questions(folder)
+        return self.questions[key]
+
+
+def read_run(folder: Path, name: str) -> RunArtefacts:
+    """Read one run folder. Rows of questions that it no longer asks, or asks differently now, are passed over.
 
     Raises:
         InputError: a row in it cannot be used.
     """
+    return _read_run(folder, name, _Shared())
+
+
+def _read_run(folder: Path, name: str, shared: _Shared) -> RunArtefacts:
     facts = _facts(folder / RUN_FILE)
-    known = sibling_questions(folder / ANSWERS_FILE)
-    asked = read_questions(folder)
-    for others in sets:
-        if asked and asked == others:
-            asked, known = others, {question.id: question for question in others}
-    noted: dict[str, RelevanceBrief] = {}
-
-    def note(row: RelevanceRow) -> None:
-        noted[row.question.id] = _brief(row)
-
-    return RunArtefacts(
-        name=name,
-        relevance=_rows(RelevanceRow, folder / RELEVANCE_FILE, known, note),
-        selections=_rows(SelectionRow, folder / SELECTIONS_FILE, known),
-        answers=_rows(AnswerRow, folder / ANSWERS_FILE, known),
-        settings=_text(folder / CONFIG_FILE),
-        command=facts.pop("command", ""),
-        versions=facts,
-        asked=asked,
-        noted=noted,
+    asked = shared.asked(folder)
+    known = {question.id: question for question in asked} if asked else sibling_questions(folder / ANSWERS_FILE)
+    run = RunArtefacts(
+        name, settings=_text(folder / CONFIG_FILE), command=facts.pop("command", ""), versions=facts, asked=asked
     )
+    rules = rules_for(run.benchmark)
+    # Without questions of their own, runs may ask others under the same ids.
+    relevances = shared.relevances.setdefault(id(asked), KnownLines()) if asked else None
+    selections = shared.selections.setdefault(id(asked), KnownLines()) if asked else None
+
+    def rows(
+        kind: type[Row], file: str, note: Callable[[Row], N], lines: KnownLines[N] | None = None
+    ) -> tuple[Sequence[Row], dict[str, N]]:
+        path = folder / file
+        if not path.is_file():
+            return (), {}
+        stored, notes = StoredRows.noted(kind, path, known, note, lines)
+        stored.share_ids(shared.ids)
+        return stored, notes
+
+    scored, of_scored = rows(RelevanceRow, RELEVANCE_FILE, relevance_note, relevances)
+    chosen, of_chosen = rows(SelectionRow, SELECTIONS_FILE, selection_note, selections)
+    given, of_given = rows(AnswerRow, ANSWERS_FILE, lambda row: answer_note(row, rules))
+    run = replace(run, relevance=scored, selections=chosen, answers=given)
+    # The property's value is known by now. A run that is made from this one, with other rows, finds its own.
+    vars(run)["briefs"] = run_briefs(of_scored, of_chosen, of_given)
+    return run
 
 
 def collect(folders: Sequence[Path]) -> list[RunArtefacts]:
@@ -234,12 +255,11 @@ def collect(folders: Sequence[Path]) -> list[RunArtefacts]:
         )
     base = Path(os.path.commonpath([place.parent for place in places]))
     runs: list[RunArtefacts] = []
-    sets: dict[int, tuple[Question, ...]] = {}
+    shared = _Shared()
     unreadable: list[InputError] = []
     for place in places:
         try:
-            runs.append(read_run(place, place.relative_to(base).as_posix(), list(sets.values())))
-            sets[id(runs[-1].asked)] = runs[-1].asked
+            runs.append(_read_run(place, place.relative_to(base).as_posix(), shared))
         except InputError as error:
             unreadable.append(error)
         except OSError as error:
@@ -251,15 +271,8 @@ def collect(folders: Sequence[Path]) -> list[RunArtefacts]:
     return sorted(runs, key=lambda run: (run.benchmark, run.sampler, run.selection, run.budget or 0, run.answerer))
 
 
-def _rows(
-    kind: type[Row], path: Path, known: Mapping[str, Question], note: Callable[[Row], None] = lambda row: None
-) -> Sequence[Row]:
-    return StoredRows(kind, path, known, note) if path.is_file() else ()
-
-
-def _brief(row: RelevanceRow) -> RelevanceBrief:
-    said, cost = row.relevance, row.relevance.cost
-    return RelevanceBrief(said.status, said.detail, cost.seconds, cost.prompt_tokens, cost.output_tokens, cost.dollars)
+def _without_numbers(rows: Sequence[RelevanceRow]) -> Iterable[RelevanceRow]:
+    return rows.without_numbers() if isinstance(rows, StoredRows) else rows
 
 
 def _within(rows: Sequence[KeyedRow], ids: Collection[str]) -> Sequence[KeyedRow]:
@@ -269,7 +282,10 @@ def _within(rows: Sequence[KeyedRow], ids: Collection[str]) -> Sequence[KeyedRow
 
 
 def _finder(rows: Sequence[KeyedRow]) -> Find[KeyedRow]:
-    return rows.find if isinstance(rows, StoredRows) else {row.question.id: row for row in rows}.get
+    if isinstance(rows, StoredRows):
+        return rows.find
+    by_id = {row.question.id: row for row in rows}
+    return lambda question_id, _: by_id.get(question_id)
 
 
 def _text(path: Path) -> str:

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from pipeline.benchmarks.intervals import Interval
-from pipeline.benchmarks.metrics import MISSING, Accuracy, EvidenceRecall, Tally, accuracy, evidence_recall, span_recall
-from pipeline.benchmarks.official import OfficialRule, official_accuracy, rules_for
-from pipeline.domain import Status
+from pipeline.benchmarks.metrics import (
+    MISSING,
+    Accuracy,
+    Credit,
+    EvidenceRecall,
+    Tally,
+    check_makers,
+    mean_recall,
+    strict_value,
+)
+from pipeline.benchmarks.official import OfficialRule, official_value, rules_for
+from pipeline.domain import Question, Status
+from pipeline.reports.briefs import RECALL_TOLERANCE, AnswerBrief
 from pipeline.reports.runs import RunArtefacts
 
 
@@ -116,28 +126,52 @@ class Scoreboard:
         return {benchmark: max(found) for benchmark, found in figures.items() if len(found) > 1}
 
 
-def score(run: RunArtefacts, recall_tolerance: float) -> RunScore:
-    """Count one run; ``recall_tolerance`` in seconds around an evidence span.
+def score(run: RunArtefacts) -> RunScore:
+    """Count one run.
 
     Raises:
-        InputError: the run's answers are of several pipelines, or not of its questions.
+        InputError: the run's answers are of several pipelines.
     """
-    stored, run = run, run.loaded()
-    selections = [row.selection for row in run.selections]
-    recall = evidence_recall(selections, run.questions, recall_tolerance) if selections else None
-    shown, missed = _by_evidence(run, recall_tolerance)
+    briefs = run.briefs
+    check_makers(briefs.makers)
+    selections = {id_: brief.selection for id_, brief in briefs.of.items() if brief.selection}
+    recalls = {id_: chosen.recall for id_, chosen in selections.items() if chosen.recall is not None}
+    recall = mean_recall(recalls, run.questions, RECALL_TOLERANCE) if selections else None
+    shown, missed = _by_evidence(run)
     return RunScore(
-        run=stored,
-        accuracy=accuracy(run.answers, run.questions) if run.answers else None,
+        run=run,
+        accuracy=Accuracy(tuple(_strict(run))) if run.answers else None,
         recall=recall if recall and recall.overall.questions else None,
         when_shown=shown,
         when_missed=missed,
-        frames=dict(sorted(Counter(len(selection.frames) for selection in selections).items())),
+        frames=dict(sorted(Counter(chosen.frames for chosen in selections.values()).items())),
         official=tuple(
-            OfficialScore(rule, official_accuracy(run.answers, run.questions, rule))
-            for rule in (rules_for(run.benchmark) if run.answers else ())
+            OfficialScore(rule, Accuracy(tuple(_official(run, place, rule))))
+            for place, rule in enumerate(rules_for(run.benchmark) if run.answers else ())
         ),
     )
+
+
+def _answers(run: RunArtefacts) -> Iterator[tuple[Question, AnswerBrief | None]]:
+    briefs = run.briefs.of
+    for question in run.questions:
+        brief = briefs.get(question.id)
+        yield question, brief and brief.answer
+
+
+def _strict(run: RunArtefacts) -> Iterator[Credit]:
+    for question, answer in _answers(run):
+        status, option = (answer.status, answer.option) if answer else (None, None)
+        yield Credit(question, status.value if status else MISSING, strict_value(question, status, option))
+
+
+def _official(run: RunArtefacts, place: int, rule: OfficialRule) -> Iterator[Credit]:
+    """``place`` of the rule among those of the benchmark."""
+    for question, answer in _answers(run):
+        if answer is None:
+            yield Credit(question, MISSING, official_value(question, None, rule))
+        else:
+            yield Credit(question, answer.status.value, answer.official[place])
 
 
 def make_scoreboard(scores: Sequence[RunScore]) -> Scoreboard:
@@ -179,13 +213,13 @@ def _row(
     )
 
 
-def _by_evidence(run: RunArtefacts, tolerance: float) -> tuple[Tally, Tally]:
-    frames = {row.question.id: [frame.time for frame in row.selection.frames] for row in run.selections}
-    answers = {row.question.id: row.answer for row in run.answers}
+def _by_evidence(run: RunArtefacts) -> tuple[Tally, Tally]:
     right: dict[bool, list[bool]] = {True: [], False: []}
     for question in run.questions:
-        answer = answers.get(question.id)
-        if question.evidence and question.correct is not None and answer is not None and question.id in frames:
-            shown = span_recall(frames[question.id], question.evidence, tolerance) == 1.0
-            right[shown].append(answer.status is Status.OK and answer.option == question.correct)
+        brief = run.briefs.of.get(question.id)
+        if brief is None or brief.selection is None or brief.answer is None or question.correct is None:
+            continue
+        if brief.selection.recall is not None:
+            is_right = brief.answer.status is Status.OK and brief.answer.option == question.correct
+            right[brief.selection.recall == 1.0].append(is_right)
     return Tally(sum(right[True]), len(right[True])), Tally(sum(right[False]), len(right[False]))

@@ -10,6 +10,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from pipeline.domain import Relevance, SelectedFrame, Span, Status
 
 MAX_TICKS = 6
@@ -96,8 +98,7 @@ def draw(
     """Lay out one question's timeline; ``duration`` in seconds, above 0."""
     times, scores = (relevance.times, relevance.scores) if relevance else ((), ())
     low, high = _score_range(scores)
-    chosen = {round(frame.time, 3) for frame in frames}
-    bars, chosen_bars = _bars(times, scores, low, high, duration, chosen)
+    bars, chosen_bars = _bars(times, scores, low, high, duration, [frame.time for frame in frames])
     return Timeline(
         summary=_summary(duration, relevance, frames, evidence),
         ticks=_ticks(duration),
@@ -160,26 +161,28 @@ def _score_range(scores: Sequence[float]) -> tuple[float, float]:
 
 
 def _bars(
-    times: Sequence[float], scores: Sequence[float], low: float, high: float, duration: float, chosen: set[float]
+    times: Sequence[float], scores: Sequence[float], low: float, high: float, duration: float, chosen: Sequence[float]
 ) -> tuple[str, str]:
     """Path data of the candidates' bars, and of those that were selected."""
     if not times:
         return "", ""
-    share = -(-len(times) // MAX_BARS)
     between = (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else duration
+    seconds = np.asarray(times, dtype=float)
+    first = np.arange(0, len(times), -(-len(times) // MAX_BARS))
+    last = np.append(first[1:], len(times)) - 1
+    tops = 100 - 100 * (np.maximum.reduceat(np.asarray(scores, dtype=float), first) - low) / (high - low)
+    picked = np.logical_or.reduceat(np.isin(seconds.round(3), np.asarray(chosen, dtype=float).round(3)), first)
+    # Around its candidate, so that the bar of a selected frame stands over the frame's marker.
+    starts = 1000 * ((seconds[first] - between / 2) / duration).clip(0, 1)
+    widths = 1000 * ((seconds[last] + between / 2) / duration).clip(0, 1) - starts
+    # A hair of space lets single candidates be told apart; thin bars need all their width.
+    widths = np.maximum(np.where(widths > 4, widths - 0.8, widths), 1.0)
     paths: dict[bool, list[str]] = {True: [], False: []}
-    for at in range(0, len(times), share):
-        group = range(at, min(at + share, len(times)))
-        height = (max(scores[each] for each in group) - low) / (high - low)
-        if height <= 0:
-            continue
-        # Around its candidate, so that the bar of a selected frame stands over the frame's marker.
-        start = 10 * _place(times[at] - between / 2, duration)
-        width = 10 * _place(times[group[-1]] + between / 2, duration) - start
-        # A hair of space lets single candidates be told apart; thin bars need all their width.
-        width = max(width - (0.8 if width > 4 else 0.0), 1.0)
-        picked = any(round(times[each], 3) in chosen for each in group)
-        paths[picked].append(f"M{start:.1f} 100V{100 - 100 * height:.1f}h{width:.1f}V100z")
+    for is_picked, start, top, width in zip(
+        picked.tolist(), starts.tolist(), tops.tolist(), widths.tolist(), strict=True
+    ):
+        if top < 100:
+            paths[is_picked].append(f"M{start:.1f} 100V{top:.1f}h{width:.1f}V100z")
     return "".join(paths[False]), "".join(paths[True])
 
 

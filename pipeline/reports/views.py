@@ -11,6 +11,11 @@ from pathlib import PurePath
 from pipeline.domain import Question
 from pipeline.reports.timeline import Timeline, span_words
 
+_EACH = 400
+"""About the characters of the marks around one frame, window, answer or verdict."""
+_PACKED = 5
+"""About how many characters are one byte when they are packed."""
+
 
 class Verdict(StrEnum):
     """The verdict on an answer. In the accuracy all but ``right`` count as wrong; a card distinguishes them."""
@@ -86,6 +91,14 @@ class Route:
     runs: tuple[int, ...]
     """Places of the runs that took this first stage, among the runs of the page."""
 
+    @property
+    def weight(self) -> int:
+        """About how many characters it takes before it is packed."""
+        texts = [window.raw for window in self.windows]
+        texts += [text for answer in self.answers for text in (answer.text, answer.thought)]
+        texts += [self.timeline.bars, self.timeline.chosen_bars] if self.timeline else []
+        return sum(map(len, texts)) + _EACH * (1 + len(self.frames) + len(self.windows) + len(self.answers))
+
 
 @dataclass(frozen=True)
 class OptionView:
@@ -152,6 +165,12 @@ class Card:
         """The answers and failures in one text, to be searched."""
         texts = [answer.text for route in self.routes for answer in route.answers]
         return "\n".join((*texts, *(f"{note.stage}: {note.status}. {note.detail}" for note in self.notes)))
+
+    @property
+    def weight(self) -> int:
+        """About how many bytes the card takes on a page that packs it, without pictures."""
+        packed = sum(route.weight for route in self.routes)
+        return _EACH * (4 + len(self.verdicts)) + packed // _PACKED
 
     def _answered(self, verdict: Verdict) -> set[int]:
         return {run for run, _, found in self.verdicts if found is verdict}

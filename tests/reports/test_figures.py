@@ -14,7 +14,7 @@ from sweep_on_disk import Sweep
 from thousand import make_thousand
 
 from pipeline.domain import Cost, Status
-from pipeline.reports.cards import cards, run_labels
+from pipeline.reports.cards import run_labels
 from pipeline.reports.charts import Series, Value, chart
 from pipeline.reports.choosing import choices
 from pipeline.reports.costs import stage_costs
@@ -22,6 +22,7 @@ from pipeline.reports.curves import accuracy_chart, groups, recall_chart
 from pipeline.reports.document import thousands
 from pipeline.reports.exports import COLUMNS
 from pipeline.reports.failures import failures
+from pipeline.reports.outlines import outlines
 from pipeline.reports.page import write_report
 from pipeline.reports.runs import RunArtefacts, collect
 from pipeline.reports.scoreboard import make_scoreboard, score
@@ -45,7 +46,7 @@ def page(matrix: list[RunArtefacts], tmp_path_factory: pytest.TempPathFactory) -
 
 
 def test_board_is_sampler_by_budget_by_answerer(matrix: list[RunArtefacts]) -> None:
-    laid = make_scoreboard([score(run, 1.0) for run in matrix])
+    laid = make_scoreboard([score(run) for run in matrix])
     assert laid.answerers == ("gpt4o", "qwen2_vl_7b")
     rows = [(row.sampler, row.budget) for row in laid.rows]
     assert rows == [("gens_3b", 4), ("gens_3b", 8), ("gens_3b", 16), ("uniform", 4), ("uniform", 8), ("uniform", 16)]
@@ -56,14 +57,14 @@ def test_interval_is_told_beside_each_accuracy(matrix: list[RunArtefacts], page:
     text = page.read_text(encoding="utf-8")
     table = re.search(r'<table class="board">(.*?)</table>', text, re.S).group(1)
     for run in matrix:
-        interval = score(run, 1.0).interval
+        interval = score(run).interval
         assert interval is not None
         assert interval.videos == 4
         assert f"{100 * interval.low:.1f} to {100 * interval.high:.1f}" in table
 
 
 def test_curves_have_a_line_for_what_differs_in_frames_alone(matrix: list[RunArtefacts]) -> None:
-    scores = [score(run, 1.0) for run in matrix]
+    scores = [score(run) for run in matrix]
     accuracy, recall = accuracy_chart(scores), recall_chart(scores)
     assert accuracy is not None
     assert recall is not None
@@ -90,7 +91,7 @@ def test_two_benchmarks_are_kept_apart(matrix: list[RunArtefacts]) -> None:
         for name in ("mlvu", "longvideobench")
         for run in ours
     ]
-    scores = [score(run, 1.0) for run in runs]
+    scores = [score(run) for run in runs]
     drawn = accuracy_chart(scores)
     assert drawn is not None
     assert [line.name for line in drawn.lines] == ["mlvu: uniform → gpt4o", "longvideobench: uniform → gpt4o"]
@@ -104,7 +105,7 @@ def test_two_benchmarks_are_kept_apart(matrix: list[RunArtefacts]) -> None:
 
 
 def test_one_number_of_frames_is_no_curve(matrix: list[RunArtefacts]) -> None:
-    assert accuracy_chart([score(run, 1.0) for run in matrix if run.budget == 8]) is None
+    assert accuracy_chart([score(run) for run in matrix if run.budget == 8]) is None
 
 
 def test_drawing_is_true_to_its_figures() -> None:
@@ -144,9 +145,7 @@ def test_every_drawing_has_words_and_a_table(page: Path) -> None:
 
 
 def test_groups_are_counted_with_intervals_in_the_order_of_their_numbers(matrix: list[RunArtefacts]) -> None:
-    found = {
-        group.label: group for group in groups([score(run, 1.0) for run in matrix], {run.name: "" for run in matrix})
-    }
+    found = {group.label: group for group in groups([score(run) for run in matrix], {run.name: "" for run in matrix})}
     durations = found["duration_group"]
     assert [row.value for row in durations.rows] == ["15", "60", "600", "3600"]
     assert sum(row.questions for row in durations.rows) == 24
@@ -172,7 +171,7 @@ def test_labels_of_one_family_are_one_group(matrix: list[RunArtefacts]) -> None:
             for part in ("relevance", "selections", "answers")
         },
     )
-    (group,) = groups([score(typed, 1.0)], {run.name: ""})
+    (group,) = groups([score(typed)], {run.name: ""})
     assert (group.label, [(row.value, row.questions) for row in group.rows]) == ("type", [("a", 8), ("b", 16)])
     assert [row.cells[0].tally.total for row in group.rows if row.cells[0].tally] == [8, 16]
     assert [(choice.label, choice.values) for choice in choices(questions)] == [("type", ("a", "b"))]
@@ -184,7 +183,7 @@ def test_others_count_beside_the_strict_count(sweep: Sweep, tmp_path: Path) -> N
     settings = (folder / "config.yaml").read_text().replace("name: two_videos", "name: longvideobench")
     (folder / "config.yaml").write_text(settings)
     (run,) = collect([folder])
-    counted = {official.rule.name: official for official in score(run, 1.0).official}
+    counted = {official.rule.name: official for official in score(run).official}
     # kitchen-3 cannot be read: LongVideoBench draws one of four options, worth a quarter.
     assert counted["LongVideoBench"].accuracy.overall.correct == 2.25
     text = write_report([run], THUMBNAILS, tmp_path / "report.html").read_text(encoding="utf-8")
@@ -197,7 +196,7 @@ def test_others_count_beside_the_strict_count(sweep: Sweep, tmp_path: Path) -> N
 
 
 def test_failures_are_gathered_by_status_and_remedy(sweep: Sweep) -> None:
-    found = {failure.status: failure for failure in failures(cards(collect([sweep.folder]), 1.0))}
+    found = {failure.status: failure for failure in failures(outlines(collect([sweep.folder])))}
     missing = found["missing video"]
     assert (missing.stage, missing.times) == ("sampler", 2), "once a sampler, not again for each answerer"
     assert missing.remedy == "put the video there, or set paths.data=..."

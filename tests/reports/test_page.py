@@ -21,7 +21,7 @@ from PIL import Image
 from sweep_on_disk import HOSTILE, Sweep, write_run
 
 from pipeline.errors import InputError, StorageError, TruncatedVideoError
-from pipeline.reports.page import report_on, write_report
+from pipeline.reports.page import PageLimits, report_on, write_report
 from pipeline.reports.runs import RunArtefacts, collect
 from pipeline.reports.thumbnails import Thumbnail, VideoThumbnails
 from pipeline.video import Reader
@@ -286,7 +286,7 @@ def test_each_video_is_opened_once_and_pictures_have_a_limit(sweep: Sweep, tmp_p
     write_report(runs, Counted(), tmp_path / "all.html")
     assert sorted(name for name, _ in opened) == ["kitche", "street"]
     opened.clear()
-    text = write_report(runs, Counted(), tmp_path / "few.html", thumbnail_limit=20).read_text(encoding="utf-8")
+    text = write_report(runs, Counted(), tmp_path / "few.html", PageLimits(pictures=20)).read_text(encoding="utf-8")
     page = Page(text)
     # Whole selections of eight, of a question that went wrong, and no third one.
     assert len(page.all("img")) == 16

@@ -16,6 +16,7 @@ from sweep_on_disk import Sweep
 from pipeline.artefacts.folder import QUESTIONS_FILE, write_questions
 from pipeline.errors import InputError
 from pipeline.reports.cards import cards, run_labels
+from pipeline.reports.outlines import outlines
 from pipeline.reports.results import results_table
 from pipeline.reports.runs import RunArtefacts, collect
 from pipeline.reports.scoreboard import make_scoreboard, score
@@ -23,7 +24,7 @@ from pipeline.reports.scoreboard import make_scoreboard, score
 
 def _printed(runs: list[RunArtefacts], width: int = 80) -> list[str]:
     console = Console(file=io.StringIO(), width=width, force_terminal=False)
-    console.print(results_table([score(run, 1.0) for run in runs]))
+    console.print(results_table([score(run) for run in runs]))
     return console.file.getvalue().rstrip().splitlines()
 
 
@@ -54,7 +55,7 @@ def test_budgets_and_repeats_are_told_apart(sweep: Sweep) -> None:
     again = replace(run, name="again")
     assert _printed([run, again])[0].split()[:2] == ["run", "accuracy"]
     assert run_labels([run, again]) == {run.name: run.name, "again": "again"}
-    laid = make_scoreboard([score(each, 1.0) for each in (run, smaller, again)])
+    laid = make_scoreboard([score(each) for each in (run, smaller, again)])
     assert len(laid.rows) == 3
     assert sorted(row.run for row in laid.rows) == ["", "again", run.name]
 
@@ -65,7 +66,7 @@ def test_run_stopped_early_is_held_to_all_questions(sweep: Sweep, tmp_path: Path
     write_questions(next(run for run in collect([sweep.folder])).questions, tmp_path / "stopped")
     for file in (path for path in (tmp_path / "stopped").glob("*.jsonl") if path.name != QUESTIONS_FILE):
         file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[1:2]))
-    stopped = score(next(run for run in collect([tmp_path]) if run.name == "stopped"), 1.0)
+    stopped = score(next(run for run in collect([tmp_path]) if run.name == "stopped"))
     assert stopped.accuracy is not None
     assert (stopped.accuracy.overall.correct, stopped.accuracy.overall.total) == (1, 5)
     assert stopped.unanswered == 5
@@ -82,7 +83,7 @@ def test_a_question_that_is_no_longer_asked_is_not_counted(sweep: Sweep, tmp_pat
     write_questions([first, replace(second, text="asked anew, and not answered yet")], folder)
     (again,) = collect([folder])
     assert [question.id for question in again.questions] == [first.id, second.id]
-    assert score(again, 1.0).unanswered == 1
+    assert score(again).unanswered == 1
 
 
 @pytest.mark.parametrize("damaged", ["null", "[1]", '{"versions": 3}', "a: 2024-13-45", "[" * 5000, "\0"])
@@ -121,13 +122,13 @@ def test_last_answer_to_a_question_counts(sweep: Sweep, tmp_path: Path) -> None:
         file.write(better.replace("llava_onevision_micro", "qwen2_vl_micro") + "\n")
     (run,) = collect([folder])
     assert len(run.answers) == 6
-    counted = score(run, 1.0)
+    counted = score(run)
     assert counted.accuracy is not None
     assert counted.accuracy.overall.correct == 3
 
 
 def test_losses_are_split_by_what_was_shown(sweep: Sweep) -> None:
-    runs = {run.name: score(run, 1.0) for run in collect([sweep.folder])}
+    runs = {run.name: score(run) for run in collect([sweep.folder])}
     gens = runs["gens_micro-qwen2_vl_micro"]
     assert (gens.when_shown.correct, gens.when_shown.total) == (2, 3)
     assert (gens.when_missed.correct, gens.when_missed.total) == (0, 1)
@@ -136,7 +137,7 @@ def test_losses_are_split_by_what_was_shown(sweep: Sweep) -> None:
 
 
 def test_answerers_share_a_card_and_its_first_stage(sweep: Sweep) -> None:
-    found = cards(collect([sweep.folder]), 1.0)
+    found = list(cards(collect([sweep.folder])))
     assert [card.question.id for card in found] == [
         "kitchen-1",
         "kitchen-2",
@@ -150,6 +151,19 @@ def test_answerers_share_a_card_and_its_first_stage(sweep: Sweep) -> None:
     assert found[4].disagree is False, "free texts differ without disagreeing"
 
 
+def test_an_outline_says_what_its_card_says(sweep: Sweep) -> None:
+    """Also of a run that has not come to all questions, and of one without a second stage."""
+    runs = collect([sweep.folder])
+    first, *others = runs
+    stopped = replace(first, name="stopped", answers=tuple(first.answers)[:2], selections=tuple(first.selections)[:4])
+    sampled = replace(first, name="sampled", answers=(), settings="")
+    for some in ([first], runs, [stopped], [sampled], [stopped, sampled, *others]):
+        found = list(cards(some))
+        assert [(each.number, each.question, each.is_marked, each.notes) for each in outlines(some)] == [
+            (card.number, card.question, bool(card.marks), card.notes) for card in found
+        ]
+
+
 def test_questions_of_two_benchmarks_with_one_id_stay_apart(sweep: Sweep) -> None:
     run = collect([sweep.folder / "uniform-qwen2_vl_micro"])[0]
     other = replace(
@@ -161,7 +175,7 @@ def test_questions_of_two_benchmarks_with_one_id_stay_apart(sweep: Sweep) -> Non
             for part in ("relevance", "selections", "answers")
         },
     )
-    assert len(cards([run, other], 1.0)) == 12
+    assert len(list(cards([run, other]))) == 12
 
 
 def test_folder_without_a_run_says_what_a_run_is(tmp_path: Path) -> None:

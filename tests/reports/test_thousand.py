@@ -40,7 +40,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> list[Card]:
     folder = tmp_path_factory.mktemp("hundred")
     runs = collect([make_thousand(folder, ["clip"], ["gpt4o", "qwen2_vl_7b"], [4], 100, videos=1, told_seconds=60)])
     write_report(runs, THUMBNAILS, folder / "report.html")
-    return cards(runs, 1.0)
+    return list(cards(runs))
 
 
 @pytest.fixture(scope="module")
