@@ -7,7 +7,7 @@ continues where it was interrupted. Failures of one question or one video are ro
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -28,7 +28,7 @@ from pipeline.execution.events import following
 from pipeline.execution.sampling import SampleWorker
 from pipeline.execution.units import AnswerUnit, Executor, InlineExecutor, Lost, SampleUnit
 from pipeline.identity import answer_key, digest, identity_of
-from pipeline.samplers import ChecksQuestions, Sampler
+from pipeline.samplers import ChecksQuestions, ForeseesPictures, Sampler
 from pipeline.selection import SelectionPolicy
 from pipeline.selection.native import native_index
 from pipeline.subtitles import SubtitleChoice, SubtitleFinder
@@ -36,6 +36,15 @@ from pipeline.terminal import remark
 from pipeline.validation import checked_selection
 from pipeline.video import Reader
 from pipeline.video.clip import clip_of
+
+
+def foresee(questions: Sequence[Question], sampler: Sampler, reader: Reader) -> None:
+    """Let the reader begin with the first video while a run is still checked, if the sampler can tell what it wants."""
+    asked = [question for question in questions if not question.fault]
+    if asked and isinstance(sampler, ForeseesPictures):
+        first = asked[0].video
+        if all(question.span is None for question in asked if question.video == first):
+            reader.foresee(first, sampler.pictures)
 
 
 def sample(
@@ -67,7 +76,10 @@ def sample(
     here = SampleWorker(sampler, reader, cache)
     units = _units(question for question in questions if not question.fault)
     reader.expect([unit.video for unit in units])
-    with Journal(RelevanceRow, folder / RELEVANCE_FILE) as journal:
+    if executor is not None:
+        reader.foresee(None, None)  # it has readers of its own
+    with Journal(RelevanceRow, folder / RELEVANCE_FILE) as journal, ExitStack() as ending:
+        ending.callback(reader.foresee, None, None)
         _report_outdated(journal)
         with following("sampling", len(questions), cache) as finished:
             for row in [_invalid(question, sampler) for question in questions if question.fault]:

@@ -27,7 +27,7 @@ from pipeline.checks.plan import Plan, planned
 from pipeline.domain import Question, Status, SubtitleLine, Video
 from pipeline.errors import ConfigError, PipelineError, with_remedy
 from pipeline.identity import identity_of
-from pipeline.orchestrator import sample, select, unanswered
+from pipeline.orchestrator import foresee, sample, select, unanswered
 from pipeline.progress import silently
 from pipeline.samplers import ChecksCheckpoint, HoldsPrefix, KeepsEmbeddings, Sampler, WithoutPictures
 from pipeline.selection import SelectionPolicy
@@ -83,10 +83,13 @@ def admit(run: Run) -> None:
     Raises:
         ConfigError: the first finding that prevents the run.
     """
+    if run.sampler is not None:
+        foresee(run.questions, run.sampler, run.reader)
     with span("checks"):
         examined = examine(run)
     for finding in examined.findings:
         if finding.level is Level.CANNOT_RUN:
+            run.reader.foresee(None, None)
             raise ConfigError(finding.problem, finding.remedy)
     for note in seams.unkeyed_settings(run.sampler, run.policy, run.answerer):
         remark(with_remedy(f"note: {note.problem}", note.remedy))

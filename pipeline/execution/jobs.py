@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pipeline.domain import Video
 from pipeline.execution.crashes import Crashes
-from pipeline.execution.forks import ForkedWork
+from pipeline.execution.forks import Fork, ForkedWork
 from pipeline.video.failures import reading
-from pipeline.video.fingerprint import file_fingerprint
+from pipeline.video.fingerprint import file_digest, file_fingerprint, file_key, remember_digest
 from pipeline.video.parts import reading_with
+from pipeline.video.place import regular_file
 from pipeline.video.probing import Probe
 from pipeline.video.reader import Reader
 from pipeline.video.scan import Scan
@@ -36,8 +39,8 @@ class Look:
     processes: int
     """That may read the file at once."""
 
-    def run(self, held: Callable[[str], Any]) -> Generator[list[Looked], None, None]:
-        """One :class:`Looked`. The file is hashed while its packets are read, where that is done in parts.
+    def run(self, held: Callable[[str], Any]) -> Generator[list[Scan] | list[Probe], None, None]:
+        """The scan, and the probe as soon as the file is hashed, which takes longer.
 
         Raises:
             VideoError: the file cannot be read, or crashed a process before.
@@ -46,9 +49,16 @@ class Look:
         if self.crashes.are_any():
             with reading(path):
                 self.crashes.check(file_fingerprint(path), path)
-        with reading_with(ForkedWork(self.processes, lambda: file_fingerprint(path))):
-            looked = Looked(self.reader.look(path), self.reader.scan(path))
-        yield [looked]
+        with reading(path):
+            key = file_key(regular_file(path))
+        with closing(Fork(partial(file_digest, key))) as hashing:
+            with reading_with(ForkedWork(self.processes)):
+                scan = self.reader.scan(path)
+            yield [scan]
+            digest = hashing.result()
+        if digest is not None:
+            remember_digest(key, digest)
+        yield [self.reader.look(path)]
 
 
 Decoded = tuple[float, int, Any]

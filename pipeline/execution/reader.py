@@ -25,6 +25,7 @@ from pipeline.domain import Frame, PreparedPicture, PreparedPictures, Video
 from pipeline.errors import VideoError
 from pipeline.execution.candidates import CandidateStore
 from pipeline.execution.crashes import Crashes
+from pipeline.execution.foreseen import Foreseen
 from pipeline.execution.jobs import Decode, Look, Looked
 from pipeline.execution.parcels import Parcel
 from pipeline.execution.processes import Crash, Pool, Task
@@ -33,11 +34,11 @@ from pipeline.execution.worker import NotHereError
 from pipeline.identity import Place
 from pipeline.video.backends import Decoder
 from pipeline.video.failures import reading
-from pipeline.video.fingerprint import file_fingerprint
+from pipeline.video.fingerprint import FileKey, file_fingerprint
 from pipeline.video.place import absolute, regular_file
 from pipeline.video.preparing import as_decoded
 from pipeline.video.probing import Probe
-from pipeline.video.reader import Reader
+from pipeline.video.reader import Reader, Wanted
 from pipeline.video.scan import Scan
 from pipeline.video.source import OpenVideo, resolved
 
@@ -73,9 +74,10 @@ class WorkerReader(Reader):
     crashes: Place[Crashes]
     candidates: Place[CandidateStore | None]
     """Of prepared pictures; None decodes them each time."""
-    _scans: OrderedDict[tuple[str, int, int], Looked] = field(default_factory=OrderedDict, init=False, repr=False)
+    _scans: OrderedDict[FileKey, Looked] = field(default_factory=OrderedDict, init=False, repr=False)
     _expected: deque[str] = field(default_factory=deque, init=False, repr=False)
-    _begun: dict[tuple[str, int, int], UnitStream] = field(default_factory=dict, init=False, repr=False)
+    _begun: dict[FileKey, UnitStream] = field(default_factory=dict, init=False, repr=False)
+    foreseen: Place[Foreseen] = field(default_factory=Foreseen, init=False, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def check(self) -> None:
@@ -88,6 +90,10 @@ class WorkerReader(Reader):
             self._expected.clear()
             self._expected.extend(paths)
             self._look_ahead()
+
+    def foresee(self, path: str | None, wanted: Wanted | None) -> None:
+        """As :meth:`Reader.foresee`: decoding begins while the file is hashed, where that has not been done before."""
+        self.foreseen.expect(None if path is None else absolute(path), wanted)
 
     def look(self, path: str | Path) -> Probe:
         """As :meth:`Reader.look`; in a worker unless it is stored."""
@@ -109,7 +115,7 @@ class WorkerReader(Reader):
             return self.own.open(path)
         video = self.probe(path)
         self.crashes.check(video.fingerprint, path)
-        return WorkerVideo(video, self.scan(path), self)
+        return WorkerVideo(video, self.scan(path), self, self._key(path))
 
     def _looked(self, path: Path) -> Looked:
         key = self._key(path)
@@ -119,7 +125,17 @@ class WorkerReader(Reader):
                 return self._scans[key]
             stream = self._begun.pop(key, None) or self._looking(path, key)
             self._look_ahead()
-        looked: Looked = next(stream)  # type: ignore[assignment]
+        scan: Scan = next(stream)  # type: ignore[assignment]
+        self.foreseen.begin(
+            path,
+            key,
+            scan,
+            lambda video, indices, failure, prepare: PreparedStream(
+                Units(video, scan, self, key), indices, failure, prepare
+            ),
+        )
+        probe: Probe = next(stream)  # type: ignore[assignment]
+        looked = Looked(probe, scan)
         with self._lock:
             self._scans[key] = looked
             while len(self._scans) > _SCANS:
@@ -135,8 +151,8 @@ class WorkerReader(Reader):
                     if key not in self._scans and key not in self._begun:
                         self._begun[key] = self._looking(path, key)
 
-    def _looking(self, path: Path, key: tuple[str, int, int]) -> UnitStream:
-        unit = Unit(1, threading.Condition())
+    def _looking(self, path: Path, key: FileKey) -> UnitStream:
+        unit = Unit(2, threading.Condition())
         seconds = key[1] / _BYTES_A_SECOND
         at_once = max(1, self.pool.limits.workers // (1 + len(self._begun)))
         job = Look(str(path), self.own, self.crashes, at_once)
@@ -153,7 +169,7 @@ class WorkerReader(Reader):
         return self.crashes.error(path, failure.reason)
 
     @staticmethod
-    def _key(path: Path) -> tuple[str, int, int]:
+    def _key(path: Path) -> FileKey:
         with reading(path):
             found = regular_file(path).stat()
         return str(path), found.st_size, found.st_mtime_ns
@@ -172,11 +188,13 @@ class WorkerVideo(OpenVideo):
         video: what is known of it.
         scan: of the file.
         reader: that opened it.
+        key: of the file.
     """
 
-    def __init__(self, video: Video, scan: Scan, reader: WorkerReader) -> None:
-        self._units = Units(video, scan, reader)
+    def __init__(self, video: Video, scan: Scan, reader: WorkerReader, key: FileKey) -> None:
+        self._units = Units(video, scan, reader, key)
         self._store = reader.candidates
+        self._foreseen = reader.foreseen
         super().__init__(video, scan.timeline, self._units, has_one_size=True)
 
     def prepared_at(self, seconds: Sequence[float], prepare: Callable[[Frame], Any]) -> PreparedPictures:
@@ -185,7 +203,8 @@ class WorkerVideo(OpenVideo):
         indices = sorted(set(indices))
 
         def decoded(some: Sequence[int]) -> PreparedPictures:
-            return PreparedStream(self._units, some, failure, prepare)
+            begun = self._foreseen.take(self._units.key, some, prepare)
+            return begun or PreparedStream(self._units, some, failure, prepare)
 
         store = self._store
         if store is None or failure is not None or not indices or prepare is as_decoded:
@@ -199,10 +218,11 @@ class WorkerVideo(OpenVideo):
 class Units(Decoder):
     """Decodes one file in tasks of a pool."""
 
-    def __init__(self, video: Video, scan: Scan, reader: WorkerReader) -> None:
+    def __init__(self, video: Video, scan: Scan, reader: WorkerReader, key: FileKey) -> None:
         self._video = video
         self._scan = scan
         self._reader = reader
+        self.key = key
         self._last: UnitStream | None = None
 
     @property
@@ -259,7 +279,7 @@ class Units(Decoder):
 
     @cached_property
     def _scan_key(self) -> str:
-        return f"scan of {self._video.fingerprint} {self._video.path}"
+        return f"scan of {self.key}"
 
     def _together(self, indices: Sequence[int]) -> int:
         """How many frames make a task, by the time that they take and the number of workers."""
@@ -284,7 +304,7 @@ class PreparedStream:
         self,
         units: Units,
         indices: Sequence[int],
-        last_failure: VideoError | None,
+        last_failure: Exception | None,
         prepare: Callable[[Frame], Any],
     ) -> None:
         self._units = units

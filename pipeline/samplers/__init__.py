@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from pipeline.domain import FrameSource, Question, Relevance, Video
+from pipeline.domain import Frame, FrameSource, Question, Relevance, Video
 from pipeline.errors import VideoError
 
 
@@ -69,6 +69,15 @@ class ScoresStreams(Protocol):
         Raises:
             CheckpointError: the model cannot be loaded.
         """
+        ...
+
+
+@runtime_checkable
+class ForeseesPictures(Protocol):
+    """A sampler that can tell, without its model, which pictures of a whole video it will score."""
+
+    def pictures(self, video: Video) -> tuple[Sequence[float], Callable[[Frame], Any]]:
+        """Their seconds, and what is made of each, as they will be asked for."""
         ...
 
 

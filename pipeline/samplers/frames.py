@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -106,7 +106,14 @@ def candidates(video: Video, frames: FrameSource, fps: float, prepare: Callable[
         fps: candidates a second.
         prepare: the family's. It runs in a worker process if it can be pickled, so it must not hold the model.
     """
-    return Candidates(prepared_pictures(frames, candidate_times(video, fps), OfPixels(prepare)))
+    return Candidates(prepared_pictures(frames, *candidate_pictures(video, fps, prepare)))
+
+
+def candidate_pictures(
+    video: Video, fps: float, prepare: Callable[[Pixels], PreparedFrame]
+) -> tuple[Sequence[float], Callable[[Frame], Any]]:
+    """Seconds of the candidates, and what is made of the picture at each; for the arguments see :func:`candidates`."""
+    return candidate_times(video, fps), OfPixels(prepare)
 
 
 def distinct(video: Video, frames: FrameSource, fps: float) -> Iterator[Frame]:

@@ -7,21 +7,22 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import InstanceOf
 
-from pipeline.domain import Cost, FrameSource, Question, Relevance, Status, Video, WindowOutput
+from pipeline.domain import Cost, Frame, FrameSource, Question, Relevance, Status, Video, WindowOutput
 from pipeline.errors import ConfigError, VideoError
 from pipeline.families.known import FirstUse
 from pipeline.families.loading.checkpoint import Checkpoint
+from pipeline.families.seam import Opened, Pixels, PreparedFrame, Processor
 from pipeline.identity import Identified, InQuery, Label, Speed
 from pipeline.samplers import Work
-from pipeline.samplers.frames import Candidate, FrameForm, candidates
+from pipeline.samplers.frames import Candidate, FrameForm, candidate_pictures, candidates
 from pipeline.samplers.output import Reading, read_scores
 from pipeline.samplers.pooling import Pool
 from pipeline.samplers.prompt import FramePrompt
@@ -88,6 +89,10 @@ class GensSampler(Identified):
                 "sampler.window.overlap=0.",
             )
 
+    def pictures(self, video: Video) -> tuple[Sequence[float], Callable[[Frame], Any]]:
+        """The candidates, as the model takes them. The tokenizer is read, and no weight."""
+        return candidate_pictures(video, self.fps, self._prepare)
+
     def check_checkpoint(self) -> None:
         """Check by its ``config.json`` that the checkpoint takes frames of the configured form."""
         self.frame.check(self.checkpoint)
@@ -131,7 +136,7 @@ class GensSampler(Identified):
 
         def draw() -> Iterator[AskedVideo]:
             for work in works:
-                refused = refusals(work.questions, self.query, lambda: self._backbone.markup)
+                refused = refusals(work.questions, self.query, lambda: self._opened.processor.markup)
                 if len(refused) == len(work.questions):
                     begun.append([refused[place] for place in range(len(work.questions))])
                     continue
@@ -170,8 +175,16 @@ class GensSampler(Identified):
     def _backbone(self) -> Backbone:
         from pipeline.samplers.backbone import Backbone
 
-        opened = self.frame.opened(self.checkpoint)
-        return Backbone(opened, self.prompt, self.checkpoint.source, self.frame.smaller)
+        return Backbone(self._opened, self.prompt, self.checkpoint.source, self.frame.smaller)
+
+    @cached_property
+    def _opened(self) -> Opened[Processor[Any]]:
+        return self.frame.opened(self.checkpoint)
+
+    @property
+    def _prepare(self) -> Callable[[Pixels], PreparedFrame]:
+        """Makes of a decoded frame what the model sees. It can be pickled, and raises FramesError for some shapes."""
+        return self._opened.processor.without_words().prepare
 
     def _reader_on_demand(self, asked: Iterator[AskedVideo]) -> Iterator[list[WindowAnswers] | VideoError]:
         with self._first_use.watched("video"):
@@ -182,13 +195,13 @@ class GensSampler(Identified):
             yield from reader.read(chain([first], asked))
 
     def _begun(self, work: Work, refused: Mapping[int, Relevance]) -> _Scoring:
+        times: list[float] = []
+        stream = candidates(work.video, work.frames, self.fps, self._prepare)  # before the model is loaded
         suffixes = {
             place: self._backbone.suffix(self.query(question))
             for place, question in enumerate(work.questions)
             if place not in refused
         }
-        times: list[float] = []
-        stream = candidates(work.video, work.frames, self.fps, self._backbone.prepare)
         fresh = self.window.frames + 1  # a window ends where another one begins
 
         def watched() -> Iterator[Window[Candidate]]:

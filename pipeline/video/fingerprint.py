@@ -11,16 +11,35 @@ from pathlib import Path
 _BLOCK = 1 << 20
 
 
+FileKey = tuple[str, int, int]
+"""A file as it is now: its path, size and modification time."""
+
+
 def file_fingerprint(path: Path) -> str:
     """BLAKE2b of the bytes as 32 hex digits. Cached while size and modification time stay the same."""
+    key = file_key(path)
+    return _found_elsewhere.get(key) or file_digest(key)
+
+
+def file_key(path: Path) -> FileKey:
+    """Of the file at ``path``."""
     stat = path.stat()
-    return _file_digest(str(path.resolve()), stat.st_size, stat.st_mtime_ns)
+    return str(path.resolve()), stat.st_size, stat.st_mtime_ns
+
+
+def remember_digest(key: FileKey, digest: str) -> None:
+    """Take over what another process has found."""
+    _found_elsewhere[key] = digest
+
+
+_found_elsewhere: dict[FileKey, str] = {}
 
 
 @lru_cache(maxsize=4096)
-def _file_digest(path: str, size: int, modified: int) -> str:
+def file_digest(key: FileKey) -> str:
+    """The digest itself."""
     digest = hashlib.blake2b(digest_size=16)
-    with open(path, "rb") as file:
+    with open(key[0], "rb") as file:
         while block := file.read(_BLOCK):
             digest.update(block)
     return digest.hexdigest()

@@ -53,15 +53,15 @@ def _look(path: Path, image_fps: float) -> Probe:
         return Probe(folder_video(folder), folder.timeline.end)
     facts = scan(path)
     damaged = tuple(float(facts.timeline.times[index]) for index in sorted(facts.timeline.damaged))
-    return Probe(file_video(facts), facts.timeline.end, damaged)
+    return Probe(file_video(facts, file_fingerprint(facts.path)), facts.timeline.end, damaged)
 
 
-def file_video(facts: Scan) -> Video:
+def file_video(facts: Scan, fingerprint: str) -> Video:
     """The facts of a scanned file."""
     timeline = facts.timeline
     return Video(
         path=path_text(facts.path),
-        fingerprint=file_fingerprint(facts.path),
+        fingerprint=fingerprint,
         duration=timeline.declared_end,
         fps=len(timeline.times) / (timeline.end - float(timeline.times[0])),
         frame_count=max(facts.frame_count, facts.declared_frames) if timeline.is_truncated else facts.frame_count,

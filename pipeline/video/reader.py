@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.domain import Video
+from pipeline.domain import Frame, Video
 from pipeline.errors import ConfigError, MissingExtraError
 from pipeline.identity import Label, Speed
 from pipeline.video.backends import Decoder
@@ -27,6 +27,11 @@ from pipeline.video.probing import Probe, folder_video, look
 from pipeline.video.scan import Scan, scan
 from pipeline.video.source import OpenVideo
 from pipeline.video.timeline import is_rate
+
+Wanted = Callable[[Video], tuple[Sequence[float], Callable[[Frame], Any]]]
+"""From what is known of a video to seconds of it, and what is made of each picture there. The fingerprint is not known
+yet.
+"""
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,14 @@ class Reader:
 
     def expect(self, paths: Sequence[str]) -> None:
         """Say which videos will be asked for, in this order. A reader may begin with their work; this one does not."""
+
+    def foresee(self, path: str | None, wanted: Wanted | None) -> None:
+        """Say what will be asked of a video, before it is probed. A reader may begin with it; this one does not.
+
+        Args:
+            path: of the video; None: what was said before is not true any more.
+            wanted: what of it.
+        """
 
     def probe(self, path: str | Path) -> Video:
         """As :func:`pipeline.video.probe`, with this reader's rate for folders of images."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -110,7 +111,7 @@ def test_units_are_small_where_frames_take_long_or_workers_are_many(
 ) -> None:
     monkeypatch.setattr(reading, "UNIT", 64)
     path = write_video(tmp_path / "video.mp4", frames=480)
-    units = Units(HERE.probe(path), HERE.scan(path), there)
+    units = Units(HERE.probe(path), HERE.scan(path), there, (str(path), 0, 0))
     every = range(480)
     assert units._together(every) == 64
     assert units._together(range(0, 480, 24)) == 10  # for two workers
@@ -119,6 +120,59 @@ def test_units_are_small_where_frames_take_long_or_workers_are_many(
     assert 48 <= units._seconds(every) < 64
     assert 11 <= units._together(every) <= 15
     assert [len(each) for each in pieces(HERE.scan(path), every, 15)] == [24] * 20  # to the next entry
+
+
+def test_decoding_begins_before_the_file_is_hashed(pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_video(tmp_path / "video.mp4", frames=90)
+    other = write_video(tmp_path / "other.mp4", frames=60)
+    seconds = [0.0, 0.5, 1.0, 2.0]
+    begun: list[tuple[str, int]] = []
+    stream = Units.stream
+
+    def noted(units: Units, indices: Any, *words: Any) -> Any:
+        begun.append((units._video.fingerprint, len(indices)))
+        return stream(units, indices, *words)
+
+    monkeypatch.setattr(Units, "stream", noted)
+    expected = [each.content for each in PreparedHere(HERE.open(path).frames_at(seconds), half)]
+
+    def drawn_from(reader: WorkerReader, wanted: Any) -> list[Any]:
+        with reader.open(path) as source:
+            return [each.content for each in prepared_pictures(source, seconds, wanted)]
+
+    reader = in_workers(HERE, pool, Crashes(tmp_path / "cache", "auto", False))
+    reader.foresee(str(path), lambda video: (seconds, half))
+    assert reader.look(other).video.fingerprint
+    assert not begun  # another one comes first
+    assert reader.look(path).video.fingerprint == file_fingerprint(path)
+    assert begun == [("", 4)]
+    assert all(map(np.array_equal, drawn_from(reader, half), expected))
+    assert begun == [("", 4)]
+    assert all(map(np.array_equal, drawn_from(reader, half), expected))  # a second time
+    assert [count for _, count in begun] == [4, 4]
+
+    for wanted in (lambda video: (seconds[:2], half), lambda video: (seconds, OfPixels(np.asarray))):
+        begun.clear()
+        reader = in_workers(HERE, pool, Crashes(tmp_path / "cache", "auto", False))
+        reader.foresee(str(path), wanted)
+        assert all(map(np.array_equal, drawn_from(reader, half), expected))
+        assert len(begun) == 2  # what was begun is not what is asked for
+    reader.foresee(None, None)
+    for _ in range(100):
+        if not pool.waiting_bytes:
+            break
+        time.sleep(0.05)
+    assert pool.waiting_bytes == 0
+
+
+def test_a_sampler_that_cannot_foresee_its_pictures_delays_nothing(pool: Pool, tmp_path: Path) -> None:
+    def refuse(video: Any) -> Any:
+        raise RuntimeError("no tokenizer")
+
+    path = write_video(tmp_path / "video.mp4", frames=30)
+    reader = in_workers(HERE, pool, Crashes(tmp_path / "cache", "auto", False))
+    reader.foresee(str(path), refuse)
+    assert reader.look(path).video.frame_count == 30
 
 
 def test_expected_videos_are_probed_before_they_are_asked_for(pool: Pool, tmp_path: Path) -> None:
