@@ -22,6 +22,7 @@ HEAVY = (
     "statsmodels",
     "openai",
     "pyarrow",
+    "ray",
     "pandas",
     "av",
     "decord",

@@ -112,7 +112,7 @@ def examine(run: Run) -> Examination:
         found += _embeddings(run, questions)
         found += _predicted_failures(run, questions, found_videos)
     machine = this_machine()
-    sampling = _Stage("sampler", run.sampler, machine, needed=plan is None or plan.open > 0)
+    sampling = _Stage("sampler", run.sampler, machine, needed=plan is None or plan.open > 0, is_here=_is_here(run))
     found += sampling.faults
     answering, fit, summary = _answering(run, questions, found_videos, machine, found)
     held = _held(run, [sampling, answering], fit, machine)
@@ -135,7 +135,7 @@ def examine(run: Run) -> Examination:
 class _Stage:
     """The models of a sampler or an answerer, and what prevents their use where they are needed."""
 
-    def __init__(self, name: str, part: Any, machine: Machine, *, needed: bool) -> None:
+    def __init__(self, name: str, part: Any, machine: Machine, *, needed: bool, is_here: bool) -> None:
         self.name = name
         self.part = part
         self.needed = needed and part is not None
@@ -149,7 +149,7 @@ class _Stage:
             for key, holder, checkpoint in self.checkpoints:
                 if self.is_usable and isinstance(holder, ChecksCheckpoint):
                     self.faults += self.raised(holder.check_checkpoint)
-                self.faults += memory.attention_findings(key, checkpoint, machine)
+                self.faults += memory.attention_findings(key, checkpoint, machine) if is_here else []
 
     def fault(self, error: PipelineError) -> Finding:
         """An error of this stage."""
@@ -169,7 +169,7 @@ def _answering(
 ) -> tuple[_Stage, Fit | None, str]:
     """The second stage, whether frames and words fit, and a summary of the subtitles."""
     answerer = run.answerer
-    stage = _Stage("answerer", answerer, machine, needed=True)
+    stage = _Stage("answerer", answerer, machine, needed=True, is_here=_is_here(run))
     if answerer is None:
         return stage, None, "not given to the answerer"
     found += inputs.question_findings(questions, answerer)
@@ -285,6 +285,11 @@ def _parts(part: Any, key: str) -> Iterator[tuple[str, Any]]:
             yield from _parts(getattr(part, each.name, None), f"{key}.{each.name}")
 
 
+def _is_here(run: Run) -> bool:
+    """Whether models are on this machine. Of the nodes of a cluster nothing is known before the run."""
+    return bool(run.config.execution.get("executor") != "ray")
+
+
 def _held(run: Run, stages: Sequence[_Stage], fit: Fit | None, machine: Machine) -> list[tuple[str, ModelMemory]]:
     """The memory of both stages' models. The first stage frees its models before the second loads its own."""
     longest = max((load.tokens for load in fit.loads), default=0) + fit.answer_tokens if fit else 0
@@ -305,7 +310,7 @@ def _held(run: Run, stages: Sequence[_Stage], fit: Fit | None, machine: Machine)
             except PipelineError as error:
                 if stage.needed:
                     stage.faults.append(stage.fault(error))
-        if stage.needed:
+        if stage.needed and _is_here(run):
             stage.faults += memory.findings(models, machine)
         held += [(stage.name, model) for model in models]
     return held

@@ -37,7 +37,12 @@ def executor_of(config: DictConfig, stage: Stage, part: Any, *, has_store: bool)
     gpus = visible_gpus()
     if settings.executor is None and _names_devices(part, stage):
         return None
-    if settings.chosen(gpus) == "local":
+    chosen = settings.chosen(gpus)
+    if chosen == "ray":
+        from pipeline.execution.cluster import RayExecutor
+
+        return RayExecutor(recipe(config, stage, has_store), settings)
+    if chosen == "local":
         from pipeline.execution.local import LocalExecutor
 
         return LocalExecutor(recipe(config, stage, has_store), settings.places(gpus))

@@ -129,7 +129,7 @@ class Crew(ABC, Generic[M]):
     def name(self, number: int) -> str:
         """A member, for people."""
         place = self.members[number].place
-        host = "" if place.host == Place.host else f" on {place.host}"
+        host = f" on {place.host}" if place.host not in ("", Place.host) else ""
         return f"worker {number}{host}" + (f" on GPU {place.gpu}" if place.gpu else "")
 
     def _start_wanted(self, dispatch: Dispatch) -> None:

@@ -27,6 +27,8 @@ class ExecutionSettings:
     """GPUs that one worker sees; 0 hides them all."""
     overlap_stages: bool
     """Whether answers begin while other videos are still sampled; both models are in memory then."""
+    address: str | None
+    """Of a Ray cluster; None: ``RAY_ADDRESS``, and without it a Ray on this machine."""
 
     def __post_init__(self) -> None:
         if self.executor is not None and self.executor not in EXECUTORS:
@@ -84,7 +86,13 @@ def execution_settings(config: DictConfig) -> ExecutionSettings:
         ConfigError: one of them cannot be used.
     """
     execution = config.execution
-    return ExecutionSettings(execution.executor, execution.workers, execution.gpus_per_worker, execution.overlap_stages)
+    return ExecutionSettings(
+        execution.executor,
+        execution.workers,
+        execution.gpus_per_worker,
+        execution.overlap_stages,
+        execution.get("address"),
+    )
 
 
 def _is_count(value: Any, least: int, most: int) -> bool:

@@ -148,6 +148,8 @@ def test_what_is_answered_already_needs_no_model(home: Path) -> None:
     assert again.returncode == first.returncode, again.stderr
     more = gens("check", *BENCHMARK, *MICRO, *cannot, "selection.budget=3", cwd=home)
     assert more.returncode == 2
+    # The nodes of a cluster have devices of their own.
+    assert gens("check", *BENCHMARK, *MICRO, *cannot, "selection.budget=3", "execution=ray", cwd=home).returncode == 0
 
 
 def test_ask_and_answer_decide_alike(home: Path) -> None:

@@ -1,0 +1,139 @@
+"""Actors on a Ray cluster: the rows are those of one process, whichever actor or node is lost."""
+
+from __future__ import annotations
+
+import re
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_local import FINE, HERE, ROOT, Command, Run, gone, on_disk
+
+from pipeline.domain import Status
+from pipeline.errors import ConfigError, IncompatibleLibraryError, InputError, MissingExtraError
+from pipeline.execution.cluster import RayExecutor
+from pipeline.execution.recipes import Stage, recipe
+from pipeline.execution.settings import ExecutionSettings
+
+TWO = ExecutionSettings("ray", workers=2, gpus_per_worker=1, overlap_stages=False, address=None)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """Two nodes on this machine, each with room for one actor."""
+    ray = pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", f"{ROOT}:{HERE}")
+        patch.syspath_prepend(str(HERE))
+        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 100 << 20})
+        made.add_node(num_cpus=1, object_store_memory=100 << 20)
+        made.wait_for_nodes()
+        yield made
+        ray.shutdown()
+        made.shutdown()
+
+
+class OnRay(Run):
+    """Both stages in this process or on a cluster, whose address takes the place of GPUs."""
+
+    cache_of_nodes: str | None = None
+    """As the settings name it, where that is not the driver's."""
+
+    def executor(self, stage: Stage, places: Any) -> RayExecutor | None:
+        if places is None:
+            return None
+        (address,) = places
+        self.config.paths.cache = self.cache_of_nodes or self.config.paths.cache
+        return RayExecutor(recipe(self.config, stage, has_store=False), replace(TWO, address=address))
+
+
+def test_two_actors_of_which_one_is_killed_give_the_rows_of_one_process(
+    cluster: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = OnRay(tmp_path, [["SIGKILL 1", "two"], *FINE])
+    rows = run.answered("ray", [cluster.address])
+    assert {row.answer.status for row in rows} == {Status.OK}
+    said = capfd.readouterr().err
+    assert re.search(r"worker \d: a worker on \S+ \(process \d+\) ended", said)
+    assert said.count("what it had in hand is tried by another one") == 1
+    run.answered("inline", None)  # it is killed once
+    assert on_disk(tmp_path / "ray") == on_disk(tmp_path / "inline")
+
+
+def test_a_node_that_is_removed_costs_no_row(cluster: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    run = OnRay(tmp_path, [["SLOW", "SLOW", "more"] for _ in range(4)])
+    rows = run.sampled("ray", [cluster.address])
+    first = next(rows)
+    cluster.remove_node(cluster.worker_nodes.copy().pop(), allow_graceful=False)
+    rest = list(rows)
+    cluster.add_node(num_cpus=1, object_store_memory=100 << 20)
+    assert {row.relevance.status for row in [first, *rest]} == {Status.OK}
+    assert sorted(row.question.id for row in [first, *rest]) == [question.id for question in run.questions]
+    assert capfd.readouterr().err.count("what it had in hand is tried by another one") == 1
+
+
+def test_a_node_without_the_cache_or_a_video_is_named(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = OnRay(tmp_path, [["one"], ["two"]])
+    monkeypatch.setenv("HOME", str(tmp_path))  # of the driver, and of no node
+    run.cache_of_nodes = "~/of the driver"
+    with pytest.raises(ConfigError, match="does not see the cache folder of the driver") as caught:
+        list(run.sampled("run", [cluster.address]))
+    assert "paths.cache=" in str(caught.value)
+    run = OnRay(tmp_path, [["one"], ["two"]])
+    run.questions = [replace(each, video=f"~/{Path(each.video).name}") for each in run.questions]
+    with pytest.raises(InputError, match=r"the node .* does not have ~/\d.mp4, which the driver has"):
+        list(run.sampled("again", [cluster.address]))
+
+
+def test_a_cluster_of_another_version_is_told_with_both(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    ray.shutdown()
+    theirs = ray.__version__
+    monkeypatch.setattr(ray, "__version__", "2.0.0")
+    with pytest.raises(
+        IncompatibleLibraryError, match=rf"has Ray {theirs} with Python .*, and this command Ray 2\.0\.0"
+    ):
+        list(OnRay(tmp_path, [["one"]]).sampled("run", [cluster.address]))
+
+
+def test_without_ray_the_line_for_pip_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'gens-videoqa\[ray\]'"):
+        OnRay(tmp_path, [["one"]]).executor("sampler", [None])
+
+
+@pytest.mark.long
+def test_ctrl_c_finishes_what_is_in_hand_and_a_second_one_or_a_kill_of_the_driver_ends_all(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    command = Command(tmp_path, 8, "ray")
+    pids = command.workers_at_work()
+    command.process.send_signal(signal.SIGINT)
+    said = command.process.communicate(timeout=90)[1]
+    assert command.process.returncode == 130, said
+    assert "videos in hand are finished first; Ctrl-C again stops now" in said
+    in_hand = {each["video"] for each in command.events() if each["event"] == "worker" and each["state"] == "sampling"}
+    assert len(command.rows()) == 2 * len(in_hand) < 16
+    assert gone(pids, 30)
+
+    for signals in ([signal.SIGINT, signal.SIGINT], [signal.SIGKILL]):
+        next(tmp_path.glob("runs/*/events.jsonl")).unlink()
+        command.process = command.begun()
+        pids = command.workers_at_work()
+        for each in signals:
+            command.process.send_signal(each)
+            time.sleep(0.1)
+        command.process.communicate(timeout=30)
+        assert command.process.returncode == (130 if len(signals) == 2 else -signal.SIGKILL)
+        assert gone(pids, 30)
