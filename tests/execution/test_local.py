@@ -169,7 +169,7 @@ def test_a_model_that_cannot_be_loaded_is_said_once_and_costs_nothing_where_anot
 class Command:
     """``gens sample`` in a process of its own, whose sampler takes a second for each question."""
 
-    def __init__(self, home: Path, videos: int) -> None:
+    def __init__(self, home: Path, videos: int, execution: str = "local") -> None:
         self.home = home
         rows = []
         for video in range(videos):
@@ -181,7 +181,7 @@ class Command:
         node = {**settings("BadSampler", "bad", home), "about": {"what": "bad"}}
         (home / "mine" / "sampler" / "bad.yaml").write_text(json.dumps(node))
         words = ["sample", "--config-dir", "mine", "plugins=[bad_workers]", "benchmark=jsonl", "benchmark.path=q.jsonl"]
-        words += ["sampler=bad", "execution=local", "execution.workers=2", "execution.decode_workers=0"]
+        words += ["sampler=bad", f"execution={execution}", "execution.workers=2", "execution.decode_workers=0"]
         self.words = [sys.executable, "-m", "pipeline", *words, "paths.cache=cache"]
         self.process = self.begun()
 
