@@ -235,11 +235,9 @@ def render_chat(
             "Take an instruction-tuned checkpoint (its name ends in -Instruct or -Chat), or add chat_template.jinja "
             "to its folder.",
         )
-    from jinja2 import TemplateError
-
     try:
         prompt = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, **(variables or {}))
-    except (TemplateError, TypeError) as error:
+    except Exception as error:  # a template is a program, and raises anything
         raise unusable_template(error) from error
     assert isinstance(prompt, str)
     if system is not None and system.strip() not in prompt:
@@ -256,14 +254,13 @@ def variables_read(template: str) -> frozenset[str]:
     Raises:
         CheckpointError: it is not a Jinja template.
     """
-    from jinja2 import Environment, TemplateSyntaxError, meta
+    from jinja2 import Environment, TemplateError, meta
 
     environment = Environment(extensions=["jinja2.ext.loopcontrols"])
     try:
-        parsed = environment.parse(_GENERATION.sub("", template))
-    except TemplateSyntaxError as error:
+        return frozenset(meta.find_undeclared_variables(environment.parse(_GENERATION.sub("", template))))
+    except (TemplateError, RecursionError) as error:
         raise unusable_template(error) from error
-    return frozenset(meta.find_undeclared_variables(parsed))
 
 
 def unusable_template(error: Exception) -> CheckpointError:

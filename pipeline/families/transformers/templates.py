@@ -210,13 +210,11 @@ def _shows_blocks(prompt: str) -> bool:
 
 
 def _filled(processor: Any, source: str, turns: Sequence[Any], variables: Mapping[str, Any]) -> str:
-    from jinja2 import TemplateError
-
     try:
         prompt = processor.apply_chat_template(
             list(turns), chat_template=source, tokenize=False, add_generation_prompt=True, **variables
         )
-    except (TemplateError, TypeError, ValueError, LookupError, AttributeError) as error:
+    except Exception as error:  # a template is a program, and raises anything
         raise unusable_template(error) from error
     assert isinstance(prompt, str)
     return prompt
