@@ -72,7 +72,7 @@ def rows(kind: Any) -> Callable[[Path], None]:
 
 
 def stored(path: Path) -> None:
-    assert len(list(StoredRows(AnswerRow, path, ASKED))) <= 2
+    assert len(list(StoredRows.opened(AnswerRow, path, ASKED))) <= 2
 
 
 def journal(path: Path) -> None:
