@@ -58,16 +58,37 @@ class Life(StrEnum):
 
 
 @dataclass(frozen=True)
-class _Event:
-    event: str
-    time: AwareDatetime
-    elapsed: FiniteFloat
+class WorkerState:
+    """What one process that decodes or computes is doing."""
+
+    pid: int | None = None
+    """None while it waits for a place."""
+    state: str = ""
+    """``loading``, ``sampling``, ``answering``; ``starting``, ``reading``, ``waiting`` of a decode worker; ``idle``,
+    ``dead``."""
+    video: str | None = None
+    """That it was given last."""
+    since: FiniteFloat = 0.0
+    """Seconds since 1970 by the clock of the command's machine."""
+    worker: int | None = None
+    """Its number; None of a decode worker."""
+    gpu: str = ""
+    """As CUDA_VISIBLE_DEVICES names it; empty without one."""
+    host: str = ""
+
+
+@dataclass(frozen=True)
+class _Event(WorkerState):
+    event: str = field(kw_only=True)
+    time: AwareDatetime = field(kw_only=True)
+    elapsed: FiniteFloat = field(kw_only=True)
     stage: str = ""
     total: NonNegativeInt = 0
     done: NonNegativeInt = 0
     kept: NonNegativeInt = 0
     cached: NonNegativeInt = 0
     failed: Mapping[str, NonNegativeInt] = field(default_factory=dict)
+    decoders: tuple[WorkerState, ...] = ()
 
 
 _EVENT: TypeAdapter[_Event] = TypeAdapter(_Event)
@@ -106,6 +127,8 @@ class RunState:
     """Of ``run.json``; empty if it cannot be read."""
     stages: Sequence[StageState]
     """Of its last command, in their order."""
+    workers: Sequence[WorkerState]
+    """Of its last command, as last said: those that compute by number, then those that decode."""
     elapsed: float | None
     """Seconds from the start of that command to its last event."""
     sign: float | None
@@ -118,9 +141,17 @@ class RunState:
     def content(self) -> dict[str, Any]:
         """As JSON values, for scripts."""
         stages = [{**asdict(stage), "seconds_left": stage.seconds_left} for stage in self.stages]
+        workers = [asdict(worker) for worker in self.workers]
         outcome = self.outcome.content()
         facts = {**self.facts, "elapsed": self.elapsed, "last_sign": self.sign}
-        return {"run": str(self.folder), "state": self.life, **facts, "stages": stages, "outcome": outcome}
+        return {
+            "run": str(self.folder),
+            "state": self.life,
+            **facts,
+            "stages": stages,
+            "workers": workers,
+            "outcome": outcome,
+        }
 
 
 def find_runs(folder: Path) -> Iterator[Path]:
@@ -161,6 +192,7 @@ def read_state(folder: Path, now: float, most: int = ALL_EVENTS) -> RunState:
         outcome,
         facts,
         _stages(events),
+        _workers(events),
         events[-1].elapsed if events else None,
         sign,
         told - written if told is not None and written is not None else 0.0,
@@ -229,6 +261,17 @@ def _stages(events: Sequence[_Event]) -> tuple[StageState, ...]:
         elif event.stage:
             stages[-1].append(event)
     return tuple(_stage(same) for same in stages)
+
+
+def _workers(events: Sequence[_Event]) -> tuple[WorkerState, ...]:
+    of_number = {event.worker: event for event in events if event.event == "worker" and event.worker is not None}
+    computing = (of_number[number] for number in sorted(of_number))
+    told = [
+        WorkerState(each.pid, each.state, each.video, each.since, each.worker, each.gpu, each.host)
+        for each in computing
+    ]
+    decoding = next((event.decoders for event in reversed(events) if event.event == "progress"), ())
+    return (*told, *decoding)
 
 
 def _stage(events: Sequence[_Event]) -> StageState:

@@ -10,7 +10,16 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from pipeline.commands.run_state import LAST_EVENTS, Life, RunState, StageState, find_runs, moment, read_state
+from pipeline.commands.run_state import (
+    LAST_EVENTS,
+    Life,
+    RunState,
+    StageState,
+    WorkerState,
+    find_runs,
+    moment,
+    read_state,
+)
 from pipeline.config import nearest
 from pipeline.errors import InputError, with_remedy
 from pipeline.paths import local_path, shown
@@ -73,6 +82,8 @@ def _lines(state: RunState, now: float) -> Iterator[str]:
         yield f"  with     {', '.join(f'{name} {version}' for name, version in versions.items())}"
     for stage in state.stages:
         yield f"  {_stage_line(stage, is_alive=state.life in ALIVE)}"
+    if state.life in ALIVE:
+        yield from (f"  {_worker_line(worker, state, now)}" for worker in state.workers)
     yield from (f"  {line}" for line in _remarks(state))
 
 
@@ -97,6 +108,18 @@ def _stage_line(stage: StageState, is_alive: bool) -> str:
         parts.append(_speed(stage.rate))
         parts.append(f"about {clock_text(stage.seconds_left or 0)} to go")
     return "; ".join(parts)
+
+
+def _worker_line(worker: WorkerState, state: RunState, now: float) -> str:
+    name = "decoder" if worker.worker is None else f"worker {worker.worker}"
+    places = (
+        f"GPU {worker.gpu}" if worker.gpu else "",
+        f"process {worker.pid}" if worker.pid is not None else "",
+        worker.host if worker.host not in ("", state.facts.get("host")) else "",
+    )
+    lasted = f" for {clock_text(max(0.0, now + state.ahead - worker.since))}" if worker.since else ""
+    video = f" {shown(Path(worker.video))}" if worker.video and worker.state not in ("idle", "dead") else ""
+    return f"{name}  {', '.join(filter(None, places))}: {worker.state}{video}{lasted}"
 
 
 def _speed(rate: float) -> str:

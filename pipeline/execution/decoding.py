@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from pipeline.errors import ConfigError
 from pipeline.execution.crashes import Crashes
@@ -97,9 +98,19 @@ def _pool(settings: DecodeSettings, _: int) -> Any:
     """The pool of this process, which the jobs of a sweep share."""
     from pipeline.execution.processes import Limits, Pool
 
-    return Pool(
+    pool = Pool(
         Limits(settings.processes, settings.deadline, int(settings.memory_gb * 1e9), int(settings.window_gb * 1e9))
     )
+    _pools.add(pool)
+    return pool
+
+
+_pools: WeakSet[Any] = WeakSet()
+
+
+def decode_workers() -> list[dict[str, Any]]:
+    """What the decode workers of this process are doing, as :meth:`pipeline.execution.processes.Pool.states`."""
+    return [state for pool in _pools for state in pool.states()]
 
 
 def usable_cores() -> int:

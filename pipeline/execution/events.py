@@ -2,9 +2,10 @@
 
 Every line has ``event`` and ``time`` (UTC), and ``elapsed``: seconds since the command started, which no change of the
 clock moves. ``start`` says what runs and where; ``stage`` begins a stage; ``progress`` holds all that a stage has
-counted so far, so that the last one is enough; ``worker`` says what a process that computes is doing since when;
-``end`` is how the command ended. Rows that come fast are counted together: progress is written once a second at first,
-every 10 seconds in a long run, and once a minute where nothing happens, as a sign of life.
+counted so far, so that the last one is enough, and what the decode workers are doing; ``worker`` says what a process
+that computes is doing since when; ``end`` is how the command ended. Rows that come fast are counted together: progress
+is written once a second at first, every 10 seconds in a long run, and once a minute where nothing happens, as a sign of
+life.
 """
 
 from __future__ import annotations
@@ -65,12 +66,18 @@ class EventLog:
         path: the file. An earlier command's events stay in it.
         clock: seconds that only ever increase.
         now: seconds since 1970.
+        decoders: what the decode workers are doing.
     """
 
     def __init__(
-        self, path: Path, clock: Callable[[], float] = time.monotonic, now: Callable[[], float] = time.time
+        self,
+        path: Path,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+        decoders: Callable[[], list[dict[str, Any]]] = list,
     ) -> None:
         self._path = path
+        self._decoders = decoders
         self._clock = clock
         self._now = now
         self._began = self._last = clock()
@@ -97,7 +104,7 @@ class EventLog:
         with self._lock:
             self._counts = counts
             if self._clock() - self._last >= self._interval():
-                self._append("progress", counts.content())
+                self._append("progress", self._progress())
 
     def close(self) -> None:
         """Stop giving signs of life."""
@@ -118,7 +125,12 @@ class EventLog:
         while not self._closed.wait(BEAT):
             with self._lock:
                 if self._clock() - self._last >= BEAT:
-                    self._append("progress", self._counts.content() if self._counts else {})
+                    self._append("progress", self._progress())
+
+    def _progress(self) -> dict[str, Any]:
+        counted = self._counts.content() if self._counts else {}
+        decoders = self._decoders()
+        return {**counted, "decoders": decoders} if decoders else counted
 
     def _append(self, event: str, fields: Mapping[str, Any]) -> None:
         self._last = self._clock()
@@ -149,7 +161,9 @@ _current: ContextVar[EventLog | None] = ContextVar("events", default=None)
 @contextmanager
 def recording(folder: Path) -> Iterator[EventLog]:
     """Within this context, stages write their events into ``folder``."""
-    with EventLog(folder / EVENTS_FILE) as log:
+    from pipeline.execution.decoding import decode_workers
+
+    with EventLog(folder / EVENTS_FILE, decoders=decode_workers) as log:
         token = _current.set(log)
         try:
             yield log

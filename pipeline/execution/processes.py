@@ -140,6 +140,14 @@ class _Worker:
     def is_idle(self) -> bool:
         return self.is_ready and self.task is None
 
+    def told(self) -> dict[str, Any]:
+        task = self.task
+        state = (
+            "starting" if not self.is_ready else "idle" if task is None else "waiting" if self.is_paused else "reading"
+        )
+        since = time.time() - (time.monotonic() - self.begun)
+        return {"pid": self.process.pid, "state": state, "video": task and task.job.path, "since": round(since, 3)}
+
     def end(self) -> None:
         self.socket.close()
         self.process.kill()
@@ -184,6 +192,15 @@ class Pool:
         """Of the workers that are there now."""
         with self._lock:
             return [worker.process.pid for worker in self._workers]
+
+    def states(self) -> list[dict[str, Any]]:
+        """What every worker is doing, for the events of a command.
+
+        ``state`` is ``starting``, ``idle``, ``reading``, or ``waiting`` for its result to be taken; ``since`` is when
+        its job began, or the process itself, in seconds since 1970.
+        """
+        with self._lock:
+            return [worker.told() for worker in self._workers]
 
     @property
     def waiting_bytes(self) -> int:

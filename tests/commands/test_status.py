@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -224,3 +225,36 @@ def test_thousands_of_runs_are_listed_in_seconds(tmp_path: Path) -> None:
     assert time.process_time() - began < 20
     assert done.stdout.count("899/999") == 2000
     assert "2000 runs in runs" in done.stdout
+
+
+def test_workers_are_told_with_what_they_do_and_since_when(tmp_path: Path) -> None:
+    """The last event of each counts, and of decode workers the last list."""
+    now = float(int(time.time()))
+    clip, other = str(tmp_path / "a.mp4"), str(tmp_path / "b.mp4")
+    said = [
+        {"worker": 1, "pid": 12, "gpu": "1", "state": "loading", "video": None, "since": now - 90},
+        {"worker": 0, "pid": 11, "gpu": "0", "state": "idle", "video": None, "since": now - 90},
+        {"worker": 1, "pid": 12, "gpu": "1", "state": "sampling", "video": clip, "since": now - 64},
+        {"worker": 2, "pid": 13, "gpu": "", "state": "dead", "video": other, "since": now - 30, "host": "elsewhere"},
+    ]
+    lines = event("start", 0, at=now - 100) + "".join(event("worker", 1, at=now, **fields) for fields in said)
+    reading = {"pid": 21, "state": "reading", "video": other, "since": now - 7}
+    for decoders in ([{"pid": 20, "state": "idle", "video": None, "since": 0.0}], [reading]):
+        lines += event("progress", 9, at=now, stage="sampling", total=9, done=4, decoders=decoders)
+    run = a_run(tmp_path / "runs" / "one", events=lines)
+    with sole_writer(run):
+        told = gens("status", cwd=tmp_path).stdout
+        state = json.loads(gens("status", "one", "--json", cwd=tmp_path).stdout)[0]
+    assert "sampling 4 of 9, 5 left" in told
+    assert "worker 0  GPU 0, process 11: idle" in told
+    assert re.search(r"worker 1  GPU 1, process 12: sampling a\.mp4 for 1:0\d$", told, re.M)
+    assert "worker 2  process 13, elsewhere: dead" in told
+    assert re.search(r"decoder  process 21: reading b\.mp4 for 0:\d\d$", told, re.M)
+    assert "process 20" not in told
+    assert [(worker["pid"], worker["state"]) for worker in state["workers"]] == [
+        (11, "idle"),
+        (12, "sampling"),
+        (13, "dead"),
+        (21, "reading"),
+    ]
+    assert "worker 0" not in gens("status", "one", cwd=tmp_path).stdout, "of a run that was killed"

@@ -330,3 +330,18 @@ def test_no_worker_outlives_its_parent_even_if_it_hangs(tmp_path: Path, number: 
     _, errors = running.communicate(timeout=60)
     assert is_gone(pid)
     assert "bad_jobs" not in errors
+
+
+def test_states_say_what_every_worker_does_and_since_when(pool: Pool) -> None:
+    assert_works(pool)
+    began = time.time()
+    reader = threading.Thread(target=failure_of, args=(pool, Bad("sleep")))
+    reader.start()
+    busy: list[dict[str, Any]] = []
+    while not busy and time.time() < began + 10:
+        busy = [state for state in pool.states() if state["video"]]
+    reader.join()
+    (state,) = busy
+    assert (state["state"], state["video"]) == ("reading", Bad("sleep").path)
+    assert began - 0.1 < state["since"] < began + 10
+    assert all(each["state"] in ("idle", "starting") for each in pool.states())
