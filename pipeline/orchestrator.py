@@ -18,10 +18,9 @@ import numpy.typing as npt
 from pipeline.answer_requests import OverLimit, key_content, question_input
 from pipeline.answerers import Answerer, Repeats
 from pipeline.artefacts.cache import AnswerCache, RelevanceCache
-from pipeline.artefacts.folder import ANSWERS_FILE, RELEVANCE_FILE, SELECTIONS_FILE
 from pipeline.artefacts.journal import Journal
+from pipeline.artefacts.results import Results, Sink, results_in
 from pipeline.artefacts.rows import AnswerRow, RelevanceRow, SelectionRow
-from pipeline.artefacts.stored import StoredRows
 from pipeline.domain import Answer, Question, Relevance, SelectedFrame, Selection, Status, Video
 from pipeline.execution.answering import AnswerWorker, Showing
 from pipeline.execution.events import following
@@ -52,7 +51,7 @@ def sample(
     sampler: Sampler,
     reader: Reader,
     cache: RelevanceCache,
-    folder: Path,
+    into: Path | Results,
     executor: Executor | None = None,
 ) -> Iterator[RelevanceRow]:
     """Stage 1: the relevance of every question, from the cache where it has been computed before.
@@ -65,7 +64,7 @@ def sample(
         sampler: that scores them.
         reader: that reads the videos.
         cache: of relevances.
-        folder: of the run, which is written here alone.
+        into: takes the rows; a run folder, named by its path, is written here alone.
         executor: has what is missing scored; None: it is scored in this process, in the order of the videos.
 
     Raises:
@@ -78,7 +77,7 @@ def sample(
     reader.expect([unit.video for unit in units])
     if executor is not None:
         reader.foresee(None, None)  # it has readers of its own
-    with Journal(RelevanceRow, folder / RELEVANCE_FILE) as journal, ExitStack() as ending:
+    with results_in(into).sink(RelevanceRow) as journal, ExitStack() as ending:
         ending.callback(reader.foresee, None, None)
         _report_outdated(journal)
         with following("sampling", len(questions), cache) as finished:
@@ -103,15 +102,15 @@ def select(
     relevances: Iterable[RelevanceRow],
     policy: SelectionPolicy,
     reader: Reader,
-    folder: Path,
-) -> StoredRows[SelectionRow]:
+    into: Path | Results,
+) -> Sequence[SelectionRow]:
     """Select frames by every relevance as it comes. This is cheap, so it is done again in every run.
 
-    Returns the rows in the order of the relevances; they stay on the disk.
+    Returns the rows in the order of the relevances; those of a run folder stay on the disk.
     """
     identity = identity_of(policy)
     asked: dict[str, Question] = {}
-    with Journal(SelectionRow, folder / SELECTIONS_FILE) as journal:
+    with results_in(into).sink(SelectionRow) as journal:
         _report_outdated(journal)
         for given in relevances:
             if given.video is None:
@@ -129,19 +128,19 @@ def select(
             row = SelectionRow(key, given.sampler, given.question, given.video, selection)
             journal.keep(row)
             asked[row.question.id] = row.question
-    return StoredRows.opened(SelectionRow, folder / SELECTIONS_FILE, asked).in_order(asked)
+    return results_in(into).rows(SelectionRow, asked)
 
 
-def copy_selections(selections: Sequence[SelectionRow], folder: Path) -> StoredRows[SelectionRow]:
+def copy_selections(selections: Sequence[SelectionRow], into: Path | Results) -> Sequence[SelectionRow]:
     """Copy the selections of another run into this run's folder, so that the folder is complete in itself.
 
-    Returns the copies, which stay on the disk.
+    Returns the copies; those of a run folder stay on the disk.
     """
-    with Journal(SelectionRow, folder / SELECTIONS_FILE) as journal:
+    with results_in(into).sink(SelectionRow) as journal:
         for row in selections:
             journal.keep(replace(row, schema=SelectionRow.schema))
     asked = {row.question.id: row.question for row in selections}
-    return StoredRows.opened(SelectionRow, folder / SELECTIONS_FILE, asked).in_order(asked)
+    return results_in(into).rows(SelectionRow, asked)
 
 
 def answer(
@@ -152,20 +151,21 @@ def answer(
     over_limit: OverLimit,
     subtitles: SubtitleChoice,
     batch: int,
-    folder: Path,
+    into: Path | Results,
     executor: Executor | None = None,
-) -> StoredRows[AnswerRow]:
+) -> Sequence[AnswerRow]:
     """Stage 2: an answer to every question from its selected frames, ``batch`` questions at a time.
 
     Answers of this run are kept, and so are those of any other run if the answerer is repeatable. They are joined with
     the question as it is now. Selections are read from ``selections`` as they are needed, and the rows that are
-    returned, in their order, stay on the disk. Where an ``executor`` is given, it has what is missing answered.
+    returned, in their order, stay on the disk where ``into`` is a run folder. Where an ``executor`` is given, it has
+    what is missing answered.
     """
     identity = {**identity_of(answerer), "over_limit": over_limit.value}
     here = AnswerWorker(answerer, reader, cache, Showing(over_limit, subtitles, batch))
     asked: dict[str, Question] = {}
     finder = SubtitleFinder(subtitles)
-    with Journal(AnswerRow, folder / ANSWERS_FILE) as journal:
+    with results_in(into).sink(AnswerRow) as journal:
         _report_outdated(journal)
         with following("answering", len(selections), cache) as finished:
 
@@ -197,7 +197,7 @@ def answer(
                 for result in results:
                     for answered in here.lost(result) if isinstance(result, Lost) else [cast("AnswerRow", result)]:
                         finish(answered)
-    return StoredRows.opened(AnswerRow, folder / ANSWERS_FILE, asked).in_order(asked)
+    return results_in(into).rows(AnswerRow, asked)
 
 
 def unanswered(
@@ -220,9 +220,9 @@ def unanswered(
             yield row
 
 
-def _report_outdated(journal: Journal[Any]) -> None:
+def _report_outdated(journal: Sink[Any]) -> None:
     """Report how many rows of an earlier version stay in the file and are computed again."""
-    if journal.outdated:
+    if isinstance(journal, Journal) and journal.outdated:
         remark(
             f"{journal.path}: {journal.outdated} rows of an earlier version are kept, and their questions are computed "
             "again"

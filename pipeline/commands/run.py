@@ -182,6 +182,7 @@ def first_stage(
     _tell_failures("sampler, questions", statuses)
     _tell_windows(windows)
     _tell_unreadable(unreadable)
+    assert isinstance(selected, StoredRows)  # of the folder
     return selected.in_order(question.id for question in questions)
 
 
@@ -202,7 +203,7 @@ def _tell_unreadable(videos: Mapping[str, str]) -> None:
 
 def second_stage(
     config: DictConfig, selections: Sequence[SelectionRow], answerer: Answerer, context: RunContext, folder: Path
-) -> StoredRows[AnswerRow]:
+) -> Sequence[AnswerRow]:
     """Answers to all questions. The answerer's model is freed on return."""
     write_questions([row.question for row in selections], folder)
     if isinstance(answerer, PreparesAhead):
