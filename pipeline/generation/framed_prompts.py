@@ -181,6 +181,8 @@ class FramedPrompts(Generic[Key]):
 
     def finished(self) -> list[tuple[Key, Outcome]]:
         """What is finished and was not given."""
+        for key, written in self._batch.finished():
+            self._end(self._rows.pop(key), self._generated(written))
         ended, self._ended = self._ended, []
         return [(asked.key, Outcome(result, asked.seconds)) for asked, result in ended]
 

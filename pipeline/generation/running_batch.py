@@ -140,8 +140,12 @@ class RunningBatch(Generic[Key]):
         if self._rows and not self._advance() and not self._finished:
             problem = "No row of the running batch fits the device's memory."
             raise OutOfMemoryError(problem, "End other work on the device.")
-        finished, self._finished = self._finished, []
         self._give_back()
+        return self.finished()
+
+    def finished(self) -> list[tuple[Key, Continuation]]:
+        """The rows that have left and were not given, which there are after an error alone."""
+        finished, self._finished = self._finished, []
         return finished
 
     @torch.inference_mode()
