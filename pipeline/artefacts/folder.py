@@ -60,7 +60,7 @@ def sibling_questions(file: Path) -> dict[str, Question]:
     Without ``questions.jsonl`` they come from the selections. A file of that name which no run has written, such as a
     user's own benchmark, is ignored.
     """
-    asked = read_questions(file.parent) if _is_of_a_run(file.parent / QUESTIONS_FILE) else ()
+    asked = read_questions(file.parent) if is_of_a_run(file.parent / QUESTIONS_FILE) else ()
     selections = file.parent / SELECTIONS_FILE
     if not asked and selections.is_file() and selections.name != file.name:
         asked = tuple(row.question for row in read_rows(SelectionRow, selections, {}))
@@ -108,7 +108,7 @@ def _of_sampler(row: SelectionRow, sampler: str, file: Path) -> SelectionRow:
     return replace(row, sampler=sampler, video=None, selection=failed)
 
 
-def _is_of_a_run(path: Path) -> bool:
+def is_of_a_run(path: Path) -> bool:
     """Whether a run has written the file, by its first row."""
     try:
         with path.open("rb") as file:

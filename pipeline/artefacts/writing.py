@@ -21,6 +21,8 @@ FREE_SPACE = "free some space, then run the same command"
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _OS_ERROR = re.compile(r"\(os error ([0-9]{1,4})\)")
 """As Rust prints it."""
+UNFINISHED = re.compile(r"\.[0-9a-f]{16}\.part")
+"""Name of a file that is being written, or that a killed process has left."""
 
 
 def is_full(error: OSError) -> bool:

@@ -10,12 +10,15 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from pipeline.commands.clearing import holds_something, remove_without_rows
-from pipeline.commands.run_state import LAST_EVENTS, RunState, find_runs, moment, read_state
+from pipeline.commands.run_state import LAST_EVENTS, Life, RunState, find_runs, moment, read_state
 from pipeline.commands.status import ALIVE
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.paths import local_path, shown
 from pipeline.stopping import ExitCode
 from pipeline.terminal import remark, tell
+
+_KEPT = (*ALIVE, Life.UNKNOWN)
+"""Where nothing says that a command of ours has ended, the folder may be somebody else's."""
 
 
 def run(config: DictConfig) -> int:
@@ -50,7 +53,7 @@ def _lines(states: Sequence[RunState]) -> Iterator[str]:
 
 def _prune(states: Sequence[RunState], cache: Path, is_confirmed: bool) -> int:
     """Name or remove the folders that hold no row. Returns 2 if one could not be removed."""
-    empty = [state.folder for state in states if state.life not in ALIVE and _may_go(state.folder, cache)]
+    empty = [state.folder for state in states if state.life not in _KEPT and _may_go(state.folder, cache)]
     left = 0
     for folder in empty:
         if not is_confirmed:

@@ -18,6 +18,7 @@ import pytest
 from command_line import gens
 
 from pipeline.artefacts.journal import LOCK_FILE, sole_writer
+from pipeline.commands import clearing
 from pipeline.commands.outcome import JobStatus, Outcome, write_outcome
 from pipeline.commands.run_state import Life, find_runs, read_state
 from pipeline.execution.events import EVENTS_FILE
@@ -207,6 +208,57 @@ def test_prune_removes_only_what_holds_nothing_and_is_in_use_by_nobody(tmp_path:
     assert not [folder.name for folder in gone if folder.exists()]
     assert all(folder.is_dir() for folder in (*kept, held, runs / "not-a-run", outside))
     assert len(list(kept[0].iterdir())) == 4
+
+
+def test_prune_touches_nothing_that_others_may_have_put_there(tmp_path: Path) -> None:
+    """Files whose names are ours, links, and folders within the folder."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "precious.txt").write_text("precious")
+    runs = tmp_path / "runs"
+
+    def a_failure(name: str) -> Path:
+        return a_run(runs / name, JobStatus.FAILED)
+
+    kept = [a_failure("link-to-rows"), a_failure("link-to-a-folder"), a_failure("link-to-a-log"), a_failure("pipe")]
+    (kept[0] / "answers.jsonl").symlink_to(outside / "precious.txt")
+    (kept[1] / "part").symlink_to(outside)
+    (kept[2] / "gens.log").symlink_to(outside / "precious.txt")
+    os.mkfifo(kept[3] / "gens.log")
+    kept += [a_failure("a-download"), a_failure("a-benchmark"), a_failure("a-folder"), a_failure("a-project")]
+    (kept[4] / "movie.mp4.part").write_text("half")
+    (kept[5] / "questions.jsonl").write_text('{"video": "mine.mp4", "question": "What?"}\n')
+    (kept[6] / "mine").mkdir()
+    (kept[7] / "mine").mkdir()
+    (kept[7] / "mine" / "config.yaml").write_text("mine: 1")
+    nobody = runs / "of-another-program"
+    nobody.mkdir()
+    for name in ("config.yaml", "run.json"):
+        (nobody / name).write_text("{}")
+    gone = a_failure("gone")
+    (gone / f".{'0' * 16}.part").write_text("half")
+    a_run(gone / "inner", JobStatus.FAILED)
+    told = gens("runs", "--prune", cwd=tmp_path).stdout
+    assert [line for line in told.splitlines() if line.startswith("would be")] == ["would be removed: runs/gone"]
+    before = sorted(str(path) for path in runs.rglob("*") if not path.is_relative_to(gone))
+    done = gens("runs", "--prune", "--yes", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert sorted(str(path) for path in runs.rglob("*") if path != gone) == before
+    assert (outside / "precious.txt").read_text() == "precious"
+
+
+def test_what_is_put_into_a_folder_while_it_is_removed_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = a_run(tmp_path / "one", JobStatus.FAILED)
+    looked = clearing._leftovers
+
+    def and_then(folder: Path) -> list[Path] | None:
+        found = looked(folder)
+        (folder / "answers.jsonl").write_text("a row")
+        return found
+
+    monkeypatch.setattr(clearing, "_leftovers", and_then)
+    clearing.remove_without_rows(run)
+    assert (run / "answers.jsonl").read_text() == "a row"
 
 
 def test_thousands_of_runs_are_listed_in_seconds(tmp_path: Path) -> None:
