@@ -78,7 +78,6 @@ def survives(parsers: Sequence[Parser], folder: Path, *, is_long: bool) -> None:
     end = time.monotonic() + LONG_SECONDS
     while time.monotonic() < end:
         for parser in parsers:
-            print(f"GENS_FUZZ_SEED={seed} {parser}")
             _run(parser, folder, seed, max(20, parser.examples))
         seed += 1
 

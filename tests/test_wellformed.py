@@ -54,7 +54,9 @@ def test_no_module_reads_json_or_yaml_in_a_way_of_its_own() -> None:
     assert found == {"wellformed.py", "answerers/openai_replies.py", "execution/processes.py", "execution/local.py"}
 
 
-@pytest.mark.parametrize("content", ["null", "[1]", DEEP, "{", '{"status": []}', '{"status": "none"}'])
+@pytest.mark.parametrize(
+    "content", ["null", "[1]", DEEP, "{", '{"status": "failed", "problem": null}', '{"status": "none"}']
+)
 def test_a_damaged_outcome_is_none(content: str, tmp_path: Path) -> None:
     (tmp_path / "outcome.json").write_text(content)
     (tmp_path / "run.json").write_text(content)

@@ -11,10 +11,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from pipeline.artefacts.writing import write_whole
 from pipeline.errors import BusyError, StorageError
 from pipeline.secrecy import without_secrets
-from pipeline.wellformed import loaded_object
 
 if TYPE_CHECKING:
     from pipeline.execution.events import EventLog
@@ -50,6 +51,9 @@ class Outcome:
         """The fields to write, without secrets."""
         words = {name: without_secrets(getattr(self, name)) for name in ("problem", "remedy", "traceback")}
         return {**asdict(self), **words}
+
+
+_OUTCOME = TypeAdapter(Outcome)
 
 
 def write_outcome(outcome: Outcome, folder: Path) -> None:
@@ -98,9 +102,8 @@ def _content(outcome: Outcome) -> bytes:
 def read_outcome(folder: Path) -> Outcome:
     """The outcome written in ``folder``; ``not started`` if there is none that can be read."""
     try:
-        content = loaded_object((folder / OUTCOME_FILE).read_text(encoding="utf-8"))
-        return Outcome(**{**content, "status": JobStatus(content["status"])})
-    except (OSError, ValueError, TypeError, KeyError):
+        return _OUTCOME.validate_json((folder / OUTCOME_FILE).read_bytes())
+    except (OSError, ValidationError):
         return Outcome(JobStatus.NOT_STARTED)
 
 

@@ -59,5 +59,5 @@ def _row(entry: Entry, question_id: str | None) -> ForeignRow:
     try:
         numbers = checked(_Row, {"frames": entry.read}, entry.where).frames
     except InputError as error:
-        return ForeignRow(entry.where, question_id, Seconds(()), fault=error)
+        return ForeignRow(entry.where, question_id, Seconds(()), fault=error.kept())
     return ForeignRow(entry.where, question_id, NativeFrames(tuple(numbers), whole_second_stride=True))

@@ -9,6 +9,7 @@ from typing import Any
 from pipeline.artefacts.entries import Entry
 from pipeline.errors import InputError
 from pipeline.foreign.moments import Moments, Seconds
+from pipeline.paths import local_path
 
 OVERRIDE = "sampler.path"
 """The key that names the file."""
@@ -46,11 +47,20 @@ def each_row(entries: Iterable[Entry], make: Callable[[Entry], ForeignRow | None
     for entry in entries:
         try:
             row = make(entry)
+            if row is not None and row.video is not None:
+                _check_video(row.video, entry.where)
         except InputError as error:
             row = ForeignRow(entry.where, id_of(entry.read), Seconds(()), fault=error.kept())
         if row is not None:
             rows.append(row)
     return rows
+
+
+def _check_video(video: str, where: str) -> None:
+    try:
+        local_path(video)
+    except InputError as error:
+        raise InputError(f"{where}: {error.problem}", error.remedy) from error
 
 
 def id_of(value: Any) -> str | None:

@@ -279,3 +279,10 @@ def test_a_file_that_is_not_there_or_not_json_is_refused(chosen: SelectionFormat
     (tmp_path / "cut.json").write_text('{"a": [1, ')
     with pytest.raises(InputError, match="not JSON"):
         chosen.rows(tmp_path / "cut.json")
+
+
+def test_a_row_whose_video_no_file_can_be_called_is_named(tmp_path: Path) -> None:
+    row = {"id": "a", "video": "v.mp4", "question": "What?", "frame_idx": [25]}
+    first, second = Tspo().rows(whole(tmp_path / "tspo.json", [row, {**row, "id": "b", "video": "v\0.mp4"}]))
+    assert first.fault is None
+    assert (second.question_id, "tspo.json: entry 2: 'v\\x00.mp4' is not the path" in fault(second)) == ("b", True)

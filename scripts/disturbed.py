@@ -1,0 +1,339 @@
+"""Runs that are killed, interrupted and starved of disk at random moments, and must end as an undisturbed one.
+
+A round is one combination of settings in folders of its own. Its command is started and disturbed, once or several
+times, and then started again until it says that all is done. Then every question has one row in each file, the rows are
+those of an undisturbed run but for what they cost, no process is left, and nothing in ``/dev/shm``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from pipeline.artefacts.folder import ANSWERS_FILE, RELEVANCE_FILE, SELECTIONS_FILE, read_questions
+from pipeline.artefacts.journal import read_rows
+from pipeline.artefacts.rows import AnswerRow, RelevanceRow, SelectionRow
+from pipeline.domain import Cost
+
+VERB = ("evaluate", "benchmark=micro", "sampler=gens_micro", "answerer=qwen2_vl_micro", "sampler.fps=0.25")
+SIZE = ("benchmark.videos=3", "benchmark.max_minutes=3", "benchmark.questions_per_video=3")
+EXECUTORS = {
+    "inline": ("execution=inline",),
+    "local": ("execution=local", "execution.workers=2"),
+    "ray": ("execution=ray", "execution.workers=2"),
+}
+MARK = "GENS_DISTURBED"
+"""An environment variable by which the processes of a round are known."""
+OF_WORKERS = {
+    "decode worker": "pipeline.execution.worker",
+    "local worker": "pipeline.execution.local_worker",
+    "ray worker": "ray::",
+}
+"""What the command lines of the kinds of workers hold."""
+FILES = {RELEVANCE_FILE: RelevanceRow, SELECTIONS_FILE: SelectionRow, ANSWERS_FILE: AnswerRow}
+ALL_DONE = (0, 1)
+"""Exit codes of a command that has a row for each question; 1 where some questions failed."""
+LONGEST = 600.0
+"""Seconds of one command."""
+STARTS = 4
+"""Commands after which a round that is disturbed no more must be complete."""
+
+
+class Fault(Exception):
+    """Something that a disturbance must not do."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where a round runs."""
+
+    folder: Path
+    executor: str
+    data: Path
+
+    def start(self, *words: str, most_bytes: int | None = None) -> subprocess.Popen[bytes]:
+        """Start the command, with its output in ``said.txt``."""
+        places = (f"paths.runs={self.folder}/runs", f"paths.cache={self.folder}/cache", f"paths.data={self.data}")
+        with (self.folder / "said.txt").open("ab") as said:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "pipeline", *VERB, *SIZE, *EXECUTORS[self.executor], *places, *words],
+                stdout=said,
+                stderr=said,
+                env={**os.environ, MARK: str(self.folder), "OMP_NUM_THREADS": "1"},
+                start_new_session=True,
+            )
+        if most_bytes is not None:
+            # As on a full disk: Python ignores the signal, and a write gives EFBIG where it would give ENOSPC there.
+            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
+        return process
+
+    def processes(self) -> Iterator[psutil.Process]:
+        """All processes of this round that still run."""
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get(MARK) == str(self.folder) and process.status() != psutil.STATUS_ZOMBIE:
+                    yield process
+            except psutil.Error:
+                continue
+
+    @property
+    def run(self) -> Path:
+        """The run folder."""
+        (found,) = (path for path in (self.folder / "runs").iterdir() if path.is_dir())
+        return found
+
+
+# --- disturbances --------------------------------------------------------------------------------------------------
+
+
+def kill_driver(setting: Setting, chance: random.Random, usual: float) -> str:
+    """At any moment of the command."""
+    process, moment = setting.start(), chance.uniform(0.0, usual)
+    _wait(process, moment)
+    process.kill()
+    process.wait()
+    return f"the driver was killed after {moment:.2f} s"
+
+
+def kill_while_writing(setting: Setting, chance: random.Random, usual: float) -> str:
+    """As soon as one of the files has grown, and with the last of its rows cut as a write is that was not finished."""
+    name, rows = chance.choice(list(FILES)), chance.randrange(1, 5)
+    process, path = setting.start(), setting.folder / "runs"
+    end = time.monotonic() + LONGEST
+    while process.poll() is None and time.monotonic() < end:
+        found = next(path.glob(f"*/{name}"), None)
+        if found is not None and found.read_bytes().count(b"\n") >= rows:
+            break
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    if found is not None and (content := found.read_bytes()):
+        last = content.rstrip(b"\n").rfind(b"\n") + 1
+        with found.open("r+b") as file:
+            file.truncate(chance.randint(last, len(content)))
+    return f"the driver was killed in row {rows} of {name}"
+
+
+def kill_worker(setting: Setting, chance: random.Random, usual: float) -> str:
+    """One of the workers of any kind, once or several times; the command goes on."""
+    process, killed = setting.start("execution.retry=crashed"), []
+    times = chance.randint(1, 2)
+    end = time.monotonic() + LONGEST
+    while process.poll() is None and len(killed) < times:
+        if time.monotonic() > end:
+            raise Fault("the command does not end")
+        time.sleep(chance.uniform(0.0, usual / 2))
+        workers = [(kind, each) for kind, each in _workers(setting)]
+        if workers:
+            kind, worker = chance.choice(workers)
+            try:
+                worker.send_signal(chance.choice([signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT]))
+                killed.append(kind)
+            except psutil.Error:
+                continue
+    code = _wait(process, LONGEST)
+    if code not in (*ALL_DONE, 2):
+        raise Fault(f"the command ended with {code} after its workers were killed: {killed}")
+    return f"killed: {', '.join(killed) or 'no worker'}; the command ended with {code}"
+
+
+def fill_disk(setting: Setting, chance: random.Random, usual: float) -> str:
+    """No file may be longer than a random size."""
+    size = int(2 ** chance.uniform(8, 16))
+    process = setting.start(most_bytes=size)
+    code = _wait(process, LONGEST)
+    if code not in (*ALL_DONE, 2):
+        raise Fault(f"the command ended with {code} where files could have {size} bytes")
+    return f"files could have {size} bytes; the command ended with {code}"
+
+
+def interrupt(setting: Setting, chance: random.Random, usual: float) -> str:
+    """Ctrl-C, once or twice."""
+    process, moment, twice = setting.start(), chance.uniform(0.5, usual), chance.random() < 0.3
+    _wait(process, moment)
+    process.send_signal(signal.SIGINT)
+    if twice:
+        time.sleep(chance.uniform(0.0, 1.0))
+        process.send_signal(signal.SIGINT)
+    code = _wait(process, LONGEST)
+    return f"interrupted {'twice' if twice else 'once'} after {moment:.2f} s; the command ended with {code}"
+
+
+DISTURBANCES: Sequence[Callable[[Setting, random.Random, float], str]] = (
+    kill_driver,
+    kill_while_writing,
+    kill_worker,
+    fill_disk,
+    interrupt,
+)
+
+
+def _workers(setting: Setting) -> Iterator[tuple[str, psutil.Process]]:
+    for process in setting.processes():
+        try:
+            words = " ".join(process.cmdline())
+        except psutil.Error:
+            continue
+        # Of two names that begin alike the longer one.
+        kinds = [kind for kind, mark in OF_WORKERS.items() if mark in words]
+        if kinds:
+            yield kinds[-1], process
+
+
+def _wait(process: subprocess.Popen[bytes], seconds: float) -> int | None:
+    """The exit code; None where the command runs on, which only a short wait may find."""
+    try:
+        return process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        if seconds >= LONGEST:
+            process.kill()
+            raise Fault("the command does not end") from None
+        return None
+
+
+# --- what must hold ------------------------------------------------------------------------------------------------
+
+
+def rows_of(run: Path) -> dict[str, dict[str, Any]]:
+    """The rows of each file by question, without what they cost.
+
+    Raises:
+        Fault: a question has no row, or one too many.
+    """
+    asked = {question.id: question for question in read_questions(run)}
+    found: dict[str, dict[str, Any]] = {}
+    for name, kind in FILES.items():
+        rows: list[Any] = read_rows(kind, run / name, asked)  # type: ignore[type-var]
+        count = Counter(row.question.id for row in rows)
+        if set(count) != set(asked):
+            raise Fault(f"{name} has no row of {sorted(set(asked) - set(count))}")
+        lines = (run / name).read_bytes().count(b"\n")
+        usable = sum(not _of_a_crash(row) for row in rows)
+        if lines < len(asked) or (usable == len(asked) and lines > len(asked) + _replaced(run / name)):
+            raise Fault(f"{name} has {lines} lines for {len(asked)} questions")
+        found[name] = {row.question.id: _free(row) for row in rows}
+    return found
+
+
+def _replaced(path: Path) -> int:
+    """How many lines are failures in whose place another row came, since the same command tried the question again."""
+    return sum(b"unreadable_video" in line or b"lost" in line for line in path.read_bytes().splitlines())
+
+
+def _of_a_crash(row: Any) -> bool:
+    said = getattr(row, "relevance", None) or getattr(row, "selection", None) or row.answer
+    return bool(said.detail) and "crash" in said.detail
+
+
+def _free(row: Any) -> Any:
+    """A row without what it costs."""
+    for part in ("relevance", "answer"):
+        if hasattr(row, part):
+            row = replace(row, **{part: replace(getattr(row, part), cost=Cost())})
+    return row
+
+
+def finish(setting: Setting, calm: dict[str, dict[str, Any]]) -> None:
+    """Start the command until it is done, and check what it leaves.
+
+    Raises:
+        Fault: it is not done, or leaves other rows than an undisturbed run, or a process.
+    """
+    for _ in range(STARTS):
+        code = _wait(setting.start("execution.retry=crashed"), LONGEST)
+        if code in ALL_DONE:
+            break
+    else:
+        raise Fault(f"the command still ends with {code}")
+    found = rows_of(setting.run)
+    for name, rows in calm.items():
+        for question_id, row in rows.items():
+            if found[name].get(question_id) != row:
+                raise Fault(f"{name}: {found[name].get(question_id)} is not {row}")
+        if len(found[name]) != len(rows):
+            raise Fault(f"{name} has {len(found[name])} questions for {len(rows)}")
+    end = time.monotonic() + 10.0
+    while left := [process.pid for process in setting.processes()]:
+        if time.monotonic() > end:
+            raise Fault(f"processes are left: {left}")
+        time.sleep(0.1)
+    for kept in setting.folder.rglob("*.part"):
+        if time.time() - kept.stat().st_mtime < LONGEST:
+            continue
+        raise Fault(f"{kept} is left")
+
+
+def shared_memory() -> set[str]:
+    """The files of ``/dev/shm``."""
+    return set(os.listdir("/dev/shm")) if os.path.isdir("/dev/shm") else set()
+
+
+def rounds(folder: Path, count: int, seed: int, executors: Sequence[str], say: Callable[[str], None]) -> None:
+    """Disturb so many runs.
+
+    Raises:
+        Fault: something is not as it must be; the seed is said before each round.
+    """
+    data = folder / "data"
+    calm = Setting(folder / "calm", "inline", data)
+    calm.folder.mkdir(parents=True)
+    start = time.monotonic()
+    code = _wait(calm.start(), LONGEST)
+    if code not in ALL_DONE:
+        raise Fault(f"the undisturbed run ended with {code}: {(calm.folder / 'said.txt').read_text()}")
+    wanted, usual = rows_of(calm.run), time.monotonic() - start
+    say(f"undisturbed: {len(wanted[ANSWERS_FILE])} questions in {usual:.1f} s")
+    for number in range(count):
+        chance = random.Random(f"{seed} {number}")
+        setting = Setting(folder / f"round-{number}", executors[number % len(executors)], data)
+        setting.folder.mkdir()
+        before = shared_memory()
+        say(f"round {number} of seed {seed}, execution={setting.executor}")
+        try:
+            for disturb in [chance.choice(DISTURBANCES) for _ in range(chance.randint(1, 2))]:
+                say(f"  {disturb(setting, chance, usual)}")
+            finish(setting, wanted)
+            if left := shared_memory() - before:
+                raise Fault(f"/dev/shm has {sorted(left)} left")
+        finally:
+            for process in setting.processes():
+                process.kill()
+        shutil.rmtree(setting.folder)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=random.randrange(1 << 30))
+    parser.add_argument("--executors", default="inline,local")
+    parser.add_argument("--folder", type=Path, help="an empty folder that is kept; else one that is removed")
+    given = parser.parse_args()
+    folder = given.folder or Path(tempfile.mkdtemp(prefix="gens-chaos-"))
+    try:
+        rounds(folder, given.rounds, given.seed, given.executors.split(","), lambda words: print(words, flush=True))
+    except Fault as fault:
+        print(f"fault: {fault}\nseed {given.seed}; see {folder}")
+        return 1
+    if given.folder is None:
+        shutil.rmtree(folder)
+    print(f"{given.rounds} rounds of seed {given.seed}: all questions once, rows as undisturbed")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
