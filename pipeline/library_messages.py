@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 
 from pipeline.secrecy import without_secrets
 
-_LIBRARIES = ("accelerate", "huggingface_hub", "torch", "transformers")
+_LIBRARIES = ("accelerate", "huggingface_hub", "ray", "torch", "transformers")
 """Those that give their own logger a handler when they are imported."""
 
 

@@ -37,6 +37,8 @@ _PATIENCE = 20.0
 """Seconds without a place after which the user is told."""
 _STORE = 128 << 20
 """Bytes of the object store of a Ray of our own: only rows pass through it."""
+_SAID_BY_US = r"A worker died or was killed while executing|Task ClusterWorker\."
+"""Lines that Ray would print between those of a command, on standard output."""
 _VERSIONS = re.compile(r"Ray:\s*(\S+)\s+Python:\s*(\S+)")
 _DETAIL = re.compile(r"exit detail: ([^\n]*?)(?:\.\s|\n|$)", re.IGNORECASE)
 
@@ -206,6 +208,8 @@ def _imported() -> Any:
     Raises:
         MissingExtraError: it is not installed.
     """
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", _SAID_BY_US)  # read as it is imported
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
     except ImportError as error:
@@ -226,7 +230,6 @@ def _connect(ray: Any, address: str | None) -> bool:
     where = address or os.environ.get("RAY_ADDRESS")
     if ray.is_initialized():
         return not where
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     quiet = {"log_to_driver": False, "configure_logging": False}
     with _signals_kept():
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import sys
@@ -137,3 +138,23 @@ def test_ctrl_c_finishes_what_is_in_hand_and_a_second_one_or_a_kill_of_the_drive
         command.process.communicate(timeout=30)
         assert command.process.returncode == (130 if len(signals) == 2 else -signal.SIGKILL)
         assert gone(pids, 30)
+
+
+@pytest.mark.long
+def test_an_actor_that_is_killed_is_told_of_once_and_by_us(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("ray")
+    command = Command(tmp_path, 3, "ray")
+    os.kill(command.workers_at_work().pop(), signal.SIGKILL)
+    said = command.process.communicate(timeout=120)[1]
+    assert command.process.returncode == 0, said
+    assert said.count(" ended; what it had in hand is tried by another one") == 1
+    assert len(command.rows()) == 6
+    assert "raylet" not in capfd.readouterr().out + said
+
+
+@pytest.mark.long
+def test_models_in_actors_give_the_rows_of_one_process(cluster: Any, tmp_path: Path) -> None:
+    run = OnRay(tmp_path, FINE, ["sampler=gens_micro", "answerer=qwen2_vl_micro"])
+    run.answered("inline", None)
+    run.answered("ray", [cluster.address])
+    assert on_disk(tmp_path / "ray") == on_disk(tmp_path / "inline")
