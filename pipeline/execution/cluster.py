@@ -206,7 +206,7 @@ def _imported() -> Any:
     """Ray, imported only for a run that takes it.
 
     Raises:
-        MissingExtraError: it is not installed.
+        MissingExtraError: it cannot be imported.
     """
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", _SAID_BY_US)  # read as it is imported
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 from omegaconf import DictConfig
 
 from pipeline.config import nearest
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, MissingExtraError
 
 EXECUTORS = ("inline", "local", "ray")
 MOST_WORKERS = 1024
@@ -84,8 +85,11 @@ def execution_settings(config: DictConfig) -> ExecutionSettings:
 
     Raises:
         ConfigError: one of them cannot be used.
+        MissingExtraError: Ray is not installed, and is to be used.
     """
     execution = config.execution
+    if execution.executor == "ray" and find_spec("ray") is None:
+        raise MissingExtraError("execution=ray: the package ray is not installed", "pip install 'gens-videoqa[ray]'")
     return ExecutionSettings(
         execution.executor,
         execution.workers,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import gens
 from test_local import FINE, HERE, ROOT, Command, Run, gone, on_disk
 
 from pipeline.domain import Status
@@ -21,6 +22,11 @@ from pipeline.execution.cluster import RayExecutor
 from pipeline.execution.recipes import Stage, recipe
 from pipeline.execution.settings import ExecutionSettings
 
+# Ray leaves files of its processes open.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 TWO = ExecutionSettings("ray", workers=2, gpus_per_worker=1, overlap_stages=False, address=None)
 
 
@@ -80,6 +86,7 @@ def test_a_node_that_is_removed_costs_no_row(cluster: Any, tmp_path: Path, capfd
     assert capfd.readouterr().err.count("what it had in hand is tried by another one") == 1
 
 
+@pytest.mark.long
 def test_a_node_without_the_cache_or_a_video_is_named(
     cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,7 +117,11 @@ def test_a_cluster_of_another_version_is_told_with_both(
 
 
 def test_without_ray_the_line_for_pip_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.setattr("pipeline.execution.settings.find_spec", lambda _: None)
+    done = gens("check", "benchmark=micro", "sampler=gens_micro", "execution=ray", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "pip install 'gens-videoqa[ray]'" in done.stderr
+    monkeypatch.setitem(sys.modules, "ray", None)  # as one that is broken
     with pytest.raises(MissingExtraError, match=r"pip install 'gens-videoqa\[ray\]'"):
         OnRay(tmp_path, [["one"]]).executor("sampler", [None])
 
