@@ -36,6 +36,11 @@ def columns_bucket(tokens: int) -> int:
     return size
 
 
+def sent(numbers: Sequence[Any], device: torch.device) -> torch.Tensor:
+    """Integers as a tensor on a device. The host goes on at once: CUDA copies them aside before the call returns."""
+    return torch.tensor(numbers).to(device, non_blocking=True)
+
+
 class RowStates:
     """Keys and values of ``rows`` rows with up to ``columns`` tokens each.
 
@@ -75,7 +80,7 @@ class RowStates:
     def move(self, sources: Sequence[int], targets: Sequence[int]) -> None:
         """Copy whole rows to the places of others."""
         for whole in self._all:
-            at, to = (torch.tensor(rows, device=whole.device) for rows in (sources, targets))
+            at, to = (sent(rows, whole.device) for rows in (sources, targets))
             whole[:, to] = whole[:, at]
 
 

@@ -21,7 +21,7 @@ from pipeline.generation import prefix_attention
 from pipeline.generation.cached_reading import read_with_cache
 from pipeline.generation.memory import mapped_out_of_memory
 from pipeline.generation.prefix_attention import PrefixStates
-from pipeline.generation.row_states import RowStates, StepCache, rows_bucket
+from pipeline.generation.row_states import RowStates, StepCache, rows_bucket, sent
 from pipeline.generation.step_attention import (
     AttentionShape,
     PrefixTable,
@@ -84,9 +84,25 @@ class RowInputs:
             rows = min(len(mine), len(theirs))
             mine[:rows] = theirs[:rows]
 
+    def last_tokens(self, rows: int) -> Callable[[], list[int]]:
+        """What gives the last tokens of the first rows as they are now; it does not wait for what begins after this."""
+        if not self.ids.is_cuda:
+            found: list[int] = self.ids[:rows].tolist()
+            return lambda: found
+        copy = torch.empty(rows, dtype=self.ids.dtype, pin_memory=True)
+        copy.copy_(self.ids[:rows], non_blocking=True)
+        copied = torch.cuda.current_stream(self.ids.device).record_event()
+
+        def wait() -> list[int]:
+            copied.synchronize()
+            tokens: list[int] = copy.tolist()
+            return tokens
+
+        return wait
+
     def move(self, sources: Sequence[int], targets: Sequence[int]) -> None:
         """Copy rows to the places of others."""
-        at, to = (torch.tensor(rows, device=self.ids.device) for rows in (sources, targets))
+        at, to = (sent(rows, self.ids.device) for rows in (sources, targets))
         for each in self._all():
             each[to] = each[at]
 

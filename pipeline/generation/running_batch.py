@@ -22,7 +22,7 @@ from pipeline.generation.cached_reading import read_with_cache
 from pipeline.generation.memory import free_failed_call, mapped_out_of_memory
 from pipeline.generation.prefix_attention import Prefixes, PrefixStates
 from pipeline.generation.row_buffers import KeptBuffers, RowBuffers
-from pipeline.generation.row_states import SuffixCache, columns_bucket, rows_bucket
+from pipeline.generation.row_states import SuffixCache, columns_bucket, rows_bucket, sent
 from pipeline.generation.row_step import attention_over_prefix
 from pipeline.generation.shared_prefix import Prefix
 
@@ -136,8 +136,16 @@ class RunningBatch(Generic[Key]):
         Raises:
             OutOfMemoryError: not even one row fits, and none is finished; nothing was changed.
         """
-        self._examine()
-        if self._rows and not self._advance() and not self._finished:
+        is_moved = False
+        if self._rows:
+            fresh, tokens = self._fresh()
+            # On a GPU the next step begins before anybody looks: it would wait for the host meanwhile. A row that turns
+            # out to be finished has then taken part once more.
+            is_ahead = self._goes_ahead and any(len(row.written) + 1 < self._most for row in self._rows)
+            is_moved = is_ahead and self._advance()
+            self._examine(fresh, tokens())
+            is_moved = is_moved if is_ahead or not self._rows else self._advance()
+        if self._rows and not is_moved and not self._finished:
             problem = "No row of the running batch fits the device's memory."
             raise OutOfMemoryError(problem, "End other work on the device.")
         self._give_back()
@@ -241,7 +249,7 @@ class RunningBatch(Generic[Key]):
 
     def _enter(self, prefix: Prefix, suffixes: Mapping[Key, Sequence[int]], following: torch.Tensor) -> None:
         inputs, slot = self._buffers.inputs, self._slot(prefix)
-        lengths = torch.tensor([len(suffix) for suffix in suffixes.values()], device=inputs.ids.device)
+        lengths = sent([len(suffix) for suffix in suffixes.values()], inputs.ids.device)
         new = slice(len(self._rows), len(self._rows) + len(suffixes))
         inputs.ids[new] = following.to(inputs.ids.device)
         inputs.lengths[new] = lengths.int()
@@ -258,16 +266,22 @@ class RunningBatch(Generic[Key]):
         self._buffers.step.put(slot, prefix.states)
         return slot
 
-    def _examine(self) -> None:
-        """Look at the tokens that were written since the last time."""
+    @property
+    def _goes_ahead(self) -> bool:
+        return self._buffers.inputs.ids.is_cuda
+
+    def _fresh(self) -> tuple[list[int], Callable[[], list[int]]]:
+        """The rows that have written since the last time, and what gives the last tokens of all."""
         fresh = [place for place, row in enumerate(self._rows) if not row.is_examined]
-        if not fresh:
-            return
-        tokens = self._buffers.inputs.ids[: len(self._rows)].tolist()
+        for place in fresh:
+            self._rows[place].is_examined = True
+        return fresh, self._buffers.inputs.last_tokens(len(self._rows))
+
+    def _examine(self, fresh: Sequence[int], tokens: Sequence[int]) -> None:
+        """Look at the tokens that rows have written; those that are finished leave."""
         leaving = []
         for place in fresh:
             row, token = self._rows[place], tokens[place]
-            row.is_examined = True
             is_end = token in self._ends
             if not is_end:
                 row.written.append(token)
@@ -338,11 +352,11 @@ class RunningBatch(Generic[Key]):
         start = len(self._rows)
         embed = self._model.get_input_embeddings()
         device = embed.weight.device
-        lengths = torch.tensor([len(suffix) for suffix in suffixes], device=device)
+        lengths = sent([len(suffix) for suffix in suffixes], device)
         width = max(map(len, suffixes))
         # Padding stands behind the suffix, where no token of it looks, and is overwritten by what is appended.
         padded = [[*suffix, *[suffix[0]] * (width - len(suffix))] for suffix in suffixes]
-        ids = torch.tensor(padded, device=device)
+        ids = sent(padded, device)
         causal = torch.ones(width, width, dtype=torch.bool, device=device).tril()
         positions = torch.arange(width, device=device) + prefix.next_position
         found: torch.Tensor | None = None

@@ -110,6 +110,12 @@ def case(request: pytest.FixtureRequest) -> Case:
     return Case(request.param)
 
 
+@pytest.fixture(autouse=True, params=[False, True], ids=["in turn", "ahead"])
+def _order(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU a step begins before the tokens of the last one are looked at."""
+    monkeypatch.setattr(RunningBatch, "_goes_ahead", request.param)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_rows_that_come_and_go_in_any_order_are_what_generate_says_of_each(case: Case, seed: int) -> None:
     dice = random.Random(seed)
