@@ -20,7 +20,7 @@ from pipeline.domain import Status
 from pipeline.stopping import ExitCode
 from scripts.speed.cells import Cell, Store
 from scripts.speed.decoding import decode_alone, read_alone
-from scripts.speed.machine import PROFILED_BELOW, Measured, cores, free_memory, kernels_of, measured
+from scripts.speed.machine import Measured, cores, free_memory, kernels_of, measured
 from scripts.speed.sampling import check_answers
 from scripts.speed.scale import Scale
 from scripts.speed.video import repeat, write_piece
@@ -85,14 +85,16 @@ def measure_sampler(
         traced = Traced(lambda: _sample(path, words), weights.device)
         found = measured(traced.run, weights.device, repeats=False, profiles=False)
         told = replace(cell.with_measured(found), where=traced.where(), note=_size(path))
-        if weights.device == "cpu" or found.seconds > PROFILED_BELOW:
+        if weights.device == "cpu":
             return told
         kernels = kernels_of(traced.run, weights.device)
-        return replace(told, where=traced.where(kernels), idle=traced.idle(kernels))
+        steady = f"{traced.idle_once_begun(kernels):.0%} idle from the first kernel on"
+        return replace(told, where=traced.where(kernels), idle=traced.idle(kernels), note=f"{told.note}, {steady}")
 
     with store.or_reason(left):
         if left:
-            _sample(videos.piece, words)  # makes the model, and warms up
+            # Makes the model, and warms up with all sizes of windows that follow: a whole one, and the rest of a video.
+            _sample(videos.of(scale.frames + scale.piece), words)
         for cell in left:
             store.measure(cell, measure)
             free_memory()
@@ -130,10 +132,11 @@ def _size(path: Path) -> str:
 
 
 def _sample(video: Path, words: Sequence[str]) -> None:
-    """Run ``gens sample`` over one question with an empty cache."""
-    with TemporaryDirectory() as name:
+    """Run ``gens sample`` over one question with an empty cache, and a file that no process has seen yet."""
+    with TemporaryDirectory(dir=video.parent) as name:
         home = Path(name)
-        row = {"id": "q", "video": str(video), "question": _QUESTION, "options": ["a", "b", "c", "d"], "answer": "a"}
+        os.link(video, home / video.name)
+        row = {"id": "q", "video": video.name, "question": _QUESTION, "options": ["a", "b", "c", "d"], "answer": "a"}
         (home / "questions.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
         command = ["gens", "sample", "benchmark=jsonl", "benchmark.path=questions.jsonl", "selection=topk", *words]
         said = io.StringIO()

@@ -21,8 +21,8 @@ from scripts.speed.where import busy
 GIB = 2**30
 _AGAIN_BELOW = 4.0
 """Seconds. Work that takes less is done twice, and the second time counts: the first one warms up."""
-PROFILED_BELOW = 25.0
-"""Seconds. Work that takes more has no GPU idle share: its profile would take minutes."""
+_PROFILED_BELOW = 25.0
+"""Seconds. Work on frames in memory that takes more has no GPU idle share."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def measured(work: Callable[[], Any], device: str, repeats: bool = True, profile
     peak = reserved = idle = None
     if device != "cpu":
         peak, reserved = (size / GIB for size in peaks)
-        if profiles and runs[-1] < PROFILED_BELOW:
+        if profiles and runs[-1] < _PROFILED_BELOW:
             idle = _idle_share(work, device)
     return Measured(runs[-1], tuple(runs), peak, reserved, idle)
 
@@ -156,7 +156,9 @@ def kernels_of(work: Callable[[], Any], device: str) -> list[tuple[float, float]
     from torch.autograd import DeviceType
     from torch.profiler import ProfilerActivity, profile
 
-    with profile(activities=[ProfilerActivity.CUDA], acc_events=True) as profiler:
+    with profile(
+        activities=[ProfilerActivity.CUDA]
+    ) as profiler:  # acc_events would take a minute for a million kernels
         timed(work, device)
     ahead = time.time_ns() - time.monotonic_ns()  # the profiler counts from 1970
     return [

@@ -58,7 +58,16 @@ class Traced:
 
     def idle(self, kernels: Sequence[tuple[float, float]]) -> float:
         """The share of the last run in which none of its kernels ran."""
-        return sum(last - first for first, last in _gaps(kernels, self._start, self._end)) / (self._end - self._start)
+        return self._idle_from(self._start, kernels)
+
+    def idle_once_begun(self, kernels: Sequence[tuple[float, float]]) -> float:
+        """The same from the first kernel on."""
+        return self._idle_from(
+            min((first for first, _ in kernels if first > self._start), default=self._start), kernels
+        )
+
+    def _idle_from(self, start: float, kernels: Sequence[tuple[float, float]]) -> float:
+        return sum(last - first for first, last in _gaps(kernels, start, self._end)) / (self._end - start)
 
 
 def where(
