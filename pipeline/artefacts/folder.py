@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from pipeline.artefacts.journal import read_rows, rows_of
 from pipeline.artefacts.rows import QuestionRow, SelectionRow, is_same_question, to_line
 from pipeline.artefacts.writing import write_whole
-from pipeline.domain import Question, Status
-from pipeline.errors import InputError, with_remedy
+from pipeline.domain import Question
+from pipeline.errors import InputError
 
 QUESTIONS_FILE = "questions.jsonl"
 RELEVANCE_FILE = "relevance.jsonl"
@@ -63,49 +61,8 @@ def sibling_questions(file: Path) -> dict[str, Question]:
     asked = read_questions(file.parent) if is_of_a_run(file.parent / QUESTIONS_FILE) else ()
     selections = file.parent / SELECTIONS_FILE
     if not asked and selections.is_file() and selections.name != file.name:
-        asked = tuple(row.question for row in read_rows(SelectionRow, selections, {}))
+        return {row.question.id: row.question for _, _, _, row in rows_of(SelectionRow, selections, {})}
     return {question.id: question for question in asked}
-
-
-def read_selections(file: Path) -> list[SelectionRow]:
-    """The rows of a selection file, with the labels of the ``questions.jsonl`` next to it, if there is one.
-
-    What cannot be used of a row is the failure of its question.
-
-    Raises:
-        InputError: no such file, it holds no row, or a row's question is another one there.
-    """
-    # The last row of each question.
-    held = {row.question.id: row.question for _, _, _, row in rows_of(SelectionRow, file, {})}
-    if not held:
-        raise InputError(f"{file} holds no selection", "name a selections.jsonl that gens sample has finished")
-    asked = sibling_questions(file)
-    for question in held.values():
-        known = asked.get(question.id, question)
-        if not is_same_question(known, question):
-            raise InputError(
-                f"{file}: the question {question.id!r} is {question.text!r} with the options "
-                f"{question.options}, and {QUESTIONS_FILE} next to it has {known.text!r} with {known.options}",
-                "select again with gens sample, or move the file into a folder of its own",
-            )
-    rows = read_rows(SelectionRow, file, held | asked)
-    sampler = Counter(row.sampler for row in rows if row.video is not None).most_common(1)
-    return [_of_sampler(row, sampler[0][0], file) if sampler else row for row in rows]
-
-
-def _of_sampler(row: SelectionRow, sampler: str, file: Path) -> SelectionRow:
-    """The row, or the failure of its question where its frames are another sampler's: a run is of one."""
-    if row.sampler == sampler:
-        return row
-    if row.selection.status is not Status.OK:
-        return replace(row, sampler=sampler)
-    detail = with_remedy(
-        f"{file}: the frames of {row.question.id!r} are of the sampler {row.sampler!r}, those of other rows of "
-        f"{sampler!r}",
-        "give each sampler's rows a file of their own",
-    )
-    failed = replace(row.selection, frames=(), status=Status.INVALID_OUTPUT, detail=detail)
-    return replace(row, sampler=sampler, video=None, selection=failed)
 
 
 def is_of_a_run(path: Path) -> bool:

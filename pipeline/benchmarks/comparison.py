@@ -63,7 +63,7 @@ def compare(first: Iterable[AnswerRow], second: Iterable[AnswerRow], questions: 
         InputError: the answers of a run are of several pipelines, or to a question of another text.
     """
     asked = {question.id for question in questions}
-    one, other = (accuracy([row for row in rows if row.question.id in asked], questions) for rows in (first, second))
+    one, other = (accuracy((row for row in rows if row.question.id in asked), questions) for rows in (first, second))
     pairs = [
         (before.question, before.value == 1, after.value == 1)
         for before, after in zip(one.credits, other.credits, strict=True)

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
 
 from pipeline.artefacts.rows import AnswerRow
 from pipeline.benchmarks.intervals import Interval, share_interval
-from pipeline.domain import Question, Selection, Span, Status
+from pipeline.domain import Question, Span, Status
 from pipeline.errors import InputError
 
 T = TypeVar("T")
@@ -151,15 +151,13 @@ def accuracy(rows: Iterable[AnswerRow], questions: Sequence[Question]) -> Accura
     Raises:
         InputError: the rows are not of these questions, or of more than one sampler and answerer.
     """
-    answers = answers_by_question(rows, questions)
-    return Accuracy(tuple(_strict(question, answers.get(question.id)) for question in questions))
+    said = {row.question.id: (row.answer.status, row.answer.option) for row in _checked(rows, questions)}
+    return Accuracy(tuple(strict_credit(question, *said.get(question.id, (None, None))) for question in questions))
 
 
-def _strict(question: Question, row: AnswerRow | None) -> Credit:
-    if row is None:
-        return Credit(question, MISSING, strict_value(question, None, None))
-    answer = row.answer
-    return Credit(question, answer.status.value, strict_value(question, answer.status, answer.option))
+def strict_credit(question: Question, status: Status | None, option: int | None) -> Credit:
+    """The credit of an answer as :func:`strict_value` counts it."""
+    return Credit(question, MISSING if status is None else status.value, strict_value(question, status, option))
 
 
 def strict_value(question: Question, status: Status | None, option: int | None) -> float | None:
@@ -182,25 +180,12 @@ def span_recall(times: Sequence[float], spans: Sequence[Span], tolerance: float)
     return seen / len(spans)
 
 
-def evidence_recall(
-    selections: Iterable[Selection], questions: Sequence[Question], tolerance: float = 2.0
-) -> EvidenceRecall:
-    """Mean of :func:`span_recall` over the ``questions`` that have evidence; no selection counts as no frame.
+def mean_recall(recalls: Mapping[str, float], questions: Sequence[Question], tolerance: float) -> EvidenceRecall:
+    """Mean of :func:`span_recall` over the ``questions`` that have evidence; without a selection it is 0.
 
     Recall rises with the number of frames, so compare it at equal budgets only. Frames of every source count: the
-    question is what the answerer could see. Of several selections for one question the last counts.
+    question is what the answerer could see. ``recalls`` are by question.
     """
-    asked = {question.id: question.evidence for question in questions if question.evidence}
-    recalls = {
-        selection.question_id: span_recall([frame.time for frame in selection.frames], spans, tolerance)
-        for selection in selections
-        if (spans := asked.get(selection.question_id))
-    }
-    return mean_recall(recalls, questions, tolerance)
-
-
-def mean_recall(recalls: Mapping[str, float], questions: Sequence[Question], tolerance: float) -> EvidenceRecall:
-    """As :func:`evidence_recall`, from the recall of each selection by question."""
     overall: list[float] = []
     groups: dict[str, dict[str, list[float]]] = {}
     for question in questions:
@@ -216,14 +201,9 @@ def mean_recall(recalls: Mapping[str, float], questions: Sequence[Question], tol
     )
 
 
-def answers_by_question(rows: Iterable[AnswerRow], questions: Sequence[Question]) -> dict[str, AnswerRow]:
-    """The last row of each question, by its id.
-
-    Raises:
-        InputError: a row is not of these questions, or they are of more than one sampler and answerer.
-    """
+def _checked(rows: Iterable[AnswerRow], questions: Sequence[Question]) -> Iterator[AnswerRow]:
+    """The rows, one after the other, if they can be counted."""
     asked = {question.id: question for question in questions}
-    answers: dict[str, AnswerRow] = {}
     makers: set[tuple[str, str]] = set()
     for row in rows:
         question = asked.get(row.question.id)
@@ -234,10 +214,9 @@ def answers_by_question(rows: Iterable[AnswerRow], questions: Sequence[Question]
                 f"the answer to question {row.question.id!r} cannot be counted: the question {what} of this benchmark",
                 "count the answers with the benchmark they were made for, or run the command again",
             )
-        answers[row.question.id] = row
         makers.add((row.sampler, row.answerer))
+        yield row
     check_makers(makers)
-    return answers
 
 
 def check_makers(makers: Collection[tuple[str, str]]) -> None:

@@ -5,17 +5,16 @@ repeated. The number depends on what a rule does with text that it cannot read, 
 (the video was missing, memory ran out, the run is not finished); both are explicit here.
 
 LongVideoBench's script draws a random option where it can read none. We draw nothing: such an answer counts as the
-draw's expected value, 1 / options, which is what the script gives on average, and :attr:`Accuracy.drawn` says how many.
+draw's expected value, 1 / options, which is what the script gives on average, and
+:attr:`pipeline.benchmarks.metrics.Accuracy.drawn` says how many.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from pipeline.artefacts.rows import AnswerRow
-from pipeline.benchmarks.metrics import MISSING, Accuracy, Credit, answers_by_question
 from pipeline.benchmarks.official_rules import (
     lmms_eval_longvideobench_option,
     lmms_eval_option,
@@ -103,22 +102,6 @@ def rules_for(benchmark: str) -> tuple[OfficialRule, ...]:
         if benchmark == name or benchmark.startswith(f"{name}_"):
             return tuple(rules[name] for rules in (OFFICIAL, LMMS_EVAL) if name in rules)
     return ()
-
-
-def official_accuracy(rows: Iterable[AnswerRow], questions: Sequence[Question], rule: OfficialRule) -> Accuracy:
-    """Count the answers to ``questions`` by ``rule``. A failed answer that has words is read like any other.
-
-    Raises:
-        InputError: as :func:`pipeline.benchmarks.metrics.accuracy`.
-    """
-    answers = answers_by_question(rows, questions)
-    return Accuracy(tuple(_credit(question, answers.get(question.id), rule) for question in questions))
-
-
-def _credit(question: Question, row: AnswerRow | None, rule: OfficialRule) -> Credit:
-    answer = row.answer if row else None
-    status = answer.status.value if answer else MISSING
-    return Credit(question, status, official_value(question, answer, rule))
 
 
 def official_value(question: Question, answer: Answer | None, rule: OfficialRule) -> float | None:

@@ -9,8 +9,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from pipeline.answerers import Answerer
 from pipeline.artefacts.folder import ANSWERS_FILE, sibling_questions
-from pipeline.artefacts.journal import read_rows
 from pipeline.artefacts.rows import AnswerRow
+from pipeline.artefacts.stored import StoredRows
 from pipeline.benchmarks import Benchmark, MeasuredBenchmark
 from pipeline.checks import estimate, limits
 from pipeline.checks.admission import examine
@@ -122,9 +122,9 @@ def _answered_ids(config: DictConfig) -> set[str]:
     path = local_path(config.paths.runs) / run_name(same) / ANSWERS_FILE
     if not path.is_file():
         return set()
+    current = AnswerRow.schema
     try:
-        rows = read_rows(AnswerRow, path, sibling_questions(path))
+        rows = StoredRows.opened(AnswerRow, path, sibling_questions(path))
+        return {row.question.id for row in rows if row.schema == current and row.answer.is_final}
     except InputError:
         return set()  # of an unknown version; the run computes these rows again
-    current = AnswerRow.schema
-    return {row.question.id for row in rows if row.schema == current and row.answer.is_final}

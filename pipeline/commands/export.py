@@ -7,9 +7,10 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from pipeline.artefacts.folder import ANSWERS_FILE, read_selections, sibling_questions
-from pipeline.artefacts.journal import read_rows
+from pipeline.artefacts.folder import ANSWERS_FILE, sibling_questions
 from pipeline.artefacts.rows import AnswerRow
+from pipeline.artefacts.selections import read_selections
+from pipeline.artefacts.stored import StoredRows
 from pipeline.artefacts.writing import write_whole
 from pipeline.commands.run import exit_code
 from pipeline.config import build
@@ -52,7 +53,7 @@ def _answers(config: DictConfig, form: AnswerForm, chosen: str) -> int:
     source = _given(config, "answers", chosen)
     file = source / ANSWERS_FILE if source.is_dir() else source
     asked = sibling_questions(file)
-    rows = read_rows(AnswerRow, file, asked)
+    rows = StoredRows.opened(AnswerRow, file, asked)
     if not rows:
         raise InputError(f"{file} holds no answer", "name a run that gens answer or gens evaluate has finished")
     questions = tuple(asked.values()) or tuple(row.question for row in rows)

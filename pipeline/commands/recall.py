@@ -8,21 +8,21 @@ frames a second instead moves no figure by more than 0.003.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
 from pipeline.artefacts.folder import sibling_questions
-from pipeline.artefacts.journal import read_rows
 from pipeline.artefacts.rows import SelectionRow
+from pipeline.artefacts.stored import StoredRows
 from pipeline.benchmarks import MeasuredBenchmark
-from pipeline.benchmarks.metrics import evidence_recall
+from pipeline.benchmarks.metrics import mean_recall, span_recall
 from pipeline.commands.questions import questions_of
 from pipeline.commands.run import exit_code, run_folder
 from pipeline.config import build, nearest
-from pipeline.domain import Question, Relevance, Selection, Span, Video
+from pipeline.domain import Question, Relevance, Selection, Span, Status, Video
 from pipeline.errors import ConfigError, InputError, VideoError
 from pipeline.paths import local_path, shown
 from pipeline.reports.recall import RECALL_FILE, Measured, show, write
@@ -52,34 +52,64 @@ def run(config: DictConfig) -> int:
     known = isinstance(benchmark, MeasuredBenchmark) and config.timeline == "annotations"
     videos = _videos(config, readable, benchmark.durations() if known else {})
     with run_folder(config) as folder:
-        relevances = _relevances(readable, videos, sampler)
-        sets = {
-            f"{sampler.name} k{policy.budget}": _selected(relevances, readable, videos, policy) for policy in policies
-        }
-        sets.update({str(path): _of_file(local_path(path), questions) for path in config.selections})
-        measured = [
-            Measured(
-                of,
-                _usual_policy(found),
-                _frames_each(found),
-                [evidence_recall(found, questions, within) for within in tolerances],
-            )
-            for of, found in sets.items()
-        ]
+        counted = {question.id for question in questions if question.evidence}
+        sets = {f"{sampler.name} k{policy.budget}": _Selected(counted, tolerances) for policy in policies}
+        for question, relevance in _relevances(readable, videos, sampler):
+            for policy, noted in zip(policies, sets.values(), strict=True):
+                noted.add(_selection(relevance, question, videos, policy), question)
+        for path in config.selections:
+            sets[str(path)] = _Selected(counted, tolerances)
+            _add_file(local_path(path), questions, sets[str(path)])
+        measured = [noted.measured(of, questions) for of, noted in sets.items()]
         show(measured, questions, group)
         write(measured, folder / RECALL_FILE)
         tell(f"recall of {len(questions)} questions: {shown(folder / RECALL_FILE)}")
-        return _report_missing(sets, {question.id for question in questions if question.evidence})
+        return _report_missing(sets)
 
 
-def _report_missing(sets: Mapping[str, Sequence[Selection]], counted: set[str]) -> int:
+class _Selected:
+    """One set of selections, of which only the figures are kept.
+
+    Args:
+        counted: ids of the questions with evidence.
+        tolerances: in seconds.
+    """
+
+    def __init__(self, counted: Collection[str], tolerances: Sequence[float]) -> None:
+        self.statuses: dict[str, Status] = {}
+        """Of counted questions that have a selection."""
+        self.counted = counted
+        self._recalls: dict[float, dict[str, float]] = {tolerance: {} for tolerance in tolerances}
+        self._policies: Counter[str] = Counter()
+        self._frames: dict[str, int] = {}
+
+    def add(self, selection: Selection, question: Question) -> None:
+        """Note a selection; of several for one question the last counts."""
+        self._policies[selection.policy] += 1
+        self._frames[question.id] = len(selection.frames)
+        if question.id in self.counted and question.evidence:
+            self.statuses[question.id] = selection.status
+            times = [frame.time for frame in selection.frames]
+            for tolerance, recalls in self._recalls.items():
+                recalls[question.id] = span_recall(times, question.evidence, tolerance)
+
+    def measured(self, of: str, questions: Sequence[Question]) -> Measured:
+        """The figures over ``questions``."""
+        return Measured(
+            of,
+            self._policies.most_common(1)[0][0],
+            sum(self._frames.values()) / max(1, len(self._frames)),
+            [mean_recall(recalls, questions, tolerance) for tolerance, recalls in self._recalls.items()],
+        )
+
+
+def _report_missing(sets: Mapping[str, _Selected]) -> int:
     """Report counted questions that have no row or failed. Returns 1 if some failed."""
     for of, found in sets.items():
-        without = len(counted - {selection.question_id for selection in found})
+        without = len(found.counted) - len(found.statuses)
         if without:
             tell(f"{of} has no row for {without} questions with evidence, which count as a recall of 0")
-    first = next(iter(sets.values()))
-    return exit_code([selection.status for selection in first if selection.question_id in counted])
+    return exit_code(list(next(iter(sets.values())).statuses.values()))
 
 
 def _sampler(config: DictConfig) -> Sampler:
@@ -144,38 +174,29 @@ def _videos(
 
 def _relevances(
     questions: Sequence[Question], videos: Mapping[str, Video | VideoError], sampler: Sampler
-) -> list[Relevance]:
+) -> Iterator[tuple[Question, Relevance]]:
+    """Every question with its relevance, clip by clip: the scores of all would not fit into memory."""
     if isinstance(sampler, ChecksQuestions):
         sampler.check(questions)
     by_clip: dict[tuple[str, Span | None], list[Question]] = {}
     for question in questions:
         by_clip.setdefault((question.video, question.span), []).append(question)
-    by_id: dict[str, Relevance] = {}
     for group in by_clip.values():
         clip = _clip(videos, group[0])
         if isinstance(clip, VideoError):
             scored = [Relevance(each.id, (), (), status=clip.status, detail=str(clip)) for each in group]
         else:
             scored = sampler.score(clip, UnseenFrames(clip), group)
-        by_id.update((relevance.question_id, relevance) for relevance in scored)
-    return [by_id[question.id] for question in questions]
+        yield from zip(group, scored, strict=True)
 
 
-def _selected(
-    relevances: Sequence[Relevance],
-    questions: Sequence[Question],
-    videos: Mapping[str, Video | VideoError],
-    policy: SelectionPolicy,
-) -> list[Selection]:
-    selections = []
-    for relevance, question in zip(relevances, questions, strict=True):
-        clip = _clip(videos, question)
-        if isinstance(clip, Video):
-            selections.append(policy.select(relevance, clip))
-        else:
-            status, detail = relevance.status, relevance.detail
-            selections.append(Selection(question.id, (), policy.name, policy.budget, status, detail))
-    return selections
+def _selection(
+    relevance: Relevance, question: Question, videos: Mapping[str, Video | VideoError], policy: SelectionPolicy
+) -> Selection:
+    clip = _clip(videos, question)
+    if isinstance(clip, Video):
+        return policy.select(relevance, clip)
+    return Selection(question.id, (), policy.name, policy.budget, relevance.status, relevance.detail)
 
 
 def _clip(videos: Mapping[str, Video | VideoError], question: Question) -> Video | VideoError:
@@ -187,14 +208,16 @@ def _clip(videos: Mapping[str, Video | VideoError], question: Question) -> Video
         return error
 
 
-def _of_file(path: Path, questions: Sequence[Question]) -> list[Selection]:
-    """The selections of a file, each of a question that is asked here.
+def _add_file(path: Path, questions: Sequence[Question], noted: _Selected) -> None:
+    """Note the selections of a file, each of a question that is asked here.
 
     Raises:
         InputError: the file is not a selection file, or a row's question is another one.
     """
     asked = {question.id: question for question in questions}
-    rows = read_rows(SelectionRow, path, sibling_questions(path))
+    rows = StoredRows.opened(SelectionRow, path, sibling_questions(path))
+    if not rows:
+        raise InputError(f"{path} holds no selection", "name a selections.jsonl that gens sample has finished")
     for row in rows:
         question = asked.get(row.question.id)
         if question is None or question.text != row.question.text:
@@ -203,12 +226,4 @@ def _of_file(path: Path, questions: Sequence[Question]) -> list[Selection]:
                 f"{path}: the question {row.question.id!r} {what}.{nearest(row.question.id, asked)}",
                 "measure a selection file with the benchmark that it was made for: benchmark=... benchmark.path=...",
             )
-    return [row.selection for row in rows]
-
-
-def _usual_policy(selections: Sequence[Selection]) -> str:
-    return Counter(selection.policy for selection in selections).most_common(1)[0][0]
-
-
-def _frames_each(selections: Sequence[Selection]) -> float:
-    return sum(len(selection.frames) for selection in selections) / max(1, len(selections))
+        noted.add(row.selection, question)

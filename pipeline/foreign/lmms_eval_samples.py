@@ -127,12 +127,14 @@ class LmmsEvalSamplesForm:
 
         A failed answer has an empty text, and is right nowhere.
         """
-        answers = {row.question.id: row.answer for row in rows}
-        return "".join(
-            json.dumps(self._entry(number, question, answers[question.id]), ensure_ascii=False) + "\n"
-            for number, question in enumerate(questions)
-            if question.id in answers
-        )
+        numbers = {question.id: number for number, question in enumerate(questions)}
+        lines: dict[int, str] = {}
+        for row in rows:
+            number = numbers.get(row.question.id)
+            if number is not None:
+                entry = self._entry(number, questions[number], row.answer)
+                lines[number] = json.dumps(entry, ensure_ascii=False) + "\n"
+        return "".join(lines[number] for number in sorted(lines))
 
     def _entry(self, number: int, question: Question, answer: Answer) -> dict[str, Any]:
         target = "" if question.correct is None else option_letter(question.correct)

@@ -119,7 +119,8 @@ class LmmsEvalTaskForm:
                 try:
                     self._pictures(video, {number: rows[number].selection.frames for number in numbers}, reader, folder)
                 except VideoError as error:
-                    statuses = [error.status if number in numbers else kept for number, kept in enumerate(statuses)]
+                    for number in numbers:
+                        statuses[number] = error.status
                 else:
                     entries.update({number: self._entry(rows[number], number) for number in numbers})
                 advance(1)

@@ -17,7 +17,7 @@ from pipeline.benchmarks.metrics import (
     Tally,
     check_makers,
     mean_recall,
-    strict_value,
+    strict_credit,
 )
 from pipeline.benchmarks.official import OfficialRule, official_value, rules_for
 from pipeline.domain import Question, Status
@@ -161,8 +161,7 @@ def _answers(run: RunArtefacts) -> Iterator[tuple[Question, AnswerBrief | None]]
 
 def _strict(run: RunArtefacts) -> Iterator[Credit]:
     for question, answer in _answers(run):
-        status, option = (answer.status, answer.option) if answer else (None, None)
-        yield Credit(question, status.value if status else MISSING, strict_value(question, status, option))
+        yield strict_credit(question, *((answer.status, answer.option) if answer else (None, None)))
 
 
 def _official(run: RunArtefacts, place: int, rule: OfficialRule) -> Iterator[Credit]:

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from pipeline.artefacts.cache import AnswerCache
-from pipeline.artefacts.folder import read_questions, read_selections, write_questions
+from pipeline.artefacts.folder import read_questions, write_questions
 from pipeline.artefacts.rows import AnswerRow, QuestionRow, SelectionRow, from_line, to_line
+from pipeline.artefacts.selections import read_selections
 from pipeline.domain import Answer, FrameOrigin, Question, SelectedFrame, Selection, Status, Video
 from pipeline.errors import InputError
 

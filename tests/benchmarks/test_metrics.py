@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.artefacts.rows import AnswerRow
-from pipeline.benchmarks.metrics import MISSING, Tally, accuracy, evidence_recall, span_recall
+from pipeline.benchmarks.metrics import MISSING, Tally, accuracy, mean_recall, span_recall
 from pipeline.domain import Answer, FrameOrigin, Question, SelectedFrame, Selection, Span, Status
 from pipeline.errors import InputError
 
@@ -94,12 +94,13 @@ def test_evidence_recall_is_the_mean_over_questions_with_evidence() -> None:
     one = question("one", evidence=(Span(5, 5),), hops="1")
     unselected = question("unselected", evidence=(Span(5, 5),), hops="1")
     without = question("without", hops="0")
-    found = evidence_recall(
-        [selection(both, 11, 30), selection(one, 6), selection(without, 1)], [both, one, unselected, without], 1.0
-    )
+    recalls = {
+        each.id: span_recall(times, each.evidence or (), 1.0) for each, times in ((both, [11.0, 30.0]), (one, [6.0]))
+    }
+    found = mean_recall(recalls, [both, one, unselected, without], 1.0)
     assert found.overall.questions == 3
     assert found.overall.recall == pytest.approx((0.5 + 1 + 0) / 3)
     assert found.groups["hops"]["1"].recall == 0.5
     assert found.groups["hops"]["2"].recall == 0.5
     assert "0" not in found.groups["hops"]
-    assert evidence_recall([], [without]).overall.recall is None
+    assert mean_recall({}, [without], 1.0).overall.recall is None

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from answer_rows import answered, failed, question, said
 
-from pipeline.benchmarks.metrics import Tally, accuracy
-from pipeline.benchmarks.official import OfficialRule, official_accuracy, rules_for
+from pipeline.artefacts.rows import AnswerRow
+from pipeline.benchmarks.metrics import MISSING, Accuracy, Credit, Tally, accuracy
+from pipeline.benchmarks.official import OfficialRule, official_value, rules_for
 from pipeline.benchmarks.official_rules import (
     lmms_eval_option,
     longvideobench_option,
@@ -14,6 +17,17 @@ from pipeline.benchmarks.official_rules import (
     video_mme_option,
 )
 from pipeline.domain import Question, Status
+
+
+def official_accuracy(rows: Sequence[AnswerRow], questions: Sequence[Question], rule: OfficialRule) -> Accuracy:
+    answers = {row.question.id: row.answer for row in rows}
+    return Accuracy(
+        tuple(
+            Credit(question, answer.status.value if answer else MISSING, official_value(question, answer, rule))
+            for question in questions
+            for answer in [answers.get(question.id)]
+        )
+    )
 
 
 def official(benchmark: str) -> OfficialRule:

@@ -22,9 +22,10 @@ from made import write_video
 from pipeline.answerers.openai_replies import Reply, ReplyStore
 from pipeline.artefacts.cache import AnswerCache, RelevanceCache
 from pipeline.artefacts.features import Features, FeatureStore
-from pipeline.artefacts.folder import read_questions, read_selections, sibling_questions
+from pipeline.artefacts.folder import read_questions, sibling_questions
 from pipeline.artefacts.journal import Journal, read_rows
 from pipeline.artefacts.rows import AnswerRow, QuestionRow, RelevanceRow, SelectionRow, to_line
+from pipeline.artefacts.selections import read_selections
 from pipeline.artefacts.store import ContentStore
 from pipeline.artefacts.stored import StoredRows
 from pipeline.checks.past import _config
