@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 from command_line import gens, gens_apart
 
+from pipeline.commands.outcome import JobStatus, running
+from pipeline.commands.sweep import PlannedJob, _outcome
 from pipeline.config import conf_dir
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -109,6 +111,13 @@ def test_jobs_in_other_processes_are_summed_up_also_where_one_dies(plugin: str, 
     assert [job["status"] for job in jobs] == ["done", "failed", "not started"]
     assert "selection.budget=8" in jobs[1]["remedy"]
     assert (path.parent / "report.html").is_file()
+
+
+def test_a_job_that_goes_on_elsewhere_is_not_called_dead(tmp_path: Path) -> None:
+    job = PlannedJob(("sampler=uniform",), tmp_path)
+    with running(tmp_path):
+        assert _outcome(job).status is JobStatus.RUNNING
+    assert _outcome(job).status is JobStatus.INTERRUPTED
 
 
 SLURM = {

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import shlex
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -265,12 +266,20 @@ def _sum_up(sweep: Sweep, before: Mapping[Path, Path]) -> list[int]:
 
 
 def _outcome(job: PlannedJob) -> Outcome:
-    """The outcome in the job's folder. A job that is still ``running`` after the sweep was ended from outside."""
+    """The outcome in the job's folder.
+
+    A job that is still ``running`` after the sweep was ended from outside, or is a job of Slurm that goes on.
+    """
     if job.folder is None:
         assert job.refused is not None
         return Outcome(JobStatus.FAILED, ExitCode.CANNOT_RUN, job.refused.problem, job.refused.remedy)
     outcome = read_outcome(job.folder)
     if outcome.status is JobStatus.RUNNING:
+        from pipeline.commands.run_state import Life, read_state
+
+        if read_state(job.folder, time.time()).life in (Life.RUNNING, Life.SILENT):
+            goes_on = "it goes on in another process", "gens status says how far it is; then the same command sums up"
+            return Outcome(JobStatus.RUNNING, None, *goes_on)
         problem = "its process ended without a message: it was killed, or the machine ran out of memory"
         return Outcome(JobStatus.INTERRUPTED, ExitCode.CANNOT_RUN, problem, CONTINUES)
     return outcome
