@@ -64,7 +64,18 @@ class Prefixes:
         scaling: float,
     ) -> torch.Tensor:
         """All rows of a prefix together."""
-        return attend(query, self, layer, key, value, mask, scaling)
+        batch, heads, tokens, size = query.shape
+        groups = key.shape[1]
+        width = heads // groups * tokens  # query rows that meet the same keys
+        rows = query.reshape(batch, groups, width, size)
+        parts = [
+            over_prefix(part, states.keys[layer], states.values[layer], scaling)
+            for states, part in zip(self.states, torch.split(rows, list(self.rows)), strict=True)
+            if len(part)
+        ]
+        shared, shared_sum = (torch.cat(made) if len(made) > 1 else made[0] for made in zip(*parts, strict=True))
+        own, own_sum = over_own(rows, key, value, mask, scaling)
+        return merged((shared, shared_sum), (own, own_sum)).to(query.dtype).reshape(batch, heads, tokens, size)
 
 
 class AttendsRows(Protocol):
@@ -79,7 +90,19 @@ class AttendsRows(Protocol):
         mask: torch.Tensor,
         scaling: float,
     ) -> torch.Tensor:
-        """``[batch, heads, new tokens, size]`` for such queries, and keys and values as the cache gives them."""
+        """Softmax attention over the tokens of each row's prefix, which it sees all of, and over its own.
+
+        Args:
+            query: ``[batch, heads, new tokens, size]``.
+            layer: which of the prefixes' layers.
+            key: the row's own, ``[batch, key-value heads, own tokens, size]``.
+            value: likewise.
+            mask: which of the own tokens a new token sees, ``[batch, 1, new tokens, own tokens]``, true for seen.
+            scaling: factor on the scores.
+
+        Returns:
+            ``[batch, heads, new tokens, size]``.
+        """
         ...
 
 
@@ -105,43 +128,6 @@ def _forward(
     layer: int = module.layer_idx  # type: ignore[assignment]
     out = prefixes.attend(query, layer, key, value, attention_mask, scaling)
     return out.transpose(1, 2).contiguous(), None
-
-
-def attend(
-    query: torch.Tensor,
-    prefixes: Prefixes,
-    layer: int,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    mask: torch.Tensor,
-    scaling: float,
-) -> torch.Tensor:
-    """Softmax attention over the tokens of each row's prefix, which it sees all of, and over its own.
-
-    Args:
-        query: ``[batch, heads, new tokens, size]``.
-        prefixes: what the rows begin with.
-        layer: which of their layers.
-        key: the row's own, ``[batch, key-value heads, own tokens, size]``.
-        value: likewise.
-        mask: which of the own tokens a new token sees, ``[batch, 1, new tokens, own tokens]``, true for seen.
-        scaling: factor on the scores.
-
-    Returns:
-        ``[batch, heads, new tokens, size]``.
-    """
-    batch, heads, tokens, size = query.shape
-    groups = key.shape[1]
-    width = heads // groups * tokens  # query rows that meet the same keys
-    rows = query.reshape(batch, groups, width, size)
-    parts = [
-        over_prefix(part, states.keys[layer], states.values[layer], scaling)
-        for states, part in zip(prefixes.states, torch.split(rows, list(prefixes.rows)), strict=True)
-        if len(part)
-    ]
-    shared, shared_sum = (torch.cat(made) if len(made) > 1 else made[0] for made in zip(*parts, strict=True))
-    own, own_sum = over_own(rows, key, value, mask, scaling)
-    return merged((shared, shared_sum), (own, own_sum)).to(query.dtype).reshape(batch, heads, tokens, size)
 
 
 def merged(one: Attended, other: Attended) -> torch.Tensor:
@@ -175,7 +161,7 @@ def _softmax(rows: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling
 def over_own(
     rows: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor, scaling: float
 ) -> Attended:
-    """``rows`` is the same, tokens of a head last; ``key``, ``value`` and ``mask`` are as for :func:`attend`."""
+    """``rows`` is the same, tokens of a head last; the others are as for :meth:`AttendsRows.attend`."""
     batch, groups, width, size = rows.shape
     tokens, own = mask.shape[2:]
     flat_rows, flat_key, flat_value = (tensor.reshape(batch * groups, -1, size) for tensor in (rows, key, value))

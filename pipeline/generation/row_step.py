@@ -55,7 +55,7 @@ class StepRows:
         mask: torch.Tensor,
         scaling: float,
     ) -> torch.Tensor:
-        """``[rows, heads, 1, size]``."""
+        """As :class:`AttendsRows`, of one new token a row; what it sees is in ``lengths``, not in the mask."""
         lengths = self.lengths.to(query.device)
         return self.attend_to(query[:, :, 0], self.table, layer, key, value, lengths, scaling).unsqueeze(2)
 

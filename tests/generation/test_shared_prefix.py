@@ -12,7 +12,7 @@ import torch
 from tiny import write_llava_onevision, write_qwen2_5_vl, write_qwen2_vl
 
 from pipeline.errors import CheckpointError
-from pipeline.generation.prefix_attention import Prefixes, PrefixStates, attend
+from pipeline.generation.prefix_attention import Prefixes, PrefixStates
 from pipeline.generation.running_batch import Continuation, IsComplete, RunningBatch
 from pipeline.generation.shared_prefix import Prefix, prefill
 
@@ -268,7 +268,7 @@ class Attention:
     def ours(self, device: str = "cpu") -> torch.Tensor:
         states = tuple(PrefixStates((key.to(device),), (value.to(device),)) for key, value in self.shared)
         inputs = [tensor.to(device) for tensor in (self.key, self.value, self.mask)]
-        return attend(self.query.to(device), Prefixes(states, ROWS), 0, *inputs, 0.3).cpu()
+        return Prefixes(states, ROWS).attend(self.query.to(device), 0, *inputs, 0.3).cpu()
 
     def stock(self, dtype: torch.dtype) -> torch.Tensor:
         made = []
