@@ -5,6 +5,7 @@ A selection of more frames than the answerer takes is dealt with by one declared
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -47,6 +48,8 @@ def best(frames: Sequence[SelectedFrame], count: int) -> list[int]:
 
 _AHEAD = 3
 """Passes over videos that are begun before their frames are needed. Worker processes bound what waits by bytes."""
+_PAUSE = 0.05
+"""Seconds after which inputs are asked for again, where there was nothing yet."""
 _DECODED_BYTES = 2**30
 """Limit on frames that wait to be prepared: 16 questions of 64 frames each in 4K would be 25 GB."""
 
@@ -133,16 +136,17 @@ class Requests:
     other, at most ``batch`` of them from one pass over its frames. Only those that are not answered yet are in memory.
 
     Args:
-        inputs: those of one video after the other, or the failures for which they are not asked.
+        inputs: those of one video after the other, or the failures for which they are not asked; None where there is
+            nothing yet, so that frames of the videos before are not kept from the answerer.
         answerer: takes the requests.
         reader: reads the videos.
         over_limit: what happens to more frames than the answerer takes.
-        batch: number of questions that the answerer is given at once.
+        batch: number of questions that are in the model, or sent to a server, at once.
     """
 
     def __init__(
         self,
-        inputs: Iterable[Sequence[QuestionInput | Answer]],
+        inputs: Iterable[Sequence[QuestionInput | Answer] | None],
         answerer: Answerer,
         reader: Reader,
         over_limit: OverLimit,
@@ -157,6 +161,7 @@ class Requests:
         self._failed: SimpleQueue[Answer] = SimpleQueue()
         self._left_out: dict[str, tuple[float, ...]] = {}
         self._subtitles: dict[str, GivenSubtitles] = {}
+        self._closed = threading.Event()
 
     def __iter__(self) -> Iterator[AnswerRequest]:
         """One request per question, except for those whose frames cannot be read now."""
@@ -164,10 +169,16 @@ class Requests:
         passes = self._passes()
         try:
             while True:
+                is_over = True
                 for ahead in islice(passes, _AHEAD - len(begun)):
+                    if ahead is None:
+                        is_over = False
+                        break
                     begun.append(PassOverVideo(*ahead, self._reader, self._preparation))
                 if not begun:
-                    return
+                    if is_over or self._closed.wait(_PAUSE):
+                        return
+                    continue
                 rows = begun[0].rows
                 try:
                     frames = begun[0].frames()
@@ -184,12 +195,19 @@ class Requests:
             for each in begun:
                 each.close()
 
+    def close(self) -> None:
+        """Wait for no more inputs; called from any thread."""
+        self._closed.set()
+
     def _preparation(self) -> Callable[[Frame], Frame] | None:
         return self._answerer.frame_preparation() if isinstance(self._answerer, PreparesFrames) else None
 
-    def _passes(self) -> Iterator[tuple[str, str, list[SelectionRow]]]:
-        """Path, fingerprint and rows of each pass over a video."""
+    def _passes(self) -> Iterator[tuple[str, str, list[SelectionRow]] | None]:
+        """Path, fingerprint and rows of each pass over a video; None where there is nothing yet."""
         for same_video in self._videos:
+            if same_video is None:
+                yield None
+                continue
             asked = [given for given in same_video if isinstance(given, QuestionInput)]
             for given in same_video:
                 if isinstance(given, Answer):

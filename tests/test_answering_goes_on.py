@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from pipeline.artefacts.journal import read_rows
 from pipeline.artefacts.rows import AnswerRow, SelectionRow
 from pipeline.config import build, conf_dir, register_resolvers
 from pipeline.domain import FrameOrigin, Question, SelectedFrame, Selection, Status, Subtitles
+from pipeline.execution.answering import AnswerWorker, Showing
+from pipeline.execution.units import AnswerUnit
 from pipeline.subtitles import SubtitleChoice
 
 QUESTIONS, FRAMES = 7, 3
@@ -128,6 +131,37 @@ def test_an_error_in_drawing_loses_no_answer_that_stands(stage: Stage, monkeypat
             stage.answers("broken")
     assert len(read_rows(AnswerRow, stage.folder / "broken" / ANSWERS_FILE, stage.asked)) == QUESTIONS - 1
     assert len(stage.answers("broken")) == QUESTIONS
+
+
+def test_questions_are_answered_while_there_is_no_further_one_yet(stage: Stage) -> None:
+    """As of a server, to which they come one at a time."""
+    expected = {row.question.id: row.answer.text for row in stage.answers("whole")}
+    showing = Showing(OverLimit.REFUSE, SubtitleChoice.NONE, 8)
+    worker = AnswerWorker(stage.answerer, stage.reader, AnswerCache(stage.folder / "other"), showing)
+    found: dict[str, str] = {}
+
+    def units() -> Iterator[AnswerUnit | None]:
+        yield None
+        for number, row in enumerate(stage.rows[:3]):
+            yield AnswerUnit(row.video.path, ((f"k{number}", row),))  # type: ignore[union-attr]
+            for _ in range(1000):
+                if row.question.id in found:
+                    break
+                yield None
+            assert row.question.id in found
+
+    for row in worker.rows(units()):
+        found[row.question.id] = row.answer.text
+    assert found == {row.question.id: expected[row.question.id] for row in stage.rows[:3]}
+
+
+def test_who_stops_waits_for_no_further_question(stage: Stage) -> None:
+    showing = Showing(OverLimit.REFUSE, SubtitleChoice.NONE, 8)
+    worker = AnswerWorker(stage.answerer, stage.reader, AnswerCache(stage.folder / "other"), showing)
+    first = AnswerUnit(stage.rows[0].video.path, (("k", stage.rows[0]),))  # type: ignore[union-attr]
+    rows: Any = worker.rows(chain([first], repeat(None)))
+    assert next(rows).question.id == "q0"
+    rows.close()
 
 
 @pytest.mark.parametrize("tokens", [1, 6])

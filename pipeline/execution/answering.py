@@ -24,7 +24,7 @@ class Showing:
     over_limit: OverLimit
     subtitles: SubtitleChoice
     batch: int
-    """Questions that it is given at once."""
+    """Questions that are in the model, or sent to a server, at once."""
 
 
 class AnswerWorker:
@@ -45,12 +45,13 @@ class AnswerWorker:
         self._asked: dict[str, tuple[str, SelectionRow]] = {}
         """Key and selection of each question in hand."""
 
-    def rows(self, units: Iterable[Unit]) -> Iterator[AnswerRow]:
+    def rows(self, units: Iterable[Unit | None]) -> Iterator[AnswerRow]:
         """As :class:`pipeline.execution.units.Worker`."""
         showing, finder = self._showing, SubtitleFinder(self._showing.subtitles)
-        inputs = (self._inputs(unit, finder) for unit in units if isinstance(unit, AnswerUnit))
+        wanted = (unit for unit in units if unit is None or isinstance(unit, AnswerUnit))
+        inputs = (None if unit is None else self._inputs(unit, finder) for unit in wanted)
         requests = Requests(inputs, self._answerer, self._reader, showing.over_limit, showing.batch)
-        with closing(self._answerer.answer(iter(requests), showing.batch)) as answers:
+        with closing(self._answerer.answer(iter(requests), showing.batch)) as answers, closing(requests):
             for given in answers:
                 checked = checked_answer(given, self._question(given.question_id), self._answerer.name)
                 yield self._row(requests.recorded(checked))

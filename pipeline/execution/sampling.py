@@ -5,6 +5,7 @@ Questions that may see different clips of a video are scored separately.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
@@ -17,7 +18,7 @@ from pipeline.domain import FrameSource, Question, Relevance, Status, Video
 from pipeline.errors import ClipError, VideoError
 from pipeline.execution.units import Lost, SampleUnit, Unit
 from pipeline.identity import digest, identity_of, relevance_key
-from pipeline.samplers import Sampler, ScoresStreams, Work
+from pipeline.samplers import PAUSE, Sampler, ScoresStreams, Work
 from pipeline.validation import checked_relevances
 from pipeline.video import Reader
 from pipeline.video.clip import ClipFrames, by_span, clip_of
@@ -41,9 +42,10 @@ class SampleWorker:
         self._cache = cache
         self._identity = identity_of(sampler)
 
-    def rows(self, units: Iterable[Unit]) -> Iterator[RelevanceRow]:
+    def rows(self, units: Iterable[Unit | None]) -> Iterator[RelevanceRow]:
         """As :class:`pipeline.execution.units.Worker`; the rows of a video come in the order of its questions."""
-        parts = (part for unit in units if isinstance(unit, SampleUnit) for part in self._parts(unit))
+        wanted = (unit for unit in units if unit is None or isinstance(unit, SampleUnit))
+        parts = (part for unit in wanted for part in ((None,) if unit is None else self._parts(unit)))
         for part in _scored_parts(parts, self._sampler, self._reader, self._cache):
             yield from part.rows(self._sampler)
 
@@ -121,17 +123,21 @@ class _Part:
             self.relevances[place] = relevance
 
 
-def _scored_parts(parts: Iterator[_Part], sampler: Sampler, reader: Reader, cache: RelevanceCache) -> Iterator[_Part]:
+def _scored_parts(
+    parts: Iterator[_Part | None], sampler: Sampler, reader: Reader, cache: RelevanceCache
+) -> Iterator[_Part]:
     """The parts in their order, each with the relevances of all its questions."""
     for part in parts:
-        if not part.missing:
+        if part is None:
+            time.sleep(PAUSE)
+        elif not part.missing:
             yield part
         elif isinstance(sampler, ScoresStreams):
             with closing(_Stream(reader, cache, chain([part], parts))) as stream:
                 yield from stream.scored(sampler, sampler.score_stream(stream.works()))
         else:
             with closing(_Stream(reader, cache, iter([part]))) as stream:
-                given = (_scored_alone(sampler, work) for work in stream.works())
+                given = (_scored_alone(sampler, work) for work in stream.works() if work is not None)
                 yield from stream.scored(sampler, given)
 
 
@@ -145,16 +151,23 @@ def _scored_alone(sampler: Sampler, work: Work) -> list[Relevance] | VideoError:
 class _Stream:
     """Parts on their way through a sampler; each video is open from when it is drawn until it is scored."""
 
-    def __init__(self, reader: Reader, cache: RelevanceCache, parts: Iterator[_Part]) -> None:
+    def __init__(self, reader: Reader, cache: RelevanceCache, parts: Iterator[_Part | None]) -> None:
         self._reader = reader
         self._cache = cache
         self._parts = parts
         self._begun: deque[tuple[_Part, FrameSource | None, ExitStack]] = deque()
 
-    def works(self) -> Iterator[Work]:
-        """What is to be scored, drawn as the sampler asks for it."""
+    def works(self) -> Iterator[Work | None]:
+        """What is to be scored, drawn as the sampler asks for it; None where there is nothing yet."""
         known = 0
-        while known < _CACHED_IN_A_ROW and (part := next(self._parts, None)) is not None:
+        while known < _CACHED_IN_A_ROW:
+            try:
+                part = next(self._parts)
+            except StopIteration:
+                return
+            if part is None:
+                yield None
+                continue
             files = ExitStack()
             frames: FrameSource | None = None
             if part.missing and part.video is not None and part.clip is not None:

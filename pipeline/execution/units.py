@@ -95,11 +95,14 @@ class Lost:
 class Worker(Protocol):
     """Does the work of one stage, in any process."""
 
-    def rows(self, units: Iterable[Unit]) -> Iterator[Row]:
+    def rows(self, units: Iterable[Unit | None]) -> Iterator[Row]:
         """A row for each question of the units, as soon as it is known. A failure of a question or a video is a row.
 
         The units are drawn a little ahead, and from another thread where the frames of the next ones are decoded while
         the model is busy.
+
+        Args:
+            units: None says that there is none yet: those in hand go on, and after a moment the next one is drawn.
 
         Raises:
             PipelineError: the work cannot be done here, whatever the unit: the model cannot be loaded, say.

@@ -9,6 +9,9 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from pipeline.domain import Frame, FrameSource, Question, Relevance, Video
 from pipeline.errors import VideoError
 
+PAUSE = 0.05
+"""Seconds after which a stream that had nothing is asked again."""
+
 
 @runtime_checkable
 class Sampler(Protocol):
@@ -60,11 +63,14 @@ class Work:
 class ScoresStreams(Protocol):
     """A sampler that scores questions about several videos together, as its models are faster that way."""
 
-    def score_stream(self, works: Iterable[Work]) -> Iterator[list[Relevance] | VideoError]:
+    def score_stream(self, works: Iterable[Work | None]) -> Iterator[list[Relevance] | VideoError]:
         """What ``score`` gives for each of the works, in their order; or why its video cannot be read.
 
         The works are drawn one at a time, not long before they are needed, and their frames are used until their
         relevances are given. The relevances are those that ``score`` gives for each work alone.
+
+        Args:
+            works: None says that there is none yet: those in hand go on, and after :data:`PAUSE` the next is drawn.
 
         Raises:
             CheckpointError: the model cannot be loaded.

@@ -21,7 +21,7 @@ from pipeline.families.known import FirstUse
 from pipeline.families.loading.checkpoint import Checkpoint
 from pipeline.families.seam import Opened, Pixels, PreparedFrame, Processor
 from pipeline.identity import Identified, InQuery, Label, Speed
-from pipeline.samplers import Work
+from pipeline.samplers import PAUSE, Work
 from pipeline.samplers.frames import Candidate, FrameForm, candidate_pictures, candidates
 from pipeline.samplers.output import Reading, read_scores
 from pipeline.samplers.pooling import Pool
@@ -125,7 +125,7 @@ class GensSampler(Identified):
             raise given
         return given
 
-    def score_stream(self, works: Iterable[Work]) -> Iterator[list[Relevance] | VideoError]:
+    def score_stream(self, works: Iterable[Work | None]) -> Iterator[list[Relevance] | VideoError]:
         """The same for several videos, of which the windows and questions in memory are answered together.
 
         Raises:
@@ -134,8 +134,11 @@ class GensSampler(Identified):
         """
         begun: deque[_Scoring | list[Relevance]] = deque()  # in order; relevances where there is nothing to ask
 
-        def draw() -> Iterator[AskedVideo]:
+        def draw() -> Iterator[AskedVideo | None]:
             for work in works:
+                if work is None:
+                    yield None
+                    continue
                 refused = refusals(work.questions, self.query, lambda: self._opened.processor.markup)
                 if len(refused) == len(work.questions):
                     begun.append([refused[place] for place in range(len(work.questions))])
@@ -186,13 +189,14 @@ class GensSampler(Identified):
         """Makes of a decoded frame what the model sees. It can be pickled, and raises FramesError for some shapes."""
         return self._opened.processor.without_words().prepare
 
-    def _reader_on_demand(self, asked: Iterator[AskedVideo]) -> Iterator[list[WindowAnswers] | VideoError]:
+    def _reader_on_demand(self, asked: Iterator[AskedVideo | None]) -> Iterator[list[WindowAnswers] | VideoError]:
         with self._first_use.watched("video"):
-            first = next(asked, None)
-            if first is None:
-                return
-            reader = WindowReader(self._backbone, self.window, self._at_once, self.max_new_tokens)
-            yield from reader.read(chain([first], asked))
+            for first in asked:
+                if first is None:
+                    time.sleep(PAUSE)
+                    continue
+                reader = WindowReader(self._backbone, self.window, self._at_once, self.max_new_tokens)
+                yield from reader.read(chain([first], asked))
 
     def _begun(self, work: Work, refused: Mapping[int, Relevance]) -> _Scoring:
         times: list[float] = []

@@ -12,6 +12,7 @@ halves of its window. A half is a window like any other, its frames numbered ane
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from pipeline.errors import ConfigError, OutOfMemoryError, VideoError
+from pipeline.samplers import PAUSE
 from pipeline.samplers.frames import Candidate
 from pipeline.samplers.windows import Window, Windowing, halves
 from pipeline.spans import span
@@ -132,10 +134,14 @@ class WindowReader:
         self._held: list[_Ask] = []  # prefilled
         self._videos: deque[_Video] = deque()
         self._ahead: AskedVideo | None = None  # drawn early, since its decoding then begins
+        self._is_over = False  # there are no more videos
         self._is_full = False  # until a window is finished
 
-    def read(self, videos: Iterable[AskedVideo]) -> Iterator[list[WindowAnswers] | VideoError]:
+    def read(self, videos: Iterable[AskedVideo | None]) -> Iterator[list[WindowAnswers] | VideoError]:
         """Ask about each window of each video.
+
+        Args:
+            videos: None says that there is none yet: rows go on, and the next one is drawn between their steps.
 
         Yields:
             In the order of the videos: the answers in order of time, each window's before those of its halves.
@@ -144,16 +150,23 @@ class WindowReader:
             ConfigError: a window is longer than the model's context. The videos before it are given first.
         """
         left = iter(videos)
-        while self._prefilled_more(left) or self._stepped():
+        while self._prefilled_more(left) or self._stepped() or self._waited():
             while self._videos and self._videos[0].is_finished:
                 video = self._videos.popleft()
                 if isinstance(video.error, ConfigError):
                     raise video.error
                 yield video.error or [ask.answers for ask in video.asks]
 
+    def _waited(self) -> bool:
+        """Wait a moment where more may come, and there is nothing else to do; whether that is so."""
+        if self._is_over or self._is_refused:
+            return False
+        time.sleep(PAUSE)
+        return True
+
     # --- windows ---
 
-    def _prefilled_more(self, videos: Iterator[AskedVideo]) -> bool:
+    def _prefilled_more(self, videos: Iterator[AskedVideo | None]) -> bool:
         """Prefill one more window, if there is one and it fits; whether anything was done."""
         self._fill_rows()
         if self._is_full and self._held:
@@ -172,12 +185,25 @@ class WindowReader:
             self._end(ask.video, error)
         return True
 
-    def _drawn(self, videos: Iterator[AskedVideo]) -> bool:
+    @property
+    def _is_refused(self) -> bool:
+        """Whether nothing behind the last video is read."""
+        return bool(self._videos) and isinstance(self._videos[-1].error, ConfigError)
+
+    def _next_video(self, videos: Iterator[AskedVideo | None]) -> AskedVideo | None:
+        """None if there is none yet, or no more."""
+        try:
+            return next(videos)
+        except StopIteration:
+            self._is_over = True
+            return None
+
+    def _drawn(self, videos: Iterator[AskedVideo | None]) -> bool:
         """Draw the next window; whether that could be done, without waiting where rows can go on meanwhile."""
-        if self._videos and isinstance(self._videos[-1].error, ConfigError):
+        if self._is_refused:
             return False
         if not self._videos or self._videos[-1].is_drawn:
-            asked, self._ahead = self._ahead or next(videos, None), None
+            asked, self._ahead = self._ahead or self._next_video(videos), None
             if asked is None:
                 return False
             self._videos.append(_Video(asked))
@@ -197,7 +223,7 @@ class WindowReader:
         video.asks.append(ask)
         self._next.append(ask)
         if self._ahead is None:
-            self._ahead = next(videos, None)
+            self._ahead = self._next_video(videos)
         return True
 
     def _end(self, video: _Video, error: VideoError | ConfigError) -> None:

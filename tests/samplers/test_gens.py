@@ -367,6 +367,27 @@ def test_videos_that_are_scored_together_are_what_they_are_alone(
         assert content(scored) == content(sampler.score(opened.video, opened, asked[place]))
 
 
+def test_videos_that_were_read_are_given_while_there_is_none_yet(checkpoint: Path, opened: OpenVideo) -> None:
+    sampler = sampler_of(checkpoint)
+    found: list[Any] = []
+
+    def works() -> Iterator[Work | None]:
+        yield None
+        yield Work(opened.video, opened, QUESTIONS)
+        for _ in range(1000):
+            if found:
+                break
+            yield None
+        assert found
+        yield Work(opened.video, opened, QUESTIONS[:1])
+
+    for given in sampler.score_stream(works()):
+        found.append(given)
+    assert [content(each) for each in found] == [
+        content(sampler.score(opened.video, opened, asked)) for asked in (QUESTIONS, QUESTIONS[:1])
+    ]
+
+
 def test_a_run_makes_the_buffers_of_its_rows_once(
     checkpoint: Path, opened: OpenVideo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
