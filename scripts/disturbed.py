@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from pipeline.artefacts.rows import AnswerRow, RelevanceRow, SelectionRow
 from pipeline.domain import Cost
 
 VERB = ("evaluate", "benchmark=micro", "sampler=gens_micro", "answerer=qwen2_vl_micro", "sampler.fps=0.25")
-SIZE = ("benchmark.videos=3", "benchmark.max_minutes=3", "benchmark.questions_per_video=3")
+SIZE = ("benchmark.max_minutes=3", "benchmark.questions_per_video=3")
 EXECUTORS = {
     "inline": ("execution=inline",),
     "local": ("execution=local", "execution.workers=2"),
@@ -65,13 +66,24 @@ class Setting:
     folder: Path
     executor: str
     data: Path
+    videos: int
 
     def start(self, *words: str, most_bytes: int | None = None) -> subprocess.Popen[bytes]:
         """Start the command, with its output in ``said.txt``."""
         places = (f"paths.runs={self.folder}/runs", f"paths.cache={self.folder}/cache", f"paths.data={self.data}")
         with (self.folder / "said.txt").open("ab") as said:
             process = subprocess.Popen(
-                [sys.executable, "-m", "pipeline", *VERB, *SIZE, *EXECUTORS[self.executor], *places, *words],
+                [
+                    sys.executable,
+                    "-m",
+                    "pipeline",
+                    *VERB,
+                    *SIZE,
+                    f"benchmark.videos={self.videos}",
+                    *EXECUTORS[self.executor],
+                    *places,
+                    *words,
+                ],
                 stdout=said,
                 stderr=said,
                 env={**os.environ, MARK: str(self.folder), "OMP_NUM_THREADS": "1"},
@@ -91,6 +103,11 @@ class Setting:
             except psutil.Error:
                 continue
 
+    def lines(self, name: str) -> int:
+        """How many rows a file of the run has."""
+        path = next((self.folder / "runs").glob(f"*/{name}"), None)
+        return 0 if path is None else path.read_bytes().count(b"\n")
+
     @property
     def run(self) -> Path:
         """The run folder."""
@@ -101,80 +118,67 @@ class Setting:
 # --- disturbances --------------------------------------------------------------------------------------------------
 
 
-def kill_driver(setting: Setting, chance: random.Random, usual: float) -> str:
+def kill_driver(setting: Setting, chance: random.Random) -> str:
     """At any moment of the command."""
-    process, moment = setting.start(), chance.uniform(0.0, usual)
-    _wait(process, moment)
+    process = setting.start()
+    moment = _any_moment(setting, process, chance)
     process.kill()
     process.wait()
-    return f"the driver was killed after {moment:.2f} s"
+    return f"the driver was killed {moment}"
 
 
-def kill_while_writing(setting: Setting, chance: random.Random, usual: float) -> str:
-    """As soon as one of the files has grown, and with the last of its rows cut as a write is that was not finished."""
-    name, rows = chance.choice(list(FILES)), chance.randrange(1, 5)
-    process, path = setting.start(), setting.folder / "runs"
-    end = time.monotonic() + LONGEST
-    while process.poll() is None and time.monotonic() < end:
-        found = next(path.glob(f"*/{name}"), None)
-        if found is not None and found.read_bytes().count(b"\n") >= rows:
-            break
-        time.sleep(0.005)
+def kill_while_writing(setting: Setting, chance: random.Random) -> str:
+    """Right after a row, and with the last of its rows cut as a write is that was not finished."""
+    name, rows = chance.choice(list(FILES)), chance.randint(1, 6)
+    process = setting.start()
+    _until(process, lambda: setting.lines(name) >= rows)
     process.kill()
     process.wait()
-    if found is not None and (content := found.read_bytes()):
+    path = next((setting.folder / "runs").glob(f"*/{name}"), None)
+    if path is not None and (content := path.read_bytes()):
         last = content.rstrip(b"\n").rfind(b"\n") + 1
-        with found.open("r+b") as file:
+        with path.open("r+b") as file:
             file.truncate(chance.randint(last, len(content)))
     return f"the driver was killed in row {rows} of {name}"
 
 
-def kill_worker(setting: Setting, chance: random.Random, usual: float) -> str:
+def kill_worker(setting: Setting, chance: random.Random) -> str:
     """One of the workers of any kind, once or several times; the command goes on."""
     process, killed = setting.start("execution.retry=crashed"), []
-    times = chance.randint(1, 2)
-    end = time.monotonic() + LONGEST
-    while process.poll() is None and len(killed) < times:
-        if time.monotonic() > end:
-            raise Fault("the command does not end")
-        time.sleep(chance.uniform(0.0, usual / 2))
-        workers = [(kind, each) for kind, each in _workers(setting)]
-        if workers:
-            kind, worker = chance.choice(workers)
-            try:
+    for _ in range(chance.randint(1, 3)):
+        _any_moment(setting, process, chance)
+        for kind, worker in chance.sample(found := list(_workers(setting)), min(1, len(found))):
+            with suppress(psutil.Error):
                 worker.send_signal(chance.choice([signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT]))
                 killed.append(kind)
-            except psutil.Error:
-                continue
-    code = _wait(process, LONGEST)
+    code = _wait(process)
     if code not in (*ALL_DONE, 2):
         raise Fault(f"the command ended with {code} after its workers were killed: {killed}")
     return f"killed: {', '.join(killed) or 'no worker'}; the command ended with {code}"
 
 
-def fill_disk(setting: Setting, chance: random.Random, usual: float) -> str:
+def fill_disk(setting: Setting, chance: random.Random) -> str:
     """No file may be longer than a random size."""
-    size = int(2 ** chance.uniform(8, 16))
-    process = setting.start(most_bytes=size)
-    code = _wait(process, LONGEST)
+    size = int(2 ** chance.uniform(8, 15))
+    code = _wait(setting.start(most_bytes=size))
     if code not in (*ALL_DONE, 2):
         raise Fault(f"the command ended with {code} where files could have {size} bytes")
     return f"files could have {size} bytes; the command ended with {code}"
 
 
-def interrupt(setting: Setting, chance: random.Random, usual: float) -> str:
+def interrupt(setting: Setting, chance: random.Random) -> str:
     """Ctrl-C, once or twice."""
-    process, moment, twice = setting.start(), chance.uniform(0.5, usual), chance.random() < 0.3
-    _wait(process, moment)
+    process, twice = setting.start(), chance.random() < 0.3
+    moment = _any_moment(setting, process, chance)
     process.send_signal(signal.SIGINT)
     if twice:
         time.sleep(chance.uniform(0.0, 1.0))
         process.send_signal(signal.SIGINT)
-    code = _wait(process, LONGEST)
-    return f"interrupted {'twice' if twice else 'once'} after {moment:.2f} s; the command ended with {code}"
+    code = _wait(process)
+    return f"interrupted {'twice' if twice else 'once'} {moment}; the command ended with {code}"
 
 
-DISTURBANCES: Sequence[Callable[[Setting, random.Random, float], str]] = (
+DISTURBANCES: Sequence[Callable[[Setting, random.Random], str]] = (
     kill_driver,
     kill_while_writing,
     kill_worker,
@@ -195,15 +199,29 @@ def _workers(setting: Setting) -> Iterator[tuple[str, psutil.Process]]:
             yield kinds[-1], process
 
 
-def _wait(process: subprocess.Popen[bytes], seconds: float) -> int | None:
-    """The exit code; None where the command runs on, which only a short wait may find."""
+def _any_moment(setting: Setting, process: subprocess.Popen[bytes], chance: random.Random) -> str:
+    """Wait for a moment that does not depend on the speed of the machine: a number of rows, and a part of a second."""
+    rows, more = chance.randint(0, 6 * setting.videos), chance.uniform(0.0, 1.0)
+    _until(process, lambda: sum(map(setting.lines, FILES)) >= rows)
+    time.sleep(more)
+    return f"{more:.2f} s after {rows} rows"
+
+
+def _until(process: subprocess.Popen[bytes], holds: Callable[[], bool]) -> None:
+    """Wait until something holds or the command is over."""
+    end = time.monotonic() + LONGEST
+    while process.poll() is None and not holds():
+        if time.monotonic() > end:
+            raise Fault("the command does not come on")
+        time.sleep(0.005)
+
+
+def _wait(process: subprocess.Popen[bytes]) -> int:
+    """The exit code."""
     try:
-        return process.wait(seconds)
+        return process.wait(LONGEST)
     except subprocess.TimeoutExpired:
-        if seconds >= LONGEST:
-            process.kill()
-            raise Fault("the command does not end") from None
-        return None
+        raise Fault("the command does not end") from None
 
 
 # --- what must hold ------------------------------------------------------------------------------------------------
@@ -255,7 +273,7 @@ def finish(setting: Setting, calm: dict[str, dict[str, Any]]) -> None:
         Fault: it is not done, or leaves other rows than an undisturbed run, or a process.
     """
     for _ in range(STARTS):
-        code = _wait(setting.start("execution.retry=crashed"), LONGEST)
+        code = _wait(setting.start("execution.retry=crashed"))
         if code in ALL_DONE:
             break
     else:
@@ -272,10 +290,6 @@ def finish(setting: Setting, calm: dict[str, dict[str, Any]]) -> None:
         if time.monotonic() > end:
             raise Fault(f"processes are left: {left}")
         time.sleep(0.1)
-    for kept in setting.folder.rglob("*.part"):
-        if time.time() - kept.stat().st_mtime < LONGEST:
-            continue
-        raise Fault(f"{kept} is left")
 
 
 def shared_memory() -> set[str]:
@@ -283,30 +297,32 @@ def shared_memory() -> set[str]:
     return set(os.listdir("/dev/shm")) if os.path.isdir("/dev/shm") else set()
 
 
-def rounds(folder: Path, count: int, seed: int, executors: Sequence[str], say: Callable[[str], None]) -> None:
-    """Disturb so many runs.
+def rounds(
+    folder: Path, count: int, seed: int, executors: Sequence[str], videos: int, say: Callable[[str], None] = print
+) -> None:
+    """Disturb so many runs over so many videos, each with three questions.
 
     Raises:
         Fault: something is not as it must be; the seed is said before each round.
     """
     data = folder / "data"
-    calm = Setting(folder / "calm", "inline", data)
+    calm = Setting(folder / "calm", "inline", data, videos)
     calm.folder.mkdir(parents=True)
     start = time.monotonic()
-    code = _wait(calm.start(), LONGEST)
+    code = _wait(calm.start())
     if code not in ALL_DONE:
         raise Fault(f"the undisturbed run ended with {code}: {(calm.folder / 'said.txt').read_text()}")
-    wanted, usual = rows_of(calm.run), time.monotonic() - start
-    say(f"undisturbed: {len(wanted[ANSWERS_FILE])} questions in {usual:.1f} s")
+    wanted = rows_of(calm.run)
+    say(f"undisturbed: {len(wanted[ANSWERS_FILE])} questions in {time.monotonic() - start:.1f} s")
     for number in range(count):
         chance = random.Random(f"{seed} {number}")
-        setting = Setting(folder / f"round-{number}", executors[number % len(executors)], data)
+        setting = Setting(folder / f"round-{number}", executors[number % len(executors)], data, videos)
         setting.folder.mkdir()
         before = shared_memory()
         say(f"round {number} of seed {seed}, execution={setting.executor}")
         try:
             for disturb in [chance.choice(DISTURBANCES) for _ in range(chance.randint(1, 2))]:
-                say(f"  {disturb(setting, chance, usual)}")
+                say(f"  {disturb(setting, chance)}")
             finish(setting, wanted)
             if left := shared_memory() - before:
                 raise Fault(f"/dev/shm has {sorted(left)} left")
@@ -319,13 +335,14 @@ def rounds(folder: Path, count: int, seed: int, executors: Sequence[str], say: C
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--videos", type=int, default=3)
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 30))
     parser.add_argument("--executors", default="inline,local")
     parser.add_argument("--folder", type=Path, help="an empty folder that is kept; else one that is removed")
     given = parser.parse_args()
     folder = given.folder or Path(tempfile.mkdtemp(prefix="gens-chaos-"))
     try:
-        rounds(folder, given.rounds, given.seed, given.executors.split(","), lambda words: print(words, flush=True))
+        rounds(folder, given.rounds, given.seed, given.executors.split(","), given.videos)
     except Fault as fault:
         print(f"fault: {fault}\nseed {given.seed}; see {folder}")
         return 1
