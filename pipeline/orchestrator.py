@@ -6,11 +6,12 @@ continues where it was interrupted. Failures of one question or one video are ro
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,20 +19,17 @@ import numpy.typing as npt
 from pipeline.answer_requests import OverLimit, key_content, question_input
 from pipeline.answerers import Answerer, Repeats
 from pipeline.artefacts.cache import AnswerCache, RelevanceCache
-from pipeline.artefacts.journal import Journal
-from pipeline.artefacts.results import Results, Sink, results_in
+from pipeline.artefacts.results import Results, results_in
 from pipeline.artefacts.rows import AnswerRow, RelevanceRow, SelectionRow
 from pipeline.domain import Answer, Question, Relevance, SelectedFrame, Selection, Status, Video
-from pipeline.execution.answering import AnswerWorker, Showing
-from pipeline.execution.events import following
-from pipeline.execution.sampling import SampleWorker
-from pipeline.execution.units import AnswerUnit, Executor, InlineExecutor, Lost, SampleUnit
+from pipeline.execution.answering import Showing
+from pipeline.execution.stages import AnswerStage, SampleStage, report_outdated
+from pipeline.execution.units import AnswerUnit, Executor, InlineExecutor, OverlappingExecutor
 from pipeline.identity import answer_key, digest, identity_of
-from pipeline.samplers import ChecksQuestions, ForeseesPictures, Sampler
+from pipeline.samplers import ForeseesPictures, Sampler
 from pipeline.selection import SelectionPolicy
 from pipeline.selection.native import native_index
 from pipeline.subtitles import SubtitleChoice, SubtitleFinder
-from pipeline.terminal import remark
 from pipeline.validation import checked_selection
 from pipeline.video import Reader
 from pipeline.video.clip import clip_of
@@ -70,32 +68,13 @@ def sample(
     Raises:
         InputError: the sampler cannot score these questions, found before anything is scored.
     """
-    if isinstance(sampler, ChecksQuestions):
-        sampler.check(questions)
-    here = SampleWorker(sampler, reader, cache)
-    units = _units(question for question in questions if not question.fault)
-    reader.expect([unit.video for unit in units])
     if executor is not None:
         reader.foresee(None, None)  # it has readers of its own
-    with results_in(into).sink(RelevanceRow) as journal, ExitStack() as ending:
-        ending.callback(reader.foresee, None, None)
-        _report_outdated(journal)
-        with following("sampling", len(questions), cache) as finished:
-            for row in [_invalid(question, sampler) for question in questions if question.fault]:
-                finished(row.relevance.status, kept=journal.keep(row))
-                yield row
-            missing: list[SampleUnit] = []
-            for unit in units:
-                known, left = here.known(unit)
-                missing += [left] if left.questions else []
-                for row in known:
-                    finished(row.relevance.status, kept=journal.keep(row))
-                    yield row
-            with closing((executor or InlineExecutor(here)).run(missing)) as results:
-                for result in results:
-                    for row in here.lost(result) if isinstance(result, Lost) else [cast("RelevanceRow", result)]:
-                        finished(row.relevance.status, kept=journal.keep(row))
-                        yield row
+    with SampleStage(questions, sampler, reader, cache, into) as stage:
+        yield from stage.known()
+        with closing((executor or InlineExecutor(stage.worker)).run(stage.missing)) as results:
+            for result in results:
+                yield from stage.taken(result)
 
 
 def select(
@@ -108,27 +87,54 @@ def select(
 
     Returns the rows in the order of the relevances; those of a run folder stay on the disk.
     """
-    identity = identity_of(policy)
-    asked: dict[str, Question] = {}
-    with results_in(into).sink(SelectionRow) as journal:
-        _report_outdated(journal)
+    with _Selecting(policy, reader, into) as selecting:
         for given in relevances:
-            if given.video is None:
-                selection = Selection(
-                    question_id=given.question.id,
-                    frames=(),
-                    policy=policy.name,
-                    budget=policy.budget,
-                    status=given.relevance.status,
-                    detail=given.relevance.detail,
-                )
-            else:
-                selection = _selected(given.relevance, given.question, given.video, policy, reader)
-            key = digest({"relevance": given.key, "policy": identity})
-            row = SelectionRow(key, given.sampler, given.question, given.video, selection)
-            journal.keep(row)
-            asked[row.question.id] = row.question
-    return results_in(into).rows(SelectionRow, asked)
+            selecting.row(given)
+    return selecting.rows()
+
+
+class _Selecting:
+    """Selects frames and hands on the selections of a run."""
+
+    def __init__(self, policy: SelectionPolicy, reader: Reader, into: Path | Results) -> None:
+        self._policy = policy
+        self._reader = reader
+        self._into = into
+        self._identity = identity_of(policy)
+        self._asked: dict[str, Question] = {}
+        self._held = ExitStack()
+
+    def __enter__(self) -> _Selecting:
+        self._sink = self._held.enter_context(results_in(self._into).sink(SelectionRow))
+        report_outdated(self._sink)
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._held.__exit__(*error)
+
+    def row(self, given: RelevanceRow) -> SelectionRow:
+        """The selection by one relevance."""
+        policy = self._policy
+        if given.video is None:
+            selection = Selection(
+                question_id=given.question.id,
+                frames=(),
+                policy=policy.name,
+                budget=policy.budget,
+                status=given.relevance.status,
+                detail=given.relevance.detail,
+            )
+        else:
+            selection = _selected(given.relevance, given.question, given.video, policy, self._reader)
+        key = digest({"relevance": given.key, "policy": self._identity})
+        row = SelectionRow(key, given.sampler, given.question, given.video, selection)
+        self._sink.keep(row)
+        self._asked[row.question.id] = row.question
+        return row
+
+    def rows(self) -> Sequence[SelectionRow]:
+        """All of them, in their order."""
+        return results_in(self._into).rows(SelectionRow, self._asked)
 
 
 def copy_selections(selections: Sequence[SelectionRow], into: Path | Results) -> Sequence[SelectionRow]:
@@ -161,43 +167,80 @@ def answer(
     returned, in their order, stay on the disk where ``into`` is a run folder. Where an ``executor`` is given, it has
     what is missing answered.
     """
-    identity = {**identity_of(answerer), "over_limit": over_limit.value}
-    here = AnswerWorker(answerer, reader, cache, Showing(over_limit, subtitles, batch))
-    asked: dict[str, Question] = {}
-    finder = SubtitleFinder(subtitles)
-    with results_in(into).sink(AnswerRow) as journal:
-        _report_outdated(journal)
-        with following("answering", len(selections), cache) as finished:
+    showing = Showing(over_limit, subtitles, batch)
+    with AnswerStage(len(selections), answerer, reader, cache, showing, into) as stage:
+        by_video: dict[tuple[str, str], list[tuple[str, int]]] = {}
+        """Key of the answer and place of the selection of each question that has none."""
+        for place, row in enumerate(selections):
+            missing = stage.missing(row)
+            if missing is not None:
+                # A file may have been replaced between two selections.
+                by_video.setdefault(missing.file, []).append((missing.key, place))
+        units = (
+            AnswerUnit(file[0], tuple((key, selections[place]) for key, place in places))
+            for file, places in by_video.items()
+        )
+        with closing((executor or InlineExecutor(stage.worker)).run(units)) as results:
+            for result in results:
+                stage.take(result)
+    return stage.rows()
 
-            def finish(row: AnswerRow) -> None:
-                journal.append(row)
-                finished(row.answer.status)
 
-            by_video: dict[tuple[str, str], list[tuple[str, int]]] = {}
-            """Key of the answer and place of the selection of each question that has none."""
-            for place, row in enumerate(selections):
-                asked[row.question.id] = row.question
-                given = question_input(row, finder)
-                key = answer_key(identity, key_content(row, given, subtitles, over_limit))
-                kept = journal.find(row.question, key)
-                if kept is not None and cache.counts(kept.answer):
-                    finished(kept.answer.status, kept=True)
-                    continue
-                known = here.known(key, row)
-                if known is not None or isinstance(given, Answer):
-                    finish(here.row(key, row, known or cast("Answer", given)))
+def sample_and_answer(
+    questions: Sequence[Question],
+    sampling: SampleStage,
+    policy: SelectionPolicy,
+    answering: AnswerStage,
+    reader: Reader,
+    into: Path | Results,
+    executor: OverlappingExecutor,
+    note: Callable[[RelevanceRow], None],
+) -> Sequence[AnswerRow]:
+    """Both stages at once: the questions of a video are answered while other videos are still sampled.
+
+    Args:
+        questions: of the run.
+        sampling: stage 1.
+        policy: that selects.
+        answering: stage 2.
+        reader: that reads the videos.
+        into: takes the selections.
+        executor: of both stages.
+        note: called with each row of stage 1.
+    """
+    left = Counter(question.video for question in questions)
+    begun: dict[str, dict[tuple[str, str], list[tuple[str, SelectionRow]]]] = {}
+    """By video, what is to be asked of each content of its file once all questions have frames."""
+    ready: deque[AnswerUnit] = deque()
+    reader.foresee(None, None)  # the executor has readers of its own
+
+    def take(row: RelevanceRow) -> None:
+        note(row)
+        video = row.question.video
+        selected = selecting.row(row)
+        missing = answering.missing(selected)
+        if missing is not None:
+            begun.setdefault(video, {}).setdefault(missing.file, []).append((missing.key, selected))
+        left[video] -= 1
+        if not left[video]:
+            del left[video]
+            ready.extend(AnswerUnit(file[0], tuple(asked)) for file, asked in begun.pop(video, {}).items())
+
+    def units() -> Iterator[AnswerUnit | None]:
+        while left or ready:
+            yield ready.popleft() if ready else None
+
+    with _Selecting(policy, reader, into) as selecting:
+        for row in sampling.known():
+            take(row)
+        with closing(executor.run_both(sampling.missing, units())) as results:
+            for result in results:
+                if sampling.has(result):
+                    for row in sampling.taken(result):
+                        take(row)
                 else:
-                    # A file may have been replaced between two selections.
-                    by_video.setdefault(given.file, []).append((key, place))
-            units = (
-                AnswerUnit(file[0], tuple((key, selections[place]) for key, place in places))
-                for file, places in by_video.items()
-            )
-            with closing((executor or InlineExecutor(here)).run(units)) as results:
-                for result in results:
-                    for answered in here.lost(result) if isinstance(result, Lost) else [cast("AnswerRow", result)]:
-                        finish(answered)
-    return results_in(into).rows(AnswerRow, asked)
+                    answering.take(result)
+    return answering.rows()
 
 
 def unanswered(
@@ -218,15 +261,6 @@ def unanswered(
         key = answer_key(identity, key_content(row, given, subtitles, over_limit))
         if not is_shared or cache.find(key, row.question.id) is None:
             yield row
-
-
-def _report_outdated(journal: Sink[Any]) -> None:
-    """Report how many rows of an earlier version stay in the file and are computed again."""
-    if isinstance(journal, Journal) and journal.outdated:
-        remark(
-            f"{journal.path}: {journal.outdated} rows of an earlier version are kept, and their questions are computed "
-            "again"
-        )
 
 
 def _selected(
@@ -264,17 +298,3 @@ def _at_real_frames(
             real = frame
         found.setdefault(real.index, real)
     return [found[index] for index in sorted(found)]
-
-
-def _invalid(question: Question, sampler: Sampler) -> RelevanceRow:
-    """The row of a question that cannot be asked, because its benchmark's row cannot be used."""
-    relevance = Relevance(question.id, (), (), status=Status.INVALID_QUESTION, detail=question.fault)
-    return RelevanceRow(digest({"fault": question.fault}), sampler.name, question, None, relevance)
-
-
-def _units(questions: Iterable[Question]) -> list[SampleUnit]:
-    """All questions of one video are one unit."""
-    videos: dict[str, list[Question]] = {}
-    for question in questions:
-        videos.setdefault(question.video, []).append(question)
-    return [SampleUnit(path, tuple(asked)) for path, asked in videos.items()]

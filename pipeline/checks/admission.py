@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -291,9 +291,13 @@ def _is_here(run: Run) -> bool:
 
 
 def _held(run: Run, stages: Sequence[_Stage], fit: Fit | None, machine: Machine) -> list[tuple[str, ModelMemory]]:
-    """The memory of both stages' models. The first stage frees its models before the second loads its own."""
+    """The memory of both stages' models. The first stage frees its models before the second loads its own.
+
+    Where stages overlap, all of them are in memory together.
+    """
     longest = max((load.tokens for load in fit.loads), default=0) + fit.answer_tokens if fit else 0
     held: list[tuple[str, ModelMemory]] = []
+    together: list[ModelMemory] = []
     for stage in stages:
         models: list[ModelMemory] = []
         for key, holder, checkpoint in stage.checkpoints:
@@ -312,7 +316,12 @@ def _held(run: Run, stages: Sequence[_Stage], fit: Fit | None, machine: Machine)
                     stage.faults.append(stage.fault(error))
         if stage.needed and _is_here(run):
             stage.faults += memory.findings(models, machine)
+            together += models
         held += [(stage.name, model) for model in models]
+    if run.config.execution.overlap_stages and all(stage.needed and not stage.faults for stage in stages):
+        too_much = [each for each in memory.findings(together, machine) if each.level is not Level.NOTE]
+        instead = "execution.overlap_stages=false"
+        stages[-1].faults += [replace(each, level=Level.CANNOT_RUN, remedy=instead) for each in too_much]
     return held
 
 

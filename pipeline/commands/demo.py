@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from pipeline.checks.admission import admit
 from pipeline.commands.questions import load_questions
 from pipeline.commands.record import record, record_end
-from pipeline.commands.run import exit_code, first_stage, run_context, run_folder, run_to_check, second_stage
+from pipeline.commands.run import both_stages, exit_code, run_context, run_folder, run_to_check
 from pipeline.config import build
 from pipeline.domain import Status
 from pipeline.errors import PipelineError
@@ -41,8 +41,7 @@ def run(config: DictConfig) -> int:
             tell(f"{sampler.name} -> {answerer.name}")
             record(settings, place)
             with _own_overrides(*keys):
-                selections = first_stage(settings, questions, sampler, policy, context, place)
-                answers = second_stage(settings, selections, answerer, context, place)
+                answers = both_stages(settings, questions, sampler, policy, answerer, context, place)
             record_end(place)
             statuses.extend(row.answer.status for row in answers)
         code = exit_code(statuses)

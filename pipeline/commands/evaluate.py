@@ -6,7 +6,7 @@ from omegaconf import DictConfig
 
 from pipeline.checks.admission import admit
 from pipeline.commands.questions import load_questions
-from pipeline.commands.run import exit_code, first_stage, run_context, run_folder, run_to_check, second_stage
+from pipeline.commands.run import both_stages, exit_code, run_context, run_folder, run_to_check
 from pipeline.config import build
 from pipeline.reports.page import report_on
 
@@ -20,8 +20,7 @@ def run(config: DictConfig) -> int:
     questions = load_questions(config)
     admit(run_to_check(config, context, questions, sampler=sampler, policy=policy, answerer=answerer))
     with run_folder(config) as folder:
-        selections = first_stage(config, questions, sampler, policy, context, folder)
-        answers = second_stage(config, selections, answerer, context, folder)
+        answers = both_stages(config, questions, sampler, policy, answerer, context, folder)
         code = exit_code([row.answer.status for row in answers])
         report_on([folder], context.reader, folder)
     return code

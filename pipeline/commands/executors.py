@@ -13,7 +13,7 @@ from pipeline.checks.devices import this_machine
 from pipeline.checks.remedies import checkpoints
 from pipeline.execution.recipes import Stage, recipe
 from pipeline.execution.settings import execution_settings
-from pipeline.execution.units import Executor
+from pipeline.execution.units import Executor, OverlappingExecutor
 
 
 def executor_of(config: DictConfig, stage: Stage, part: Any, *, has_store: bool) -> Executor | None:
@@ -47,6 +47,24 @@ def executor_of(config: DictConfig, stage: Stage, part: Any, *, has_store: bool)
 
         return LocalExecutor(recipe(config, stage, has_store), settings.places(gpus))
     return None
+
+
+def overlapping(config: DictConfig, sampler: Any, answerer: Any, *, has_store: bool) -> OverlappingExecutor | None:
+    """The executor of both stages at once; None where they follow each other.
+
+    They do too where one of them has no process to itself.
+    """
+    settings = execution_settings(config)
+    parts: tuple[tuple[Stage, Any], ...] = (("sampler", sampler), ("answerer", answerer))
+    if not settings.overlap_stages or not all(_computes(part, stage) for stage, part in parts):
+        return None
+    gpus = visible_gpus()
+    if settings.chosen(gpus) != "local" or any(_names_devices(part, stage) for stage, part in parts):
+        return None
+    from pipeline.execution.local import OverlappedStages
+
+    first, second = (recipe(config, stage, has_store) for stage, _ in parts)
+    return OverlappedStages(first, second, settings.places(gpus))
 
 
 def visible_gpus() -> Sequence[str]:

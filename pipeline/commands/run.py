@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -22,17 +22,20 @@ from pipeline.artefacts.stored import StoredRows
 from pipeline.artefacts.writing import check_writable
 from pipeline.checks.admission import Run
 from pipeline.checks.remedies import own_overrides
-from pipeline.commands.executors import executor_of
+from pipeline.commands.executors import executor_of, overlapping
 from pipeline.commands.outcome import running
 from pipeline.commands.record import record
 from pipeline.config import build, nearest
 from pipeline.domain import Question, Status
 from pipeline.errors import ConfigError
+from pipeline.execution.answering import Showing
 from pipeline.execution.decoding import DecodeSettings, decoding_reader
 from pipeline.execution.recipes import decoding
 from pipeline.execution.settings import execution_settings
-from pipeline.orchestrator import answer, sample, select
+from pipeline.execution.stages import AnswerStage, SampleStage
+from pipeline.orchestrator import answer, sample, sample_and_answer, select
 from pipeline.paths import local_path
+from pipeline.progress import silently
 from pipeline.samplers import Sampler
 from pipeline.selection import SelectionPolicy
 from pipeline.stopping import ExitCode
@@ -163,27 +166,42 @@ def first_stage(
 ) -> StoredRows[SelectionRow]:
     """Relevance and selection of all questions. The sampler's model is freed on return."""
     write_questions(questions, folder)
-    statuses: list[Status] = []
-    windows: Counter[Status] = Counter()
-    unreadable: dict[str, str] = {}
+    seen = _Seen()
 
     def counted(rows: Iterable[RelevanceRow]) -> Iterator[RelevanceRow]:
         for row in rows:
-            statuses.append(row.relevance.status)
-            if row.relevance.status is Status.UNREADABLE_VIDEO:
-                unreadable[row.question.video] = row.relevance.detail.partition("\n")[0]
-            windows.update(window.status for window in row.relevance.windows)
+            seen.note(row)
             yield row
 
     executor = executor_of(config, "sampler", sampler, has_store=context.has_store)
     with own_overrides("sampler", sampler), closing(sampler):
         rows = sample(questions, sampler, context.reader, context.relevances, folder, executor)
         selected = select(counted(rows), policy, context.reader, folder)
-    _tell_failures("sampler, questions", statuses)
-    _tell_windows(windows)
-    _tell_unreadable(unreadable)
+    seen.tell()
     assert isinstance(selected, StoredRows)  # of the folder
     return selected.in_order(question.id for question in questions)
+
+
+class _Seen:
+    """What became of the questions in stage 1."""
+
+    def __init__(self) -> None:
+        self._statuses: list[Status] = []
+        self._windows: Counter[Status] = Counter()
+        self._unreadable: dict[str, str] = {}
+
+    def note(self, row: RelevanceRow) -> None:
+        """Count a row."""
+        self._statuses.append(row.relevance.status)
+        if row.relevance.status is Status.UNREADABLE_VIDEO:
+            self._unreadable[row.question.video] = row.relevance.detail.partition("\n")[0]
+        self._windows.update(window.status for window in row.relevance.windows)
+
+    def tell(self) -> None:
+        """Print what failed."""
+        _tell_failures("sampler, questions", self._statuses)
+        _tell_windows(self._windows)
+        _tell_unreadable(self._unreadable)
 
 
 def _tell_windows(counts: Counter[Status]) -> None:
@@ -221,6 +239,35 @@ def second_stage(
             folder,
             executor,
         )
+
+
+def both_stages(
+    config: DictConfig,
+    questions: Sequence[Question],
+    sampler: Sampler,
+    policy: SelectionPolicy,
+    answerer: Answerer,
+    context: RunContext,
+    folder: Path,
+) -> Sequence[AnswerRow]:
+    """Answers to all questions: one stage after the other, or both at once where that is configured."""
+    executor = overlapping(config, sampler, answerer, has_store=context.has_store)
+    if executor is None:
+        selections = first_stage(config, questions, sampler, policy, context, folder)
+        return second_stage(config, selections, answerer, context, folder)
+    write_questions(questions, folder)
+    seen = _Seen()
+    reader, showing = context.reader, Showing(context.over_limit, context.subtitles, context.answer_batch)
+    with ExitStack() as held:
+        for stage, part in (("sampler", sampler), ("answerer", answerer)):
+            held.enter_context(own_overrides(stage, part))
+            held.enter_context(closing(part))
+        with silently():  # a terminal shows the progress of the answers
+            sampling = held.enter_context(SampleStage(questions, sampler, reader, context.relevances, folder))
+        answering = held.enter_context(AnswerStage(len(questions), answerer, reader, context.answers, showing, folder))
+        rows = sample_and_answer(questions, sampling, policy, answering, reader, folder, executor, seen.note)
+    seen.tell()
+    return rows
 
 
 def exit_code(statuses: Sequence[Status]) -> int:

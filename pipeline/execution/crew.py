@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from pipeline.errors import PipelineError
-from pipeline.execution.dispatch import Dispatch
+from pipeline.execution.dispatch import Dispatch, Stages
 from pipeline.execution.events import worker_state
 from pipeline.execution.units import Lost, Row, SampleUnit, Unit
 from pipeline.stopping import Interrupts, noting_interrupts
@@ -103,22 +103,30 @@ class Crew(ABC, Generic[M]):
         Args:
             units: as :class:`Dispatch` takes them. Those that are not ready become so when a row is given.
         """
+        yield from self.done(lambda: Stages([Dispatch(units, self.size)], self.size))
+
+    def done(self, planned: Callable[[], Stages]) -> Generator[Row | Lost, None, None]:
+        """The rows of the units of all stages.
+
+        Args:
+            planned: makes the stages, once the size is known.
+        """
         with ExitStack() as held:
             interrupts = held.enter_context(noting_interrupts())
             held.enter_context(self.listening(interrupts))
             held.callback(self._end_all)
-            dispatch = Dispatch(units, self.size)
-            while dispatch.has_work:
-                if dispatch.is_stuck:
-                    raise dispatch.ending()
-                self._start_wanted(dispatch)
-                self._give_to_waiting(dispatch)
-                for message in self.heard():
-                    yield from self._take(*message, dispatch)
-                if interrupts.first() and not dispatch.is_stopping:
-                    dispatch.stop()
-                    remark(_stopping(dispatch, self.size))
-            if dispatch.is_stopping:
+            stages = planned()
+            while stages.has_work:
+                if (error := stages.stuck) is not None:
+                    raise error
+                self._start_wanted(stages)
+                self._give_to_waiting(stages)
+                for number, kind, value in self.heard():
+                    yield from self._take(number, kind, value, *stages.of(number))
+                if interrupts.first() and not stages.is_stopping:
+                    stages.stop()
+                    remark(_stopping(stages, self.size))
+            if stages.is_stopping:
                 raise KeyboardInterrupt
 
     def told(self, number: int, state: str, video: str | None = None) -> None:
@@ -132,30 +140,41 @@ class Crew(ABC, Generic[M]):
         host = f" on {place.host}" if place.host not in ("", Place.host) else ""
         return f"worker {number}{host}" + (f" on GPU {place.gpu}" if place.gpu else "")
 
-    def _start_wanted(self, dispatch: Dispatch) -> None:
+    def _start_wanted(self, stages: Stages) -> None:
         for number in range(self.size):
-            if number not in self.members and dispatch.is_wanted(number):
+            dispatch, worker = stages.of(number)
+            if number not in self.members and dispatch.is_wanted(worker):
                 try:
                     self.members[number] = self.started(number)
                 except PipelineError as error:
-                    if dispatch.refused(number, error) and not dispatch.is_stuck:
+                    if dispatch.refused(worker, error) and not dispatch.is_stuck:
                         remark(f"worker {number} cannot be started, the others go on: {error}")
                     continue
                 self.told(number, "loading")
 
-    def _give_to_waiting(self, dispatch: Dispatch) -> None:
+    def _give_to_waiting(self, stages: Stages) -> None:
         for number, member in self.members.items():
-            if member.is_waiting and (unit := dispatch.give(number)) is not None:
+            dispatch, worker = stages.of(number)
+            if member.is_waiting and (unit := dispatch.give(worker)) is not None:
                 member.is_waiting = False
                 member.say(unit)
                 self.told(number, _doing(unit), unit.video)
 
-    def _take(self, number: int, kind: str, value: Any, dispatch: Dispatch) -> Iterator[Row | Lost]:
+    def _take(self, number: int, kind: str, value: Any, dispatch: Dispatch, worker: int) -> Iterator[Row | Lost]:
+        """What a member says.
+
+        Args:
+            number: its number.
+            kind: of what it says.
+            value: what it says.
+            dispatch: of its stage.
+            worker: its number there.
+        """
         if kind == "row":
-            if dispatch.received(number, value):
+            if dispatch.received(worker, value):
                 yield value
         elif kind == "asks":
-            unit = dispatch.give(number)
+            unit = dispatch.give(worker)
             self.members[number].say(unit)
             if unit is not None:
                 self.told(number, _doing(unit), unit.video)
@@ -163,28 +182,28 @@ class Crew(ABC, Generic[M]):
             self.members[number].is_waiting = True
             self.told(number, "idle")
         elif kind == "ended":
-            yield from dispatch.ended(number)
+            yield from dispatch.ended(worker)
         elif kind == "said":
             self._print(value)
-        elif kind == "refused":
-            self.told(number, "dead")
-            # The error of the last one ends the run and is printed there.
-            if dispatch.refused(number, value) and not dispatch.is_stuck:
-                remark(f"{self.name(number)} cannot work, the others go on: {value}")
-            self.members.pop(number).end()
         else:
-            if kind == "fault":
-                reason, told = value
-                self._print(told.rstrip("\n"))
-            else:
-                reason = self.members[number].why()
             self.told(number, "dead")
-            yield from dispatch.died(number, reason)
-            self._print_loss(number, reason, dispatch)
+            yield from self._gone(number, kind, value, dispatch, worker)
             self.members.pop(number).end()
 
-    def _print_loss(self, number: int, reason: str, dispatch: Dispatch) -> None:
-        if not dispatch.is_out(number):
+    def _gone(self, number: int, kind: str, value: Any, dispatch: Dispatch, worker: int) -> Iterator[Lost]:
+        """What a member said last; arguments as before."""
+        if kind == "refused":
+            # The error of the last one ends the run and is printed there.
+            if dispatch.refused(worker, value) and not dispatch.is_stuck:
+                remark(f"{self.name(number)} cannot work, the others go on: {value}")
+            return
+        if kind == "fault":
+            reason, told = value
+            self._print(told.rstrip("\n"))
+        else:
+            reason = self.members[number].why()
+        yield from dispatch.died(worker, reason)
+        if not dispatch.is_out(worker):
             remark(f"{self.name(number)}: {reason}; what it had in hand is tried by another one")
         elif not dispatch.is_stuck:
             remark(f"{self.name(number)} is given up, as it dies again and again; the others go on: {reason}")
@@ -205,6 +224,9 @@ def _doing(unit: Unit) -> str:
     return "sampling" if isinstance(unit, SampleUnit) else "answering"
 
 
-def _stopping(dispatch: Dispatch, workers: int) -> str:
-    count = len({unit.video for number in range(workers) for unit in dispatch.hand(number)})
-    return f"\ninterrupted: the {count} videos in hand are finished first; Ctrl-C again stops now"
+def _stopping(stages: Stages, size: int) -> str:
+    videos = set()
+    for number in range(size):
+        dispatch, worker = stages.of(number)
+        videos |= {unit.video for unit in dispatch.hand(worker)}
+    return f"\ninterrupted: the {len(videos)} videos in hand are finished first; Ctrl-C again stops now"

@@ -6,7 +6,7 @@ Used by executors that have several workers; :mod:`pipeline.execution.units` tel
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.errors import PipelineError
@@ -191,3 +191,40 @@ class Dispatch:
             self._task_of |= dict.fromkeys(unit.ids, task)
             self._new.append(task)
         return len(self._new)
+
+
+class Stages:
+    """Several dispatches of the same crew: the first workers are those of the first one, and so on.
+
+    Args:
+        stages: of as many workers each.
+        workers: of each.
+    """
+
+    def __init__(self, stages: Sequence[Dispatch], workers: int) -> None:
+        self._stages = stages
+        self._workers = workers
+
+    def of(self, worker: int) -> tuple[Dispatch, int]:
+        """The dispatch of a worker, and its number there."""
+        return self._stages[worker // self._workers], worker % self._workers
+
+    def stop(self) -> None:
+        """As :class:`Dispatch`, of all."""
+        for stage in self._stages:
+            stage.stop()
+
+    @property
+    def is_stopping(self) -> bool:
+        """Likewise."""
+        return self._stages[0].is_stopping
+
+    @property
+    def has_work(self) -> bool:
+        """Whether any of them has."""
+        return any(stage.has_work for stage in self._stages)
+
+    @property
+    def stuck(self) -> PipelineError | None:
+        """Why one of them cannot go on; None where all can."""
+        return next((stage.ending() for stage in self._stages if stage.is_stuck), None)

@@ -12,7 +12,7 @@ from itertools import chain
 from typing import Any
 
 from pipeline import library_messages
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, of_stage
 from pipeline.execution.recipes import Recipe
 from pipeline.execution.units import Unit
 from pipeline.progress import silently
@@ -80,6 +80,7 @@ def work(recipe: Recipe, line: Line) -> None:
                     line.say("row", row)
                 line.say("ended")
     except PipelineError as error:
+        error.remedy = of_stage(error.remedy, recipe.stage)
         line.say("refused", error)
     except Exception as error:
         line.say("fault", _told(error))

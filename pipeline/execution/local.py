@@ -9,16 +9,17 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import IO, Any
 
 from pipeline.errors import ConfigError
 from pipeline.execution.crew import LAST_WORDS, Crew, Message, Place
 from pipeline.execution.decoding import usable_cores
+from pipeline.execution.dispatch import Dispatch, Stages
 from pipeline.execution.parcels import Parcel, memory_file, receive
 from pipeline.execution.recipes import Recipe
-from pipeline.execution.units import Unit
+from pipeline.execution.units import AnswerUnit, Lost, Row, SampleUnit, Unit
 from pipeline.stopping import Interrupts
 
 _START = """import json, sys
@@ -117,6 +118,10 @@ class LocalExecutor(Crew[_Process]):
                 self._selector.register(interrupts.woken, selectors.EVENT_READ)
             yield
 
+    def recipe(self, number: int) -> Recipe:
+        """From which a process makes its worker."""
+        return self._recipe
+
     def started(self, number: int) -> _Process:
         """Start a process.
 
@@ -124,7 +129,7 @@ class LocalExecutor(Crew[_Process]):
             ConfigError: no process or file is to be had.
         """
         try:
-            process = _Process(self._recipe, self._places[number])
+            process = _Process(self.recipe(number), self._places[number])
         except (OSError, ConfigError) as error:
             reason = error.problem if isinstance(error, ConfigError) else error.strerror or str(error)
             raise ConfigError(f"a worker cannot be started: {reason}", "start fewer: execution.workers=1") from error
@@ -139,6 +144,32 @@ class LocalExecutor(Crew[_Process]):
                 if kind in LAST_WORDS:
                     self._selector.unregister(key.fileobj)
                 yield key.data, kind, value
+
+
+class OverlappedStages(LocalExecutor):
+    """Processes of both stages at the same time: each place has one of either.
+
+    Args:
+        first: from which workers of stage 1 are made.
+        second: from which workers of stage 2 are made.
+        places: ``CUDA_VISIBLE_DEVICES`` of each of them.
+    """
+
+    def __init__(self, first: Recipe, second: Recipe, places: Sequence[str]) -> None:
+        super().__init__(first, [*places, *places])
+        self._each = len(places)
+        self._second = second.shared_by(2 * self._each)
+
+    def run_both(
+        self, first: Iterable[SampleUnit], second: Iterable[AnswerUnit | None]
+    ) -> Generator[Row | Lost, None, None]:
+        """As :class:`pipeline.execution.units.OverlappingExecutor`."""
+        each = self._each
+        yield from self.done(lambda: Stages([Dispatch(first, each), Dispatch(second, each)], each))
+
+    def recipe(self, number: int) -> Recipe:
+        """As :class:`LocalExecutor`."""
+        return self._recipe if number < self._each else self._second
 
 
 def _message(over: socket.socket) -> tuple[str, Any]:

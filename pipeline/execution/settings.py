@@ -51,6 +51,12 @@ class ExecutionSettings:
             raise ConfigError(
                 f"execution.overlap_stages={self.overlap_stages}: true or false", "set execution.overlap_stages=false"
             )
+        if self.overlap_stages and self.executor in ("inline", "ray"):
+            raise ConfigError(
+                f"execution={self.executor} execution.overlap_stages=true: stages overlap where each has processes of "
+                "its own on this machine",
+                "set execution=local, or execution.overlap_stages=false",
+            )
 
     def chosen(self, gpus: Sequence[str]) -> str:
         """The executor to use with these GPUs."""

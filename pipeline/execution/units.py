@@ -130,6 +130,21 @@ class Executor(Protocol):
         ...
 
 
+class OverlappingExecutor(Protocol):
+    """Has workers of both stages at once."""
+
+    def run_both(
+        self, first: Iterable[SampleUnit], second: Iterable[AnswerUnit | None]
+    ) -> Generator[Row | Lost, None, None]:
+        """The rows of all units of both stages, as :meth:`Executor.run` gives them.
+
+        Args:
+            first: of stage 1.
+            second: of stage 2; None where none is ready yet. They become ready when a row of stage 1 is given.
+        """
+        ...
+
+
 class InlineExecutor:
     """Does the work in this process, with one worker.
 

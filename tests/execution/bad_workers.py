@@ -33,19 +33,21 @@ def suffer(text: str, folder: Path) -> None:
     elif what == "SLOW":
         time.sleep(1.0)
     elif what == "WAIT":
-        _wait_for_a_failure(folder)
+        _wait(folder)
 
 
 def _has_failed(folder: Path) -> bool:
     has_failed = (folder / f"no model on {os.environ.get('CUDA_VISIBLE_DEVICES')}").exists()
     if has_failed:
-        (folder / "failed").touch()
+        (folder / "go").touch()
     return has_failed
 
 
-def _wait_for_a_failure(folder: Path) -> None:
-    end = time.monotonic() + 30
-    while not (folder / "failed").exists() and time.monotonic() < end:
+def _wait(folder: Path) -> None:
+    """Until a worker has failed to load its model, or something was answered."""
+    end = time.monotonic() + 60
+    while not (folder / "go").exists():
+        assert time.monotonic() < end
         time.sleep(0.01)
 
 
@@ -91,6 +93,7 @@ class BadAnswerer(Identified):
         for request in requests:
             if request.question.text.startswith("answer "):
                 suffer(request.question.text.removeprefix("answer "), Path(self.folder))
+            (Path(self.folder) / "go").touch()
             yield Answer(request.question.id, str(request.times), option=0, frame_times=request.times)
 
     def close(self) -> None:

@@ -25,9 +25,11 @@ from pipeline.artefacts.rows import AnswerRow, RelevanceRow
 from pipeline.config import build, conf_dir, register_resolvers
 from pipeline.domain import Question, Status
 from pipeline.errors import CheckpointError
-from pipeline.execution.local import LocalExecutor
+from pipeline.execution.answering import Showing
+from pipeline.execution.local import LocalExecutor, OverlappedStages
 from pipeline.execution.recipes import Stage, recipe
-from pipeline.orchestrator import answer, sample, select
+from pipeline.execution.stages import AnswerStage, SampleStage
+from pipeline.orchestrator import answer, sample, sample_and_answer, select
 from pipeline.subtitles import SubtitleChoice
 
 HERE, ROOT = Path(__file__).parent, Path(__file__).parents[2]
@@ -79,6 +81,22 @@ class Run:
         )
         return list(rows)
 
+    def overlapped(self, folder: str, places: Sequence[str]) -> list[AnswerRow]:
+        self.config.paths.cache = str(self.home / f"cache of {folder}")
+        reader, policy = build(self.config.reader, "reader"), build(self.config.selection, "selection")
+        sampler, answerer = (build(self.config[name], name, self.config.plugins) for name in ("sampler", "answerer"))
+        cache, place = Path(self.config.paths.cache), self.home / folder
+        write_questions(self.questions, place)
+        recipes = [recipe(self.config, stage, has_store=False) for stage in ("sampler", "answerer")]
+        showing = Showing(OverLimit.REFUSE, SubtitleChoice.NONE, 2)
+        with (
+            SampleStage(self.questions, sampler, reader, RelevanceCache(cache), place) as sampling,
+            AnswerStage(len(self.questions), answerer, reader, AnswerCache(cache), showing, place) as answering,
+        ):
+            executor = OverlappedStages(*recipes, places)
+            parts = (self.questions, sampling, policy, answering, reader, place, executor)
+            return list(sample_and_answer(*parts, note=lambda row: None))
+
     def statuses(self, folder: str) -> dict[str, Status]:
         rows = rows_of(RelevanceRow, self.home / folder / "relevance.jsonl")
         return {row.question.id: row.relevance.status for row in rows}
@@ -113,6 +131,13 @@ def test_two_processes_give_the_rows_of_one(tmp_path: Path) -> None:
     run.answered("inline", None)
     run.answered("two", CPU[:2])
     assert on_disk(tmp_path / "two") == on_disk(tmp_path / "inline")
+
+
+def test_a_video_is_answered_while_another_one_is_still_sampled(tmp_path: Path) -> None:
+    run = Run(tmp_path, [["three"], ["WAIT", "two"], ["answer SIGKILL 1", "four"]])
+    assert {row.answer.status for row in run.overlapped("both", CPU[:1])} == {Status.OK}
+    run.answered("inline", None)
+    assert on_disk(tmp_path / "both") == on_disk(tmp_path / "inline")
 
 
 def test_the_units_of_a_process_that_is_killed_go_to_another(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
