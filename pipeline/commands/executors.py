@@ -16,16 +16,18 @@ from pipeline.execution.settings import execution_settings
 from pipeline.execution.units import Executor, OverlappingExecutor
 
 
-def executor_of(config: DictConfig, stage: Stage, part: Any, *, has_store: bool) -> Executor | None:
+def executor_of(config: DictConfig, stage: Stage, part: Any, videos: int, *, has_store: bool) -> Executor | None:
     """The executor of a stage; None does its work in this process.
 
     A sampler or an answerer of ours that loads no checkpoint, as one that asks a server, always works in this process:
-    several would gain nothing, and each would keep to the limits of its server by itself.
+    several would gain nothing, and each would keep to the limits of its server by itself. Where the executor is
+    chosen here, so does a run over one video.
 
     Args:
         config: of the run.
         stage: ``sampler`` or ``answerer``.
         part: the sampler or the answerer.
+        videos: of the run.
         has_store: whether prepared candidates are stored for other jobs.
 
     Raises:
@@ -34,9 +36,9 @@ def executor_of(config: DictConfig, stage: Stage, part: Any, *, has_store: bool)
     settings = execution_settings(config)
     if settings.executor == "inline" or not _computes(part, stage):
         return None
-    gpus = visible_gpus()
-    if settings.executor is None and _names_devices(part, stage):
+    if settings.executor is None and (videos < 2 or _names_devices(part, stage)):
         return None
+    gpus = visible_gpus()
     chosen = settings.chosen(gpus)
     if chosen == "ray":
         from pipeline.execution.cluster import RayExecutor
@@ -58,8 +60,10 @@ def overlapping(config: DictConfig, sampler: Any, answerer: Any, *, has_store: b
     parts: tuple[tuple[Stage, Any], ...] = (("sampler", sampler), ("answerer", answerer))
     if not settings.overlap_stages or not all(_computes(part, stage) for stage, part in parts):
         return None
+    if settings.executor is None and any(_names_devices(part, stage) for stage, part in parts):
+        return None
     gpus = visible_gpus()
-    if settings.chosen(gpus) != "local" or any(_names_devices(part, stage) for stage, part in parts):
+    if settings.chosen(gpus) != "local":
         return None
     from pipeline.execution.local import OverlappedStages
 

@@ -173,7 +173,8 @@ def first_stage(
             seen.note(row)
             yield row
 
-    executor = executor_of(config, "sampler", sampler, has_store=context.has_store)
+    videos = len({question.video for question in questions})
+    executor = executor_of(config, "sampler", sampler, videos, has_store=context.has_store)
     with own_overrides("sampler", sampler), closing(sampler):
         rows = sample(questions, sampler, context.reader, context.relevances, folder, executor)
         selected = select(counted(rows), policy, context.reader, folder)
@@ -223,10 +224,12 @@ def second_stage(
     config: DictConfig, selections: Sequence[SelectionRow], answerer: Answerer, context: RunContext, folder: Path
 ) -> Sequence[AnswerRow]:
     """Answers to all questions. The answerer's model is freed on return."""
-    write_questions([row.question for row in selections], folder)
+    questions = [row.question for row in selections]
+    write_questions(questions, folder)
     if isinstance(answerer, PreparesAhead):
         answerer.hold_at_most(context.prepared_bytes)
-    executor = executor_of(config, "answerer", answerer, has_store=context.has_store)
+    videos = len({question.video for question in questions})
+    executor = executor_of(config, "answerer", answerer, videos, has_store=context.has_store)
     with own_overrides("answerer", answerer), closing(answerer):
         return answer(
             selections,
