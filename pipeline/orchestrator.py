@@ -7,7 +7,7 @@ continues where it was interrupted. Failures of one question or one video are ro
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
@@ -51,7 +51,7 @@ def sample(
     cache: RelevanceCache,
     into: Path | Results,
     executor: Executor | None = None,
-) -> Iterator[RelevanceRow]:
+) -> Generator[RelevanceRow, None, None]:
     """Stage 1: the relevance of every question, from the cache where it has been computed before.
 
     Yields first the rows that are known and then the others as they come, and holds those of one video at a time. The

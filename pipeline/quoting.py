@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from pipeline.wellformed import loaded, loaded_yaml
 
@@ -65,7 +65,7 @@ def quoted_override(word: str) -> str:
         except ValueError:
             content = None
         if isinstance(content, dict):
-            return f"{key}={_literal(content)}"
+            return f"{key}={literal(content)}"
     return f"{key}={quoted(value)}"
 
 
@@ -97,11 +97,12 @@ def _within_spaces(run: str) -> str:
     return run.replace(stripped, quoted(stripped), 1)
 
 
-def _literal(content: object) -> str:
-    if isinstance(content, dict):
-        return "{" + ",".join(f"{name}: {_literal(value)}" for name, value in content.items()) + "}"
-    if isinstance(content, list):
-        return "[" + ",".join(map(_literal, content)) + "]"
+def literal(content: object) -> str:
+    """A value of Python as a value of Hydra's grammar. What is neither JSON nor a collection of it becomes text."""
+    if isinstance(content, Mapping):
+        return "{" + ",".join(f"{name}: {literal(value)}" for name, value in content.items()) + "}"
+    if isinstance(content, list | tuple):
+        return "[" + ",".join(map(literal, content)) + "]"
     if content is None or isinstance(content, bool | int | float):
         return json.dumps(content)
     return quoted(str(content))

@@ -299,7 +299,9 @@ def sole_writer(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         # Made here with the permissions of the folder's other files, so that whoever shares it can take the lock too.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o666))
-        lock = FileLock(path, timeout=_PATIENCE, mode=stat.S_IMODE(path.stat().st_mode))
+        # Of the process, not of the thread: the folder of a session may be closed by another thread.
+        mode = stat.S_IMODE(path.stat().st_mode)
+        lock = FileLock(path, timeout=_PATIENCE, mode=mode, thread_local=False)
         try:
             lock.acquire()
         except Timeout as error:

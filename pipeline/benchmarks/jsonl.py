@@ -72,7 +72,7 @@ class JsonlBenchmark:
             row: Any = None
             try:
                 row = _row(line)
-                question = _question(row, number, root)
+                question = _question(row, str(number), root)
             except InputError as error:
                 faults.append(InputError(f"{file}:{number}: {error.problem}", error.remedy))
                 question = unusable(row, str(number), faults[-1])
@@ -130,6 +130,19 @@ def question_from_fields(
     )
 
 
+def question_of(fields: Mapping[str, Any], name: str) -> Question:
+    """The question of a row that a program gives, or one that ends as ``invalid_question`` with what is wrong with it.
+
+    Args:
+        fields: as in a line of a file. Relative paths start in the working folder.
+        name: the question's id if the row has none.
+    """
+    try:
+        return _question(_told(dict(fields)), name, Path.cwd())
+    except InputError as error:
+        return unusable(fields, name, error)
+
+
 def _lines(file: Path) -> Iterator[tuple[int, str]]:
     # Not splitlines: that also cuts at separators which JSON allows inside a string.
     for number, line in enumerate(read_text(file, "benchmark.path", "surrogateescape").split("\n"), start=1):
@@ -150,11 +163,16 @@ def _row(line: str) -> dict[str, Any]:
         raise InputError(
             f"not a JSON object: {_shortened(told)}", 'each line must look like {"video": "...", "question": "..."}'
         )
+    return _told(row)
+
+
+def _told(row: dict[str, Any]) -> dict[str, Any]:
+    """The row with texts that can be written."""
     # In a path halves of surrogate pairs are the bytes of a file name that is not UTF-8, as Python's json writes it.
-    return {**told, **{field: row[field] for field in PATHS if isinstance(row.get(field), str)}}
+    return {**well_formed_json(row), **{field: row[field] for field in PATHS if isinstance(row.get(field), str)}}
 
 
-def _question(row: Mapping[str, Any], number: int, root: Path) -> Question:
+def _question(row: Mapping[str, Any], name: str, root: Path) -> Question:
     _check_fields(row)
     if row.get("options") is not None and "answer" not in row:
         raise InputError(
@@ -162,7 +180,7 @@ def _question(row: Mapping[str, Any], number: int, root: Path) -> Question:
             'add "answer": its text, letter or index; or "answer": null if it is not known',
         )
     return question_from_fields(
-        id=_id(row.get("id"), number),
+        id=_id(row.get("id"), name),
         video=_path(row["video"], "video", root),
         text=row["question"],
         options=row.get("options"),
@@ -189,9 +207,9 @@ def _check_fields(row: Mapping[str, Any]) -> None:
             raise InputError(f"the field {field!r} is missing", f'add "{field}": "..."')
 
 
-def _id(value: object, number: int) -> str:
+def _id(value: object, name: str) -> str:
     if value is None:
-        return str(number)
+        return name
     if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
         raise InputError(
             f"{value!r} is not an id", "an id is text or a whole number; without one it is the line number"

@@ -46,6 +46,7 @@ class Run:
 
     config: DictConfig
     questions: Sequence[Question]
+    """Empty where they come later: then both models are needed."""
     reader: Reader
     relevances: RelevanceCache
     answers: AnswerCache
@@ -87,7 +88,21 @@ def admit(run: Run) -> None:
         foresee(run.questions, run.sampler, run.reader)
     with span("checks"):
         examined = examine(run)
-    for finding in examined.findings:
+    _admit(run, examined.findings)
+
+
+def admit_together(run: Run) -> None:
+    """As :func:`admit`, for one whose models are all in memory at once, and whose questions come later.
+
+    Raises:
+        ConfigError: the first finding that prevents it.
+    """
+    examined = examine(run)
+    _admit(run, [*examined.findings, *memory.findings([model for _, model in examined.held], examined.machine)])
+
+
+def _admit(run: Run, findings: Iterable[Finding]) -> None:
+    for finding in findings:
         if finding.level is Level.CANNOT_RUN:
             run.reader.foresee(None, None)
             raise ConfigError(finding.problem, finding.remedy)
@@ -112,7 +127,8 @@ def examine(run: Run) -> Examination:
         found += _embeddings(run, questions)
         found += _predicted_failures(run, questions, found_videos)
     machine = this_machine()
-    sampling = _Stage("sampler", run.sampler, machine, needed=plan is None or plan.open > 0, is_here=_is_here(run))
+    needed = plan is None or plan.open > 0 or not run.questions
+    sampling = _Stage("sampler", run.sampler, machine, needed=needed, is_here=_is_here(run))
     found += sampling.faults
     answering, fit, summary = _answering(run, questions, found_videos, machine, found)
     held = _held(run, [sampling, answering], fit, machine)

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from pipeline.checks.admission import admit
 from pipeline.commands.questions import load_questions
-from pipeline.commands.record import record, record_end
+from pipeline.commands.record import record, record_end, typed
 from pipeline.commands.run import both_stages, exit_code, run_context, run_folder, run_to_check
 from pipeline.config import build
 from pipeline.domain import Status
@@ -39,7 +39,7 @@ def run(config: DictConfig) -> int:
             sampler, answerer, settings = _pair(config, *keys)
             place = folder / f"{sampler.name}-{answerer.name}"
             tell(f"{sampler.name} -> {answerer.name}")
-            record(settings, place)
+            record(settings, place, typed())
             with _own_overrides(*keys):
                 answers = both_stages(settings, questions, sampler, policy, answerer, context, place)
             record_end(place)

@@ -169,6 +169,28 @@ def as_chosen(verb: str, given: Namespace) -> list[str]:
         return others + _of_choices(hydra.compose_config(verb, others, run_mode=RunMode.RUN), chosen)
 
 
+def composed(verb: str, words: Sequence[str], folder: str | None = None) -> DictConfig:
+    """The settings of a verb, checked as those of a command are. Nothing is run or written.
+
+    Args:
+        verb: also the name of the primary config.
+        words: overrides as on the command line.
+        folder: of YAML files added by the user, as ``--config-dir`` names it.
+
+    Raises:
+        PipelineError: the words cannot be used.
+    """
+    register_resolvers()
+    register_run_folder()
+    trusted = trusted_packages(_plugins(words))
+    given = Namespace(config_dir=folder, overrides=list(words))
+    with _hydra(given, trusted) as hydra, explained_errors(verb, words):
+        config: DictConfig = hydra.compose_config(verb, list(words), run_mode=RunMode.RUN, with_log_configuration=False)
+    with open_dict(config):
+        config.plugins = list(trusted)
+    return config
+
+
 @contextmanager
 def explained_with(verb: str, given: Namespace) -> Iterator[None]:
     """As :func:`explained_errors`, for an app of Hydra's own, whose folders are unknown once it has ended.

@@ -30,15 +30,25 @@ from pipeline.wellformed import loaded_object
 _ELSEWHERE = "paths.runs=..."
 
 
-def record(config: DictConfig, folder: Path) -> dict[str, Any]:
+def typed() -> str:
+    """The command line of this job of Hydra's."""
+    hydra = HydraConfig.get()
+    return shlex.join(["gens", hydra.job.config_name or "", *overrides_of(hydra)])
+
+
+def record(config: DictConfig, folder: Path, command: str) -> dict[str, Any]:
     """Write what runs in ``folder``: the resolved config, and the facts that are returned.
+
+    Args:
+        config: without Hydra's own settings.
+        folder: of the run.
+        command: what started it, as somebody can type it again.
 
     Raises:
         StorageError: it cannot be written.
     """
-    hydra = HydraConfig.get()
     facts = {
-        "command": without_secrets(shlex.join(["gens", hydra.job.config_name or "", *overrides_of(hydra)])),
+        "command": without_secrets(command),
         "started": _now(),
         "ended": None,
         "host": socket.gethostname(),

@@ -24,7 +24,7 @@ from pipeline.checks.admission import Run
 from pipeline.checks.remedies import own_overrides
 from pipeline.commands.executors import executor_of, overlapping
 from pipeline.commands.outcome import running
-from pipeline.commands.record import record
+from pipeline.commands.record import record, typed
 from pipeline.config import build, nearest
 from pipeline.domain import Question, Status
 from pipeline.errors import ConfigError
@@ -152,7 +152,7 @@ def run_folder(config: DictConfig) -> Iterator[Path]:
     """Lock the run folder that Hydra named and write into it what runs there, and what happens to it."""
     folder = Path(HydraConfig.get().runtime.output_dir)
     with running(folder) as events:
-        events.write("start", **record(config, folder))
+        events.write("start", **record(config, folder, typed()))
         yield folder
 
 

@@ -1,4 +1,4 @@
-"""The figures of a report as files for other programs: ``summary.json``, ``results.csv`` and ``results.md``."""
+"""A report as files for other programs: ``summary.json``, ``results.csv``, ``results.md`` and ``questions.csv``."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from pipeline.artefacts.writing import write_whole
 from pipeline.benchmarks.intervals import Interval
 from pipeline.benchmarks.metrics import MeanRecall, Tally
 from pipeline.reports.costs import stage_costs
+from pipeline.reports.questions import QUESTIONS_TABLE, questions_csv
 from pipeline.reports.results import share
 from pipeline.reports.scoreboard import RunScore
+from pipeline.wellformed import well_formed
 
 SUMMARY_FILE = "summary.json"
 TABLE_FILE = "results.csv"
@@ -43,7 +45,7 @@ COLUMNS = (
 
 
 def write_exports(scores: Sequence[RunScore], folder: Path, override: str) -> None:
-    """Write the three files into ``folder``.
+    """Write the files into ``folder``.
 
     Raises:
         StorageError: they cannot be written; ``override`` is what chooses another place.
@@ -53,6 +55,8 @@ def write_exports(scores: Sequence[RunScore], folder: Path, override: str) -> No
     write_whole(text.encode(), folder / SUMMARY_FILE, override)
     write_whole(_table(scores).encode(), folder / TABLE_FILE, override)
     write_whole(_markdown(scores).encode(), folder / MARKDOWN_FILE, override)
+    questions = well_formed(questions_csv([each.run for each in scores]))
+    write_whole(questions.encode(), folder / QUESTIONS_TABLE, override)
 
 
 def _summary(each: RunScore) -> dict[str, Any]:

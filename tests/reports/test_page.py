@@ -221,6 +221,7 @@ def test_same_runs_give_the_same_bytes(sweep: Sweep, page: Page, tmp_path: Path)
     assert again.read_text(encoding="utf-8") == page.text
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "again.html",
+        "questions.csv",
         "results.csv",
         "results.md",
         "summary.json",

@@ -1,0 +1,113 @@
+"""Every question of every run as one row: ``questions.csv`` beside a page, and a table for notebooks."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pipeline.artefacts.stored import LastRead
+from pipeline.domain import Question, Status, option_letter
+from pipeline.paths import local_path
+from pipeline.reports.runs import RunArtefacts, collect
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+QUESTIONS_TABLE = "questions.csv"
+COLUMNS = (
+    "run",
+    "benchmark",
+    "sampler",
+    "selection",
+    "budget",
+    "answerer",
+    "id",
+    "video",
+    "question",
+    "options",
+    "correct",
+    "option",
+    "right",
+    "status",
+    "detail",
+    "text",
+    "sampler_status",
+    "frames",
+    "times",
+    "evidence_recall",
+    "seconds",
+    "prompt_tokens",
+    "output_tokens",
+    "dollars",
+    "groups",
+)
+"""``correct`` and ``option`` are letters; ``status`` is ``missing`` where there is no answer yet; ``times`` are those
+of the selected frames, in seconds; costs are the answerer's."""
+
+
+def question_rows(runs: Sequence[RunArtefacts]) -> Iterator[tuple[Any, ...]]:
+    """One row a run and question, with values in the order of :data:`COLUMNS`; None for what is not known."""
+    for run in runs:
+        of_run = (run.name, run.benchmark, run.sampler, run.selection, run.budget, run.answerer)
+        for question in run.questions:
+            yield (*of_run, *_asked(question), *_answered(run, question), dict(question.groups))
+
+
+def questions_csv(runs: Sequence[RunArtefacts]) -> str:
+    """The rows as a table for other programs, with lists and labels as JSON."""
+    written = io.StringIO()
+    writer = csv.writer(written, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows([_cell(value) for value in row] for row in question_rows(runs))
+    return written.getvalue()
+
+
+def load_runs(folder: str | os.PathLike[str]) -> DataFrame:
+    """The questions of every run at or below a folder: one row a run and question, with the columns of
+    ``questions.csv``.
+
+    A run that cannot be read is left out and named on standard error.
+
+    Raises:
+        InputError: there is no run, or none that can be used.
+    """
+    from pandas import DataFrame
+
+    return DataFrame.from_records(list(question_rows(collect([local_path(folder)]))), columns=list(COLUMNS))
+
+
+def _asked(question: Question) -> tuple[Any, ...]:
+    options = None if question.options is None else list(question.options)
+    return question.id, question.video, question.text, options, _letter(question.correct)
+
+
+def _answered(run: RunArtefacts, question: Question) -> tuple[Any, ...]:
+    brief = run.briefs.of.get(question.id)
+    _, selection, answer = run.find
+    selected, given = selection(question.id, LastRead()), answer(question.id, LastRead())
+    frames = selected.selection.frames if selected else ()
+    of_sampler = brief.relevance.status.value if brief and brief.relevance else None
+    shown = (
+        of_sampler,
+        len(frames) if selected else None,
+        [frame.time for frame in frames] if selected else None,
+        brief.selection.recall if brief and brief.selection else None,
+    )
+    if given is None:
+        return (None, None, "missing", "", None, *shown, None, None, None, None)
+    said, cost = given.answer, given.answer.cost
+    option = said.option if said.status is Status.OK and question.options else None
+    told = (_letter(option), given.correct, said.status.value, said.detail, said.text)
+    return (*told, *shown, cost.seconds, cost.prompt_tokens, cost.output_tokens, cost.dollars)
+
+
+def _letter(option: int | None) -> str | None:
+    return None if option is None else option_letter(option)
+
+
+def _cell(value: Any) -> Any:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
