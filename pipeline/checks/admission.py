@@ -130,8 +130,10 @@ def examine(run: Run) -> Examination:
     needed = plan is None or plan.open > 0 or not run.questions
     sampling = _Stage("sampler", run.sampler, machine, needed=needed, is_here=_is_here(run))
     found += sampling.faults
+    told = len(sampling.faults)
     answering, fit, summary = _answering(run, questions, found_videos, machine, found)
     held = _held(run, [sampling, answering], fit, machine)
+    found += sampling.faults[told:]
     if any(finding.level is Level.CANNOT_RUN for finding in answering.faults) and _is_answered(run, plan):
         answering.faults.clear()
     found += answering.faults

@@ -46,6 +46,7 @@ def home(tmp_path: Path) -> Path:
         ([*GENS, "sampler.checkpoint.attention=flash_attention_2"], "flash", "sampler.checkpoint.attention=sdpa"),
         ([*MICRO, "answerer.checkpoint.attention=flash_attention_2"], "flash", "answerer.checkpoint.attention=sdpa"),
         ([*MICRO, "answerer.checkpoint.device=cuda:7"], "here", "answerer.checkpoint.device=auto"),
+        ([*GENS, "sampler.checkpoint.device=cuda:7"], "here", "sampler.checkpoint.device=auto"),
         ([*MICRO, "reader.backend=torchcodec"], "torchcodec is not installed", "reader.backend=auto"),
         ([*MICRO, "sampler=oracle", "sampler.fps=0"], "sampler.fps=0.0 is not a rate", "sampler.fps=1"),
         ([*MICRO, "sampler=oracle", "sampler.fps=1e6"], "sampler.fps=1000000.0 is not a rate", "sampler.fps=1"),
