@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from command_line import gens
-from test_local import FINE, HERE, ROOT, Command, Run, gone, on_disk
+from test_local_workers import FINE, HERE, ROOT, Command, Run, gone, on_disk
 
 from pipeline.domain import Status
 from pipeline.errors import ConfigError, IncompatibleLibraryError, InputError, MissingExtraError
