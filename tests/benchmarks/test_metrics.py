@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.artefacts.rows import AnswerRow
 from pipeline.benchmarks.metrics import MISSING, Tally, accuracy, mean_recall, span_recall
-from pipeline.domain import Answer, FrameOrigin, Question, SelectedFrame, Selection, Span, Status
+from pipeline.domain import Answer, Question, Span, Status
 from pipeline.errors import InputError
 
 
@@ -14,11 +14,6 @@ def question(id: str, correct: int | None = 0, evidence: tuple[Span, ...] | None
 
 def row(of: Question, option: int | None, status: Status = Status.OK, sampler: str = "gens") -> AnswerRow:
     return AnswerRow("key", sampler, "qwen", of, Answer(of.id, "text", option, status))
-
-
-def selection(of: Question, *times: float) -> Selection:
-    frames = tuple(SelectedFrame(time, round(time), 5.0, FrameOrigin.SAMPLER) for time in times)
-    return Selection(of.id, frames, "topk", 8)
 
 
 def test_missing_failed_and_unparsed_answers_are_wrong() -> None:
