@@ -77,11 +77,12 @@ class RowStates:
         for mine, theirs in zip(self._all, other._all, strict=True):
             mine[:, :rows, :, :columns] = theirs[:, :rows, :, :columns]
 
-    def move(self, sources: Sequence[int], targets: Sequence[int]) -> None:
-        """Copy whole rows to the places of others."""
+    def move(self, sources: Sequence[int], targets: Sequence[int], tokens: int) -> None:
+        """Copy rows of at most so many tokens to the places of others; what is behind these tokens no row sees."""
         for whole in self._all:
-            at, to = (sent(rows, whole.device) for rows in (sources, targets))
-            whole[:, to] = whole[:, at]
+            used = whole[:, :, :, :tokens]
+            for source, target in zip(sources, targets, strict=True):
+                used[:, target] = used[:, source]
 
 
 class SuffixCache(Cache):  # type: ignore[misc]

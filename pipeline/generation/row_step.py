@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -128,6 +129,26 @@ def attention_over_prefix(model: Any) -> Iterator[None]:
         config._attn_implementation = stock
 
 
+@lru_cache
+def _capture_stream(device: torch.device) -> torch.cuda.Stream:
+    """One for all graphs of a device, since cuBLAS keeps a workspace for each stream that it was used on."""
+    return torch.cuda.Stream(device)
+
+
+@contextmanager
+def _capturing(graph: torch.cuda.CUDAGraph, pool: Any, device: torch.device) -> Iterator[None]:
+    """Capture what is called on a device, whichever is the current one.
+
+    Where a capture fails, PyTorch's context leaves its own stream the current one. What follows would run beside the
+    threads in which transformers loads the next model, and read weights before they are there. So the stream is set
+    back here.
+    """
+    with torch.cuda.device(device), torch.cuda.stream(torch.cuda.current_stream(device)):
+        stream = _capture_stream(device)
+        with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
+            yield
+
+
 class RowStep:
     """Steps of rows in buffers, which it holds as long as these stay where they are.
 
@@ -145,8 +166,9 @@ class RowStep:
         heads: int = model.get_decoder().config.num_attention_heads
         self._shape = AttentionShape(len(states.layers), heads, keys.shape[1], keys.shape[3])
         self._device = keys.device
+        is_spread = len({layer[0].device for layer in states.layers}) > 1  # and a table is on one device
         obstacle = kernel_obstacle(self._shape, keys.dtype, keys.device)
-        self._attend = attend if obstacle is None else attend_reference
+        self._attend = attend_reference if is_spread or obstacle is not None else attend
         self._capture = capture
         self._graphs: dict[int, tuple[torch.cuda.CUDAGraph, PrefixTable]] = {}
         self._pool: Any = None
@@ -226,7 +248,7 @@ class RowStep:
         if self._pool is None:
             self._pool = torch.cuda.graph_pool_handle()
         try:
-            with mapped_out_of_memory(), torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+            with mapped_out_of_memory(), _capturing(graph, self._pool, self._device):
                 self._advance(0, size, self._states.columns, self._tables[size])
         except OutOfMemoryError:  # eager steps go on, and the next one tries again
             return

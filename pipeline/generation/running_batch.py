@@ -300,7 +300,7 @@ class RunningBatch(Generic[Key]):
         holes = [place for place in sorted(gone) if place < left]
         movers = [place for place in range(left, before) if place not in gone]
         if movers:
-            self._buffers.states.move(movers, holes)
+            self._buffers.states.move(movers, holes, max(self._rows[place].length for place in movers))
             self._buffers.inputs.move(movers, holes)
             for source, target in zip(movers, holes, strict=True):
                 self._rows[target] = self._rows[source]

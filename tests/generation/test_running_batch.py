@@ -278,9 +278,12 @@ def test_logits_of_given_tokens_are_those_of_the_whole_prompt(case: Case, forced
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("device", ["cuda:0", "cuda:1"])
 @pytest.mark.parametrize("make", [qwen, aria, experts_of_qwen3])
-def test_captured_steps_write_what_eager_ones_write(make: Any) -> None:
-    case = Case(make, "cuda", torch.bfloat16)
+def test_captured_steps_write_what_eager_ones_write(make: Any, device: str) -> None:
+    if int(device[-1]) >= torch.cuda.device_count():
+        pytest.skip("needs two GPUs")
+    case = Case(make, device, torch.bfloat16)
     eager, captured = case.batch(), case.batch()
     eager._kept._captures = False
     assert case.all_at_once(captured) == case.all_at_once(eager)
@@ -297,3 +300,4 @@ def test_what_cannot_be_captured_is_said_once_and_goes_on(caplog: pytest.LogCapt
     with caplog.at_level(logging.WARNING):
         assert case.all_at_once(case.batch()) == expected
     assert caplog.text.count("not captured as a CUDA graph") == 1
+    assert torch.cuda.current_stream() == torch.cuda.default_stream()  # as for threads that load the next model

@@ -9,9 +9,22 @@ Imported only where Triton is installed.
 
 from __future__ import annotations
 
+import functools
+
 import torch
 import triton
 import triton.language as tl
+
+
+def _on_its_device(launch):
+    """Of its first tensor: Triton launches on the current one, and a model may be on another."""
+
+    @functools.wraps(launch)
+    def launched(x, *others):
+        with torch.cuda.device(x.device):
+            return launch(x, *others)
+
+    return launched
 
 
 @triton.jit
@@ -96,6 +109,7 @@ def _combine_rows(x, places, weights, out, width, COPIES: tl.constexpr, BLOCK: t
     tl.store(out + row * width + columns, total.to(out.dtype.element_ty), mask=inside)
 
 
+@_on_its_device
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
     """Of the last dimension."""
     width = x.shape[-1]
@@ -108,6 +122,7 @@ def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
     return out
 
 
+@_on_its_device
 def gated(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
     """``[..., width]`` each; rows may be strided."""
     width = gate.shape[-1]
@@ -120,6 +135,7 @@ def gated(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
     return out
 
 
+@_on_its_device
 def quick_gelu_(x: torch.Tensor) -> torch.Tensor:
     """In place; contiguous."""
     count = x.numel()
@@ -128,6 +144,7 @@ def quick_gelu_(x: torch.Tensor) -> torch.Tensor:
     return x
 
 
+@_on_its_device
 def rotate_(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
     """In place.
 
@@ -148,6 +165,7 @@ def rotate_(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tens
     return x
 
 
+@_on_its_device
 def scatter_rows(x: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
     """Rows ``[n, width]``, each copied to its places ``[n, copies]`` among ``n * copies``."""
     count, copies = places.shape
@@ -158,6 +176,7 @@ def scatter_rows(x: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
     return out
 
 
+@_on_its_device
 def combine_rows(x: torch.Tensor, places: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """For each row of ``places`` and ``weights`` (``[n, copies]``) the weighed sum of these rows of ``x``."""
     count, copies = places.shape

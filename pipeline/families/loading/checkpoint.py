@@ -337,8 +337,8 @@ def release(model: nn.Module) -> None:
 
     for tensor in (*model.parameters(), *model.buffers()):
         tensor.data = torch.empty(0, dtype=tensor.dtype, device="cpu")
-    gc.collect()
     if torch.cuda.is_available():
+        gc.collect()  # what failed calls left in cycles; in main memory the collector finds it in time
         torch.cuda.empty_cache()
 
 
