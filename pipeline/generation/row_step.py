@@ -132,7 +132,7 @@ def attention_over_prefix(model: Any) -> Iterator[None]:
 @lru_cache
 def _capture_stream(device: torch.device) -> torch.cuda.Stream:
     """One for all graphs of a device, since cuBLAS keeps a workspace for each stream that it was used on."""
-    return torch.cuda.Stream(device)
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 @contextmanager
