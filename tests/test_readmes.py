@@ -135,6 +135,8 @@ class Home:
                 self._gens(["demo", *words[1:]])
             elif words[0] == "scripts/test":
                 assert_script_takes(words)
+            elif words[0] == "python":
+                self._in_shell(command)
             else:
                 while re.match(r"\w+=", words[0]):
                     assert words.pop(0) == "PYTHONPATH=."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 import json
 import re
@@ -28,7 +29,7 @@ from readme_blocks import ROOT
 
 from pipeline import Session, load_runs
 from pipeline.answerers import AnswererLimits, AnswerRequest
-from pipeline.artefacts.folder import read_selections
+from pipeline.artefacts.selections import read_selections
 from pipeline.domain import Answer, FrameSource, Question, Relevance, Status, Video
 from pipeline.errors import ConfigError, InputError, PipelineError
 from pipeline.session.composing import in_python, overrides
@@ -146,6 +147,7 @@ def test_all_questions_of_a_video_are_one_pass_and_come_back_in_their_order(clip
     assert [result.answer for result in found] == ["green", "red", "green", "yes"]
     assert [(result.option, result.letter) for result in found] == [(2, "C"), (0, "A"), (2, "C"), (None, None)]
     assert [(frame.time, frame.score) for frame in found[0].frames] == [(3.0, 4.0), (4.0, 5.0)]
+    assert found[0].selected.scores == tuple((float(time), 1.0 + time) for time in range(5))
     assert str(found[0].timeline()).endswith("2 frames selected: 0:03, 0:04.")
     assert repr(found[0]) == "<Result: ok C. green>"
 
@@ -369,3 +371,33 @@ def test_importing_the_package_is_light_and_a_script_needs_no_main_guard(clip: P
         check=False,
     )
     assert (done.returncode, done.stdout) == (0, "2 (64, 64)\n"), done.stderr
+
+
+NOTEBOOK = ROOT / "scripts" / "ask_your_video.ipynb"
+
+
+def displayed(source: str, names: dict[str, Any]) -> Any:
+    """Execute a cell as a kernel does; the value of a last expression."""
+    cell = ast.parse(source)
+    last = cell.body.pop() if isinstance(cell.body[-1], ast.Expr) else None
+    exec(compile(cell, NOTEBOOK.name, "exec"), names)
+    return None if last is None else eval(compile(ast.Expression(last.value), NOTEBOOK.name, "eval"), names)
+
+
+def test_the_notebook_runs_from_top_to_bottom_and_holds_no_outputs(clip: Path, tmp_path: Path) -> None:
+    written = json.loads(NOTEBOOK.read_text(encoding="utf-8"))
+    assert (written["nbformat"], written["nbformat_minor"]) == (4, 5)
+    cells = [cell for cell in written["cells"] if cell["cell_type"] == "code"]
+    assert all(not cell["outputs"] and cell["execution_count"] is None for cell in cells)
+    sources = ["".join(cell["source"]) for cell in cells]
+    # Seconds of a clip in place of the minutes of the demo's video.
+    sources[0], replaced = re.subn(r'^VIDEO = ".*"$', f"VIDEO = {str(clip)!r}", sources[0], flags=re.MULTILINE)
+    assert replaced == 1
+    names: dict[str, Any] = {"__name__": "__main__"}
+    shown = [displayed(source, names) for source in sources]
+    kinds = [type(value).__name__ for value in shown if value is not None]
+    assert kinds == ["Result", "tuple", "Drawing", "list", "list", "list", "Result", "str", "DataFrame"]
+    assert all(value._repr_html_() for value in shown if hasattr(value, "_repr_html_"))
+    assert [str(status) for _, _, status in shown[-4]] == [str(shown[3][2])] * 3
+    assert list(shown[-1]["status"])[-2:] == ["missing_video", str(shown[3][2])]
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {"notebook"}

@@ -231,7 +231,7 @@ class Session:
 
         Args:
             selected: what :meth:`select` gave, perhaps that of another session, or a row of a ``selections.jsonl`` as
-                :func:`pipeline.artefacts.folder.read_selections` reads it.
+                :func:`pipeline.artefacts.selections.read_selections` reads it.
         """
         (result,) = self.answer_many([selected])
         return result

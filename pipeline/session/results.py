@@ -125,11 +125,17 @@ class Selected:
         pictures = _Pictures(self._reader, self.row)
         return tuple(_moment(frame, place, pictures) for place, frame in enumerate(self.row.selection.frames))
 
+    @property
+    def scores(self) -> tuple[tuple[float, float], ...]:
+        """Second and score of each candidate frame; empty for a sampler that scores nothing, and for a row of a file."""
+        said = None if self.relevance is None else self.relevance.relevance
+        return () if said is None else tuple(zip(said.times, said.scores, strict=True))
+
     def timeline(self) -> Drawing:
         """The video's time axis as the report draws it: scores of all candidate frames, evidence, selected frames.
 
         It is HTML with an inline SVG, which a notebook shows and ``.html`` holds; ``str()`` says the same in words. The
-        figures themselves are in ``relevance.relevance``: ``times`` and ``scores`` of every candidate frame.
+        figures themselves are :attr:`scores`.
         """
         return _drawing(self, None)
 
