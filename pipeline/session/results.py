@@ -127,7 +127,7 @@ class Selected:
 
     @property
     def scores(self) -> tuple[tuple[float, float], ...]:
-        """Second and score of each candidate frame; empty for a sampler that scores nothing, and for a row of a file."""
+        """Second and score of each candidate frame; empty for a sampler without scores, and for a row of a file."""
         said = None if self.relevance is None else self.relevance.relevance
         return () if said is None else tuple(zip(said.times, said.scores, strict=True))
 
