@@ -260,7 +260,9 @@ class Units(Decoder):
             needs[key] = Parcel(prepare)
             at_once = UNIT
         units = []
-        for few in pieces(self._scan, indices, self._together(indices)):
+        usual, soon = self._together(indices), 2 * self._reader.pool.limits.workers * _SMALLEST
+        # The first are small, so that a model has something to do the sooner.
+        for few in pieces(self._scan, indices, lambda at: min(usual, _SMALLEST) if at < soon else usual):
             unit = Unit(len(few), changed)
             job = Decode(self._video.path, self._reader.own, self._video, tuple(few), self._scan_key, key, at_once)
             unit.task = Task(
@@ -344,18 +346,18 @@ class PreparedStream:
         self._stream = self._units.stream(self._indices[given:], None, self._last_failure)
 
 
-def pieces(scan: Scan, indices: Sequence[int], least: int) -> Iterator[Sequence[int]]:
+def pieces(scan: Scan, indices: Sequence[int], least: Callable[[int], int]) -> Iterator[Sequence[int]]:
     """Cut ascending native indices into units that can be decoded apart, and hardly a packet twice.
 
-    A unit has ``least`` frames or more: it ends before the next frame whose last entry comes after the frames of the
-    unit, or just before the last of them, as in open groups of pictures. Where there is none, or where the file has to
-    be counted from its start, it goes on to the end.
+    A unit that begins at a place has ``least(place)`` frames or more: it ends before the next frame whose last entry
+    comes after the frames of the unit, or just before the last of them, as in open groups of pictures. Where there is
+    none, or where the file has to be counted from its start, it goes on to the end.
     """
     counted = scan.has_b_frames and not scan.stores_order
     start, begun, last = 0, -1, -1
     for at, index in enumerate(indices):
         entry = scan.entry(index)
-        if at - start >= least and not counted and entry > begun and entry + _REORDERED > last:
+        if at - start >= least(start) and not counted and entry > begun and entry + _REORDERED > last:
             yield indices[start:at]
             start = at
         begun = entry if at == start else begun

@@ -332,6 +332,11 @@ class Model(ABC):
 
         return KeptBuffers(self.language)
 
+    @property
+    def frames_at_once(self) -> int | None:
+        """Frames that go through the tower in one call, however many there are; None where that depends on them."""
+        return None
+
     @abstractmethod
     def features(self, frames: Sequence[PreparedFrame]) -> list[torch.Tensor]:
         """Each frame as an image for the language model, ``[tokens, hidden size]``, independent of others."""

@@ -123,6 +123,11 @@ class Backbone:
         """Makes of a decoded frame what the model sees. It can be pickled, and raises FramesError for some shapes."""
         return self._processor.without_words().prepare
 
+    @property
+    def frames_at_once(self) -> int | None:
+        """As :attr:`Model.frames_at_once`."""
+        return self.model.frames_at_once
+
     def features(self, frames: Sequence[PreparedFrame]) -> list[torch.Tensor]:
         """Each frame as the language model sees it, ``[tokens, hidden size]``, in any window."""
         weight = self.model.language.get_input_embeddings().weight

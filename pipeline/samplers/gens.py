@@ -208,14 +208,20 @@ class GensSampler(Identified):
         }
         fresh = self.window.frames + 1  # a window ends where another one begins
 
-        def watched() -> Iterator[Window[Candidate]]:
+        def told(seen: Callable[[Candidate], None]) -> Iterator[Candidate]:
+            for candidate in stream:
+                seen(candidate)
+                yield candidate
+
+        def watched(seen: Callable[[Candidate], None]) -> Iterator[Window[Candidate]]:
             nonlocal fresh
-            for window in windows(stream, self.window):
+            for window in windows(told(seen), self.window):
                 times.extend(candidate.time for candidate in window.items[len(times) - window.first :])
                 fresh = self.window.frames - self.window.overlap
                 yield window
 
-        asked = AskedVideo(watched(), suffixes, lambda: stream.ready(fresh))
+        length = self.windows(work.video, work.questions)
+        asked = AskedVideo(watched, suffixes, length, lambda: stream.ready(fresh))
         return _Scoring(work, refused, asked, times, time.perf_counter())
 
     def _relevances(self, scoring: _Scoring, given: Sequence[WindowAnswers], seconds: float) -> list[Relevance]:

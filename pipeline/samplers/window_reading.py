@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pipeline.errors import ConfigError, OutOfMemoryError, VideoError
@@ -28,11 +29,15 @@ from pipeline.spans import span
 if TYPE_CHECKING:
     import torch
 
+    from pipeline.families.seam import PreparedFrame
     from pipeline.generation.shared_prefix import Prefix
     from pipeline.generation.texts import Generated
     from pipeline.samplers.backbone import Backbone
 
 _LOG = logging.getLogger(__name__)
+
+_WINDOWS_AHEAD = 3
+"""Of videos that are decoded ahead; those of another worker should not wait for this one."""
 
 Suffixes = Mapping[int, Sequence[int]]
 """The prompt's tokens after the frames, by question."""
@@ -55,9 +60,12 @@ class WindowAnswers:
 class AskedVideo:
     """The windows of one video, and what is asked about each."""
 
-    windows: Iterator[Window[Candidate]]
-    """Drawn one at a time; may raise :class:`VideoError`."""
+    windows: Callable[[Callable[[Candidate], None]], Iterator[Window[Candidate]]]
+    """Called once, with what is told of each candidate as it comes, before its window is complete. The windows are
+    drawn one at a time; may raise :class:`VideoError`."""
     suffixes: Suffixes
+    length: int
+    """Windows, or more."""
     is_ready: Callable[[], bool] = lambda: True
     """Whether the next window, or the end, can be had without waiting."""
 
@@ -73,6 +81,11 @@ class AtOnce:
 @dataclass(eq=False)
 class _Video:
     asked: AskedVideo
+    windows: Iterator[Window[Candidate]] = field(init=False)
+    seen: int = 0
+    """Candidates that have come so far."""
+    together: list[PreparedFrame] = field(default_factory=list)
+    """The last of them, which go through the tower in one call."""
     features: dict[int, torch.Tensor] = field(default_factory=dict)
     """By candidate, of the windows that are not finished."""
     asks: list[_Ask] = field(default_factory=list)
@@ -133,8 +146,11 @@ class WindowReader:
         self._next: deque[_Ask] = deque()  # to be prefilled, before any further window
         self._held: list[_Ask] = []  # prefilled
         self._videos: deque[_Video] = deque()
-        self._ahead: AskedVideo | None = None  # drawn early, since its decoding then begins
         self._is_over = False  # there are no more videos
+        self._ahead: deque[AskedVideo] = deque()  # drawn early, since their decoding then begins
+        at_once = backbone.frames_at_once
+        is_cut_alike = at_once is not None and not windowing.frames % at_once and not windowing.overlap % at_once
+        self._early = at_once if is_cut_alike else None
         self._is_full = False  # until a window is finished
 
     def read(self, videos: Iterable[AskedVideo | None]) -> Iterator[list[WindowAnswers] | VideoError]:
@@ -183,6 +199,7 @@ class WindowReader:
             self._prefill(ask)
         except ConfigError as error:
             self._end(ask.video, error)
+        self._draw_ahead(videos)  # while the device is busy
         return True
 
     @property
@@ -203,16 +220,18 @@ class WindowReader:
         if self._is_refused:
             return False
         if not self._videos or self._videos[-1].is_drawn:
-            asked, self._ahead = self._ahead or self._next_video(videos), None
+            asked = self._ahead.popleft() if self._ahead else self._next_video(videos)
             if asked is None:
                 return False
-            self._videos.append(_Video(asked))
+            begun = _Video(asked)
+            begun.windows = asked.windows(partial(self._see, begun))
+            self._videos.append(begun)
         video = self._videos[-1]
         if self._held and not video.asked.is_ready():
             return False
         try:
             with span("frames"):
-                window = next(video.asked.windows, None)
+                window = next(video.windows, None)
         except (VideoError, ConfigError) as error:
             self._end(video, error)
             return True
@@ -222,9 +241,41 @@ class WindowReader:
         ask = _Ask(video, window, video.asked.suffixes, window.first)
         video.asks.append(ask)
         self._next.append(ask)
-        if self._ahead is None:
-            self._ahead = self._next_video(videos)
         return True
+
+    def _draw_ahead(self, videos: Iterator[AskedVideo | None]) -> None:
+        """Have the next videos decoded: one, or several short ones. The reader bounds what waits of them in bytes."""
+        while sum(asked.length for asked in self._ahead) < _WINDOWS_AHEAD:
+            asked = self._next_video(videos)
+            if asked is None:
+                return
+            self._ahead.append(asked)
+
+    def _see(self, video: _Video, candidate: Candidate) -> None:
+        """While the device has nothing to do, frames go through the tower before their window is complete.
+
+        They go in the same calls as with their window, so their features are the same bit for bit.
+        """
+        from pipeline.generation.memory import free_failed_call, mapped_out_of_memory
+
+        video.seen += 1
+        if self._early is None:
+            return
+        video.together.append(candidate.frame)
+        if len(video.together) < self._early:
+            return
+        together, video.together = video.together, []
+        if self._held:
+            return
+        numbers = range(video.seen - len(together), video.seen)
+        try:
+            with mapped_out_of_memory(), span("vision"):
+                video.features.update(zip(numbers, self._backbone.features(together), strict=True))
+        except OutOfMemoryError:  # they are tried again with their window
+            pass
+        else:
+            return
+        free_failed_call()
 
     def _end(self, video: _Video, error: VideoError | ConfigError) -> None:
         """Of this video nothing more is wanted."""
@@ -269,8 +320,9 @@ class WindowReader:
             with mapped_out_of_memory():
                 fresh = [number for number in numbers if number not in features]
                 unseen = [window.items[number - window.first].frame for number in fresh]
-                with span("vision"):
-                    features.update(zip(fresh, self._backbone.features(unseen), strict=True))
+                if fresh:
+                    with span("vision"):
+                        features.update(zip(fresh, self._backbone.features(unseen), strict=True))
                 with span("prefill"):
                     return self._backbone.prefix(
                         [features[number] for number in numbers], [candidate.frame for candidate in window.items]

@@ -89,7 +89,7 @@ def test_frames_are_identical(name: str, there: WorkerReader, tmp_path: Path) ->
     times = HERE.times(path)
     for seconds in (times + 0.004, np.repeat(times[::9], 2) + 0.004, times[-2:]):
         assert assert_same(path, [*map(float, seconds)], there) == len(seconds)
-    cut = list(pieces(HERE.scan(path), range(len(times)), 7))
+    cut = list(pieces(HERE.scan(path), range(len(times)), lambda _: 7))
     assert [index for each in cut for index in each] == list(range(len(times)))
     assert len(cut) == 1 if name in COUNTED else len(cut) > 2
 
@@ -119,7 +119,7 @@ def test_units_are_small_where_frames_take_long_or_workers_are_many(
     monkeypatch.setattr(reading, "_PIXELS_A_SECOND", 160 * 96 * 10.0)
     assert 48 <= units._seconds(every) < 64
     assert 11 <= units._together(every) <= 15
-    assert [len(each) for each in pieces(HERE.scan(path), every, 15)] == [24] * 20  # to the next entry
+    assert [len(each) for each in pieces(HERE.scan(path), every, lambda _: 15)] == [24] * 20  # to the next entry
 
 
 def test_decoding_begins_before_the_file_is_hashed(pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

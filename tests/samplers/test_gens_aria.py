@@ -247,6 +247,41 @@ def test_decoding_vision_and_prefix_are_shared(
     assert max(prefixes) < WINDOW * 140
 
 
+@pytest.mark.parametrize(("at_once", "called"), [(2, [2, 2, 4, 2]), (3, [4, 4, 2])])
+def test_frames_of_the_first_window_are_seen_as_they_come(
+    checkpoint: Path, opened: OpenVideo, monkeypatch: pytest.MonkeyPatch, at_once: int, called: list[int]
+) -> None:
+    """While nothing else is to be done, and in the calls that the whole window makes: three frames do not divide it."""
+    expected = content(sampler_of(checkpoint, "windows_at_once=2").score(opened.video, opened, QUESTIONS))
+    monkeypatch.setattr("pipeline.families.aria.model._FRAMES_AT_ONCE", at_once)
+    sampler = sampler_of(checkpoint, "windows_at_once=2")
+    model, seen = sampler._backbone.model, []
+    features = model.features
+    monkeypatch.setattr(model, "features", lambda frames: (seen.append(len(frames)), features(frames))[1])
+    assert content(sampler.score(opened.video, opened, QUESTIONS)) == expected
+    assert seen == called
+
+
+def test_frames_that_do_not_fit_before_their_window_are_seen_with_it(
+    checkpoint: Path, opened: OpenVideo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = content(sampler_of(checkpoint).score(opened.video, opened, QUESTIONS))
+    monkeypatch.setattr("pipeline.families.aria.model._FRAMES_AT_ONCE", 2)
+    sampler = sampler_of(checkpoint)
+    model, calls = sampler._backbone.model, 0
+    features = model.features
+
+    def full(frames: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls < 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return features(frames)
+
+    monkeypatch.setattr(model, "features", full)
+    assert content(sampler.score(opened.video, opened, QUESTIONS)) == expected
+
+
 def test_frames_wait_in_the_size_that_the_model_sees(checkpoint: Path, opened: OpenVideo) -> None:
     """A window of frames as decoded could be gigabytes."""
     sampler = sampler_of(checkpoint)

@@ -122,6 +122,11 @@ class AriaModel(Model):
         half = np.float32(0.5)
         self._levels = Levels(levels_of(lambda image: image / np.float32(255), lambda image: (image - half) / half))
 
+    @property
+    def frames_at_once(self) -> int:
+        """A few."""
+        return _FRAMES_AT_ONCE
+
     @torch.inference_mode()
     def features(self, frames: Sequence[PreparedFrame]) -> list[torch.Tensor]:
         """A few frames a call."""
