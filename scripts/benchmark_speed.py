@@ -1,6 +1,6 @@
 """How fast both stages are: ours, stock transformers in the same run, and what the machine allows at best.
 
-    python -m scripts.benchmark_speed --out build/speed                    # all of it, on a GPU: about 15 minutes
+    python -m scripts.benchmark_speed --out build/speed                    # all of it, on a GPU: about 12 minutes
     python -m scripts.benchmark_speed --out build/speed --part gens_3b     # a part
     python -m scripts.benchmark_speed --out build/speed --tiny             # does it run at all? Seconds on a CPU
 
