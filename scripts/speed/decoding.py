@@ -1,7 +1,7 @@
 """Reading candidate frames of a video, in a process of its own: all of them, or one part beside other processes.
 
-Run as ``python -m scripts.speed.decoding FILE BACKEND THREADS FIRST LAST``: prints a line, waits for one, opens the file,
-reads one frame a second from FIRST to LAST, and prints its figures as JSON.
+Run as ``python -m scripts.speed.decoding FILE BACKEND THREADS FIRST LAST``: prints a line, waits for one, opens the
+file, reads one frame a second from FIRST to LAST, and prints its figures as JSON.
 """
 
 from __future__ import annotations

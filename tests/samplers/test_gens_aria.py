@@ -25,7 +25,7 @@ from pipeline.domain import Frame, Question, Relevance, Status, Video
 from pipeline.errors import CheckpointError, ConfigError
 from pipeline.families.aria.export import export
 from pipeline.families.loading.checkpoint import Checkpoint
-from pipeline.samplers import Sampler
+from pipeline.samplers import Sampler, Work
 from pipeline.samplers.gens import GensSampler
 from pipeline.video import OpenVideo, Reader
 
@@ -260,6 +260,24 @@ def test_frames_of_the_first_window_are_seen_as_they_come(
     monkeypatch.setattr(model, "features", lambda frames: (seen.append(len(frames)), features(frames))[1])
     assert content(sampler.score(opened.video, opened, QUESTIONS)) == expected
     assert seen == called
+
+
+@pytest.mark.parametrize(("frames", "drawn"), [(4, 2), (10, 4)])
+def test_the_next_video_is_drawn_ahead_and_more_of_them_where_they_are_short(
+    checkpoint: Path, opened: OpenVideo, monkeypatch: pytest.MonkeyPatch, frames: int, drawn: int
+) -> None:
+    sampler = sampler_of(checkpoint, f"window.frames={frames}")
+    model, begun, at_call = sampler._backbone.model, [], []
+    features = model.features
+    monkeypatch.setattr(model, "features", lambda given: (at_call.append(len(begun)), features(given))[1])
+
+    def works() -> Iterator[Work]:
+        for number in range(6):
+            begun.append(number)
+            yield Work(opened.video, opened, QUESTIONS[:1])
+
+    assert len(list(sampler.score_stream(works()))) == 6
+    assert at_call[:2] == [1, drawn]
 
 
 def test_frames_that_do_not_fit_before_their_window_are_seen_with_it(
