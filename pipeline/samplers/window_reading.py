@@ -148,9 +148,9 @@ class WindowReader:
         self._videos: deque[_Video] = deque()
         self._is_over = False  # there are no more videos
         self._ahead: deque[AskedVideo] = deque()  # drawn early, since their decoding then begins
-        at_once = backbone.frames_at_once
-        is_cut_alike = at_once is not None and not windowing.frames % at_once and not windowing.overlap % at_once
-        self._early = at_once if is_cut_alike else None
+        together = backbone.frames_at_once
+        is_cut_alike = together is not None and not windowing.frames % together and not windowing.overlap % together
+        self._early = together if is_cut_alike else None
         self._is_full = False  # until a window is finished
 
     def read(self, videos: Iterable[AskedVideo | None]) -> Iterator[list[WindowAnswers] | VideoError]:
