@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -68,22 +68,17 @@ class Setting:
     data: Path
     videos: int
 
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The command without what one start of it adds."""
+        places = (f"paths.runs={self.folder}/runs", f"paths.cache={self.folder}/cache", f"paths.data={self.data}")
+        return (*VERB, *SIZE, f"benchmark.videos={self.videos}", *EXECUTORS[self.executor], *places)
+
     def start(self, *words: str, most_bytes: int | None = None) -> subprocess.Popen[bytes]:
         """Start the command, with its output in ``said.txt``."""
-        places = (f"paths.runs={self.folder}/runs", f"paths.cache={self.folder}/cache", f"paths.data={self.data}")
         with (self.folder / "said.txt").open("ab") as said:
             process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    "pipeline",
-                    *VERB,
-                    *SIZE,
-                    f"benchmark.videos={self.videos}",
-                    *EXECUTORS[self.executor],
-                    *places,
-                    *words,
-                ],
+                [sys.executable, "-m", "pipeline", *self.words, *words],
                 stdout=said,
                 stderr=said,
                 env={**os.environ, MARK: str(self.folder), "OMP_NUM_THREADS": "1"},
@@ -94,14 +89,9 @@ class Setting:
             resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
         return process
 
-    def processes(self) -> Iterator[psutil.Process]:
+    def processes(self) -> set[psutil.Process]:
         """All processes of this round that still run."""
-        for process in psutil.process_iter():
-            try:
-                if process.environ().get(MARK) == str(self.folder) and process.status() != psutil.STATUS_ZOMBIE:
-                    yield process
-            except psutil.Error:
-                continue
+        return marked(self.folder)
 
     def lines(self, name: str) -> int:
         """How many rows a file of the run has."""
@@ -113,6 +103,34 @@ class Setting:
         """The run folder."""
         (found,) = (path for path in (self.folder / "runs").iterdir() if path.is_dir())
         return found
+
+
+def marked(folder: Path) -> set[psutil.Process]:
+    """The processes that were started for a folder, and what these have started: some write over their environment."""
+    found: set[psutil.Process] = set()
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.environ().get(MARK) == str(folder):
+                found |= {process, *process.children(recursive=True)}
+    return {process for process in found if _runs(process)}
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
+
+
+def kind_of(process: psutil.Process) -> str:
+    """By its command line."""
+    try:
+        words = " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+    # Of two marks of which one begins the other the longer one is meant.
+    kinds = [kind for kind, mark in OF_WORKERS.items() if mark in words]
+    return kinds[-1] if kinds else "driver" if " -m pipeline " in f" {words} " else ""
 
 
 # --- disturbances --------------------------------------------------------------------------------------------------
@@ -147,7 +165,7 @@ def kill_worker(setting: Setting, chance: random.Random) -> str:
     process, killed = setting.start("execution.retry=crashed"), []
     for _ in range(chance.randint(1, 3)):
         _any_moment(setting, process, chance)
-        for kind, worker in chance.sample(found := list(_workers(setting)), min(1, len(found))):
+        for kind, worker in chance.sample(found := _workers(setting), min(1, len(found))):
             with suppress(psutil.Error):
                 worker.send_signal(chance.choice([signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT]))
                 killed.append(kind)
@@ -187,16 +205,9 @@ DISTURBANCES: Sequence[Callable[[Setting, random.Random], str]] = (
 )
 
 
-def _workers(setting: Setting) -> Iterator[tuple[str, psutil.Process]]:
-    for process in setting.processes():
-        try:
-            words = " ".join(process.cmdline())
-        except psutil.Error:
-            continue
-        # Of two names that begin alike the longer one.
-        kinds = [kind for kind, mark in OF_WORKERS.items() if mark in words]
-        if kinds:
-            yield kinds[-1], process
+def _workers(setting: Setting) -> list[tuple[str, psutil.Process]]:
+    kinds = ((kind_of(process), process) for process in sorted(setting.processes(), key=lambda each: each.pid))
+    return [(kind, process) for kind, process in kinds if kind in OF_WORKERS]
 
 
 def _any_moment(setting: Setting, process: subprocess.Popen[bytes], chance: random.Random) -> str:

@@ -31,7 +31,7 @@ from pipeline.benchmarks.micro.mp4 import write_mp4
 from pipeline.benchmarks.micro.questions import KINDS, draw_question
 from pipeline.benchmarks.micro.world import make_plan
 from pipeline.domain import option_letter
-from scripts.disturbed import MARK, OF_WORKERS, Fault, shared_memory
+from scripts.disturbed import MARK, Fault, kind_of, marked, shared_memory
 
 PLANS = 4
 """Different videos."""
@@ -96,14 +96,8 @@ def start(folder: Path, questions: Path, workers: int) -> subprocess.Popen[bytes
 def processes(folder: Path) -> Mapping[str, list[psutil.Process]]:
     """Those of a run by kind."""
     found: dict[str, list[psutil.Process]] = defaultdict(list)
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get(MARK) == str(folder) and process.status() != psutil.STATUS_ZOMBIE:
-                words = " ".join(process.cmdline())
-                kinds = [kind for kind, mark in OF_WORKERS.items() if mark in words]
-                found[kinds[-1] if kinds else "driver"].append(process)
-        except psutil.Error:
-            continue
+    for process in marked(folder):
+        found[kind_of(process)].append(process)
     return found
 
 
