@@ -122,8 +122,8 @@ def lines(folder: Path, name: str) -> int:
     return 0 if path is None else path.read_bytes().count(b"\n")
 
 
-def watched(folder: Path, process: subprocess.Popen[bytes], say: Callable[[str], None]) -> None:
-    """Read the figures while the command runs.
+def watched(folder: Path, process: subprocess.Popen[bytes], total: int, say: Callable[[str], None] = print) -> None:
+    """Read the figures while the command works on so many questions.
 
     Raises:
         Fault: it ends badly, or a kind of process grows.
@@ -135,7 +135,7 @@ def watched(folder: Path, process: subprocess.Popen[bytes], say: Callable[[str],
         stage, done = ("answering", answers) if answers else ("sampling", lines(folder, RELEVANCE_FILE))
         for kind, members in processes(folder).items():
             found = figures(members)
-            if found is not None and done:
+            if found is not None and 0 < done < total:  # not while it loads, nor while the report is made
                 seen[kind, stage, done // EVERY].append(found)
     if process.returncode not in (0, 1):
         raise Fault(f"the command ended with {process.returncode}: {(folder / 'said.txt').read_text()[-2000:]}")
@@ -146,10 +146,11 @@ def watched(folder: Path, process: subprocess.Popen[bytes], say: Callable[[str],
         for part, found in told.items():
             megabytes = f"{found.memory / 1e6:.0f} MB, {found.files} files, {found.shared / 1e6:.1f} MB shared"
             say(f"{stage}, {kind}, questions {part * EVERY} to {(part + 1) * EVERY}: {megabytes}")
-        later = [part for part in parts if part >= 1]
-        if len(later) > 1:
-            first, last = told[later[0]], told[later[-1]]
-            say(f"{stage}, {kind}: memory {last.memory / first.memory:.3f} of what it was after {EVERY} questions")
+        if len(parts) > 2:
+            first, last = told[parts[1]], told[parts[-1]]
+            say(
+                f"{stage}, {kind}: memory {last.memory / first.memory:.3f} of what it was after its first {EVERY} questions"
+            )
             if last.memory > GROWTH * first.memory or last.files > first.files + 8:
                 grown.append(f"{kind} while {stage}: {first} became {last}")
     if grown:
@@ -190,7 +191,7 @@ def main() -> int:
     before, begin = shared_memory(), time.monotonic()
     try:
         questions = write_questions(folder, given.videos, given.questions)
-        watched(folder / "whole", start(folder / "whole", questions, given.workers), print)
+        watched(folder / "whole", start(folder / "whole", questions, given.workers), given.videos * given.questions)
         killed(folder / "killed", start(folder / "killed", questions, given.workers))
         if left := shared_memory() - before:
             raise Fault(f"/dev/shm has {sorted(left)} left")

@@ -24,6 +24,8 @@ class Unit:
     failure: Failure = None
     has_ended: bool = False
     task: Task | None = None
+    """None once it is over: a task holds its unit, and the files in memory that it needs would stay until garbage is
+    collected."""
     drop: Callable[[int], None] | None = None
     """Once nobody waits for it any more: called with the bytes of what is still delivered."""
 
@@ -41,6 +43,7 @@ class Unit:
         with self.changed:
             self.failure = failure
             self.has_ended = True
+            self.task = None
             self.changed.notify_all()
 
 
@@ -68,7 +71,7 @@ class UnitStream:
         self._items: deque[Decoded] = deque()
         self.given = 0
         """Items so far."""
-        pool.submit([unit.task for unit in units if unit.task])
+        pool.submit([task for unit in units if (task := unit.task)])
 
     def __iter__(self) -> Iterator[Decoded]:
         return self
@@ -106,9 +109,10 @@ class UnitStream:
         """As :meth:`close`, of what was not received yet."""
         units = list(self._units)
         self._units.clear()
-        self._pool.cancel([unit.task for unit in units if unit.task])
+        self._pool.cancel([task for unit in units if (task := unit.task)])
         for unit in units:
             with unit.changed:
+                unit.task = None
                 unit.drop = self._pool.taken
                 freed = sum(size for _, size in unit.parts)
                 unit.parts.clear()

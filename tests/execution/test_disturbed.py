@@ -23,7 +23,7 @@ def test_so_do_runs_with_several_workers(tmp_path: Path) -> None:
 @pytest.mark.timeout(7200)
 def test_the_processes_of_a_long_run_do_not_grow(tmp_path: Path) -> None:
     questions = soaked.write_questions(tmp_path, 200, 10)
-    soaked.watched(tmp_path / "whole", soaked.start(tmp_path / "whole", questions, 2), print)
+    soaked.watched(tmp_path / "whole", soaked.start(tmp_path / "whole", questions, 2), 2000)
     soaked.killed(tmp_path / "killed", soaked.start(tmp_path / "killed", questions, 2))
 
 

@@ -128,11 +128,11 @@ def test_a_cancelled_job_stops_after_its_part(pool: Pool, tmp_path: Path) -> Non
 def test_a_part_that_comes_while_its_stream_is_closed_does_not_count_as_waiting(pool: Pool) -> None:
     changed = threading.Condition()
     unit = Unit(2, changed)
-    unit.task = Task(Good(1), unit.on_part, unit.on_end)
+    task = unit.task = Task(Good(1), unit.on_part, unit.on_end)
     UnitStream(pool, [unit], None, FailedError).close()
     assert_works(pool)
     before = pool.waiting_bytes
-    unit.task.on_part([], 5)  # as the pool calls it if it looked before the task was cancelled
+    task.on_part([], 5)  # as the pool calls it if it looked before the task was cancelled
     assert pool.waiting_bytes == before - 5
     assert not unit.parts
     pool.taken(-5)

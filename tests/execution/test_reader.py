@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import pickle
 import time
 from collections.abc import Iterator
@@ -336,3 +338,29 @@ def test_a_familys_processor_prepares_in_a_worker_without_torch(
     assert modules == []
     assert found.shape == wanted.shape
     assert np.array_equal(found.pixels, wanted.pixels)
+
+
+def test_files_in_memory_are_closed_when_a_video_is_and_not_when_garbage_is_collected(
+    pool: Pool, tmp_path: Path
+) -> None:
+    def open_files() -> int:
+        links = (os.readlink(each) for each in Path("/proc/self/fd").iterdir() if each.is_symlink())
+        return sum(link.startswith("/memfd:parcel") for link in links)
+
+    reader = in_workers(HERE, pool, Crashes(tmp_path / "cache", "auto", False))
+    paths = [write_cut_video(tmp_path / f"{number}.mp4", share=1.0 - number / 20) for number in range(4)]
+    counts = []
+    gc.collect()
+    gc.disable()
+    try:
+        for number, path in enumerate(paths):
+            with reader.open(path) as source:
+                stream = prepared_pictures(source, [index / 4 for index in range(12)], half)
+                drawn(stream) if number % 2 else next(stream)  # to the end, and left in the middle
+                stream.close()
+            del source, stream
+            time.sleep(0.2)  # the thread of the pool lets go of the last task
+            counts.append(open_files())
+    finally:
+        gc.enable()
+    assert len(set(counts)) == 1
