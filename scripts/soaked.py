@@ -148,9 +148,8 @@ def watched(folder: Path, process: subprocess.Popen[bytes], total: int, say: Cal
             say(f"{stage}, {kind}, questions {part * EVERY} to {(part + 1) * EVERY}: {megabytes}")
         if len(parts) > 2:
             first, last = told[parts[1]], told[parts[-1]]
-            say(
-                f"{stage}, {kind}: memory {last.memory / first.memory:.3f} of what it was after its first {EVERY} questions"
-            )
+            times = last.memory / first.memory
+            say(f"{stage}, {kind}: memory is {times:.3f} of what it was after its first {EVERY} questions")
             if last.memory > GROWTH * first.memory or last.files > first.files + 8:
                 grown.append(f"{kind} while {stage}: {first} became {last}")
     if grown:
