@@ -74,7 +74,7 @@ class Run:
         reader, policy = build(self.config.reader, "reader"), build(self.config.selection, "selection")
         selections = select(self.sampled(folder, places), policy, reader, self.home / folder)
         answerer = build(self.config.answerer, "answerer", self.config.plugins)
-        cache = AnswerCache(Path(self.config.paths.cache))
+        cache = AnswerCache(Path(self.config.paths.cache), self.config.execution.retry == "crashed")
         rows = answer(
             *(selections, answerer, reader, cache, OverLimit.REFUSE, SubtitleChoice.NONE, 2, self.home / folder),
             self.executor("answerer", places),
@@ -164,6 +164,15 @@ def test_what_ends_two_processes_is_a_failure_that_is_tried_again_where_asked(tm
     assert {row.question.id: row.relevance.status for row in run.sampled("run", ["never started"])} == expected
     run.config.execution.retry = "crashed"
     assert {row.relevance.status for row in run.sampled("run", CPU[:1])} == {Status.OK}
+
+
+def test_an_answer_that_ends_two_processes_is_a_failure_likewise(tmp_path: Path) -> None:
+    run = Run(tmp_path, [["answer SIGABRT 2", "one"], ["two"]])
+    expected = {"0-0": Status.CRASHED, "0-1": Status.CRASHED, "1-0": Status.OK}
+    for places in (CPU[:1], ["never started"]):
+        assert {row.question.id: row.answer.status for row in run.answered("run", places)} == expected
+    run.config.execution.retry = "crashed"
+    assert {row.answer.status for row in run.answered("run", CPU[:1])} == {Status.OK}
 
 
 def test_a_run_goes_on_with_another_number_of_processes(tmp_path: Path) -> None:
