@@ -36,6 +36,7 @@ NEEDS = (
     "Slurm",
     "Ray",
     "some minutes",
+    "half an hour",
 )
 LANGUAGES = ("bash", "text", "json", "python", "toml", "yaml")
 SMALLER = {"benchmark.videos": "1", "benchmark.max_minutes": "5", "limit": "2"}
