@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 _LAST_TOKENS = 16
 """Of a prompt, in which a mark at its end is whole."""
+_READING = "prompt in the model"
 _CALL = "call of the model"
 _USUAL_FRAME = (720, 1280)
 
@@ -166,6 +167,9 @@ class LocalModel:
             yield from self._finished(at_work, writer.finished())
             with self._first_use.watched(_CALL):
                 raise error
+        if not any(isinstance(outcome.result, Exception) for _, outcome in finished):
+            with self._first_use.watched(_READING):
+                pass  # what fails from now on is a prompt, not the checkpoint
         yield from self._finished(at_work, finished)
 
     def _finished(self, at_work: _AtWork, outcomes: Iterable[tuple[str, Outcome]]) -> Iterator[tuple[int, Answer]]:
@@ -202,13 +206,13 @@ class LocalModel:
         )
 
     def _failure(self, error: Exception, frames: int) -> tuple[Status, str]:
-        """Of one request, if the model has answered another; otherwise it is the checkpoint's."""
+        """Of one request, if the model has read another; otherwise it is the checkpoint's."""
         if isinstance(error, OutOfMemoryError):
             return Status.OUT_OF_MEMORY, self.preparation.no_memory(error, frames)
         if isinstance(error, FramesError):
             return error.status, str(error)
         try:
-            with self._first_use.watched(_CALL):
+            with self._first_use.watched(_READING):
                 raise error
         except CheckpointError:
             raise

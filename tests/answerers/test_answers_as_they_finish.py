@@ -24,6 +24,7 @@ from pipeline.answerers import AnswerRequest
 from pipeline.answerers.local import LocalAnswerer
 from pipeline.domain import Answer, Status
 from pipeline.errors import OutOfMemoryError
+from pipeline.families.known import FirstUse
 from pipeline.families.transformers import generation
 from pipeline.families.transformers.generation import NativeModel
 from pipeline.generation.framed_prompts import FramedPrompts
@@ -317,8 +318,10 @@ def test_a_request_enters_as_soon_as_another_is_answered(qwen: Case, monkeypatch
 def test_a_request_at_which_the_model_fails_leaves_the_others_alone(
     qwen: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Also before any other is answered, if one was read."""
     expected = [answer.text for answer in answered(qwen.answerer, requests())]
     prefix = qwen.answerer.model.prefix
+    monkeypatch.setattr(qwen.answerer._local, "_first_use", FirstUse("new"))
 
     def odd(prompt: Any, length: int) -> Prefix:
         if len(prompt.frames) == 3:

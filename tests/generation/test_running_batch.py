@@ -262,6 +262,31 @@ def test_buffers_that_earlier_rows_needed_are_given_up_where_they_do_not_fit(
     assert asked == [(4, 512), (4, 128)]
 
 
+def test_a_row_that_is_left_takes_no_room_of_those_that_have_gone(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its buffers cannot grow with their rows; alone it goes on in smaller ones."""
+    monkeypatch.setattr("pipeline.generation.running_batch._NEW_AT_FIRST", 1)
+    made, asked = KeptBuffers.made, []
+
+    def small(self: KeptBuffers, like: Any, capacity: tuple[int, int], *args: Any) -> Any:
+        asked.append(capacity)
+        if capacity[0] * capacity[1] > 4 * 128:
+            raise FULL
+        return made(self, like, capacity, *args)
+
+    monkeypatch.setattr(KeptBuffers, "made", small)
+    batch = case.batch(new=200)
+    prefix = case.prefix(1)
+    batch.add(prefix, {(1, row): case.rows[1, row] for row in range(4)})
+    for _ in range(100):
+        assert batch.step() == []
+    batch.drop(frozenset((1, row) for row in range(3)))
+    (found,) = finished(batch).values()
+    assert asked == [(4, 128), (4, 256), (1, 256)]
+    alone = case.batch(new=200)
+    alone.add(prefix, {(1, 3): case.rows[1, 3]})
+    assert finished(alone)[1, 3] == found
+
+
 def _full(model: Any) -> Any:
     raise OutOfMemoryError("taken", "wait")
 
