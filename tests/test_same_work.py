@@ -44,17 +44,17 @@ def write_rows(home: Path, rows: list[dict[str, Any]]) -> None:
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many questions each call of the model was about: spied on where texts are generated."""
-    from pipeline.answerers.local import LocalModel
+    """A 1 for each question that was put to the model."""
+    from pipeline.generation.framed_prompts import FramedPrompts
 
     asked: list[int] = []
-    stock = LocalModel._generate
+    add = FramedPrompts.add
 
-    def spy(self: Any, batch: Any) -> Any:
-        asked.append(len(batch))
-        return stock(self, batch)
+    def spy(self: Any, *given: Any) -> None:
+        asked.append(1)
+        add(self, *given)
 
-    monkeypatch.setattr(LocalModel, "_generate", spy)
+    monkeypatch.setattr(FramedPrompts, "add", spy)
     return asked
 
 
