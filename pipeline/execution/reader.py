@@ -260,9 +260,11 @@ class Units(Decoder):
             needs[key] = Parcel(prepare)
             at_once = UNIT
         units = []
-        usual, soon = self._together(indices), 2 * self._reader.pool.limits.workers * _SMALLEST
-        # The first are small, so that a model has something to do the sooner.
-        for few in pieces(self._scan, indices, lambda at: min(usual, _SMALLEST) if at < soon else usual):
+        usual, few_each = self._together(indices), 2 * self._reader.pool.limits.workers * _SMALLEST
+        # The first are small, so that a model has something to do the sooner, and the last, so that no worker is left
+        # with a large one.
+        often = range(few_each, len(indices) - few_each)
+        for few in pieces(self._scan, indices, lambda at: usual if at in often else min(usual, _SMALLEST)):
             unit = Unit(len(few), changed)
             job = Decode(self._video.path, self._reader.own, self._video, tuple(few), self._scan_key, key, at_once)
             unit.task = Task(
