@@ -143,6 +143,7 @@ def test_all_questions_of_a_video_are_one_pass_and_come_back_in_their_order(clip
         session._sampler = sampler
         asked = [{"video": clip, "question": f"Is it {color}", "options": OPTIONS} for color in OPTIONS]
         found = session.ask_many([asked[2], asked[0], asked[2], Question("mine", str(clip), "Say yes")])
+        assert session.ask_many([]) == []
     assert sampler.asked == [["Is it green", "Is it red", "Say yes"]]
     assert [result.answer for result in found] == ["green", "red", "green", "yes"]
     assert [(result.option, result.letter) for result in found] == [(2, "C"), (0, "A"), (2, "C"), (None, None)]
@@ -150,6 +151,10 @@ def test_all_questions_of_a_video_are_one_pass_and_come_back_in_their_order(clip
     assert found[0].selected.scores == tuple((float(time), 1.0 + time) for time in range(5))
     assert str(found[0].timeline()).endswith("2 frames selected: 0:03, 0:04.")
     assert repr(found[0]) == "<Result: ok C. green>"
+    with own() as another:
+        row = found[0].selected.row
+        assert another.answer(row).answer == another.answer(found[0].selected).answer == "green"
+        assert another.answer(row).selected.scores == ()
 
 
 def test_what_a_question_meets_is_its_status(clip: Path, tmp_path: Path) -> None:
@@ -165,6 +170,8 @@ def test_what_a_question_meets_is_its_status(clip: Path, tmp_path: Path) -> None
             ]
         )
         assert session.ask(clip, "Is it red", OPTIONS, span=(90, 99)).status is Status.INVALID_QUESTION
+    with own(subtitles="full") as session:
+        assert session.ask(clip, "Is it red", OPTIONS, subtitles="gone.srt").status is Status.MISSING_SUBTITLES
     assert [each.status.value for each in found] == [
         "missing_video",
         "unreadable_video",
@@ -316,10 +323,12 @@ def test_a_run_is_kept_only_where_it_is_asked_for_and_goes_on(clip: Path, tmp_pa
             with pytest.raises(PipelineError, match="another process is using"):
                 own(run="mine")
             session.ask_many([{"video": clip, "question": f"Is it {word}", "options": OPTIONS} for word in words])
+            if "blue" not in words:
+                assert session.ask(clip, "Is it green", OPTIONS, answer="green").right
     with own(run=tmp_path / "runs" / "other") as session:
         session.ask("nowhere.mp4", "Is it red", OPTIONS, answer="red")
     command = json.loads((tmp_path / "runs" / "mine" / "run.json").read_text())["command"]
-    assert command.startswith("Session(sampler=")
+    assert command == "Session(sampler=Later(...), selection={'budget': 2}, answerer=Says(...), run='mine')"
     done = gens("report", "runs=runs", "target=page", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     loaded = load_runs("runs")
@@ -327,7 +336,8 @@ def test_a_run_is_kept_only_where_it_is_asked_for_and_goes_on(clip: Path, tmp_pa
     assert list(table["question"]) == ["Is it red", "Is it green", "Is it blue", "Is it red"]
     assert list(table["option"])[:3] == ["A", "C", "B"]
     assert list(table["status"]) == ["ok", "ok", "ok", "missing_video"]
-    assert not table["right"].iloc[3]  # a failure counts as wrong
+    # What is asked again without its right option keeps it, and a failure counts as wrong.
+    assert list(table["right"]) == [None, True, None, False]
     assert table["times"].iloc[0] == [3.0, 4.0]
     with (tmp_path / "page" / "questions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))

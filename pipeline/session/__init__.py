@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -104,7 +105,7 @@ class Session:
         folder = None if config_dir is None else os.fspath(config_dir)
         with told_in_python(), own_hydra(), silently(), self._closing_on_failure():
             config = composed(given, list(objects), folder)
-            self._prepare(config, objects, run, call({**parts, **given}))
+            self._prepare(config, objects, run, call({**parts, **given, "run": None if run is None else str(run)}))
 
     def _prepare(self, config: DictConfig, objects: Mapping[str, Any], run: Any, command: str) -> None:
         """Make the parts and check them. The settings are resolved here, while their resolvers are ours."""
@@ -305,9 +306,10 @@ class Session:
         """Where the rows of a call go: the run folder, or memory for as long as the call lasts."""
         if self._folder is None:
             return Held()
-        from pipeline.artefacts.folder import write_questions
+        from pipeline.artefacts.folder import read_questions, write_questions
 
-        write_questions(questions, self._folder)
+        known = {question.id: question for question in read_questions(self._folder)}
+        write_questions([_labelled(question, known.get(question.id, question)) for question in questions], self._folder)
         return RunFolder(self._folder)
 
     def _check(self, questions: Sequence[Question]) -> None:
@@ -357,6 +359,18 @@ def _question(fields: Mapping[str, Any]) -> Question:
         plain.setdefault("answer", None)
     asked = {name: value for name, value in plain.items() if name not in ("answer", "groups", "evidence", "id")}
     return question_of(plain, digest(repr(sorted(asked.items())))[:16])
+
+
+def _labelled(question: Question, before: Question) -> Question:
+    """A question that is asked again, with the labels that were given when it was asked before."""
+    if question.fault or before.fault or question.options != before.options:
+        return question
+    return replace(
+        question,
+        correct=before.correct if question.correct is None else question.correct,
+        evidence=question.evidence or before.evidence,
+        groups=question.groups or before.groups,
+    )
 
 
 def _plain(value: Any) -> Any:

@@ -34,7 +34,8 @@ _one_at_a_time = threading.Lock()
 def own_hydra() -> Iterator[None]:
     """Within this context Hydra and the resolvers of OmegaConf are ours; the caller's are put back at its end.
 
-    One thread at a time is in it. What is composed must also be resolved in it.
+    One thread at a time is in it. What is composed must also be resolved in it. The state is the whole process's, so
+    that another thread should not compose something else meanwhile.
     """
     from hydra.core.config_store import ConfigStore
     from hydra.core.global_hydra import GlobalHydra
@@ -102,9 +103,14 @@ def overrides(name: str, value: Any, places: Mapping[str, str]) -> list[str]:
 
 
 def call(settings: Mapping[str, Any]) -> str:
-    """The arguments as somebody can type them again."""
-    given = (f"{name}={value!r}" for name, value in settings.items())
-    return f"Session({', '.join(given)})"
+    """The arguments as somebody can type them again, with the class of each object."""
+    plain = (str, Mapping, tuple, list, bool, int, float)
+    told = {
+        name: repr(value) if isinstance(value, plain) else f"{type(value).__name__}(...)"
+        for name, value in settings.items()
+        if value is not None
+    }
+    return f"Session({', '.join(f'{name}={value}' for name, value in told.items())})"
 
 
 @contextmanager
