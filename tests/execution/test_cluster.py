@@ -52,13 +52,16 @@ class OnRay(Run):
 
     cache_of_nodes: str | None = None
     """As the settings name it, where that is not the driver's."""
+    workers = 2
 
     def executor(self, stage: Stage, places: Any) -> RayExecutor | None:
         if places is None:
             return None
         (address,) = places
         self.config.paths.cache = self.cache_of_nodes or self.config.paths.cache
-        return RayExecutor(recipe(self.config, stage, has_store=False), replace(TWO, address=address))
+        return RayExecutor(
+            recipe(self.config, stage, has_store=False), replace(TWO, address=address, workers=self.workers)
+        )
 
 
 def test_two_actors_of_which_one_is_killed_give_the_rows_of_one_process(
@@ -84,6 +87,14 @@ def test_a_node_that_is_removed_costs_no_row(cluster: Any, tmp_path: Path, capfd
     assert {row.relevance.status for row in [first, *rest]} == {Status.OK}
     assert sorted(row.question.id for row in [first, *rest]) == [question.id for question in run.questions]
     assert capfd.readouterr().err.count("what it had in hand is tried by another one") == 1
+
+
+@pytest.mark.long
+def test_an_actor_is_started_again_whether_its_process_or_only_its_work_has_ended(cluster: Any, tmp_path: Path) -> None:
+    run = OnRay(tmp_path, [["RAISE 1"], ["SIGKILL 2"], ["three"]])
+    run.workers = 1  # there is no other one
+    list(run.sampled("ray", [cluster.address]))
+    assert run.statuses("ray") == {"0-0": Status.OK, "1-0": Status.CRASHED, "2-0": Status.OK}
 
 
 @pytest.mark.long
