@@ -39,6 +39,11 @@ _STORE = 128 << 20
 """Bytes of the object store of a Ray of our own: only rows pass through it."""
 _SAID_BY_US = r"A worker died or was killed while executing|Task ClusterWorker\."
 """Lines that Ray would print between those of a command, on standard output."""
+_QUIET = {
+    "RAY_DEDUP_LOGS_SKIP_REGEX": _SAID_BY_US,
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # older ones warn that it will be 0
+}
 _VERSIONS = re.compile(r"Ray:\s*(\S+)\s+Python:\s*(\S+)")
 _DETAIL = re.compile(r"exit detail: ([^\n]*?)(?:\.\s|\n|$)", re.IGNORECASE)
 
@@ -208,8 +213,8 @@ def _imported() -> Any:
     Raises:
         MissingExtraError: it cannot be imported.
     """
-    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", _SAID_BY_US)  # read as it is imported
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)  # read as it is imported
     try:
         import ray
     except ImportError as error:
@@ -236,6 +241,8 @@ def _connect(ray: Any, address: str | None) -> bool:
             if where:
                 ray.init(address=where, **quiet)
             else:
+                # Its ports are open to the network.
+                os.environ.setdefault("RAY_AUTH_MODE", "token")
                 # Without cores no processes are started for tasks, of which there are none.
                 ray.init(address="local", num_cpus=0, object_store_memory=_STORE, include_dashboard=False, **quiet)
         except RuntimeError as error:

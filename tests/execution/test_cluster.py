@@ -7,7 +7,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,8 @@ class OnRay(Run):
     cache_of_nodes: str | None = None
     """As the settings name it, where that is not the driver's."""
     workers = 2
+    when_both_work: Callable[[], None] | None = None
+    """Called once two actors have a video in hand."""
 
     def executor(self, stage: Stage, places: Any) -> RayExecutor | None:
         if places is None:
@@ -78,14 +80,12 @@ def test_two_actors_of_which_one_is_killed_give_the_rows_of_one_process(
 
 
 def test_a_node_that_is_removed_costs_no_row(cluster: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    run = OnRay(tmp_path, [["SLOW", "SLOW", "more"] for _ in range(4)])
-    rows = run.sampled("ray", [cluster.address])
-    first = next(rows)
-    cluster.remove_node(cluster.worker_nodes.copy().pop(), allow_graceful=False)
-    rest = list(rows)
+    run = OnRay(tmp_path, [["SLOW", "more"] for _ in range(4)])
+    run.when_both_work = lambda: cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
+    rows = list(run.sampled("ray", [cluster.address]))
     cluster.add_node(num_cpus=1, object_store_memory=100 << 20)
-    assert {row.relevance.status for row in [first, *rest]} == {Status.OK}
-    assert sorted(row.question.id for row in [first, *rest]) == [question.id for question in run.questions]
+    assert {row.relevance.status for row in rows} == {Status.OK}
+    assert sorted(row.question.id for row in rows) == [question.id for question in run.questions]
     assert capfd.readouterr().err.count("what it had in hand is tried by another one") == 1
 
 
