@@ -54,16 +54,31 @@ class OnRay(Run):
     """As the settings name it, where that is not the driver's."""
     workers = 2
     when_both_work: Callable[[], None] | None = None
-    """Called once two actors have a video in hand."""
 
     def executor(self, stage: Stage, places: Any) -> RayExecutor | None:
         if places is None:
             return None
         (address,) = places
         self.config.paths.cache = self.cache_of_nodes or self.config.paths.cache
-        return RayExecutor(
-            recipe(self.config, stage, has_store=False), replace(TWO, address=address, workers=self.workers)
-        )
+        settings = replace(TWO, address=address, workers=self.workers)
+        made = RayExecutor(recipe(self.config, stage, has_store=False), settings)
+        if self.when_both_work is not None:
+            follow(made, self.when_both_work)
+        return made
+
+
+def follow(executor: RayExecutor, then: Callable[[], None]) -> None:
+    """Call ``then`` once two actors have a video in hand."""
+    told, at_work = executor.told, set[int]()
+
+    def noted(number: int, state: str, video: str | None = None) -> None:
+        told(number, state, video)
+        before = len(at_work)
+        at_work.update([number] if state == "sampling" else [])
+        if (before, len(at_work)) == (1, 2):
+            then()
+
+    executor.told = noted  # type: ignore[method-assign]
 
 
 def test_two_actors_of_which_one_is_killed_give_the_rows_of_one_process(
@@ -80,7 +95,7 @@ def test_two_actors_of_which_one_is_killed_give_the_rows_of_one_process(
 
 
 def test_a_node_that_is_removed_costs_no_row(cluster: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    run = OnRay(tmp_path, [["SLOW", "more"] for _ in range(4)])
+    run = OnRay(tmp_path, [["SLOW"] * 4] * 2)  # a process lives on for a moment without its node
     run.when_both_work = lambda: cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
     rows = list(run.sampled("ray", [cluster.address]))
     cluster.add_node(num_cpus=1, object_store_memory=100 << 20)
