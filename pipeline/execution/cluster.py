@@ -100,6 +100,7 @@ class RayExecutor(Crew[_Actor]):
         self._nodes = 1
         self._turn = 0
         self._is_told = False
+        self._is_ours = False
 
     @property
     def size(self) -> int:
@@ -113,7 +114,7 @@ class RayExecutor(Crew[_Actor]):
         Raises:
             ConfigError, IncompatibleLibraryError: there is no such cluster, or it cannot be used.
         """
-        is_ours = _connect(self._ray, self._settings.address)
+        self._is_ours = is_ours = _connect(self._ray, self._settings.address)
         nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
         gpus = _gpus_of_a_worker(self._settings, nodes)
         self._nodes = len(nodes)
@@ -150,7 +151,11 @@ class RayExecutor(Crew[_Actor]):
         return _Actor(handle, arriving)
 
     def heard(self) -> Iterator[Message]:
-        """As :meth:`Crew.heard`, for half a second at most."""
+        """As :meth:`Crew.heard`, for half a second at most.
+
+        Raises:
+            ConfigError: the Ray that was started for this command is gone. Ray itself would wait for another node.
+        """
         waiting = {actor.heard_from: number for number, actor in self.members.items()}
         if not waiting:
             time.sleep(_BEAT)
@@ -169,6 +174,7 @@ class RayExecutor(Crew[_Actor]):
             elif actor.place.pid is not None:
                 self.told(number, "loading")
         if not ready:
+            self._check_ours()
             self._tell_of_waiting()
 
     def _arrived(self, actor: _Actor) -> tuple[str, Any] | None:
@@ -198,6 +204,14 @@ class RayExecutor(Crew[_Actor]):
         except self._ray.exceptions.RayError as error:
             actor.reason = _gone(actor.place, str(error))
         return "gone", None
+
+    def _check_ours(self) -> None:
+        if self._is_ours and not any(node["Alive"] for node in self._ray.nodes()):
+            raise ConfigError(
+                "execution=ray: the Ray that was started on this machine has ended, perhaps for lack of memory or of "
+                "processor time",
+                "the same command goes on with what is missing; without Ray: execution=local",
+            )
 
     def _tell_of_waiting(self) -> None:
         late = [actor for actor in self.members.values() if actor.place.pid is None]

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from command_line import gens
 from test_local_workers import FINE, HERE, ROOT, Command, Run, gone, on_disk
@@ -195,3 +196,20 @@ def test_models_in_actors_give_the_rows_of_one_process(cluster: Any, tmp_path: P
     run.answered("inline", None)
     run.answered("ray", [cluster.address])
     assert on_disk(tmp_path / "ray") == on_disk(tmp_path / "inline")
+
+
+@pytest.mark.long
+def test_a_ray_of_our_own_that_dies_ends_the_command_and_not_its_rows(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    command = Command(tmp_path, 8, "ray")
+    pids = command.workers_at_work()
+    for child in psutil.Process(command.process.pid).children(recursive=True):
+        if child.name() == "raylet" or child.pid in pids:  # actors go on without it, and none takes their place
+            child.kill()
+    said = command.process.communicate(timeout=120)[1]
+    assert command.process.returncode == 2, said
+    assert "the Ray that was started on this machine has ended" in said
+    command.process = command.begun()
+    said = command.process.communicate(timeout=120)[1]
+    assert command.process.returncode == 0, said
+    assert len(command.rows()) == 16
