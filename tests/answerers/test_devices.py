@@ -15,7 +15,7 @@ import tiny_qwen3_vl
 import tiny_vila
 from asking import answered
 from hydra import compose, initialize_config_dir
-from same_decisions import Decisions
+from same_decisions import Decisions, step_alike
 
 from pipeline.answerers import AnswerRequest
 from pipeline.config import build, conf_dir
@@ -51,6 +51,11 @@ def made(folder: Path, family: str, device: str, dtype: str = "float32") -> Any:
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         config = compose(f"answerer/{ANSWERERS[family][0]}", settings)
     return build(config.answerer, "answerer")
+
+
+@pytest.fixture(autouse=True)
+def _devices_step_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    step_alike(monkeypatch)
 
 
 def said(answerer: Any, told: Decisions | None = None) -> tuple[list[str], Decisions]:

@@ -16,7 +16,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from PIL import Image
-from same_decisions import Decisions
+from same_decisions import Decisions, step_alike
 from tiny import write_qwen2_5_vl, write_qwen2_vl
 
 from pipeline.config import build
@@ -204,7 +204,8 @@ def test_company_and_batch_size_make_no_difference(checkpoint: Path, opened: Ope
 
 
 @pytest.mark.gpu
-def test_a_gpu_gives_what_the_cpu_gives(checkpoint: Path, opened: OpenVideo) -> None:
+def test_a_gpu_gives_what_the_cpu_gives(checkpoint: Path, opened: OpenVideo, monkeypatch: pytest.MonkeyPatch) -> None:
+    step_alike(monkeypatch)
     there = sampler_of(checkpoint, "checkpoint.device=cuda", "checkpoint.dtype=float32")
     here = sampler_of(checkpoint, "checkpoint.dtype=float32")
     decided = Decisions(here._backbone.model.language)

@@ -16,7 +16,7 @@ import torch
 import yaml
 from hydra import compose, initialize_config_dir
 from PIL import Image
-from same_decisions import Decisions
+from same_decisions import Decisions, step_alike
 from tiny import write_qwen2_5_vl
 from tiny_yi_vl import write_yi_vl
 
@@ -176,8 +176,9 @@ def test_company_and_batch_size_make_no_difference(checkpoint: Path, opened: Ope
     assert [content(alone.score(opened.video, opened, [question]))[0] for question in QUESTIONS] == together
 
 
-def assert_same_on(checkpoint: Path, opened: OpenVideo, *overrides: str) -> None:
+def assert_same_on(checkpoint: Path, opened: OpenVideo, monkeypatch: pytest.MonkeyPatch, *overrides: str) -> None:
     """As on the CPU in float32."""
+    step_alike(monkeypatch)
     here, there = sampler_of(checkpoint), sampler_of(checkpoint, *overrides)
     decided = Decisions(here._backbone.model.language)
     followed = Decisions(there._backbone.model.language, told=decided)
@@ -186,16 +187,18 @@ def assert_same_on(checkpoint: Path, opened: OpenVideo, *overrides: str) -> None
     followed.assert_close()
 
 
-def test_another_attention_decides_by_the_same_and_half_precision_does_not(checkpoint: Path, opened: OpenVideo) -> None:
+def test_another_attention_decides_by_the_same_and_half_precision_does_not(
+    checkpoint: Path, opened: OpenVideo, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """So that the GPU's test can fail."""
-    assert_same_on(checkpoint, opened, "checkpoint.attention=eager")
+    assert_same_on(checkpoint, opened, monkeypatch, "checkpoint.attention=eager")
     with pytest.raises(AssertionError, match="not close"):
-        assert_same_on(checkpoint, opened, "checkpoint.dtype=bfloat16")
+        assert_same_on(checkpoint, opened, monkeypatch, "checkpoint.dtype=bfloat16")
 
 
 @pytest.mark.gpu
-def test_a_gpu_gives_what_the_cpu_gives(checkpoint: Path, opened: OpenVideo) -> None:
-    assert_same_on(checkpoint, opened, "checkpoint.device=cuda", "checkpoint.dtype=float32")
+def test_a_gpu_gives_what_the_cpu_gives(checkpoint: Path, opened: OpenVideo, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert_same_on(checkpoint, opened, monkeypatch, "checkpoint.device=cuda", "checkpoint.dtype=float32")
     for attention in ("sdpa", "eager"):
         halves = sampler_of(
             checkpoint, "checkpoint.device=cuda", "checkpoint.dtype=bfloat16", f"checkpoint.attention={attention}"

@@ -11,7 +11,7 @@ import pytest
 import tiny
 import torch
 from asking import VIDEO, answered, configured, frames
-from same_decisions import Decisions
+from same_decisions import Decisions, step_alike
 
 from pipeline.answerers import Answerer, AnswerRequest
 from pipeline.config import conf_dir
@@ -317,7 +317,10 @@ def test_settings_that_cannot_be_are_refused_when_built(override: str, message: 
 @pytest.mark.gpu
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("form", ["images", "video"])
-def test_a_gpu_in_float32_says_what_a_cpu_says(plain: dict[str, QwenVL], family: str, form: Any) -> None:
+def test_a_gpu_in_float32_says_what_a_cpu_says(
+    plain: dict[str, QwenVL], family: str, form: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step_alike(monkeypatch)
     here = dataclasses.replace(plain[family], form=form)
     there = dataclasses.replace(here, checkpoint=dataclasses.replace(here.checkpoint, device="cuda:0", dtype="float32"))
     decided = Decisions(here.model.language)
