@@ -64,7 +64,8 @@ class Parser:
             else:
                 return
         if isinstance(refusal, PipelineError):
-            assert str(path.parent) in str(refusal) or path.name in str(refusal), f"names no file: {refusal}"
+            names = (path.name, str(path.parent), path.stem.replace("_", " "))
+            assert any(name in str(refusal) for name in names), f"names no file: {refusal}"
             assert refusal.remedy.strip(), refusal
 
 

@@ -14,6 +14,7 @@ from pipeline.commands.outcome import JobStatus, read_outcome
 from pipeline.commands.record import record_end
 from pipeline.execution.crashes import Crashes
 from pipeline.subtitles.cues import srt_cues
+from pipeline.video.references import check_is_no_reference
 from pipeline.wellformed import loaded, loaded_object, loaded_yaml
 
 DEEP = "[" * 100_000
@@ -78,6 +79,13 @@ def test_the_faults_of_entries_hold_no_stack(tmp_path: Path) -> None:
     file.write_text('{"id": 1}\nso\n[\n')
     faults = [entry.fault for entry in read_entries(file, "benchmark.path") if entry.fault]
     assert [(fault.__traceback__, fault.__cause__, fault.__context__) for fault in faults] == [(None, None, None)] * 2
+
+
+def test_a_matroska_file_that_ends_in_a_size_names_no_other_file(tmp_path: Path) -> None:
+    for content in (b"\x18S\x80g\x08\0\0\0\xff\x10C\xa7p\x86'\x81\0\x1fC", b"\x18S\x80g\xff" + b"\xb6\xff" * 5000):
+        path = tmp_path / "film.mkv"
+        path.write_bytes(b"\x1aE\xdf\xa3\x84B\x86\x81\x01" + content)
+        check_is_no_reference(path, path)
 
 
 def test_a_time_line_is_one_however_long_its_settings_are() -> None:

@@ -9,12 +9,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, TypeAdapter
 
 from pipeline.domain import Frame
 from pipeline.errors import CheckpointError, ConfigError
 from pipeline.families.known import restore
-from pipeline.wellformed import loaded_object
+from pipeline.wellformed import loaded_object, well_formed_json
 
 if TYPE_CHECKING:
     from pipeline.families.seam import Words
@@ -254,12 +256,12 @@ def variables_read(template: str) -> frozenset[str]:
     Raises:
         CheckpointError: it is not a Jinja template.
     """
-    from jinja2 import Environment, TemplateError, meta
+    from jinja2 import Environment, meta
 
     environment = Environment(extensions=["jinja2.ext.loopcontrols"])
     try:
         return frozenset(meta.find_undeclared_variables(environment.parse(_GENERATION.sub("", template))))
-    except (TemplateError, RecursionError) as error:
+    except Exception as error:  # numbers of thousands of digits, brackets in thousands
         raise unusable_template(error) from error
 
 
@@ -268,6 +270,56 @@ def unusable_template(error: Exception) -> CheckpointError:
     return CheckpointError(
         f"The checkpoint's chat template cannot be filled in: {error}.", restore("the chat template of the checkpoint")
     )
+
+
+@dataclass(frozen=True)
+class AddedToken:
+    """An entry of ``added_tokens_decoder``."""
+
+    content: str
+    lstrip: bool | None = None
+    rstrip: bool | None = None
+
+
+@dataclass(frozen=True)
+class TokenizerSettings:
+    """What ``tokenizer_config.json`` says of tokens, for the tokenizers that transformers no longer has."""
+
+    added_tokens_decoder: dict[Annotated[int, Field(ge=0, lt=2**31)], AddedToken] | None = None
+    additional_special_tokens: list[str | AddedToken] | None = None
+    bos_token: str | AddedToken | None = None
+    eos_token: str | AddedToken | None = None
+    unk_token: str | AddedToken | None = None
+    pad_token: str | AddedToken | None = None
+    add_bos_token: bool | None = None
+    add_eos_token: bool | None = None
+    legacy: bool | None = None
+    chat_template: Any = None
+
+    def token(self, key: str) -> str:
+        """The text of ``bos_token`` and the like; empty where there is none."""
+        return token_text(getattr(self, key))
+
+
+_SETTINGS = TypeAdapter(TokenizerSettings)
+
+
+def token_text(token: str | AddedToken | None) -> str:
+    """As :meth:`TokenizerSettings.token`."""
+    return token.content if isinstance(token, AddedToken) else token or ""
+
+
+def tokenizer_settings(folder: Path) -> TokenizerSettings:
+    """The settings in a folder.
+
+    Raises:
+        CheckpointError: they are missing or cannot be read.
+    """
+    path = folder / "tokenizer_config.json"
+    try:
+        return _SETTINGS.validate_python(well_formed_json(loaded_object(path.read_text(encoding="utf-8"))))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}", _RESTORE) from error
 
 
 def special_tokens(tokenizer: Any) -> tuple[str, ...]:

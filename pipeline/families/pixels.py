@@ -289,9 +289,16 @@ def levels_of(rescale: Any, normalize: Any) -> npt.NDArray[np.float32]:
     Args:
         rescale: takes and gives an image ``[3, height, width]``.
         normalize: likewise.
+
+    Raises:
+        ValueError: the levels are not finite.
     """
     ramp = np.broadcast_to(np.arange(256, dtype=np.uint8), (3, 1, 256)).copy()
-    return np.asarray(normalize(rescale(ramp)), dtype=np.float32).reshape(3, 256)
+    with np.errstate(all="ignore"):
+        levels = np.asarray(normalize(rescale(ramp)), dtype=np.float32).reshape(3, 256)
+    if not np.isfinite(levels).all():
+        raise ValueError("they make no finite numbers of grey levels")
+    return levels
 
 
 def stock_levels(stock: Any, folder: Path) -> npt.NDArray[np.float32]:
@@ -328,7 +335,7 @@ def read_image_processor(stock_class: Any, folder: Path) -> Any:
     """
     try:
         return stock_class.from_pretrained(str(folder), local_files_only=True)
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except Exception as error:  # transformers takes the values as they are, and anything may come of them
         raise CheckpointError(
             f"The image processor in {folder} cannot be read: {error}",
             restore("preprocessor_config.json of the checkpoint"),

@@ -56,6 +56,8 @@ _SEGMENT, _CHAPTERS = 0x18538067, 0x1043A770
 _MASTERS = frozenset({_SEGMENT, _CHAPTERS, 0x45B9, 0xB6})
 """Segment, Chapters, EditionEntry, ChapterAtom."""
 _CHAPTER_OF_ANOTHER = 0x6E67
+_DEEPEST = 32
+"""Boxes within boxes that are looked into; players read no deeper."""
 
 
 def check_is_no_reference(path: Path, file: Path) -> None:
@@ -103,7 +105,7 @@ def _movie(file: BinaryIO, size: int) -> str | None:
     return None
 
 
-def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+def _boxes(file: BinaryIO, start: int, end: int, depth: int = 0) -> Iterator[tuple[bytes, int, int]]:
     """Type and content of each box, those inside of others too."""
     while start + 8 <= end:
         file.seek(start)
@@ -115,8 +117,8 @@ def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, i
         if size < content - start:
             return
         yield kind, content, min(start + size, end)
-        if kind in _BOXES:
-            yield from _boxes(file, content, min(start + size, end))
+        if kind in _BOXES and depth < _DEEPEST:
+            yield from _boxes(file, content, min(start + size, end), depth + 1)
         start += size
 
 
@@ -143,7 +145,7 @@ def _matroska(file: BinaryIO, size: int) -> str | None:
     return None
 
 
-def _elements(file: BinaryIO, start: int, end: int) -> Iterator[int]:
+def _elements(file: BinaryIO, start: int, end: int, depth: int = 0) -> Iterator[int]:
     """The ids of a Matroska file's elements as far as chapters are concerned."""
     while start < end:
         file.seek(start)
@@ -156,13 +158,15 @@ def _elements(file: BinaryIO, start: int, end: int) -> Iterator[int]:
         size_length = 9 - head[id_length].bit_length()
         kind = int.from_bytes(head[:id_length], "big")
         content = start + id_length + size_length
+        if len(head) < id_length + size_length:
+            return
         marker = 1 << 7 * size_length
         length = int.from_bytes(head[id_length : id_length + size_length], "big") - marker
         is_unknown = length == marker - 1
         yield kind
         last = end if is_unknown else min(content + length, end)
-        if kind in _MASTERS:
-            yield from _elements(file, content, last)
+        if kind in _MASTERS and depth < _DEEPEST:
+            yield from _elements(file, content, last, depth + 1)
         elif is_unknown:
             return
         start = last

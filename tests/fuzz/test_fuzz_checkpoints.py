@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -21,6 +22,7 @@ from fuzzing import Parser, survives
 from hydra import compose, initialize_config_dir
 
 from pipeline.config import build, conf_dir, register_resolvers
+from pipeline.errors import CheckpointError
 
 WRITERS: dict[str, tuple[str, str, Callable[[Path], Any]]] = {
     "qwen2_vl": ("answerer", "qwen2_vl_7b", tiny.write_qwen2_vl),
@@ -79,3 +81,24 @@ def parsers(kind: str, folder: Path) -> list[Parser]:
 @pytest.mark.parametrize("kind", WRITERS)
 def test_any_settings_open_or_are_refused_by_name(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     survives(parsers(kind, tmp_path), tmp_path, is_long=request.config.getoption("--long"))
+
+
+SETTINGS = {
+    "vila": ("llm/tokenizer_config.json", {"added_tokens_decoder": {"0": {"lstrip": False}}}),
+    "gens": ("tokenizer_config.json", {"added_tokens_decoder": {"0": None}}),
+    "internvl": ("preprocessor_config.json", {"image_mean": None}),
+    "qwen3_vl": ("preprocessor_config.json", {"size": []}),
+    "llava_onevision": ("preprocessor_config.json", {"rescale_factor": 1e308}),
+    "llava_video": ("config.json", {"vocab_size": 10**30}),
+    "glm": ("chat_template.jinja", "{{ 1 / 0 }}"),
+}
+
+
+@pytest.mark.parametrize("kind", SETTINGS)
+def test_settings_that_were_found_to_break_a_family_are_refused(kind: str, tmp_path: Path) -> None:
+    file, changes = SETTINGS[kind]
+    (parser,) = (each for each in parsers(kind, tmp_path) if each.file == file)
+    content = changes if isinstance(changes, str) else json.dumps({**json.loads(parser.seeds[0]), **changes})
+    (tmp_path / file).write_text(content)
+    with pytest.raises(CheckpointError):
+        parser.read(tmp_path / file)

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import CheckpointError
+from pipeline.families.chat import TokenizerSettings, tokenizer_settings
 from pipeline.families.known import override, restore
-from pipeline.wellformed import loaded_object
 
 IMAGE = "<|img|>"
 TURN_END = "<|im_end|>"
@@ -35,7 +35,7 @@ class ChunkTokenizer:
     """The files name none; an end of the model's own serves."""
 
     def __init__(self, folder: Path, vocab_size: int) -> None:
-        path, settings = folder / "tokenizer.model", _settings(folder)
+        path, settings = folder / "tokenizer.model", tokenizer_settings(folder)
         if not path.is_file():
             raise CheckpointError(f"{folder} has no tokenizer.model.", _RESTORE)
         import sentencepiece
@@ -45,7 +45,7 @@ class ChunkTokenizer:
         except (OSError, RuntimeError) as error:
             raise CheckpointError(f"{path} is not a SentencePiece model: {error}", _RESTORE) from error
         self.chat_template = _template(folder, settings)
-        added = {str(entry["content"]): int(key) for key, entry in settings.get("added_tokens_decoder", {}).items()}
+        added = {entry.content: key for key, entry in (settings.added_tokens_decoder or {}).items()}
         self._added = added
         self._split = re.compile("|".join(map(re.escape, sorted(added, key=len, reverse=True))) or r"(?!)")
         self.image_token = self._pieces.piece_to_id(IMAGE)
@@ -107,11 +107,10 @@ class ChunkTokenizer:
             start = match.end()
         return [*tokens, *self._pieces.encode(chunk[start:])]
 
-    def _beginning(self, settings: dict[str, Any], vocab_size: int) -> list[int]:
-        if not settings.get("add_bos_token", True):
+    def _beginning(self, settings: TokenizerSettings, vocab_size: int) -> list[int]:
+        if settings.add_bos_token is False:
             return []
-        name = settings.get("bos_token", "<s>")
-        name = name["content"] if isinstance(name, dict) else name
+        name = settings.token("bos_token") or "<s>"
         token = self._added.get(name, self._pieces.piece_to_id(name))
         if token >= vocab_size:
             raise CheckpointError(
@@ -121,16 +120,16 @@ class ChunkTokenizer:
             )
         return [token]
 
-    def _check(self, settings: dict[str, Any]) -> None:
+    def _check(self, settings: TokenizerSettings) -> None:
         unknown = self._pieces.unk_id()
         absent = [name for name in (IMAGE, TURN_END) if self._pieces.piece_to_id(name) == unknown]
         begins_words = self._pieces.encode("a", out_type=str)[0].startswith("▁")
         problem = ""
         if absent:
             problem = f"tokenizer.model has no {' and no '.join(absent)}"
-        elif settings.get("add_eos_token"):
+        elif settings.add_eos_token:
             problem = "tokenizer_config.json has add_eos_token, which would end the prompt behind every image"
-        elif begins_words and settings.get("legacy") is False:
+        elif begins_words and settings.legacy is False:
             problem = "tokenizer_config.json has legacy=false, which GenS has not, and tokenizer.model begins words"
         if problem:
             raise CheckpointError(
@@ -139,17 +138,9 @@ class ChunkTokenizer:
             )
 
 
-def _settings(folder: Path) -> dict[str, Any]:
-    path = folder / "tokenizer_config.json"
-    try:
-        return loaded_object(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}", _RESTORE) from error
-
-
-def _template(folder: Path, settings: dict[str, Any]) -> str | None:
+def _template(folder: Path, settings: TokenizerSettings) -> str | None:
     file = folder / "chat_template.jinja"
     if file.is_file():
         return file.read_text(encoding="utf-8")
-    found = settings.get("chat_template")
+    found = settings.chat_template
     return found if isinstance(found, str) else None

@@ -179,7 +179,8 @@ def _load_image_processor(folder: Path, found: InternVLShape) -> Any:
 
     processor = read_image_processor(GotOcr2ImageProcessorPil, folder)
     check_side(processor, found.side, folder)
-    if [list(processor.image_mean), list(processor.image_std)] != _IMAGENET:
+    stated = (processor.image_mean, processor.image_std)
+    if [list(values) if isinstance(values, list | tuple) else values for values in stated] != _IMAGENET:
         raise CheckpointError(
             f"The image processor in {folder} does not have the image_mean of InternVL.",
             restore("preprocessor_config.json of the checkpoint"),

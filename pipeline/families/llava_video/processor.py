@@ -318,7 +318,7 @@ def open_processor(
     """
     folder = resolve(checkpoint)
     tokenizer, placeholder = load_tokenizer(folder), placeholder_id(config)
-    if len(tokenizer) > placeholder or tokenizer.convert_ids_to_tokens(placeholder) is not None:
+    if not len(tokenizer) <= placeholder < 2**31 or tokenizer.convert_ids_to_tokens(placeholder) is not None:
         raise CheckpointError(
             f"The tokenizer in {folder} has {len(tokenizer)} tokens, and the vocabulary {placeholder + 1} rows: "
             "none is free to stand for the video.",

@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from pipeline.errors import CheckpointError, ConfigError
-from pipeline.families.chat import load_tokenizer, special_tokens
+from pipeline.families.chat import AddedToken, load_tokenizer, special_tokens, token_text, tokenizer_settings
 from pipeline.families.known import restore
-from pipeline.wellformed import loaded_object
 
 ConversationName = Literal["auto", "vicuna_v1", "llama_3", "hermes-2"]
 
@@ -230,18 +229,17 @@ class SlowLlama:
         import sentencepiece
 
         path, settings_path = folder / "tokenizer.model", folder / "tokenizer_config.json"
+        settings = tokenizer_settings(folder)
+        self._legacy = legacy_by_default if settings.legacy is None else settings.legacy
         try:
-            settings: dict[str, Any] = loaded_object(settings_path.read_text(encoding="utf-8"))
-            legacy = settings.get("legacy")
-            self._legacy = legacy_by_default if legacy is None else bool(legacy)
             proto = path.read_bytes() + (b"" if self._legacy else _NO_DUMMY_PREFIX)
             self._pieces: Any = sentencepiece.SentencePieceProcessor(model_proto=proto)
         except (OSError, RuntimeError, ValueError) as error:
             raise CheckpointError(f"The tokenizer in {folder} cannot be read: {error}", _RESTORE) from error
-        if settings.get("add_eos_token"):
+        if settings.add_eos_token:
             raise CheckpointError(f"{settings_path} has add_eos_token, which would end every piece.", _RESTORE)
-        names = {key: _name(settings.get(f"{key}_token"), default) for key, default in _NAMES.items()}
-        entries = {str(entry["content"]): (int(key), entry) for key, entry in _added(settings).items()}
+        names = {key: settings.token(f"{key}_token") or default for key, default in _NAMES.items()}
+        entries = {entry.content: (key, entry) for key, entry in (settings.added_tokens_decoder or {}).items()}
         absent = self._pieces.unk_id()
         pieces = {name: self._pieces.piece_to_id(name) for name in names.values()}
         self._added = {
@@ -253,10 +251,10 @@ class SlowLlama:
             **self._added,
         }
         self.special = frozenset(self._added)
-        self.begin: int | None = self._added.get(names["bos"]) if settings.get("add_bos_token", True) else None
+        self.begin: int | None = self._added.get(names["bos"]) if settings.add_bos_token is not False else None
         self.pad: int | None = self._added.get(names["pad"])
         self._unknown = names["unk"]
-        more = (_name(name, "") for name in settings.get("additional_special_tokens") or ())
+        more = map(token_text, settings.additional_special_tokens or ())
         self._roles = {self._added[name] for name in (*names.values(), *more) if name in self._added}
         longest_first = sorted(self._added, key=len, reverse=True)
         self._split = re.compile("|".join(_marker(name, entries.get(name)) for name in longest_first))
@@ -302,18 +300,7 @@ class SlowLlama:
 _NAMES = {"bos": "<s>", "eos": "</s>", "unk": "<unk>", "pad": ""}
 
 
-def _name(setting: Any, default: str) -> str:
-    found = setting["content"] if isinstance(setting, dict) else setting
-    return str(found) if found else default
-
-
-def _added(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    found = settings.get("added_tokens_decoder") or {}
-    assert isinstance(found, dict)
-    return found
-
-
-def _marker(name: str, entry: tuple[int, Mapping[str, Any]] | None) -> str:
+def _marker(name: str, entry: tuple[int, AddedToken] | None) -> str:
     """A pattern that takes with the marker the space that its settings give it."""
-    before, after = (r"\s*" if entry and entry[1].get(key) else "" for key in ("lstrip", "rstrip"))
+    before, after = (r"\s*" if entry and getattr(entry[1], key) else "" for key in ("lstrip", "rstrip"))
     return f"{before}{re.escape(name)}{after}"
