@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from readme_blocks import ROOT
 from pipeline import Session, load_runs
 from pipeline.answerers import AnswererLimits, AnswerRequest
 from pipeline.artefacts.selections import read_selections
+from pipeline.checks import admission
 from pipeline.domain import Answer, FrameSource, Question, Relevance, Status, Video
 from pipeline.errors import ConfigError, InputError, PipelineError
 from pipeline.session.composing import in_python, overrides
@@ -215,6 +217,16 @@ def test_a_wrong_setting_is_told_by_its_key_and_in_python(given: dict[str, Any],
     assert GlobalHydra.instance().hydra is before
 
 
+def test_models_that_fit_one_after_the_other_and_not_together_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = replace(admission.this_machine(), memory=30 << 20, gpus=())
+    monkeypatch.setattr(admission, "this_machine", lambda: small)
+    models = {"sampler": "gens_micro", "answerer": "qwen2_vl_micro"}
+    with pytest.raises(ConfigError, match=r"the weights of .*gens_micro.*qwen2_vl_micro take 0.0 GiB"):
+        Session(**models)
+    for name, model in models.items():
+        Session(**{"sampler": "uniform", "answerer": Says(), name: model}).close()
+
+
 def test_the_words_of_a_command_line_are_made_of_nested_settings() -> None:
     places = {"sampler": "sampler", "sampler.second": "sampler@sampler.second", "answerer.prompt": "answerer/prompt"}
     second = {"second": ("gens_micro", {"window": {"frames": 8}}), "keep": 64}
@@ -256,6 +268,20 @@ def test_models_are_freed_at_the_end_also_after_an_exception(clip: Path) -> None
     with pytest.raises(InputError, match="is closed"):
         session.ask(clip, "Is it red", OPTIONS)
     assert result.frames[1].image.size == (64, 64)
+
+
+def test_an_interrupt_leaves_the_session_usable(clip: Path) -> None:
+    class Interrupted(Says):
+        def answer(self, requests: Iterable[AnswerRequest], batch: int) -> Generator[Answer, None, None]:
+            for answer in super().answer(requests, batch):
+                if answer.text == "stop":
+                    raise KeyboardInterrupt
+                yield answer
+
+    with Session(sampler=Later(), answerer=Interrupted(), selection={"budget": 2}) as session:
+        with pytest.raises(KeyboardInterrupt):
+            session.ask(clip, "Please stop")
+        assert session.ask(clip, "Please go").answer == "go"
 
 
 def test_questions_that_cannot_go_together_are_refused(clip: Path) -> None:
