@@ -235,6 +235,11 @@ class Units(Decoder):
         if self._last is not None:
             self._last.close()
         self._last = None
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Close the file in memory that workers have the scan from. Another stream opens another one."""
+        vars(self).pop("_parcel", None)
 
     def pictures(self, indices: Sequence[int]) -> Iterator[npt.NDArray[np.uint8]]:
         """As :class:`Decoder`."""
@@ -327,6 +332,9 @@ class PreparedStream:
     def __next__(self) -> PreparedPicture:
         try:
             time, index, content = next(self._stream)
+        except StopIteration:
+            self._units.let_go()
+            raise
         except NotHereError:
             self._prepare_here()
             return next(self)
@@ -341,6 +349,7 @@ class PreparedStream:
     def close(self) -> None:
         """Decode no more."""
         self._stream.close()
+        self._units.let_go()
 
     def _prepare_here(self) -> None:
         self._is_here = True

@@ -349,7 +349,7 @@ def test_files_in_memory_are_closed_when_a_video_is_and_not_when_garbage_is_coll
 
     reader = in_workers(HERE, pool, Crashes(tmp_path / "cache", "auto", False))
     paths = [write_cut_video(tmp_path / f"{number}.mp4", share=1.0 - number / 20) for number in range(4)]
-    counts = []
+    counts, held = [], []
     gc.collect()
     gc.disable()
     try:
@@ -358,7 +358,7 @@ def test_files_in_memory_are_closed_when_a_video_is_and_not_when_garbage_is_coll
                 stream = prepared_pictures(source, [index / 4 for index in range(12)], half)
                 drawn(stream) if number % 2 else next(stream)  # to the end, and left in the middle
                 stream.close()
-            del source, stream
+            held.append((source, stream))  # as samplers do, until garbage is collected
             time.sleep(0.2)  # the thread of the pool lets go of the last task
             counts.append(open_files())
     finally:
