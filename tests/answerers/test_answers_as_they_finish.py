@@ -24,7 +24,6 @@ from pipeline.answerers import AnswerRequest
 from pipeline.answerers.local import LocalAnswerer
 from pipeline.domain import Answer, Status
 from pipeline.errors import OutOfMemoryError
-from pipeline.families.known import FirstUse
 from pipeline.families.transformers import generation
 from pipeline.families.transformers.generation import NativeModel
 from pipeline.generation.framed_prompts import FramedPrompts
@@ -319,9 +318,9 @@ def test_a_request_at_which_the_model_fails_leaves_the_others_alone(
     qwen: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also before any other is answered, if one was read."""
-    expected = [answer.text for answer in answered(qwen.answerer, requests())]
-    prefix = qwen.answerer.model.prefix
-    monkeypatch.setattr(qwen.answerer._local, "_first_use", FirstUse("new"))
+    expected = [answer.text for answer in answered(replace(qwen.answerer), requests())]
+    fresh = replace(qwen.answerer)
+    prefix = fresh.model.prefix
 
     def odd(prompt: Any, length: int) -> Prefix:
         if len(prompt.frames) == 3:
@@ -329,8 +328,8 @@ def test_a_request_at_which_the_model_fails_leaves_the_others_alone(
         made: Prefix = prefix(prompt, length)
         return made
 
-    monkeypatch.setattr(qwen.answerer.model, "prefix", odd)
-    answers = answered(qwen.answerer, requests())
+    monkeypatch.setattr(fresh.model, "prefix", odd)
+    answers = answered(fresh, requests())
     for place, answer in enumerate(answers):
         if place in (3, 4):
             assert answer.status is Status.UNSUPPORTED
