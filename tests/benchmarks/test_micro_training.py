@@ -239,9 +239,13 @@ def test_a_few_steps_of_training_run_and_can_be_resumed(tmp_path: Path, monkeypa
         "warmup": 1,
     }
     common = ["--no-compile", *(word for key, value in settings.items() for word in (f"--{key}", str(value)))]
-    for more in ([], ["--resume"]):
-        monkeypatch.setattr(sys, "argv", ["train_micro", "qwen2_vl_micro", "--out", str(tmp_path), *common, *more])
-        train_micro.main()
+    precision = torch.get_float32_matmul_precision()  # which training lowers, for the whole process
+    try:
+        for more in ([], ["--resume"]):
+            monkeypatch.setattr(sys, "argv", ["train_micro", "qwen2_vl_micro", "--out", str(tmp_path), *common, *more])
+            train_micro.main()
+    finally:
+        torch.set_float32_matmul_precision(precision)
     state = torch.load(tmp_path / "qwen2_vl_micro.pt", weights_only=True)
     assert state["step"] == 6  # two and one more each: the step at which it ends is finished
     assert load(tmp_path / "qwen2_vl_micro").config.model_type == "qwen2_vl"
