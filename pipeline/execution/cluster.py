@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 import signal
+import sys
 import threading
 import time
 from collections import Counter
@@ -85,8 +86,8 @@ class RayExecutor(Crew[_Actor]):
 
     def __init__(self, recipe: Recipe, settings: ExecutionSettings) -> None:
         super().__init__()
-        self._ray = _imported()
-        if (settings.address or os.environ.get("RAY_ADDRESS", "")).startswith("ray://"):
+        self._ray = _imported(settings.address)
+        if (_cluster(settings.address) or "").startswith("ray://"):
             raise ConfigError(
                 "a driver that is not part of the cluster (ray://) cannot follow what actors say",
                 "run it on a node of the cluster, or with ray job submit, and take execution.address=auto",
@@ -221,14 +222,21 @@ class RayExecutor(Crew[_Actor]):
             remark(f"{len(late)} of {self._size} workers wait for a place on the cluster, which has no {needed} free")
 
 
-def _imported() -> Any:
+def _imported(address: str | None) -> Any:
     """Ray, imported only for a run that takes it.
+
+    Args:
+        address: of a running cluster, if one is to be used.
 
     Raises:
         MissingExtraError: it cannot be imported.
     """
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)  # read as it is imported
+    if not _cluster(address) and "ray" not in sys.modules:
+        # The ports of a Ray of our own are open to the network. Set after the import, it would hold for Ray's servers
+        # alone, which then let nobody in.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
     try:
         import ray
     except ImportError as error:
@@ -236,6 +244,11 @@ def _imported() -> Any:
             f"execution=ray: the package ray cannot be imported ({error})", "pip install 'gens-videoqa[ray]'"
         ) from error
     return ray
+
+
+def _cluster(address: str | None) -> str | None:
+    """The running cluster that the settings or the environment name."""
+    return address or os.environ.get("RAY_ADDRESS")
 
 
 def _connect(ray: Any, address: str | None) -> bool:
@@ -246,7 +259,7 @@ def _connect(ray: Any, address: str | None) -> bool:
     Raises:
         ConfigError, IncompatibleLibraryError: there is no such cluster, or one of another version.
     """
-    where = address or os.environ.get("RAY_ADDRESS")
+    where = _cluster(address)
     if ray.is_initialized():
         return not where
     quiet = {"log_to_driver": False, "configure_logging": False}
@@ -255,8 +268,6 @@ def _connect(ray: Any, address: str | None) -> bool:
             if where:
                 ray.init(address=where, **quiet)
             else:
-                # Its ports are open to the network.
-                os.environ.setdefault("RAY_AUTH_MODE", "token")
                 # Without cores no processes are started for tasks, of which there are none.
                 ray.init(address="local", num_cpus=0, object_store_memory=_STORE, include_dashboard=False, **quiet)
         except RuntimeError as error:
