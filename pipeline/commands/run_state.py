@@ -254,12 +254,16 @@ def _events(path: Path, most: int) -> tuple[list[_Event], int]:
 
 
 def _stages(events: Sequence[_Event]) -> tuple[StageState, ...]:
+    """In the order in which they began; those of two that overlap are mixed."""
     stages: list[list[_Event]] = []
+    latest: dict[str, list[_Event]] = {}
     for event in events:
-        if event.event == "stage" or (event.stage and (not stages or stages[-1][-1].stage != event.stage)):
-            stages.append([event])
-        elif event.stage:
-            stages[-1].append(event)
+        if not event.stage:
+            continue
+        if event.event == "stage" or event.stage not in latest:
+            latest[event.stage] = []
+            stages.append(latest[event.stage])
+        latest[event.stage].append(event)
     return tuple(_stage(same) for same in stages)
 
 
@@ -269,6 +273,7 @@ def _workers(events: Sequence[_Event]) -> tuple[WorkerState, ...]:
     told = [
         WorkerState(each.pid, each.state, each.video, each.since, each.worker, each.gpu, each.host)
         for each in computing
+        if each.state != "ended"
     ]
     decoding = next((event.decoders for event in reversed(events) if event.event == "progress"), ())
     return (*told, *decoding)

@@ -215,7 +215,8 @@ class Crew(ABC, Generic[M]):
             remark(text)
 
     def _end_all(self) -> None:
-        for member in self.members.values():
+        for number, member in self.members.items():
+            self.told(number, "ended")
             member.end()
         self.members.clear()
 

@@ -81,7 +81,7 @@ class EventLog:
         self._clock = clock
         self._now = now
         self._began = self._last = clock()
-        self._counts: StageCounts | None = None
+        self._counts: dict[str, StageCounts] = {}  # by stage, of those that have begun and not ended
         self._is_cut = _ends_within_a_line(path)
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -94,17 +94,23 @@ class EventLog:
             self._append(event, fields)
 
     def begin(self, counts: StageCounts) -> None:
-        """Begin a stage; signs of life are about it from now on."""
+        """Begin a stage; signs of life are about it until it ends. Two stages may overlap."""
         with self._lock:
-            self._counts = counts
+            self._counts[counts.stage] = counts
             self._append("stage", {"stage": counts.stage, "total": counts.total})
 
     def counted(self, counts: StageCounts) -> None:
         """Note that ``counts`` have changed. They are written if the last event is old enough."""
         with self._lock:
-            self._counts = counts
+            self._counts[counts.stage] = counts
             if self._clock() - self._last >= self._interval():
-                self._append("progress", self._progress())
+                self._append_progress()
+
+    def ended(self, counts: StageCounts) -> None:
+        """Write the last counts of a stage."""
+        with self._lock:
+            self._counts.pop(counts.stage, None)
+            self._append("progress", counts.content())
 
     def close(self) -> None:
         """Stop giving signs of life."""
@@ -125,12 +131,14 @@ class EventLog:
         while not self._closed.wait(BEAT):
             with self._lock:
                 if self._clock() - self._last >= BEAT:
-                    self._append("progress", self._progress())
+                    self._append_progress()
 
-    def _progress(self) -> dict[str, Any]:
-        counted = self._counts.content() if self._counts else {}
+    def _append_progress(self) -> None:
+        """One event for each stage under way, so that none of two that overlap falls behind."""
         decoders = self._decoders()
-        return {**counted, "decoders": decoders} if decoders else counted
+        beside = {"decoders": decoders} if decoders else {}
+        for content in [counts.content() for counts in self._counts.values()] or [{}]:
+            self._append("progress", {**content, **beside})
 
     def _append(self, event: str, fields: Mapping[str, Any]) -> None:
         self._last = self._clock()
@@ -185,7 +193,7 @@ def worker_state(worker: int, pid: int | None, gpu: str, state: str, video: str 
         worker: its number.
         pid: of the process; None while it waits for a place.
         gpu: as CUDA_VISIBLE_DEVICES of it names them; empty without one.
-        state: ``loading``, ``idle``, ``sampling``, ``answering`` or ``dead``.
+        state: ``loading``, ``idle``, ``sampling``, ``answering``, ``dead``, or ``ended`` with its stage.
         video: that it was given last.
         host: where it is. The times are the driver's all the same.
     """
@@ -223,4 +231,4 @@ def following(stage: str, total: int, cache: RelevanceCache | AnswerCache) -> It
             yield finished
     finally:
         if log is not None:
-            log.write("progress", **counts.content())
+            log.ended(counts)

@@ -310,3 +310,18 @@ def test_workers_are_told_with_what_they_do_and_since_when(tmp_path: Path) -> No
         (21, "reading"),
     ]
     assert "worker 0" not in gens("status", "one", cwd=tmp_path).stdout, "of a run that was killed"
+
+
+def test_stages_that_overlap_are_told_once_each_without_workers_that_have_ended(tmp_path: Path) -> None:
+    worker = {"worker": 0, "pid": 11, "gpu": "0", "video": None, "since": NOW}
+    lines = event("start", 0) + "".join(event("stage", 1, stage=name, total=9) for name in ("sampling", "answering"))
+    for done in range(1, 5):
+        lines += event("progress", 10 * done + 1, stage="answering", total=9, done=done)
+        lines += event("progress", 10 * done + 1, stage="sampling", total=9, done=2 * done)
+        lines += event("worker", 10 * done + 1, **worker, state="sampling" if done < 4 else "ended")
+    state = read_state(a_run(tmp_path / "one", events=lines), NOW)
+    assert [(stage.stage, stage.done, stage.rate) for stage in state.stages] == [
+        ("sampling", 8, pytest.approx(0.2)),
+        ("answering", 4, pytest.approx(0.1)),
+    ]
+    assert state.workers == ()

@@ -93,6 +93,22 @@ def test_signs_of_life_before_the_first_row_are_about_the_stage_that_began(
     assert {line["stage"] for line in told[began:]} == {"answering"}
 
 
+def test_of_two_stages_that_overlap_none_falls_behind(tmp_path: Path) -> None:
+    clock = Clock()
+    sampling, answering = (StageCounts(name, 100) for name in ("sampling", "answering"))
+    with EventLog(tmp_path / EVENTS_FILE, clock, clock) as log:
+        log.begin(sampling)
+        log.begin(answering)
+        clock.seconds = 5
+        sampling.done, answering.done = 40, 30
+        log.counted(answering)
+        assert {line["stage"]: line["done"] for line in lines(tmp_path)[2:]} == {"sampling": 40, "answering": 30}
+        log.ended(sampling)
+        clock.seconds = 10
+        log.counted(answering)
+    assert [line["stage"] for line in lines(tmp_path)[4:]] == ["sampling", "answering"]
+
+
 def test_a_cut_line_costs_itself_alone(tmp_path: Path) -> None:
     (tmp_path / EVENTS_FILE).write_text('{"event": "start"}\n{"event": "prog')
     with EventLog(tmp_path / EVENTS_FILE) as log:
