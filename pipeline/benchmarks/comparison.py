@@ -42,6 +42,11 @@ class Comparison:
         """How many are compared."""
         return len(self.gained) + len(self.lost) + self.both_right + self.both_wrong
 
+    @property
+    def is_shown(self) -> bool:
+        """Whether the interval of the difference excludes zero."""
+        return self.interval is not None and not self.interval.low <= 0 <= self.interval.high
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -64,9 +69,15 @@ def compare(first: Iterable[AnswerRow], second: Iterable[AnswerRow], questions: 
     """
     asked = {question.id for question in questions}
     one, other = (accuracy((row for row in rows if row.question.id in asked), questions) for rows in (first, second))
+    return compare_counts(one, other)
+
+
+def compare_counts(one: Accuracy, other: Accuracy) -> Comparison:
+    """As :func:`compare`, of two runs over the same questions that are counted already, strictly."""
+    after_of = {credit.question.id: credit for credit in other.credits}
     pairs = [
-        (before.question, before.value == 1, after.value == 1)
-        for before, after in zip(one.credits, other.credits, strict=True)
+        (before.question, before.value == 1, after_of[before.question.id].value == 1)
+        for before in one.credits
         if before.value is not None
     ]
     gained = tuple(question for question, before, after in pairs if after and not before)

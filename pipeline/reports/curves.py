@@ -42,35 +42,37 @@ class Group:
     """Accuracy and evidence recall by the values of one label, or family of labels."""
 
     label: str
+    of: str
+    """Which questions, where a page has several sets."""
     runs: tuple[str, ...]
     rows: tuple[GroupRow, ...]
     has_recall: bool
 
 
-def accuracy_chart(scores: Sequence[RunScore]) -> Chart | None:
-    """Accuracy against K over all questions, with intervals."""
+def accuracy_chart(scores: Sequence[RunScore], of: str = "") -> Chart | None:
+    """Accuracy against K over all questions, with intervals; ``of`` names the questions in the title."""
     found = [
         (each, Value(each.run.budget, share, *_ends(each.interval)))
         for each in scores
         if each.run.budget and each.accuracy and (share := each.accuracy.overall.accuracy) is not None
     ]
-    return chart("Accuracy against frames", _series(found, answered=True))
+    return chart(f"Accuracy against frames{of and f': {of}'}", _series(found, answered=True))
 
 
-def recall_chart(scores: Sequence[RunScore]) -> Chart | None:
+def recall_chart(scores: Sequence[RunScore], of: str = "") -> Chart | None:
     """Evidence recall against K over all questions."""
     found = [
         (each, Value(each.run.budget, each.recall.overall.recall))
         for each in scores
         if each.run.budget and each.recall and each.recall.overall.recall is not None
     ]
-    return chart("Evidence recall against frames", _series(found, answered=False))
+    return chart(f"Evidence recall against frames{of and f': {of}'}", _series(found, answered=False))
 
 
-def groups(scores: Sequence[RunScore], names: Mapping[str, str]) -> list[Group]:
+def groups(scores: Sequence[RunScore], names: Mapping[str, str], of: str = "") -> list[Group]:
     """One for every label that a question brings, in their order; ``names`` of the runs by run name.
 
-    Labels of one family are one group.
+    Labels of one family are one group. ``of`` names the questions.
     """
     families: dict[str, Counter[tuple[str, str]]] = {}
     asked = {(question.id, question.text): question for each in scores for question in each.run.questions}
@@ -81,6 +83,7 @@ def groups(scores: Sequence[RunScore], names: Mapping[str, str]) -> list[Group]:
     return [
         Group(
             name,
+            of,
             tuple(names[each.run.name] for each in counted),
             tuple(
                 _row(label, value, found[label, value], counted, drawn=len(found) <= MOST_CHARTS)
@@ -127,13 +130,10 @@ def _cell(label: str, value: str, each: RunScore) -> Cell:
 def _series(found: Sequence[tuple[RunScore, Value]], answered: bool) -> list[Series]:
     """Runs that differ only in the budget are one series; a repeat of one of them begins another."""
     policies = {(each.run.sampler, each.run.selection) for each, _ in found}
-    several = len({each.run.benchmark for each, _ in found}) > 1
     plain = len({sampler for sampler, _ in policies}) == len(policies)
     lines: list[tuple[str, dict[int, Value]]] = []
     for each, value in found:
         first = each.run.sampler if plain else f"{each.run.sampler} · {each.run.selection}"
-        if several:
-            first = f"{each.run.benchmark}: {first}"
         name = " → ".join(filter(None, (first, each.run.answerer if answered else "")))
         line = next((line for known, line in lines if known == name and value.frames not in line), None)
         if line is None:

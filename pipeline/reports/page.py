@@ -19,14 +19,16 @@ from pipeline.reports.curves import accuracy_chart, groups, recall_chart
 from pipeline.reports.document import environment, inlined
 from pipeline.reports.exports import write_exports
 from pipeline.reports.failures import Failure, failures
+from pipeline.reports.headline import finding, headline
 from pipeline.reports.outlines import Outline, outlines
 from pipeline.reports.pictures import INLINE_BYTES, PagePictures, place_pictures, write_pictures
+from pipeline.reports.question_sets import question_sets
 from pipeline.reports.results import results_table
-from pipeline.reports.runs import RunArtefacts, collect
+from pipeline.reports.runs import RunArtefacts, collect, without_asked
 from pipeline.reports.scoreboard import RunScore, make_scoreboard, score
 from pipeline.reports.thumbnails import ThumbnailSource, VideoThumbnails, collect_thumbnails
 from pipeline.reports.views import Card, Verdict
-from pipeline.terminal import draw, tell
+from pipeline.terminal import draw, remark, tell
 from pipeline.wellformed import well_formed
 
 if TYPE_CHECKING:
@@ -125,6 +127,8 @@ def report_of(
 ) -> Path:
     """Write the page about ``runs`` and its files; print the table and the page's path.
 
+    Runs of ``gens ask`` are left out if there are others.
+
     ``target`` is a file named ``*.html``, or the folder in which the page is called ``report.html``; ``part`` names the
     questions, where these are not all of the runs'.
 
@@ -132,7 +136,10 @@ def report_of(
         InputError: a run's answers cannot be counted.
         StorageError: the page cannot be written.
     """
-    scores = [score(run) for run in runs]
+    shown_runs = without_asked(runs)
+    if len(shown_runs) < len(runs):
+        remark(f"left out: {len(runs) - len(shown_runs)} of gens ask, which have pages of their own")
+    scores = [score(run) for run in shown_runs]
     page = _written(scores, reader, target, limits, part)
     draw(results_table(scores))
     tell(f"report: {shown(page)}")
@@ -223,21 +230,30 @@ def _render(scores: Sequence[RunScore], found: _Shown, pictured: _Pictured, plai
     labels = run_labels(runs)
     names = {run.name: labels[run.name] or " → ".join(filter(None, (run.sampler, run.answerer))) for run in runs}
     costs = [cost for run in runs for cost in stage_costs(run)]
+    sets = question_sets(scores)
+    named = [(each, each.name if len(sets) > 1 else "") for each in sets]
+    head = headline(runs, sets)
     return (
         environment(CARD_FILTERS)
         .get_template("page.html.j2")
         .render(
-            title=", ".join(filter(None, (runs[0].name if len(runs) == 1 else f"{len(runs)} runs", part))),
+            title=", ".join(filter(None, (head.title, part))),
+            head=head,
             **inlined("page"),
             runs=runs,
-            board=make_scoreboard(scores),
+            boards=[(of, finding(each) if of else "", make_scoreboard(each.scores)) for each, of in named],
             scores=scores,
             names=names,
             rules=_rules(scores),
             graded=any(question.correct is not None for run in runs for question in run.questions),
             not_counted=max((each.accuracy.not_counted for each in scores if each.accuracy), default=0),
-            charts=[drawn for drawn in (accuracy_chart(scores), recall_chart(scores)) if drawn],
-            groups=groups(scores, names),
+            charts=[
+                drawn
+                for each, of in named
+                for drawn in (accuracy_chart(each.scores, of), recall_chart(each.scores, of))
+                if drawn
+            ],
+            groups=[group for each, of in named for group in groups(each.scores, names, of)],
             failures=found.failures,
             linked={card.number for card in found.cards},
             costs=costs,

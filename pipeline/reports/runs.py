@@ -44,7 +44,8 @@ N = TypeVar("N")
 Find: TypeAlias = Callable[[str, LastRead[KeyedRow]], KeyedRow | None]
 """Gives the row of a question by its id, or what was read last if another run has the same."""
 _FACTS = ("command", "python", "machine", "gpu", "commit")
-"""Of ``run.json``. When and on which host it ran is not shown: a page may be sent to others."""
+"""Of ``run.json``. On which host it ran is not shown: a page may be sent to others."""
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 _JOURNALS = (QUESTIONS_FILE, RELEVANCE_FILE, SELECTIONS_FILE, ANSWERS_FILE)
 
 
@@ -61,6 +62,8 @@ class RunArtefacts:
     """The resolved configuration as YAML text."""
     command: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
+    day: str = ""
+    """When it was started, as 2026-11-26; empty if that is not known."""
     asked: tuple[Question, ...] = ()
     """The questions of the run. Empty if they are not known: then those with a row count as asked."""
 
@@ -102,6 +105,11 @@ class RunArtefacts:
     def benchmark(self) -> str:
         """The benchmark's name from the settings; empty where they do not name it."""
         return self._named_in_settings("benchmark")
+
+    @property
+    def is_ask(self) -> bool:
+        """Whether it is a run of ``gens ask``: one question of somebody's, and no part of a measurement."""
+        return "question" in self.parsed_settings and "benchmark" not in self.parsed_settings
 
     @cached_property
     def selection(self) -> str:
@@ -209,11 +217,16 @@ def read_run(folder: Path, name: str) -> RunArtefacts:
 
 
 def _read_run(folder: Path, name: str, shared: _Shared) -> RunArtefacts:
-    facts = _facts(folder / RUN_FILE)
+    facts, day = _facts(folder / RUN_FILE)
     asked = shared.asked(folder)
     known = {question.id: question for question in asked} if asked else sibling_questions(folder / ANSWERS_FILE)
     run = RunArtefacts(
-        name, settings=_text(folder / CONFIG_FILE), command=facts.pop("command", ""), versions=facts, asked=asked
+        name,
+        settings=_text(folder / CONFIG_FILE),
+        command=facts.pop("command", ""),
+        versions=facts,
+        day=day,
+        asked=asked,
     )
     rules = rules_for(run.benchmark)
     # Without questions of their own, runs may ask others under the same ids.
@@ -292,13 +305,20 @@ def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 
 
-def _facts(path: Path) -> dict[str, str]:
-    """What decided the results of a run in one flat mapping, with the packages' versions by name."""
+def _facts(path: Path) -> tuple[dict[str, str], str]:
+    """What decided the results of a run in one flat mapping, with the packages' versions by name; and its day."""
     content = _mapping(_text(path), loaded)
     versions = content.get("versions")
     facts = {name: content[name] for name in _FACTS if content.get(name) is not None}
     facts |= versions if isinstance(versions, Mapping) else {}
-    return {str(name): str(value) for name, value in facts.items()}
+    day = _DAY.match(str(content.get("started", "")))
+    return {str(name): str(value) for name, value in facts.items()}, day.group() if day else ""
+
+
+def without_asked(runs: Sequence[RunArtefacts]) -> list[RunArtefacts]:
+    """The runs without those of ``gens ask``, unless there are no others."""
+    measured = [run for run in runs if not run.is_ask]
+    return measured or list(runs)
 
 
 def _mapping(text: str, parsed: Callable[[str], Any]) -> Mapping[str, Any]:

@@ -94,8 +94,6 @@ class RunScore:
 class ScoreboardRow:
     """One first stage with all the answerers that took its selections."""
 
-    benchmark: str
-    """Set where the board has several."""
     sampler: str
     selection: str
     budget: int | None
@@ -116,14 +114,12 @@ class Scoreboard:
     rows: tuple[ScoreboardRow, ...]
 
     @property
-    def best(self) -> Mapping[str, float]:
-        """The highest accuracy by ``benchmark`` of the rows, where there is something to choose between."""
-        figures: dict[str, set[float]] = {}
-        for row in self.rows:
-            for cell in row.cells:
-                if cell and cell.accuracy and cell.accuracy.overall.accuracy is not None:
-                    figures.setdefault(row.benchmark, set()).add(cell.accuracy.overall.accuracy)
-        return {benchmark: max(found) for benchmark, found in figures.items() if len(found) > 1}
+    def best(self) -> float | None:
+        """The highest accuracy, where there is something to choose between."""
+        cells = [cell for row in self.rows for cell in row.cells]
+        shares = [cell.accuracy.overall.accuracy for cell in cells if cell and cell.accuracy]
+        found = {share for share in shares if share is not None}
+        return max(found) if len(found) > 1 else None
 
 
 def score(run: RunArtefacts) -> RunScore:
@@ -174,34 +170,32 @@ def _official(run: RunArtefacts, place: int, rule: OfficialRule) -> Iterator[Cre
 
 
 def make_scoreboard(scores: Sequence[RunScore]) -> Scoreboard:
-    """Arrange the runs in rows. Runs share a row only if their first stage and their counted questions are the same."""
+    """Arrange the runs over one set of questions in rows; those with the same first stage share one."""
     answerers = tuple(dict.fromkeys(each.run.answerer for each in scores if each.run.answerer))
     rows: list[tuple[tuple[Any, ...], dict[str, RunScore]]] = []
     for each in scores:
-        key = (*_first_stage(each), each.questions, each.recall and each.recall.overall)
+        key = (*_first_stage(each), each.recall and each.recall.overall)
         cells = next((cells for known, cells in rows if known == key and each.run.answerer not in cells), None)
         if cells is None:
             cells = {}
             rows.append((key, cells))
         cells[each.run.answerer] = each
-    named = Counter(key[:4] for key, _ in rows)
-    several = len({key[0] for key, _ in rows}) > 1
-    samplers = list(dict.fromkeys(key[:3] for key, _ in rows))
-    rows.sort(key=lambda row: (samplers.index(row[0][:3]), row[0][3] or 0))
-    return Scoreboard(answerers, tuple(_row(cells, answerers, named, several) for _, cells in rows))
+    named = Counter(key[:3] for key, _ in rows)
+    samplers = list(dict.fromkeys(key[:2] for key, _ in rows))
+    rows.sort(key=lambda row: (samplers.index(row[0][:2]), row[0][2] or 0))
+    return Scoreboard(answerers, tuple(_row(cells, answerers, named) for _, cells in rows))
 
 
-def _first_stage(of: RunScore) -> tuple[str, str, str, int | None]:
-    return of.run.benchmark, of.run.sampler, of.run.selection, of.run.budget
+def _first_stage(of: RunScore) -> tuple[str, str, int | None]:
+    return of.run.sampler, of.run.selection, of.run.budget
 
 
 def _row(
-    cells: Mapping[str, RunScore], answerers: Sequence[str], named: Mapping[tuple[object, ...], int], several: bool
+    cells: Mapping[str, RunScore], answerers: Sequence[str], named: Mapping[tuple[object, ...], int]
 ) -> ScoreboardRow:
     first = next(iter(cells.values()))
     run = first.run
     return ScoreboardRow(
-        benchmark=run.benchmark if several else "",
         sampler=run.sampler,
         selection=run.selection,
         budget=run.budget,

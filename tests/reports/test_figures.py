@@ -24,6 +24,7 @@ from pipeline.reports.exports import COLUMNS
 from pipeline.reports.failures import failures
 from pipeline.reports.outlines import outlines
 from pipeline.reports.page import write_report
+from pipeline.reports.question_sets import question_sets
 from pipeline.reports.runs import RunArtefacts, collect
 from pipeline.reports.scoreboard import make_scoreboard, score
 from pipeline.reports.thumbnails import VideoThumbnails
@@ -83,24 +84,25 @@ def test_curves_have_a_line_for_what_differs_in_frames_alone(matrix: list[RunArt
     assert eight - four == pytest.approx(sixteen - eight, abs=0.2)
 
 
-def test_two_benchmarks_are_kept_apart(matrix: list[RunArtefacts]) -> None:
-    """As in a table of several benchmarks with one sampler and answerer."""
+def test_two_benchmarks_are_kept_apart(matrix: list[RunArtefacts], tmp_path: Path) -> None:
+    """A table each, also where a page has a part of one, and a finding each."""
     ours = [run for run in matrix if run.sampler == "uniform" and run.answerer == "gpt4o"]
     runs = [
         replace(run, name=f"{name} {run.name}", settings=f"benchmark: {{name: {name}}}\n{run.settings}")
         for name in ("mlvu", "longvideobench")
         for run in ours
     ]
-    scores = [score(run) for run in runs]
-    drawn = accuracy_chart(scores)
-    assert drawn is not None
-    assert [line.name for line in drawn.lines] == ["mlvu: uniform → gpt4o", "longvideobench: uniform → gpt4o"]
-    rows = make_scoreboard(scores).rows
-    assert [(row.benchmark, row.budget) for row in rows] == [
-        (name, budget) for name in ("mlvu", "longvideobench") for budget in (4, 8, 16)
+    part = replace(runs[0].within({question.id for question in runs[0].questions[:5]}), name="part")
+    found = question_sets([score(run) for run in (*runs, part)])
+    assert [(each.name, len(each.scores)) for each in found] == [
+        ("mlvu, 24 questions", 3),
+        ("longvideobench, 24 questions", 3),
+        ("mlvu, 5 questions", 1),
     ]
-    assert all(row.run == "" for row in rows)
-    assert set(make_scoreboard(scores).best) == {"mlvu", "longvideobench"}
+    text = write_report([*runs, part], THUMBNAILS, tmp_path / "report.html").read_text(encoding="utf-8")
+    assert text.count('<table class="board">') == 3
+    assert all(f'id="set-{at}">{each.name}<' in text for at, each in enumerate(found, start=1))
+    assert text.count('<p class="finding">') == 2, "the largest is in the heading"
     assert run_labels(runs)[runs[0].name] == "mlvu · uniform · K=4 → gpt4o"
 
 
