@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import select
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from enum import IntEnum
 from types import FrameType
@@ -37,22 +38,22 @@ def stop_code(stop: KeyboardInterrupt) -> int:
 
 @contextmanager
 def signals_stop() -> Iterator[None]:
-    """Turn SIGTERM and SIGHUP into :class:`Stopped` in the main thread.
+    """Turn SIGTERM and SIGHUP into :class:`Stopped` in the main thread, and let :func:`noting_interrupts` note Ctrl-C.
 
     An ignored signal stays ignored: ``nohup gens ...`` survives the terminal.
     """
     before = {}
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_DFL:
+    for number, handler in ((signal.SIGTERM, _stop), (signal.SIGHUP, _stop), (signal.SIGINT, _interrupt)):
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
             try:
-                before[number] = signal.signal(number, _stop)
+                before[number] = signal.signal(number, handler)
             except ValueError:  # not the main thread: whoever called us there handles signals
                 break
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
 
 
 class Interrupts:
@@ -62,8 +63,9 @@ class Interrupts:
         woken: can be read from once it came; None where interrupts are not noted.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, then: Callable[[], None]) -> None:
         self.woken: socket.socket | None = None
+        self._then = then
         self._is_asked = False
         self._wakes: socket.socket | None = None
 
@@ -78,18 +80,27 @@ class Interrupts:
         if self._is_asked:
             raise KeyboardInterrupt
         self._is_asked = True
+        self._then()
         if self._wakes is not None:
-            self._wakes.send(b"\0")
+            with suppress(OSError):  # nobody waits any more
+                self._wakes.send(b"\0")
 
 
 @contextmanager
-def noting_interrupts() -> Iterator[Interrupts]:
+def noting_interrupts(then: Callable[[], None] = lambda: None) -> Iterator[Interrupts]:
     """Within this context, the first Ctrl-C is noted and the second raises ``KeyboardInterrupt`` as usual.
 
-    Notes nothing in another thread than the main one, and where somebody else handles the signal.
+    Notes nothing outside of a command (:func:`signals_stop`), so that a notebook's button stops at once, and in another
+    thread than the main one.
+
+    Args:
+        then: called by the first one, in the signal handler: it may set an attribute and not much more.
+
+    Raises:
+        KeyboardInterrupt: the context is left, and one was noted.
     """
-    noted = Interrupts()
-    is_ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    noted = Interrupts(then)
+    is_ours = signal.getsignal(signal.SIGINT) is _interrupt
     if not is_ours or threading.current_thread() is not threading.main_thread():
         yield noted
         return
@@ -99,10 +110,42 @@ def noting_interrupts() -> Iterator[Interrupts]:
     try:
         yield noted
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, _interrupt)
         noted._wakes.close()
         noted.woken.close()
+    if noted._is_asked:
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def telling(noted: Interrupts, tell: Callable[[], None]) -> Iterator[None]:
+    """Within this context, ``tell`` is called in another thread as soon as the first Ctrl-C comes.
+
+    A signal handler must not print, and the main thread may compute for long.
+    """
+    if noted.woken is None or noted._wakes is None:
+        yield
+        return
+    woken = noted.woken
+
+    def wait() -> None:
+        select.select([woken], [], [])
+        if noted.first():
+            tell()
+
+    waiting = threading.Thread(target=wait, name="interrupts", daemon=True)
+    waiting.start()
+    try:
+        yield
+    finally:
+        noted._wakes.shutdown(socket.SHUT_WR)
+        waiting.join()
 
 
 def _stop(number: int, _: FrameType | None) -> None:
     raise Stopped(number)
+
+
+def _interrupt(_: int, __: FrameType | None) -> None:
+    """As Python's own handler; that it is another one says that a command runs."""
+    raise KeyboardInterrupt

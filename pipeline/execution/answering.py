@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import takewhile
 
 from pipeline.answer_requests import OverLimit, QuestionInput, Requests, question_input
 from pipeline.answerers import Answerer, Repeats
@@ -44,6 +45,7 @@ class AnswerWorker:
         self._shared = cache if isinstance(answerer, Repeats) and answerer.is_repeatable else None
         self._asked: dict[str, tuple[str, SelectionRow]] = {}
         """Key and selection of each question in hand."""
+        self._is_stopping = False
 
     def rows(self, units: Iterable[Unit | None]) -> Iterator[AnswerRow]:
         """As :class:`pipeline.execution.units.Worker`."""
@@ -51,7 +53,8 @@ class AnswerWorker:
         wanted = (unit for unit in units if unit is None or isinstance(unit, AnswerUnit))
         inputs = (None if unit is None else self._inputs(unit, finder) for unit in wanted)
         requests = Requests(inputs, self._answerer, self._reader, showing.over_limit, showing.batch)
-        with closing(self._answerer.answer(iter(requests), showing.batch)) as answers, closing(requests):
+        begun = takewhile(lambda _: not self._is_stopping, requests)
+        with closing(self._answerer.answer(begun, showing.batch)) as answers, closing(requests):
             for given in answers:
                 checked = checked_answer(given, self._question(given.question_id), self._answerer.name)
                 yield self._row(requests.recorded(checked))
@@ -59,6 +62,10 @@ class AnswerWorker:
                     yield self._row(failed)
         for failed in requests.failures():
             yield self._row(failed)
+
+    def stop(self) -> None:
+        """As :class:`pipeline.execution.units.Worker`; requests that the answerer has drawn are answered."""
+        self._is_stopping = True
 
     def row(self, key: str, selected: SelectionRow, given: Answer) -> AnswerRow:
         """The row of an answer, which is kept for other runs."""

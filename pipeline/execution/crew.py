@@ -126,8 +126,6 @@ class Crew(ABC, Generic[M]):
                 if interrupts.first() and not stages.is_stopping:
                     stages.stop()
                     remark(_stopping(stages, self.size))
-            if stages.is_stopping:
-                raise KeyboardInterrupt
 
     def told(self, number: int, state: str, video: str | None = None) -> None:
         """Record what a member is doing."""

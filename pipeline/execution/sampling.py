@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, takewhile
 
 from pipeline.artefacts.cache import RelevanceCache
 from pipeline.artefacts.rows import RelevanceRow
@@ -41,13 +41,19 @@ class SampleWorker:
         self._reader = reader
         self._cache = cache
         self._identity = identity_of(sampler)
+        self._is_stopping = False
 
     def rows(self, units: Iterable[Unit | None]) -> Iterator[RelevanceRow]:
         """As :class:`pipeline.execution.units.Worker`; the rows of a video come in the order of its questions."""
         wanted = (unit for unit in units if unit is None or isinstance(unit, SampleUnit))
         parts = (part for unit in wanted for part in ((None,) if unit is None else self._parts(unit)))
-        for part in _scored_parts(parts, self._sampler, self._reader, self._cache):
+        begun = takewhile(lambda _: not self._is_stopping, parts)
+        for part in _scored_parts(begun, self._sampler, self._reader, self._cache):
             yield from part.rows(self._sampler)
+
+    def stop(self) -> None:
+        """As :class:`pipeline.execution.units.Worker`; videos that the sampler has drawn are scored."""
+        self._is_stopping = True
 
     def known(self, unit: SampleUnit) -> tuple[list[RelevanceRow], SampleUnit]:
         """The rows that need no sampler, and what is left of the unit."""

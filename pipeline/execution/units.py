@@ -31,6 +31,8 @@ from typing import Protocol
 from pipeline.artefacts.rows import AnswerRow, RelevanceRow, SelectionRow
 from pipeline.domain import Question
 from pipeline.errors import with_remedy
+from pipeline.stopping import noting_interrupts, telling
+from pipeline.terminal import remark
 
 Row = RelevanceRow | AnswerRow
 
@@ -109,6 +111,13 @@ class Worker(Protocol):
         """
         ...
 
+    def stop(self) -> None:
+        """Begin no further question: those that are begun get their rows, and ``rows`` ends.
+
+        Called in another thread or in a signal handler.
+        """
+        ...
+
     def close(self) -> None:
         """Free the model and its device memory."""
         ...
@@ -156,5 +165,10 @@ class InlineExecutor:
         self._worker = worker
 
     def run(self, units: Iterable[Unit]) -> Generator[Row | Lost, None, None]:
-        """As :class:`Executor`. An interrupt stops at once."""
-        yield from self._worker.rows(units)
+        """As :class:`Executor`. Outside of a command, an interrupt stops at once."""
+        with noting_interrupts(self._worker.stop) as interrupts, telling(interrupts, _tell_stopping):
+            yield from self._worker.rows(units)
+
+
+def _tell_stopping() -> None:
+    remark("\ninterrupted: what is in hand is finished first; Ctrl-C again stops now")

@@ -181,6 +181,9 @@ class Session:
     def ask_many(self, questions: Iterable[Asked]) -> list[Result]:
         """Answer questions, in their order. All questions about one video are scored in one pass over its frames.
 
+        An interrupt, such as a notebook's stop button, raises ``KeyboardInterrupt`` at once, unlike the first Ctrl-C of
+        a command: who asks interactively waits for nothing else. The session stays usable.
+
         Args:
             questions: each a :class:`pipeline.domain.Question`, or a mapping with the fields of a line of
                 ``benchmark=jsonl``: ``video`` and ``question``, and if need be ``options``, ``answer``, ``id``,

@@ -54,7 +54,8 @@ class Ending:
                 os.remove("once")
                 if self.does == "fault":
                     raise RuntimeError("a fault\\x1b[31m")
-                os.kill(os.getpid(), getattr(signal, self.does))
+                for name in self.does.split():
+                    os.kill(os.getpid(), getattr(signal, name))
             yield Answer(request.question.id, "A", option=0)
 
     def close(self):
@@ -103,15 +104,25 @@ def answered(home: Path) -> list[str]:
     return [json.loads(line)["answer"]["question_id"] for line in lines]
 
 
-@pytest.mark.parametrize(("does", "code"), [("SIGTERM", 143), ("SIGHUP", 129), ("SIGINT", 130)])
-def test_a_signal_ends_a_command_and_the_same_command_goes_on(home: Path, does: str, code: int) -> None:
+@pytest.mark.parametrize(
+    ("does", "code", "finished"),
+    [
+        ("SIGTERM", 143, ["one"]),
+        ("SIGHUP", 129, ["one"]),
+        ("SIGINT", 130, ["one", "two"]),
+        ("SIGINT SIGINT", 130, ["one"]),
+    ],
+)
+def test_a_signal_ends_a_command_and_the_same_command_goes_on(
+    home: Path, does: str, code: int, finished: list[str]
+) -> None:
     ended = run(home, *ENDING, f"answerer.does={does}")
     assert ended.returncode == code, ended.stderr
     assert "Traceback" not in ended.stderr
     assert "the same command continues from here" in ended.stderr
     outcome = read_outcome(only(home, "runs/evaluate-*"))
     assert (outcome.status, outcome.code) == (JobStatus.INTERRUPTED, code)
-    assert answered(home) == ["one"]
+    assert answered(home) == finished
     again = run(home, *ENDING, f"answerer.does={does}")
     assert again.returncode == 0, again.stderr
     assert answered(home) == ["one", "two", "three"]

@@ -277,6 +277,19 @@ def test_ctrl_c_finishes_what_is_in_hand_and_a_second_one_or_a_kill_stops_at_onc
     assert gone(pids)
 
 
+def test_ctrl_c_finishes_the_video_in_hand_in_this_process_too(tmp_path: Path) -> None:
+    command = Command(tmp_path, videos=4, execution="inline")
+    end = time.monotonic() + 120
+    while time.monotonic() < end and not any(file.stat().st_size for file in tmp_path.glob("runs/*/relevance.jsonl")):
+        time.sleep(0.05)
+    time.sleep(0.5)  # of the two seconds that the second video takes
+    command.process.send_signal(signal.SIGINT)
+    said = command.process.communicate(timeout=120)[1]
+    assert command.process.returncode == 130, said
+    assert said.count("Ctrl-C again stops now") == 1
+    assert command.rows() == ["0-0", "0-1", "1-0", "1-1"]
+
+
 def test_workers_end_with_their_driver(tmp_path: Path) -> None:
     command = Command(tmp_path, videos=4)
     pids = command.workers_at_work()
