@@ -139,8 +139,8 @@ def _capture_stream(device: torch.device) -> torch.cuda.Stream:
 def _capturing(graph: torch.cuda.CUDAGraph, pool: Any, device: torch.device) -> Iterator[None]:
     """Capture what is called on a device, whichever is the current one.
 
-    Where a capture fails, PyTorch's context leaves its own stream the current one. What follows would run beside the
-    threads in which transformers loads the next model, and read weights before they are there. So the stream is set
+    Where the end of a failed capture raises too, ``torch.cuda.graph`` does not set the current stream back. Models that
+    are loaded next would be read on one stream while transformers' threads write them on another, so that it is set
     back here.
     """
     with torch.cuda.device(device), torch.cuda.stream(torch.cuda.current_stream(device)):
