@@ -14,6 +14,8 @@ from pipeline.commands.outcome import JobStatus, read_outcome
 from pipeline.commands.record import record_end
 from pipeline.execution.crashes import Crashes
 from pipeline.subtitles.cues import srt_cues
+from pipeline.video.headers import look_of
+from pipeline.video.headers.signs import SHOWN
 from pipeline.video.references import check_is_no_reference
 from pipeline.wellformed import loaded, loaded_object, loaded_yaml
 
@@ -92,3 +94,9 @@ def test_a_time_line_is_one_however_long_its_settings_are() -> None:
     long = "x" * 100_000
     heard = srt_cues(f"1\n  00:00:01,000 --> 00:00:03,500 {long}\nhe says\n{long}:1 --> there\n")
     assert [(line.start, line.end, line.text) for line in heard.lines] == [(1.0, 3.5, f"he says {long}:1 --> there")]
+
+
+def test_a_unit_of_av1_that_is_cut_within_its_header_is_for_the_decoder_to_judge() -> None:
+    look = look_of("av1", b"")
+    assert look is not None
+    assert look(memoryview(b"\x02\x004")) == SHOWN

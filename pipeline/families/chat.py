@@ -170,7 +170,9 @@ def load_tokenizer(folder: Path) -> Any:
         template = folder / "chat_template.json"
         if template.is_file():
             tokenizer.chat_template = loaded_object(template.read_text(encoding="utf-8"))["chat_template"]
-    except Exception as error:  # the tokenizers library raises nothing narrower
+    except BaseException as error:  # the tokenizers library raises nothing narrower, and its panics are no Exception
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         raise CheckpointError(f"The tokenizer in {folder} cannot be read: {error}", _RESTORE) from error
     tokenizer.padding_side = "left"
     return tokenizer

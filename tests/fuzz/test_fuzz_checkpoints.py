@@ -83,20 +83,25 @@ def test_any_settings_open_or_are_refused_by_name(kind: str, tmp_path: Path, req
     survives(parsers(kind, tmp_path), tmp_path, is_long=request.config.getoption("--long"))
 
 
-SETTINGS = {
-    "vila": ("llm/tokenizer_config.json", {"added_tokens_decoder": {"0": {"lstrip": False}}}),
-    "gens": ("tokenizer_config.json", {"added_tokens_decoder": {"0": None}}),
-    "internvl": ("preprocessor_config.json", {"image_mean": None}),
-    "qwen3_vl": ("preprocessor_config.json", {"size": []}),
-    "llava_onevision": ("preprocessor_config.json", {"rescale_factor": 1e308}),
-    "llava_video": ("config.json", {"vocab_size": 10**30}),
-    "glm": ("chat_template.jinja", "{{ 1 / 0 }}"),
-}
+FOUND: list[tuple[str, str, Any]] = [
+    ("vila", "llm/tokenizer_config.json", {"added_tokens_decoder": {"0": {"lstrip": False}}}),
+    ("vila", "vision_tower/preprocessor_config.json", {"rescale_factor": 2**31}),
+    ("gens", "tokenizer_config.json", {"added_tokens_decoder": {"0": None}}),
+    ("gens", "config.json", {"vision_config": {"model_type": "custom_siglip_vision_model", "image_size": None}}),
+    ("internvl", "preprocessor_config.json", {"image_mean": None}),
+    ("internvl", "config.json", {"vision_config": {"image_size": [float("inf")], "patch_size": [14]}}),
+    ("qwen3_vl", "preprocessor_config.json", {"size": []}),
+    ("llava_onevision", "preprocessor_config.json", {"rescale_factor": 1e308}),
+    ("llava_video", "config.json", {"vocab_size": 10**30}),
+    ("llava_video", "config.json", {"architectures": True}),
+    ("glm", "chat_template.jinja", "{{ 1 / 0 }}"),
+]
 
 
-@pytest.mark.parametrize("kind", SETTINGS)
-def test_settings_that_were_found_to_break_a_family_are_refused(kind: str, tmp_path: Path) -> None:
-    file, changes = SETTINGS[kind]
+@pytest.mark.parametrize(("kind", "file", "changes"), FOUND)
+def test_settings_that_were_found_to_break_a_family_are_refused(
+    kind: str, file: str, changes: Any, tmp_path: Path
+) -> None:
     (parser,) = (each for each in parsers(kind, tmp_path) if each.file == file)
     content = changes if isinstance(changes, str) else json.dumps({**json.loads(parser.seeds[0]), **changes})
     (tmp_path / file).write_text(content)

@@ -58,8 +58,8 @@ def shape_of(checkpoint: Checkpoint, names: Mapping[str, str]) -> AriaShape:
     """
     is_yi_vl = model_type(checkpoint, names) == YI_VL
     raw = raw_config(checkpoint)
-    config = aria_config(raw, checkpoint.source) if is_yi_vl else _DEFAULTS | raw
     try:
+        config = aria_config(raw, checkpoint.source) if is_yi_vl else _DEFAULTS | raw
         queries = {int(patches): tokens for patches, tokens in config["projector_patch_to_query_dict"].items()}
         return AriaShape(
             context_tokens=config["text_config"]["max_position_embeddings"] if is_yi_vl else context_tokens(checkpoint),
@@ -67,7 +67,7 @@ def shape_of(checkpoint: Checkpoint, names: Mapping[str, str]) -> AriaShape:
             image_token=int(config["image_token_index"]),
             vocabulary=int(config["text_config"]["vocab_size"]),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise CheckpointError(
             f"config.json of {checkpoint.source} is not Aria's: {error!r} is missing or no number.",
             restore("config.json of the checkpoint"),

@@ -68,7 +68,7 @@ def shape_of(checkpoint: Checkpoint) -> InternVLShape:
         vision = config["vision_config"]
         side, patch = (_one(vision[key]) for key in ("image_size", "patch_size"))
         tokens = int((side // patch) ** 2 * config["downsample_ratio"] ** 2)
-    except (KeyError, TypeError, ValueError, IndexError, ZeroDivisionError) as error:
+    except (LookupError, TypeError, ValueError, ArithmeticError) as error:
         raise CheckpointError(
             f"config.json of {checkpoint.source} is not InternVL's: {error!r} is missing or no number.",
             restore("config.json of the checkpoint"),

@@ -23,7 +23,7 @@ from typing import Any, Literal
 from pipeline.domain import Frame
 from pipeline.errors import CheckpointError, ConfigError
 from pipeline.families.chat import VIDEO, TimeSentence, load_tokenizer, special_tokens, text
-from pipeline.families.known import another, override, restore
+from pipeline.families.known import another, architectures, override, restore
 from pipeline.families.llava_video import ARCHITECTURE
 from pipeline.families.loading import contents
 from pipeline.families.loading.checkpoint import Checkpoint, raw_config, resolve
@@ -88,7 +88,7 @@ def llava_video_config(checkpoint: Checkpoint) -> Mapping[str, Any]:
         CheckpointError: it is another model, or a key says what LLaVA-Video is not.
     """
     raw, source = raw_config(checkpoint), checkpoint.source
-    if raw.get("model_type") not in MODEL_TYPES or ARCHITECTURE not in (raw.get("architectures") or ()):
+    if raw.get("model_type") not in MODEL_TYPES or ARCHITECTURE not in architectures(raw):
         raise another(raw, source, ["LLaVA-Video"])
     newlines_of(raw, source)
     stride = raw.get("mm_spatial_pool_stride")

@@ -300,7 +300,7 @@ def _levels(folder: Path, config: VilaConfig) -> npt.NDArray[np.float32]:
             lambda image: (image * raw["rescale_factor"]).astype(np.float32),
             lambda image: _normalised(image, raw["image_mean"], raw["image_std"]),
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, ArithmeticError) as error:
         raise CheckpointError(f"{path} has no readable image settings: {error!r}", remedy) from error
     square = {"height": config.image_size, "width": config.image_size}
     if raw.get("size") != square:

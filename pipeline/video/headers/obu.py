@@ -27,7 +27,7 @@ def look_av1(extradata: bytes) -> Look:
             head = packet[place]
             kind, size_place = head >> 3 & 15, place + 1 + (head >> 2 & 1)
             size, start = _leb128(packet, size_place) if head & 2 else (len(packet) - size_place, size_place)
-            if head & 0x80 or start + size > len(packet):
+            if head & 0x80 or size < 0 or start + size > len(packet):
                 return signs or SHOWN  # for the decoder to judge
             if kind == _SEQUENCE and size:
                 still = bool(packet[start] >> 3 & 1)
