@@ -52,9 +52,9 @@ def executor_of(config: DictConfig, stage: Stage, part: Any, videos: int, *, has
 
 
 def overlapping(config: DictConfig, sampler: Any, answerer: Any, *, has_store: bool) -> OverlappingExecutor | None:
-    """The executor of both stages at once; None where they follow each other.
+    """The executor of both stages at once, also on a single GPU; None where they follow each other.
 
-    They do too where one of them has no process to itself.
+    They also do where one of them has no process to itself: it loads no model, or its model is put on certain GPUs.
     """
     settings = execution_settings(config)
     parts: tuple[tuple[Stage, Any], ...] = (("sampler", sampler), ("answerer", answerer))
@@ -62,13 +62,10 @@ def overlapping(config: DictConfig, sampler: Any, answerer: Any, *, has_store: b
         return None
     if settings.executor is None and any(_names_devices(part, stage) for stage, part in parts):
         return None
-    gpus = visible_gpus()
-    if settings.chosen(gpus) != "local":
-        return None
     from pipeline.execution.local import OverlappedStages
 
     first, second = (recipe(config, stage, has_store) for stage, _ in parts)
-    return OverlappedStages(first, second, settings.places(gpus))
+    return OverlappedStages(first, second, settings.places(visible_gpus()))
 
 
 def visible_gpus() -> Sequence[str]:

@@ -19,6 +19,7 @@ from pipeline.execution.settings import ExecutionSettings, execution_settings
 
 GIB = 2**30
 TWO = Machine(tuple(Gpu(number, "H100", 80 * GIB, 80 * GIB) for number in range(2)), GIB)
+ONE = Machine(TWO.gpus[:1], GIB)
 NONE = Machine((), GIB)
 MICRO = ("sampler=gens_micro", "answerer=qwen2_vl_micro")
 
@@ -99,7 +100,7 @@ def test_a_worker_of_more_gpus_than_there_are_is_refused() -> None:
 
 
 @pytest.mark.usefixtures("_two_gpus")
-def test_stages_overlap_where_each_has_processes_of_its_own() -> None:
+def test_stages_overlap_where_each_has_processes_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     def both(*words: str) -> Any:
         config = configured(*words)
         parts = (build(config[name], name) for name in ("sampler", "answerer"))
@@ -112,6 +113,11 @@ def test_stages_overlap_where_each_has_processes_of_its_own() -> None:
     assert both("execution.overlap_stages=true", "answerer=gpt4o") is None
     with pytest.raises(ConfigError, match="processes of its own"):
         both("execution=inline", "execution.overlap_stages=true")
+    assert both("execution.overlap_stages=true", "sampler.checkpoint.device=cuda:1") is None
+    for machine, names, places in ((ONE, "5", ["5", "5"]), (NONE, "", ["", ""])):
+        monkeypatch.setattr(executors, "this_machine", lambda machine=machine: machine)
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", names)
+        assert both("execution.overlap_stages=true")._places == places
 
 
 def test_models_that_do_not_fit_together_may_not_overlap() -> None:
