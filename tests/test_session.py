@@ -200,6 +200,11 @@ def test_what_a_question_meets_is_its_status(clip: Path, tmp_path: Path) -> None
         ({"subtitles": "all"}, "subtitles=at_frames", 'Session(subtitles="at_frames")'),
         ({"execution": "local"}, "execution=inline", 'Session(execution="inline")'),
         (
+            {"execution": {"overlap_stages": True}},
+            "execution.overlap_stages=false",
+            'Session(execution={"overlap_stages": False})',
+        ),
+        (
             {"answerer": ("qwen2_vl_micro", {"checkpoint": {"source": "/nowhere"}})},
             "answerer.checkpoint.source=...",
             'Session(answerer={"checkpoint": {"source": ...}})',

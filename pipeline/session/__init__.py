@@ -347,6 +347,11 @@ def _check_execution(config: DictConfig) -> None:
             f"execution.executor={executor}: a session keeps its models in its own process",
             "leave it out, execution=inline, or compute in several processes with gens evaluate",
         )
+    if config.execution.overlap_stages:
+        raise ConfigError(
+            f"execution.overlap_stages={config.execution.overlap_stages}: a session answers once it has sampled",
+            "leave it out, execution.overlap_stages=false, or overlap the stages of gens evaluate",
+        )
 
 
 def _fields(video: Any, question: Any, options: Any, answer: Any, subtitles: Any, span: Any) -> dict[str, Any]:

@@ -141,8 +141,10 @@ def _gaps(kernels: Sequence[tuple[float, float]], start: float, end: float) -> l
     """When no kernel ran."""
     found, at = [], start
     for first, last in sorted(kernels):
+        if first >= end:
+            break
         if first > at:
-            found.append((at, min(first, end)))
+            found.append((at, first))
         at = max(at, last)
     if at < end:
         found.append((at, end))

@@ -18,7 +18,7 @@ from scripts.speed.cells import Cell
 from scripts.speed.floors import Load, Weights, floor_seconds
 from scripts.speed.machine import Machine, peak_memory
 from scripts.speed.projection import projected
-from scripts.speed.where import busy, where
+from scripts.speed.where import Traced, busy, where
 
 MACHINE = Machine("card", "host, 16 cores", {"torch": "2", "transformers": "5"}, 1e12, 1e9, 10**9)
 KINDS = {
@@ -131,6 +131,12 @@ def test_what_a_thread_did_while_no_kernel_ran_is_the_inner_one_of_its_spans() -
         "worker: decode": (2, 4.5, None, 3.0, 3.5),
     }
     assert [row.idle for row in where(spans, 0.0, 10.0, None)] == [None] * 7
+
+
+def test_kernels_after_the_end_are_not_of_the_run() -> None:
+    traced = Traced(lambda: None, "cpu")
+    traced._start, traced._end = 0.0, 10.0
+    assert traced.idle([(2.0, 4.0), (11.0, 12.0), (14.0, 15.0)]) == 0.8
 
 
 def test_the_floor_is_the_operations_of_prompts_and_the_bytes_of_steps() -> None:
