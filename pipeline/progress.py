@@ -1,4 +1,8 @@
-"""Progress of long work: a bar with the remaining time on a terminal, plain lines elsewhere."""
+"""Progress of long work: a bar with the remaining time on a terminal, plain lines elsewhere.
+
+Work that takes less than :data:`SECONDS_BETWEEN_LINES` leaves no line behind, so that a short command ends on
+its result.
+"""
 
 from __future__ import annotations
 
@@ -58,9 +62,13 @@ def _bar(what: str, total: int) -> Iterator[Advance]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console(stderr=True)) as progress:
+    began = time.monotonic()
+    with Progress(*columns, console=console(stderr=True), transient=True) as progress:
         task = progress.add_task(what, total=total)
         yield lambda count: progress.advance(task, count)
+    elapsed = time.monotonic() - began
+    if elapsed >= SECONDS_BETWEEN_LINES:  # the bar is gone from the screen
+        remark(f"{what}: {int(progress.tasks[0].completed)}/{total}, {clock_text(elapsed)} elapsed")
 
 
 def _lines(what: str, total: int) -> Advance:
@@ -71,7 +79,8 @@ def _lines(what: str, total: int) -> Advance:
         nonlocal done, last
         done += count
         now = time.monotonic()
-        if count and (done >= total or now - last >= SECONDS_BETWEEN_LINES):
+        is_long = now - began >= SECONDS_BETWEEN_LINES
+        if count and is_long and (done >= total or now - last >= SECONDS_BETWEEN_LINES):
             last = now
             elapsed = now - began
             left = elapsed / done * max(total - done, 0)

@@ -69,7 +69,7 @@ def test_a_selection_file_is_all_that_an_answerer_needs(home: Path, models: Path
     selections = only(list(home.glob("runs/sample-*/selections.jsonl")))
     assert str(selections.relative_to(home)) in sampled.stdout
     # A random model writes no scores: told for each question and each window, though fallback frames were selected.
-    assert "sampler, questions: 3 of 3 failed" in sampled.stderr
+    assert "questions: 3 of 3 failed" in sampled.stderr
     assert re.search(r"sampler, windows: 3 (truncated_output|no_scores)", sampled.stderr)
 
     alone = home / "elsewhere"

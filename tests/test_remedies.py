@@ -160,7 +160,7 @@ SERVER = (
     *("answerer=openai", "answerer.base_url=http://127.0.0.1:9/v1", "answerer.model=m"),
     *("answerer.api_key_env=null", "answerer.retries=0"),
 )
-ASK = ("ask", "video=gone.mp4", "question=what?", "sampler=uniform", "answerer=qwen2_vl_micro")
+ASK = ("ask", "video=videos/gone.mp4", "question=what?", "sampler=uniform", "answerer=qwen2_vl_micro")
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,7 @@ def test_an_encoding_without_the_letters_shows_their_numbers(home: Path, encodin
     environment = {**os.environ, "PYTHONIOENCODING": encoding, "GENS_CACHE": str(home / "cache")}
     done = subprocess.run(command, cwd=home, env=environment, capture_output=True, check=False)
     told = done.stderr.decode(encoding)
-    assert done.returncode == 1, told
+    assert done.returncode == 2, told
     assert "\\u65e5\\u672c" in told
     assert "Traceback" not in told
 

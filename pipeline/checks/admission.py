@@ -78,8 +78,11 @@ class Examination:
     """Stage and checkpoint."""
 
 
-def admit(run: Run) -> None:
+def admit(run: Run) -> Examination:
     """Refuse a run that cannot start, before anything is written or computed. A fault of one question is its status.
+
+    Returns:
+        What was found out about a run that can start.
 
     Raises:
         ConfigError: the first finding that prevents the run.
@@ -89,6 +92,7 @@ def admit(run: Run) -> None:
     with span("checks"):
         examined = examine(run)
     _admit(run, examined.findings)
+    return examined
 
 
 def admit_together(run: Run) -> None:

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from pipeline.artefacts.rows import AnswerRow, SelectionRow
 from pipeline.benchmarks.jsonl import question_from_fields
-from pipeline.checks.admission import admit
-from pipeline.commands.run import first_stage, run_context, run_folder, run_to_check, second_stage
+from pipeline.checks.admission import Examination, Run, admit
+from pipeline.commands.run import Seen, first_stage, run_context, run_folder, run_to_check, second_stage
 from pipeline.config import build
 from pipeline.domain import Question, Status, option_letter
 from pipeline.errors import ConfigError
-from pipeline.paths import local_path, path_text
+from pipeline.paths import local_path, path_text, shown
+from pipeline.quoting import for_shell
 from pipeline.reports.page import page_on
 from pipeline.reports.timeline import clock
 from pipeline.stopping import ExitCode
 from pipeline.subtitles import SubtitleChoice
 from pipeline.terminal import remark, tell
+from pipeline.video.place import absolute
 
 _MOST_SHOWN = 400
 """Characters of a thought that the terminal shows."""
@@ -28,16 +34,73 @@ def run(config: DictConfig) -> int:
     """Print the answer and the moments it rests on."""
     context = run_context(config)
     question = question_from(config)
+    _check_is_there(str(config.video))
     sampler = build(config.sampler, "sampler", config.plugins)
     policy = build(config.selection, "selection", config.plugins)
     answerer = build(config.answerer, "answerer", config.plugins)
-    admit(run_to_check(config, context, [question], sampler=sampler, policy=policy, answerer=answerer))
+    checked = run_to_check(config, context, [question], sampler=sampler, policy=policy, answerer=answerer)
+    remark(_header(question, checked, admit(checked)))
     with run_folder(config) as folder:
-        (selection,) = first_stage(config, [question], sampler, policy, context, folder)
+        seen = Seen()
+        (selection,) = first_stage(config, [question], sampler, policy, context, folder, seen)
+        if selection.selection.status is Status.OK:
+            seen.tell()
         (answer,) = second_stage(config, [selection], answerer, context, folder)
         _show(selection, answer)
         page_on([folder], context.reader, folder)
     return ExitCode.SUCCESS if answer.answer.status is Status.OK else ExitCode.QUESTIONS_FAILED
+
+
+def _check_is_there(video: str) -> None:
+    """Refuse a link, and a file that is not there.
+
+    Raises:
+        ConfigError: what is wrong, with a file of a similar name where there is one.
+    """
+    if re.match(r"(?!file:)\w[\w+.-]+://", video):
+        raise ConfigError(
+            f"video={video} is a link, and only files are read",
+            "download the video, then: video=clip.mp4",
+        )
+    path = absolute(video)
+    if not _is_missing(path):
+        return  # what else may be wrong with it is found as it is read
+    folder = path.parent
+    if not folder.is_dir():
+        raise ConfigError(f"there is no video {video}: there is no folder {shown(folder)}", "check the path: video=...")
+    names = [name for name in os.listdir(folder) if not name.startswith(".")]
+    close = get_close_matches(path.name, names, n=1, cutoff=0.5)
+    remedy = f"video={path_text(shown(folder / close[0]))}" if close else "check the path: video=..."
+    raise ConfigError(f"there is no video {video}", for_shell(remedy) if close else remedy)
+
+
+def _is_missing(path: Path) -> bool:
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _header(question: Question, run: Run, found: Examination) -> str:
+    """What answers the question, in one line: video, its length, sampler, policy, answerer, and where models run."""
+    name = Path(local_path(question.video)).name
+    probe = found.videos.probes.get(question.video)
+    length = f", {clock(round(probe.video.duration))}" if probe is not None else ""
+    assert run.sampler is not None
+    assert run.policy is not None
+    assert run.answerer is not None
+    parts = f"{run.sampler.name} -> {run.policy.name}, {run.policy.budget} frames -> {run.answerer.name}"
+    return f"{path_text(name)}{length} | {parts} | {_devices(found)}"
+
+
+def _devices(found: Examination) -> str:
+    gpus = {f"cuda:{gpu.index}": gpu.name for gpu in found.machine.gpus}
+    devices = dict.fromkeys(model.device for _, model in found.held)
+    named = [gpus.get(device, {"cpu": "CPU", "spread": found.machine.name}.get(device, device)) for device in devices]
+    return ", ".join(named) or "no model on this machine"
 
 
 def question_from(config: DictConfig) -> Question:
@@ -69,11 +132,11 @@ def _subtitles(config: DictConfig) -> str | None:
 
 def _show(selected: SelectionRow, answered: AnswerRow) -> None:
     answer, question = answered.answer, answered.question
-    if selected.selection.status is not Status.OK:
-        remark(f"the sampler: {selected.selection.status}\n{selected.selection.detail}")
+    selection = selected.selection
+    if selection.status is not Status.OK and (selection.status, selection.detail) != (answer.status, answer.detail):
+        remark(f"the sampler: {selection.status}\n{selection.detail}")
     if answer.status is not Status.OK:
-        told_already = (answer.status, answer.detail) == (selected.selection.status, selected.selection.detail)
-        remark(f"no answer: {answer.status}" if told_already else f"no answer: {answer.status}\n{answer.detail}")
+        remark(f"no answer: {answer.status}\n{answer.detail}")
         if answer.text:
             tell(f"the model said: {_shortened(answer.text)}")
     elif question.options is not None and answer.option is not None:

@@ -163,10 +163,10 @@ def first_stage(
     policy: SelectionPolicy,
     context: RunContext,
     folder: Path,
+    seen: Seen,
 ) -> StoredRows[SelectionRow]:
-    """Relevance and selection of all questions. The sampler's model is freed on return."""
+    """Relevance and selection of all questions, noted in ``seen``. The sampler's model is freed on return."""
     write_questions(questions, folder)
-    seen = _Seen()
 
     def counted(rows: Iterable[RelevanceRow]) -> Iterator[RelevanceRow]:
         for row in rows:
@@ -178,29 +178,25 @@ def first_stage(
     with own_overrides("sampler", sampler), closing(sampler):
         rows = sample(questions, sampler, context.reader, context.relevances, folder, executor)
         selected = select(counted(rows), policy, context.reader, folder)
-    seen.tell()
     assert isinstance(selected, StoredRows)  # of the folder
     return selected.in_order(question.id for question in questions)
 
 
-class _Seen:
-    """What became of the questions in stage 1."""
+class Seen:
+    """What failed in stage 1 and no status of a question says: windows, and why videos could not be read."""
 
     def __init__(self) -> None:
-        self._statuses: list[Status] = []
         self._windows: Counter[Status] = Counter()
         self._unreadable: dict[str, str] = {}
 
     def note(self, row: RelevanceRow) -> None:
         """Count a row."""
-        self._statuses.append(row.relevance.status)
         if row.relevance.status is Status.UNREADABLE_VIDEO:
             self._unreadable[row.question.video] = row.relevance.detail.partition("\n")[0]
         self._windows.update(window.status for window in row.relevance.windows)
 
     def tell(self) -> None:
         """Print what failed."""
-        _tell_failures("sampler, questions", self._statuses)
         _tell_windows(self._windows)
         _tell_unreadable(self._unreadable)
 
@@ -255,11 +251,12 @@ def both_stages(
 ) -> Sequence[AnswerRow]:
     """Answers to all questions: one stage after the other, or both at once where that is configured."""
     executor = overlapping(config, sampler, answerer, has_store=context.has_store)
+    seen = Seen()
     if executor is None:
-        selections = first_stage(config, questions, sampler, policy, context, folder)
+        selections = first_stage(config, questions, sampler, policy, context, folder, seen)
+        seen.tell()
         return second_stage(config, selections, answerer, context, folder)
     write_questions(questions, folder)
-    seen = _Seen()
     reader, showing = context.reader, Showing(context.over_limit, context.subtitles, context.answer_batch)
     with ExitStack() as held:
         for stage, part in (("sampler", sampler), ("answerer", answerer)):
@@ -275,13 +272,9 @@ def both_stages(
 
 def exit_code(statuses: Sequence[Status]) -> int:
     """0 on success, 1 if some questions failed, which are counted on standard error."""
-    return ExitCode.QUESTIONS_FAILED if _tell_failures("questions", statuses) else ExitCode.SUCCESS
-
-
-def _tell_failures(what: str, statuses: Sequence[Status]) -> bool:
-    """Print failures by status on standard error. Returns whether there are any."""
     failed = Counter(status for status in statuses if status is not Status.OK)
-    if failed:
-        names = ", ".join(f"{count} {status}" for status, count in sorted(failed.items()))
-        remark(f"{what}: {failed.total()} of {len(statuses)} failed: {names}")
-    return bool(failed)
+    if not failed:
+        return ExitCode.SUCCESS
+    names = ", ".join(f"{count} {status}" for status, count in sorted(failed.items()))
+    remark(f"questions: {failed.total()} of {len(statuses)} failed: {names}")
+    return ExitCode.QUESTIONS_FAILED

@@ -67,7 +67,7 @@ def test_a_stage_that_runs_names_its_own_override(
     monkeypatch.setattr(run, "sample", fails)
     monkeypatch.setattr(run, "answer", fails)
     stages: dict[str, Any] = {
-        "sampler": partial(run.first_stage, config, [], made, None),
+        "sampler": partial(run.first_stage, config, [], made, None, seen=run.Seen()),
         "answerer": partial(run.second_stage, config, [], made),
     }
     with pytest.raises(CheckpointError, match=NOWHERE) as caught:

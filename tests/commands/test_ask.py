@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -52,3 +53,33 @@ def test_a_failure_is_told_once_and_a_long_output_in_one_line(tmp_path: Path, mo
     unread = gens(*asked, "sampler=uniform", *answerer, cwd=tmp_path)
     (said,) = (line for line in unread.stdout.splitlines() if line.startswith("the model said: "))
     assert said == f"the model said: {'x ' * 200} ..."
+
+
+def test_a_command_ends_on_its_answer_with_one_line_before_it(tmp_path: Path) -> None:
+    write_video(tmp_path / "clip.mp4", seconds=2)
+    words = ("question=what?", "sampler=uniform", "selection.budget=2", "answerer=qwen2_vl_micro")
+    done = gens("ask", "video=clip.mp4", *words, cwd=tmp_path, CUDA_VISIBLE_DEVICES="")
+    told = done.stderr.splitlines()
+    assert told[0] == "clip.mp4, 0:02 | uniform -> topk, 2 frames -> qwen2_vl_micro | CPU"
+    assert [line for line in told if re.search(r"\d/\d", line)] == []
+    (tmp_path / "text.mp4").write_text("no video")
+    failed = gens("ask", "video=text.mp4", *words, cwd=tmp_path)
+    assert failed.returncode == 1
+    assert failed.stderr.count("unreadable_video") == failed.stderr.count("is not a video") == 1
+
+
+@pytest.mark.parametrize(
+    ("video", "told"),
+    [
+        ("clips.mp4", "there is no video clips.mp4\n  what to do: video=clip.mp4"),
+        ("nowhere/clip.mp4", "there is no folder nowhere\n  what to do: check the path"),
+        ("https://example.org/clip.mp4", "is a link, and only files are read\n  what to do: download"),
+    ],
+)
+def test_a_video_that_is_not_there_is_refused_at_once(tmp_path: Path, video: str, told: str) -> None:
+    write_video(tmp_path / "clip.mp4", seconds=2)
+    # The answerer's checkpoint, which cannot be had either, is not looked for.
+    done = gens("ask", f"video={video}", "question=what?", "answerer.checkpoint.source=/nowhere", cwd=tmp_path)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert not (tmp_path / "runs").exists()
