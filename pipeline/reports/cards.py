@@ -12,10 +12,11 @@ from pipeline.benchmarks.metrics import span_recall
 from pipeline.domain import Answer, Cost, Question, SelectedFrame, Status, option_letter
 from pipeline.reports.briefs import RECALL_TOLERANCE
 from pipeline.reports.document import thousands
+from pipeline.reports.matrix import matrix
 from pipeline.reports.outlines import answer_note, asked_by, outcome, stage_notes, verdict, words
 from pipeline.reports.runs import RunArtefacts
 from pipeline.reports.timeline import Timeline, clock, draw, number
-from pipeline.reports.views import AnswerView, Card, FrameView, Note, OptionView, Route, Verdict, WindowView
+from pipeline.reports.views import AnswerView, Card, FrameView, MatrixCell, Note, OptionView, Route, Verdict, WindowView
 
 _SAME_TIME = 0.05
 """Seconds. A smaller difference between the selected time and that of the frame seen is not mentioned."""
@@ -37,6 +38,12 @@ class _RunRecord:
     @property
     def frames(self) -> tuple[SelectedFrame, ...]:
         return self.selection.selection.frames if self.selection else ()
+
+    @property
+    def letter(self) -> str:
+        """Of the option read from the answer; empty where there is none."""
+        option = self.answer.answer.option if self.answer else None
+        return "" if option is None else option_letter(option)
 
     def verdict(self, question: Question) -> Verdict:
         return verdict(question, self.answer.answer if self.answer else None)
@@ -83,13 +90,14 @@ def cards(
     ``labels`` by run name are the runs' names on the cards; :func:`run_labels` by default. ``numbers`` are those of the
     cards that are made, in their order; all by default.
     """
+    are_rows = labels is not None
     labels = run_labels(runs) if labels is None else labels
     asked = asked_by(runs)
     for at in range(1, len(asked) + 1) if numbers is None else numbers:
         question, places = asked[at - 1]
         last = _LastRows()
         records = [_record(place, runs[place], labels[runs[place].name], question, last) for place in places]
-        yield _card(at, question, records)
+        yield _card(at, question, records, are_rows)
 
 
 @dataclass(frozen=True)
@@ -113,7 +121,7 @@ def _record(place: int, run: RunArtefacts, label: str, question: Question, last:
     )
 
 
-def _card(at: int, question: Question, records: Sequence[_RunRecord]) -> Card:
+def _card(at: int, question: Question, records: Sequence[_RunRecord], are_rows: bool) -> Card:
     stages: dict[tuple[object, ...], list[_RunRecord]] = {}
     for record in records:
         stages.setdefault(record.first_stage, []).append(record)
@@ -124,24 +132,21 @@ def _card(at: int, question: Question, records: Sequence[_RunRecord]) -> Card:
         number=at,
         question=question,
         options=tuple(
-            OptionView(
-                letter=option_letter(index),
-                text=text,
-                correct=index == question.correct,
-                chosen_by=tuple(
-                    (record.label or record.run.answerer, record.verdict(question))
-                    for record in records
-                    if record.answer
-                    and record.answer.answer.status is Status.OK
-                    and record.answer.answer.option == index
-                ),
-            )
+            OptionView(letter=option_letter(index), text=text, correct=index == question.correct)
             for index, text in enumerate(question.options or ())
         ),
         routes=tuple(_route(question, same) for same in stages.values()),
         verdicts=verdicts,
         disagree=bool(question.options)
         and len({outcome(record.answer.answer) for record in records if record.answer}) > 1,
+        matrix=matrix(
+            [
+                (record.run, record.label, MatrixCell(record.verdict(question), record.letter))
+                for record in records
+                if record.run.answerer
+            ],
+            are_rows,
+        ),
     )
 
 

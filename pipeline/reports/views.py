@@ -102,12 +102,37 @@ class Route:
 
 @dataclass(frozen=True)
 class OptionView:
-    """One option, with the answerers that chose it."""
+    """One option."""
 
     letter: str
     text: str
     correct: bool
-    chosen_by: tuple[tuple[str, Verdict], ...]
+
+
+@dataclass(frozen=True)
+class MatrixCell:
+    """How one run's answer came out."""
+
+    verdict: Verdict
+    letter: str
+    """Of the option chosen; empty for free text and failures."""
+
+
+@dataclass(frozen=True)
+class MatrixRow:
+    """One first stage."""
+
+    name: str
+    cells: tuple[MatrixCell | None, ...]
+    """Parallel to the matrix's columns."""
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """The answers of several runs, sampler x answerer."""
+
+    columns: tuple[str, ...]
+    rows: tuple[MatrixRow, ...]
 
 
 @dataclass(frozen=True)
@@ -121,6 +146,8 @@ class Card:
     verdicts: tuple[tuple[int, str, Verdict], ...]
     """Place and label of each run that answers; the label is empty where there is one run."""
     disagree: bool
+    matrix: Matrix | None
+    """None where fewer than two runs answer."""
 
     @property
     def video_name(self) -> str:

@@ -137,13 +137,22 @@ def test_thumbnails_show_the_selected_moment(page: Page) -> None:
         assert (red > 170 and green < 90 and blue < 90) == disc, second
 
 
+def _matrix(card: str) -> list[list[str]]:
+    table = re.search(r"<table>(.*?)</table>", card, re.S).group(1)
+    rows = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.S) for row in table.split("<tr>")[1:]]
+    return [[re.sub("<[^>]+>", "", cell) for cell in row] for row in rows]
+
+
 def test_card_tells_how_each_answer_came_out(page: Page) -> None:
     card = page.card("kitchen-2")
     assert 'data-marks="wrong:1,3 disagree:0,1,2,3 missed:2,3"' in card
     correct = re.search(r'<li class="is-correct">(.*?)</li>', card, re.S).group(1)
     assert "Nothing changes" in correct
-    assert "chosen by gens_micro → llava_onevision_micro" in correct
-    assert "chosen by gens_micro → qwen2_vl_micro" not in correct
+    assert _matrix(card) == [
+        ["Sampler", "llava_onevision_micro", "qwen2_vl_micro"],
+        ["gens_micro", "✓ C, right", "✗ A, wrong"],
+        ["uniform", "✓ C, right", "✗ A, wrong"],
+    ]
     assert "<blockquote>A. The light goes out</blockquote>" in card
     assert "Evidence at 0:54 to 0:57" in card
     assert "8 of at most 8 frames" in card
@@ -186,6 +195,13 @@ def test_filters_count_what_they_show(page: Page) -> None:
 
 def test_finished_runs_offer_no_filter_for_unfinished_ones(page: Page) -> None:
     assert 'id="show-unfinished"' not in page.text
+
+
+def test_the_first_question_of_a_sweep_stands_near_the_top(page: Page) -> None:
+    """What is between the accuracies and the questions is closed until it is asked for."""
+    between = page.text[page.text.index('class="caption"') : page.text.index('id="questions"')]
+    assert between.count('<details class="part">') == between.count("<section aria-") == 5
+    assert "<details open" not in between
 
 
 def test_table_is_strict(page: Page) -> None:

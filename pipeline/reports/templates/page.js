@@ -1,5 +1,5 @@
 "use strict";
-// Unpacks what is looked at, chooses questions, and links a frame to its marker.
+// Unpacks what is looked at, chooses and walks questions, sorts and gives away tables, and links a frame to its marker.
 (() => {
   const cards = [...document.querySelectorAll(".card")];
 
@@ -32,7 +32,7 @@
 
   const form = document.querySelector(".toolbar");
   if (form) {
-    const told = form.querySelector(".shown");
+    const told = form.querySelector("[role=status]");
     const shows = [...form.elements.show];
     const choices = [...form.querySelectorAll("select")];
     const find = form.elements.find;
@@ -97,6 +97,112 @@
     look();
     restore();
   }
+
+  // The toolbar stays in sight: what is jumped to must end up below it, however many lines it takes.
+  const bar = document.querySelector(".toolbar");
+  if (bar) {
+    const measure = () => document.documentElement.style.setProperty(
+      "--toolbar", `${getComputedStyle(bar).position === "sticky" ? Math.ceil(bar.getBoundingClientRect().height) : 0}px`);
+    new ResizeObserver(measure).observe(bar);
+    addEventListener("resize", measure);
+    measure();
+    const here = document.getElementById(location.hash.slice(1));
+    if (here && !here.hidden) here.scrollIntoView();
+  }
+
+  const button = (name, action) => Object.assign(document.createElement("button"), { type: "button", textContent: name, onclick: action });
+
+  // j and k lead from question to question.
+  const go = (card) => {
+    draw(card);
+    card.tabIndex = -1;
+    card.focus({ preventScroll: true });
+    card.scrollIntoView();
+  };
+  document.addEventListener("keydown", (event) => {
+    const step = { j: 1, k: -1 }[event.key];
+    if (!step || event.ctrlKey || event.metaKey || event.altKey || event.target.closest?.("input, select, textarea, dialog")) return;
+    const visible = cards.filter((card) => !card.hidden);
+    const current = document.activeElement?.closest(".card");
+    // Without a question in focus, the next one is the first below the top of the window.
+    const top = (parseFloat(getComputedStyle(document.documentElement).scrollPaddingTop) || 0) + 1;
+    const below = visible.findIndex((card) => card.getBoundingClientRect().top > top);
+    const at = visible.includes(current) ? visible.indexOf(current) + step
+      : step > 0 ? (below < 0 ? visible.length - 1 : below) : (below < 0 ? visible.length : below) - 1;
+    if (visible[at]) go(visible[at]);
+  });
+
+  // Columns of figures are sorted by their first number, the largest first; a cell without one comes last.
+  const valueOf = (row, at) => row.cells[at]?.textContent.trim() ?? "";
+  const numberIn = (text) => {
+    const found = text.replace(/[\u202f ](?=\d{3})/g, "").match(/^\D{0,2}?(-?\d+(\.\d+)?)/);
+    return found ? Number(found[1]) : NaN;
+  };
+  const sort = (table, head, at) => {
+    const down = head.getAttribute("aria-sort") === "descending" || (!head.hasAttribute("aria-sort") && !head.classList.contains("figure"));
+    for (const other of head.parentElement.cells) other.removeAttribute("aria-sort");
+    head.setAttribute("aria-sort", down ? "ascending" : "descending");
+    const sign = down ? 1 : -1;
+    const rows = [...table.tBodies[0].rows].map((row) => [row, valueOf(row, at), numberIn(valueOf(row, at))]);
+    rows.sort(([, one, first], [, other, second]) => head.classList.contains("figure")
+      ? (isNaN(first) - isNaN(second)) || sign * (first - second) || 0
+      : sign * one.localeCompare(other, undefined, { numeric: true }));
+    table.tBodies[0].append(...rows.map(([row]) => row));
+  };
+  const asRows = (table) => [...table.rows].map((row) => [...row.cells].map((cell) =>
+    [...cell.childNodes].map((node) => node.textContent.trim()).filter(Boolean).join("; ").replace(/\s+/g, " ")));
+  const quoted = (text) => /[",;\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+  const copy = async (text, event) => {
+    const from = event.currentTarget;
+    const name = from.textContent;
+    try {
+      await navigator.clipboard.writeText(text);
+      from.textContent = "Copied";
+    } catch {
+      from.textContent = "Not allowed here";
+    }
+    setTimeout(() => { from.textContent = name; }, 1500);
+  };
+  const download = (text, name) => {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([text], { type: "text/csv" }));
+    link.download = name;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  };
+  const actions = (...buttons) => {
+    const line = document.createElement("p");
+    line.className = "actions";
+    line.append(...buttons);
+    return line;
+  };
+  for (const table of document.querySelectorAll("main > section:not(.questions) table")) {
+    const name = (table.closest("section").querySelector("h2")?.textContent ?? "table").trim().toLowerCase().replace(/\W+/g, "-");
+    const body = table.tBodies[0];
+    if (body?.rows.length > 1) {
+      [...table.tHead.rows[0].cells].forEach((head, at) => {
+        const sorter = button("", () => sort(table, head, at));
+        sorter.className = "sorter";
+        sorter.append(...head.childNodes);
+        head.append(sorter);
+      });
+    }
+    // Read when they are asked for, since the rows may be sorted by then.
+    table.closest(".scroll")?.after(actions(
+      button("Copy", (event) => copy(asRows(table).map((row) => row.join("\t")).join("\n"), event)),
+      button("Download CSV", () => download(asRows(table).map((row) => row.map(quoted).join(",")).join("\r\n"), `${name}.csv`))));
+  }
+  for (const text of document.querySelectorAll(".run pre")) text.after(actions(button("Copy", (event) => copy(text.textContent, event))));
+
+  // A link to a part of the page that is closed opens it.
+  const open = () => {
+    const part = document.getElementById(location.hash.slice(1))?.closest("details");
+    if (!part || part.open) return;
+    part.open = true;
+    part.scrollIntoView();
+  };
+  addEventListener("hashchange", open);
+  open();
 
   const point = (event, on) => {
     const frame = event.target.closest?.(".route .frame");

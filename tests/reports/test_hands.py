@@ -1,0 +1,75 @@
+"""What hands do on the page: sort a table, walk the questions, follow a link."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from browser import evaluated, needs_browser
+from thousand import make_thousand
+
+from pipeline.reports.page import write_report
+from pipeline.reports.runs import collect
+from pipeline.reports.thumbnails import VideoThumbnails
+from pipeline.video import Reader
+
+pytestmark = needs_browser
+THUMBNAILS = VideoThumbnails(Reader(name="default", backend="auto", threads=1, image_fps=1.0), 160, 70)
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight runs over 24 questions."""
+    folder = tmp_path_factory.mktemp("hands")
+    samplers, answerers = ["uniform", "gens_3b"], ["gpt4o", "qwen2_vl_7b"]
+    runs = collect([make_thousand(folder, samplers, answerers, [4, 8], 24, videos=8, told_seconds=60)])
+    return write_report(runs, THUMBNAILS, folder / "report.html")
+
+
+def test_a_click_on_a_heading_sorts_by_it_and_a_second_one_the_other_way(page: Path, tmp_path: Path) -> None:
+    found = evaluated(
+        page,
+        tmp_path,
+        """
+        const table = document.querySelector(".board");
+        const column = () => [...table.tBodies[0].rows].map((row) => parseFloat(row.cells[2].textContent));
+        const head = table.tHead.rows[0].cells[2];
+        head.querySelector("button").click();
+        const down = [column(), head.getAttribute("aria-sort")];
+        head.querySelector("button").click();
+        return [...down, column(), head.getAttribute("aria-sort")];
+        """,
+    )
+    down, told, up, told_again = found
+    assert down == sorted(down, reverse=True)
+    assert up == sorted(up)
+    assert len(set(up)) > 1
+    assert (told, told_again) == ("descending", "ascending")
+
+
+def test_first_question_is_near_and_keys_lead_to_the_next_below_the_toolbar(page: Path, tmp_path: Path) -> None:
+    first, seen, closed, opened = evaluated(
+        page,
+        tmp_path,
+        """
+        const first = document.querySelector(".card").getBoundingClientRect().top;
+        const seen = [];
+        const settled = () => new Promise((done) => setTimeout(done, 150));
+        for (const key of ["j", "j", "k", "j"]) {
+          (document.activeElement ?? document.body).dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+          await settled();
+          const card = document.activeElement;
+          const bar = document.querySelector(".toolbar").getBoundingClientRect().bottom;
+          seen.push([card.id, card.getBoundingClientRect().top >= bar, card.getBoundingClientRect().top < bar + 60]);
+        }
+        const part = document.getElementById("costs-heading").closest("details");
+        const closed = part.open;
+        location.hash = "#costs-heading";
+        await settled();
+        return [first, seen, closed, part.open];
+        """,
+    )
+    assert first < 2 * 900
+    assert [name for name, *_ in seen] == ["q-1", "q-2", "q-1", "q-2"]
+    assert all(below and near for _, below, near in seen), seen
+    assert (closed, opened) == (False, True)
