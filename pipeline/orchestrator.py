@@ -26,7 +26,7 @@ from pipeline.execution.answering import Showing
 from pipeline.execution.stages import AnswerStage, SampleStage, report_outdated
 from pipeline.execution.units import AnswerUnit, Executor, InlineExecutor, OverlappingExecutor
 from pipeline.identity import answer_key, digest, identity_of
-from pipeline.samplers import ForeseesPictures, Sampler
+from pipeline.samplers import PrefetchesPictures, Sampler
 from pipeline.selection import SelectionPolicy
 from pipeline.selection.native import native_index
 from pipeline.subtitles import SubtitleChoice, SubtitleFinder
@@ -35,13 +35,13 @@ from pipeline.video import Reader
 from pipeline.video.clip import clip_of
 
 
-def foresee(questions: Sequence[Question], sampler: Sampler, reader: Reader) -> None:
+def prefetch(questions: Sequence[Question], sampler: Sampler, reader: Reader) -> None:
     """Let the reader begin with the first video while a run is still checked, if the sampler can tell what it wants."""
     asked = [question for question in questions if not question.fault]
-    if asked and isinstance(sampler, ForeseesPictures):
+    if asked and isinstance(sampler, PrefetchesPictures):
         first = asked[0].video
         if all(question.span is None for question in asked if question.video == first):
-            reader.foresee(first, sampler.pictures)
+            reader.prefetch(first, sampler.pictures)
 
 
 def sample(
@@ -69,7 +69,7 @@ def sample(
         InputError: the sampler cannot score these questions, found before anything is scored.
     """
     if executor is not None:
-        reader.foresee(None, None)  # it has readers of its own
+        reader.prefetch(None, None)  # it has readers of its own
     with SampleStage(questions, sampler, reader, cache, into) as stage:
         yield from stage.known()
         with closing((executor or InlineExecutor(stage.worker)).run(stage.missing)) as results:
@@ -212,7 +212,7 @@ def sample_and_answer(
     begun: dict[str, dict[tuple[str, str], list[tuple[str, SelectionRow]]]] = {}
     """By video, what is to be asked of each content of its file once all questions have frames."""
     ready: deque[AnswerUnit] = deque()
-    reader.foresee(None, None)  # the executor has readers of its own
+    reader.prefetch(None, None)  # the executor has readers of its own
 
     def take(row: RelevanceRow) -> None:
         note(row)

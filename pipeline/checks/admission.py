@@ -27,7 +27,7 @@ from pipeline.checks.plan import Plan, planned
 from pipeline.domain import Question, Status, SubtitleLine, Video
 from pipeline.errors import ConfigError, PipelineError, with_remedy
 from pipeline.identity import identity_of
-from pipeline.orchestrator import foresee, sample, select, unanswered
+from pipeline.orchestrator import prefetch, sample, select, unanswered
 from pipeline.progress import silently
 from pipeline.samplers import ChecksCheckpoint, HoldsPrefix, KeepsEmbeddings, Sampler, WithoutPictures
 from pipeline.selection import SelectionPolicy
@@ -88,7 +88,7 @@ def admit(run: Run) -> Examination:
         ConfigError: the first finding that prevents the run.
     """
     if run.sampler is not None:
-        foresee(run.questions, run.sampler, run.reader)
+        prefetch(run.questions, run.sampler, run.reader)
     with span("checks"):
         examined = examine(run)
     _admit(run, examined.findings)
@@ -108,7 +108,7 @@ def admit_together(run: Run) -> None:
 def _admit(run: Run, findings: Iterable[Finding]) -> None:
     for finding in findings:
         if finding.level is Level.CANNOT_RUN:
-            run.reader.foresee(None, None)
+            run.reader.prefetch(None, None)
             raise ConfigError(finding.problem, finding.remedy)
     for note in seams.unkeyed_settings(run.sampler, run.policy, run.answerer):
         remark(with_remedy(f"note: {note.problem}", note.remedy))

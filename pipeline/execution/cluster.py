@@ -57,19 +57,19 @@ class _Actor:
         self.place = Place(host="")
         self.handle = handle
         self.node = ""
-        self.heard_from: Any = arriving
-        """What Ray is asked for: the arrival, then the stream of messages."""
+        self.pending: Any = arriving
+        """A future of Ray: the arrival, then the stream of messages."""
         self.reason = ""
         self.since = time.monotonic()
 
-    def say(self, unit: Unit | None) -> None:
+    def send(self, unit: Unit | None) -> None:
         self.handle.give.remote(unit, unit is not None and local_path(unit.video).exists())
 
     def why(self) -> str:
         return self.reason
 
     def end(self) -> None:
-        self.heard_from = None
+        self.pending = None
 
 
 class RayExecutor(Crew[_Actor]):
@@ -109,7 +109,7 @@ class RayExecutor(Crew[_Actor]):
         return self._size
 
     @contextmanager
-    def listening(self, interrupts: Interrupts) -> Iterator[None]:
+    def connected(self, interrupts: Interrupts) -> Iterator[None]:
         """Holds the connection and a file that all nodes must see.
 
         Raises:
@@ -151,18 +151,18 @@ class RayExecutor(Crew[_Actor]):
         arriving = handle.arrive.options(max_task_retries=-1).remote(self._surroundings)
         return _Actor(handle, arriving)
 
-    def heard(self) -> Iterator[Message]:
-        """As :meth:`Crew.heard`, for half a second at most.
+    def messages(self) -> Iterator[Message]:
+        """As :meth:`Crew.messages`, for half a second at most.
 
         Raises:
             ConfigError: the Ray that was started for this command is gone. Ray itself would wait for another node.
         """
-        waiting = {actor.heard_from: number for number, actor in self.members.items()}
+        waiting = {actor.pending: number for number, actor in self.members.items()}
         if not waiting:
             time.sleep(_BEAT)
             return
         order = list(waiting)
-        self._turn = (self._turn + 1) % len(order)  # the first of several that have something to say is heard
+        self._turn = (self._turn + 1) % len(order)  # of several that are ready, the first is taken
         ready, _ = self._ray.wait([*order[self._turn :], *order[: self._turn]], timeout=_BEAT)
         for each in ready:
             number = waiting[each]
@@ -173,7 +173,7 @@ class RayExecutor(Crew[_Actor]):
                     self._ray.kill(self._handles.pop(number))
                 yield number, *message
             elif actor.place.pid is not None:
-                self.told(number, "loading")
+                self.record(number, "loading")
         if not ready:
             self._check_ours()
             self._tell_of_waiting()
@@ -181,7 +181,7 @@ class RayExecutor(Crew[_Actor]):
     def _arrived(self, actor: _Actor) -> tuple[str, Any] | None:
         """Begin to listen to an actor that has arrived."""
         try:
-            arrival: Arrival = self._ray.get(actor.heard_from)
+            arrival: Arrival = self._ray.get(actor.pending)
         except self._ray.exceptions.RayError as error:
             return "refused", ConfigError(
                 f"no actor can be started on the cluster: {_last_line(error)}",
@@ -193,12 +193,12 @@ class RayExecutor(Crew[_Actor]):
         beside = Counter(each.node for each in self.members.values())[actor.node]
         recipe = self._recipe.shared_by(max(beside, ceil(self._size / self._nodes)))
         sets_threads = not actor.place.gpu and THREADS not in os.environ
-        actor.heard_from = actor.handle.messages.options(num_returns="streaming").remote(recipe, sets_threads)
+        actor.pending = actor.handle.messages.options(num_returns="streaming").remote(recipe, sets_threads)
         return None
 
     def _said_by(self, actor: _Actor) -> tuple[str, Any]:
         try:
-            message: tuple[str, Any] = self._ray.get(next(actor.heard_from))
+            message: tuple[str, Any] = self._ray.get(next(actor.pending))
             return message
         except StopIteration:
             actor.reason = _gone(actor.place, "")

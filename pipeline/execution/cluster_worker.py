@@ -103,11 +103,11 @@ class ClusterWorker(Line):
         """
         self._given.put((unit, is_there))
 
-    def say(self, kind: str, value: Any = None) -> None:
+    def send(self, kind: str, value: Any = None) -> None:
         """Leave a message for :meth:`messages`."""
         self._said.put((kind, value))
 
-    def hear(self) -> Unit | None:
+    def receive(self) -> Unit | None:
         """What was given.
 
         Raises:

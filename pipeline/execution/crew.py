@@ -1,4 +1,4 @@
-"""What several processes that compute have in common, wherever they run: what they are given, and what is told of them.
+"""What executors of several processes have in common, wherever these run: they give units, and take rows and failures.
 
 They pull a video at a time and know nothing of each other, so that none waits for a slow one. The videos of one that
 dies go to another. The driver alone writes run folders.
@@ -43,7 +43,7 @@ class Member(Protocol):
         """Where it is."""
         ...
 
-    def say(self, unit: Unit | None) -> None:
+    def send(self, unit: Unit | None) -> None:
         """Send a unit, or that there is none now."""
         ...
 
@@ -58,15 +58,15 @@ class Member(Protocol):
 
 M = TypeVar("M", bound=Member)
 Message = tuple[int, str, Any]
-"""The number of a worker, and what it says: :class:`pipeline.execution.feeding.Line`; ``gone`` where it cannot."""
-LAST_WORDS = ("refused", "fault", "gone")
-"""Kinds of messages after which nothing comes."""
+"""The number of a worker, and the kind and value of :class:`pipeline.execution.feeding.Line`, or ``gone``."""
+LAST_KINDS = ("refused", "fault", "gone")
+"""Kinds of messages that are a member's last."""
 
 
 class Crew(ABC, Generic[M]):
     """An :class:`pipeline.execution.units.Executor` of several processes.
 
-    How they are started and heard is left to its kinds.
+    A subclass starts them and receives their messages.
 
     Attributes:
         members: the processes by number; there is one where there is something to do for it.
@@ -79,11 +79,11 @@ class Crew(ABC, Generic[M]):
     @property
     @abstractmethod
     def size(self) -> int:
-        """The most processes; known once :meth:`listening` has begun."""
+        """The most processes; known once :meth:`connected` has begun."""
 
     @abstractmethod
-    def listening(self, interrupts: Interrupts) -> AbstractContextManager[None]:
-        """What is held while the work is done. All members have ended when it is left."""
+    def connected(self, interrupts: Interrupts) -> AbstractContextManager[None]:
+        """Hold what the work needs. All members have ended when the context is left."""
 
     @abstractmethod
     def started(self, number: int) -> M:
@@ -94,8 +94,8 @@ class Crew(ABC, Generic[M]):
         """
 
     @abstractmethod
-    def heard(self) -> Iterator[Message]:
-        """Wait until a member says something or an interrupt comes, for as long as this kind waits."""
+    def messages(self) -> Iterator[Message]:
+        """Wait for messages of members, or for an interrupt; a subclass may stop waiting after a while."""
 
     def run(self, units: Iterable[Unit | None]) -> Generator[Row | Lost, None, None]:
         """As :class:`pipeline.execution.units.Executor`.
@@ -113,7 +113,7 @@ class Crew(ABC, Generic[M]):
         """
         with ExitStack() as held:
             interrupts = held.enter_context(noting_interrupts())
-            held.enter_context(self.listening(interrupts))
+            held.enter_context(self.connected(interrupts))
             held.callback(self._end_all)
             stages = planned()
             while stages.has_work:
@@ -121,13 +121,13 @@ class Crew(ABC, Generic[M]):
                     raise error
                 self._start_wanted(stages)
                 self._give_to_waiting(stages)
-                for number, kind, value in self.heard():
+                for number, kind, value in self.messages():
                     yield from self._take(number, kind, value, *stages.of(number))
                 if interrupts.first() and not stages.is_stopping:
                     stages.stop()
                     remark(_stopping(stages, self.size))
 
-    def told(self, number: int, state: str, video: str | None = None) -> None:
+    def record(self, number: int, state: str, video: str | None = None) -> None:
         """Record what a member is doing."""
         place = self.members[number].place
         worker_state(number, place.pid, place.gpu, state, video, place.host)
@@ -148,23 +148,23 @@ class Crew(ABC, Generic[M]):
                     if dispatch.refused(worker, error) and not dispatch.is_stuck:
                         remark(f"worker {number} cannot be started, the others go on: {error}")
                     continue
-                self.told(number, "loading")
+                self.record(number, "loading")
 
     def _give_to_waiting(self, stages: Stages) -> None:
         for number, member in self.members.items():
             dispatch, worker = stages.of(number)
             if member.is_waiting and (unit := dispatch.give(worker)) is not None:
                 member.is_waiting = False
-                member.say(unit)
-                self.told(number, _doing(unit), unit.video)
+                member.send(unit)
+                self.record(number, _doing(unit), unit.video)
 
     def _take(self, number: int, kind: str, value: Any, dispatch: Dispatch, worker: int) -> Iterator[Row | Lost]:
-        """What a member says.
+        """Handle a message of a member.
 
         Args:
             number: its number.
-            kind: of what it says.
-            value: what it says.
+            kind: of the message.
+            value: of the message.
             dispatch: of its stage.
             worker: its number there.
         """
@@ -173,23 +173,23 @@ class Crew(ABC, Generic[M]):
                 yield value
         elif kind == "asks":
             unit = dispatch.give(worker)
-            self.members[number].say(unit)
+            self.members[number].send(unit)
             if unit is not None:
-                self.told(number, _doing(unit), unit.video)
+                self.record(number, _doing(unit), unit.video)
         elif kind == "waits":
             self.members[number].is_waiting = True
-            self.told(number, "idle")
+            self.record(number, "idle")
         elif kind == "ended":
             yield from dispatch.ended(worker)
         elif kind == "said":
             self._print(value)
         else:
-            self.told(number, "dead")
+            self.record(number, "dead")
             yield from self._gone(number, kind, value, dispatch, worker)
             self.members.pop(number).end()
 
     def _gone(self, number: int, kind: str, value: Any, dispatch: Dispatch, worker: int) -> Iterator[Lost]:
-        """What a member said last; arguments as before."""
+        """Handle the last message of a member; arguments as of :meth:`_take`."""
         if kind == "refused":
             # The error of the last one ends the run and is printed there.
             if dispatch.refused(worker, value) and not dispatch.is_stuck:
@@ -207,14 +207,14 @@ class Crew(ABC, Generic[M]):
             remark(f"{self.name(number)} is given up, as it dies again and again; the others go on: {reason}")
 
     def _print(self, text: str) -> None:
-        """Print what a worker said, once for all of them."""
+        """Print a line of a worker, once for all of them."""
         if text not in self._said:
             self._said.add(text)
             remark(text)
 
     def _end_all(self) -> None:
         for number, member in self.members.items():
-            self.told(number, "ended")
+            self.record(number, "ended")
             member.end()
         self.members.clear()
 

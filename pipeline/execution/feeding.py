@@ -21,31 +21,31 @@ from pipeline.progress import silently
 class Line(ABC):
     """The process's connection to its driver. Several threads may use it.
 
-    What is said is ``waits`` or ``asks``, each of which is answered by a unit or by None; ``row``; ``ended``, after the
-    last row of a stream; ``said``, a line for people; and last ``refused`` with an error, if the work cannot be done
-    here, or ``fault`` with a reason and a traceback.
+    Kinds of messages are ``waits`` and ``asks``, each of which is answered by a unit or by None; ``row``; ``ended``,
+    after the last row of a stream; ``said``, a line to print; and at the end ``refused`` with an error, if the work
+    cannot be done here, or ``fault`` with a reason and a traceback.
     """
 
     def __init__(self) -> None:
         self._asking = threading.Lock()
 
     @abstractmethod
-    def say(self, kind: str, value: Any = None) -> None:
+    def send(self, kind: str, value: Any = None) -> None:
         """Send a message."""
 
     @abstractmethod
-    def hear(self) -> Any:
-        """The next message of the driver.
+    def receive(self) -> Any:
+        """Wait for the next message of the driver.
 
         Raises:
-            PipelineError: it cannot be used here.
+            PipelineError: the message cannot be used here.
         """
 
     def next_unit(self, *, waits: bool) -> Unit | None:
         """The next unit; None if there is none now. A worker with nothing in hand ``waits`` for one."""
         with self._asking:
-            self.say("waits" if waits else "asks")
-            unit: Unit | None = self.hear()
+            self.send("waits" if waits else "asks")
+            unit: Unit | None = self.receive()
             return unit
 
     def further(self) -> Iterator[Unit]:
@@ -65,7 +65,7 @@ class _Forwarded(io.TextIOBase):
         *whole, self._begun = (self._begun + text).split("\n")
         for each in whole:
             if each.strip() and "\r" not in each:  # bars of libraries
-                self._line.say("said", each)
+                self._line.send("said", each)
         return len(text)
 
 
@@ -77,13 +77,13 @@ def work(recipe: Recipe, line: Line) -> None:
             worker = recipe.worker()
             while (first := line.next_unit(waits=True)) is not None:
                 for row in worker.rows(chain([first], line.further())):
-                    line.say("row", row)
-                line.say("ended")
+                    line.send("row", row)
+                line.send("ended")
     except PipelineError as error:
         error.remedy = of_stage(error.remedy, recipe.stage)
-        line.say("refused", error)
+        line.send("refused", error)
     except Exception as error:
-        line.say("fault", _told(error))
+        line.send("fault", _told(error))
 
 
 def forward_errors(line: Line) -> None:

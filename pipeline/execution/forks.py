@@ -26,7 +26,7 @@ class Fork:
         source, target = os.pipe()
         self._source: IO[bytes] = os.fdopen(source, "rb")
         with os.fdopen(target, "wb") as given:
-            with suppress(OSError):  # no process is to be had
+            with suppress(OSError):  # the system allows no further process
                 self._process = os.fork()
             if self._process == 0:
                 _work_and_end(work, given, parent)
@@ -67,7 +67,7 @@ def _work_and_end(work: Callable[[], Any], given: IO[bytes], parent: int) -> NoR
 class ForkedWork:
     """Runs works at once, each in a copy of this process.
 
-    A copy that fails or crashes costs its result; whoever asked then does the work itself, and fails by its own name.
+    If a copy fails or crashes, there is no result: the caller then does the work itself, and raises the actual error.
     """
 
     most: int

@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import IO, Any
 
 from pipeline.errors import ConfigError
-from pipeline.execution.crew import LAST_WORDS, Crew, Message, Place
+from pipeline.execution.crew import LAST_KINDS, Crew, Message, Place
 from pipeline.execution.decoding import usable_cores
 from pipeline.execution.dispatch import Dispatch, Stages
 from pipeline.execution.parcels import Parcel, memory_file, receive
@@ -59,8 +59,8 @@ class _Process:
             failing.pop_all()  # from now on, end() closes them
         self.place = Place(self.process.pid, place)
 
-    def say(self, unit: Unit | None) -> None:
-        with suppress(OSError):  # it is gone, which is noticed when it is heard
+    def send(self, unit: Unit | None) -> None:
+        with suppress(OSError):  # it is gone, which the next receive notices
             Parcel(unit).send(self.socket)
 
     def end(self) -> None:
@@ -111,8 +111,8 @@ class LocalExecutor(Crew[_Process]):
         return len(self._places)
 
     @contextmanager
-    def listening(self, interrupts: Interrupts) -> Iterator[None]:
-        """Hears all processes and the first Ctrl-C at once."""
+    def connected(self, interrupts: Interrupts) -> Iterator[None]:
+        """Waits for messages of all processes and for the first Ctrl-C together."""
         with selectors.DefaultSelector() as self._selector:
             if interrupts.woken is not None:
                 self._selector.register(interrupts.woken, selectors.EVENT_READ)
@@ -126,7 +126,7 @@ class LocalExecutor(Crew[_Process]):
         """Start a process.
 
         Raises:
-            ConfigError: no process or file is to be had.
+            ConfigError: the system allows no further process or file.
         """
         try:
             process = _Process(self.recipe(number), self._places[number])
@@ -136,12 +136,12 @@ class LocalExecutor(Crew[_Process]):
         self._selector.register(process.socket, selectors.EVENT_READ, number)
         return process
 
-    def heard(self) -> Iterator[Message]:
-        """As :meth:`Crew.heard`, without a limit of time."""
+    def messages(self) -> Iterator[Message]:
+        """As :meth:`Crew.messages`, without a limit of time."""
         for key, _ in self._selector.select():
             if key.data is not None:
                 kind, value = _message(self.members[key.data].socket)
-                if kind in LAST_WORDS:
+                if kind in LAST_KINDS:
                     self._selector.unregister(key.fileobj)
                 yield key.data, kind, value
 

@@ -31,7 +31,7 @@ class _Socket(Line):
         self._over = over
         self._saying = threading.Lock()
 
-    def say(self, kind: str, value: Any = None) -> None:
+    def send(self, kind: str, value: Any = None) -> None:
         parcel = Parcel((kind, value))
         try:
             with self._saying:
@@ -39,7 +39,7 @@ class _Socket(Line):
         except OSError:
             os._exit(0)
 
-    def hear(self) -> Any:
+    def receive(self) -> Any:
         try:
             return receive(self._over)[0]
         except (EOFError, OSError):
@@ -59,5 +59,5 @@ def serve(descriptor: int, driver: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     line = _Socket(socket.socket(fileno=descriptor))
     forward_errors(line)
-    work(line.hear(), line)
-    line.hear()  # nothing more: the driver closes the socket
+    work(line.receive(), line)
+    line.receive()  # nothing more: the driver closes the socket

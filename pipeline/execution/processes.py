@@ -154,7 +154,7 @@ class _Worker:
         self.process.wait()
         self.errors.close()
 
-    def last_words(self) -> str:
+    def last_line(self) -> str:
         """The last line that the process wrote about its end."""
         self.errors.seek(0)
         lines = self.errors.read()[-2000:].decode(errors="replace").strip().splitlines()
@@ -254,7 +254,7 @@ class Pool:
                         with suppress(BlockingIOError):
                             self._woken.recv(4096)
                     else:
-                        self._hear(key.data)
+                        self._receive(key.data)
                 self._end_hung()
                 self._go_on()
                 self._start_tasks()
@@ -275,7 +275,7 @@ class Pool:
 
     # What workers say
 
-    def _hear(self, worker: _Worker) -> None:
+    def _receive(self, worker: _Worker) -> None:
         if worker not in self._workers:
             return
         try:
@@ -284,7 +284,7 @@ class Pool:
             self._drop(worker, error)
             return
         except (EOFError, OSError):
-            self._bury(worker)
+            self._gone(worker)
             return
         except Exception as error:  # must not end the other workers
             problem = f"was read, but the result cannot be received ({type(error).__name__}: {error})"
@@ -327,14 +327,14 @@ class Pool:
     def _end(self, worker: _Worker, verdict: Crash) -> None:
         worker.verdict = verdict
         worker.process.kill()
-        self._bury(worker)
+        self._gone(worker)
 
-    def _bury(self, worker: _Worker) -> None:
+    def _gone(self, worker: _Worker) -> None:
         """A worker is gone: its task is tried once more."""
         with suppress(subprocess.TimeoutExpired):
             worker.process.wait(5)
         crash = worker.verdict or _crash(worker.process.returncode)
-        task, was_ready, words = worker.task, worker.is_ready, worker.last_words()
+        task, was_ready, words = worker.task, worker.is_ready, worker.last_line()
         self._remove(worker)
         if task is None:
             self._failed_starts += 0 if was_ready else 1
@@ -386,7 +386,7 @@ class Pool:
             if task.is_cancelled or worker.is_repeating or task.is_urgent or self._has_room(task):
                 worker.is_paused = False
                 worker.since = time.monotonic()
-                self._say(worker, (STOP if task.is_cancelled else GO_ON, None))
+                self._send(worker, (STOP if task.is_cancelled else GO_ON, None))
 
     def _has_room(self, task: Task) -> bool:
         coming = sum(each.task.part_bytes for each in self._workers if each.task and not each.is_paused)
@@ -424,7 +424,7 @@ class Pool:
         """Start one, if the system allows it. The workers that are at work are enough to go on with."""
         try:
             worker = _Worker(self.limits.memory_bytes)
-        except (OSError, ConfigError) as error:  # no process or file is to be had
+        except (OSError, ConfigError) as error:  # the system allows no further process or file
             if all(each.is_paused for each in self._workers):
                 self._give_up(error.problem if isinstance(error, ConfigError) else error.strerror or str(error))
             return False
@@ -441,21 +441,21 @@ class Pool:
         task.attempts += 1
         for key, parcel in task.needs.items():
             if key not in worker.held:
-                self._say(worker, ("hold", key), parcel)
+                self._send(worker, ("hold", key), parcel)
             worker.held[key] = None
             worker.held.move_to_end(key)
         while len(worker.held) > max(_HELD, len(task.needs)):
-            self._say(worker, ("drop", worker.held.popitem(last=False)[0]))
-        self._say(worker, ("job", task.job))
+            self._send(worker, ("drop", worker.held.popitem(last=False)[0]))
+        self._send(worker, ("job", task.job))
 
-    def _say(self, worker: _Worker, message: Any, then: Parcel | None = None) -> None:
+    def _send(self, worker: _Worker, message: Any, then: Parcel | None = None) -> None:
         try:
             Parcel(message).send(worker.socket)
             if then is not None:
                 then.send(worker.socket)
         except ConfigError as error:
             self._drop(worker, error)
-        except OSError:  # it is gone, which is noticed when it is heard
+        except OSError:  # it is gone, which the next receive notices
             pass
 
 

@@ -25,9 +25,9 @@ from pipeline.domain import Frame, PreparedPicture, PreparedPictures, Video
 from pipeline.errors import VideoError
 from pipeline.execution.candidates import CandidateStore
 from pipeline.execution.crashes import Crashes
-from pipeline.execution.foreseen import Foreseen
 from pipeline.execution.jobs import Decode, Look, Looked
 from pipeline.execution.parcels import Parcel
+from pipeline.execution.prefetch import Prefetch
 from pipeline.execution.processes import Crash, Pool, Task
 from pipeline.execution.streams import Unit, UnitStream
 from pipeline.execution.worker import NotHereError
@@ -77,7 +77,7 @@ class WorkerReader(Reader):
     _scans: OrderedDict[FileKey, Looked] = field(default_factory=OrderedDict, init=False, repr=False)
     _expected: deque[str] = field(default_factory=deque, init=False, repr=False)
     _begun: dict[FileKey, UnitStream] = field(default_factory=dict, init=False, repr=False)
-    foreseen: Place[Foreseen] = field(default_factory=Foreseen, init=False, repr=False)
+    prefetched: Place[Prefetch] = field(default_factory=Prefetch, init=False, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def check(self) -> None:
@@ -91,9 +91,9 @@ class WorkerReader(Reader):
             self._expected.extend(paths)
             self._look_ahead()
 
-    def foresee(self, path: str | None, wanted: Wanted | None) -> None:
-        """As :meth:`Reader.foresee`: decoding begins while the file is hashed, where that has not been done before."""
-        self.foreseen.expect(None if path is None else absolute(path), wanted)
+    def prefetch(self, path: str | None, wanted: Wanted | None) -> None:
+        """As :meth:`Reader.prefetch`: decoding begins while the file is hashed, where that has not been done before."""
+        self.prefetched.expect(None if path is None else absolute(path), wanted)
 
     def look(self, path: str | Path) -> Probe:
         """As :meth:`Reader.look`; in a worker unless it is stored."""
@@ -126,7 +126,7 @@ class WorkerReader(Reader):
             stream = self._begun.pop(key, None) or self._looking(path, key)
             self._look_ahead()
         scan: Scan = next(stream)  # type: ignore[assignment]
-        self.foreseen.begin(
+        self.prefetched.begin(
             path,
             key,
             scan,
@@ -144,7 +144,7 @@ class WorkerReader(Reader):
 
     def _look_ahead(self) -> None:
         while self._expected and len(self._begun) < _AHEAD:
-            with suppress(VideoError):  # which is told when the video is asked for
+            with suppress(VideoError):  # raised again when the video is asked for
                 path = absolute(self._expected.popleft())
                 if not os.path.isdir(path) and self.own.known(path) is None:
                     key = self._key(path)
@@ -194,7 +194,7 @@ class WorkerVideo(OpenVideo):
     def __init__(self, video: Video, scan: Scan, reader: WorkerReader, key: FileKey) -> None:
         self._units = Units(video, scan, reader, key)
         self._store = reader.candidates
-        self._foreseen = reader.foreseen
+        self._prefetched = reader.prefetched
         super().__init__(video, scan.timeline, self._units, has_one_size=True)
 
     def prepared_at(self, seconds: Sequence[float], prepare: Callable[[Frame], Any]) -> PreparedPictures:
@@ -203,7 +203,7 @@ class WorkerVideo(OpenVideo):
         indices = sorted(set(indices))
 
         def decoded(some: Sequence[int]) -> PreparedPictures:
-            begun = self._foreseen.take(self._units.key, some, prepare)
+            begun = self._prefetched.take(self._units.key, some, prepare)
             return begun or PreparedStream(self._units, some, failure, prepare)
 
         store = self._store

@@ -63,7 +63,7 @@ class SampleStage:
     def __enter__(self) -> SampleStage:
         with ExitStack() as held:
             self._sink = held.enter_context(results_in(self._into).sink(RelevanceRow))
-            held.callback(self._reader.foresee, None, None)
+            held.callback(self._reader.prefetch, None, None)
             report_outdated(self._sink)
             self._finished = held.enter_context(following("sampling", len(self._questions), self._cache))
             self._held = held.pop_all()

@@ -79,7 +79,7 @@ class ScoresStreams(Protocol):
 
 
 @runtime_checkable
-class ForeseesPictures(Protocol):
+class PrefetchesPictures(Protocol):
     """A sampler that can tell, without its model, which pictures of a whole video it will score."""
 
     def pictures(self, video: Video) -> tuple[Sequence[float], Callable[[Frame], Any]]:

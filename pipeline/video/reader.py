@@ -69,12 +69,12 @@ class Reader:
     def expect(self, paths: Sequence[str]) -> None:
         """Say which videos will be asked for, in this order. A reader may begin with their work; this one does not."""
 
-    def foresee(self, path: str | None, wanted: Wanted | None) -> None:
-        """Say what will be asked of a video, before it is probed. A reader may begin with it; this one does not.
+    def prefetch(self, path: str | None, wanted: Wanted | None) -> None:
+        """Say what will be asked of a video, before it is probed. A reader may begin to decode; this one does not.
 
         Args:
-            path: of the video; None: what was said before is not true any more.
-            wanted: what of it.
+            path: of the video; None withdraws what was said before.
+            wanted: its pictures.
         """
 
     def probe(self, path: str | Path) -> Video:

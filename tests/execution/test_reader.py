@@ -143,7 +143,7 @@ def test_decoding_begins_before_the_file_is_hashed(pool: Pool, tmp_path: Path, m
             return [each.content for each in prepared_pictures(source, seconds, wanted)]
 
     reader = in_workers(HERE, pool, Crashes(tmp_path / "cache", "auto", False))
-    reader.foresee(str(path), lambda video: (seconds, half))
+    reader.prefetch(str(path), lambda video: (seconds, half))
     assert reader.look(other).video.fingerprint
     assert not begun  # another one comes first
     assert reader.look(path).video.fingerprint == file_fingerprint(path)
@@ -156,10 +156,10 @@ def test_decoding_begins_before_the_file_is_hashed(pool: Pool, tmp_path: Path, m
     for wanted in (lambda video: (seconds[:2], half), lambda video: (seconds, OfPixels(np.asarray))):
         begun.clear()
         reader = in_workers(HERE, pool, Crashes(tmp_path / "cache", "auto", False))
-        reader.foresee(str(path), wanted)
+        reader.prefetch(str(path), wanted)
         assert all(map(np.array_equal, drawn_from(reader, half), expected))
         assert len(begun) == 2  # what was begun is not what is asked for
-    reader.foresee(None, None)
+    reader.prefetch(None, None)
     for _ in range(100):
         if not pool.waiting_bytes:
             break
@@ -167,13 +167,13 @@ def test_decoding_begins_before_the_file_is_hashed(pool: Pool, tmp_path: Path, m
     assert pool.waiting_bytes == 0
 
 
-def test_a_sampler_that_cannot_foresee_its_pictures_delays_nothing(pool: Pool, tmp_path: Path) -> None:
+def test_a_sampler_that_cannot_name_its_pictures_delays_nothing(pool: Pool, tmp_path: Path) -> None:
     def refuse(video: Any) -> Any:
         raise RuntimeError("no tokenizer")
 
     path = write_video(tmp_path / "video.mp4", frames=30)
     reader = in_workers(HERE, pool, Crashes(tmp_path / "cache", "auto", False))
-    reader.foresee(str(path), refuse)
+    reader.prefetch(str(path), refuse)
     assert reader.look(path).video.frame_count == 30
 
 

@@ -1,7 +1,7 @@
-"""The pictures of the video that comes first, which are decoded before all is known of its file.
+"""Decodes pictures of the first video while its file is still being hashed.
 
 A file is hashed for as long as its first window takes to decode. What a sampler will ask for does not depend on the
-hash, so workers begin with it meanwhile. Rows and caches are only written with the hash, as ever.
+hash, so workers begin with it meanwhile. Rows and caches are written only once the hash is known.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class _Asked:
     prepare: bytes
 
 
-class Foreseen:
-    """At most one stream of pictures that nobody has asked for yet."""
+class Prefetch:
+    """Holds at most one stream of pictures that nobody has asked for yet."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -40,7 +40,7 @@ class Foreseen:
         self._begun: tuple[_Asked, PreparedPictures] | None = None
 
     def expect(self, path: Path | None, wanted: Wanted | None) -> None:
-        """Say what will be asked of a video; None: of no video. What was begun before is dropped."""
+        """Note which video comes first, and what will be asked of it; None for no video. Drops an earlier stream."""
         with self._lock:
             self._path, self._wanted = path, wanted
             before, self._begun = self._begun, None
@@ -65,7 +65,7 @@ class Foreseen:
             seconds, prepare = wanted(video)
             indices, failure = resolved(video, scan.timeline, seconds)
             asked = _Asked(key, tuple(sorted(set(indices))), pickle.dumps(prepare, 5))
-        except Exception:  # whatever it is, it is told when the pictures are asked for
+        except Exception:  # raised again when the pictures are asked for
             return
         stream = decoded(video, asked.indices, failure, prepare)
         with self._lock:
