@@ -107,3 +107,11 @@ def test_settings_that_were_found_to_break_a_family_are_refused(
     (tmp_path / file).write_text(content)
     with pytest.raises(CheckpointError):
         parser.read(tmp_path / file)
+
+
+@pytest.mark.parametrize(("kind", "file"), [("vila", "llm/tokenizer.model"), ("gens", "tokenizer.model")])
+def test_a_piece_that_is_no_text_is_refused(kind: str, file: str, tmp_path: Path) -> None:
+    (parser,) = (each for each in parsers(kind, tmp_path) if each.file == file)
+    (tmp_path / file).write_bytes(parser.seeds[0].replace(b"<unk>", b"\x80unk>", 1))
+    with pytest.raises(CheckpointError, match="tokenizer"):
+        parser.read(tmp_path / file)

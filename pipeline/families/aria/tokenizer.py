@@ -42,7 +42,8 @@ class ChunkTokenizer:
 
         try:
             self._pieces: Any = sentencepiece.SentencePieceProcessor(model_file=str(path))
-        except (OSError, RuntimeError) as error:
+            self._pieces.id_to_piece(list(range(self._pieces.vocab_size())))  # a damaged piece is no text
+        except (OSError, RuntimeError, ValueError) as error:
             raise CheckpointError(f"{path} is not a SentencePiece model: {error}", _RESTORE) from error
         self.chat_template = _template(folder, settings)
         added = {entry.content: key for key, entry in (settings.added_tokens_decoder or {}).items()}

@@ -234,6 +234,8 @@ class SlowLlama:
         try:
             proto = path.read_bytes() + (b"" if self._legacy else _NO_DUMMY_PREFIX)
             self._pieces: Any = sentencepiece.SentencePieceProcessor(model_proto=proto)
+            numbers = range(self._pieces.vocab_size())
+            plain = dict(zip(self._pieces.id_to_piece(list(numbers)), numbers, strict=True))
         except (OSError, RuntimeError, ValueError) as error:
             raise CheckpointError(f"The tokenizer in {folder} cannot be read: {error}", _RESTORE) from error
         if settings.add_eos_token:
@@ -247,7 +249,7 @@ class SlowLlama:
             **{name: token for name, (token, _) in entries.items()},
         }
         self.vocabulary: Mapping[str, int] = {
-            **{self._pieces.id_to_piece(token): token for token in range(self._pieces.vocab_size())},
+            **plain,
             **self._added,
         }
         self.special = frozenset(self._added)
