@@ -11,6 +11,7 @@ import traceback
 from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import redirect_stdout, suppress
+from difflib import get_close_matches
 from typing import Any
 
 from pipeline import versions
@@ -18,15 +19,15 @@ from pipeline.config import conf_dir, nearest, register_resolvers
 from pipeline.environment import by_name
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.paths import path_text
-from pipeline.quoting import is_list, is_quoted, quoted, quoted_list, readable
+from pipeline.quoting import for_shell, is_list, is_quoted, quoted, quoted_list, readable
 from pipeline.stopping import ExitCode, Stopped, signals_stop, stop_code
 from pipeline.terminal import give_up_streams, prepare_streams, remark, tell
-from pipeline.usage import OPTIONS, usage_of
+from pipeline.usage import OPTIONS, keys_of, usage_of
 from pipeline.wellformed import is_well_formed, well_formed
 
 VERBS = {
     "demo": "both stages on the embedded models over made videos: no GPU, no network",
-    "ask": "one question about one video: gens ask video=clip.mp4 question='...' options='[...]'",
+    "ask": "one question about one video: gens ask clip.mp4 'What is it?' 'a dog, a cat'",
     "sample": "only stage 1: which frames matter, as a selection file",
     "answer": "only stage 2: answers from a selection file",
     "evaluate": "both stages over a benchmark; -m sweeps over samplers, budgets, answerers",
@@ -43,6 +44,10 @@ VERBS = {
 }
 _OF_PEOPLE = ("question", "video", "answer", "subtitles_file")
 """Keys with free text, in which commas, colons and braces have no meaning."""
+_ASKED = ("video", "question", "options")
+"""Keys of ``gens ask`` whose values may be typed alone, in this order."""
+_WITH_VALUE = ("--config-dir", "-cd", "--cfg", "-c", "--package", "-p", "--info", "-i")
+"""Options whose value is the next word."""
 _NAMED = {"list": ("what",), "new": ("kind", "name"), "status": ("run",)}
 """Keys of verbs whose values may be typed alone, in this order."""
 _JSON = {"--json": "json=true"}
@@ -118,6 +123,9 @@ def _called(words: Sequence[str]) -> int:
         overrides = _with_keys(overrides, _NAMED[verb])
     switches = _SWITCHES.get(verb, {})
     overrides = [switches.get(word, word) for word in overrides]
+    _check_options(verb, overrides)
+    if verb == "ask":
+        overrides = _with_question(overrides)
     sweep = bool({"-m", "--multirun"} & set(overrides))
     if verb == "ask" and not sweep:
         overrides = [_as_typed(word) for word in overrides]
@@ -157,6 +165,52 @@ def _with_keys(words: Sequence[str], keys: Sequence[str]) -> list[str]:
     return [*found, *(f"into={quoted(word[7:])}" if word.startswith("--into=") else word for word in left)]
 
 
+def _with_question(words: Sequence[str]) -> list[str]:
+    """The words of ``gens ask`` as overrides: of those without a key the first is the video, then question, options."""
+    found: list[str] = []
+    keys = list(_ASKED)
+    for place, word in enumerate(words):
+        is_setting = re.match(r"[+~]*[\w./@]*=", word) or word.startswith(("-", "~"))
+        if is_setting or (place and words[place - 1] in _WITH_VALUE):
+            found.append(word)
+        elif keys:
+            key = keys.pop(0)
+            found.append(f"{key}={quoted_list(word) if key == 'options' else quoted(word)}")
+        else:
+            raise ConfigError(
+                f"{word}: a word after video, question and options",
+                "quote the question, and all options together: gens ask clip.mp4 'What is it?' 'a dog, a cat'",
+            )
+    return found
+
+
+def _check_options(verb: str, words: Sequence[str]) -> None:
+    """Refuse options that are none of Hydra's; most are keys that somebody wrote as other programs want them.
+
+    Raises:
+        ConfigError: the word as it is to be typed.
+    """
+    from hydra.main import get_args_parser
+
+    keys = {f"--{key}": key for key in keys_of(verb)}
+    # Words with a space are settings to argparse, whatever they begin with.
+    mistaken = next((word for word in words if word.partition("=")[0] in keys), None)
+    if mistaken is None:
+        _, unknown = get_args_parser().parse_known_intermixed_args(list(words))
+        if not unknown:
+            return
+        mistaken = unknown[0]
+    word, equals, value = mistaken.partition("=")
+    close = [word] if word in keys else get_close_matches(word, [*OPTIONS, *keys], n=1, cutoff=0.5)
+    key = word.lstrip("-") if "." in word else next((keys[name] for name in close if name in keys), None)
+    if key is not None:
+        after = words[words.index(mistaken) + 1 :]
+        if not equals and after and not after[0].startswith("-"):
+            value = after[0]
+        raise ConfigError(f"{word}: a setting is written KEY=VALUE", for_shell(f"{key}={value or '...'}"))
+    raise ConfigError(f"{mistaken}: no such option.{nearest(mistaken, OPTIONS)}", f"one of {', '.join(OPTIONS)}")
+
+
 def _tell_versions() -> int:
     for name, number in {"python": versions.python(), **versions.packages()}.items():
         tell(f"{name} {number}")
@@ -168,11 +222,7 @@ def _run(verb: str, words: Sequence[str]) -> int:
 
     from pipeline.explain import no_key
 
-    given, unknown = get_args_parser().parse_known_intermixed_args(list(words))
-    if unknown:
-        raise ConfigError(
-            f"{unknown[0]}: no such option.{nearest(unknown[0], OPTIONS)}", f"one of {', '.join(OPTIONS)}"
-        )
+    given = get_args_parser().parse_intermixed_args(list(words))
     if given.config_name or given.config_path or given.experimental_rerun:
         raise ConfigError(
             "--config-name, --config-path and --experimental-rerun would have Hydra run another program than this",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from typing import Any, cast
 
 from hydra import compose, initialize_config_dir
@@ -21,10 +22,15 @@ from pipeline.environment import refused_secret
 from pipeline.errors import ConfigError, MissingExtraError, PipelineError, StorageError
 from pipeline.quoting import for_shell, quoted_override
 from pipeline.secrecy import is_secret_name, looks_secret
+from pipeline.wellformed import loaded_yaml
 
 _KEY_OF_PART = re.compile(r"(?<![\w.@/])(sampler|selection|answerer)((?:\.\w+)+)(=[^\s;,)`]*)")
 _LAUNCHERS = ("joblib", "ray", "submitit")
 """Packages of launchers that have an extra; the names of their options begin like this."""
+_OF_CHECKPOINTS = ("sampler", "answerer")
+"""Groups whose options have checkpoints."""
+_MOST_LISTED = 20
+"""Options that an error lists; of more it names those that are alike."""
 _UNKNOWN = r"Could not override '([^']+)'"
 
 
@@ -72,7 +78,7 @@ def explain(error: Exception, verb: str, overrides: Sequence[str]) -> PipelineEr
         case PipelineError():
             explained: PipelineError | None = error
         case MissingConfigException(missing_cfg_file=str()):
-            explained = _missing_option(error)
+            explained = _missing_option(error, overrides)
         case OverrideParseException(override=str(word)):
             explained = _unreadable(word, error, verb)
         case MissingMandatoryValue() | ConfigAttributeError():
@@ -159,7 +165,13 @@ def _no_name(overrides: Sequence[str]) -> ConfigError:
     return ConfigError(f"{at_fault}: not the name of an option", "gens list shows the names")
 
 
-def _missing_option(error: MissingConfigException) -> PipelineError:
+def _missing_option(error: MissingConfigException, overrides: Sequence[str]) -> PipelineError:
+    for word in overrides:
+        group, _, source = word.partition("=")
+        if group in _OF_CHECKPOINTS and str(error.missing_cfg_file) == f"{group}/{source}" and "/" in source:
+            return ConfigError(
+                f"{word}: {group}= takes the name of an option, not a checkpoint", _with_source(group, source)
+            )
     group, _, option = str(error.missing_cfg_file).rpartition("/")
     plugin = option.partition("_")[0]
     if group == "hydra/launcher" and plugin in _LAUNCHERS:
@@ -168,8 +180,23 @@ def _missing_option(error: MissingConfigException) -> PipelineError:
             f"pip install 'gens-videoqa[{plugin}-launcher]'",
         )
     options = list(error.options or ())
-    valid = f"one of {', '.join(options)}" if options else "check the name, and --config-dir for your own files"
+    if len(options) > _MOST_LISTED:
+        close = get_close_matches(option, options, n=3, cutoff=0.5)
+        valid = " or ".join([*(f"{group}={name}" for name in close), "a name that gens list shows"])
+    else:
+        valid = f"one of {', '.join(options)}" if options else "check the name, and --config-dir for your own files"
     return ConfigError(f"{group}={option}: no such option.{nearest(option, options)}", valid)
+
+
+def _with_source(group: str, source: str) -> str:
+    """The overrides for a checkpoint: the option that has it, or one that takes any of its kind."""
+    for path in sorted((conf_dir() / group).glob("*.yaml")):
+        about = loaded_yaml(path.read_text(encoding="utf-8")).get("about", {})
+        if about.get("checkpoint", "").lower() == source.lower():
+            return f"{group}={path.stem}"
+    if group == "answerer":
+        return f"answerer=transformers {for_shell(f'answerer.checkpoint.source={source}')}"
+    return f"sampler=NAME {for_shell(f'sampler.checkpoint.source={source}')}; gens list samplers shows the names"
 
 
 def _unknown_key(error: Exception, verb: str, overrides: Sequence[str]) -> ConfigError:

@@ -7,6 +7,7 @@ URI, ``file:///data/caf%E9.mp4``, which can be stored, printed and typed. All ot
 from __future__ import annotations
 
 import os
+from difflib import get_close_matches
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
@@ -52,6 +53,24 @@ def path_text(path: str | os.PathLike[str]) -> str:
         return Path(text).absolute().as_uri()
     except UnicodeEncodeError:
         return well_formed(text)
+
+
+def nearest_path(path: Path) -> Path | None:
+    """For a path that does not exist, one that does and differs in the name that is missing; None if none is alike."""
+    there = path.absolute()
+    missing: list[str] = []
+    while not os.path.lexists(there):
+        missing.insert(0, there.name)
+        there = there.parent
+    try:
+        names = [name for name in os.listdir(there) if not name.startswith(".")]
+    except OSError:
+        return None
+    for close in get_close_matches(missing[0], names, n=3, cutoff=0.6) if missing else ():
+        found = there.joinpath(close, *missing[1:])
+        if os.path.lexists(found):
+            return shown(found)
+    return None
 
 
 def shown(path: Path) -> Path:

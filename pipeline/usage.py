@@ -40,6 +40,16 @@ def usage_of(verb: str, what: str) -> str:
     return "\n\n".join(parts)
 
 
+def keys_of(verb: str) -> list[str]:
+    """The groups and keys that a verb's help shows."""
+    texts = [path.read_text() for path in _with_parents(conf_dir() / f"{verb}.yaml")]
+    groups = [key for text in texts for key, _ in _groups(text)]
+    return [
+        *groups,
+        *(found[0] for text in texts for line in _keys(text) if (found := re.match(r"[a-z_]+(?=:)", line))),
+    ]
+
+
 def _with_parents(path: Path) -> Iterator[Path]:
     """The primary config, preceded by those that it builds on."""
     for entry in _defaults(path.read_text()):

@@ -57,6 +57,18 @@ from pipeline.cli import VERBS
             "sampler.window.frames is not a key of sampler=uniform.",
             "valid here: sampler._target_",
         ),
+        (["ask", "--video", "clip.mp4"], "--video: a setting", "video=clip.mp4"),
+        (["ask", "clip.mp4", "--question=What is it?"], "--question: a setting", '"question=What is it?"'),
+        (["ask", "--vidoe", "clip.mp4"], "--vidoe: a setting", "video=clip.mp4"),
+        (["evaluate", "--selection.budget", "8"], "--selection.budget: a setting", "selection.budget=8"),
+        (["ask", "clip.mp4", "What", "is", "it?"], "it?: a word after", "gens ask clip.mp4 'What is it?'"),
+        (
+            ["ask", "clip.mp4", "what?", "answerer=Qwen/Qwen2-VL-7B-Instruct"],
+            "not a checkpoint",
+            "answerer=qwen2_vl_7b",
+        ),
+        (["evaluate", "answerer=Mine/VL"], "not a", "answerer=transformers answerer.checkpoint.source=Mine/VL"),
+        (["evaluate", "answerer=qwen2_vl_8b"], "no such option", "answerer=qwen2_vl_7b"),
         (["report", "runs=nowhere"], "nowhere", "run folder"),
         (["list", "sampler"], "Did you mean 'samplers'", "policies"),
     ],
@@ -117,6 +129,16 @@ def test_help_says_what_a_verb_does_and_every_key_of_its_own(tmp_path: Path, ver
     groups = ("reader", "execution", "speed", "samplers", "answerers")
     for key in yaml.safe_load(composed.stdout):
         assert key in groups or re.search(rf"^  {key}[:=]", done.stdout, re.MULTILINE), key
+
+
+@pytest.mark.parametrize("options", ["yellow, dark red,it's 2 = x", "['yellow', \"dark red\", it's 2 = x]"])
+def test_ask_takes_video_question_and_options_without_their_keys(tmp_path: Path, options: str) -> None:
+    (tmp_path / "mine").mkdir()
+    words = ("--config-dir", "mine", "my clip, 2.mp4", "sampler=uniform", "What {is} it, then?", options)
+    done = gens("ask", *words, "--cfg", "job", cwd=tmp_path)
+    composed = yaml.safe_load(done.stdout)
+    assert [composed[key] for key in ("video", "question")] == ["my clip, 2.mp4", "What {is} it, then?"], done.stderr
+    assert composed["options"] == ["yellow", "dark red", "it's 2 = x"]
 
 
 def test_options_and_overrides_may_stand_in_any_order(tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ from made import write_video
 from rows_on_disk import rows_of
 
 from pipeline.artefacts.rows import AnswerRow
-from pipeline.errors import ConfigError, InputError
-from pipeline.paths import local_path, path_text
+from pipeline.errors import CheckpointError, ConfigError, InputError
+from pipeline.families.loading.checkpoint import Checkpoint
+from pipeline.paths import local_path, nearest_path, path_text
 from pipeline.wellformed import is_well_formed, well_formed, well_formed_json
 
 NOT_UTF8 = os.fsdecode(b"caf\xe9.mp4")
@@ -106,3 +107,15 @@ def test_a_tilde_that_the_shell_left_alone_is_the_home_folder(tmp_path: Path) ->
         assert list((home / folder).rglob("selections.jsonl"))
     assert (home / "cache").is_dir()
     assert not list(tmp_path.glob("~*"))
+
+
+def test_a_path_that_does_not_exist_is_like_one_that_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "models" / "qwen").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    for typed in ("modles/qwen", "models/qwenn", str(tmp_path / "model" / "qwen")):
+        assert nearest_path(Path(typed)) == Path("models/qwen")
+    assert nearest_path(Path("models/xyz")) is None
+    assert nearest_path(Path("elsewhere/qwen")) is None
+    with pytest.raises(CheckpointError, match="There is no checkpoint folder") as error:
+        _ = Checkpoint("./models/qwem", None, "auto", "auto", "cpu").folder
+    assert "answerer.checkpoint.source=models/qwen " in error.value.remedy

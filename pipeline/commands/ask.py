@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -17,7 +15,7 @@ from pipeline.commands.run import Seen, first_stage, run_context, run_folder, ru
 from pipeline.config import build
 from pipeline.domain import Question, Status, option_letter
 from pipeline.errors import ConfigError
-from pipeline.paths import local_path, path_text, shown
+from pipeline.paths import local_path, nearest_path, path_text
 from pipeline.quoting import for_shell
 from pipeline.reports.page import page_on
 from pipeline.reports.timeline import clock
@@ -65,13 +63,9 @@ def _check_is_there(video: str) -> None:
     path = absolute(video)
     if not _is_missing(path):
         return  # what else may be wrong with it is found as it is read
-    folder = path.parent
-    if not folder.is_dir():
-        raise ConfigError(f"there is no video {video}: there is no folder {shown(folder)}", "check the path: video=...")
-    names = [name for name in os.listdir(folder) if not name.startswith(".")]
-    close = get_close_matches(path.name, names, n=1, cutoff=0.5)
-    remedy = f"video={path_text(shown(folder / close[0]))}" if close else "check the path: video=..."
-    raise ConfigError(f"there is no video {video}", for_shell(remedy) if close else remedy)
+    close = nearest_path(path)
+    remedy = "check the path: video=..." if close is None else for_shell(f"video={path_text(close)}")
+    raise ConfigError(f"there is no video {video}", remedy)
 
 
 def _is_missing(path: Path) -> bool:

@@ -28,7 +28,7 @@ from pipeline.families.loading.placement import (
     room_for_weights,
 )
 from pipeline.identity import Place, Speed
-from pipeline.paths import local_path
+from pipeline.paths import local_path, nearest_path
 from pipeline.wellformed import loaded
 
 if TYPE_CHECKING:
@@ -80,9 +80,9 @@ class Checkpoint:
             return path
         looks_like_a_path = self.source.startswith(("/", ".", "~")) or self.source.count("/") != 1
         if looks_like_a_path:
-            raise CheckpointError(
-                f"There is no checkpoint folder {self.source}.", f"Correct the path: {override('source')}."
-            )
+            close = nearest_path(path)
+            remedy = f"Correct the path: {override('source', '...' if close is None else str(close))}."
+            raise CheckpointError(f"There is no checkpoint folder {self.source}.", remedy)
         return None
 
 
