@@ -228,8 +228,7 @@ def test_ctrl_c_leaves_a_summary_and_the_same_command_goes_on(home: Path) -> Non
 
     whole = sweep(home, *words)
     assert whole.done.returncode in (0, 1), whole.done.stderr
-    assert "qwen2_vl" not in whole.loads
-    assert whole.loads["internvl"] == 1
+    assert not {"qwen2_vl", "internvl"} & set(whole.loads)  # what internvl had in hand was finished
     assert by_answerer(home) == {name: {"done"} for name in ("qwen2_vl", "internvl", "vila")}
 
 
