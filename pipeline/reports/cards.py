@@ -14,7 +14,8 @@ from pipeline.reports.briefs import RECALL_TOLERANCE
 from pipeline.reports.document import thousands
 from pipeline.reports.matrix import matrix
 from pipeline.reports.outlines import answer_note, asked_by, outcome, stage_notes, verdict, words
-from pipeline.reports.runs import RunArtefacts
+from pipeline.reports.policies import policy_words
+from pipeline.reports.runs import RunArtefacts, without_budget
 from pipeline.reports.timeline import Timeline, clock, draw, number
 from pipeline.reports.views import AnswerView, Card, FrameView, MatrixCell, Note, OptionView, Route, Verdict, WindowView
 
@@ -207,7 +208,9 @@ def _selection_line(record: _RunRecord) -> str:
     if record.selection is None:
         return "nothing selected yet"
     chosen = record.selection.selection
-    return f"{chosen.policy}: {len(chosen.frames)} of at most {chosen.budget} frames"
+    usual = without_budget(chosen.policy) == record.run.selection
+    told = policy_words(record.run) if usual else chosen.policy
+    return f"{told}: {len(chosen.frames)} of at most {chosen.budget} frames"
 
 
 def _notes(record: _RunRecord) -> tuple[Note, ...]:

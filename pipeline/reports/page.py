@@ -21,7 +21,13 @@ from pipeline.reports.exports import write_exports
 from pipeline.reports.failures import Failure, failures
 from pipeline.reports.headline import finding, headline
 from pipeline.reports.outlines import Outline, outlines
-from pipeline.reports.pictures import INLINE_BYTES, PagePictures, place_pictures, write_pictures
+from pipeline.reports.pictures import (
+    INLINE_BYTES,
+    PagePictures,
+    place_pictures,
+    video_addresses,
+    write_pictures,
+)
 from pipeline.reports.question_sets import question_sets
 from pipeline.reports.results import results_table
 from pipeline.reports.runs import RunArtefacts, collect, without_asked
@@ -105,6 +111,8 @@ class _Pictured:
     routes: Sequence[tuple[Card, int]]
     """Card and place in it."""
     pictures: PagePictures
+    addresses: Mapping[str, str]
+    """Of the videos that can be played from the page."""
 
     @property
     def frames(self) -> int:
@@ -190,7 +198,8 @@ def _write(
     uses = [(card.question.video, frame.second) for card, place in routes for frame in card.routes[place].frames]
     folder = target.with_name(f"{target.stem}_files")
     pictures = place_pictures(collect_thumbnails(uses, thumbnails), uses, folder.name, limits.inline_bytes)
-    text = _render(scores, found, _Pictured(routes, pictures), limits.plain_cards, part)
+    addresses = video_addresses((card.question.video for card in found.cards), target.parent)
+    text = _render(scores, found, _Pictured(routes, pictures, addresses), limits.plain_cards, part)
     write_pictures(pictures, folder, ELSEWHERE)
     write_whole(well_formed(text).encode(), target, ELSEWHERE)
     write_exports(scores, target.parent, ELSEWHERE)
@@ -272,6 +281,7 @@ def _render(scores: Sequence[RunScore], found: _Shown, pictured: _Pictured, plai
             any_failed_window=any(
                 route.timeline and route.timeline.failed_windows for card in found.cards for route in card.routes
             ),
+            addresses=pictured.addresses,
             pictures=pictured.pictures,
             shown={(card.number, place) for card, place in pictured.routes},
             shown_frames=pictured.frames,

@@ -24,7 +24,7 @@ from pipeline.reports.page import (
     THUMBNAIL_QUALITY,
     THUMBNAIL_WIDTH,
 )
-from pipeline.reports.pictures import INLINE_BYTES, place_pictures, write_pictures
+from pipeline.reports.pictures import INLINE_BYTES, place_pictures, video_addresses, write_pictures
 from pipeline.reports.runs import RunArtefacts
 from pipeline.reports.thumbnails import ThumbnailSource, VideoThumbnails, collect_thumbnails
 from pipeline.reports.views import Card
@@ -131,6 +131,7 @@ def write_pair(
             plain_cards=PLAIN_CARDS,
             any_failed_window=False,
             pictures=pictures,
+            addresses=video_addresses((card.question.video for card in found), target.parent),
             shown={(card.number, place) for card, place in shown},
             shown_frames=len(uses),
             other_frames=sum(len(route.frames) for card in found for route in card.routes) - len(uses),

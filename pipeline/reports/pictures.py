@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from pipeline.artefacts.writing import write_whole
 from pipeline.reports.thumbnails import ThumbnailSet
@@ -39,6 +41,18 @@ class PagePictures:
     """Videos without pictures, and why."""
     files: Mapping[str, bytes]
     """Pictures in the folder next to the page, by file name; empty where all are inline."""
+
+
+def video_addresses(videos: Iterable[str], folder: Path) -> dict[str, str]:
+    """Where the video files lie, by path, as seen from a page in ``folder``; those that are no files are left out."""
+    found: dict[str, str] = {}
+    for video in dict.fromkeys(videos):
+        try:
+            if Path(video).is_file():
+                found[video] = quote(Path(os.path.relpath(video, folder)).as_posix())
+        except (OSError, ValueError):
+            continue  # a name that cannot be one, or a drive to which no relative path leads
+    return found
 
 
 def place_pictures(

@@ -119,7 +119,7 @@ class RunArtefacts:
         """
         policies, _ = self._usual
         # Told by itself: runs that differ in the number of frames alone are points of one curve.
-        return re.sub(r" ?\bbudget=\d+", "", policies.most_common(1)[0][0]) if policies else ""
+        return without_budget(policies.most_common(1)[0][0]) if policies else ""
 
     @cached_property
     def budget(self) -> int | None:
@@ -313,6 +313,11 @@ def _facts(path: Path) -> tuple[dict[str, str], str]:
     facts |= versions if isinstance(versions, Mapping) else {}
     day = _DAY.match(str(content.get("started", "")))
     return {str(name): str(value) for name, value in facts.items()}, day.group() if day else ""
+
+
+def without_budget(policy: str) -> str:
+    """A policy's line without its number of frames."""
+    return re.sub(r" ?\bbudget=\d+", "", policy)
 
 
 def without_asked(runs: Sequence[RunArtefacts]) -> list[RunArtefacts]:

@@ -22,6 +22,7 @@ from pipeline.benchmarks.metrics import (
 from pipeline.benchmarks.official import OfficialRule, official_value, rules_for
 from pipeline.domain import Question, Status
 from pipeline.reports.briefs import RECALL_TOLERANCE, AnswerBrief
+from pipeline.reports.policies import policy_words
 from pipeline.reports.runs import RunArtefacts
 
 
@@ -96,6 +97,7 @@ class ScoreboardRow:
 
     sampler: str
     selection: str
+    """The policy in words."""
     budget: int | None
     """Frames a question may have at most."""
     run: str
@@ -197,7 +199,7 @@ def _row(
     run = first.run
     return ScoreboardRow(
         sampler=run.sampler,
-        selection=run.selection,
+        selection=policy_words(run),
         budget=run.budget,
         run=", ".join(cell.run.name for cell in cells.values()) if named[_first_stage(first)] > 1 else "",
         questions=first.questions,

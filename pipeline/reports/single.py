@@ -62,4 +62,4 @@ def _card(selected: SelectionRow, relevance: RelevanceRow | None, answered: Answ
 def _rendered(**shown: Any) -> str:
     style: Mapping[str, Any] = {name: text for name, text in inlined("page").items() if name.startswith("style")}
     template = environment(CARD_FILTERS).get_template("single.html.j2")
-    return well_formed(template.render(**style, cards=[1], plain_cards=1, sides={}, **shown))
+    return well_formed(template.render(**style, cards=[1], plain_cards=1, sides={}, addresses={}, **shown))

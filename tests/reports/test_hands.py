@@ -1,4 +1,4 @@
-"""What hands do on the page: sort a table, walk the questions, follow a link."""
+"""What hands do on the page: sort a table, walk the questions, follow a link, look at a picture."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from browser import evaluated, needs_browser
+from sweep_on_disk import Sweep
 from thousand import make_thousand
 
 from pipeline.reports.page import write_report
@@ -73,3 +74,31 @@ def test_first_question_is_near_and_keys_lead_to_the_next_below_the_toolbar(page
     assert [name for name, *_ in seen] == ["q-1", "q-2", "q-1", "q-2"]
     assert all(below and near for _, below, near in seen), seen
     assert (closed, opened) == (False, True)
+
+
+def test_a_picture_opens_large_with_the_video_at_its_second(sweep: Sweep, tmp_path: Path) -> None:
+    page = write_report(collect([sweep.folder]), THUMBNAILS, tmp_path / "report.html")
+    is_open, second, at, is_hidden, focus, without = evaluated(
+        page,
+        tmp_path,
+        """
+        const settled = (ms) => new Promise((done) => setTimeout(done, ms));
+        await settled(200);
+        const frame = document.querySelectorAll(".frame")[2];
+        frame.querySelector("button").click();
+        const dialog = document.querySelector("dialog");
+        const video = dialog.querySelector("video");
+        const told = () => dialog.querySelector(".notice").textContent;
+        for (let turn = 0; turn < 100 && video.hidden && !told(); turn++) await settled(50);
+        const seen = [dialog.open, Number(frame.dataset.second), video.currentTime, dialog.querySelector("img").hidden];
+        dialog.querySelector("button").click();
+        await settled(100);
+        const back = document.activeElement === frame.querySelector("button") && !document.querySelector("dialog");
+        return [...seen, back, [...document.querySelectorAll("article:not([data-video])")].length];
+        """,
+    )
+    assert is_open
+    assert at == pytest.approx(second, abs=0.5)
+    assert is_hidden, "the video plays in its place"
+    assert focus
+    assert without == 1, "of the video that is gone there is nothing to play"

@@ -17,6 +17,7 @@ from pipeline.artefacts.folder import QUESTIONS_FILE, write_questions
 from pipeline.errors import InputError
 from pipeline.reports.cards import cards, run_labels
 from pipeline.reports.outlines import outlines
+from pipeline.reports.policies import policy_words
 from pipeline.reports.results import results_table
 from pipeline.reports.runs import RunArtefacts, collect
 from pipeline.reports.scoreboard import make_scoreboard, score
@@ -125,6 +126,21 @@ def test_last_answer_to_a_question_counts(sweep: Sweep, tmp_path: Path) -> None:
     counted = score(run)
     assert counted.accuracy is not None
     assert counted.accuracy.overall.correct == 3
+
+
+def test_of_a_policy_what_differs_from_its_file_is_told(sweep: Sweep) -> None:
+    run = collect([sweep.folder])[0]
+    policy = "topk budget=8 ties=spread fits=all fill=uniform fallback=none uniform=linspace"
+    rows = tuple(replace(row, selection=replace(row.selection, policy=policy)) for row in run.selections)
+    words = {
+        "name: topk": "topk fill=uniform",
+        "name: topk_filled": "topk_filled fallback=none",
+        "name: my_own": policy.replace(" budget=8", ""),
+    }
+    for named, told in words.items():
+        made = replace(run, selections=rows, settings=f"selection:\n  {named}\n  budget: 8\n")
+        assert policy_words(made) == told
+        assert make_scoreboard([score(made)]).rows[0].selection == told
 
 
 def test_losses_are_split_by_what_was_shown(sweep: Sweep) -> None:

@@ -3,6 +3,49 @@
 (() => {
   const cards = [...document.querySelectorAll(".card")];
 
+  const button = (name, action) => Object.assign(document.createElement("button"), { type: "button", textContent: name, onclick: action });
+
+  // A click on a picture shows it large, and the video at that second as far as it lies where it was.
+  const enlargeable = (card) => {
+    for (const picture of card.querySelectorAll(".frame > img")) {
+      const opener = button("", () => enlarge(card, picture));
+      opener.className = "enlarge";
+      opener.title = "Show it large";
+      picture.before(opener);
+      opener.append(picture);
+    }
+  };
+  const enlarge = (card, picture) => {
+    const { second } = picture.closest(".frame").dataset;
+    const shown = document.createElement("dialog");
+    shown.className = "large";
+    const name = document.createElement("p");
+    name.id = "large-name";
+    name.textContent = `${picture.alt}: ${card.querySelector("h3").textContent}`;
+    shown.setAttribute("aria-labelledby", name.id);
+    const copy = Object.assign(new Image(), { src: picture.src, alt: picture.alt });
+    const told = document.createElement("p");
+    told.className = "notice";
+    shown.append(button("Close", () => shown.close()), name, copy, told);
+    const without = () => { told.textContent = "The video cannot be played from here: this is the picture of the page."; };
+    if (card.dataset.video) {
+      const video = document.createElement("video");
+      video.controls = true;
+      video.preload = "auto";
+      video.hidden = true;
+      video.addEventListener("loadeddata", () => { copy.hidden = true; video.hidden = false; });
+      video.addEventListener("error", without);
+      video.src = `${card.dataset.video}#t=${second}`;
+      copy.after(video);
+    } else {
+      without();
+    }
+    shown.addEventListener("click", (event) => { if (event.target === shown) shown.close(); });
+    shown.addEventListener("close", () => { shown.remove(); picture.parentElement.focus(); });
+    document.body.append(shown);
+    shown.showModal();
+  };
+
   // A card that stands far down a long page keeps its frames packed until it comes near.
   const unpack = async (text) => {
     const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
@@ -10,16 +53,17 @@
   };
   const draw = async (card) => {
     const routes = card.querySelector("[data-packed]");
-    if (!routes) return;
+    if (!routes) { enlargeable(card); return; }
     const packed = routes.dataset.packed;
     routes.removeAttribute("data-packed");
     routes.innerHTML = await unpack(packed);
     routes.removeAttribute("aria-busy");
+    enlargeable(card);
   };
   const near = new IntersectionObserver((entries) => {
     for (const entry of entries) if (entry.isIntersecting) { near.unobserve(entry.target); draw(entry.target); }
   }, { rootMargin: "1200px" });
-  for (const card of cards) if (card.querySelector("[data-packed]")) near.observe(card);
+  for (const card of cards) near.observe(card);
   document.addEventListener("focusin", (event) => { const card = event.target.closest?.(".card"); if (card) draw(card); });
 
   // What a packed card says is told once more in one piece, because unpacking a thousand cards takes seconds.
@@ -109,8 +153,6 @@
     const here = document.getElementById(location.hash.slice(1));
     if (here && !here.hidden) here.scrollIntoView();
   }
-
-  const button = (name, action) => Object.assign(document.createElement("button"), { type: "button", textContent: name, onclick: action });
 
   // j and k lead from question to question.
   const go = (card) => {

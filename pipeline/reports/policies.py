@@ -1,0 +1,45 @@
+"""A selection policy in the few words that tell it from others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from pipeline.config import conf_dir
+from pipeline.reports.runs import RunArtefacts
+from pipeline.wellformed import loaded_yaml
+
+
+def policy_words(run: RunArtefacts) -> str:
+    """The option's name with the settings that differ from those of its YAML file.
+
+    All settings for a policy without a YAML file of ours, and where the run does not say which it is.
+    """
+    node = run.parsed_settings.get("selection")
+    name = node.get("name") if isinstance(node, Mapping) else None
+    defaults = _defaults(name) if isinstance(name, str) and name.isidentifier() else {}
+    settings = run.selection.split(" ")[1:]
+    # Not the words of a sampler that selects by itself, as uniform does.
+    if not defaults or not any("=" in setting for setting in settings):
+        return run.selection
+    differing = []
+    for setting in settings:
+        key, _, value = setting.partition("=")
+        if key not in defaults or str(defaults[key]) != value:
+            differing.append(setting)
+    return " ".join([str(name), *differing])
+
+
+@cache
+def _defaults(name: str) -> Mapping[str, Any]:
+    """The settings in ``conf/selection/NAME.yaml``, those of its ``choice`` beside the others; empty without a file."""
+    file = conf_dir() / "selection" / f"{name}.yaml"
+    if not file.is_file():
+        return {}
+    content = loaded_yaml(file.read_text(encoding="utf-8"))
+    found: dict[str, Any] = {}
+    for other in content.get("defaults", ()):
+        if isinstance(other, str) and other != "_self_":
+            found |= _defaults(other)
+    return found | content | dict(content.get("choice", {}))
