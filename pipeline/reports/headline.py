@@ -42,13 +42,13 @@ def headline(runs: Sequence[RunArtefacts], sets: Sequence[QuestionSet]) -> Headl
         (run,) = runs
         (question,) = run.questions
         made = " → ".join(filter(None, (run.sampler, run.answerer)))
-        return Headline(_answer(run, question), question.text, (), (made, *_facts(runs, [])))
+        return Headline(_answer(run, question), question.text, (), (made, *facts_of(runs, [])))
     if all(run.is_ask for run in runs):
-        return Headline(f"{len(sets)} question{'' if len(sets) == 1 else 's'} asked", "", (), tuple(_facts(runs, [])))
+        return Headline(f"{len(sets)} question{'' if len(sets) == 1 else 's'} asked", "", (), tuple(facts_of(runs, [])))
     ordered = sorted(sets, key=lambda each: -each.questions)
     first, *others = (finding(each) for each in ordered)
     benchmarks = [each.benchmark for each in ordered if each.benchmark]
-    return Headline(first, "", tuple(others), tuple(_facts(runs, benchmarks)))
+    return Headline(first, "", tuple(others), tuple(facts_of(runs, benchmarks)))
 
 
 def finding(found: QuestionSet) -> str:
@@ -167,7 +167,8 @@ def _answer(run: RunArtefacts, question: Question) -> str:
     return text if len(text) <= _LONG_ANSWER else f"{text[:_LONG_ANSWER]} ..."
 
 
-def _facts(runs: Sequence[RunArtefacts], benchmarks: Sequence[str]) -> list[str]:
+def facts_of(runs: Sequence[RunArtefacts], benchmarks: Sequence[str]) -> list[str]:
+    """Benchmark, days, commit and GPU of the runs, as far as they are known."""
     days = sorted({run.day for run in runs if run.day})
     commits = [_short(run.versions["commit"]) for run in runs if "commit" in run.versions]
     found = [

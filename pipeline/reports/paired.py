@@ -17,6 +17,7 @@ from pipeline.domain import Question
 from pipeline.reports.cards import cards, routes_with_pictures, run_labels
 from pipeline.reports.choosing import Filter, choices, family, in_order, searched
 from pipeline.reports.document import environment, inlined
+from pipeline.reports.headline import comparison_words, facts_of
 from pipeline.reports.page import (
     CARD_FILTERS,
     PLAIN_CARDS,
@@ -106,7 +107,8 @@ def write_pair(
         environment(CARD_FILTERS)
         .get_template("paired.html.j2")
         .render(
-            title="Second run against first",
+            title=_title(comparison, *run_labels(pair).values()),
+            facts=facts_of((first, second), list(filter(None, (first.benchmark, second.benchmark)))),
             **inlined("page"),
             comparison=comparison,
             runs=[
@@ -141,6 +143,14 @@ def write_pair(
     write_pictures(pictures, folder, _ELSEWHERE)
     write_whole(text.encode("utf-8"), target, _ELSEWHERE)
     return target
+
+
+def _title(comparison: Comparison, first: str, second: str) -> str:
+    """What the pair shows; missing answers count as wrong, so of an unfinished run nothing is said."""
+    if comparison.first.unanswered or comparison.second.unanswered:
+        return f"{second} against {first}, unfinished"
+    count = comparison.questions
+    return f"{comparison_words(comparison, first, second)}, {count} question{'' if count == 1 else 's'}"
 
 
 def _flipped(pair: Sequence[RunArtefacts], comparison: Comparison) -> list[Card]:

@@ -122,6 +122,9 @@ def test_ask_leads_with_its_answer_and_stays_out_of_collections(
     assert "<h1>B. Red</h1>" in text
     assert '<p class="kicker">What colour is the disc' in text
     assert text.index("<article") < text.index('id="accuracy-heading"')
+    right_unknown = replace(asked, asked=tuple(replace(each, correct=None) for each in asked.questions))
+    text = write_report([right_unknown], THUMBNAILS, tmp_path / "ungraded.html").read_text(encoding="utf-8")
+    assert 'id="accuracy-heading"' not in text
     report_of([*runs, asked], READER, tmp_path / "all.html")
     assert "left out: 1 of gens ask" in capsys.readouterr().err
     summary = json.loads((tmp_path / "summary.json").read_text())

@@ -54,6 +54,13 @@ def test_flipped_questions_stand_with_both_selections(page: Path) -> None:
 def test_difference_is_told_in_points_with_its_interval(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert "<strong>+40.0</strong>" in text
+    title = re.search(r"<h1>(.*?)</h1>", text).group(1)
+    assert re.fullmatch(
+        r"No difference shown between gens_micro → qwen2_vl_micro and uniform → qwen2_vl_micro:"
+        r" 40\.0 points \(-\S+ to \S+\), 5 questions",
+        title,
+    )
+    assert '<p class="lede">two_videos · 5 questions compared' in text
     assert "0 right in both, 3 wrong in both, 2 right in the second alone, 0 right in the first alone" in text
     assert re.search(r"p = 0\.5<", text)
     assert '<h2 id="groups-heading">' in text
