@@ -42,4 +42,6 @@ def _defaults(name: str) -> Mapping[str, Any]:
     for other in content.get("defaults", ()):
         if isinstance(other, str) and other != "_self_":
             found |= _defaults(other)
-    return found | content | dict(content.get("choice", {}))
+    found |= content
+    found |= content.get("choice", {})
+    return found
