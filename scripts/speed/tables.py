@@ -275,7 +275,9 @@ def _targets(cells: Sequence[Cell]) -> list[str]:
             return None
         return theirs.seconds / theirs.questions / (cell.seconds / cell.questions)
 
-    peaks = [cell.peak for cell in cells if (cell.who, cell.of) == ("ours", "gens") and cell.peak is not None]
+    peaks = [
+        cell.peak for cell in cells if cell.who in ("ours", "file") and cell.of == "gens" and cell.peak is not None
+    ]
     peak = f"{max(peaks):.1f} | {'reached' if max(peaks) <= 72 else 'missed'}" if peaks else "- | -"
     rows = {
         "gens, a window with 26 questions, s | <= 4.0": told(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import pickle
 import sys
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -267,17 +268,20 @@ def load(model_class: type[Model], checkpoint: Checkpoint, config: Any = None) -
         if config is None:
             config = model_class.config_class.from_pretrained(str(folder), local_files_only=True)  # type: ignore[attr-defined]
         check_sizes(config, raw_config(checkpoint), contents.tensor_shapes(folder), checkpoint.source)
-        model, info = model_class.from_pretrained(  # type: ignore[attr-defined]
-            str(folder),
-            dtype=dtype,
-            attn_implementation=attention,
-            trust_remote_code=False,
-            ignore_mismatched_sizes=True,  # so that they are reported by name, and end the load below
-            local_files_only=True,
-            output_loading_info=True,
-            config=config,
-            **options,
-        )
+        with warnings.catch_warnings():
+            # Over several devices a parameter beside the layers has an entry of its own, of which accelerate warns.
+            warnings.filterwarnings("ignore", "The following device_map keys do not match", UserWarning)
+            model, info = model_class.from_pretrained(  # type: ignore[attr-defined]
+                str(folder),
+                dtype=dtype,
+                attn_implementation=attention,
+                trust_remote_code=False,
+                ignore_mismatched_sizes=True,  # so that they are reported by name, and end the load below
+                local_files_only=True,
+                output_loading_info=True,
+                config=config,
+                **options,
+            )
     except torch.OutOfMemoryError as error:
         raise CheckpointError(
             f"{checkpoint.source} does not fit the memory of {device}.",
