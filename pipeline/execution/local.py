@@ -103,7 +103,8 @@ class LocalExecutor(Crew[_Process]):
         super().__init__()
         self._recipe = recipe.shared_by(len(places))
         self._places = places
-        self._selector = selectors.DefaultSelector()
+        self._selector: selectors.BaseSelector
+        """There is one while the work is done."""
 
     @property
     def size(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -61,6 +62,14 @@ def test_without_a_gpu_the_work_is_done_here_unless_workers_are_asked_for(monkey
     monkeypatch.setattr(executors, "this_machine", lambda: NONE)
     assert chosen() is None
     assert chosen("execution=local", "execution.workers=3")._places == ("", "", "")
+
+
+def test_an_executor_that_has_not_begun_holds_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executors, "this_machine", lambda: NONE)
+    before = len(os.listdir("/proc/self/fd"))
+    made = [chosen("execution=local", "execution.workers=2") for _ in range(3)]
+    assert all(isinstance(each, LocalExecutor) for each in made)
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 @pytest.mark.parametrize(
