@@ -70,16 +70,16 @@ class OnRay(Run):
 
 def follow(executor: RayExecutor, then: Callable[[], None]) -> None:
     """Call ``then`` once two actors have a video in hand."""
-    told, at_work = executor.told, set[int]()
+    record, at_work = executor.record, set[int]()
 
     def noted(number: int, state: str, video: str | None = None) -> None:
-        told(number, state, video)
+        record(number, state, video)
         before = len(at_work)
         at_work.update([number] if state == "sampling" else [])
         if (before, len(at_work)) == (1, 2):
             then()
 
-    executor.told = noted  # type: ignore[method-assign]
+    executor.record = noted  # type: ignore[method-assign]
 
 
 def test_two_actors_of_which_one_is_killed_give_the_rows_of_one_process(
