@@ -20,9 +20,9 @@ from pipeline.artefacts.folder import ANSWERS_FILE
 from pipeline.artefacts.journal import read_rows
 from pipeline.artefacts.rows import AnswerRow, SelectionRow
 from pipeline.config import build, conf_dir, register_resolvers
-from pipeline.domain import FrameOrigin, Question, SelectedFrame, Selection, Status, Subtitles
+from pipeline.domain import Answer, FrameOrigin, Question, SelectedFrame, Selection, Status, Subtitles
 from pipeline.execution.answering import AnswerWorker, Showing
-from pipeline.execution.units import AnswerUnit
+from pipeline.execution.units import AnswerUnit, Lost
 from pipeline.subtitles import SubtitleChoice
 
 QUESTIONS, FRAMES = 7, 3
@@ -153,6 +153,16 @@ def test_questions_are_answered_while_there_is_no_further_one_yet(stage: Stage) 
     for row in worker.rows(units()):
         found[row.question.id] = row.answer.text
     assert found == {row.question.id: expected[row.question.id] for row in stage.rows[:3]}
+
+
+def test_an_answer_that_was_kept_before_two_workers_died_is_no_crash(stage: Stage) -> None:
+    cache = AnswerCache(stage.folder / "other")
+    worker = AnswerWorker(stage.answerer, stage.reader, cache, Showing(OverLimit.REFUSE, SubtitleChoice.NONE, 8))
+    cache.keep("a0", Answer("q0", "a square"))
+    unit = AnswerUnit("clip.mp4", tuple((f"a{number}", row) for number, row in enumerate(stage.rows[:2])))
+    given = worker.lost(Lost(unit, "SIGSEGV"))
+    assert [(row.answer.text, row.answer.status) for row in given] == [("a square", Status.OK), ("", Status.CRASHED)]
+    assert cache.find("a0", "q0") == given[0].answer
 
 
 def test_who_stops_waits_for_no_further_question(stage: Stage) -> None:

@@ -78,10 +78,14 @@ class AnswerWorker:
         return None if self._shared is None else self._shared.find(key, selected.question.id)
 
     def lost(self, lost: Lost) -> list[AnswerRow]:
-        """The rows of a unit of which two workers died."""
+        """The rows of a unit on which two workers died. What one of them answered and kept before is an answer."""
         assert isinstance(lost.unit, AnswerUnit)
         return [
-            self.row(key, row, Answer(row.question.id, "", status=Status.CRASHED, detail=lost.detail))
+            self.row(
+                key,
+                row,
+                self.known(key, row) or Answer(row.question.id, "", status=Status.CRASHED, detail=lost.detail),
+            )
             for key, row in lost.unit.selections
         ]
 
