@@ -31,6 +31,12 @@ def silently() -> Iterator[None]:
         _silent.reset(token)
 
 
+def note(text: str) -> None:
+    """Print a line on standard error, where progress is shown."""
+    if not _silent.get():
+        remark(text)
+
+
 @contextmanager
 def track(what: str, total: int) -> Iterator[Advance]:
     """Show progress on standard error; call what is yielded with the number of things just done."""

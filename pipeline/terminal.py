@@ -12,6 +12,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import StorageError
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
+_NO_WIDTH = 100_000
+"""Columns of what is no terminal: a row of a table is one line."""
 _UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # C0 without tab and newline, DEL, and C1, which holds a one-byte CSI
     "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # marks, embeddings, overrides and isolates of direction
@@ -66,9 +69,12 @@ def draw(*renderables: Any) -> None:
     printed = console()
 
     def write() -> None:
-        for renderable in renderables:
-            printed.print(renderable, soft_wrap=isinstance(renderable, str | Text))
-        printed.file.flush()
+        with nullcontext() if printed.is_terminal else printed.capture() as captured:
+            for renderable in renderables:
+                printed.print(renderable, soft_wrap=isinstance(renderable, str | Text))
+        if captured is not None:  # rich fills the last column with spaces
+            sys.stdout.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
+        sys.stdout.flush()
 
     _checked(write)
 
@@ -97,7 +103,10 @@ def console(stderr: bool = False) -> Console:
             # rich would end the process with code 1
             raise BrokenPipeError(errno.EPIPE, "the reader of the output closed it")
 
-    return PlainConsole(stderr=stderr, markup=False, emoji=False, highlight=False)
+    # A file or a pipe has no width, in which rich would wrap at 80 columns.
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else _NO_WIDTH
+    return PlainConsole(stderr=stderr, markup=False, emoji=False, highlight=False, width=width)
 
 
 def prepare_streams() -> None:

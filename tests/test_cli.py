@@ -12,7 +12,9 @@ import pytest
 import yaml
 from command_line import gens, gens_apart
 
+from pipeline.checks.devices import Gpu, Machine
 from pipeline.cli import VERBS
+from pipeline.commands.list import Place, place
 
 
 @pytest.mark.parametrize(
@@ -101,16 +103,39 @@ def spent_by_children() -> float:
 def test_list_says_what_everything_is_without_torch_and_at_once(tmp_path: Path) -> None:
     probe = (
         "import sys; from pipeline.cli import main; sys.argv = ['gens', 'list']; code = main();"
+        "sys.argv = ['gens', 'list', 'answerers']; code = code or main();"
         "heavy = {'torch', 'transformers', 'av', 'decord'} & set(sys.modules); sys.exit(code or len(heavy))"
     )
     began = spent_by_children()
     done = subprocess.run([sys.executable, "-c", probe], cwd=tmp_path, capture_output=True, text=True, check=False)
     spent = spent_by_children() - began
     assert done.returncode == 0, done.stderr
-    for word in ("gens_3b", "uniform", "qwen2_vl_7b", "topk", "micro", "yaolily"):
+    for word in ("gens_3b", "uniform", "qwen2_vl_7b", "topk", "micro", "Qwen/Qwen2-VL-7B-Instruct"):
         assert word in done.stdout
     assert list(tmp_path.iterdir()) == []
     assert spent < 2.0  # half a second on an idle core; torch alone takes more
+
+
+def test_list_fits_a_screen_and_says_what_runs_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    large = Machine((Gpu(0, "H100", 80 * 10**9, 80 * 10**9),), 10**12)
+    for machine in (large, Machine((), 16 * 10**9)):
+        monkeypatch.setattr("pipeline.commands.list.this_machine", lambda machine=machine: machine)
+        lines = gens("list", cwd=tmp_path).stdout.splitlines()
+        assert len(lines) <= 26
+        assert max(map(len, lines)) <= 80
+    abouts = {
+        "a": ("20 GB on the GPU", Place.HERE, Place.TOO_LARGE),
+        "b": ("4 GB on the GPU, or 6 GB on a CPU", Place.HERE, Place.SLOWLY),
+        "c": ("160 GB over several GPUs", Place.TOO_LARGE, Place.TOO_LARGE),
+        "d": ("0.5 GB", Place.HERE, Place.HERE),
+        "e": ("none here", Place.HERE, Place.HERE),
+    }
+    for memory, on_gpu, on_cpu in abouts.values():
+        assert place({"memory": memory, "extra": "none"}, large) is on_gpu
+        assert place({"memory": memory, "extra": "none"}, Machine((), 16 * 10**9)) is on_cpu
+    listed = gens("list", "answerers", cwd=tmp_path).stdout
+    line = next(line for line in listed.splitlines() if "Qwen/Qwen2-VL-7B-Instruct" in line)
+    assert line.endswith("memory: 20 GB on the GPU, too large for this machine")
 
 
 def test_cfg_shows_the_composed_job(tmp_path: Path) -> None:

@@ -175,6 +175,8 @@ def test_one_page_and_one_table_hold_the_matrix(matrix: tuple[Path, Swept]) -> N
     for name in (*FAMILIES, "gens"):
         assert f"tiny_{name}" in text
     assert f"report: {page.relative_to(home)}" in swept.done.stdout
+    assert swept.done.stdout.count("evidence recall") + swept.done.stdout.count("accuracy") <= 2
+    assert "error: " not in swept.done.stderr  # each failure is told once, at the end
     table = swept.done.stdout.split("report: ")[-1]
     lines = [line.split() for line in table.splitlines() if re.match(r"(tiny_gens|uniform) +tiny_", line)]
     assert len(lines) == CELLS

@@ -8,11 +8,10 @@ from pipeline.artefacts.folder import ANSWERS_FILE, write_questions
 from pipeline.artefacts.selections import read_selections
 from pipeline.checks.admission import admit
 from pipeline.commands.questions import check_limit
-from pipeline.commands.run import exit_code, run_context, run_folder, run_to_check, second_stage
+from pipeline.commands.run import exit_code, report_run, run_context, run_folder, run_to_check, second_stage
 from pipeline.config import build
 from pipeline.orchestrator import copy_selections
 from pipeline.paths import local_path, shown
-from pipeline.reports.page import report_on
 from pipeline.terminal import tell
 
 
@@ -29,5 +28,5 @@ def run(config: DictConfig) -> int:
         answers = second_stage(config, copies, answerer, context, folder)
         code = exit_code([row.answer.status for row in answers])
         tell(f"answers to {len(answers)} questions: {shown(folder / ANSWERS_FILE)}")
-        report_on([folder], context.reader, folder)
+        report_run(folder, context)
     return code

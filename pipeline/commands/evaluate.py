@@ -6,9 +6,8 @@ from omegaconf import DictConfig
 
 from pipeline.checks.admission import admit
 from pipeline.commands.questions import load_questions
-from pipeline.commands.run import both_stages, exit_code, run_context, run_folder, run_to_check
+from pipeline.commands.run import both_stages, exit_code, report_run, run_context, run_folder, run_to_check
 from pipeline.config import build
-from pipeline.reports.page import report_on
 
 
 def run(config: DictConfig) -> int:
@@ -22,5 +21,5 @@ def run(config: DictConfig) -> int:
     with run_folder(config) as folder:
         answers = both_stages(config, questions, sampler, policy, answerer, context, folder)
         code = exit_code([row.answer.status for row in answers])
-        report_on([folder], context.reader, folder)
+        report_run(folder, context)
     return code

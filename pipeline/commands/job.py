@@ -36,6 +36,8 @@ class Job:
         codes: exit codes of the jobs that ran in this process, in order.
         places: folder of each job that ran in this process, by its number.
         of_jobs: number of jobs of the sweep; None for a single job.
+        swept: keys that differ between its jobs.
+        is_summed_up: whether the sweep reports failures at its end.
     """
 
     def __init__(self, verb: str, trusted: tuple[str, ...] = ()) -> None:
@@ -44,6 +46,8 @@ class Job:
         self.codes: list[int] = []
         self.places: dict[int, Path] = {}
         self.of_jobs: int | None = None
+        self.swept: tuple[str, ...] = ()
+        self.is_summed_up = False
 
     def __call__(self, config: DictConfig) -> int:
         """Run the verb.
@@ -60,7 +64,8 @@ class Job:
         number = OmegaConf.select(told, "job.num", default=0)
         self.places[number] = folder
         if self.of_jobs is not None:
-            tell(f"job {number + 1} of {self.of_jobs}: {' '.join(overrides_of(told))}")
+            words = [word for word in overrides_of(told) if word.partition("=")[0] in self.swept]
+            tell(f"job {number + 1} of {self.of_jobs}: {' '.join(words)}")
         stop: KeyboardInterrupt | None = None
         with holding_lock():
             try:
@@ -96,11 +101,12 @@ class Job:
         return code
 
     def _failed(self, error: Exception, config: DictConfig) -> Outcome:
-        """Print the error on standard error."""
+        """Print the error on standard error, unless the sweep will."""
         explained = explain(error, self.verb, overrides_of(HydraConfig.get()))
         if explained is not None:
             explained.remedy = as_composed(explained.problem, explained.remedy, config)
-            remark(f"error: {explained}")
+            if not self.is_summed_up:
+                remark(f"error: {explained}")
             return Outcome(JobStatus.FAILED, ExitCode.CANNOT_RUN, explained.problem, explained.remedy)
         told = "".join(traceback.format_exception(error))
         remark(told.rstrip("\n"))

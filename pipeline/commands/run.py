@@ -106,12 +106,15 @@ def run_context(config: DictConfig) -> RunContext:
 
 def _shared_candidates(config: DictConfig, decode: DecodeSettings) -> CandidateStore | None:
     """The store for the jobs of a sweep, several of which may have the same candidates; None for a single run."""
-    is_of_sweep = HydraConfig.initialized() and not OmegaConf.is_missing(HydraConfig.get().job, "num")
-    if not is_of_sweep or not decode.candidates_gb:
+    if not _is_of_sweep() or not decode.candidates_gb:
         return None
     from pipeline.execution.candidates import CandidateStore
 
     return CandidateStore(Path(config.paths.cache), int(decode.candidates_gb * 1e9))
+
+
+def _is_of_sweep() -> bool:
+    return HydraConfig.initialized() and not OmegaConf.is_missing(HydraConfig.get().job, "num")
 
 
 def _over_limit(config: DictConfig) -> OverLimit:
@@ -268,6 +271,16 @@ def both_stages(
         rows = sample_and_answer(questions, sampling, policy, answering, reader, folder, executor, seen.note)
     seen.tell()
     return rows
+
+
+def report_run(folder: Path, context: RunContext) -> None:
+    """Write the page about a run and print its table; the jobs of a sweep are in one table at its end."""
+    from pipeline.reports.page import page_on, report_on
+
+    if _is_of_sweep():
+        page_on([folder], context.reader, folder)
+    else:
+        report_on([folder], context.reader, folder)
 
 
 def exit_code(statuses: Sequence[Status]) -> int:

@@ -117,6 +117,9 @@ def run_sweep(hydra: Hydra, config: DictConfig, job: Job, chosen: Sequence[ForCh
     job.of_jobs = len(ready)
     before = {job.folder: nearest_existing(job.folder) for job in sweep.jobs if job.folder is not None}
     has_folders = config.hydra.sweep.dir != "."
+    values = [each.values for each in sweep.jobs]
+    job.swept = tuple(swept_keys(values)) or tuple(values[0])
+    job.is_summed_up = has_folders
     try:
         codes = launch(config, context, job, [list(sweep.jobs[number].overrides) for number in ready])
     finally:
@@ -257,10 +260,10 @@ def _sum_up(sweep: Sweep, before: Mapping[Path, Path]) -> list[int]:
         _write(sweep, outcomes)
     shown = [folder for folder in shown if any(folder.rglob(QUESTIONS_FILE))]
     if shown:
-        from pipeline.reports.page import report_on
+        from pipeline.reports.page import page_on
 
         reader = build(sweep.config.reader, "reader", sweep.config.plugins)
-        report_on(list(dict.fromkeys(shown)), reader, sweep.folder)
+        page_on(list(dict.fromkeys(shown)), reader, sweep.folder)
     _tell(sweep, outcomes)
     return [ExitCode.CANNOT_RUN if outcome.code is None else outcome.code for outcome in outcomes]
 

@@ -20,6 +20,7 @@ from pipeline.execution.events import following
 from pipeline.execution.sampling import SampleWorker
 from pipeline.execution.units import Lost, Row, SampleUnit
 from pipeline.identity import answer_key, digest, identity_of
+from pipeline.progress import note
 from pipeline.samplers import ChecksQuestions, Sampler
 from pipeline.subtitles import SubtitleFinder
 from pipeline.terminal import remark
@@ -139,18 +140,25 @@ class AnswerStage:
         self._finder = SubtitleFinder(showing.subtitles)
         self._into = into
         self._asked: dict[str, Question] = {}
+        self._known = 0
         self._held = ExitStack()
 
     def __enter__(self) -> AnswerStage:
         with ExitStack() as held:
             self._sink = held.enter_context(results_in(self._into).sink(AnswerRow))
             report_outdated(self._sink)
+            held.callback(self._tell_known)
             self._finished = held.enter_context(following("answering", self._total, self._cache))
             self._held = held.pop_all()
         return self
 
     def __exit__(self, *error: Any) -> None:
         self._held.__exit__(*error)
+
+    def _tell_known(self) -> None:
+        """Print how many answers were there before."""
+        if self._known:
+            note(f"{self._known} of {self._total} already answered")
 
     def missing(self, row: SelectionRow) -> Unanswered | None:
         """What is to be asked for a selection; None where its answer is known, which is in the run folder now."""
@@ -161,10 +169,12 @@ class AnswerStage:
         kept = self._sink.find(row.question, key)
         if kept is not None and self._cache.counts(kept.answer):
             self._finished(kept.answer.status, kept=True)
+            self._known += 1
             return None
         known = self.worker.known(key, row)
         if known is None and not isinstance(given, Answer):
             return Unanswered(key, given.file)
+        self._known += known is not None
         self.take(self.worker.row(key, row, known or cast("Answer", given)))
         return None
 

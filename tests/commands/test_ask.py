@@ -57,11 +57,15 @@ def test_a_failure_is_told_once_and_a_long_output_in_one_line(tmp_path: Path, mo
 
 def test_a_command_ends_on_its_answer_with_one_line_before_it(tmp_path: Path) -> None:
     write_video(tmp_path / "clip.mp4", seconds=2)
-    words = ("question=what?", "sampler=uniform", "selection.budget=2", "answerer=qwen2_vl_micro")
+    asked = ("question=What color is the square?", "options=[red, blue]")
+    words = (*asked, "sampler=uniform", "selection.budget=2", "answerer=qwen2_vl_micro")
     done = gens("ask", "video=clip.mp4", *words, cwd=tmp_path, CUDA_VISIBLE_DEVICES="")
     told = done.stderr.splitlines()
     assert told[0] == "clip.mp4, 0:02 | uniform -> topk, 2 frames -> qwen2_vl_micro | CPU"
     assert [line for line in told if re.search(r"\d/\d", line)] == []
+    again = gens("ask", "video=clip.mp4", *words, cwd=tmp_path)
+    assert again.stderr.splitlines()[1] == "1 of 1 already answered"
+    assert "already" not in done.stderr
     (tmp_path / "text.mp4").write_text("no video")
     failed = gens("ask", "video=text.mp4", *words, cwd=tmp_path)
     assert failed.returncode == 1
