@@ -105,7 +105,7 @@ class Preparation:
         fewer = [f"selection.budget={frames // 2}"] if frames > 1 else []
         first, _, _ = str(error).partition("\n")
         problem = f"The model fails at this prompt with {type(error).__name__}: {first}."
-        return with_remedy(problem, f"{_any_of(*fewer, 'another answerer=NAME')} The traceback stands in gens.log.")
+        return with_remedy(problem, f"{_any_of(*fewer, 'another answerer=NAME')} The traceback is in gens.log.")
 
     def _words(self, request: AnswerRequest) -> Words:
         """What goes with the frames; nothing that is said in the video is read as markup."""

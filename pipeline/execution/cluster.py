@@ -89,8 +89,8 @@ class RayExecutor(Crew[_Actor]):
         self._ray = _imported(settings.address)
         if (_cluster(settings.address) or "").startswith("ray://"):
             raise ConfigError(
-                "a driver that is not part of the cluster (ray://) cannot follow what actors say",
-                "run it on a node of the cluster, or with ray job submit, and take execution.address=auto",
+                "a driver that is not part of the cluster (ray://) cannot receive messages of actors",
+                "run it on a node of the cluster, or with ray job submit, with execution.address=auto",
             )
         self._recipe = recipe
         self._settings = settings

@@ -204,7 +204,7 @@ class Crew(ABC, Generic[M]):
         if not dispatch.is_out(worker):
             remark(f"{self.name(number)}: {reason}; what it had in hand is tried by another one")
         elif not dispatch.is_stuck:
-            remark(f"{self.name(number)} is given up, as it dies again and again; the others go on: {reason}")
+            remark(f"{self.name(number)} is given up after repeated deaths; the others go on: {reason}")
 
     def _print(self, text: str) -> None:
         """Print a line of a worker, once for all of them."""

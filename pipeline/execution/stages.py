@@ -185,7 +185,7 @@ class AnswerStage:
             self._finished(row.answer.status)
 
     def rows(self) -> Sequence[AnswerRow]:
-        """All rows, in the order of the selections."""
+        """All rows, in the order of the calls of :meth:`missing`."""
         return results_in(self._into).rows(AnswerRow, self._asked)
 
 

@@ -165,7 +165,7 @@ class FirstUse:
             raise CheckpointError(
                 f"{self.source} cannot be used: its first {use} fails with {type(error).__name__}: {error}.",
                 f"Its configuration files do not go with its weights, or with each other. Fetch them again, or name "
-                f"another checkpoint: {override('source')}. Where the error was raised stands in gens.log.",
+                f"another checkpoint: {override('source')}. The traceback is in gens.log.",
             ) from error
         self._proven.add(use)
 

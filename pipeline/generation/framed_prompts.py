@@ -280,7 +280,7 @@ class FramedPrompts(Generic[Key]):
     def _lower(self, tried: int, rows: int) -> None:
         """Go on with fewer rows."""
         _LOG.warning(
-            "%d requests at once do not fit the memory; going on with %d. execution.answer_batch=%d saves the attempt.",
+            "%d requests at once do not fit into memory; going on with %d. execution.answer_batch=%d avoids this.",
             *(tried, rows, rows),
         )
         self._most = rows

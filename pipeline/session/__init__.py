@@ -322,7 +322,7 @@ class Session:
             if by_id.setdefault(question.id, question) != question:
                 raise InputError(
                     f"two questions have the id {question.id!r}: {by_id[question.id].text!r} and {question.text!r}",
-                    "give each an id of its own, or none",
+                    "give each an id of its own; the same question with other labels is asked once, or in another call",
                 )
             if question.subtitles is not None and self._context.subtitles is SubtitleChoice.NONE:
                 with told_in_python():
