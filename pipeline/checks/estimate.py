@@ -51,6 +51,13 @@ class Priced(Protocol):
         ...
 
 
+def shared(estimate: Estimate, workers: int) -> Estimate:
+    """A time for one worker, where several work side by side."""
+    if workers == 1 or not estimate.amount:
+        return estimate
+    return Estimate(estimate.amount / workers, f"{workers} workers side by side; {estimate.source}")
+
+
 NOTHING_TO_DO = Estimate(0.0, "nothing is left to do")
 NO_PICTURES = Estimate(0.0, "the sampler needs no frames")
 

@@ -20,6 +20,7 @@ from pipeline.checks.past import PastRuns
 from pipeline.checks.plan import Plan
 from pipeline.checks.rendering import show
 from pipeline.checks.report import Names, Report, as_json
+from pipeline.commands.executors import side_by_side
 from pipeline.commands.questions import questions_of
 from pipeline.commands.run import run_context, run_to_check
 from pipeline.config import build
@@ -71,7 +72,10 @@ def make_report(config: DictConfig) -> Report:
         held=found.held,
         plan=found.plan,
         fit=fit,
-        times=_times(config, sampler, found.plan, fit if found.videos.clips else None, left, found.machine.name),
+        times=_shared(
+            _times(config, sampler, found.plan, fit if found.videos.clips else None, left, found.machine.name),
+            *(config, sampler, answerer, len({question.video for question in questions})),
+        ),
         money=_money(answerer, fit if found.videos.clips else None, left),
         findings=tuple(
             replace(finding, remedy=as_composed(finding.problem, finding.remedy, config)) for finding in found.findings
@@ -106,6 +110,15 @@ def _times(
         ran = past.of_frames(config.answerer) if left else None
         times["answering"] = estimate.answering(left, ran, table.of(config.answerer.name), machine)
     return times
+
+
+def _shared(
+    times: Mapping[str, Estimate], config: DictConfig, sampler: Sampler, answerer: Answerer, videos: int
+) -> dict[str, Estimate]:
+    """The times with as many workers as there will be. Decoding is bound by the machine, however many there are."""
+    sampling = estimate.shared(times["sampling"], side_by_side(config, "sampler", sampler, videos))
+    answering = estimate.shared(times["answering"], side_by_side(config, "answerer", answerer, videos))
+    return {**times, "sampling": sampling, "answering": answering}
 
 
 def _money(answerer: Answerer, fit: Fit | None, left: Sequence[limits.Load]) -> Estimate:

@@ -51,6 +51,26 @@ def executor_of(config: DictConfig, stage: Stage, part: Any, videos: int, *, has
     return None
 
 
+def side_by_side(config: DictConfig, stage: Stage, part: Any, videos: int) -> int:
+    """The number of workers of a stage with GPUs of their own, 1 without. Of a cluster nothing is known before the run.
+
+    Args:
+        config: of the run.
+        stage: ``sampler`` or ``answerer``.
+        part: the sampler or the answerer.
+        videos: of the run, each of which one worker takes.
+
+    Raises:
+        ConfigError: a setting cannot be used.
+    """
+    from pipeline.execution.local import LocalExecutor
+
+    if execution_settings(config).executor == "ray":
+        return 1
+    executor = executor_of(config, stage, part, videos, has_store=False)
+    return max(1, min(executor.side_by_side, videos)) if isinstance(executor, LocalExecutor) else 1
+
+
 def overlapping(config: DictConfig, sampler: Any, answerer: Any, *, has_store: bool) -> OverlappingExecutor | None:
     """The executor of both stages at once, also on a single GPU; None where they follow each other.
 

@@ -111,6 +111,11 @@ class LocalExecutor(Crew[_Process]):
         """One for each place."""
         return len(self._places)
 
+    @property
+    def side_by_side(self) -> int:
+        """How many of them share neither GPUs nor the processor with another one."""
+        return len(set(self._places))
+
     @contextmanager
     def connected(self, interrupts: Interrupts) -> Iterator[None]:
         """Waits for messages of all processes and for the first Ctrl-C together."""

@@ -9,10 +9,10 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from pipeline.checks import admission
+from pipeline.checks import admission, estimate
 from pipeline.checks.devices import Gpu, Machine
 from pipeline.commands import executors
-from pipeline.commands.executors import executor_of, overlapping
+from pipeline.commands.executors import executor_of, overlapping, side_by_side
 from pipeline.config import build, conf_dir, register_resolvers
 from pipeline.errors import ConfigError
 from pipeline.execution.local import LocalExecutor, OverlappedStages
@@ -56,6 +56,20 @@ def test_two_gpus_have_a_worker_each_where_a_model_is_held_and_may_be_anywhere()
     assert chosen(videos=1) is None
     assert isinstance(chosen("execution=local", videos=1), LocalExecutor)
     assert chosen("execution=local", "execution.gpus_per_worker=2")._places == ("3,5",)
+
+
+@pytest.mark.usefixtures("_two_gpus")
+def test_the_time_is_shared_by_workers_with_gpus_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    def workers(*words: str, videos: int = 5) -> int:
+        config = configured(*words)
+        return side_by_side(config, "sampler", build(config.sampler, "sampler"), videos)
+
+    assert workers() == workers("execution=local", "execution.workers=4") == 2
+    assert workers("execution=inline") == workers(videos=1) == workers("execution.gpus_per_worker=2") == 1
+    told = estimate.shared(estimate.Estimate(60.0, "1 s a window"), 2)
+    assert told == estimate.Estimate(30.0, "2 workers side by side; 1 s a window")
+    monkeypatch.setattr(executors, "this_machine", lambda: NONE)
+    assert workers("execution=local", "execution.workers=3") == 1
 
 
 def test_without_a_gpu_the_work_is_done_here_unless_workers_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
