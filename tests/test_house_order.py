@@ -83,7 +83,7 @@ LOWER: dict[str, tuple[str, ...]] = {
         *("artefacts", "config", "domain", "errors", "families", "foreign", "functions", "generation", "selection"),
         "video",
     ),
-    "reports": ("artefacts", "benchmarks", "domain", "errors", "progress", "video", "terminal"),
+    "reports": ("artefacts", "benchmarks", "config", "domain", "errors", "progress", "video", "terminal"),
 }
 """The rooms that each room may know. Samplers, answerers and benchmarks do not know one another."""
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import sys
-from collections.abc import Sequence
-from contextlib import chdir, redirect_stderr, redirect_stdout
+from collections.abc import Iterator, Sequence
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -131,6 +132,20 @@ def _size(path: Path) -> str:
     return f"{path.stat().st_size / 2**20:.0f} MiB h264"
 
 
+@contextmanager
+def _handlers_kept() -> Iterator[None]:
+    """Close what a command logs to with the command: its files are in a folder that is removed."""
+    root = logging.getLogger()
+    before = list(root.handlers)
+    try:
+        yield
+    finally:
+        for handler in set(root.handlers).difference(before):
+            root.removeHandler(handler)
+            handler.close()
+        root.handlers = before
+
+
 def _sample(video: Path, words: Sequence[str]) -> None:
     """Run ``gens sample`` over one question with an empty cache, and a file that no process has seen yet."""
     with TemporaryDirectory(dir=video.parent) as name:
@@ -146,6 +161,7 @@ def _sample(video: Path, words: Sequence[str]) -> None:
             patch.dict(os.environ, {"GENS_CACHE": str(home / "cache")}),
             redirect_stdout(said),
             redirect_stderr(said),
+            _handlers_kept(),
         ):
             code = gens()
         if code not in (ExitCode.SUCCESS, ExitCode.QUESTIONS_FAILED):
