@@ -402,7 +402,38 @@ def bicubic(pixels: Pixels, shape: FrameShape) -> Pixels:
     """A frame in the given shape, by Pillow's bicubic filter; its proportions are not kept."""
     from PIL import Image
 
-    return np.asarray(Image.fromarray(pixels).resize((shape.width, shape.height), Image.Resampling.BICUBIC))
+    return scaled(pixels, shape.height, shape.width, Image.Resampling.BICUBIC)
+
+
+def scaled(pixels: Pixels, height: int, width: int, resample: int) -> Pixels:
+    """A frame of another size, by one of Pillow's filters; its proportions are not kept.
+
+    Equal, bit for bit, to ``resize`` of transformers' image processors in their PIL form.
+    """
+    from PIL import Image
+
+    return np.asarray(Image.fromarray(pixels).resize((width, height), resample))
+
+
+def filter_of(stock: Any, folder: Path) -> int:
+    """Pillow's number of the filter of one of transformers' image processors.
+
+    Args:
+        stock: the processor, in its PIL form.
+        folder: of its settings.
+
+    Raises:
+        CheckpointError: it names none.
+    """
+    from PIL import Image
+
+    try:
+        return int(Image.Resampling(stock.resample))
+    except ValueError as error:
+        raise CheckpointError(
+            f"The image settings in {folder} cannot be used: resample is {stock.resample!r}.",
+            restore("preprocessor_config.json of the checkpoint"),
+        ) from error
 
 
 def stacked(frames: Iterable[PreparedFrame], like: torch.Tensor) -> torch.Tensor:

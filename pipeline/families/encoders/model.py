@@ -1,7 +1,7 @@
 """Loaded encoders: pictures and texts become vectors that compare by cosine.
 
 CLIP (arXiv 2103.00020), SigLIP (arXiv 2303.15343) and SigLIP 2 (arXiv 2502.14786) have a tower for pictures and one for
-texts. Their image processors are those of PIL, which need no torchvision.
+texts. Frames get their size as :mod:`pipeline.families.encoders.frames` has it, and are normalised on the device.
 
 Qwen3-VL-Embedding is one decoder. Sources: the README and ``src/models/qwen3_vl_embedding.py`` of
 github.com/QwenLM/Qwen3-VL-Embedding. Whatever is embedded is the user's turn of a chat whose system turn is an
@@ -16,8 +16,9 @@ import re
 import string
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
-from typing import Any, Never
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,9 +28,10 @@ from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLModel, Qwen3VL
 from pipeline.errors import CheckpointError
 from pipeline.families.chat import IMAGE, Content, load_tokenizer, read_tokenizer, render_chat, special_tokens, text
 from pipeline.families.encoders import QWEN3_VL_EMBEDDING_NAMES
+from pipeline.families.encoders.frames import AnyAspect, OneSize
 from pipeline.families.known import restore
 from pipeline.families.loading.checkpoint import Checkpoint, load, model_type, release, resolve
-from pipeline.families.pixels import Patches
+from pipeline.families.pixels import Levels, Patches, read_image_processor, stock_levels
 from pipeline.families.qwen.processor import IMAGE_PAD, FrameScale3, check_placeholders, read_levels_3
 from pipeline.families.seam import Pixels, PreparedFrame
 
@@ -132,30 +134,51 @@ class DualEncoder:
         folder = resolve(checkpoint)
         model_class, processor_class = _classes(kind)
         self._texts = TextRows.read(folder)
-        self._processor = _image_processor(folder, processor_class)
+        stock = read_image_processor(processor_class, folder)
+        self._rule = AnyAspect.read(stock, folder) if kind == "siglip2" else OneSize.read(stock, folder)
+        self._levels = Levels(stock_levels(stock, folder))
         self._model: Any = load(model_class, checkpoint)
         self._length = self._model.config.text_config.max_position_embeddings
-
-    def __reduce__(self) -> Never:
-        """A model is not sent to a worker, nor what prepares frames with it."""
-        raise TypeError("a loaded model cannot be pickled")
 
     @property
     def markup(self) -> tuple[str, ...]:
         """What in a question the tokenizer would take for its own control tokens."""
         return self._texts.markup
 
-    def prepare(self, frame: npt.NDArray[np.uint8]) -> dict[str, torch.Tensor]:
-        """A frame (RGB ``[height, width, 3]``) in the size that the picture tower takes."""
-        made = self._processor(images=frame, return_tensors="pt", input_data_format="channels_last")
-        return {name: made[name] for name in self._processor.model_input_names}
+    @property
+    def prepare(self) -> Callable[[Pixels], Pixels]:
+        """Brings a decoded frame to the size that the picture tower takes. It can be pickled."""
+        return self._rule.prepare
 
     @torch.inference_mode()
-    def embed_frames(self, prepared: Sequence[Mapping[str, torch.Tensor]]) -> npt.NDArray[np.float32]:
+    def embed_frames(self, prepared: Sequence[Pixels]) -> npt.NDArray[np.float32]:
         """Unit vectors ``[frames, dimensions]`` of prepared frames, in one call of the picture tower."""
-        inputs = {name: torch.cat([one[name] for one in prepared]).to(self._model.device) for name in prepared[0]}
-        inputs["pixel_values"] = inputs["pixel_values"].to(self._model.dtype)
-        return _unit(self._model.get_image_features(**inputs).pooler_output)
+        return _unit(self._model.get_image_features(**self.arguments(prepared)).pooler_output)
+
+    def arguments(self, prepared: Sequence[Pixels]) -> dict[str, torch.Tensor]:
+        """What the picture tower is called with: normalised frames, on its device and in its dtype."""
+        like = self._model.vision_model.embeddings.patch_embedding.weight
+        if isinstance(self._rule, AnyAspect):
+            return self._in_patches(prepared, self._rule, like)
+        return {"pixel_values": self._levels.of(torch.from_numpy(np.stack(prepared)), like)}
+
+    def _in_patches(self, prepared: Sequence[Pixels], rule: AnyAspect, like: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Rows of patches, padded to the most that a frame becomes."""
+        side = rule.patch
+        parts = []
+        for (height, width, _), same in groupby(prepared, key=lambda pixels: pixels.shape):
+            rows, columns = height // side, width // side
+            pixels = self._levels.of(torch.from_numpy(np.stack(list(same))), like)
+            cut = pixels.view(-1, 3, rows, side, columns, side).permute(0, 2, 4, 3, 5, 1)
+            cut = cut.reshape(-1, rows * columns, side * side * 3)
+            parts.append(torch.nn.functional.pad(cut, (0, 0, 0, rule.patches - rows * columns)))
+        grids = torch.tensor([[extent // side for extent in pixels.shape[:2]] for pixels in prepared])
+        shown = torch.arange(rule.patches) < grids.prod(dim=1, keepdim=True)
+        return {
+            "pixel_values": torch.cat(parts),
+            "pixel_attention_mask": shown.int().to(like.device),
+            "spatial_shapes": grids.to(like.device),
+        }
 
     @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
@@ -193,16 +216,6 @@ def _classes(kind: str) -> tuple[type[Any], type[Any]]:
         "siglip": (transformers.SiglipModel, SiglipImageProcessorPil),
         "siglip2": (transformers.Siglip2Model, Siglip2ImageProcessorPil),
     }[kind]
-
-
-def _image_processor(folder: Path, processor_class: Any) -> Any:
-    try:
-        return processor_class.from_pretrained(str(folder), local_files_only=True)
-    except (OSError, ValueError, TypeError) as error:
-        raise CheckpointError(
-            f"The image processor in {folder} cannot be read: {error}",
-            restore("preprocessor_config.json of the checkpoint"),
-        ) from error
 
 
 class Qwen3VLForEmbedding(Qwen3VLPreTrainedModel):  # type: ignore[misc]  # transformers has no types
