@@ -44,7 +44,7 @@ FAMILIES = {
     "aria": ("aria", tiny_aria.write_aria, ()),
 }
 SCALED = "qwen2_5_vl"
-STOCK = ("llava_onevision", "internvl")
+STOCK = ("llava_onevision",)
 """Resized by processors of transformers, which import torch, and so in this process."""
 
 

@@ -9,9 +9,9 @@ this line.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +31,7 @@ from pipeline.families.chat import (
 from pipeline.families.internvl import NAMES
 from pipeline.families.known import restore
 from pipeline.families.loading.checkpoint import Checkpoint, context_tokens, model_type, raw_config, resolve
-from pipeline.families.pixels import InThisProcess, check_side, fixed_size, read_image_processor, stock_levels
+from pipeline.families.pixels import check_side, filter_of, fixed_size, read_image_processor, scaled, stock_levels
 from pipeline.families.seam import FrameShape, Pixels, Processor, Turn, Words
 
 IMAGE_CONTEXT = "<IMG_CONTEXT>"
@@ -101,16 +101,12 @@ class InternVLProcessor(Processor[LinesForm]):
     """One checkpoint's inputs."""
 
     sizes: InternVLShape
-    stock: Any
-    """``GotOcr2ImageProcessorPil``."""
+    resample: int
+    """Pillow's number of the filter that scales frames."""
     levels: npt.NDArray[np.float32]
     """``[3, 256]``: normalised grey levels."""
     system: str | None
     """The system turn; None leaves it to the checkpoint's chat template."""
-
-    def without_words(self) -> Self:
-        """As :meth:`Processor.without_words`, for this process alone: the stock processor imports torch."""
-        return replace(super().without_words(), stock=InThisProcess(self.stock))
 
     @property
     def markup(self) -> tuple[str, ...]:
@@ -135,11 +131,7 @@ class InternVLProcessor(Processor[LinesForm]):
 
     def resized(self, pixels: Pixels, shape: FrameShape) -> Pixels:
         """To a square, its proportions given up."""
-        from transformers.image_utils import SizeDict
-
-        size = SizeDict(height=shape.height, width=shape.width)
-        scaled: Pixels = self.stock.resize(pixels.transpose(2, 0, 1), size=size, resample=self.stock.resample)
-        return np.ascontiguousarray(scaled.transpose(1, 2, 0))
+        return scaled(pixels, shape.height, shape.width, self.resample)
 
     def describe(self, frames: Sequence[Frame]) -> str:
         """All frames have the vision tower's size."""
@@ -162,11 +154,11 @@ def open_processor(checkpoint: Checkpoint, lines: FrameLines, system: str | None
     sizes = shape_of(checkpoint)  # says what another model is, before its files are taken for InternVL's
     folder = resolve(checkpoint)
     stock = _load_image_processor(folder, sizes)
-    levels = stock_levels(stock, folder)
+    levels, resample = stock_levels(stock, folder), filter_of(stock, folder)
     tokenizer = load_tokenizer(folder)
     named = raw_config(checkpoint).get(_PLACEHOLDER_KEY, _RELEASED)
     check_placeholder(tokenizer, IMAGE_CONTEXT, _PLACEHOLDER_KEY, named, checkpoint.source)
-    return InternVLProcessor(tokenizer, sizes.context_tokens, LinesForm(lines), sizes, stock, levels, system)
+    return InternVLProcessor(tokenizer, sizes.context_tokens, LinesForm(lines), sizes, resample, levels, system)
 
 
 def _load_image_processor(folder: Path, found: InternVLShape) -> Any:

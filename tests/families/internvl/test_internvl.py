@@ -92,7 +92,9 @@ def stock_pixels(asked: AnswerRequest) -> torch.Tensor:
 
 
 def test_pixels_are_one_tile_a_frame_whatever_its_shape(answerer: InternVL) -> None:
-    for asked in ASKED:
+    shapes = ((5, 7), (1, 1), (3, 90), (161, 89), (56, 56), (360, 641))
+    odd = [request("Why?", frames(0.0, height=height, width=width)) for height, width in shapes]
+    for asked in [*ASKED, *odd]:
         prompt = answerer.encode(asked)
         pixels = answerer.model.arguments(prompt, prompt.tokens)["pixel_values"]
         assert torch.equal(pixels, stock_pixels(asked))
