@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Never, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -379,23 +379,6 @@ def check_side(stock: Any, side: int, folder: Path) -> None:
             f"{folder} scales images to {size}, and its vision tower takes {side} x {side}.",
             restore("preprocessor_config.json of the checkpoint"),
         )
-
-
-class InThisProcess:
-    """An image processor of transformers that is not sent to a worker process, where it would import torch.
-
-    Args:
-        stock: the processor.
-    """
-
-    def __init__(self, stock: Any) -> None:
-        self._stock = stock
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stock, name)
-
-    def __reduce__(self) -> Never:
-        raise TypeError("a processor of transformers is not sent to a worker")
 
 
 def bicubic(pixels: Pixels, shape: FrameShape) -> Pixels:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -29,14 +29,16 @@ from pipeline.families.chat import (
     special_tokens,
     text,
 )
-from pipeline.families.known import override
+from pipeline.families.known import override, restore
 from pipeline.families.llava_onevision import NAMES
 from pipeline.families.loading.checkpoint import Checkpoint, model_type, raw_config, resolve, size
-from pipeline.families.pixels import InThisProcess, check_side, fixed_size, read_image_processor, stock_levels
+from pipeline.families.pixels import check_side, filter_of, fixed_size, read_image_processor, scaled, stock_levels
 from pipeline.families.seam import FrameShape, Model, Opened, Pixels, Processor, Turn, Words
 
 IMAGE_WORD, VIDEO_WORD = "<image>", "<video>"
 """The placeholders of pictures in text."""
+Background = tuple[int, int, int]
+"""Red, green and blue."""
 
 
 @dataclass(frozen=True)
@@ -122,8 +124,8 @@ class LlavaForm(Protocol):
         """Tokens that each further frame takes."""
         ...
 
-    def squared(self, stock: Any, pixels: Pixels) -> Pixels:
-        """A frame before it is scaled to the tower's size: ``[3, height, width]``."""
+    def squared(self, pixels: Pixels, background: Background) -> Pixels:
+        """A frame before it is scaled to the tower's size; ``background`` may surround it."""
         ...
 
 
@@ -176,10 +178,14 @@ class ImagesForm:
         """Of one image."""
         return tower.image_tokens
 
-    def squared(self, stock: Any, pixels: Pixels) -> Pixels:
+    def squared(self, pixels: Pixels, background: Background) -> Pixels:
         """Padded with the mean colour."""
-        background = tuple(int(mean * 255) for mean in stock.image_mean)
-        padded: Pixels = stock.pad_to_square(pixels.transpose(2, 0, 1), background)
+        height, width = pixels.shape[:2]
+        side = max(height, width)
+        top, left = (side - height) // 2, (side - width) // 2
+        padded = np.empty((side, side, 3), dtype=np.uint8)
+        padded[:] = background
+        padded[top : top + height, left : left + width] = pixels
         return padded
 
 
@@ -226,9 +232,9 @@ class VideoForm:
         """Pooled."""
         return tower.video_tokens(1) - 1
 
-    def squared(self, stock: Any, pixels: Pixels) -> Pixels:
+    def squared(self, pixels: Pixels, background: Background) -> Pixels:
         """As it is: scaling gives its proportions up."""
-        return pixels.transpose(2, 0, 1)
+        return pixels
 
 
 @dataclass(frozen=True)
@@ -236,14 +242,12 @@ class LlavaProcessor(Processor[LlavaForm]):
     """One checkpoint's inputs, in one form."""
 
     tower: Tower
-    stock: Any
-    """``LlavaOnevisionImageProcessorPil``: Pillow gives the pixels that the authors' code gives."""
+    background: Background
+    """The mean colour of ``preprocessor_config.json``."""
+    resample: int
+    """Pillow's number of the filter that scales frames. Pillow gives the pixels that the authors' code gives."""
     levels: npt.NDArray[np.float32]
     """``[3, 256]``: normalised grey levels."""
-
-    def without_words(self) -> Self:
-        """As :meth:`Processor.without_words`, for this process alone: the stock processor imports torch."""
-        return replace(super().without_words(), stock=InThisProcess(self.stock))
 
     @property
     def markup(self) -> tuple[str, ...]:
@@ -268,13 +272,7 @@ class LlavaProcessor(Processor[LlavaForm]):
 
     def resized(self, pixels: Pixels, shape: FrameShape) -> Pixels:
         """Made a square as the form has it, and scaled."""
-        from transformers.image_utils import SizeDict
-
-        square = self.form.squared(self.stock, pixels)
-        scaled: Pixels = self.stock.resize(
-            square, size=SizeDict(height=shape.height, width=shape.width), resample=self.stock.resample
-        )
-        return np.ascontiguousarray(scaled.transpose(1, 2, 0))
+        return scaled(self.form.squared(pixels, self.background), shape.height, shape.width, self.resample)
 
     def describe(self, frames: Sequence[Frame]) -> str:
         """All frames have the vision tower's size."""
@@ -297,8 +295,9 @@ def open_processor(checkpoint: Checkpoint, form: LlavaForm) -> LlavaProcessor:
     tower = tower_of(checkpoint)  # says what another model is, before its files are taken for a LLaVA's
     folder, context = resolve(checkpoint), context_tokens(checkpoint)
     stock = _load_image_processor(folder, tower)
-    levels = stock_levels(stock, folder)
-    return LlavaProcessor(_open_tokenizer(folder, tower), context, form, tower, stock, levels)
+    levels, resample = stock_levels(stock, folder), filter_of(stock, folder)
+    background = _mean_colour(stock, folder)
+    return LlavaProcessor(_open_tokenizer(folder, tower), context, form, tower, background, resample, levels)
 
 
 def open_images(checkpoint: Checkpoint, max_pixels: int) -> Opened[LlavaProcessor]:
@@ -347,6 +346,22 @@ def _load_image_processor(folder: Path, tower: Tower) -> Any:
     processor = read_image_processor(LlavaOnevisionImageProcessorPil, folder)
     check_side(processor, tower.image_size, folder)
     return processor
+
+
+def _mean_colour(stock: Any, folder: Path) -> Background:
+    """Of the image processor, as its ``pad_to_square`` gets it.
+
+    Raises:
+        CheckpointError: it is none.
+    """
+    red, green, blue = (int(mean * 255) for mean in np.broadcast_to(stock.image_mean, 3).tolist())
+    colour = (red, green, blue)
+    if not all(0 <= level <= 255 for level in colour):
+        raise CheckpointError(
+            f"The image settings in {folder} cannot be used: image_mean is {stock.image_mean}.",
+            restore("preprocessor_config.json of the checkpoint"),
+        )
+    return colour
 
 
 def _open_tokenizer(folder: Path, tower: Tower) -> Any:

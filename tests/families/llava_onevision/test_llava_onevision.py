@@ -11,8 +11,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from asking import answered, request_of
+from asking import answered, frames, request_of
 from hydra import compose, initialize_config_dir
 from tiny import write_llava_onevision
 from wordings import wording
@@ -127,6 +128,37 @@ def test_a_video_is_what_the_stock_code_makes(folder: Path) -> None:
     assert torch.allclose(mine["pixel_values_videos"][0], pixels.float(), atol=1e-6)
     with torch.inference_mode():  # the model itself refuses a wrong number of placeholders
         assert ours.model.network(**mine).logits.isfinite().all()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_frames_of_any_shape_are_scaled_as_the_stock_processor_does(folder: Path, tmp_path: Path, form: str) -> None:
+    """Around an image stands its mean colour, which is another in each channel here."""
+    from transformers.image_utils import SizeDict
+    from transformers.models.llava_onevision.image_processing_pil_llava_onevision import (
+        LlavaOnevisionImageProcessorPil,
+    )
+
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    path = copy / "preprocessor_config.json"
+    settings = json.loads(path.read_text(encoding="utf-8")) | {"image_mean": [0.48, 0.45, 0.40]}
+    path.write_text(json.dumps(settings), encoding="utf-8")
+    processor, stock = answerer(copy, form).processor, LlavaOnevisionImageProcessorPil.from_pretrained(copy)
+    for height, width in ((90, 160), (161, 89), (97, 97), (5, 8), (1, 1), (3, 90), (56, 56), (361, 640)):
+        (frame,) = frames(0.0, height=height, width=width)
+        wanted = frame.pixels.transpose(2, 0, 1)
+        if form == "images":
+            wanted = stock.pad_to_square(wanted, tuple(int(mean * 255) for mean in stock.image_mean))
+        wanted = stock.resize(wanted, size=SizeDict(height=56, width=56), resample=stock.resample)
+        assert np.array_equal(processor.prepare(frame.pixels).pixels, wanted.transpose(1, 2, 0))
+
+
+def test_a_mean_that_is_no_colour_is_refused(folder: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    path = copy / "preprocessor_config.json"
+    settings = json.loads(path.read_text(encoding="utf-8")) | {"image_mean": [0.5, 0.5, 127.5]}
+    path.write_text(json.dumps(settings), encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"image_mean is .*127\.5"):
+        answerer(copy).processor  # noqa: B018
 
 
 @pytest.mark.parametrize("form", FORMS)
