@@ -33,7 +33,6 @@ WITH_TORCH = (
     "pipeline.families.*.model",
     "pipeline.families.fused",
     "pipeline.families.transformers.generation",
-    "pipeline.families.qwen.corrections",
     "pipeline.samplers.backbone",
     "pipeline.samplers.reply_probability",
 )

@@ -15,8 +15,7 @@ import torch
 from pipeline.domain import Frame
 from pipeline.families.chat import IMAGE, VIDEO, FrameLabels, render_chat, text
 from pipeline.families.loading.checkpoint import Checkpoint
-from pipeline.families.qwen.corrections import rope_index, true_times
-from pipeline.families.qwen.model import QwenModel, load_qwen
+from pipeline.families.qwen.model import QwenModel, load_qwen, rope_index, true_times
 from pipeline.families.qwen.processor import (
     FrameScale,
     ImagesForm,

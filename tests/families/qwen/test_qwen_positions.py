@@ -12,7 +12,7 @@ import torch
 
 from pipeline.families.chat import FrameLabels
 from pipeline.families.loading.checkpoint import Checkpoint
-from pipeline.families.qwen.corrections import correct_positions, rope_index, stock_is_right, true_times
+from pipeline.families.qwen.model import correct_positions, rope_index, stock_is_right, true_times
 from pipeline.families.qwen.model import load_qwen as load_model
 from pipeline.families.qwen.processor import FrameScale, ImagesForm, open_processor
 

@@ -19,7 +19,7 @@ from transformers import (
     Qwen3VLForConditionalGeneration,
 )
 
-from pipeline.families.qwen.corrections import attend_frames_at_once
+from pipeline.families.qwen.model import attend_frames_at_once
 
 pytestmark = pytest.mark.moving
 
