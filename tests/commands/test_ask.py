@@ -76,7 +76,7 @@ def test_a_command_ends_on_its_answer_with_one_line_before_it(tmp_path: Path) ->
     ("video", "told"),
     [
         ("clips.mp4", "there is no video clips.mp4\n  what to do: video=clip.mp4"),
-        ("nowhere/clip.mp4", "there is no folder nowhere\n  what to do: check the path"),
+        ("nowhere/clip.mp4", "there is no video nowhere/clip.mp4\n  what to do: check the path: video="),
         ("https://example.org/clip.mp4", "is a link, and only files are read\n  what to do: download"),
     ],
 )

@@ -83,8 +83,8 @@ def test_a_picture_opens_large_with_the_video_at_its_second(sweep: Sweep, tmp_pa
         tmp_path,
         """
         const settled = (ms) => new Promise((done) => setTimeout(done, ms));
-        await settled(200);
         const frame = document.querySelectorAll(".frame")[2];
+        for (let turn = 0; turn < 200 && !frame.querySelector("button"); turn++) await settled(50);
         frame.querySelector("button").click();
         const dialog = document.querySelector("dialog");
         const video = dialog.querySelector("video");
