@@ -459,7 +459,7 @@ def _failure(rejection: _Rejection, tries: int, context: _Context) -> PipelineEr
     if number == 413 or (number in (400, 422) and too_much):
         return _too_large(f"{said}.", words, context)
     if number in (400, 422):
-        remedy = "Correct what it names, in the server's settings or in answerer.model and its kin; then"
+        remedy = "Correct what it names, in the server's settings or in the settings below answerer; then"
         return NoAnswerError(Status.UNREACHABLE, f"{said}.", f"{remedy} {_AGAIN}.")
     if not rejection.may_pass:
         what = f"the account may use {context.endpoint.model}, and that no firewall or proxy stands before the server"

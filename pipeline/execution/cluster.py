@@ -35,7 +35,7 @@ from pipeline.terminal import remark
 _BEAT = 0.5
 """Seconds after which an interrupt is noticed."""
 _PATIENCE = 20.0
-"""Seconds without a place after which the user is told."""
+"""Seconds without a place after which a message is printed."""
 _STORE = 128 << 20
 """Bytes of the object store of a Ray of our own: only rows pass through it."""
 _SAID_BY_US = r"A worker died or was killed while executing|Task ClusterWorker\."

@@ -5,7 +5,7 @@ finished. Each prompt, or the beginning that several share, is read alone: it is
 fill the device by themselves, and beside nothing it needs no padding. The tokens are those of a greedy ``generate`` on
 each whole prompt, whoever else is in the batch.
 
-What is read next waits where memory, which is reckoned with beforehand, does not hold it beside what is running. Where
+The next prompt waits if the memory computed beforehand does not hold it beside the running rows. Where
 memory ends nevertheless (another program takes it), rows wait, are split, or go back to before they were read; none is
 lost, unless it does not fit alone.
 """

@@ -19,14 +19,14 @@ RECALL_TOLERANCE = 1.0
 
 
 class RelevanceBrief(NamedTuple):
-    """Of a relevance, what is told without its scores."""
+    """What a report needs of a relevance without its scores."""
 
     status: Status
     detail: str
 
 
 class SelectionBrief(NamedTuple):
-    """Of a selection, what is told without its frames."""
+    """What a report needs of a selection without its frames."""
 
     status: Status
     detail: str
@@ -41,7 +41,7 @@ class SelectionBrief(NamedTuple):
 
 
 class AnswerBrief(NamedTuple):
-    """Of an answer, what is told without its text."""
+    """What a report needs of an answer without its text."""
 
     status: Status
     detail: str

@@ -34,7 +34,7 @@ class _BeforeTorchvision(MetaPathFinder):
 
 
 def _prepare_torchvision() -> None:
-    """Have torchvision's import prepared, whoever imports it. Imports nothing itself."""
+    """Prepare the import of torchvision by any module. Imports nothing itself."""
     if not any(isinstance(finder, _BeforeTorchvision) for finder in sys.meta_path):
         sys.meta_path.insert(0, _BeforeTorchvision())
 
