@@ -339,6 +339,7 @@ def test_states_say_what_every_worker_does_and_since_when(pool: Pool) -> None:
     reader.start()
     busy: list[dict[str, Any]] = []
     while not busy and time.time() < began + 10:
+        time.sleep(0.01)  # asked without a pause, the pool's lock is hardly ever free for its own thread
         busy = [state for state in pool.states() if state["video"]]
     reader.join()
     (state,) = busy
