@@ -153,6 +153,10 @@ class Question:
     """Paths of pictures that are the options, parallel to ``options``, which then only name them."""
     span: Span | None = None
     """The part of the video that may be seen, its clip; None: all of it. Times stay those of the whole video."""
+    reference: str = ""
+    """The right answer in free text, of questions without options; empty: not known."""
+    scoring_points: tuple[str, ...] = ()
+    """What a full answer mentions, where a benchmark lists it for those who grade."""
     fault: str = ""
     """Why nothing can be asked: what is wrong with the benchmark's row, and what to do. Such a question ends as
     ``invalid_question`` in every run. Empty for all others."""

@@ -94,7 +94,14 @@ def questions(kitchen: str, street: str, gone: str) -> list[Question]:
             {"duration_group": "600", "category": "order"},
             (Span(141, 144),),
         ),
-        Question("street-2", street, "Describe what passes at the very end.", groups={"duration_group": "600"}),
+        Question(
+            "street-2",
+            street,
+            "Describe what passes at the very end.",
+            groups={"duration_group": "600"},
+            reference="A tram & a dog.",
+            scoring_points=("A tram passes", "A dog follows"),
+        ),
         Question("gone-1", gone, "Who leaves the room?", ("The cook", "The guest"), 0, {"duration_group": "120"}),
     ]
 

@@ -121,7 +121,7 @@ _LINES: dict[type, type] = {RelevanceRow: _RelevanceLine, AnswerRow: _AnswerLine
 
 
 def question_key(question: Question) -> str:
-    """Digest of what is asked: text and options. Labels, groups and evidence may change without another question."""
+    """Digest of what is asked: text and options. Labels, references, groups and evidence are not part of it."""
     return _question_key(question.text, question.options)
 
 

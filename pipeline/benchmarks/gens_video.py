@@ -3,7 +3,7 @@
 The paper describes the data, but the names of its JSON fields are not published, so they are settings. The scored
 frames are an object, or its text, of seconds and scores 0 to 5 on a grid of 5 s: ``{"30s-35s": 5, "25s": 4}``. Spans
 scored ``evidence_from`` or more are the evidence, by which ``gens recall`` measures a sampler. The answers are free
-text, which is not marked right or wrong.
+text, the references of their questions.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ class Fields:
     frames: str
     id: str | None
     """None: the id is the row's number, from 1."""
+    answer: str | None
+    """None: the rows have none."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class _Row:
     question: str
     frames: dict[str, float] | str
     id: str | int | None = None
+    answer: str | None = None
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,7 @@ class GenSVideo(AnnotatedBenchmark):
                 video=videos.find(row.video),
                 text=row.question.strip(),
                 evidence=evidence or None,
+                reference=(row.answer or "").strip(),
             )
             return [Annotated(question, None)]
 
@@ -86,8 +90,8 @@ class GenSVideo(AnnotatedBenchmark):
         if not isinstance(value, Mapping):
             raise InputError(f"{where}: not an object", "each row needs a video, a question and scored frames")
         names = {"video": self.fields.video, "question": self.fields.question, "frames": self.fields.frames}
-        if self.fields.id is not None:
-            names["id"] = self.fields.id
+        named = {"id": self.fields.id, "answer": self.fields.answer}
+        names |= {own: theirs for own, theirs in named.items() if theirs is not None}
         for own, theirs in names.items():
             if theirs not in value:
                 raise InputError(

@@ -17,6 +17,8 @@ One JSON object a line::
 * ``subtitles``: a file of them (``.srt``, ``.vtt``, or LongVideoBench's ``.json``), given to the answerer where
   ``subtitles=at_frames`` or ``full``.
 * ``span``: the part of the video that may be seen, ``[start, end]`` in seconds; without it the whole video.
+* ``reference``: the right answer to a question without options, in words. Free answers are graded against it.
+* ``scoring_points``: a list of texts, what a full answer mentions.
 
 A row that cannot be used, for instance because its answer is none of the options, becomes a question that ends as
 ``invalid_question``, with its line and its fault, and the others are asked. The command ends if no row can be used,
@@ -44,7 +46,7 @@ from pipeline.wellformed import parsed, well_formed, well_formed_json
 
 NEEDED = ("video", "question")
 PATHS = ("video", "subtitles")
-OPTIONAL = ("options", "answer", "id", "evidence", "groups", "subtitles", "span")
+OPTIONAL = ("options", "answer", "id", "evidence", "groups", "subtitles", "span", "reference", "scoring_points")
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,8 @@ def question_from_fields(
     groups: object = None,
     subtitles: str | None = None,
     span: object = None,
+    reference: object = None,
+    scoring_points: object = None,
 ) -> Question:
     """A question from values as a user wrote them, in a file or on the command line.
 
@@ -115,7 +119,12 @@ def question_from_fields(
     if choices is None and answer is not None:
         raise InputError(
             f"there is an answer ({answer!r}) but no options, and free text is not marked right or wrong",
-            "give the options, or leave the answer out",
+            'give the options, or leave it out; in a file of questions, free answers are graded against "reference"',
+        )
+    if choices is not None and (reference is not None or scoring_points is not None):
+        raise InputError(
+            "there are options, and a reference or scoring points, which are for answers in free text",
+            "leave out one of them",
         )
     return Question(
         id=id,
@@ -127,6 +136,8 @@ def question_from_fields(
         evidence=None if evidence is None else _evidence(evidence),
         subtitles=None if subtitles is None else Subtitles(subtitles),
         span=None if span is None else _evidence([span])[0],
+        reference="" if reference is None else _words(reference, "reference"),
+        scoring_points=() if scoring_points is None else _scoring_points(scoring_points),
     )
 
 
@@ -189,6 +200,8 @@ def _question(row: Mapping[str, Any], name: str, root: Path) -> Question:
         groups=row.get("groups"),
         subtitles=None if row.get("subtitles") is None else _path(row["subtitles"], "subtitles", root),
         span=row.get("span"),
+        reference=row.get("reference"),
+        scoring_points=row.get("scoring_points"),
     )
 
 
@@ -242,6 +255,21 @@ def _options(value: object) -> tuple[str, ...]:
         if options.count(option) > 1:
             raise InputError(f"the option {option!r} stands twice", "options must differ from each other")
     return options
+
+
+def _words(value: object, field: str) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int | float) or not str(value).strip():
+        raise InputError(f"{_shortened(value)} is not a {field}", f'write it as text: "{field}": "..."')
+    return well_formed(str(value).strip())
+
+
+def _scoring_points(value: object) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, Sequence) or not value:
+        raise InputError(
+            f"the scoring points are not a list: {_shortened(value)}",
+            'write "scoring_points": ["He waves", "She leaves"]',
+        )
+    return tuple(_words(each, "scoring point") for each in value)
 
 
 def _text(option: object) -> str:

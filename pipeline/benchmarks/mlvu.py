@@ -21,7 +21,8 @@ Known oddities of the authors' files, and how they are handled:
 * One task has three names: ``findNeedle`` in the rows, ``needle`` in the re-pack, ``needleQA`` in the test set. It is
   ``needle`` here; ``subPlot`` and ``subsummary`` are ``sub_scene``.
 
-The two generation tasks (418 dev rows) are questions without options, judged by a language model in the paper.
+The two generation tasks (418 dev rows) are questions without options, judged by a language model in the paper: the
+answer is their reference, and those about scenes have scoring points.
 """
 
 from __future__ import annotations
@@ -71,6 +72,7 @@ class _Row:
     candidates: list[str] | None = None
     answer: str | None = None
     question_id: str | int | None = None
+    scoring_points: list[str] | None = None
     # the re-pack's names
     video_name: str | None = None
     task_type: str | None = None
@@ -174,6 +176,8 @@ def _annotated(row: _Row, task: str, id: str, where: str, videos: VideoFolder) -
             "detail": next((detail for detail, tasks in DETAILS.items() if task in tasks), "other"),
             "duration_group": half_hours(row.duration),
         },
+        reference="" if options is not None else (row.answer or "").strip(),
+        scoring_points=() if options is not None else tuple(row.scoring_points or ()),
     )
     return Annotated(question, row.duration)
 

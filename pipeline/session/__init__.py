@@ -187,7 +187,7 @@ class Session:
         Args:
             questions: each a :class:`pipeline.domain.Question`, or a mapping with the fields of a line of
                 ``benchmark=jsonl``: ``video`` and ``question``, and if need be ``options``, ``answer``, ``id``,
-                ``subtitles``, ``span``, ``evidence`` and ``groups``.
+                ``subtitles``, ``span``, ``evidence``, ``groups``, ``reference`` and ``scoring_points``.
 
         Raises:
             InputError: two different questions have the same id.
@@ -332,6 +332,8 @@ class Session:
                     )
 
 
+_LABELS = ("answer", "groups", "evidence", "id", "reference", "scoring_points")
+"""Fields of a row that do not change what is asked."""
 _OF_OTHERS = ("hydra", "video", "question", "options", "answer", "subtitles_file")
 """Parts of the settings of ``gens ask`` that no session has."""
 
@@ -365,7 +367,7 @@ def _question(fields: Mapping[str, Any]) -> Question:
     plain = {str(name): _plain(value) for name, value in fields.items()}
     if plain.get("options") is not None:
         plain.setdefault("answer", None)
-    asked = {name: value for name, value in plain.items() if name not in ("answer", "groups", "evidence", "id")}
+    asked = {name: value for name, value in plain.items() if name not in _LABELS}
     return question_of(plain, digest(repr(sorted(asked.items())))[:16])
 
 
@@ -378,6 +380,8 @@ def _labelled(question: Question, before: Question) -> Question:
         correct=before.correct if question.correct is None else question.correct,
         evidence=question.evidence or before.evidence,
         groups=question.groups or before.groups,
+        reference=question.reference or before.reference,
+        scoring_points=question.scoring_points or before.scoring_points,
     )
 
 

@@ -17,7 +17,7 @@ ROW: dict[str, Any] = {
     "answer": "A cup.",
     "frames": {"30s-35s": 5, "25s": 4, "40s-45s": 1},
 }
-NAMES = Fields(video="video", question="question", frames="frames", id=None)
+NAMES = Fields(video="video", question="question", frames="frames", id=None, answer=None)
 
 
 def write(folder: Path, *rows: dict[str, Any], fields: Fields = NAMES, evidence_from: float = 4) -> GenSVideo:
@@ -37,9 +37,10 @@ def test_highly_scored_stretches_are_the_evidence_of_a_free_question(tmp_path: P
 
 
 def test_the_names_of_the_fields_are_settings(tmp_path: Path) -> None:
-    row = {"path": "clip.mp4", "q": "What?", "relevance": {"5s": 5}, "key": 7}
-    (question,) = write(tmp_path, row, fields=Fields("path", "q", "relevance", "key")).questions()
+    row = {"path": "clip.mp4", "q": "What?", "relevance": {"5s": 5}, "key": 7, "a": " A cup. "}
+    (question,) = write(tmp_path, row, fields=Fields("path", "q", "relevance", "key", "a")).questions()
     assert (question.id, question.text, question.evidence) == ("7", "What?", (Span(5, 5),))
+    assert question.reference == "A cup."
     with pytest.raises(InputError) as error:
         write(tmp_path, row).questions()
     assert "train.jsonl:1: there is no field 'video'; there are path, q, relevance, key" in error.value.problem

@@ -289,3 +289,11 @@ def test_files_in_utf16_and_with_old_line_ends_are_read(tmp_path: Path) -> None:
             "What is it?",
             "W\u00e4s?",
         ]
+
+
+def test_a_free_question_has_a_reference_and_scoring_points(tmp_path: Path) -> None:
+    (question,) = write(tmp_path, {**ROW, "reference": " He waves. ", "scoring_points": ["He waves", 3]}).questions()
+    assert (question.reference, question.scoring_points) == ("He waves.", ("He waves", "3"))
+    assert "reference" in refused(tmp_path, {**CHOICE, "answer": "A", "reference": "a cup"}).problem  # beside options
+    assert "not a reference" in refused(tmp_path, {**ROW, "reference": ["a cup"]}).problem
+    assert "not a list" in refused(tmp_path, {**ROW, "scoring_points": "He waves"}).problem

@@ -73,6 +73,8 @@ def test_the_task_files_of_a_folder_are_one_benchmark(tmp_path: Path) -> None:
     assert first.groups == {"task": "plotQA", "detail": "single detail", "duration_group": "0-30 min"}
     assert needle.groups["task"] == "needle"
     assert (scene.options, scene.correct, scene.groups["task"]) == (None, None, "sub_scene")
+    assert (scene.reference, scene.scoring_points) == ("They eat.", ("They eat",))
+    assert (first.reference, first.scoring_points) == ("", ())  # with options the answer is one of them
     assert loader(tmp_path).durations()[scene.video] == 5632.8
     assert loader(tmp_path / "json").questions() == loader(tmp_path).questions()  # the folder of the files itself
 

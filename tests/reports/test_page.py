@@ -165,6 +165,13 @@ def test_card_tells_how_each_answer_came_out(page: Page) -> None:
     assert "uniform</span>" in uniform
 
 
+def test_a_free_question_shows_its_reference_and_scoring_points(page: Page) -> None:
+    card = page.card("street-2")
+    assert "Reference answer</span> A tram &amp; a dog." in card
+    assert "<li>A tram passes</li><li>A dog follows</li>" in card
+    assert "Reference answer" not in page.card("kitchen-2")
+
+
 def test_failures_are_told_with_their_remedy(page: Page) -> None:
     unparsed = page.card("kitchen-3")
     assert "I think there may be several of them." in unparsed
