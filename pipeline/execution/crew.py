@@ -116,9 +116,11 @@ class Crew(ABC, Generic[M]):
             held.enter_context(self.connected(interrupts))
             held.callback(self._end_all)
             stages = planned()
+            stuck: PipelineError | None = None
             while stages.has_work:
-                if (error := stages.stuck) is not None:
-                    raise error
+                if stuck is None and (stuck := stages.stuck) is not None:
+                    stages.stop()  # what another stage has in hand is finished
+                    continue
                 self._start_wanted(stages)
                 self._give_to_waiting(stages)
                 for number, kind, value in self.messages():
@@ -126,6 +128,8 @@ class Crew(ABC, Generic[M]):
                 if interrupts.first() and not stages.is_stopping:
                     stages.stop()
                     remark(_stopping(stages, self.size))
+            if stuck is not None:
+                raise stuck
 
     def record(self, number: int, state: str, video: str | None = None) -> None:
         """Record what a member is doing."""

@@ -140,6 +140,15 @@ def test_a_video_is_answered_while_another_one_is_still_sampled(tmp_path: Path) 
     assert on_disk(tmp_path / "both") == on_disk(tmp_path / "inline")
 
 
+def test_a_stage_that_cannot_go_on_lets_the_other_finish_what_it_has_in_hand(tmp_path: Path) -> None:
+    run = Run(tmp_path, [["three"], ["WAIT", "SLOW", "two"], ["four"], ["five"]])
+    (tmp_path / "no answerer").touch()
+    with pytest.raises(CheckpointError, match="weights are missing"):
+        run.overlapped("both", CPU[:1])
+    assert {"0-0", "1-0", "1-1", "1-2"} <= set(run.statuses("both"))
+    assert "3-0" not in run.statuses("both")
+
+
 def test_the_units_of_a_process_that_is_killed_go_to_another(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     run = Run(tmp_path, [["SIGKILL 1", "two"], ["answer SIGSEGV 1"], *FINE])
     rows = run.answered("run", CPU[:2])
