@@ -59,6 +59,8 @@ class Run:
     """What an earlier run has selected, where there is no sampler."""
     durations: Mapping[str, float] = field(default_factory=dict)
     """Seconds of the videos by path, where annotations tell them."""
+    workplaces: Callable[[str, Any, Machine], Sequence[Machine]] = lambda stage, part, machine: (machine,)
+    """What the processes that compute a stage have of a machine, each kind once: the stage, its sampler or answerer."""
 
 
 @dataclass(frozen=True)
@@ -320,6 +322,7 @@ def _held(run: Run, stages: Sequence[_Stage], fit: Fit | None, machine: Machine)
     longest = max((load.tokens for load in fit.loads), default=0) + fit.answer_tokens if fit else 0
     held: list[tuple[str, ModelMemory]] = []
     together: list[ModelMemory] = []
+    workplaces: Sequence[Machine] = ()
     for stage in stages:
         models: list[ModelMemory] = []
         for key, holder, checkpoint in stage.checkpoints:
@@ -337,11 +340,13 @@ def _held(run: Run, stages: Sequence[_Stage], fit: Fit | None, machine: Machine)
                 if stage.needed:
                     stage.faults.append(stage.fault(error))
         if stage.needed and _is_here(run):
-            stage.faults += memory.findings(models, machine)
+            workplaces = run.workplaces(stage.name, stage.part, machine)
+            stage.faults += [each for workplace in workplaces for each in memory.findings(models, workplace)]
             together += models
         held += [(stage.name, model) for model in models]
     if run.config.execution.overlap_stages and all(stage.needed and not stage.faults for stage in stages):
-        too_much = [each for each in memory.findings(together, machine) if each.level is not Level.NOTE]
+        found = [each for workplace in workplaces for each in memory.findings(together, workplace)]
+        too_much = [each for each in found if each.level is not Level.NOTE]
         instead = "execution.overlap_stages=false"
         stages[-1].faults += [replace(each, level=Level.CANNOT_RUN, remedy=instead) for each in too_much]
     return held

@@ -30,6 +30,8 @@ class Machine:
     gpus: tuple[Gpu, ...]
     memory: int
     """Bytes of main memory."""
+    sharing: int = 1
+    """Processes that hold models of their own there."""
 
     @property
     def name(self) -> str:

@@ -155,10 +155,10 @@ def attention_findings(key: str, checkpoint: Checkpoint, machine: Machine) -> li
 
 
 def room(device: str, machine: Machine) -> int:
-    """Bytes of a device for weights and caches."""
+    """Bytes of a device for weights and caches of one process."""
     if device == "cpu":
-        return machine.memory
-    return sum(room_for_weights({gpu.index: gpu.total for gpu in _gpus(device, machine)}).values())
+        return machine.memory // machine.sharing
+    return sum(room_for_weights({gpu.index: gpu.total for gpu in _gpus(device, machine)}).values()) // machine.sharing
 
 
 def _on(device: str, models: Sequence[ModelMemory], machine: Machine) -> list[Finding]:
@@ -168,6 +168,9 @@ def _on(device: str, models: Sequence[ModelMemory], machine: Machine) -> list[Fi
     with_all = sum(model.total or 0 for model in models)
     where = f"{device} ({machine.gpus[0].name})" if device != "cpu" else "the main memory"
     ways = [f"{model.key}.{way}" for model in models for way in _ways(device, machine)]
+    if machine.sharing > 1:
+        where += f", shared by {machine.sharing} workers,"
+        ways.append("fewer workers: execution.workers=1")
     if size > most:
         problem = f"the weights of {_named(models)} take {_gib(size)}, and {where} has {_gib(most)} for them"
         return [Finding(Level.CANNOT_RUN, problem, f"one of {', '.join([*ways, 'a smaller model'])}")]
@@ -179,7 +182,7 @@ def _on(device: str, models: Sequence[ModelMemory], machine: Machine) -> list[Fi
         problem = f"{_named(models)} with all prompts at once takes {_gib(with_all)}, and {where} has {_gib(most)}"
         made.append(Finding(Level.NOTE, f"{problem}: fewer are answered at once", "execution.answer_batch=1 avoids it"))
     free = sum(room_for_weights({gpu.index: gpu.free for gpu in _gpus(device, machine)}).values())
-    if device != "cpu" and size > free:
+    if device != "cpu" and size > free // machine.sharing:
         problem = f"{_named(models)} takes {_gib(size)}, and only {_gib(free)} of {where} are free now"
         made.append(Finding(Level.NOTE, problem, "end what else holds the GPU before the run"))
     return made

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from omegaconf import DictConfig
 
-from pipeline.checks.devices import this_machine
+from pipeline.checks.devices import Machine, this_machine
 from pipeline.checks.remedies import checkpoints
 from pipeline.execution.recipes import Stage, recipe
 from pipeline.execution.settings import execution_settings
@@ -69,6 +70,33 @@ def side_by_side(config: DictConfig, stage: Stage, part: Any, videos: int) -> in
         return 1
     executor = executor_of(config, stage, part, videos, has_store=False)
     return max(1, min(executor.side_by_side, videos)) if isinstance(executor, LocalExecutor) else 1
+
+
+def workplaces(config: DictConfig, videos: int, stage: Stage, part: Any, machine: Machine) -> tuple[Machine, ...]:
+    """What the processes that compute a stage have of a machine, each kind once: all of it where that is this process.
+
+    Args:
+        config: of the run.
+        videos: of the run.
+        stage: ``sampler`` or ``answerer``.
+        part: the sampler or the answerer.
+        machine: with the GPUs of :func:`visible_gpus`.
+
+    Raises:
+        ConfigError: a setting cannot be used.
+    """
+    from pipeline.execution.local import LocalExecutor
+
+    executor = executor_of(config, stage, part, videos, has_store=False)
+    if not isinstance(executor, LocalExecutor):
+        return (machine,)
+    gpus = dict(zip(visible_gpus(), machine.gpus, strict=False))
+    found = []
+    for place, sharing in Counter(executor.places).items():
+        seen = [gpus[name] for name in place.split(",") if place]
+        own = tuple(dataclasses.replace(gpu, index=index) for index, gpu in enumerate(seen))
+        found.append(Machine(own, machine.memory, sharing))
+    return tuple(dict.fromkeys(found))
 
 
 def overlapping(config: DictConfig, sampler: Any, answerer: Any, *, has_store: bool) -> OverlappingExecutor | None:

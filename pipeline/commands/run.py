@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ from pipeline.artefacts.stored import StoredRows
 from pipeline.artefacts.writing import check_writable
 from pipeline.checks.admission import Run
 from pipeline.checks.remedies import own_overrides
-from pipeline.commands.executors import executor_of, overlapping
+from pipeline.commands.executors import executor_of, overlapping, workplaces
 from pipeline.commands.outcome import running
 from pipeline.commands.record import record, typed
 from pipeline.config import build, nearest
@@ -146,6 +147,7 @@ def run_to_check(config: DictConfig, context: RunContext, questions: Sequence[Qu
         answers=context.answers,
         over_limit=context.over_limit,
         subtitles=context.subtitles,
+        workplaces=partial(workplaces, config, len({question.video for question in questions})),
         **parts,
     )
 

@@ -91,7 +91,7 @@ class LocalExecutor(Crew[_Process]):
 
     Args:
         recipe: from which they make their workers.
-        places: ``CUDA_VISIBLE_DEVICES`` of each.
+        places: ``CUDA_VISIBLE_DEVICES`` of each; also an attribute.
 
     Raises:
         ConfigError: this system does not have what is needed.
@@ -102,19 +102,19 @@ class LocalExecutor(Crew[_Process]):
             raise ConfigError("execution=local: needs Linux", "do the work in this process: execution=inline")
         super().__init__()
         self._recipe = recipe.shared_by(len(places))
-        self._places = places
+        self.places = places
         self._selector: selectors.BaseSelector
         """There is one while the work is done."""
 
     @property
     def size(self) -> int:
         """One for each place."""
-        return len(self._places)
+        return len(self.places)
 
     @property
     def side_by_side(self) -> int:
         """How many of them share neither GPUs nor the processor with another one."""
-        return len(set(self._places))
+        return len(set(self.places))
 
     @contextmanager
     def connected(self, interrupts: Interrupts) -> Iterator[None]:
@@ -135,7 +135,7 @@ class LocalExecutor(Crew[_Process]):
             ConfigError: the system allows no further process or file.
         """
         try:
-            process = _Process(self.recipe(number), self._places[number])
+            process = _Process(self.recipe(number), self.places[number])
         except (OSError, ConfigError) as error:
             reason = error.problem if isinstance(error, ConfigError) else error.strerror or str(error)
             raise ConfigError(f"a worker cannot be started: {reason}", "start fewer: execution.workers=1") from error

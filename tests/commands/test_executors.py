@@ -9,10 +9,10 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from pipeline.checks import admission, estimate
+from pipeline.checks import Level, admission, estimate, memory
 from pipeline.checks.devices import Gpu, Machine
 from pipeline.commands import executors
-from pipeline.commands.executors import executor_of, overlapping, side_by_side
+from pipeline.commands.executors import executor_of, overlapping, side_by_side, workplaces
 from pipeline.config import build, conf_dir, register_resolvers
 from pipeline.errors import ConfigError
 from pipeline.execution.local import LocalExecutor, OverlappedStages
@@ -47,7 +47,7 @@ def test_two_gpus_have_a_worker_each_where_a_model_is_held_and_may_be_anywhere()
     for stage in ("sampler", "answerer"):
         found = chosen(stage=stage)
         assert isinstance(found, LocalExecutor)
-        assert found._places == ("3", "5")
+        assert found.places == ("3", "5")
     assert chosen("execution=inline") is None
     assert chosen("sampler=uniform") is None
     assert chosen("answerer=gpt4o", stage="answerer") is None
@@ -55,7 +55,7 @@ def test_two_gpus_have_a_worker_each_where_a_model_is_held_and_may_be_anywhere()
     assert chosen("sampler.checkpoint.device=cuda:1") is None
     assert chosen(videos=1) is None
     assert isinstance(chosen("execution=local", videos=1), LocalExecutor)
-    assert chosen("execution=local", "execution.gpus_per_worker=2")._places == ("3,5",)
+    assert chosen("execution=local", "execution.gpus_per_worker=2").places == ("3,5",)
 
 
 @pytest.mark.usefixtures("_two_gpus")
@@ -72,10 +72,36 @@ def test_the_time_is_shared_by_workers_with_gpus_of_their_own(monkeypatch: pytes
     assert workers("execution=local", "execution.workers=3") == 1
 
 
+def test_a_model_is_checked_with_the_gpus_of_each_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = (80, 24, 80, 24)
+    four = Machine(tuple(Gpu(number, "GPU", size * GIB, size * GIB) for number, size in enumerate(sizes)), 64 * GIB)
+    monkeypatch.setattr(executors, "this_machine", lambda: four)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+    def seen(*words: str, videos: int = 5) -> list[tuple[list[int], int]]:
+        config = configured(*words)
+        found = workplaces(config, videos, "sampler", build(config.sampler, "sampler"), four)
+        assert all([gpu.index for gpu in each.gpus] == list(range(len(each.gpus))) for each in found)
+        return [([gpu.total // GIB for gpu in each.gpus], each.sharing) for each in found]
+
+    assert seen(videos=1) == [([80, 24, 80, 24], 1)]
+    assert seen() == [([80], 1), ([24], 1)]
+    assert seen("execution=local", "execution.gpus_per_worker=2") == [([80, 24], 1)]
+    assert seen("execution=local", "execution.workers=5") == [([80], 2), ([24], 1), ([80], 1)]
+    assert seen("execution=local", "execution.gpus_per_worker=0", "execution.workers=3") == [([], 3)]
+    held = memory.ModelMemory("sampler.checkpoint", "some/model", "cuda:0", 40 * GIB, 0, 1, "")
+    halved, whole = Machine(ONE.gpus, GIB, 2), Machine(ONE.gpus, GIB)
+    assert memory.findings([held], whole) == []
+    (finding,) = memory.findings([held], halved)
+    assert finding.level is Level.CANNOT_RUN
+    assert "36.0 GiB" in finding.problem
+    assert "execution.workers=1" in finding.remedy
+
+
 def test_without_a_gpu_the_work_is_done_here_unless_workers_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(executors, "this_machine", lambda: NONE)
     assert chosen() is None
-    assert chosen("execution=local", "execution.workers=3")._places == ("", "", "")
+    assert chosen("execution=local", "execution.workers=3").places == ("", "", "")
 
 
 def test_an_executor_that_has_not_begun_holds_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,7 +157,7 @@ def test_stages_overlap_where_each_has_processes_of_its_own(monkeypatch: pytest.
 
     found = both("execution.overlap_stages=true")
     assert isinstance(found, OverlappedStages)
-    assert found._places == ["3", "5", "3", "5"]
+    assert found.places == ["3", "5", "3", "5"]
     assert both() is None
     assert both("execution.overlap_stages=true", "answerer=gpt4o") is None
     with pytest.raises(ConfigError, match="processes of its own"):
@@ -140,7 +166,7 @@ def test_stages_overlap_where_each_has_processes_of_its_own(monkeypatch: pytest.
     for machine, names, places in ((ONE, "5", ["5", "5"]), (NONE, "", ["", ""])):
         monkeypatch.setattr(executors, "this_machine", lambda machine=machine: machine)
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", names)
-        assert both("execution.overlap_stages=true")._places == places
+        assert both("execution.overlap_stages=true").places == places
 
 
 def test_models_that_do_not_fit_together_may_not_overlap() -> None:
