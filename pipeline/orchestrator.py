@@ -132,6 +132,12 @@ class _Selecting:
         self._asked[row.question.id] = row.question
         return row
 
+    def again(self, question: Question, key: str) -> SelectionRow:
+        """The row that was given before."""
+        row = self._sink.find(question, key)
+        assert row is not None
+        return row
+
     def rows(self) -> Sequence[SelectionRow]:
         """All of them, in their order."""
         return results_in(self._into).rows(SelectionRow, self._asked)
@@ -198,6 +204,8 @@ def sample_and_answer(
 ) -> Sequence[AnswerRow]:
     """Both stages at once: the questions of a video are answered while other videos are still sampled.
 
+    Of selections that wait for the answerer only the keys are in memory.
+
     Args:
         questions: of the run.
         sampling: stage 1.
@@ -209,9 +217,10 @@ def sample_and_answer(
         note: called with each row of stage 1.
     """
     left = Counter(question.video for question in questions)
-    begun: dict[str, dict[tuple[str, str], list[tuple[str, SelectionRow]]]] = {}
-    """By video, what is to be asked of each content of its file once all questions have frames."""
-    ready: deque[AnswerUnit] = deque()
+    begun: dict[str, dict[tuple[str, str], list[tuple[str, Question, str]]]] = {}
+    """By video, what is to be asked of each content of its file once all questions have frames: the key of the answer,
+    the question, and the key of its selection."""
+    ready: deque[tuple[str, list[tuple[str, Question, str]]]] = deque()
     reader.prefetch(None, None)  # the executor has readers of its own
 
     def take(row: RelevanceRow) -> None:
@@ -220,15 +229,19 @@ def sample_and_answer(
         selected = selecting.row(row)
         missing = answering.missing(selected)
         if missing is not None:
-            begun.setdefault(video, {}).setdefault(missing.file, []).append((missing.key, selected))
+            begun.setdefault(video, {}).setdefault(missing.file, []).append((missing.key, row.question, selected.key))
         left[video] -= 1
         if not left[video]:
             del left[video]
-            ready.extend(AnswerUnit(file[0], tuple(asked)) for file, asked in begun.pop(video, {}).items())
+            ready.extend((file[0], asked) for file, asked in begun.pop(video, {}).items())
 
     def units() -> Iterator[AnswerUnit | None]:
         while left or ready:
-            yield ready.popleft() if ready else None
+            if not ready:
+                yield None
+                continue
+            path, asked = ready.popleft()
+            yield AnswerUnit(path, tuple((key, selecting.again(question, its)) for key, question, its in asked))
 
     with _Selecting(policy, reader, into) as selecting:
         for row in sampling.known():
