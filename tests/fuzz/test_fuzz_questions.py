@@ -134,7 +134,7 @@ OWN = {
     "span": [0, 10],
 }
 GENS_VIDEO = {"video": "v.mp4", "question": "What?", "frames": {"30s-35s": 5, "25s": 4}, "id": 3}
-FIELDS = Fields("video", "question", "frames", "id")
+FIELDS = Fields("video", "question", "frames", "id", "answer")
 
 longvideobench = published(LongVideoBench, subtitle_root=None)
 videomme = published(VideoMME, subtitle_root=None)
