@@ -103,6 +103,8 @@ def key_content(
         ],
         "question": (question.text, question.options),
     }
+    if question.prompt is not None:
+        content["prompt"] = (question.prompt.text, question.prompt.system)
     if question.option_images:
         content["option_images"] = [_picture_content(path) for path in question.option_images]
     if choice is not SubtitleChoice.NONE:

@@ -133,6 +133,16 @@ class SubtitleLine:
 
 
 @dataclass(frozen=True)
+class Prompt:
+    """The words of a client, which an answerer is given as they are, in place of its own prompt."""
+
+    text: str
+    """What goes after the frames."""
+    system: str | None = None
+    """The system turn; None: the answerer's own."""
+
+
+@dataclass(frozen=True)
 class Question:
     """One question about one video."""
 
@@ -157,6 +167,9 @@ class Question:
     """The right answer in free text, of questions without options; empty: not known."""
     scoring_points: tuple[str, ...] = ()
     """What a full answer mentions, where a benchmark lists it for those who grade."""
+    prompt: Prompt | None = None
+    """Put to the answerer word for word. The sampler is asked ``text`` and ``options`` all the same, and the answer is
+    read by ``options``. None: the answerer's prompt makes it of the question."""
     fault: str = ""
     """Why nothing can be asked: what is wrong with the benchmark's row, and what to do. Such a question ends as
     ``invalid_question`` in every run. Empty for all others."""

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 
 from pipeline.terminal import console, remark
 
@@ -18,6 +19,21 @@ SECONDS_BETWEEN_LINES = 15.0
 
 Advance = Callable[[int], None]
 
+
+@dataclass(frozen=True)
+class Step:
+    """A part of the work on one video that is done."""
+
+    video: str
+    """Path."""
+    what: str
+    """What is counted: ``windows`` that a sampler has read, or ``frames`` that it has scored."""
+    done: int
+    total: int
+    """Of all, as far as it is known before; at least ``done``."""
+
+
+_steps: ContextVar[Callable[[Step], None] | None] = ContextVar("steps", default=None)
 _silent: ContextVar[bool] = ContextVar("silent", default=False)
 
 
@@ -29,6 +45,23 @@ def silently() -> Iterator[None]:
         yield
     finally:
         _silent.reset(token)
+
+
+@contextmanager
+def steps_told(to: Callable[[Step], None]) -> Iterator[None]:
+    """Within this context, ``to`` is called in the thread that computes. What it raises ends the computation."""
+    token = _steps.set(to)
+    try:
+        yield
+    finally:
+        _steps.reset(token)
+
+
+def step(video: str, what: str, done: int, total: int) -> None:
+    """Tell whoever follows the work on a video how far it is."""
+    to = _steps.get()
+    if to is not None:
+        to(Step(video, what, done, max(done, total)))
 
 
 def note(text: str) -> None:

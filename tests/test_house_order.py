@@ -79,8 +79,8 @@ LOWER: dict[str, tuple[str, ...]] = {
     ),
     "foreign": ("answerers", "artefacts", "domain", "errors", "option_labels", "progress", "selection", "video"),
     "samplers": (
-        *("artefacts", "config", "domain", "errors", "families", "foreign", "functions", "generation", "selection"),
-        "video",
+        *("artefacts", "config", "domain", "errors", "families", "foreign", "functions", "generation", "progress"),
+        *("selection", "video"),
     ),
     "reports": ("artefacts", "benchmarks", "config", "domain", "errors", "progress", "video", "terminal"),
 }

@@ -89,8 +89,13 @@ class AnswerPrompt:
             raise text_between_frames()
 
     def words(self, request: AnswerRequest) -> Words:
-        """The question with its options, lettered from A, the instruction how to answer, and the subtitles."""
+        """The question with its options, lettered from A, the instruction how to answer, and the subtitles.
+
+        A question that comes with a prompt of its own is put in those words alone.
+        """
         lines, question = request.subtitles, request.question
+        if question.prompt is not None:
+            return Words(question.prompt.text, question.prompt.system, video_end=request.video.duration)
         words = Words(self.render(question, lines), video_end=request.video.duration)
         if question.options is not None:
             words = replace(words, system=self.system, begun=self.answer_prefix)
@@ -161,7 +166,8 @@ def question_fault(question: Question, special_tokens: Iterable[str]) -> str | N
         if not any(option.strip() for option in options):
             return with_remedy(f"Question {question.id} has options without any text.", "Give them one.")
     special = [token for token in special_tokens if token]
-    words = "\n".join((question.text, *(options or ())))
+    sent = () if question.prompt is None else (question.prompt.text, question.prompt.system or "")
+    words = "\n".join((question.text, *(options or ()), *sent))
     if markup := sorted({token for token in special if token in words}):
         return with_remedy(
             f"Question {question.id} holds {', '.join(markup)}, which this model reads as markup.",

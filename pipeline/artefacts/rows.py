@@ -19,7 +19,7 @@ from typing import Any, Literal, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 
-from pipeline.domain import Answer, Question, Relevance, Selection, Status, Video
+from pipeline.domain import Answer, Prompt, Question, Relevance, Selection, Status, Video
 from pipeline.errors import InputError, with_remedy
 from pipeline.identity import digest
 from pipeline.validation import question_fault, selection_fault
@@ -121,17 +121,20 @@ _LINES: dict[type, type] = {RelevanceRow: _RelevanceLine, AnswerRow: _AnswerLine
 
 
 def question_key(question: Question) -> str:
-    """Digest of what is asked: text and options. Labels, references, groups and evidence are not part of it."""
-    return _question_key(question.text, question.options)
+    """Digest of what is asked: text, options and prompt as sent. Labels, references, groups and evidence are not."""
+    return _question_key(question.text, question.options, question.prompt)
 
 
 @lru_cache(maxsize=1 << 15)
-def _question_key(text: str, options: tuple[str, ...] | None) -> str:
-    return digest({"text": text, "options": options})[:16]
+def _question_key(text: str, options: tuple[str, ...] | None, prompt: Prompt | None) -> str:
+    content: dict[str, Any] = {"text": text, "options": options}
+    if prompt is not None:
+        content["prompt"] = (prompt.text, prompt.system)
+    return digest(content)[:16]
 
 
 def is_same_question(one: Question, other: Question) -> bool:
-    """Whether two questions have the same id, text and options. Labels may differ."""
+    """Whether two questions have the same id and ask the same. Labels may differ."""
     return one.id == other.id and question_key(one) == question_key(other)
 
 

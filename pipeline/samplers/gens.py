@@ -21,6 +21,7 @@ from pipeline.families.known import FirstUse
 from pipeline.families.loading.checkpoint import Checkpoint
 from pipeline.families.seam import Opened, Pixels, PreparedFrame, Processor
 from pipeline.identity import Identified, InQuery, Label, Speed
+from pipeline.progress import step
 from pipeline.samplers import PAUSE, Work
 from pipeline.samplers.frames import Candidate, FrameForm, candidate_pictures, candidates
 from pipeline.samplers.output import Reading, read_scores
@@ -221,7 +222,10 @@ class GensSampler(Identified):
                 yield window
 
         length = self.windows(work.video, work.questions)
-        asked = AskedVideo(watched, suffixes, length, lambda: stream.ready(fresh))
+        path = work.video.path
+        asked = AskedVideo(
+            watched, suffixes, length, lambda: stream.ready(fresh), lambda done: step(path, "windows", done, length)
+        )
         return _Scoring(work, refused, asked, times, time.perf_counter())
 
     def _relevances(self, scoring: _Scoring, given: Sequence[WindowAnswers], seconds: float) -> list[Relevance]:

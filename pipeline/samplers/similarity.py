@@ -25,6 +25,7 @@ from pipeline.errors import ConfigError, OutOfMemoryError
 from pipeline.families.known import FirstUse
 from pipeline.families.loading.checkpoint import Checkpoint, model_type
 from pipeline.identity import Identified, Label, Place, Speed, features_key, identity_of
+from pipeline.progress import step
 from pipeline.samplers.queries import score_askable, with_options
 from pipeline.video.preparing import OfPixels, prepared_pictures
 from pipeline.video.timeline import candidate_times
@@ -195,10 +196,12 @@ class SimilaritySampler(Identified, ABC):
         times: list[float] = []
         vectors: list[Vectors] = []
         prepare = OfPixels(self._encoder.prepare)
-        with closing(prepared_pictures(frames, candidate_times(video, self.fps), prepare)) as pictures:
+        seconds = candidate_times(video, self.fps)
+        with closing(prepared_pictures(frames, seconds, prepare)) as pictures:
             while batch := list(islice(pictures, self.frames_at_once)):
                 times += [picture.time for picture in batch]
                 vectors.append(self._encoder.embed_frames([picture.content for picture in batch]))
+                step(video.path, "frames", len(times), len(seconds))
         return Features(tuple(times), np.concatenate(vectors))
 
     def _texts(self, question: Question) -> list[str]:

@@ -19,6 +19,7 @@ from pipeline.errors import ConfigError, OutOfMemoryError
 from pipeline.families.known import FirstUse, opener_of_images
 from pipeline.families.loading.checkpoint import Checkpoint
 from pipeline.identity import Identified, InQuery, Label, Speed
+from pipeline.progress import step
 from pipeline.samplers.frames import candidates
 from pipeline.samplers.queries import score_askable, with_options
 from pipeline.video.timeline import candidate_times
@@ -147,6 +148,7 @@ class VlmYesNoSampler(Identified):
             tokens_shared += batch[0].shape.tokens * len(batch)
             for row, found in zip(scores, self._model.probabilities(batch, suffixes).tolist(), strict=True):
                 row.extend(found)
+            step(video.path, "frames", len(times), len(candidate_times(video, self._rate(video))))
         spent = (time.perf_counter() - started) / len(questions)
         share = tokens_shared // len(questions)
         return [

@@ -68,6 +68,8 @@ class AskedVideo:
     """Windows, or more."""
     is_ready: Callable[[], bool] = lambda: True
     """Whether the next window, or the end, can be had without waiting."""
+    read: Callable[[int], None] = lambda _: None
+    """Called with the number of windows whose questions are answered, as it rises."""
 
 
 @dataclass
@@ -384,7 +386,10 @@ class WindowReader:
         for (ask, place), written in finished:
             ask.outputs[place] = written
             ask.left.discard(place)
-        self._leave([ask for ask in self._held if not ask.left])
+        read = [ask for ask in self._held if not ask.left]
+        self._leave(read)
+        for video in dict.fromkeys(ask.video for ask in read):
+            video.asked.read(sum(not ask.left for ask in video.asks))
         return True
 
     def _make_way(self) -> None:

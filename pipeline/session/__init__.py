@@ -95,9 +95,7 @@ class Session:
         config_dir: str | os.PathLike[str] | None = None,
         **settings: Any,
     ) -> None:
-        self._lock = threading.RLock()
-        self._closing = ExitStack()
-        self._is_closed = False
+        self._begin()
         parts: dict[str, Any] = {"sampler": sampler, "selection": selection, "answerer": answerer}
         objects = {name: part for name, part in parts.items() if part is not None and not _is_setting(part)}
         named = {name: part for name, part in parts.items() if part is not None and name not in objects}
@@ -106,6 +104,29 @@ class Session:
         with told_in_python(), own_hydra(), silently(), self._closing_on_failure():
             config = composed(given, list(objects), folder)
             self._prepare(config, objects, run, call({**parts, **given, "run": None if run is None else str(run)}))
+
+    @classmethod
+    def of(cls, config: DictConfig, folder: Path | None) -> Session:
+        """The session of a command whose settings are composed, with the groups of ``gens ask``.
+
+        Args:
+            config: the command's.
+            folder: keeps the rows as a run's; whoever calls holds it. None keeps them in memory.
+
+        Raises:
+            PipelineError: as for a new session.
+        """
+        session = cls.__new__(cls)
+        session._begin()
+        with silently(), session._closing_on_failure():
+            session._prepare(config, {}, None, "")
+        session._folder = folder
+        return session
+
+    def _begin(self) -> None:
+        self._lock = threading.RLock()
+        self._closing = ExitStack()
+        self._is_closed = False
 
     def _prepare(self, config: DictConfig, objects: Mapping[str, Any], run: Any, command: str) -> None:
         """Make the parts and check them. The settings are resolved here, while their resolvers are ours."""
@@ -152,6 +173,17 @@ class Session:
         except PipelineError as error:
             error.remedy = as_composed(error.problem, error.remedy, config)
             raise
+
+    @property
+    def parts(self) -> Mapping[str, str]:
+        """The names of sampler, policy and answerer, and the policy's budget."""
+        policy = self._policy
+        return {
+            "sampler": self._sampler.name,
+            "selection": policy.name,
+            "budget": str(policy.budget),
+            "answerer": self._answerer.name,
+        }
 
     # ------------------------------------------------------------------------------------------------------- questions
 
