@@ -71,7 +71,7 @@ def pick_attention(asked: str, device: str, dtype: torch.dtype) -> str:
     if importlib.util.find_spec("flash_attn") is None:
         raise MissingExtraError(
             "attention=flash_attention_2 was asked for, and flash-attn is not installed.",
-            f"`pip install '.[flash]'` (needs a CUDA compiler), or {sdpa}.",
+            f"`pip install 'gens-videoqa[flash]'` (needs a CUDA compiler), or {sdpa}.",
         )
     if not can_run or not is_flash_attn_2_available():
         raise ConfigError(

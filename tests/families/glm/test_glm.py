@@ -41,7 +41,7 @@ ALWAYS_OPEN = tiny_native.GLM_TEMPLATE.partition("{%- if message.role == 'user'"
 )
 """Of GLM-4.1V-Thinking's structure."""
 needs_torchvision = pytest.mark.skipif(
-    find_spec("torchvision") is None, reason="the type's own video needs torchvision: pip install '.[any]'"
+    find_spec("torchvision") is None, reason="the type's own video needs torchvision: pip install 'gens-videoqa[any]'"
 )
 
 

@@ -208,7 +208,7 @@ def test_flash_attention_that_is_not_installed_names_the_extra() -> None:
         pytest.skip("flash-attn is installed here")
     with pytest.raises(MissingExtraError) as caught:
         pick_attention("flash_attention_2", "cuda:0", torch.bfloat16)
-    assert "pip install '.[flash]'" in caught.value.remedy
+    assert "pip install 'gens-videoqa[flash]'" in caught.value.remedy
     assert "answerer.checkpoint.attention=sdpa" in caught.value.remedy
 
 

@@ -10,6 +10,8 @@ from native import Folders
 
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
-    pytest.importorskip("torchvision", reason="the types' own processors need torchvision: pip install '.[any]'")
+    pytest.importorskip(
+        "torchvision", reason="the types' own processors need torchvision: pip install 'gens-videoqa[any]'"
+    )
     made: dict[str, Path] = {}
     return Folders(made, lambda: tmp_path_factory.mktemp("native"))

@@ -34,7 +34,7 @@ class Folders:
 
     def __getitem__(self, name: str) -> Path:
         if name == "smolvlm" and find_spec("num2words") is None:
-            pytest.skip("SmolVLM's processor needs num2words: pip install '.[any]'")
+            pytest.skip("SmolVLM's processor needs num2words: pip install 'gens-videoqa[any]'")
         if name not in self.made:
             self.made[name] = tiny_native.WRITERS[name](self.new())
         return self.made[name]
