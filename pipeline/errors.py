@@ -152,6 +152,21 @@ class MissingSubtitlesError(SubtitlesError):
     status = Status.MISSING_SUBTITLES
 
 
+class RequestError(PipelineError):
+    """A request that a server refuses.
+
+    ``http`` is the status of its response.
+    """
+
+    def __init__(self, problem: str, remedy: str, http: int) -> None:
+        super().__init__(problem, remedy)
+        self.http = http
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For another process."""
+        return type(self), (self.problem, self.remedy, self.http)
+
+
 class OutOfMemoryError(PipelineError):
     """A model call did not fit. The rooms that call models turn it into ``Status.OUT_OF_MEMORY`` with its remedy."""
 

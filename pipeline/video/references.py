@@ -27,7 +27,8 @@ CONTAINERS = (
 )
 """FFmpeg's names of the formats that hold pictures and read nothing but the file itself."""
 
-_HEAD = 4096
+HEAD = 4096
+"""Bytes by which a playlist is recognised."""
 _PLAYLISTS = (
     (b"#extm3u", "an HLS playlist"),
     (b"ffconcat", "a concat list"),
@@ -71,8 +72,8 @@ def check_is_no_reference(path: Path, file: Path) -> None:
         UnsupportedVideoError: a playlist, a manifest, or a container that points to another file.
     """
     with file.open("rb") as opened:
-        head = opened.read(_HEAD)
-        what = _playlist(head)
+        head = opened.read(HEAD)
+        what = playlist(head)
         if what is None and head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"):
             what = _movie(opened, file.stat().st_size)
         elif what is None and head.startswith(b"\x1a\x45\xdf\xa3"):
@@ -91,7 +92,8 @@ def check_is_no_reference(path: Path, file: Path) -> None:
         )
 
 
-def _playlist(head: bytes) -> str | None:
+def playlist(head: bytes) -> str | None:
+    """What a file that begins with ``head`` is, if it is text that names other files."""
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if text.startswith((b"<?xml", b"<!--")):
         return next((what for mark, what in _PLAYLISTS if mark.startswith(b"<") and mark in text), None)

@@ -1,0 +1,1 @@
+"""An OpenAI-compatible server and a page for asking, in front of both stages."""
