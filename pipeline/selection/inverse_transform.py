@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from pipeline.errors import ConfigError
 from pipeline.identity import Identified
-from pipeline.selection.choice import Curve
+from pipeline.selection.choice import Curve, Floats
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,16 @@ class InverseTransform(Identified):
         weights = np.where(curve.named, curve.normalised() ** self.alpha, 0.0)
         if not weights.any():
             return []
-        accumulated = np.cumsum(weights)
-        steps = np.linspace(1 / count, 1 - 1 / count, count)
-        met = np.searchsorted(accumulated / accumulated[-1], steps)
-        return [int(position) for position in np.unique(met)]
+        return [int(position) for position in even_steps(weights, count)]
+
+
+def even_steps(weights: Floats, count: int) -> npt.NDArray[np.intp]:
+    """Positions, ascending, each once, that ``count`` even steps through the accumulated weights meet.
+
+    Args:
+        weights: none negative, one of them above 0.
+        count: at least 2; one step has no range.
+    """
+    accumulated = np.cumsum(weights)
+    steps = np.linspace(1 / count, 1 - 1 / count, count)
+    return np.unique(np.searchsorted(accumulated / accumulated[-1], steps))

@@ -1,4 +1,4 @@
-"""Policies that compare the frames with each other: dpp, mdp3, scene."""
+"""Policies that compare the frames with each other: dpp, mdp3, scene, facility_location, mmr."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ from pipeline.domain import Status
 from pipeline.errors import ConfigError
 from pipeline.selection.choice import Floats
 from pipeline.selection.dpp import Dpp
+from pipeline.selection.facility_location import FacilityLocation
+from pipeline.selection.facility_location import greedy as covering
 from pipeline.selection.kernel import greedy, kernel, qualities
 from pipeline.selection.mdp3 import Mdp3
+from pipeline.selection.mmr import Mmr
 from pipeline.selection.policy import Policy
 from pipeline.selection.scene import Scene
 
@@ -166,7 +169,77 @@ def test_scene_goes_round_again_when_there_are_fewer_shots_than_frames(tmp_path:
     assert Scene(1, 5.0, str(tmp_path)).choose(given, 3) == [4, 6, 5]
 
 
-@pytest.mark.parametrize("choice", [Dpp(0.2, "."), Mdp3(0.2, 32, "."), Scene(2, 2.0, ".")])
+SIX = unit([[1, 0], [0.98, 0.2], [0.6, 0.8], [0, 1], [0.1, 0.995], [-0.7, 0.7]])
+RELEVANT = [0.9, 0.95, 0.2, 0.4, 0.5, 0.1]
+
+
+@pytest.mark.parametrize(
+    ("relevance_weight", "coverage_weight", "taken", "gains"),
+    [
+        (0.0, 1.0, [2, 3, 0], [0.6909, 0.1508, 0.1053]),
+        (0.5, 1.0, [4, 1, 0], [0.7288, 0.4195, 0.1509]),
+        (1.0, 0.5, [1, 4, 0], [0.5802, 0.3505, 0.2968]),
+    ],
+)
+def test_facility_location_by_hand(
+    relevance_weight: float, coverage_weight: float, taken: list[int], gains: list[float]
+) -> None:
+    shares = np.array(RELEVANT) / sum(RELEVANT)
+    found, added = covering(relevance_weight * shares, coverage_weight, SIX, SIX, 3)
+    assert found == taken
+    assert added == pytest.approx(gains, abs=5e-5)
+
+
+def test_facility_location_without_coverage_takes_the_best_scores(tmp_path: Path) -> None:
+    choice = FacilityLocation(1.0, 0.0, 1000, str(tmp_path))
+    policy = Policy("p", 3, choice, "spread", "all", "none", "none", "linspace")
+    selection = policy.select(relevance(RELEVANT, features=keep(tmp_path, SIX)), video(6))
+    assert [frame.index for frame in selection.frames] == [0, 10, 40]
+
+
+def test_facility_location_takes_what_computing_every_gain_would_take() -> None:
+    vectors, scores = made(3, 700)
+    values = np.abs(scores) / np.abs(scores).sum()
+    found, gains = covering(values, 0.5, vectors, vectors[::7], 9)
+    best, taken = np.zeros(100), []
+    for gain in gains:
+        more = 0.5 * (np.maximum(vectors @ vectors[::7].T, best).mean(axis=1) - best.mean())
+        totals = values + more
+        totals[taken] = -np.inf
+        taken.append(int(totals.argmax()))
+        assert gain == pytest.approx(totals.max())
+        best = np.maximum(best, vectors[::7] @ vectors[taken[-1]])
+    assert found == taken
+
+
+def test_facility_location_covers_frames_that_may_not_be_taken(tmp_path: Path) -> None:
+    # Second 0 alone looks so, and is not named: 1 is most like it. 4 stands for the four others.
+    vectors = unit([[1, 0, 0], [1, 0.3, 0], [0, 1, 0], [0, 0, 1], [0, 0.1, 1], [0, 0, 1]])
+    given = curve([0, 1, 1, 1, 1, 1], named_above=0.0, features=keep(tmp_path, vectors))
+    assert FacilityLocation(0.0, 1.0, 1000, str(tmp_path)).choose(given, 2) == [4, 1]
+
+
+@pytest.mark.parametrize(("weight", "taken"), [(0.7, [1, 0, 4]), (0.5, [1, 4, 0])])
+def test_mmr_by_hand(weight: float, taken: list[int], tmp_path: Path) -> None:
+    assert Mmr(weight, str(tmp_path)).choose(curve(RELEVANT, features=keep(tmp_path, SIX)), 3) == taken
+
+
+def test_mmr_of_frames_without_anything_in_common_is_topk(tmp_path: Path) -> None:
+    # Opposite frames differ as much as unrelated ones: no frame is preferred for a negative cosine.
+    key = keep(tmp_path, unit([[1, 0, 0], [0, 1, 0], [-1, 0, 0], [0, 0, 1]]))
+    assert Mmr(0.1, str(tmp_path)).choose(curve([0.9, 0.8, 0.7, 0.1], features=key), 3) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        Dpp(0.2, "."),
+        Mdp3(0.2, 32, "."),
+        Scene(2, 2.0, "."),
+        FacilityLocation(1.0, 0.5, 1000, "."),
+        Mmr(0.7, "."),
+    ],
+)
 def test_a_sampler_that_keeps_no_embeddings_ends_the_command(choice: Any) -> None:
     policy = Policy("p", 2, choice, "spread", "all", "none", "none", "linspace")
     with pytest.raises(ConfigError) as error:
@@ -197,6 +270,8 @@ def test_where_the_embeddings_are_decides_nothing() -> None:
         (Dpp(0.2, "a"), Dpp(0.2, "b")),
         (Mdp3(0.2, 32, "a"), Mdp3(0.2, 32, "b")),
         (Scene(2, 2.0, "a"), Scene(2, 2.0, "b")),
+        (FacilityLocation(1.0, 0.5, 1000, "a"), FacilityLocation(1.0, 0.5, 1000, "b")),
+        (Mmr(0.7, "a"), Mmr(0.7, "b")),
     ):
         assert here.identity() == there.identity()
 
@@ -209,6 +284,10 @@ def test_where_the_embeddings_are_decides_nothing() -> None:
         (lambda: Mdp3(0.2, 0, "."), "segment=0"),
         (lambda: Scene(0, 2.0, "."), "shots_per_frame=0"),
         (lambda: Scene(2, -1.0, "."), "min_seconds=-1"),
+        (lambda: FacilityLocation(0.0, 0.0, 1000, "."), "relevance=0"),
+        (lambda: FacilityLocation(1.0, -1.0, 1000, "."), "coverage=-1"),
+        (lambda: FacilityLocation(1.0, 0.5, 0, "."), "covered=0"),
+        (lambda: Mmr(1.5, "."), "weight=1.5"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(wrong: Any, named: str) -> None:

@@ -30,7 +30,7 @@ def test_clip_with_every_policy_that_compares_frames(tmp_path: Path) -> None:
         f"paths.cache={tmp_path / 'cache'}",
     ]
     relevances = None
-    for policy in ("topk", "mdp3", "dpp", "scene"):
+    for policy in ("topk", "mdp3", "dpp", "scene", "facility_location", "mmr"):
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             config = compose("evaluate", [*given, f"selection={policy}"])
         if relevances is None:
