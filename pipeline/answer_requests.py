@@ -20,6 +20,7 @@ from pipeline.answerers import Answerer, AnswerRequest, PreparesFrames
 from pipeline.artefacts.rows import SelectionRow
 from pipeline.domain import Answer, Frame, PreparedPicture, SelectedFrame, Status, Video
 from pipeline.errors import ChangedVideoError, ClipError, FramesError, SubtitlesError, VideoError, with_remedy
+from pipeline.secrecy import without_secrets
 from pipeline.selection.ranking import best_first
 from pipeline.subtitles import GivenSubtitles, SubtitleChoice, SubtitleFinder
 from pipeline.video import Reader
@@ -224,11 +225,12 @@ class Requests:
             yield self._failed.get()
 
     def recorded(self, given: Answer) -> Answer:
-        """The answer with the subtitles that were given and the frames that were left out of its request."""
+        """The answer with the subtitles that were given and the frames that were left out; no secret is in its prompt."""
         subtitles = self._inputs.pop(given.question_id).subtitles
         subtitles = self._subtitles.pop(given.question_id, subtitles)
         form = "; ".join(part for part in (given.form, subtitles.summary()) if part)
-        return replace(given, form=form, left_out=self._left_out.pop(given.question_id, ()))
+        left_out, prompt = self._left_out.pop(given.question_id, ()), without_secrets(given.prompt)
+        return replace(given, form=form, left_out=left_out, prompt=prompt)
 
     def _within_limit(self, row: SelectionRow, frames: Sequence[Frame]) -> AnswerRequest:
         given = self._inputs[row.question.id]

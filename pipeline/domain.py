@@ -386,6 +386,9 @@ class Answer:
     cost: Cost = Cost()
     thought: str = ""
     """The thoughts that the model wrote apart from the answer. No option is read from it."""
+    prompt: str = ""
+    """The text that the model was sent, with a mark in the place of each frame, such as ``<frame 3 at 12.5 s>``; empty
+    where nothing was sent, and in rows of earlier versions."""
 
     @property
     def is_final(self) -> bool:

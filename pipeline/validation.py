@@ -63,7 +63,12 @@ def checked_answer(given: Answer, question: Question, answerer: str) -> Answer:
     """The answer if it is valid, otherwise a failure that says why not."""
     fault = _answer_fault(given, question)
     if fault is None:
-        return replace(given, text=well_formed(given.text), thought=well_formed(given.thought))
+        return replace(
+            given,
+            text=well_formed(given.text),
+            thought=well_formed(given.thought),
+            prompt=well_formed(given.prompt),
+        )
     return Answer(question.id, "", status=Status.INVALID_OUTPUT, detail=_detail(f"answerer={answerer}", fault))
 
 
@@ -188,7 +193,7 @@ def _answer_fault(given: Answer, question: Question) -> str | None:
     options = len(question.options or ())
     option = given.option
     faults = {
-        "its text is not a string": not isinstance(given.text, str) or not isinstance(given.thought, str),
+        "its text is not a string": not all(isinstance(text, str) for text in (given.text, given.thought, given.prompt)),
         f"{given.status!r} is not a status": not isinstance(given.status, Status),
         f"{option!r} is not the index of an option": option is not None
         and (not isinstance(option, int) or isinstance(option, bool) or not 0 <= option < options),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -14,6 +14,7 @@ from pipeline.answerers.options import conclude
 from pipeline.answerers.prompts import WITHOUT_PICTURES, AnswerPrompt, question_fault
 from pipeline.domain import Answer, Cost, Status
 from pipeline.errors import ConfigError, FramesError, FunctionError, with_remedy
+from pipeline.families.sent import frame_mark
 from pipeline.functions import UserFunction, timed
 from pipeline.identity import Identified, Label, Speed
 
@@ -107,14 +108,17 @@ class FunctionAnswerer(Identified):
             return self._failed(request, Status.CONTEXT_EXCEEDED, with_remedy(problem, f"Try {fewer}."))
         words = self.prompt.words(request)
         asked = "\n".join(part for part in (words.system, words.text, words.begun) if part)
+        marks = [frame_mark(range(place, place + 1), request.times) for place in range(count)]
+        sent = "\n".join([*marks, asked])
         begin = time.perf_counter()
         try:
             text = self._call(asked, [timed(frame) for frame in request.frames])
             if not isinstance(text, str):
                 raise self._call.wrong(text, "a text")
         except (FunctionError, FramesError) as error:
-            return self._failed(request, error.status, str(error), Cost(time.perf_counter() - begin))
-        return conclude(
+            failed = self._failed(request, error.status, str(error), Cost(time.perf_counter() - begin))
+            return replace(failed, prompt=sent)
+        answer = conclude(
             request.question,
             text,
             begun=words.begun,
@@ -123,6 +127,7 @@ class FunctionAnswerer(Identified):
             frame_times=request.times,
             cost=Cost(time.perf_counter() - begin),
         )
+        return replace(answer, prompt=sent)
 
     def _form(self) -> str:
         return f"frames with their seconds, by {self._call.name}"

@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -189,10 +189,11 @@ class LocalModel:
                 form=asked.form,
                 frame_times=times,
                 cost=Cost(outcome.seconds, asked.prompt.tokens),
+                prompt=self.processor.sent(asked.prompt),
             )
         with self._first_use.watched(_CALL):
             text = self._output_text(result)
-        return conclude(
+        answer = conclude(
             asked.question,
             text,
             thought_begun=self._begins_in_a_thought(asked),
@@ -204,6 +205,7 @@ class LocalModel:
             frame_times=times,
             cost=Cost(outcome.seconds, asked.prompt.tokens, len(result.tokens), more=self._thinking(result)),
         )
+        return replace(answer, prompt=self.processor.sent(asked.prompt))
 
     def _failure(self, error: Exception, frames: int) -> tuple[Status, str]:
         """Of one request, if the model has read another; otherwise it is the checkpoint's."""

@@ -26,6 +26,7 @@ from pipeline.answerers.openai_requests import (
     SentFrame,
     ServerThinking,
     ThinkingSwitch,
+    sent_text,
     warn_of_thoughts,
 )
 from pipeline.answerers.openai_server import Endpoint, NoAnswerError, Server
@@ -247,6 +248,9 @@ class OpenAICompatible(Identified):
         return self._failed(request, Status.CONTEXT_EXCEEDED, excess) if excess else self._sent(request, body)
 
     def _sent(self, request: AnswerRequest, body: Mapping[str, Any]) -> Answer:
+        return replace(self._asked(request, body), prompt=sent_text(body["messages"], request.times))
+
+    def _asked(self, request: AnswerRequest, body: Mapping[str, Any]) -> Answer:
         begin = time.perf_counter()
         try:
             reply, is_new = self._reply(body, len(request.frames))

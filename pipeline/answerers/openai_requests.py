@@ -31,6 +31,7 @@ from pipeline.domain import Frame, Question, Video, option_letter
 from pipeline.errors import ConfigError, FramesError, InputError, with_remedy
 from pipeline.families.chat import FrameLabels
 from pipeline.families.seam import Words
+from pipeline.families.sent import frame_mark
 from pipeline.families.thinking import Thinking
 from pipeline.paths import local_path
 
@@ -478,6 +479,29 @@ class Requests:
     def _frame_size(self, frame: Frame) -> int:
         """Bytes that a frame takes in a request, at most."""
         return _size(self.form.content([frame], [self.frame.encoded(frame.pixels, frame.scale)], (), Words("")))
+
+
+def sent_text(messages: Sequence[Mapping[str, Any]], times: Sequence[float]) -> str:
+    """The messages of a request as text: each after its role, with a mark in the place of each picture.
+
+    Args:
+        messages: as :meth:`Requests.body` has them. Pictures after those of the frames are those of options.
+        times: seconds of the frames.
+    """
+    left = [frame_mark(range(place, place + 1), times) for place in range(len(times))]
+    lines: list[str] = []
+    for message in messages:
+        content = message["content"]
+        lines.append(f"{message['role']}:")
+        for part in [_text_part(content)] if isinstance(content, str) else content:
+            if part["type"] == "text":
+                lines.append(part["text"])
+            elif part["type"] == "video_url":
+                lines.append(frame_mark(range(len(times)), times))
+                left = []
+            else:
+                lines.append(left.pop(0) if left else "<picture of the option>")
+    return "\n".join(lines)
 
 
 def _images(parts: Sequence[_Part]) -> int:

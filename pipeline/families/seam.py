@@ -7,7 +7,7 @@ processor may run in a worker process: it can be pickled, and preparing frames i
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
@@ -18,6 +18,7 @@ import numpy.typing as npt
 from pipeline.domain import Frame
 from pipeline.errors import ConfigError, FramesError
 from pipeline.families.chat import Content
+from pipeline.families.sent import frame_mark, marked_text
 from pipeline.generation.cached_reading import read_with_cache
 
 if TYPE_CHECKING:
@@ -129,6 +130,8 @@ class Prompt:
     """Tokens up to the last one of a picture, that one included."""
     times: tuple[float, ...] = ()
     """Seconds of the frames."""
+    pictures: tuple[int, ...] = ()
+    """Tokens of each picture; several frames may be one."""
 
     @property
     def tokens(self) -> int:
@@ -289,8 +292,40 @@ class Processor(ABC, Generic[SomeForm]):
             frames: for their times.
             words: the request's.
         """
-        ids = np.array(self.encode(self.form.turn(frames, words), self._pictures(frames)), dtype=np.int64)
-        return Prompt(ids, prepared, self.frames_end(ids), tuple(frame.time for frame in frames))
+        pictures = self._pictures(frames)
+        ids = np.array(self.encode(self.form.turn(frames, words), pictures), dtype=np.int64)
+        return Prompt(ids, prepared, self.frames_end(ids), tuple(frame.time for frame in frames), tuple(pictures))
+
+    def sent(self, prompt: Prompt) -> str:
+        """As :class:`RequestProcessor`."""
+        shown = self.shown_together(prompt.times, len(prompt.pictures))
+        marks = [frame_mark(frames, prompt.times) for frames in shown]
+        return marked_text(
+            prompt.input_ids.tolist(),
+            (self.picture_token,),
+            list(zip(marks, prompt.pictures, strict=True)),
+            lambda ids: self.tokenizer.decode(ids, skip_special_tokens=False),
+        )
+
+    def measured(self, prompt: Prompt) -> Mapping[str, float]:
+        """As :class:`RequestProcessor`."""
+        shapes = [frame.shape for frame in prompt.frames]
+        return {
+            "image_pixels": sum(shape.height * shape.width for shape in shapes),
+            "patches": prompt.patches,
+            "visual_tokens": int((prompt.input_ids == self.picture_token).sum()),
+        }
+
+    def shown_together(self, times: Sequence[float], pictures: int) -> list[range]:
+        """The frames of each picture of a prompt; here each by itself, or all as one video.
+
+        Args:
+            times: of the frames.
+            pictures: how many there are.
+        """
+        if pictures == len(times):
+            return [range(place, place + 1) for place in range(pictures)]
+        return [range(len(times))]
 
     def frames_end(self, ids: npt.NDArray[np.int64]) -> int:
         """Tokens up to the last one of a picture, that one included; 0 without pictures."""
@@ -455,6 +490,14 @@ class RequestProcessor(Protocol):
 
     def prompt(self, prepared: Any, frames: Sequence[Frame], words: Words) -> Any:
         """One request: a :class:`Prompt`, or what has its ``input_ids``, ``tokens`` and ``times``."""
+        ...
+
+    def sent(self, prompt: Any) -> str:
+        """The text of a prompt, all control tokens among it, with a mark in the place of each frame."""
+        ...
+
+    def measured(self, prompt: Any) -> Mapping[str, float]:
+        """What the frames of a prompt are to the model, by the names of :mod:`pipeline.ledger`, as far as known."""
         ...
 
 

@@ -322,6 +322,13 @@ class QwenProcessor(ScaledProcessor[QwenForm]):
         shown = self.form.placeholder
         return shown, _VIDEO_PAD if shown == IMAGE_PAD else IMAGE_PAD
 
+    def shown_together(self, times: Sequence[float], pictures: int) -> list[range]:
+        """Where each temporal grid is a picture, its frames."""
+        grids = self.form.grids(times)
+        if grids is None or grids.is_one_video:
+            return super().shown_together(times, pictures)
+        return [range(first, last + 1) for first, last in grids.pairs]
+
     def describe(self, frames: Sequence[Frame]) -> str:
         """With the size of the first frame as the model sees it."""
         return f"{self.form.kind}{self.size_text(frames)}; time: {self.form.time_told(self.kind)}"

@@ -17,6 +17,7 @@ from pipeline.errors import ConfigError
 from pipeline.families.chat import FrameLabels
 from pipeline.families.loading.checkpoint import Checkpoint
 from pipeline.families.seam import Opened, Words
+from pipeline.families.sent import marked_text, marks_found
 from pipeline.families.thinking import Thinking, ThinkingSettings
 from pipeline.families.transformers.bounds import USUAL_SIZE, FrameBounds
 from pipeline.families.transformers.inputs import NativeInputs, Shown
@@ -82,6 +83,17 @@ class NativeReader:
     def prompt(self, prepared: Shown, frames: Sequence[Frame], words: Words) -> NativeInputs:
         """By the checkpoint's processor."""
         return self.processor.encode(prepared, self._turn(frames, words), words.video_end)
+
+    def sent(self, prompt: NativeInputs) -> str:
+        """As the checkpoint's processor wrote it."""
+        ids, shown = prompt.input_ids.tolist(), prompt.picture_tokens
+        marks = marks_found(ids, shown, prompt.times)
+        return marked_text(ids, shown, marks, lambda some: str(self.tokenizer.decode(some, skip_special_tokens=False)))
+
+    def measured(self, prompt: NativeInputs) -> Mapping[str, float]:
+        """Pixels and patches as far as the processor's tensors have a known layout."""
+        count = sum(token in prompt.picture_tokens for token in prompt.input_ids.tolist())
+        return {**prompt.frames.measured(), "visual_tokens": count}
 
     def _turn(self, frames: Sequence[Frame], words: Words) -> Turn:
         if self.processor.video is not None:

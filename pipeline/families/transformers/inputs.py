@@ -27,6 +27,15 @@ class Pictures:
     features: list[Any] = field(default_factory=list)
     """What its part for pictures gave."""
 
+    def measured(self) -> dict[str, float]:
+        """Pixels as the vision tower gets them, or as the processor was given them; patches where grids tell them."""
+        grids = [value for name, value in self.tensors.items() if name.endswith("grid_thw")]
+        found = {"patches": float(sum(int(grid.prod(-1).sum()) for grid in grids))} if grids else {}
+        pictures = [value for name, value in self.tensors.items() if name.startswith("pixel_values")]
+        if pictures and all(getattr(each, "ndim", 0) >= 4 and each.shape[-3] == 3 for each in pictures):
+            return {**found, "image_pixels": float(sum(each.numel() // 3 for each in pictures))}
+        return {**found, "image_pixels": float(sum(image.width * image.height for image in self.images))}
+
 
 @dataclass(frozen=True)
 class Shown:
@@ -50,6 +59,8 @@ class NativeInputs:
     """The same object for all questions about the same frames."""
     frames_end: int
     """Tokens up to the last one of a picture, that one included."""
+    picture_tokens: frozenset[int] = frozenset()
+    """The ids of which pictures consist."""
 
     @property
     def tokens(self) -> int:

@@ -207,7 +207,9 @@ class NativeProcessor:
                 f"{self.kind.context_tokens}.",
                 f"Show fewer frames: selection.budget={max(1, len(pictures.images) // 2)}",
             )
-        return NativeInputs(ids, text, pictures, self._frames_end(ids.tolist(), prompt))
+        shown = self._picture_tokens(ids.tolist(), prompt)
+        last = max((place for place, token in enumerate(ids.tolist()) if token in shown), default=-1)
+        return NativeInputs(ids, text, pictures, last + 1, shown)
 
     def plain_turn(self, frames: int) -> Turn:
         """A turn with so many frames and next to nothing beside them."""
@@ -345,8 +347,8 @@ class NativeProcessor:
             ) from error
         check_acts(name, value, made, plain, own_keywords(self._own), self.source)
 
-    def _frames_end(self, ids: Sequence[int], prompt: str) -> int:
-        """Up to the last token of a picture: one that the processor names, or one that it put in."""
+    def _picture_tokens(self, ids: Sequence[int], prompt: str) -> frozenset[int]:
+        """The tokens of pictures: those that the processor names, or those that it put in."""
         names = ("image_token_id", "video_token_id")
         named = {getattr(self._own, name, None) for name in names}
         named |= {token for name in names for token in getattr(self._own, f"{name}s", None) or ()}
@@ -354,4 +356,4 @@ class NativeProcessor:
             with self._lock:
                 text = Counter(self.tokenizer(prompt, add_special_tokens=False).input_ids)
             named = {token for token, times in Counter(ids).items() if times > text[token]}
-        return next((place + 1 for place in range(len(ids) - 1, -1, -1) if ids[place] in named), 0)
+        return frozenset(named - {None})
