@@ -21,8 +21,8 @@ from pipeline.reports.views import AnswerView, Card, FrameView, MatrixCell, Note
 
 _SAME_TIME = 0.05
 """Seconds. A smaller difference between the selected time and that of the frame seen is not mentioned."""
-_END_OF_A_THOUGHT = 1000
-"""Characters."""
+_END_OF_A_THOUGHT, _END_OF_A_PROMPT = 1000, 10_000
+"""Characters. A prompt of 256 frames with their labels is whole, and so are the subtitles of some minutes."""
 
 
 @dataclass(frozen=True)
@@ -231,17 +231,25 @@ def _answer(question: Question, record: _RunRecord, label: str) -> AnswerView:
     is_told_above = note is None and answer.status is not Status.OK
     seen = "nothing to answer from" if is_told_above else _frames_seen(answer, record.frames)
     return AnswerView(
-        label, found, letter, answer.text, note, seen, _cost(answer.cost), _shortened(answer.thought.strip())
+        label,
+        found,
+        letter,
+        answer.text,
+        note,
+        seen,
+        _cost(answer.cost),
+        _shortened(answer.thought.strip(), _END_OF_A_THOUGHT),
+        _shortened(answer.prompt, _END_OF_A_PROMPT),
     )
 
 
-def _shortened(thought: str) -> str:
-    """A long thought without its middle, since a page may hold thousands."""
-    left_out = len(thought) - 2 * _END_OF_A_THOUGHT
+def _shortened(text: str, end: int) -> str:
+    """A long text without its middle, since a page may hold thousands; ``end`` characters of each end are kept."""
+    left_out = len(text) - 2 * end
     if left_out <= 0:
-        return thought
+        return text
     note = f"[... {left_out} characters are left out here, and are in answers.jsonl ...]"
-    return f"{thought[:_END_OF_A_THOUGHT]}\n{note}\n{thought[-_END_OF_A_THOUGHT:]}"
+    return f"{text[:end]}\n{note}\n{text[-end:]}"
 
 
 def _frames_seen(answer: Answer, frames: Sequence[SelectedFrame]) -> str:

@@ -51,6 +51,8 @@ class AnswerView:
     cost: str
     thought: str = ""
     """The thoughts before the answer; of long ones the beginning and the end."""
+    prompt: str = ""
+    """The text that was sent; of one of many pages the beginning and the end."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ class Route:
     def weight(self) -> int:
         """About how many characters it takes before it is packed."""
         texts = [window.raw for window in self.windows]
-        texts += [text for answer in self.answers for text in (answer.text, answer.thought)]
+        texts += [text for answer in self.answers for text in (answer.text, answer.thought, answer.prompt)]
         texts += [self.timeline.bars, self.timeline.chosen_bars] if self.timeline else []
         return sum(map(len, texts)) + _EACH * (1 + len(self.frames) + len(self.windows) + len(self.answers))
 

@@ -46,6 +46,13 @@
     shown.showModal();
   };
 
+  const finish = (card) => {
+    if (card.dataset.finished) return;
+    card.dataset.finished = "yes";
+    enlargeable(card);
+    for (const text of card.querySelectorAll(".prompt pre")) text.after(actions(button("Copy", (event) => copy(text.textContent, event))));
+  };
+
   // A card that stands far down a long page keeps its frames packed until it comes near.
   const unpack = async (text) => {
     const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
@@ -53,12 +60,12 @@
   };
   const draw = async (card) => {
     const routes = card.querySelector("[data-packed]");
-    if (!routes) { enlargeable(card); return; }
+    if (!routes) { finish(card); return; }
     const packed = routes.dataset.packed;
     routes.removeAttribute("data-packed");
     routes.innerHTML = await unpack(packed);
     routes.removeAttribute("aria-busy");
-    enlargeable(card);
+    finish(card);
   };
   const near = new IntersectionObserver((entries) => {
     for (const entry of entries) if (entry.isIntersecting) { near.unobserve(entry.target); draw(entry.target); }
