@@ -193,7 +193,9 @@ def _answer_fault(given: Answer, question: Question) -> str | None:
     options = len(question.options or ())
     option = given.option
     faults = {
-        "its text is not a string": not all(isinstance(text, str) for text in (given.text, given.thought, given.prompt)),
+        "its text is not a string": not all(
+            isinstance(text, str) for text in (given.text, given.thought, given.prompt)
+        ),
         f"{given.status!r} is not a status": not isinstance(given.status, Status),
         f"{option!r} is not the index of an option": option is not None
         and (not isinstance(option, int) or isinstance(option, bool) or not 0 <= option < options),

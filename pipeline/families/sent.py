@@ -19,7 +19,10 @@ def frame_mark(frames: range, times: Sequence[float]) -> str:
 
 
 def marked_text(
-    ids: Sequence[int], is_picture: Collection[int], marks: Sequence[tuple[str, int]], decode: Callable[[list[int]], str]
+    ids: Sequence[int],
+    is_picture: Collection[int],
+    marks: Sequence[tuple[str, int]],
+    decode: Callable[[list[int]], str],
 ) -> str:
     """The text of a prompt with a mark for each picture.
 
@@ -54,9 +57,7 @@ def marks_found(ids: Sequence[int], is_picture: Collection[int], times: Sequence
     if frames and pictures and pictures % frames == 0:
         parts = pictures // frames
         marks = [frame_mark(range(at, at + 1), times) for at in range(frames)]
-        return [
-            (mark, runs[(at + 1) * parts - 1][1] - runs[at * parts][0]) for at, mark in enumerate(marks)
-        ]
+        return [(mark, runs[(at + 1) * parts - 1][1] - runs[at * parts][0]) for at, mark in enumerate(marks)]
     together = -(-frames // pictures) if pictures else 0
     if together and -(-frames // together) == pictures:
         marks = [frame_mark(range(at, min(at + together, frames)), times) for at in range(0, frames, together)]

@@ -102,6 +102,23 @@ def test_a_failure_says_what_was_to_be_shown_and_what_to_do(answerer: Any, case:
     assert answers[3].cost.output_tokens > 0
 
 
+def test_the_prompt_is_kept_with_marks_and_nothing_of_the_frames(answerer: Any, case: tuple[str, str]) -> None:
+    request = asked(3, "What is seen?", ("a cat", "a dog"))
+    prompt, processor = answerer.encode(request), answerer.processor
+    said = processor.sent(prompt)
+    marks = re.findall(r"<frames? [^>]*>", said)
+    alone = ["<frame 1 at 0 s>", "<frame 2 at 2 s>", "<frame 3 at 4 s>"]
+    together = ["<frames 1 to 3 at 0 to 4 s>"]
+    assert marks in (alone, together)
+    assert marks == alone or case[1] == "video"
+    assert "What is seen?" in said
+    assert "a dog" in said
+    assert processor.tokenizer.decode([processor.picture_token], skip_special_tokens=False) not in said
+    measured = processor.measured(prompt)
+    assert measured["visual_tokens"] == sum(prompt.pictures)
+    assert 0 < measured["visual_tokens"] < prompt.tokens
+
+
 def test_the_budget_that_fits_is_named(answerer: Any) -> None:
     request = asked(100)
     (answer,) = answered(answerer, [request])

@@ -107,6 +107,14 @@ def test_frames_close_in_time_share_a_grid_and_distant_ones_do_not(plain: dict[s
     assert torch.equal(by_frame[:, :, :, 0], by_frame[:, :, :, 1])
 
 
+def test_the_prompt_is_kept_with_the_frames_of_each_grid(plain: dict[str, Qwen3VL]) -> None:
+    answerer = dataclasses.replace(plain["qwen3_vl"], video=TimedVideoForm(2.0, "strip"))
+    said = answerer.processor.sent(answerer.encode(request("Why?", frames(1.0, 2.0, 70.0))))
+    around = "<{}><|vision_start|>{}<|vision_end|>".format
+    first, last = around("1.5 seconds", "<frames 1 to 2 at 1 to 2 s>"), around("70.0 seconds", "<frame 3 at 70 s>")
+    assert f"{first}{last}Why?" in said
+
+
 def test_images_have_the_same_words_as_a_video(plain: dict[str, Qwen3VL]) -> None:
     images, video = (words(dataclasses.replace(plain["qwen3_vl"], form=form), ASKED[1]) for form in FORMS)  # type: ignore[arg-type]
     assert images == video.replace("<|video_pad|>", "<|image_pad|>")

@@ -76,6 +76,17 @@ def test_the_inputs_are_those_of_the_types_own_processor(pair: Pair) -> None:
         assert set(stock) == {*ours.per_token, *ours.frames.tensors}
 
 
+def test_the_prompt_is_kept_with_a_mark_for_each_frame(pair: Pair) -> None:
+    reader, asked = pair.ours.processor, requests()[0]
+    prompt = pair.ours.encode(asked)
+    said = reader.sent(prompt)
+    first, second = said.index("<frame 1 at 0 s>"), said.index("<frame 2 at 4 s>")
+    assert first < second < said.index("What colour is the square?")
+    shown = {reader.tokenizer.decode([token], skip_special_tokens=False) for token in prompt.picture_tokens}
+    assert not any(token in said for token in shown)
+    assert reader.measured(prompt)["visual_tokens"] > 0
+
+
 def test_tokens_are_counted_exactly_without_looking_at_a_picture(pair: Pair) -> None:
     reader = pair.ours.processor
     for asked in requests():
