@@ -225,7 +225,7 @@ class Requests:
             yield self._failed.get()
 
     def recorded(self, given: Answer) -> Answer:
-        """The answer with the subtitles that were given and the frames that were left out; its prompt holds no secret."""
+        """The answer with the subtitles that were given and the frames left out; its prompt holds no secret."""
         subtitles = self._inputs.pop(given.question_id).subtitles
         subtitles = self._subtitles.pop(given.question_id, subtitles)
         form = "; ".join(part for part in (given.form, subtitles.summary()) if part)
