@@ -207,9 +207,9 @@ class NativeProcessor:
                 f"{self.kind.context_tokens}.",
                 f"Show fewer frames: selection.budget={max(1, len(pictures.images) // 2)}",
             )
-        shown = self._picture_tokens(ids.tolist(), prompt)
-        last = max((place for place, token in enumerate(ids.tolist()) if token in shown), default=-1)
-        return NativeInputs(ids, text, pictures, last + 1, shown)
+        own = self._picture_tokens(ids.tolist(), prompt)
+        last = max((place for place, token in enumerate(ids.tolist()) if token in own), default=-1)
+        return NativeInputs(ids, text, pictures, last + 1, own)
 
     def plain_turn(self, frames: int) -> Turn:
         """A turn with so many frames and next to nothing beside them."""
@@ -356,4 +356,4 @@ class NativeProcessor:
             with self._lock:
                 text = Counter(self.tokenizer(prompt, add_special_tokens=False).input_ids)
             named = {token for token, times in Counter(ids).items() if times > text[token]}
-        return frozenset(named - {None})
+        return frozenset(token for token in named if token is not None)
