@@ -31,6 +31,7 @@ VERBS = {
     "sample": "only stage 1: which frames matter, as a selection file",
     "answer": "only stage 2: answers from a selection file",
     "evaluate": "both stages over a benchmark; -m sweeps over samplers, budgets, answerers",
+    "serve": "both stages behind OpenAI's protocol, with models that stay loaded",
     "recall": "how much of the evidence a sampler's frames show; needs no model, and often no video",
     "export": "selections or answers as other projects read them",
     "check": "what is missing and what a run will take, before any model is loaded",

@@ -66,7 +66,8 @@ RowFile = Annotated[T, Role.ROW_FILE]
 file's name without its folder."""
 
 _NOT_CONTENT = (Role.PLACE, Role.LABEL, Role.SPEED)
-_OUTSIDE_OF_SETTINGS = ("hydra", "paths", "execution", "plugins", "limit", "experiment")
+_OF_SERVER = ("access", "api", "engine", "videos")
+_OUTSIDE_OF_SETTINGS = ("hydra", "paths", "execution", "plugins", "limit", "experiment", *_OF_SERVER)
 """Parts of a verb's configuration that hold no content."""
 _ABOUT = ("about", "origin")
 """Keys that only describe a part."""

@@ -1,0 +1,264 @@
+"""The web application: OpenAI's protocol, health and metrics over an engine."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+
+from pipeline.domain import Status
+from pipeline.errors import ConfigError, InputError, PipelineError, RequestError
+from pipeline.serving import chat
+from pipeline.serving.chat import ChatRequest, Sent
+from pipeline.serving.engine import Ask, Engine, Progress, QueueFullError, Reply, StoppingError
+from pipeline.serving.images import ImageFolders
+from pipeline.serving.metrics import CONTENT_TYPE, exposition
+from pipeline.serving.videos import Videos
+from pipeline.terminal import remark
+
+_OF_A_QUESTION = {400: Status.INVALID_QUESTION, 403: Status.INVALID_QUESTION, 404: Status.MISSING_VIDEO}
+"""HTTP statuses of a video that may not be read, or is not there, and what they are for its question."""
+
+
+@dataclass(frozen=True)
+class ApiSettings:
+    """How the server speaks OpenAI's protocol."""
+
+    name: str
+    """Of the model that requests name."""
+    on_failure: Literal["empty", "error"]
+    """What a failed question is answered with: empty text, which evaluation harnesses count as wrong, or an error."""
+
+    def __post_init__(self) -> None:
+        if not self.name.strip():
+            raise ConfigError("api.name is empty", "name the model: api.name=gens")
+
+
+def create_app(engine: Engine, videos: Videos, api: ApiSettings) -> FastAPI:
+    """The application. Whoever runs it puts the guard around it, and closes the engine.
+
+    Args:
+        engine: answers.
+        videos: that requests may name.
+        api: how it speaks.
+    """
+    app = FastAPI(title="gens", docs_url=None, redoc_url=None, openapi_url=None)
+    images = ImageFolders()
+    began = int(time.time())
+
+    @app.exception_handler(RequestError)
+    async def refused(_: Request, error: RequestError) -> JSONResponse:
+        return _error(error.http, str(error), _headers(error))
+
+    @app.exception_handler(RequestValidationError)
+    async def malformed(_: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"] if part != "body")
+        return _error(400, f"{place}: {first['msg']}" if place else str(first["msg"]))
+
+    @app.get("/health")
+    async def health() -> JSONResponse:
+        problem = "stopping" if engine.is_stopping else engine.failure
+        told = {"waiting": engine.waiting, "computing": engine.computing}
+        return JSONResponse({"status": problem or "ok", **told}, 503 if problem else 200)
+
+    @app.get("/metrics")
+    async def metrics() -> PlainTextResponse:
+        return PlainTextResponse(exposition(engine), media_type=CONTENT_TYPE)
+
+    @app.get("/v1/models")
+    async def models() -> dict[str, Any]:
+        return {"object": "list", "data": [_model(api.name, began, engine)]}
+
+    @app.get("/v1/models/{name:path}")
+    async def model(name: str) -> dict[str, Any]:
+        _check_model(name, api)
+        return _model(name, began, engine)
+
+    @app.post("/v1/chat/completions")
+    async def complete(body: ChatRequest, request: Request) -> Response:
+        _check_model(body.model, api)
+        sent = chat.sent_in(body)
+        about = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": api.name}
+        conversation = _Conversation(engine, videos, images, api, sent, about)
+        events = conversation.events()
+        if not body.stream:
+            async with aclosing(events):
+                return await _unless_gone(request, conversation.whole(events))
+        first = await anext(events)  # what is refused has a status of its own
+        with_usage = body.stream_options is not None and body.stream_options.include_usage
+        return StreamingResponse(conversation.stream(first, events, with_usage), media_type="text/event-stream")
+
+    return app
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """How a question ended, in the words of a response."""
+
+    text: str
+    finish: str
+    usage: Mapping[str, Any]
+    gens: dict[str, Any]
+    http: int = 422
+    """For a failure where failures are errors."""
+
+    @property
+    def is_failure(self) -> bool:
+        return bool(self.gens["status"] != Status.OK.value)
+
+
+@dataclass(frozen=True)
+class _Conversation:
+    """One request on its way."""
+
+    engine: Engine
+    videos: Videos
+    images: ImageFolders
+    api: ApiSettings
+    sent: Sent
+    about: Mapping[str, Any]
+
+    async def events(self) -> AsyncGenerator[Progress | _Outcome, None]:
+        """The question's progress, and how it ended.
+
+        Raises:
+            RequestError: the server is full or stopping.
+        """
+        try:
+            async with self._video() as path:
+                question = chat.question_in(self.sent, str(path))
+                async with aclosing(self.engine.follow(Ask(question))) as followed:
+                    async for each in followed:
+                        yield self._answered(each) if isinstance(each, Reply) else each
+        except (QueueFullError, StoppingError):
+            raise
+        except RequestError as error:
+            if error.http not in (*_OF_A_QUESTION, 413, 500):
+                raise
+            yield self._failed(_OF_A_QUESTION.get(error.http, "error"), error, error.http)
+        except InputError as error:
+            yield self._failed(Status.INVALID_QUESTION, error, 400)
+        except PipelineError as error:
+            yield self._failed("error", error, 500)
+
+    async def whole(self, events: AsyncIterator[Progress | _Outcome]) -> Response:
+        """The response to a request that wants no stream."""
+        async for each in events:
+            if isinstance(each, _Outcome):
+                if each.is_failure and self.api.on_failure == "error":
+                    return _error(each.http, each.gens["detail"], gens=each.gens)
+                message = {"role": "assistant", "content": each.text}
+                choice = {"index": 0, "message": message, "finish_reason": each.finish, "logprobs": None}
+                whole = chat.completion("chat.completion", self.about, [choice], usage=each.usage, gens=each.gens)
+                return JSONResponse(whole)
+        raise AssertionError  # events end with an outcome
+
+    async def stream(
+        self, first: Progress | _Outcome, events: AsyncGenerator[Progress | _Outcome, None], with_usage: bool
+    ) -> AsyncIterator[str]:
+        """The lines of a stream: progress in parts without text, then the text in one part."""
+        yield self._part({"role": "assistant", "content": ""})
+        async with aclosing(events):
+            each: Progress | _Outcome | None = first
+            while each is not None:
+                if isinstance(each, Progress):
+                    yield self._part({}, gens=chat.progress(each))
+                elif each.is_failure and self.api.on_failure == "error":
+                    yield _line({"error": _content(each.http, each.gens["detail"]), "gens": each.gens})
+                else:
+                    if each.text:
+                        yield self._part({"content": each.text})
+                    yield self._part({}, each.finish, gens=each.gens)
+                    if with_usage:
+                        yield _line(chat.completion("chat.completion.chunk", self.about, [], usage=each.usage))
+                each = await anext(events, None)
+        yield "data: [DONE]\n\n"
+
+    @asynccontextmanager
+    async def _video(self) -> AsyncIterator[Path]:
+        """The file or folder that the question is about."""
+        sent = self.sent
+        if sent.video is not None:
+            named = self.videos.named(sent.video)
+            video = await asyncio.to_thread(named.__enter__)
+            try:
+                yield video.path
+            finally:
+                await asyncio.to_thread(named.__exit__, None, None, None)
+        elif sent.images:
+            with self.images.holding(sent.images) as folder:
+                yield folder
+        else:
+            raise InputError("the message has no video", "send a video_url, or the frames as image_url")
+
+    def _part(self, delta: Mapping[str, Any], finish: str | None = None, **more: Any) -> str:
+        choice = {"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}
+        return _line(chat.completion("chat.completion.chunk", self.about, [choice], **more))
+
+    def _answered(self, reply: Reply) -> _Outcome:
+        gens = chat.told(reply, self.sent, self.engine.session.parts)
+        totals = self.engine.totals()
+        gens["of_all"] = {"questions": totals.total(), "failed": totals.total() - totals[Status.OK]}
+        return _Outcome(*chat.response(reply), chat.usage(reply), gens)
+
+    def _failed(self, status: str, error: PipelineError, http: int) -> _Outcome:
+        remark(f"a question failed: {error.problem}")
+        gens = chat.failed(str(status), str(error), self.sent, self.engine.session.parts)
+        return _Outcome("", "stop", {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}, gens, http)
+
+
+async def _unless_gone(request: Request, work: Any) -> Response:
+    """What ``work`` gives, unless the client disconnects before: then the work is cancelled."""
+    working = asyncio.ensure_future(work)
+
+    async def gone() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    leaving = asyncio.ensure_future(gone())
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        return await working if working.done() else Response(status_code=499)
+    finally:
+        leaving.cancel()
+        if not working.done():
+            working.cancel()
+            await asyncio.wait((working,))
+
+
+def _check_model(name: str, api: ApiSettings) -> None:
+    if name != api.name:
+        raise RequestError(f"there is no model {name!r}", f"the model of this server is {api.name!r}", 404)
+
+
+def _model(name: str, began: int, engine: Engine) -> dict[str, Any]:
+    about = {"id": name, "object": "model", "created": began, "owned_by": "gens-videoqa"}
+    return {**about, "gens": dict(engine.session.parts)}
+
+
+def _headers(error: RequestError) -> dict[str, str]:
+    return {"Retry-After": str(error.retry_after)} if isinstance(error, QueueFullError) else {}
+
+
+def _error(http: int, message: str, headers: Mapping[str, str] | None = None, **more: Any) -> JSONResponse:
+    return JSONResponse({"error": _content(http, message), **more}, http, dict(headers or {}))
+
+
+def _content(http: int, message: str) -> dict[str, Any]:
+    kind = "server_error" if http >= 500 else "invalid_request_error"
+    return {"message": message, "type": kind, "param": None, "code": http}
+
+
+def _line(content: Mapping[str, Any]) -> str:
+    return f"data: {json.dumps(content, ensure_ascii=False)}\n\n"

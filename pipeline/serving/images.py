@@ -1,0 +1,86 @@
+"""Pictures that come with a request, as the frames of a video."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipeline.errors import RequestError
+
+_SUFFIXES = {"image/png": ".png", "image/jpeg": ".jpg", "image/jpg": ".jpg", "image/webp": ".webp"}
+
+
+class ImageFolders:
+    """Folders of pictures, each named by its content and deleted when no request needs it any more.
+
+    Nothing is decoded here: a folder is read where videos are.
+    """
+
+    def __init__(self) -> None:
+        self._users: dict[Path, int] = {}
+        self._guard = threading.Lock()
+        self._holder = tempfile.TemporaryDirectory(prefix="gens-images-", ignore_cleanup_errors=True)
+        self._parent = Path(self._holder.name)
+
+    def close(self) -> None:
+        """Delete all of them."""
+        self._holder.cleanup()
+
+    @contextmanager
+    def holding(self, addresses: Sequence[str]) -> Iterator[Path]:
+        """A folder of the pictures, one a second in their order, for as long as the context lasts.
+
+        Args:
+            addresses: ``data:image/png;base64,...``; JPEG and WebP, too.
+
+        Raises:
+            RequestError: one is not such an address.
+        """
+        pictures = [_picture(address) for address in addresses]
+        content = hashlib.blake2b(digest_size=16)
+        for suffix, data in pictures:
+            content.update(f"{suffix}{len(data)}:".encode() + data)
+        folder = self._parent / content.hexdigest()
+        with self._guard:
+            self._users[folder] = self._users.get(folder, 0) + 1
+            if self._users[folder] == 1:
+                _write(pictures, folder)
+        try:
+            yield folder
+        finally:
+            with self._guard:
+                self._users[folder] -= 1
+                if not self._users[folder]:
+                    del self._users[folder]
+                    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _write(pictures: Sequence[tuple[str, bytes]], folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700)
+        for second, (suffix, data) in enumerate(pictures):
+            (folder / f"sec{second:06d}{suffix}").write_bytes(data)
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise RequestError(
+            f"the server cannot keep the pictures: {error.strerror}", "make room on its disk, and send them again", 507
+        ) from error
+
+
+def _picture(address: str) -> tuple[str, bytes]:
+    head, comma, data = address.partition(",")
+    kind, _, coding = head.removeprefix("data:").partition(";")
+    if not comma or not head.startswith("data:") or kind not in _SUFFIXES or coding != "base64":
+        raise RequestError(
+            f"{head[:100]!r} is no address of a picture", "send data:image/png;base64,..., or JPEG or WebP", 400
+        )
+    try:
+        return _SUFFIXES[kind], base64.b64decode(data, validate=True)
+    except ValueError as error:
+        raise RequestError(f"a picture is not base64: {error}", "encode it again", 400) from error
