@@ -18,7 +18,7 @@ from typing import Any
 
 from pipeline.answerers import Answerer, AnswerRequest, PreparesFrames
 from pipeline.artefacts.rows import SelectionRow
-from pipeline.domain import Answer, Frame, PreparedPicture, SelectedFrame, Status, Video
+from pipeline.domain import Answer, AnswerForm, Frame, PreparedPicture, SelectedFrame, Status, Video
 from pipeline.errors import ChangedVideoError, ClipError, FramesError, SubtitlesError, VideoError, with_remedy
 from pipeline.secrecy import without_secrets
 from pipeline.selection.ranking import best_first
@@ -106,6 +106,8 @@ def key_content(
     }
     if question.prompt is not None:
         content["prompt"] = (question.prompt.text, question.prompt.system)
+    if question.answer_form is not AnswerForm.WORDS:
+        content["answer_form"] = question.answer_form.value
     if question.option_images:
         content["option_images"] = [_picture_content(path) for path in question.option_images]
     if choice is not SubtitleChoice.NONE:

@@ -132,6 +132,15 @@ class SubtitleLine:
     """One line without markup."""
 
 
+class AnswerForm(StrEnum):
+    """What a question is answered with."""
+
+    WORDS = "words"
+    """One of its options, or free text."""
+    INTERVALS = "intervals"
+    """Intervals of the video: when something happens, or where the answer can be seen."""
+
+
 @dataclass(frozen=True)
 class Prompt:
     """The words of a client, which an answerer is given as they are, in place of its own prompt."""
@@ -170,6 +179,8 @@ class Question:
     prompt: Prompt | None = None
     """Put to the answerer word for word. The sampler is asked ``text`` and ``options`` all the same, and the answer is
     read by ``options``. None: the answerer's prompt makes it of the question."""
+    answer_form: AnswerForm = AnswerForm.WORDS
+    """With ``intervals``, an answer is compared with ``evidence``, and options are only shown."""
     fault: str = ""
     """Why nothing can be asked: what is wrong with the benchmark's row, and what to do. Such a question ends as
     ``invalid_question`` in every run. Empty for all others."""

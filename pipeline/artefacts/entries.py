@@ -26,6 +26,10 @@ from pipeline.wellformed import decoded, parsed, well_formed_json
 Kind = TypeVar("Kind")
 
 _PARQUET = b"PAR1"
+_MOST_NAMES = 20
+"""Fields of an entry that a message lists."""
+_LONGEST_NAME = 40
+"""Characters of a field's name in a message."""
 
 
 @dataclass(frozen=True)
@@ -121,11 +125,20 @@ def checked(kind: type[Kind], value: Any, where: str) -> Kind:
         made: Kind = _adapter(cast("Any", kind)).validate_python(value)
     except ValidationError as error:
         first = error.errors()[0]
-        raise _mistaken(where, first["loc"], first["msg"]) from error
+        problem = first["msg"]
+        if first["type"] == "missing" and len(first["loc"]) == 1 and isinstance(value, dict):
+            problem = f"{problem}; the entry has {_names(value)}"
+        raise _mistaken(where, first["loc"], problem) from error
     place = next(_booleans_for_numbers(value, made), None)
     if place is not None:
         raise _mistaken(where, place, "a truth value is not a number")
     return made
+
+
+def _names(value: dict[Any, Any]) -> str:
+    """The names of an entry's fields, as many as go into a message."""
+    shown = [repr(str(name)[:_LONGEST_NAME]) for name in list(value)[:_MOST_NAMES]]
+    return ", ".join([*shown, *(["..."] if len(value) > len(shown) else [])]) or "none"
 
 
 def _mistaken(where: str, place: Sequence[str | int], problem: str) -> InputError:

@@ -19,7 +19,7 @@ from typing import Any, Literal, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 
-from pipeline.domain import Answer, Prompt, Question, Relevance, Selection, Status, Video
+from pipeline.domain import Answer, AnswerForm, Prompt, Question, Relevance, Selection, Status, Video
 from pipeline.errors import InputError, with_remedy
 from pipeline.identity import digest
 from pipeline.validation import question_fault, selection_fault
@@ -121,15 +121,20 @@ _LINES: dict[type, type] = {RelevanceRow: _RelevanceLine, AnswerRow: _AnswerLine
 
 
 def question_key(question: Question) -> str:
-    """Digest of what is asked: text, options and prompt as sent. Labels, references, groups and evidence are not."""
-    return _question_key(question.text, question.options, question.prompt)
+    """Digest of what is asked: text, options, prompt as sent, and what it is answered with.
+
+    Labels, references, groups and evidence are not part of it.
+    """
+    return _question_key(question.text, question.options, question.prompt, question.answer_form)
 
 
 @lru_cache(maxsize=1 << 15)
-def _question_key(text: str, options: tuple[str, ...] | None, prompt: Prompt | None) -> str:
+def _question_key(text: str, options: tuple[str, ...] | None, prompt: Prompt | None, answer_form: AnswerForm) -> str:
     content: dict[str, Any] = {"text": text, "options": options}
     if prompt is not None:
         content["prompt"] = (prompt.text, prompt.system)
+    if answer_form is not AnswerForm.WORDS:
+        content["answer_form"] = answer_form.value
     return digest(content)[:16]
 
 

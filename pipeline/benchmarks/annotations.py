@@ -115,7 +115,11 @@ class AnnotatedBenchmark(ABC):
         rows = _unique(self.read(file), file)
         faults = [row.error for row in rows.values() if row.error]
         if faults and len(faults) == len(rows):
-            raise faults[0]
+            raise InputError(
+                f"{faults[0].problem} (no row of {len(rows)} can be used)",
+                f"{faults[0].remedy}; re-packs of a benchmark have other fields, and the published files are those "
+                f"that gens download benchmark={self.name} names: benchmark.path=...",
+            )
         if self.rows is not None and len(rows) not in self.rows:
             complete = " or ".join(str(count) for count in self.rows)
             raise InputError(

@@ -14,6 +14,7 @@ import re
 from collections.abc import Sequence
 
 from pipeline.domain import OPTION_LETTERS
+from pipeline.wellformed import loaded
 
 _LONGVIDEOBENCH_PHRASES = (
     "The best answer is",
@@ -34,6 +35,14 @@ _VIDEO_MME_PHRASES = (
     "The best option isThe correct option is",
     "Best answer:Best option:",
 )
+_VIDEO_MME_V2_PHRASES = (
+    "Final Answer:",
+    *("The best answer is", "The correct answer is", "The answer is", "The answer"),
+    *("The best option is", "The correct option is"),
+    *("Best answer:", "Best option:", "Answer:", "Option:"),
+)
+WRONG = -1
+"""In place of an option: the rule has read something that is no option and counts as wrong."""
 
 
 def longvideobench_option(text: str) -> int | None:
@@ -50,6 +59,38 @@ def video_mme_option(text: str) -> int | None:
     "Best answer: C" is B, as in the script: its list of phrases lacks two commas, so the B of "Best" is found first.
     """
     return _first_letter(text, _VIDEO_MME_PHRASES, "ABCD")
+
+
+def video_mme_v2_option(text: str) -> int | None:
+    """The first of A to H anywhere, after the stock phrases are deleted (Video-MME-v2, ``test_video_mme_v2.py``).
+
+    "Based on ... Final Answer: G" is B. VLMEvalKit reads by the same rule.
+    """
+    return _first_letter(text, _VIDEO_MME_V2_PHRASES, "ABCDEFGH")
+
+
+def cgbench_option(text: str, correct: int | None) -> int | None:
+    """The ``result`` of a fenced JSON object; without one, the right option if its letter stands alone anywhere.
+
+    So naming all options is right (CG-Bench, ``run/utils.py``). A result that is no letter is :data:`WRONG`. Of a text
+    without JSON and without a lone capital A to H the script keeps no row.
+    """
+    fenced = re.search("```json(.*?)```", text, re.DOTALL)
+    if fenced is not None and fenced[1].strip():
+        # The script puts quotes around a bare word: {"result": B}.
+        quoted = re.sub(r"(:\s)([A-Za-z_]\w*)", r'\1"\2"', fenced[1].strip())
+        try:
+            found = loaded(quoted)
+        except (ValueError, RecursionError):
+            found = None
+        if isinstance(found, dict) and found.get("result") is not None:
+            said = found["result"]
+            option = _index(said) if isinstance(said, str) else None
+            return WRONG if option is None else option
+    letters = re.findall(r"\b[A-H]\b", text)
+    if not letters:
+        return None
+    return correct if correct is not None and OPTION_LETTERS[correct] in letters else WRONG
 
 
 def mlvu_option(text: str) -> int | None:
@@ -125,6 +166,53 @@ def lmms_eval_option(text: str, letters: str = "ABCD") -> int | None:
         found = [(0, words.rfind(letter), letter) for letter in letters if letter in words]
     # Ties go to the earlier letter: the script sorts stably over the letters in order.
     return _index(max(found, key=lambda each: each[:2])[2]) if found else None
+
+
+def lmms_eval_cgbench_option(text: str) -> int | None:
+    """CG-Bench as lmms-eval reads it: :func:`lmms_eval_option` over A to N."""
+    return lmms_eval_option(text, OPTION_LETTERS[:14])
+
+
+def lmms_eval_video_mme_v2_option(text: str, options: Sequence[str]) -> int | None:
+    """Video-MME-v2 as lmms-eval 0.7.3 reads it (``tasks/videomme_v2/utils.py``), which is not as the authors do.
+
+    The first of these that applies decides: a letter A to H alone on the last line; one alone at the start, before a
+    full stop, a bracket or a line's end; the last one after a stock phrase, "answer is" or "option:"; the only one in
+    bold; the only option whose words are in the text. Capitals do not matter.
+    """
+    words = without_reasoning(text)
+    bold = r"(?:\*\*[ \t]*)?([A-H])(?:[ \t]*\*\*)?[ \t]*"
+    for alone in (rf"(?:\A|\n)[ \t]*{bold}[.)]?[ \t]*\n?\Z", rf"\A[ \t]*{bold}(?:[.)]|\r?\n|\Z)"):
+        if found := re.search(alone, words, re.IGNORECASE):
+            return _index(found[1].upper())
+    phrases = "|".join(map(re.escape, _VIDEO_MME_V2_PHRASES))
+    after = rf"(?:{phrases}|\b(?:answer|option)(?:\s+(?:is|would\s+be)|\s*:))[\s:*]*([A-H])\b"
+    if stated := re.findall(after, words, re.IGNORECASE):
+        return _index(stated[-1].upper())
+    marked = {letter.upper() for letter in re.findall(r"\*\*\s*([A-H])(?=\s*\*\*|[.)])", words, re.IGNORECASE)}
+    if len(marked) == 1:
+        return _index(marked.pop())
+    told = [place for place, option in enumerate(options) if option.strip(". \n").lower() in words.lower()]
+    return told[0] if len(told) == 1 else None
+
+
+def lmms_eval_egoschema_option(text: str, options: Sequence[str]) -> int | None:
+    """EgoSchema as lmms-eval reads it: ``(A)``, ``A`` before a space, or ``A.``, wherever it stands.
+
+    So the article in "A man walks" is option A. Of several letters it takes the one whose last place is the earliest.
+    Without any, in a text of more than five words, an option's words with its letter before them count. If there is
+    none, it draws one of the options at random; that is left to the caller.
+    """
+    words = without_reasoning(text)
+    for mark in ",.!?;:'":
+        words = words.strip(mark)
+    words = f" {words} "
+    forms = [(form.format(letter), letter) for form in ("({})", "{} ", "{}.") for letter in "ABCDE"]
+    places = [(words.rfind(form), letter) for form, letter in forms if form in words]
+    if not places and len(words.split()) > 5:
+        labelled = [(f"{letter}. {option}".lower(), letter) for letter, option in zip("ABCDE", options, strict=False)]
+        places = [(words.lower().rfind(option), letter) for option, letter in labelled if option in words.lower()]
+    return _index(min(places, key=lambda place: place[0])[1]) if places else None
 
 
 def _stated(words: str, letters: str) -> list[tuple[int, int, str]]:

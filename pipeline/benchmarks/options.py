@@ -24,6 +24,26 @@ def parted(question: str, where: str) -> tuple[str, tuple[str, ...]]:
     return text.strip(), tuple(option.strip() for option in options)
 
 
+def listed(text: str, where: str) -> tuple[str, ...]:
+    """The options of one text, each beginning on a line of its own: ``A. ...``. Other lines continue an option.
+
+    Raises:
+        InputError: it does not begin with ``A.``, or there is no second option.
+    """
+    options: list[str] = []
+    for line in text.strip().split("\n"):
+        label = f"{OPTION_LETTERS[min(len(options), len(OPTION_LETTERS) - 1)]}."
+        if line.lstrip().startswith(label):
+            options.append(line.lstrip()[len(label) :].strip())
+        elif options:
+            options[-1] = f"{options[-1]}\n{line.strip()}".strip()
+        else:
+            break
+    if len(options) < 2:
+        raise InputError(f"{where}: options: no lines A., B. ... in {text[:80]!r}", _REMEDY)
+    return tuple(options)
+
+
 def lettered(answer: str | None, options: Sequence[str], where: str) -> int | None:
     """The index of the option that ``answer`` is the letter of; None if it is not known.
 

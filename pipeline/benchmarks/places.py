@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from pipeline.domain import Subtitles
 from pipeline.paths import local_path, path_text
 
 CONTAINERS = (".mp4", ".mkv", ".webm", ".mov", ".avi")
@@ -48,6 +49,26 @@ class VideoFolder:
             except (OSError, ValueError):  # ValueError: a NUL in a name
                 self._listed[folder] = frozenset()
         return self._listed[folder]
+
+
+@dataclass(frozen=True)
+class SubtitleFolder:
+    """A folder of subtitle files, of which no list says which videos have one."""
+
+    path: Path
+
+    def find(self, name: str) -> Subtitles | None:
+        """The file of this name; None for a video without one.
+
+        If the whole folder is missing, every video is given a file in it, so that a run with subtitles reports what is
+        missing instead of running without them.
+        """
+        is_there = self._names is None or name in self._names
+        return Subtitles(path_text((self.path / name).absolute())) if is_there else None
+
+    @cached_property
+    def _names(self) -> frozenset[str] | None:
+        return frozenset(entry.name for entry in self.path.iterdir()) if self.path.is_dir() else None
 
 
 def folder(root: str | None, base: Path, *usual: str) -> Path:

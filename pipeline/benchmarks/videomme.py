@@ -17,11 +17,10 @@ from pathlib import Path
 from pipeline.artefacts.entries import Entry, read_entries
 from pipeline.benchmarks.annotations import OVERRIDE, Annotated, AnnotatedBenchmark, of_each
 from pipeline.benchmarks.options import lettered
-from pipeline.benchmarks.places import VideoFolder, folder
-from pipeline.domain import Question, Subtitles
+from pipeline.benchmarks.places import SubtitleFolder, VideoFolder, folder
+from pipeline.domain import Question
 from pipeline.identity import Place
 from pipeline.option_labels import without_labels
-from pipeline.paths import path_text
 
 
 @dataclass(frozen=True)
@@ -47,13 +46,10 @@ class VideoMME(AnnotatedBenchmark):
     def read(self, file: Path) -> Iterator[Annotated]:
         """Every row."""
         videos = VideoFolder(folder(self.video_root, file.parent, "data", "../data"))
-        subtitles = folder(self.subtitle_root, file.parent, "subtitle", "../subtitle")
-        there = {entry.name for entry in subtitles.iterdir()} if subtitles.is_dir() else None
+        subtitles = SubtitleFolder(folder(self.subtitle_root, file.parent, "subtitle", "../subtitle"))
 
         def made(entry: Entry) -> list[Annotated]:
             row, where = entry.as_kind(_Row), entry.where
-            named = f"{row.videoID}.srt"
-            has_subtitles = there is None or named in there
             options = without_labels(row.options)
             question = Question(
                 id=str(row.question_id),
@@ -67,7 +63,7 @@ class VideoMME(AnnotatedBenchmark):
                     "sub_category": row.sub_category,
                     "task_type": row.task_type,
                 },
-                subtitles=Subtitles(path_text((subtitles / named).absolute())) if has_subtitles else None,
+                subtitles=subtitles.find(f"{row.videoID}.srt"),
             )
             return [Annotated(question, None)]
 

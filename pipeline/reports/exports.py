@@ -15,7 +15,7 @@ from pipeline.benchmarks.metrics import MeanRecall, Tally
 from pipeline.reports.costs import stage_costs
 from pipeline.reports.questions import QUESTIONS_TABLE, questions_csv
 from pipeline.reports.results import share
-from pipeline.reports.scoreboard import RunScore
+from pipeline.reports.scoreboard import OfficialScore, RunScore
 from pipeline.wellformed import well_formed
 
 SUMMARY_FILE = "summary.json"
@@ -89,6 +89,7 @@ def _summary(each: RunScore) -> dict[str, Any]:
                 "counted": official.accuracy.overall.total,
                 "left_out": official.accuracy.left_out,
                 "drawn": official.accuracy.drawn,
+                **_groups(official),
             }
             for official in each.official
         ],
@@ -118,6 +119,18 @@ def _summary(each: RunScore) -> dict[str, Any]:
         ],
         "versions": dict(run.versions),
     }
+
+
+def _groups(official: OfficialScore) -> dict[str, Any]:
+    """The scores of groups of questions, where the rule has them."""
+    found = official.groups
+    if found is None:
+        return {}
+    classes = {
+        label: {value: {"score": score, "groups": count} for value, (score, count) in values.items()}
+        for label, values in found.classes.items()
+    }
+    return {"groups": {"counted": len(found.groups), "incomplete": list(found.incomplete), "classes": classes}}
 
 
 def _accuracy(tally: Tally, interval: Interval | None) -> dict[str, Any]:
@@ -154,6 +167,9 @@ def _rows(each: RunScore) -> Iterator[tuple[object, ...]]:
         tally = official.accuracy.overall
         ends = (official.interval.low, official.interval.high) if official.interval else (None, None)
         yield (official.rule.name, "", "", tally.correct, tally.total, official.figure, *ends, None, None)
+        for label, values in official.groups.classes.items() if official.groups else ():
+            for value, (share_of, count) in values.items():
+                yield (official.rule.name, label, value, None, count, share_of, None, None, None, None)
     tallies = each.accuracy.groups if each.accuracy else {}
     recalls = each.recall.groups if each.recall else {}
     for label in dict.fromkeys((*tallies, *recalls)):

@@ -38,6 +38,23 @@ def results_table(scores: Sequence[RunScore]) -> Table:
     return table
 
 
+def group_notes(scores: Sequence[RunScore]) -> list[str]:
+    """A line a run whose questions are scored in groups, with the groups that lack an answer."""
+    notes = []
+    for each in scores:
+        found = each.official[0].groups if each.official else None
+        if found is None or not found.groups:
+            continue
+        note = f"{each.run.name}: group score {share(found.mean)} over {len(found.groups)} groups"
+        if found.incomplete:
+            named = ", ".join(found.incomplete[:_MOST_NAMED]) + (" ..." if len(found.incomplete) > _MOST_NAMED else "")
+            note += f"; {len(found.incomplete)} incomplete, whose missing answers count as wrong: {named}"
+        notes.append(note)
+    return notes
+
+
+_MOST_NAMED = 5
+"""Groups that a line names."""
 _HEADINGS = {"name": "run", "budget": "K"}
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from pipeline.benchmarks.grouped import GroupScores, score_groups
 from pipeline.benchmarks.intervals import Interval
 from pipeline.benchmarks.metrics import (
     MISSING,
@@ -34,14 +35,24 @@ class OfficialScore:
     accuracy: Accuracy
 
     @cached_property
+    def groups(self) -> GroupScores | None:
+        """The scores of groups of questions; None for a rule that counts questions one by one."""
+        unread = self.rule.unread_in_group
+        return None if unread is None else score_groups(self.accuracy.credits, unread)
+
+    @cached_property
     def figure(self) -> float | None:
         """The number that the rule's owner would print, 0..1; None where nothing counts."""
+        if self.groups is not None:
+            return self.groups.mean
         label = self.rule.mean_over
         return self.accuracy.mean_over(label) if label else self.accuracy.overall.accuracy
 
     @cached_property
     def interval(self) -> Interval | None:
         """The figure's, clustered by video."""
+        if self.groups is not None:
+            return self.groups.interval()
         label = self.rule.mean_over
         return self.accuracy.mean_interval(label) if label else self.accuracy.interval()
 
