@@ -160,7 +160,7 @@ def rules_for(benchmark: str) -> tuple[OfficialRule, ...]:
     known = (STRICT_GROUPS, OFFICIAL, LMMS_EVAL)
     named = [name for rules in known for name in rules if benchmark == name or benchmark.startswith(f"{name}_")]
     # The longest: videomme_v2 is no part of videomme.
-    name = max(named, key=len, default=None)
+    name = max(named, key=len, default="")
     return tuple(rules[name] for rules in known if name in rules)
 
 
