@@ -334,12 +334,17 @@ def read_image_processor(stock_class: Any, folder: Path) -> Any:
         CheckpointError: ``preprocessor_config.json`` is absent, or is none.
     """
     try:
-        return stock_class.from_pretrained(str(folder), local_files_only=True)
+        stock = stock_class.from_pretrained(str(folder), local_files_only=True)
+        for name in ("image_mean", "image_std", "rescale_factor"):
+            # A number in quotation marks would be read by some of what uses it.
+            if np.asarray(getattr(stock, name, None) or 0.0).dtype.kind not in "fi":
+                raise ValueError(f"{name} is {getattr(stock, name)!r}, which are no numbers")
     except Exception as error:  # transformers takes the values as they are, and anything may come of them
         raise CheckpointError(
             f"The image processor in {folder} cannot be read: {error}",
             restore("preprocessor_config.json of the checkpoint"),
         ) from error
+    return stock
 
 
 def check_patches(stock: Any, patch: int, folder: Path) -> None:

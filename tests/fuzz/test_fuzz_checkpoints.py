@@ -92,6 +92,7 @@ FOUND: list[tuple[str, str, Any]] = [
     ("internvl", "config.json", {"vision_config": {"image_size": [float("inf")], "patch_size": [14]}}),
     ("qwen3_vl", "preprocessor_config.json", {"size": []}),
     ("llava_onevision", "preprocessor_config.json", {"rescale_factor": 1e308}),
+    ("llava_onevision", "preprocessor_config.json", {"image_mean": ["0.5" * 50, 0.5, 0.5]}),
     ("llava_video", "config.json", {"vocab_size": 10**30}),
     ("llava_video", "config.json", {"architectures": True}),
     ("glm", "chat_template.jinja", "{{ 1 / 0 }}"),
