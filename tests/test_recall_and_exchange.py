@@ -98,6 +98,16 @@ def test_a_foreign_selection_is_measured(annotated: Path) -> None:
     assert found["measured"][0]["frames"] == pytest.approx(4 / 3)
 
 
+def test_whole_seconds_are_compared_where_a_benchmark_does_so(annotated: Path) -> None:
+    (annotated / "mine.json").write_text(json.dumps({"short": [5.0], "long": [505.9, 600.0], "corrupt": [1.0]}))
+    words = ("sampler=file", "sampler/format=seconds", "sampler.path=mine.json", "selection.budget=8", "tolerances=[5]")
+    printed, found = recall(annotated, *words, "truncate=true")
+    # 505 s is within 5 s of 500 s, and 505.9 s is not.
+    overall = found["measured"][0]["recalls"][0]["overall"]
+    assert overall == {"recall": 0.75, "questions": 2, "precision": 0.75, "f1": 0.75}
+    assert "precision" in printed
+
+
 def test_videos_that_are_missing_count_as_nothing_found(clips: Path) -> None:
     with (clips / "questions.jsonl").open("a") as file:
         file.write(json.dumps({"video": "none.mp4", "question": "what?", "evidence": [[0, 1]]}) + "\n")
@@ -106,7 +116,9 @@ def test_videos_that_are_missing_count_as_nothing_found(clips: Path) -> None:
     assert "1 missing_video" in done.stderr
     (found,) = clips.glob("runs/recall-*/recall.json")
     overall = json.loads(found.read_text())["measured"][0]["recalls"][0]["overall"]
-    assert overall == {"recall": pytest.approx(2 / 3), "questions": 3}
+    # 3.67 s of 0, 3.67, 7.33, 11 is in the evidence, and a tolerance of 1 s takes in none of the others.
+    expected = {"recall": 2 / 3, "questions": 3, "precision": 2 / 3 * 0.25, "f1": 2 / 3 * 0.4}
+    assert overall == pytest.approx(expected)
 
 
 def test_the_made_videos_have_evidence_too(tmp_path: Path) -> None:
@@ -124,6 +136,7 @@ def test_the_made_videos_have_evidence_too(tmp_path: Path) -> None:
         (["group=duration"], "Did you mean 'duration_group'", "duration_group, question_category"),
         (["timeline=video"], "Did you mean 'videos'", "annotations, videos"),
         (["tolerances=[]"], "tolerances=[]", "tolerances=[1,2,5,10]"),
+        (["truncate=5"], "truncate=5", "truncate=true"),
         (["selection.budget=[]"], "selection.budget=[]", "selection.budget=[8,16,32,64]"),
         (["selection.budget=[8,0]"], "selection.budget=0", "selection.budget="),
         (["selections=[nowhere.jsonl]"], "nowhere.jsonl: no such file", "gens sample"),
@@ -152,6 +165,8 @@ def test_recall_of_the_real_benchmark_is_what_was_measured_before(tmp_path: Path
     found = [each["recalls"][0] for each in json.loads(file.read_text())["measured"]]
     assert [at["overall"]["questions"] for at in found] == [1337] * 4
     assert [at["overall"]["recall"] for at in found] == pytest.approx([0.276, 0.349, 0.424, 0.578], abs=1e-3)
+    assert [at["overall"]["precision"] for at in found] == pytest.approx([0.090, 0.094, 0.096, 0.096], abs=1e-3)
+    assert [at["overall"]["f1"] for at in found] == pytest.approx([0.129, 0.137, 0.139, 0.141], abs=1e-3)
     hours = [at["groups"]["duration_group"]["3600"]["recall"] for at in found]
     assert hours == pytest.approx([0.029, 0.050, 0.088, 0.228], abs=1e-3)
 
@@ -198,7 +213,8 @@ def test_a_foreign_file_runs_as_a_sampler_and_goes_out_again(clips: Path) -> Non
     assert measured.returncode == 0, measured.stderr
     (file,) = clips.glob("runs/recall-*/recall.json")
     by_name = {each["of"]: each["recalls"][0]["overall"] for each in json.loads(file.read_text())["measured"]}
-    assert by_name[str(selections)] == {"recall": 0.5, "questions": 2}
+    # One frame of "first" at 7 s, and "second" at 2 and 10 s; the evidence is 3 to 4 s.
+    assert by_name[str(selections)] == {"recall": 0.5, "questions": 2, "precision": 0.25, "f1": pytest.approx(1 / 3)}
     assert "no row" not in measured.stdout
     lines = selections.read_text().splitlines(keepends=True)
     (clips / "part.jsonl").write_text(lines[0])
@@ -208,7 +224,7 @@ def test_a_foreign_file_runs_as_a_sampler_and_goes_out_again(clips: Path) -> Non
     other = gens("recall", *LVB, f"selections=[{selections}]", cwd=clips)
     assert other.returncode == 2
     assert "'first' is not asked by this benchmark. Did you mean 'fist'?" in other.stderr
-    assert by_name["uniform k4"] == {"recall": 1.0, "questions": 2}  # 3.75 s is in the evidence
+    assert by_name["uniform k4"]["recall"] == 1.0  # 3.75 s is in the evidence
 
 
 @pytest.mark.parametrize(

@@ -133,6 +133,45 @@ class MeanRecall:
 
 
 @dataclass(frozen=True)
+class MeanScores(MeanRecall):
+    """Means over questions of recall, precision and F1, each averaged by itself."""
+
+    precision: float | None
+    f1: float | None
+
+
+@dataclass(frozen=True)
+class EvidenceScores:
+    """How much of the evidence the selected frames show, and how many of them show any."""
+
+    tolerance: float
+    """Seconds."""
+    overall: MeanScores
+    groups: Mapping[str, Mapping[str, MeanScores]]
+    """As in :class:`Accuracy`."""
+
+
+@dataclass(frozen=True)
+class SpanScores:
+    """How well the frames of one question meet its evidence."""
+
+    recall: float
+    """Share of the evidence spans that a frame shows."""
+    precision: float
+    """Share of the frames that show a span of the evidence."""
+
+    @property
+    def f1(self) -> float:
+        """The harmonic mean of both; 0 where both are."""
+        total = self.recall + self.precision
+        return 2 * self.recall * self.precision / total if total else 0.0
+
+
+NOTHING_SHOWN = SpanScores(0.0, 0.0)
+"""Of a question without a frame."""
+
+
+@dataclass(frozen=True)
 class EvidenceRecall:
     """How much of the evidence the selected frames show."""
 
@@ -178,6 +217,44 @@ def span_recall(times: Sequence[float], spans: Sequence[Span], tolerance: float)
     margin = tolerance + _ROUNDING
     seen = sum(any(span.start - margin <= time <= span.end + margin for time in times) for span in spans)
     return seen / len(spans)
+
+
+def span_scores(times: Sequence[float], spans: Sequence[Span], tolerance: float, *, truncate: bool) -> SpanScores:
+    """Recall and precision of frames against evidence; all in seconds.
+
+    Args:
+        times: of the frames.
+        spans: the evidence.
+        tolerance: how far from a span a frame may be that shows it.
+        truncate: take whole seconds of both, as LV-Haystack does (arXiv 2504.02259, with a tolerance of 5).
+    """
+    if not times:
+        return NOTHING_SHOWN
+    if truncate:
+        times = [math.floor(time) for time in times]
+        spans = [Span(math.floor(span.start), math.floor(span.end)) for span in spans]
+    margin = tolerance + _ROUNDING
+    shown = sum(any(span.start - margin <= time <= span.end + margin for span in spans) for time in times)
+    return SpanScores(span_recall(times, spans, tolerance), shown / len(times))
+
+
+def mean_scores(scores: Mapping[str, SpanScores], questions: Sequence[Question], tolerance: float) -> EvidenceScores:
+    """Mean of :func:`span_scores` over the ``questions`` that have evidence; without a selection all are 0.
+
+    F1 is averaged over the questions, not made of the mean recall and precision. (LV-Haystack's code leaves questions
+    without frames out of the means.) ``scores`` are by question.
+    """
+    overall: list[SpanScores] = []
+    groups: dict[str, dict[str, list[SpanScores]]] = {}
+    for question in questions:
+        if question.evidence:
+            overall.append(scores.get(question.id, NOTHING_SHOWN))
+            _add_to_groups(groups, question, overall[-1])
+    return EvidenceScores(
+        tolerance=tolerance,
+        overall=_means(overall),
+        groups={label: {value: _means(seen) for value, seen in values.items()} for label, values in groups.items()},
+    )
 
 
 def mean_recall(recalls: Mapping[str, float], questions: Sequence[Question], tolerance: float) -> EvidenceRecall:
@@ -238,6 +315,16 @@ def _add_to_groups(groups: dict[str, dict[str, list[T]]], question: Question, re
 def _tally(credits: Sequence[float]) -> Tally:
     correct = math.fsum(credits)  # a draw of one in three, three times, is one
     return Tally(int(correct) if correct == int(correct) else correct, len(credits))
+
+
+def _means(scores: Sequence[SpanScores]) -> MeanScores:
+    if not scores:
+        return MeanScores(None, 0, None, None)
+    recall, precision, f1 = (
+        math.fsum(values) / len(scores)
+        for values in zip(*((each.recall, each.precision, each.f1) for each in scores), strict=True)
+    )
+    return MeanScores(recall, len(scores), precision, f1)
 
 
 def _mean(recalls: Sequence[float]) -> MeanRecall:

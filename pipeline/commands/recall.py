@@ -1,5 +1,8 @@
 """``gens recall``: how much of the benchmark's evidence the selected frames show. Loads no model, decodes nothing.
 
+Beside recall, the share of evidence spans that a frame shows, it measures precision, the share of frames that show one,
+and F1. Frames that fill a budget cost precision and never recall.
+
 If annotations hold the durations, the videos themselves are not needed: frames are spread over the continuous duration
 (a clock of 600 a second), from 0 to the end. On the validation rows of LongVideoBench, taking 24, 25 or 30
 frames a second instead moves no figure by more than 0.003.
@@ -18,7 +21,7 @@ from pipeline.artefacts.folder import sibling_questions
 from pipeline.artefacts.rows import SelectionRow
 from pipeline.artefacts.stored import StoredRows
 from pipeline.benchmarks import MeasuredBenchmark
-from pipeline.benchmarks.metrics import mean_recall, span_recall
+from pipeline.benchmarks.metrics import SpanScores, mean_scores, span_scores
 from pipeline.commands.questions import questions_of
 from pipeline.commands.run import exit_code, run_folder
 from pipeline.config import build, nearest
@@ -41,6 +44,7 @@ def run(config: DictConfig) -> int:
     sampler = _sampler(config)
     policies = _policies(config)
     tolerances = _tolerances(config)
+    truncate = _truncate(config)
     if config.timeline not in TIMELINES:
         raise ConfigError(
             f"timeline={config.timeline} is not a timeline.{nearest(str(config.timeline), TIMELINES)}",
@@ -53,12 +57,12 @@ def run(config: DictConfig) -> int:
     videos = _videos(config, readable, benchmark.durations() if known else {})
     with run_folder(config) as folder:
         counted = {question.id for question in questions if question.evidence}
-        sets = {f"{sampler.name} k{policy.budget}": _Selected(counted, tolerances) for policy in policies}
+        sets = {f"{sampler.name} k{policy.budget}": _Selected(counted, tolerances, truncate) for policy in policies}
         for question, relevance in _relevances(readable, videos, sampler):
             for policy, noted in zip(policies, sets.values(), strict=True):
                 noted.add(_selection(relevance, question, videos, policy), question)
         for path in config.selections:
-            sets[str(path)] = _Selected(counted, tolerances)
+            sets[str(path)] = _Selected(counted, tolerances, truncate)
             _add_file(local_path(path), questions, sets[str(path)])
         measured = [noted.measured(of, questions) for of, noted in sets.items()]
         show(measured, questions, group)
@@ -73,13 +77,15 @@ class _Selected:
     Args:
         counted: ids of the questions with evidence.
         tolerances: in seconds.
+        truncate: whether whole seconds are compared.
     """
 
-    def __init__(self, counted: Collection[str], tolerances: Sequence[float]) -> None:
+    def __init__(self, counted: Collection[str], tolerances: Sequence[float], truncate: bool) -> None:
         self.statuses: dict[str, Status] = {}
         """Of counted questions that have a selection."""
         self.counted = counted
-        self._recalls: dict[float, dict[str, float]] = {tolerance: {} for tolerance in tolerances}
+        self._truncate = truncate
+        self._scores: dict[float, dict[str, SpanScores]] = {tolerance: {} for tolerance in tolerances}
         self._policies: Counter[str] = Counter()
         self._frames: dict[str, int] = {}
 
@@ -90,8 +96,8 @@ class _Selected:
         if question.id in self.counted and question.evidence:
             self.statuses[question.id] = selection.status
             times = [frame.time for frame in selection.frames]
-            for tolerance, recalls in self._recalls.items():
-                recalls[question.id] = span_recall(times, question.evidence, tolerance)
+            for tolerance, scores in self._scores.items():
+                scores[question.id] = span_scores(times, question.evidence, tolerance, truncate=self._truncate)
 
     def measured(self, of: str, questions: Sequence[Question]) -> Measured:
         """The figures over ``questions``."""
@@ -99,7 +105,7 @@ class _Selected:
             of,
             self._policies.most_common(1)[0][0],
             sum(self._frames.values()) / max(1, len(self._frames)),
-            [mean_recall(recalls, questions, tolerance) for tolerance, recalls in self._recalls.items()],
+            [mean_scores(scores, questions, tolerance) for tolerance, scores in self._scores.items()],
         )
 
 
@@ -140,6 +146,12 @@ def _tolerances(config: DictConfig) -> list[float]:
     if not given or not all(isinstance(within, int | float) and within >= 0 for within in given):
         raise ConfigError(f"tolerances={given} are not seconds", "set tolerances=[1,2,5,10]")
     return [float(within) for within in given]
+
+
+def _truncate(config: DictConfig) -> bool:
+    if not isinstance(config.truncate, bool):
+        raise ConfigError(f"truncate={config.truncate} is neither true nor false", "set truncate=true")
+    return bool(config.truncate)
 
 
 def _group(wanted: str | None, questions: Sequence[Question]) -> str | None:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pipeline.artefacts.writing import write_whole
-from pipeline.benchmarks.metrics import EvidenceRecall, MeanRecall
+from pipeline.benchmarks.metrics import EvidenceScores, MeanScores
 from pipeline.domain import Question
 from pipeline.terminal import draw, styled, tell
 
@@ -26,7 +26,7 @@ class Measured:
     """The policy, as the selections name it."""
     frames: float
     """Average number of frames per question."""
-    recalls: Sequence[EvidenceRecall]
+    recalls: Sequence[EvidenceScores]
     """At each tolerance."""
 
 
@@ -43,21 +43,22 @@ def show(measured: Sequence[Measured], questions: Sequence[Question], group: str
     values = _values(measured, group)
     table = Table(title="evidence recall", title_justify="left", box=None, pad_edge=False)
     table.add_column("selected", overflow="fold")
-    for column in ("frames", "within", "all", *(f"{value}" for value in values)):
+    for column in ("frames", "within", "precision", "F1", "recall", *(f"{value}" for value in values)):
         table.add_column(styled(column), justify="right")
     for each in measured:
         for place, recall in enumerate(each.recalls):
             named = (each.of, f"{each.frames:.1f}") if place == 0 else ("", "")
             groups = recall.groups.get(group, {}) if group else {}
-            cells = [_share(recall.overall), *(_share(groups.get(value)) for value in values)]
-            table.add_row(*map(styled, named), f"{recall.tolerance:g} s", *cells)
+            found = recall.overall
+            cells = [found.precision, found.f1, found.recall, *(_recall(groups.get(value)) for value in values)]
+            table.add_row(*map(styled, named), f"{recall.tolerance:g} s", *map(_share, cells))
         table.add_section()
     counted = measured[0].recalls[0]
     groups = counted.groups.get(group, {}) if group else {}
     sizes = [str(counted.overall.questions), *(str(groups[value].questions) for value in values)]
-    table.add_row("questions", "", "", *sizes)
+    table.add_row("questions", "", "", "", "", *sizes)
     draw(table)
-    tell(f"{f'by {group}; ' if group else ''}selected by: {measured[0].policy}")
+    tell(f"{f'recall by {group}; ' if group else ''}selected by: {measured[0].policy}")
     without = len(questions) - counted.overall.questions
     if without:
         tell(f"{without} of {len(questions)} questions have no evidence and are not counted")
@@ -75,5 +76,9 @@ def _leading_number(value: str) -> float:
     return float(digits) if digits else 0.0
 
 
-def _share(mean: MeanRecall | None) -> str:
-    return "-" if mean is None or mean.recall is None else f"{mean.recall:.3f}"
+def _recall(mean: MeanScores | None) -> float | None:
+    return None if mean is None else mean.recall
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

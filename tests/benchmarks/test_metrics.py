@@ -3,7 +3,17 @@ from __future__ import annotations
 import pytest
 
 from pipeline.artefacts.rows import AnswerRow
-from pipeline.benchmarks.metrics import MISSING, Tally, accuracy, mean_recall, span_recall
+from pipeline.benchmarks.metrics import (
+    MISSING,
+    MeanScores,
+    SpanScores,
+    Tally,
+    accuracy,
+    mean_recall,
+    mean_scores,
+    span_recall,
+    span_scores,
+)
 from pipeline.domain import Answer, Question, Span, Status
 from pipeline.errors import InputError
 
@@ -82,6 +92,24 @@ def test_a_span_is_seen_from_inside_and_up_to_the_tolerance() -> None:
     assert span_recall([10.1 + 0.2], (Span(10.5, 11),), 0.2) == 1.0  # 10.5 - 0.2 is above 10.3 in floating point
     assert span_recall([10, 11, 12], spans, 2) == 0.5  # many frames in one span do not stand for the other
     assert span_recall([], spans, 2) == 0.0
+
+
+def test_precision_recall_and_f1_are_those_of_lv_haystack() -> None:
+    gold = tuple(Span(second, second) for second in (100, 400))
+    found = span_scores([96, 103, 250, 404], gold, 5, truncate=True)
+    assert (found.precision, found.recall, found.f1) == (0.75, 1.0, pytest.approx(0.857, abs=5e-4))
+    assert span_scores([105.9], gold, 5, truncate=True) == SpanScores(0.5, 1.0)
+    assert span_scores([105.9], gold, 5, truncate=False) == SpanScores(0.0, 0.0)
+    assert span_scores([], gold, 5, truncate=True).f1 == 0.0
+
+
+def test_f1_is_averaged_over_questions_and_a_question_without_frames_is_nothing() -> None:
+    asked = [question(id, evidence=(Span(1, 2),), part=id[0]) for id in ("a1", "a2", "b1")] + [question("none")]
+    means = mean_scores({"a1": SpanScores(1.0, 0.25), "a2": SpanScores(0.5, 1.0)}, asked, 5)
+    assert means.overall == MeanScores(0.5, 3, pytest.approx(1.25 / 3), pytest.approx((0.4 + 2 / 3) / 3))
+    assert means.groups["part"]["a"].questions == 2
+    assert means.groups["part"]["b"] == MeanScores(0.0, 1, 0.0, 0.0)
+    assert mean_scores({}, [question("none")], 5).overall == MeanScores(None, 0, None, None)
 
 
 def test_evidence_recall_is_the_mean_over_questions_with_evidence() -> None:
