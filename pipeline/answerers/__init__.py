@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -140,6 +140,32 @@ class PreparesFrames(Protocol):
 
         Raises:
             CheckpointError: the checkpoint cannot be used.
+        """
+        ...
+
+
+@runtime_checkable
+class TakesScales(Protocol):
+    """An answerer whose frames may have the sizes that their selection states."""
+
+    def check_scales(self, scales: Collection[float | None]) -> None:
+        """Raise where frames of these scales cannot be put into one request. Loads no weights.
+
+        Args:
+            scales: as of :class:`pipeline.domain.SelectedFrame`.
+
+        Raises:
+            ConfigError, CheckpointError, FramesError: they cannot.
+        """
+        ...
+
+    def visual_tokens(self, height: int, width: int, scale: float | None) -> int | None:
+        """The tokens of a frame's pixels, without its label; None where only a server counts them.
+
+        Args:
+            height: as decoded.
+            width: likewise.
+            scale: as in :meth:`check_scales`.
         """
         ...
 

@@ -9,7 +9,7 @@ finished; questions about the same frames share the reading of them. Each text t
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -409,9 +409,18 @@ class ScaledAnswerer(LocalAnswerer):
             time_told=self._time_told(),
         )
 
-    def frame_tokens(self, height: int, width: int) -> int:
+    def frame_tokens(self, height: int, width: int, scale: float | None = None) -> int:
         """Of a frame of so many pixels, its label included."""
-        return self._scale.tokens(height, width) + self._form.text_tokens()
+        return self.visual_tokens(height, width, scale) + self._form.text_tokens()
+
+    def visual_tokens(self, height: int, width: int, scale: float | None) -> int:
+        """By the rule that resizes frames."""
+        return self._scale.shape(height, width, scale).tokens
+
+    def check_scales(self, scales: Collection[float | None]) -> None:
+        """Raise where all frames have one size, or where a video would have several."""
+        shapes = [self._scale.shape(*_USUAL_FRAME, scale) for scale in scales]
+        self._form.pictures(shapes, [float(second) for second in range(len(shapes))])
 
     def check_subtitles(self) -> None:
         """Raise where the prompt puts subtitles between the frames of a video."""

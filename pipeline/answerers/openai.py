@@ -7,8 +7,9 @@ times, within the server's caps), and that every way in which a server can fail 
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Collection, Generator, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +27,7 @@ from pipeline.answerers.openai_requests import (
     SentFrame,
     ServerThinking,
     ThinkingSwitch,
+    different_sizes,
     sent_text,
     warn_of_thoughts,
 )
@@ -164,6 +166,18 @@ class OpenAICompatible(Identified):
         """Raise where the video form would get subtitles between its frames."""
         if self.form == "video":
             self.prompt.check_in_one()
+
+    def frame_tokens(self, height: int, width: int, scale: float | None = None) -> int:
+        """From the settings, by the area of a scaled frame; the server counts itself."""
+        return math.ceil(self.tokens_per_frame * min(1.0, (scale or 1.0) ** 2))
+
+    def visual_tokens(self, height: int, width: int, scale: float | None) -> None:
+        """None: only the server knows."""
+
+    def check_scales(self, scales: Collection[float | None]) -> None:
+        """Raise where a video would have frames of several sizes."""
+        if self.form == "video" and len(set(scales)) > 1:
+            raise different_sizes()
 
     def capacity(self, request: AnswerRequest) -> int:
         """How many of the frames fit the caps on images and bytes, whichever are chosen."""

@@ -233,7 +233,7 @@ class SampledVideo:
     ) -> list[_Part]:
         """All frames in one data URL."""
         if len({(frame.pixels.shape, frame.scale) for frame in frames}) > 1:
-            raise FramesError("The frames differ in size, so they cannot be one video.", "Take answerer.form=images.")
+            raise different_sizes()
         url = f"data:video/jpeg;base64,{','.join(encoded)}"
         shown = [{"type": "video_url", "video_url": {"url": url}}] if frames else []
         return [*shown, *options, _text_part(words.in_one)]
@@ -254,6 +254,11 @@ class SampledVideo:
             },
             "mm_processor_kwargs": {"videos_kwargs": {"do_sample_frames": False}},
         }
+
+
+def different_sizes() -> FramesError:
+    """Frames of several sizes were to be one video."""
+    return FramesError("The frames differ in size, so they cannot be one video.", "Take answerer.form=images.")
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ from typing import Any
 from omegaconf import DictConfig
 
 from pipeline.answer_requests import OverLimit
-from pipeline.answerers import Answerer, ChecksSubtitles, LimitsOutput
+from pipeline.answerers import Answerer, ChecksSubtitles, LimitsOutput, TakesScales
 from pipeline.artefacts.cache import AnswerCache, RelevanceCache
 from pipeline.artefacts.rows import SelectionRow
-from pipeline.checks import Finding, Level, inputs, limits, memory, remedies, seams, stage_two, videos
+from pipeline.checks import Finding, Level, inputs, limits, memory, remedies, seams, sizes, stage_two, videos
 from pipeline.checks.devices import Machine, this_machine
 from pipeline.checks.limits import Fit
 from pipeline.checks.memory import ModelMemory, Prompts
@@ -203,19 +203,27 @@ def _answering(
     if run.subtitles is not SubtitleChoice.NONE and isinstance(answerer, ChecksSubtitles):
         stage.faults[:0] = stage.raised(answerer.check_subtitles)
     stage.faults += stage.raised(answerer.identity)
-    if not stage.is_usable:
+    wanted = _sizes(run, found_videos, found)
+    refused: list[Finding] = []
+    if stage.is_usable or not isinstance(answerer, TakesScales):
+        refused = stage.raised(lambda: sizes.check_taken(answerer, run.policy, wanted))
+        stage.faults += refused
+    if refused or not stage.is_usable:
         return stage, None, summary
     try:
         if isinstance(answerer, LimitsOutput):
             room = answerer.output_tokens()
         else:
             room = int(run.config.answerer.get("max_new_tokens") or 0)
-        fit = stage_two.fitted(questions, found_videos.clips, budget, answerer, room, lines)
+        fit = stage_two.fitted(questions, found_videos.clips, wanted, answerer, room, lines)
+        stage.faults += sizes.law_findings(run.policy, answerer, found_videos.clips, wanted)
     except PipelineError as error:
         stage.faults.append(stage.fault(error))
         return stage, None, summary
     if fit.over and run.policy is not None:
-        smaller = stage_two.smaller_frames(run.config.answerer, run.config.plugins, questions, found_videos.clips, fit)
+        smaller = stage_two.smaller_frames(
+            run.config.answerer, run.config.plugins, questions, found_videos.clips, wanted, fit
+        )
         found += limits.findings(fit, budget, run.over_limit, smaller, _always_full(run))
     return stage, fit, summary
 
@@ -223,6 +231,13 @@ def _answering(
 def _always_full(run: Run) -> bool:
     """Whether each selection has as many frames as it may: not where a sampler may name fewer."""
     return getattr(run.policy, "fill", None) == "uniform" or getattr(run.sampler, "spread", None) is not None
+
+
+def _sizes(run: Run, found_videos: videos.Videos, found: list[Finding]) -> sizes.Sizes:
+    """The frames that the answerer will be shown at most."""
+    if run.policy is not None:
+        return sizes.of_policy(run.policy, found_videos.clips, found)
+    return sizes.of_rows(run.selections or ())
 
 
 def _most_frames(rows: Sequence[SelectionRow]) -> int:
@@ -254,7 +269,7 @@ def _plan(run: Run, questions: Sequence[Question], found_videos: videos.Videos, 
 
 def _embeddings(run: Run, questions: Sequence[Question]) -> list[Finding]:
     """A policy that compares frames with each other needs a sampler that keeps their embeddings."""
-    compares = getattr(getattr(run.policy, "choice", None), "needs_embeddings", False)
+    compares = any(getattr(part, "needs_embeddings", False) for _, part in _parts(run.policy, "selection"))
     sampler = run.sampler
     if not compares or not isinstance(sampler, KeepsEmbeddings) or sampler.keeps_embeddings(questions):
         return []

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from functools import cache
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from pipeline.answer_requests import OverLimit
-from pipeline.answerers import NO_LIMIT, AnswererLimits
+from pipeline.answerers import NO_LIMIT, AnswererLimits, TakesScales
 from pipeline.checks import Finding, Level
 from pipeline.domain import Question, Video
+from pipeline.selection.sizes import Size
 
 TEMPLATE_TOKENS = 64
 """What a chat template puts around frames and words: those of Vicuna, the longest in use, take about this many."""
@@ -20,8 +22,17 @@ TEMPLATE_TOKENS = 64
 class CountsFrameTokens(Protocol):
     """An answerer whose tokens of a frame depend on the frame's size."""
 
-    def frame_tokens(self, height: int, width: int) -> int:
-        """The tokens of a frame of this size, its time label included. Loads no model."""
+    def frame_tokens(self, height: int, width: int, scale: float | None = None) -> int:
+        """The tokens of a frame of this size, its time label included. Loads no model.
+
+        Args:
+            height: as decoded.
+            width: likewise.
+            scale: of an answerer that takes scales, as of :class:`pipeline.domain.SelectedFrame`.
+
+        Raises:
+            FramesError: it cannot be shown.
+        """
         ...
 
 
@@ -33,6 +44,7 @@ class Load:
     frames: int
     """That a selection has at most: no more than the budget, and than the video has."""
     frame_tokens: int
+    """Of the largest."""
     words: int
     """Tokens of question, options, instruction and subtitles."""
     pictures: int
@@ -41,6 +53,10 @@ class Load:
     """Frames that fit together with the words and the answer."""
     most: int
     """Frames that would fit without any words: an upper bound, however words are counted."""
+    shown_tokens: int
+    """Of the frames that can be shown, and of the pictures."""
+    visual_tokens: int | None
+    """Of the pixels of these frames alone; None where they are not known."""
 
     @property
     def shown(self) -> int:
@@ -50,7 +66,7 @@ class Load:
     @property
     def tokens(self) -> int:
         """Of the prompt with the frames that can be shown."""
-        return (self.shown + self.pictures) * self.frame_tokens + self.words + TEMPLATE_TOKENS
+        return self.shown_tokens + self.words + TEMPLATE_TOKENS
 
 
 @dataclass(frozen=True)
@@ -78,7 +94,7 @@ class Fit:
 def fit(
     questions: Sequence[Question],
     clips: Mapping[str, Video],
-    budget: int,
+    sizes: Mapping[str, Sequence[Size]],
     limits: AnswererLimits,
     frame_counter: CountsFrameTokens | None,
     words: Mapping[str, int],
@@ -88,32 +104,91 @@ def fit(
     """Compare every question's frames and words with the limits.
 
     Args:
-        questions: those that ``clips`` does not have are passed over.
+        questions: those that ``sizes`` does not have are passed over.
         clips: clips by question id.
-        budget: frames at most.
+        sizes: frames at most, by question id.
         limits: the answerer's.
         frame_counter: counts a frame's tokens by its size; None: they are the same for all sizes.
         words: tokens by question id.
         answer_tokens: kept for the answer.
         exact_words: whether ``words`` are exact.
     """
-    sizes = {(video.height, video.width) for video in clips.values()}
-    by_size = {size: frame_counter.frame_tokens(*size) if frame_counter else limits.tokens_per_frame for size in sizes}
+    count = _tokens_of(limits, frame_counter)
+    cap = math.inf if limits.max_frames is None else limits.max_frames
     loads = []
     for question in questions:
-        clip = clips.get(question.id)
-        if clip is not None:
-            tokens = by_size[clip.height, clip.width]
-            pictures = len(question.option_images or ())
-            room = limits.context_tokens - answer_tokens - words[question.id] - TEMPLATE_TOKENS
-            cap = math.inf if limits.max_frames is None else limits.max_frames
-            fitting, most = (
-                int(max(0, min(tokens_left // max(1, tokens), cap) - pictures))
-                for tokens_left in (room, limits.context_tokens - answer_tokens)
+        if question.id in sizes and question.id in clips:
+            clip, pictures = clips[question.id], len(question.option_images or ())
+            frames = sorted(((size.count, *count(clip, size.scale)) for size in sizes[question.id]), key=_largest_first)
+            of_pictures = pictures * count(clip, None)[0] if pictures else 0
+            most = limits.context_tokens - answer_tokens
+            room = most - words[question.id] - TEMPLATE_TOKENS
+            fitting, at_most = (
+                int(max(0, min(_fitting(frames, tokens - of_pictures), cap - pictures))) for tokens in (room, most)
             )
-            frames = min(budget, clip.frame_count)
-            loads.append(Load(question.id, frames, tokens, words[question.id], pictures, fitting, most))
+            shown = _first(frames, fitting)
+            loads.append(
+                Load(
+                    question_id=question.id,
+                    frames=sum(number for number, _, _ in frames),
+                    frame_tokens=frames[0][1] if frames else 0,
+                    words=words[question.id],
+                    pictures=pictures,
+                    fitting=fitting,
+                    most=at_most,
+                    shown_tokens=sum(number * tokens for number, tokens, _ in shown) + of_pictures,
+                    visual_tokens=_sum_known([(number, visual) for number, _, visual in shown]),
+                )
+            )
     return Fit(limits, answer_tokens, tuple(loads), exact_words)
+
+
+_Frames: TypeAlias = tuple[int, int, int | None]
+"""How many of one size, and of each its tokens in the prompt and those of its pixels alone."""
+
+
+def _tokens_of(
+    limits: AnswererLimits, counter: CountsFrameTokens | None
+) -> Callable[[Video, float | None], tuple[int, int | None]]:
+    """The tokens of a frame of a clip, at least one, and those of its pixels alone. Each size is counted once."""
+
+    @cache
+    def of_size(height: int, width: int, scale: float | None) -> tuple[int, int | None]:
+        if isinstance(counter, TakesScales):
+            return max(1, counter.frame_tokens(height, width, scale)), counter.visual_tokens(height, width, scale)
+        tokens = limits.tokens_per_frame if counter is None else counter.frame_tokens(height, width)
+        return max(1, tokens), None
+
+    return lambda clip, scale: of_size(clip.height, clip.width, scale)
+
+
+def _largest_first(frames: _Frames) -> int:
+    return -frames[1]
+
+
+def _fitting(frames: Sequence[_Frames], room: int) -> int:
+    """How many frames fit, whichever are kept: the largest first. More than there are, all of the last size."""
+    fitting = 0
+    for number, tokens, _ in frames[:-1]:
+        taken = min(number, max(0, room) // tokens)
+        fitting, room = fitting + taken, room - taken * tokens
+        if taken < number:
+            return fitting
+    return fitting + max(0, room) // frames[-1][1] if frames else 0
+
+
+def _first(frames: Sequence[_Frames], count: int) -> list[_Frames]:
+    """The first ``count`` of them."""
+    found = []
+    for number, tokens, visual in frames:
+        found.append((min(number, count), tokens, visual))
+        count -= found[-1][0]
+    return found
+
+
+def _sum_known(counts: Sequence[tuple[int, int | None]]) -> int | None:
+    known = [number * tokens for number, tokens in counts if tokens is not None]
+    return sum(known) if len(known) == len(counts) else None
 
 
 def findings(
@@ -139,7 +214,7 @@ def findings(
     frames = max(load.frames for load in over)
     problem = (
         f"{len(over)} of {len(found.loads)} questions do not fit the answerer: up to {frames} frames of "
-        f"{worst.frame_tokens} tokens, {about}{max(load.words for load in over)} tokens of words and "
+        f"{worst.frame_tokens} tokens{at_most(worst)}, {about}{max(load.words for load in over)} tokens of words and "
         f"{found.answer_tokens} kept for the answer, in a context of {context}{cap}"
     )
     places = tuple(f"{load.question_id}: {load.fitting} of {load.frames} frames fit" for load in over)
@@ -166,6 +241,11 @@ def findings(
         ways = [*fewer, *smaller, "over_limit=keep_best (the best scores that fit)"]
         made.append(Finding(level, f"selection.budget={budget} is above the limit: {problem}", _any_of(ways), places))
     return made
+
+
+def at_most(load: Load) -> str:
+    """Said where a selection's frames differ in size."""
+    return " or fewer" if load.shown_tokens < (load.shown + load.pictures) * load.frame_tokens else ""
 
 
 def _any_of(ways: Sequence[str]) -> str:

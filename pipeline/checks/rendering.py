@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pipeline.answerers import NO_LIMIT
 from pipeline.checks import Finding, Level, memory
 from pipeline.checks.estimate import Estimate
-from pipeline.checks.limits import Fit
+from pipeline.checks.limits import Fit, at_most
 from pipeline.checks.memory import GIB, ModelMemory
 from pipeline.checks.plan import Plan
 from pipeline.checks.report import Report
@@ -94,7 +94,17 @@ def _fit(fit: Fit | None) -> str:
         return context
     words = f"{'' if fit.exact_words else 'about '}{most.words} for the question"
     room = f"{fit.answer_tokens} for the answer; {context}"
-    return f"up to {most.shown} frames of {most.frame_tokens} tokens, {words}, {room}"
+    frames = f"up to {most.shown} frames of {most.frame_tokens} tokens{at_most(most)}"
+    return ", ".join([frames, *_visual(fit), words, room])
+
+
+def _visual(fit: Fit) -> list[str]:
+    """The visual tokens of a question, by which runs are compared; nothing where they are not known."""
+    counts = [load.visual_tokens for load in fit.loads if load.visual_tokens is not None]
+    if not counts:
+        return []
+    few, many = min(counts), max(counts)
+    return [f"{many if few == many else f'{few} to {many}'} visual tokens a question"]
 
 
 def _held(model: ModelMemory, report: Report) -> str:

@@ -118,6 +118,7 @@ def _fit(fit: Fit | None) -> dict[str, object] | None:
         "most_frame_tokens": _most([load.frame_tokens for load in fit.loads]),
         "most_words": _most([load.words for load in fit.loads]),
         "most_tokens": _most([load.tokens for load in fit.loads]),
+        "visual_tokens": {load.question_id: load.visual_tokens for load in fit.loads},
         "fitting_budget": fit.fitting,
         "over_limit": [load.question_id for load in fit.over],
     }

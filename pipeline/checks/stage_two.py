@@ -15,6 +15,7 @@ from pipeline.checks.words import word_counter
 from pipeline.config import build
 from pipeline.domain import Question, SubtitleLine, Video
 from pipeline.errors import PipelineError
+from pipeline.selection.sizes import Size
 from pipeline.subtitles import SubtitleChoice, at_times, within
 
 HALVINGS = 4
@@ -24,7 +25,7 @@ HALVINGS = 4
 def fitted(
     questions: Sequence[Question],
     clips: Mapping[str, Video],
-    budget: int,
+    sizes: Mapping[str, Sequence[Size]],
     answerer: Answerer,
     answer_tokens: int,
     lines: Mapping[str, tuple[SubtitleLine, ...]],
@@ -34,7 +35,7 @@ def fitted(
     Args:
         questions: all of the run.
         clips: clips by question id.
-        budget: frames at most.
+        sizes: frames at most, by question id.
         answerer: whose limits and prompt.
         answer_tokens: kept for the answer.
         lines: the subtitles that go with a question, by its id.
@@ -45,11 +46,11 @@ def fitted(
     limits = answerer.limits()
     folders = [local_folder(checkpoint) for _, _, checkpoint in checkpoints(answerer, "answerer")]
     counter = word_counter(next(iter(folders), None))
-    here = [question for question in questions if question.id in clips]
+    here = [question for question in questions if question.id in clips and question.id in sizes]
     texts = [_words(answerer, question, clips[question.id], lines.get(question.id, ())) for question in here]
     words = dict(zip([question.id for question in here], counter.count(texts), strict=True))
     frames = answerer if isinstance(answerer, CountsFrameTokens) else None
-    return fit(here, clips, budget, limits, frames, words, answer_tokens, counter.exact)
+    return fit(here, clips, sizes, limits, frames, words, answer_tokens, counter.exact)
 
 
 def given_lines(
@@ -72,7 +73,12 @@ def given_lines(
 
 
 def smaller_frames(
-    node: DictConfig, plugins: Sequence[str], questions: Sequence[Question], clips: Mapping[str, Video], found: Fit
+    node: DictConfig,
+    plugins: Sequence[str],
+    questions: Sequence[Question],
+    clips: Mapping[str, Video],
+    sizes: Mapping[str, Sequence[Size]],
+    found: Fit,
 ) -> list[str]:
     """The override of the frames' area with which everything fits, where the answerer has one and it is enough.
 
@@ -81,6 +87,7 @@ def smaller_frames(
         plugins: as in :func:`pipeline.config.build`.
         questions: all of the run.
         clips: clips by question id.
+        sizes: frames at most, by question id.
         found: what does not fit as configured.
     """
     if node.get("max_pixels") is None or node.get("frame_size") is not None:
@@ -97,9 +104,8 @@ def smaller_frames(
         if not isinstance(answerer, CountsFrameTokens):
             return []
         words = {load.question_id: load.words for load in found.loads}
-        budget = max(load.frames for load in found.loads)
         here = [question for question in questions if question.id in words]
-        tried = fit(here, clips, budget, found.limits, answerer, words, found.answer_tokens, found.exact_words)
+        tried = fit(here, clips, sizes, found.limits, answerer, words, found.answer_tokens, found.exact_words)
         if not tried.over:
             return [f"answerer.max_pixels={pixels}"]
     return []

@@ -23,9 +23,9 @@ from pipeline.selection.choice import Choice, Curve
 from pipeline.selection.embeddings import key_of
 from pipeline.selection.native import native_index, native_time
 from pipeline.selection.ranking import Ties, best_first
-from pipeline.selection.uniform import VARIANTS, UniformVariant, spread
+from pipeline.selection.uniform import UniformVariant, known_variant, spread
 
-_NOT_THE_SAMPLERS = frozenset({Status.INVALID_QUESTION, Status.MISSING_VIDEO, Status.UNREADABLE_VIDEO})
+NOT_THE_SAMPLERS = frozenset({Status.INVALID_QUESTION, Status.MISSING_VIDEO, Status.UNREADABLE_VIDEO})
 """Failures for which other frames would not help."""
 
 
@@ -89,7 +89,7 @@ class Policy(Identified):
                 return Selection(
                     relevance.question_id, (), str(self), self.budget, status=error.status, detail=str(error)
                 )
-        if not frames and self.fallback == "uniform" and relevance.status not in _NOT_THE_SAMPLERS:
+        if not frames and self.fallback == "uniform" and relevance.status not in NOT_THE_SAMPLERS:
             frames = self._stand_ins(video, ())
         elif frames and self.fill == "uniform":
             frames += self._stand_ins(video, frames)
@@ -104,19 +104,15 @@ class Policy(Identified):
         return {key: getattr(self, key) for key in ("budget", "ties", "fits", "fill", "fallback", "uniform")}
 
     def _spread(self, relevance: Relevance, video: Video) -> Selection:
-        variant = next((known for known in VARIANTS if known == relevance.spread), None)
-        if variant is None:
-            raise InputError(
-                f"{relevance.question_id!r} has the spread {relevance.spread!r}, which is not a uniform variant",
-                f"the relevance must name one of {', '.join(VARIANTS)}",
-            )
+        assert relevance.spread is not None
+        variant = known_variant(relevance.spread, relevance.question_id)
         indices = spread(video.frame_count, self.budget, variant)
         frames = [SelectedFrame(native_time(index, video), index, None, FrameOrigin.UNIFORM) for index in indices]
         return self._selection(relevance, video, frames, f"uniform {variant} budget={self.budget}")
 
     def _chosen(self, relevance: Relevance, video: Video) -> list[SelectedFrame]:
         """The named frames that fit the budget, or all candidates where they do."""
-        candidates = _candidates(relevance, video)
+        candidates = candidates_of(relevance, video)
         threshold = -math.inf if relevance.named_above is None else relevance.named_above
         named = [place for place, candidate in enumerate(candidates) if candidate.score > threshold]
         if self.fits == "all" and len(candidates) <= self.budget:
@@ -125,7 +121,7 @@ class Policy(Identified):
             named = self._best(candidates, named, relevance.features)
         return [_frame(candidates[place], True) for place in named]
 
-    def _best(self, candidates: Sequence[_Candidate], named: Sequence[int], features: str | None) -> list[int]:
+    def _best(self, candidates: Sequence[Candidate], named: Sequence[int], features: str | None) -> list[int]:
         """``budget`` of the ``named`` positions: the policy's own choice, then the best remaining scores."""
         mask = np.zeros(len(candidates), dtype=np.bool_)
         mask[named] = True
@@ -154,7 +150,7 @@ class Policy(Identified):
         if not ordered and status is Status.OK:
             status = Status.NO_FRAMES
             detail = "the sampler named no frame" if video.frame_count else "the video has no frames"
-        if not ordered and video.frame_count and status not in _NOT_THE_SAMPLERS and self.fallback == "none":
+        if not ordered and video.frame_count and status not in NOT_THE_SAMPLERS and self.fallback == "none":
             advice = "show such questions uniform frames: selection.fallback=uniform"
             has_remedy = with_remedy("", "") in detail
             detail = (
@@ -163,24 +159,26 @@ class Policy(Identified):
         return Selection(relevance.question_id, ordered, policy, self.budget, status, detail)
 
 
-class _Candidate(NamedTuple):
+class Candidate(NamedTuple):
+    """A native frame that the sampler has scored."""
+
     time: float
     native: int
     score: float
 
 
-def _candidates(relevance: Relevance, video: Video) -> list[_Candidate]:
+def candidates_of(relevance: Relevance, video: Video) -> list[Candidate]:
     """The candidates in order of time; of several for one native frame, the one with the best score."""
-    best: dict[int, _Candidate] = {}
+    best: dict[int, Candidate] = {}
     if video.frame_count:
         indices = relevance.indices or tuple(native_index(time, video) for time in relevance.times)
         for time, score, native in zip(relevance.times, relevance.scores, indices, strict=True):
             if native not in best or score > best[native].score:
-                best[native] = _Candidate(time, native, score)
+                best[native] = Candidate(time, native, score)
     return [best[native] for native in sorted(best)]
 
 
-def _frame(candidate: _Candidate, named: bool) -> SelectedFrame:
+def _frame(candidate: Candidate, named: bool) -> SelectedFrame:
     if named:
         return SelectedFrame(candidate.time, candidate.native, candidate.score, FrameOrigin.SAMPLER)
     return SelectedFrame(candidate.time, candidate.native, None, FrameOrigin.UNIFORM)

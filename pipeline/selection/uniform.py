@@ -17,8 +17,25 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
+from pipeline.errors import InputError
+
 UniformVariant = Literal["linspace", "interior", "stride", "midpoint"]
 VARIANTS: tuple[UniformVariant, ...] = get_args(UniformVariant)
+
+
+def known_variant(name: str, question_id: str) -> UniformVariant:
+    """The variant of this name, which a relevance gives.
+
+    Raises:
+        InputError: there is none.
+    """
+    for variant in VARIANTS:
+        if variant == name:
+            return variant
+    raise InputError(
+        f"{question_id!r} has the spread {name!r}, which is not a uniform variant",
+        f"the relevance must name one of {', '.join(VARIANTS)}",
+    )
 
 
 def spread(frame_count: int, budget: int, variant: UniformVariant) -> tuple[int, ...]:

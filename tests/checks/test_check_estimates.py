@@ -136,7 +136,7 @@ def test_a_figure_says_where_it_was_measured(tmp_path: Path) -> None:
     assert "and here is" not in here.source
     assert "and here is no GPU" in estimate.sampling(plan, None, None, H100, (), "no GPU").source
     assert estimate.sampling(plan, None, None, None, (), "no GPU").amount is None
-    loads = [Load("q", 8, 500, 60, 0, 64, 64)] * 10
+    loads = [Load("q", 8, 500, 60, 0, 64, 64, 8 * 500, None)] * 10
     assert estimate.answering(loads, None, Rate("a", "frame", 0.01, "m", "c"), "m").amount == pytest.approx(0.8)
     assert estimate.answering(loads, None, H100, "m").amount is None
 
@@ -158,7 +158,7 @@ def test_a_window_takes_longer_the_more_questions_it_has() -> None:
 
 
 def test_money_is_told_at_most_and_unknown_without_prices() -> None:
-    loads = [Load("q", 64, 93, 100, 0, 40, 40)] * 2
+    loads = [Load("q", 64, 93, 100, 0, 40, 40, 40 * 93, None)] * 2
     config = composed("answerer=gpt4o")
     answerer = build(config.answerer, "answerer")
     assert isinstance(answerer, estimate.Priced)

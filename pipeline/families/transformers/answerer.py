@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
@@ -165,10 +165,18 @@ class Transformers(LocalAnswerer):
             time_told=reader.time_told(),
         )
 
-    def frame_tokens(self, height: int, width: int) -> int:
+    def frame_tokens(self, height: int, width: int, scale: float | None = None) -> int:
         """Of one frame among others, its label included."""
         label = self.images.most_tokens() if self.form == "images" else 0
-        return self._native.frame_tokens(height, width) + label
+        return self.visual_tokens(height, width, scale) + label
+
+    def visual_tokens(self, height: int, width: int, scale: float | None) -> int:
+        """Measured with the checkpoint's processor, with the marks that it writes around a picture."""
+        return self._native.frame_tokens(height, width, scale)
+
+    def check_scales(self, scales: Collection[float | None]) -> None:
+        """Raise where all frames take the same tokens, or where a video would have several sizes."""
+        self._native.check_scales(scales)
 
     def output_tokens(self) -> int:
         """Of a thought, where one may come, and the answer."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import cached_property
@@ -21,6 +21,7 @@ from pipeline.errors import CheckpointError, ConfigError, FramesError, PipelineE
 from pipeline.families.chat import check_placeholder, special_tokens
 from pipeline.families.known import restore
 from pipeline.families.loading.checkpoint import Checkpoint
+from pipeline.families.pixels import fixed_size
 from pipeline.families.thinking import Switch, ThinkingSettings, switch_of
 from pipeline.families.transformers.bounds import USUAL_SIZE, FrameBounds, check_acts, own_keywords
 from pipeline.families.transformers.inputs import NativeInputs, Pictures, RemembersPictures, Shown, blanks, blanks_late
@@ -134,13 +135,13 @@ class NativeProcessor:
             key = next(iter(named)) if self.video is None else next(reversed(named))
             check_placeholder(self.tokenizer, self.template.picture, key, named[key], self.source)
 
-    def frame_tokens(self, height: int, width: int) -> int:
+    def frame_tokens(self, height: int, width: int, scale: float | None = None) -> int:
         """Tokens of a frame of so many pixels among others, without its label.
 
         Raises:
             CheckpointError: more than a frame may take; the error names what bounds it.
         """
-        size = self.bounds.size(height, width)
+        size = self.bounds.size(height, width, scale)
         try:
             tokens = self._costs.of_one(size)
         except FramesError:  # of this size none can be shown, which is the failure of the questions about such a video
@@ -160,12 +161,31 @@ class NativeProcessor:
             f"{enough}{keyword}{named}; or allow it: answerer.frame.max_tokens={enough_for_any}",
         )
 
+    def check_scales(self, scales: Collection[float | None]) -> None:
+        """Check that frames of these scales can be shown together, and that a scale does not only blur.
+
+        Raises:
+            FramesError: all frames take the same tokens, or a video would have frames of several sizes.
+        """
+        scaled = [scale for scale in scales if scale not in (None, 1.0)]
+        if scaled and self._is_of_one_size:
+            fixed_size(scaled[0], self.source)
+        if scaled and self.video is not None:
+            one_size([self.bounds.size(*USUAL_SIZE, scale) for scale in scales])
+
+    @cached_property
+    def _is_of_one_size(self) -> bool:
+        """Whether a frame of half the sides takes as many tokens."""
+        height, width = self.bounds.size(*USUAL_SIZE)
+        return self._costs.of_one((height // 2, width // 2)) == self._costs.of_one((height, width))
+
     def count(self, frames: Sequence[Frame], turn: Turn, video_end: float) -> int:
         """Tokens of the prompt with these frames; looks at no pixel.
 
         Raises:
             FramesError: the processor does not take frames of such a size.
         """
+        self.check_scales(dict.fromkeys(frame.scale for frame in frames))
         shapes = [(frame.pixels.shape[0], frame.pixels.shape[1], frame.scale) for frame in frames]
         sizes = [self.bounds.size(*shape) for shape in shapes]
         times = tuple(frame.time for frame in frames)
