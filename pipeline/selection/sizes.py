@@ -21,7 +21,7 @@ _STEPS = 1000
 class Size(NamedTuple):
     """Frames of one size."""
 
-    count: int
+    frames: int
     scale: float | None
     """As of :class:`pipeline.domain.SelectedFrame`."""
 
