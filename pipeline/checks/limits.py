@@ -119,7 +119,8 @@ def fit(
     for question in questions:
         if question.id in sizes and question.id in clips:
             clip, pictures = clips[question.id], len(question.option_images or ())
-            frames = sorted(((size.frames, *count(clip, size.scale)) for size in sizes[question.id]), key=_largest_first)
+            each = ((size.frames, *count(clip, size.scale)) for size in sizes[question.id])
+            frames = sorted(each, key=_largest_first)
             of_pictures = pictures * count(clip, None)[0] if pictures else 0
             most = limits.context_tokens - answer_tokens
             room = most - words[question.id] - TEMPLATE_TOKENS
