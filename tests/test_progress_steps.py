@@ -20,14 +20,14 @@ def test_windows_are_told_as_they_are_read_and_the_listener_may_end_the_work(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GENS_CACHE", str(tmp_path / "cache"))
-    clip = write_video(tmp_path / "clip.mp4", seconds=20)
+    clip = write_video(tmp_path / "clip.mp4", seconds=6)
     told: list[Step] = []
 
     def enough(step: Step) -> None:
         raise _EnoughError
 
     with Session(
-        sampler=("gens_micro", {"max_new_tokens": 4, "window": {"frames": 8, "overlap": 0}}),
+        sampler=("gens_micro", {"max_new_tokens": 2, "window": {"frames": 2, "overlap": 0}}),
         answerer="qwen2_vl_micro",
         execution={"decode_workers": 0},
     ) as session:

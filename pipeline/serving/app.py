@@ -209,7 +209,12 @@ class _Conversation:
     def _answered(self, reply: Reply) -> _Outcome:
         gens = chat.told(reply, self.sent, self.engine.session.parts)
         totals = self.engine.totals()
-        gens["of_all"] = {"questions": totals.total(), "failed": totals.total() - totals[Status.OK]}
+        folder = self.engine.session.folder
+        gens["run"] = {
+            "folder": None if folder is None else folder.name,
+            "questions": totals.total(),
+            "failed": totals.total() - totals[Status.OK],
+        }
         return _Outcome(*chat.response(reply), chat.usage(reply), gens)
 
     def _failed(self, status: str, error: PipelineError, http: int) -> _Outcome:

@@ -7,17 +7,20 @@ from dataclasses import dataclass
 
 from pipeline.option_labels import split_options
 
-_INSTRUCTS = re.compile(
-    r"\s*(?:please\s+)?(?:(?:only\s+)?(?:answer|respond|reply|select|choose|pick|give|output|keep|directly|write)\b.*"
-    r"|(?:the\s+)?best\s+(?:answer|option)\s*(?:is)?\s*:?\s*\(?|answer\s*:)\s*",
+_OPENS = re.compile(
+    r"\s*(?:please\s+)?(?:select|choose|pick|answer|respond)\b.*"
+    r"\b(?:following|best|correct|right|multiple.choice)\b.*\b(?:question|answer|option|choice)s?\b.*",
     re.IGNORECASE,
 )
-"""A line that says how to answer."""
-_NAMES_ANSWER = re.compile(
-    r"\b(?:answer|option|letter|choice|word|phrase|sentence|concise|short|final)s?\b", re.IGNORECASE
+"""A line before the question that says how to answer."""
+_CLOSES = re.compile(
+    r"\s*(?:please\s+)?(?:answer|respond|reply|keep)\b.*"
+    r"\b(?:answer|option|letter|choice|word|phrase|sentence|short|concise|brief)(?:s|ly)?\b.*",
+    re.IGNORECASE,
 )
+"""A line after it that does."""
 _HEADING = re.compile(r"\s*(?:options|choices|answers)\s*:\s*", re.IGNORECASE)
-_BEFORE = re.compile(r"\s*question\s*:\s*", re.IGNORECASE)
+_BEGINS = re.compile(r"\s*question\s*:\s*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -32,20 +35,22 @@ def asked_in(prompt: str) -> Asked:
     """The question and the options in a prompt.
 
     The options are split off by their labels (:func:`pipeline.option_labels.split_options`), and what follows them is
-    left out. Lines at the beginning and at the end that say how to answer are left out, and so are the words
-    "Question:" and "Options:". What is nothing but such lines is kept as it is.
+    left out, as is what comes before a line that begins with "Question:". So are the heading "Options:", lines at the
+    beginning and at the end that say how to answer, and such words after a question mark at the end. What is nothing
+    but such a line is kept.
     """
     before, options, _ = split_options(prompt)
     lines = [line for line in before.splitlines() if line.strip()]
     if lines and options and _HEADING.fullmatch(lines[-1]):
-        lines = lines[:-1]
-    while len(lines) > 1 and _says_how(lines[0]):
+        lines.pop()
+    begin = max((place for place, line in enumerate(lines) if _BEGINS.match(line)), default=None)
+    if begin is not None:
+        lines = [_BEGINS.sub("", lines[begin], count=1), *lines[begin + 1 :]]
+    while len(lines) > 1 and _OPENS.fullmatch(lines[0]):
         lines = lines[1:]
-    while len(lines) > 1 and _says_how(lines[-1]):
-        lines = lines[:-1]
-    question = _BEFORE.sub("", "\n".join(lines), count=1) if lines and _BEFORE.match(lines[0]) else "\n".join(lines)
-    return Asked(question.strip() or prompt.strip(), options or None)
-
-
-def _says_how(line: str) -> bool:
-    return _INSTRUCTS.fullmatch(line) is not None and _NAMES_ANSWER.search(line) is not None
+    while len(lines) > 1 and _CLOSES.fullmatch(lines[-1]):
+        lines.pop()
+    if lines:
+        words, mark, after = lines[-1].rpartition("?")
+        lines[-1] = f"{words}?" if mark and words and _CLOSES.fullmatch(after) else lines[-1]
+    return Asked("\n".join(lines).strip() or prompt.strip(), options or None)

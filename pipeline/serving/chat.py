@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.benchmarks.jsonl import question_from_fields
-from pipeline.domain import Prompt, Question, Status, option_letter
+from pipeline.domain import Prompt, Question, Status
 from pipeline.errors import InputError, RequestError
 from pipeline.identity import digest
 from pipeline.serving.asked import asked_in
@@ -167,7 +167,9 @@ def usage(reply: Reply) -> dict[str, Any]:
     """Tokens of the answerer."""
     cost = None if reply.result is None else reply.result.cost
     read, written = (cost.prompt_tokens, cost.output_tokens) if cost else (0, 0)
-    return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
+    thoughts = int(cost.more.get("thinking_tokens", 0)) if cost else 0
+    details = {"completion_tokens_details": {"reasoning_tokens": thoughts}} if thoughts else {}
+    return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written, **details}
 
 
 def told(reply: Reply, sent: Sent, parts: Mapping[str, str]) -> dict[str, Any]:
@@ -236,11 +238,6 @@ def completion(
         **more: ``usage`` and ``gens``.
     """
     return {"object": kind, **about, "choices": list(choices), **more}
-
-
-def letter(option: int | None) -> str | None:
-    """The letter of an option."""
-    return None if option is None else option_letter(option)
 
 
 def _made_by(sent: Sent, parts: Mapping[str, str]) -> dict[str, Any]:

@@ -18,8 +18,11 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 
-from pipeline.artefacts.rows import is_same_question
+from pipeline.artefacts.folder import ANSWERS_FILE, read_questions
+from pipeline.artefacts.journal import read_rows
+from pipeline.artefacts.rows import AnswerRow, is_same_question
 from pipeline.domain import Question, Status
 from pipeline.errors import CheckpointError, ConfigError, InputError, MissingExtraError, PipelineError, RequestError
 from pipeline.progress import Step, steps_told
@@ -197,7 +200,7 @@ class Engine:
         self._computing: list[Ticket] = []
         self._is_stopping = False
         self._rounds: deque[float] = deque(maxlen=_OF_ROUNDS)  # their seconds
-        self._statuses: dict[str, Status] = {}  # of the last reply, by question
+        self._statuses = _known_statuses(session.folder)  # of the last answer, by question
         self._failure = ""
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
         self._thread.start()
@@ -292,7 +295,7 @@ class Engine:
         return self._failure
 
     def totals(self) -> Counter[Status]:
-        """The statuses of all questions that were asked of this engine, each counted once, by its last reply."""
+        """How the questions of the run folder ended, each counted once; without a folder, those since the start."""
         with self._changed:
             return Counter(self._statuses.values())
 
@@ -444,3 +447,11 @@ class Engine:
     def _seconds_until_there_is_room(self) -> int:
         """The time of an average round; 1 before there was any."""
         return max(1, math.ceil(sum(self._rounds) / len(self._rounds))) if self._rounds else 1
+
+
+def _known_statuses(folder: Path | None) -> dict[str, Status]:
+    """How the questions ended that a run folder holds already."""
+    if folder is None or not (folder / ANSWERS_FILE).is_file():
+        return {}
+    asked = {question.id: question for question in read_questions(folder)}
+    return {row.question.id: row.answer.status for row in read_rows(AnswerRow, folder / ANSWERS_FILE, asked)}

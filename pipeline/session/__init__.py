@@ -185,6 +185,11 @@ class Session:
             "answerer": self._answerer.name,
         }
 
+    @property
+    def folder(self) -> Path | None:
+        """The run folder that keeps the rows."""
+        return self._folder
+
     # ------------------------------------------------------------------------------------------------------- questions
 
     def ask(

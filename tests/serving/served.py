@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +19,15 @@ from pipeline.serving.engine import Engine, EngineSettings
 from pipeline.serving.videos import Videos, VideoSources
 
 
-@dataclass
 class Scorer:
     """Scores each second by its time, and notes which questions came together. Waits where it is told to."""
 
-    name: str = "scorer"
-    passes: list[list[str]] = field(default_factory=list)
-    may_go: threading.Event = field(default_factory=threading.Event)
-    has_begun: threading.Event = field(default_factory=threading.Event)
+    name = "scorer"
 
-    def __post_init__(self) -> None:
+    def __init__(self) -> None:
+        self.passes: list[list[str]] = []
+        self.has_begun = threading.Event()
+        self.may_go = threading.Event()
         self.may_go.set()
 
     def identity(self) -> Mapping[str, Any]:
@@ -52,13 +50,14 @@ class Scorer:
         self.may_go.set()
 
 
-@dataclass
 class Speaker:
     """Says what it is told to of each prompt, and notes the prompts."""
 
-    says: Callable[[Question], Answer | str]
-    name: str = "speaker"
-    prompts: list[str] = field(default_factory=list)
+    name = "speaker"
+
+    def __init__(self, says: Callable[[Question], Answer | str]) -> None:
+        self._says = says
+        self.prompts: list[str] = []
 
     def limits(self) -> AnswererLimits:
         return AnswererLimits(10**6, 1, None, "not told")
@@ -74,7 +73,7 @@ class Speaker:
             question = request.question
             assert question.prompt is not None
             self.prompts.append(question.prompt.text)
-            said = self.says(question)
+            said = self._says(question)
             if isinstance(said, str):
                 option = None if question.options is None else question.options.index(said)
                 yield Answer(question.id, said, option, cost=Cost(0.5, 100, 3), frame_times=request.times)
@@ -112,7 +111,6 @@ def served(engine: Engine, folder: Path, on_failure: Any = "empty") -> Iterator[
     sources = VideoSources((str(folder),), False, 10, 1, 2, str(folder / "scratch"))
     videos = Videos(sources)
     app = create_app(engine, videos, ApiSettings("gens", on_failure))
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, access_log=False, lifespan="off", ws="none"))
     begun = threading.Event()
 
     class Started(uvicorn.Server):
@@ -120,7 +118,7 @@ def served(engine: Engine, folder: Path, on_failure: Any = "empty") -> Iterator[
             await super().startup(sockets)
             begun.set()
 
-    server = Started(server.config)
+    server = Started(uvicorn.Config(app, port=0, log_config=None, access_log=False, lifespan="off", ws="none"))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
