@@ -16,7 +16,7 @@ from pipeline.commands.run import exit_code
 from pipeline.config import build
 from pipeline.domain import Status
 from pipeline.errors import ConfigError, InputError
-from pipeline.foreign import AnswerForm, FolderForm, SelectionForm, frames_status
+from pipeline.foreign import AnswerForm, FillsGaps, FolderForm, SelectionForm, frames_status
 from pipeline.paths import local_path
 from pipeline.terminal import tell
 
@@ -59,7 +59,9 @@ def _answers(config: DictConfig, form: AnswerForm, chosen: str) -> int:
     questions = tuple(asked.values()) or tuple(row.question for row in rows)
     target = _write(form.samples(rows, questions), _target(config, file.with_suffix(f".{chosen}{form.suffix}")))
     tell(f"{len(rows)} answers as {chosen}: {target}")
-    if len(rows) < len(questions):
+    if isinstance(form, FillsGaps) and (filled := form.filled(rows, questions)):
+        tell(f"{len(filled)} questions have no answer, and form.missing stands for them: {', '.join(filled)}")
+    elif len(rows) < len(questions):
         tell(f"{len(questions) - len(rows)} of {len(questions)} questions have no answer yet, and are not in it")
     return max(exit_code([row.answer.status for row in rows]), int(len(rows) < len(questions)))
 

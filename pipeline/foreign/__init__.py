@@ -17,7 +17,7 @@ from pipeline.foreign.rows import ForeignRow
 if TYPE_CHECKING:
     from pipeline.video import Reader
 
-__all__ = ["AnswerForm", "FolderForm", "ForeignRow", "SelectionForm", "SelectionFormat", "frames_status"]
+__all__ = ["AnswerForm", "FillsGaps", "FolderForm", "ForeignRow", "SelectionForm", "SelectionFormat", "frames_status"]
 
 
 @runtime_checkable
@@ -61,7 +61,20 @@ class AnswerForm(Protocol):
         ...
 
     def samples(self, rows: Sequence[AnswerRow], questions: Sequence[Question]) -> str:
-        """The content of the file, for ``questions`` in their order."""
+        """The content of the file, for ``questions`` in their order.
+
+        Raises:
+            InputError: the answers cannot be expressed in this form.
+        """
+        ...
+
+
+@runtime_checkable
+class FillsGaps(Protocol):
+    """An answer form that holds something for questions without an answer too."""
+
+    def filled(self, rows: Sequence[AnswerRow], questions: Sequence[Question]) -> Sequence[str]:
+        """Ids of the questions without an answer."""
         ...
 
 
