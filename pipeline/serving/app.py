@@ -7,17 +7,17 @@ import json
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 
 from pipeline.domain import Status
-from pipeline.errors import ConfigError, InputError, PipelineError, RequestError
+from pipeline.errors import ConfigError, InputError, PipelineError, RequestError, VideoError
 from pipeline.serving import chat
 from pipeline.serving.chat import ChatRequest, Sent
 from pipeline.serving.engine import Ask, Engine, Progress, QueueFullError, Reply, StoppingError
@@ -25,8 +25,15 @@ from pipeline.serving.images import ImageFolders
 from pipeline.serving.metrics import CONTENT_TYPE, exposition
 from pipeline.serving.videos import Videos
 from pipeline.terminal import remark
+from pipeline.wellformed import well_formed_json
 
-_OF_A_QUESTION = {400: Status.INVALID_QUESTION, 403: Status.INVALID_QUESTION, 404: Status.MISSING_VIDEO}
+T = TypeVar("T")
+_OF_A_QUESTION = {
+    400: Status.INVALID_QUESTION,
+    403: Status.INVALID_QUESTION,
+    404: Status.MISSING_VIDEO,
+    413: Status.INVALID_QUESTION,
+}
 """HTTP statuses of a video that may not be read, or is not there, and what they are for its question."""
 
 
@@ -144,9 +151,11 @@ class _Conversation:
         except (QueueFullError, StoppingError):
             raise
         except RequestError as error:
-            if error.http not in (*_OF_A_QUESTION, 413, 500):
+            if error.http not in (*_OF_A_QUESTION, 500):
                 raise
             yield self._failed(_OF_A_QUESTION.get(error.http, "error"), error, error.http)
+        except VideoError as error:
+            yield self._failed(error.status, error, 422)
         except InputError as error:
             yield self._failed(Status.INVALID_QUESTION, error, 400)
         except PipelineError as error:
@@ -190,14 +199,10 @@ class _Conversation:
         """The file or folder that the question is about."""
         sent = self.sent
         if sent.video is not None:
-            named = self.videos.named(sent.video)
-            video = await asyncio.to_thread(named.__enter__)
-            try:
+            async with _entered(self.videos.named(sent.video)) as video:
                 yield video.path
-            finally:
-                await asyncio.to_thread(named.__exit__, None, None, None)
         elif sent.images:
-            with self.images.holding(sent.images) as folder:
+            async with _entered(self.images.holding(sent.images)) as folder:
                 yield folder
         else:
             raise InputError("the message has no video", "send a video_url, or the frames as image_url")
@@ -215,12 +220,28 @@ class _Conversation:
             "questions": totals.total(),
             "failed": totals.total() - totals[Status.OK],
         }
-        return _Outcome(*chat.response(reply), chat.usage(reply), gens)
+        return _Outcome(*chat.response(reply), chat.usage(reply), well_formed_json(gens))
 
     def _failed(self, status: str, error: PipelineError, http: int) -> _Outcome:
         remark(f"a question failed: {error.problem}")
         gens = chat.failed(str(status), str(error), self.sent, self.engine.session.parts)
-        return _Outcome("", "stop", {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}, gens, http)
+        nothing = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+        return _Outcome("", "stop", nothing, well_formed_json(gens), http)
+
+
+@asynccontextmanager
+async def _entered(context: AbstractContextManager[T]) -> AsyncIterator[T]:
+    """A context whose beginning and end take a while: they run in another thread."""
+    entering = asyncio.ensure_future(asyncio.to_thread(context.__enter__))
+    try:
+        entered = await asyncio.shield(entering)
+    except asyncio.CancelledError:  # the thread goes on, and what it makes must not stay
+        entering.add_done_callback(lambda done: None if done.exception() else context.__exit__(None, None, None))
+        raise
+    try:
+        yield entered
+    finally:
+        await asyncio.to_thread(context.__exit__, None, None, None)
 
 
 async def _unless_gone(request: Request, work: Any) -> Response:
@@ -266,4 +287,4 @@ def _content(http: int, message: str) -> dict[str, Any]:
 
 
 def _line(content: Mapping[str, Any]) -> str:
-    return f"data: {json.dumps(content, ensure_ascii=False)}\n\n"
+    return f"data: {json.dumps(content)}\n\n"

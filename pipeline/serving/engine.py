@@ -16,6 +16,7 @@ import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -142,20 +143,33 @@ class Ticket:
 
     Attributes:
         ask: what is wanted.
-        future: gets the reply, or the :class:`pipeline.errors.PipelineError` for which there is none.
+        future: gets the reply, or the :class:`pipeline.errors.PipelineError` for which there is none. It is cancelled
+            when the question is withdrawn.
     """
 
     def __init__(self, ask: Ask, told: Callable[[Progress], None]) -> None:
         self.ask = ask
         self.future: Future[Reply] = Future()
         self.arrived = time.monotonic()
-        self.is_withdrawn = False
         self._told = told
+
+    @property
+    def is_withdrawn(self) -> bool:
+        """Whether nobody waits for it any more."""
+        return self.future.cancelled()
 
     def tell(self, progress: Progress) -> None:
         """Tell whoever waits how far it is."""
-        if not self.is_withdrawn:
+        if self.is_withdrawn:
+            return
+        try:
             self._told(progress)
+        except Exception:  # a listener's fault costs no question of the round
+            _LOG.exception("The progress of a question could not be told")
+
+    def is_taken_back(self) -> bool:
+        """Whether it is withdrawn by now; from then on it cannot be."""
+        return self.is_withdrawn or not self.future.set_running_or_notify_cancel()
 
 
 class _AbandonedError(Exception):
@@ -239,16 +253,14 @@ class Engine:
     def withdraw(self, ticket: Ticket) -> None:
         """Say that nobody waits for a question any more. Does nothing for one that is answered."""
         with self._changed:
-            if ticket.is_withdrawn or ticket.future.done():
+            if ticket.future.done() or not ticket.future.cancel():
                 return
-            ticket.is_withdrawn = True
             self.counts.withdrawn += 1
             same_video = self._waiting.get(ticket.ask.question.video)
             if same_video is not None and ticket in same_video:
                 same_video.remove(ticket)
                 if not same_video:
                     del self._waiting[ticket.ask.question.video]
-            ticket.future.cancel()
             self._changed.notify_all()
 
     async def follow(self, ask: Ask) -> AsyncGenerator[Progress | Reply, None]:
@@ -261,7 +273,7 @@ class Engine:
         told: asyncio.Queue[Progress | None] = asyncio.Queue()
 
         def tell(progress: Progress | None) -> None:
-            if not loop.is_closed():
+            with suppress(RuntimeError):  # the loop is closed, and nobody waits
                 loop.call_soon_threadsafe(told.put_nowait, progress)
 
         ticket = self.submit(ask, tell)
@@ -306,7 +318,8 @@ class Engine:
             left = [ticket for tickets in self._waiting.values() for ticket in tickets]
             self._waiting.clear()
             for ticket in left:
-                ticket.future.set_exception(StoppingError())
+                if not ticket.is_taken_back():
+                    ticket.future.set_exception(StoppingError())
             self._changed.notify_all()
 
     def close(self) -> None:
@@ -423,7 +436,8 @@ class Engine:
 
     def _give(self, ticket: Ticket, reply: Reply) -> None:
         with self._changed:
-            if ticket.is_withdrawn:
+            ticket.tell(Progress(Stage.DONE))
+            if ticket.is_taken_back():
                 return
             counts = self.counts
             counts.by_status[reply.status.value] += 1
@@ -433,14 +447,13 @@ class Engine:
                 self._statuses[ticket.ask.question.id] = reply.status
                 counts.prompt_tokens += reply.result.cost.prompt_tokens
                 counts.output_tokens += reply.result.cost.output_tokens
-            ticket.tell(Progress(Stage.DONE))
             ticket.future.set_result(reply)
 
     def _fail(self, tickets: Sequence[Ticket], error: PipelineError) -> None:
         self._failure = "" if isinstance(error, InputError) else error.problem
         with self._changed:
             for ticket in tickets:
-                if not ticket.is_withdrawn:
+                if not ticket.is_taken_back():
                     self.counts.by_status["error"] += 1
                     ticket.future.set_exception(error)
 
