@@ -325,7 +325,7 @@ def test_commands_that_need_something_are_composed(name: str, tmp_path: Path) ->
             elif words[0].startswith("scripts/"):
                 assert_script_takes(words)
             else:
-                assert words[0] in ("vllm", "export", "pip", "mkdir", "umask") or "lmms_eval" in words, command
+                assert words[0] in ("vllm", "export", "pip", "mkdir", "umask", "curl") or "lmms_eval" in words, command
 
 
 @pytest.mark.parametrize("name", NAMES)
