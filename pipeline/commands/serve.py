@@ -53,8 +53,12 @@ def _serve(
 
     from pipeline.serving.app import create_app
     from pipeline.serving.guards import Guard
+    from pipeline.serving.media import UPLOADS
+    from pipeline.serving.page import UNLOCKED, page_routes
 
-    app = Guard(create_app(engine, videos, api), access, unlocked=("/health",), larger={})
+    app = create_app(engine, videos, api)
+    app.include_router(page_routes(engine, videos, access))
+    guarded = Guard(app, access, ("/health", *UNLOCKED), {UPLOADS: videos.scratch.video_bytes})
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -66,7 +70,7 @@ def _serve(
             await super().shutdown(sockets)
 
     server = Server(
-        uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="none", server_header=False)
+        uvicorn.Config(guarded, log_config=None, access_log=False, lifespan="off", ws="none", server_header=False)
     )
     with suppress(KeyboardInterrupt):
         server.run([listening])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,13 @@ from pipeline.wellformed import well_formed
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
-def rendered(reply: Reply, video: NamedVideo) -> dict[str, Any]:
+def rendered(reply: Reply, video: NamedVideo, parts: Mapping[str, str]) -> dict[str, Any]:
     """The reply as markup, its answer in words, and the length of the video.
 
     Args:
         reply: of the engine.
         video: that was asked about; its name stands in place of its path.
+        parts: names of the sampler, the policy and the answerer.
     """
     selected, result = reply.selected, reply.result
     card = question_card(selected.row, selected.relevance, None if result is None else result.row)
@@ -41,6 +43,8 @@ def rendered(reply: Reply, video: NamedVideo) -> dict[str, Any]:
         notes=notes or _unsaid(reply),
         route=route,
         video=video.name,
+        made_by=" → ".join(parts[part] for part in ("sampler", "selection", "answerer")),
+        frames=f"{len(route.frames)} of at most {selected.row.selection.budget} frames",
         seconds=f"{reply.seconds:.1f}",
     )
     known = selected.row.video

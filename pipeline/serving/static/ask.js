@@ -143,6 +143,15 @@ addEventListener("pagehide", (event) => {
   for (const video of videos.values()) if (video.isSent) forget(video);
 });
 
+// In one column the video stays in sight above what is scrolled: what is jumped to must end up below it.
+const stage = document.querySelector(".stage");
+const measure = () => {
+  const isAbove = getComputedStyle(stage).position === "sticky" && stage.getBoundingClientRect().width > byId("room").clientWidth * 0.9;
+  document.documentElement.style.setProperty("--stage", isAbove ? `${Math.ceil(stage.getBoundingClientRect().height)}px` : "0px");
+};
+new ResizeObserver(measure).observe(stage);
+addEventListener("resize", measure);
+
 // Questions
 
 const STEPS = ["decoding", "scoring", "generating"];
@@ -164,7 +173,15 @@ const progress = (told) => {
   progress.last = told.stage;
 };
 
+const began = { at: 0, timer: 0 };
+const elapsed = () => { byId("elapsed").textContent = `${Math.round((performance.now() - began.at) / 1000)} s`; };
 const begin = (is) => {
+  clearInterval(began.timer);
+  if (is) {
+    began.at = performance.now();
+    began.timer = setInterval(elapsed, 1000);
+    elapsed();
+  }
   byId("progress").hidden = !is;
   byId("stop").hidden = !is;
   byId("send").disabled = is;
@@ -190,7 +207,7 @@ const put = async (video, question, options) => {
         byId("answers").prepend(article);
         begin(false);
         byId("announced").textContent = `${content.said}. ${article.querySelectorAll(".frame").length} frames are shown.`;
-        article.scrollIntoView({ block: "nearest" });
+        article.querySelector(".said").scrollIntoView({ block: "nearest" });
       } else if (name === "pictures") addPictures(article, content);
     }
     if (!article && !isFailed) fail("The server ended before it answered.");
@@ -204,6 +221,11 @@ const put = async (video, question, options) => {
   }
 };
 
+const options = () => byId("options").value.split("\n").map((line) => line.trim()).filter(Boolean);
+byId("options").addEventListener("input", () => {
+  const count = options().length;
+  document.querySelector(".choices summary").textContent = count ? `Multiple choice: ${count} options` : "Multiple choice";
+});
 byId("ask").addEventListener("submit", (event) => {
   event.preventDefault();
   const question = byId("question").value.trim();
@@ -214,8 +236,7 @@ byId("ask").addEventListener("submit", (event) => {
     return;
   }
   if (!question) return;
-  const options = byId("options").value.split("\n").map((line) => line.trim()).filter(Boolean);
-  put(player.current, question, options.length ? options : null);
+  put(player.current, question, options().length ? options() : null);
 });
 byId("question").addEventListener("keydown", (event) => {
   if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;

@@ -29,6 +29,7 @@ export class Player {
     this.current = video;
     this.wanted = null;
     byId("empty").hidden = video !== null;
+    byId("empty").textContent = "Choose a video, or drop a file here.";
     this.stills.hidden = true;
     this.still.removeAttribute("src");
     this.video.hidden = video === null;
@@ -69,6 +70,7 @@ export class Player {
     } catch (error) {
       if (this.current !== video) return;
       byId("empty").hidden = false;
+      byId("empty").textContent = "This video cannot be shown.";
       this.tell(error.message);
     }
   }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import json
 import os
@@ -27,8 +28,12 @@ def dom(page: Path, scratch: Path, state: str = "", virtual_ms: int = 20_000) ->
     return _run(f"{page.as_uri()}#{state}", scratch, f"--virtual-time-budget={virtual_ms}")
 
 
-def evaluated(page: Path, scratch: Path, script: str, size: str = "1280,900") -> Any:
-    """What ``script`` gives as the body of an async function in the page, opened from the disk."""
+def evaluated(page: Path | str, scratch: Path, script: str, size: str = "1280,900", dark: bool = False) -> Any:
+    """What ``script`` gives as the body of an async function in the page, opened from the disk or at an address.
+
+    In it, ``await shot("NAME.png")`` takes a picture of the window into ``scratch``.
+    """
+    address = page if isinstance(page, str) else page.as_uri()
     to_browser, ours = os.pipe()
     theirs, from_browser = os.pipe()
     command = [*_COMMAND, f"--user-data-dir={scratch / 'profile'}", f"--window-size={size}", "--remote-debugging-pipe"]
@@ -43,30 +48,56 @@ def evaluated(page: Path, scratch: Path, script: str, size: str = "1280,900") ->
     os.close(from_browser)
     try:
         with os.fdopen(ours, "wb", buffering=0) as commands, os.fdopen(theirs, "rb") as replies:
+            text = b""
 
-            def ask(number: int, method: str, session: str | None = None, **given: Any) -> Any:
-                named = {} if session is None else {"sessionId": session}
-                commands.write(json.dumps({"id": number, "method": method, "params": given, **named}).encode() + b"\0")
-                text = b""
-                while True:
+            def received() -> Any:
+                nonlocal text
+                while not text.endswith(b"\0"):
                     byte = replies.read1(1)
                     assert byte, "Chromium has ended"
                     text += byte
-                    if text.endswith(b"\0"):
-                        reply = json.loads(text[:-1])
-                        text = b""
-                        if reply.get("id") == number:
-                            return reply["result"]
+                message, text = json.loads(text[:-1]), b""
+                return message
 
-            target = ask(1, "Target.createTarget", url=page.as_uri())["targetId"]
-            session = ask(2, "Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-            number = itertools.count(3)
-            is_there = 'location.protocol === "file:" && document.readyState === "complete"'
-            while not ask(next(number), "Runtime.evaluate", session, expression=is_there)["result"].get("value"):
+            def send(number: int, method: str, session: str | None = None, **given: Any) -> None:
+                named = {} if session is None else {"sessionId": session}
+                commands.write(json.dumps({"id": number, "method": method, "params": given, **named}).encode() + b"\0")
+
+            def ask(method: str, session: str | None = None, **given: Any) -> Any:
+                """The result of a command. Pictures that the page wants meanwhile are taken."""
+                number = next(numbers)
+                send(number, method, session, **given)
+                while True:
+                    message = received()
+                    if message.get("id") == number:
+                        return message["result"]
+                    if message.get("method") == "Runtime.bindingCalled":
+                        name = message["params"]["payload"]
+                        picture = ask("Page.captureScreenshot", session)["data"]
+                        (scratch / name).write_bytes(base64.b64decode(picture))
+                        done = f"shot.done[{json.dumps(name)}]()"
+                        send(next(numbers), "Runtime.evaluate", session, expression=done)
+
+            numbers = itertools.count(1)
+            target = ask("Target.createTarget", url="about:blank")["targetId"]
+            session = ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+            width, height = map(int, size.split(","))
+            shape = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+            ask("Emulation.setDeviceMetricsOverride", session, **shape)
+            scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
+            ask("Emulation.setEmulatedMedia", session, features=scheme)
+            ask("Runtime.enable", session)
+            ask("Runtime.addBinding", session, name="wantsShot")
+            ask("Page.navigate", session, url=address)
+            is_there = f'location.href.startsWith({json.dumps(address)}) && document.readyState === "complete"'
+            while not ask("Runtime.evaluate", session, expression=is_there)["result"].get("value"):
                 time.sleep(0.02)
-            expression = f"(async () => {{ {script} }})()"
             found = ask(
-                next(number), "Runtime.evaluate", session, expression=expression, awaitPromise=True, returnByValue=True
+                "Runtime.evaluate",
+                session,
+                expression=f"{_SHOT}(async () => {{ {script} }})()",
+                awaitPromise=True,
+                returnByValue=True,
             )
             assert "exceptionDetails" not in found, found["exceptionDetails"]
             return found["result"].get("value")
@@ -88,6 +119,7 @@ def opening_ms(page: Path, scratch: Path) -> float:
     return float(told.group(1))
 
 
+_SHOT = "window.shot = (name) => new Promise((done) => { shot.done[name] = done; wantsShot(name); }); shot.done = {};"
 _COMMAND = (CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu")
 
 
