@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import time
 from html.parser import HTMLParser
+from io import BufferedReader, RawIOBase
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,8 @@ def dom(page: Path, scratch: Path, state: str = "", virtual_ms: int = 20_000) ->
 def evaluated(page: Path | str, scratch: Path, script: str, size: str = "1280,900", dark: bool = False) -> Any:
     """What ``script`` gives as the body of an async function in the page, opened from the disk or at an address.
 
-    In it, ``await shot("NAME.png")`` takes a picture of the window into ``scratch``.
+    In it, ``await shot("NAME.png")`` takes a picture of the window into ``scratch``, and ``await press("Tab")`` presses
+    a key.
     """
     address = page if isinstance(page, str) else page.as_uri()
     to_browser, ours = os.pipe()
@@ -48,62 +50,88 @@ def evaluated(page: Path | str, scratch: Path, script: str, size: str = "1280,90
     os.close(from_browser)
     try:
         with os.fdopen(ours, "wb", buffering=0) as commands, os.fdopen(theirs, "rb") as replies:
-            text = b""
-
-            def received() -> Any:
-                nonlocal text
-                while not text.endswith(b"\0"):
-                    byte = replies.read1(1)
-                    assert byte, "Chromium has ended"
-                    text += byte
-                message, text = json.loads(text[:-1]), b""
-                return message
-
-            def send(number: int, method: str, session: str | None = None, **given: Any) -> None:
-                named = {} if session is None else {"sessionId": session}
-                commands.write(json.dumps({"id": number, "method": method, "params": given, **named}).encode() + b"\0")
-
-            def ask(method: str, session: str | None = None, **given: Any) -> Any:
-                """The result of a command. Pictures that the page wants meanwhile are taken."""
-                number = next(numbers)
-                send(number, method, session, **given)
-                while True:
-                    message = received()
-                    if message.get("id") == number:
-                        return message["result"]
-                    if message.get("method") == "Runtime.bindingCalled":
-                        name = message["params"]["payload"]
-                        picture = ask("Page.captureScreenshot", session)["data"]
-                        (scratch / name).write_bytes(base64.b64decode(picture))
-                        done = f"shot.done[{json.dumps(name)}]()"
-                        send(next(numbers), "Runtime.evaluate", session, expression=done)
-
-            numbers = itertools.count(1)
-            target = ask("Target.createTarget", url="about:blank")["targetId"]
-            session = ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+            tab = _Tab(commands, replies, scratch)
             width, height = map(int, size.split(","))
             shape = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
-            ask("Emulation.setDeviceMetricsOverride", session, **shape)
-            scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
-            ask("Emulation.setEmulatedMedia", session, features=scheme)
-            ask("Runtime.enable", session)
-            ask("Runtime.addBinding", session, name="wantsShot")
-            ask("Page.navigate", session, url=address)
+            tab.ask("Emulation.setDeviceMetricsOverride", **shape)
+            scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+            tab.ask("Emulation.setEmulatedMedia", features=[scheme])
+            tab.ask("Page.navigate", url=address)
             is_there = f'location.href.startsWith({json.dumps(address)}) && document.readyState === "complete"'
-            while not ask("Runtime.evaluate", session, expression=is_there)["result"].get("value"):
+            while not tab.ask("Runtime.evaluate", expression=is_there)["result"].get("value"):
                 time.sleep(0.02)
-            found = ask(
-                "Runtime.evaluate",
-                session,
-                expression=f"{_SHOT}(async () => {{ {script} }})()",
-                awaitPromise=True,
-                returnByValue=True,
-            )
+            wrapped = f"{_WISHES}(async () => {{ {script} }})()"
+            found = tab.ask("Runtime.evaluate", expression=wrapped, awaitPromise=True, returnByValue=True)
             assert "exceptionDetails" not in found, found["exceptionDetails"]
             return found["result"].get("value")
     finally:
         process.kill()
         process.wait()
+
+
+_WISHES = """
+window.wish = (what) => new Promise((done) => {
+  const id = String(Object.keys(wish.done).length);
+  wish.done[id] = done;
+  wished(JSON.stringify({ id, ...what }));
+});
+wish.done = {};
+window.shot = (name) => wish({ name });
+window.press = (key) => wish({ key });
+"""
+
+
+class _Tab:
+    """A tab of Chromium, spoken to by its DevTools protocol."""
+
+    def __init__(self, commands: RawIOBase, replies: BufferedReader, scratch: Path) -> None:
+        self._commands = commands
+        self._replies = replies
+        self._scratch = scratch
+        self._numbers = itertools.count(1)
+        self._session: dict[str, str] = {}
+        target = self.ask("Target.createTarget", url="about:blank")["targetId"]
+        attached = self.ask("Target.attachToTarget", targetId=target, flatten=True)
+        self._session = {"sessionId": attached["sessionId"]}
+        self.ask("Runtime.enable")
+        self.ask("Runtime.addBinding", name="wished")
+
+    def ask(self, method: str, **given: Any) -> Any:
+        """The result of a command. What the page wishes meanwhile is done."""
+        number = self._send(method, given)
+        while True:
+            message = self._received()
+            if message.get("id") == number:
+                return message["result"]
+            if message.get("method") == "Runtime.bindingCalled":
+                self._fulfil(json.loads(message["params"]["payload"]))
+
+    def _fulfil(self, wish: dict[str, str]) -> None:
+        if "name" in wish:
+            picture = self.ask("Page.captureScreenshot")["data"]
+            (self._scratch / wish["name"]).write_bytes(base64.b64decode(picture))
+        else:
+            key = wish["key"]
+            code = {"Tab": 9, "Enter": 13, " ": 32}[key]
+            named = {"key": key, "code": "Space" if key == " " else key, "windowsVirtualKeyCode": code}
+            text = {"Tab": {}, "Enter": {"text": "\r"}, " ": {"text": " "}}[key]
+            self.ask("Input.dispatchKeyEvent", type="keyDown", **named, **text)
+            self.ask("Input.dispatchKeyEvent", type="keyUp", **named)
+        self._send("Runtime.evaluate", {"expression": f"wish.done[{json.dumps(wish['id'])}]()"})
+
+    def _send(self, method: str, given: dict[str, Any]) -> int:
+        number = next(self._numbers)
+        message = {"id": number, "method": method, "params": given, **self._session}
+        self._commands.write(json.dumps(message).encode() + b"\0")
+        return number
+
+    def _received(self) -> Any:
+        text = bytearray()
+        while not text.endswith(b"\0"):
+            byte = self._replies.read1(1)
+            assert byte, "Chromium has ended"
+            text += byte
+        return json.loads(text[:-1])
 
 
 def opening_ms(page: Path, scratch: Path) -> float:
@@ -119,7 +147,6 @@ def opening_ms(page: Path, scratch: Path) -> float:
     return float(told.group(1))
 
 
-_SHOT = "window.shot = (name) => new Promise((done) => { shot.done[name] = done; wantsShot(name); }); shot.done = {};"
 _COMMAND = (CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu")
 
 

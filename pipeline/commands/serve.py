@@ -51,14 +51,9 @@ def _serve(
     """Serve until a signal comes. Returns whether one was enough."""
     import uvicorn
 
-    from pipeline.serving.app import create_app
-    from pipeline.serving.guards import Guard
-    from pipeline.serving.media import UPLOADS
-    from pipeline.serving.page import UNLOCKED, page_routes
+    from pipeline.serving.app import guarded_app
 
-    app = create_app(engine, videos, api)
-    app.include_router(page_routes(engine, videos, access))
-    guarded = Guard(app, access, ("/health", *UNLOCKED), {UPLOADS: videos.scratch.video_bytes})
+    app = guarded_app(engine, videos, api, access)
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -70,7 +65,7 @@ def _serve(
             await super().shutdown(sockets)
 
     server = Server(
-        uvicorn.Config(guarded, log_config=None, access_log=False, lifespan="off", ws="none", server_header=False)
+        uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="none", server_header=False)
     )
     with suppress(KeyboardInterrupt):
         server.run([listening])
@@ -80,7 +75,8 @@ def _serve(
 def _tell_start(listening: socket.socket, engine: Engine, videos: Videos, name: str, folder: Path) -> None:
     parts = engine.session.parts
     host, port = listening.getsockname()[:2]
-    tell(f"serving at http://{f'[{host}]' if ':' in host else host}:{port}/v1, model {name}")
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    tell(f"serving at {address}/v1, model {name}; a page for asking at {address}/")
     remark(f"{parts['sampler']} -> {parts['selection']}, {parts['budget']} frames -> {parts['answerer']} | {folder}")
     if not videos.sources.folders:
         remark("no folder is declared, so only videos that come with a request are read: 'videos.folders=[FOLDER]'")
