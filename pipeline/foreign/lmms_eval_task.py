@@ -89,9 +89,10 @@ class LmmsEvalTaskForm:
                 f"form.label={self.label!r} cannot be filled: {error}",
                 "use {time}: \"form.label='{time:.1f}s: '\"",
             ) from error
-        if self.prompt.system or self.prompt.answer_prefix:
+        if self.prompt.system or self.prompt.answer_prefix or self.prompt.tells_frames:
             raise ConfigError(
-                f"form.prompt={self.prompt.name} has a system turn or begins the answer, for which a task has no place",
+                f"form.prompt={self.prompt.name} has a system turn, begins the answer or names the frames, for which a "
+                "task has no place",
                 "take another: answerer/prompt@form.prompt=letter, or one of those named ..._lmms_eval",
             )
 

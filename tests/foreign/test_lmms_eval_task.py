@@ -32,9 +32,11 @@ PROMPT = AnswerPrompt(
     system=None,
     multiple_choice="{question}\n{options}\nAnswer with a letter.",
     free="{question}",
+    intervals="{question}",
     option_line="{letter}. {option}",
+    option_separator="\n",
     answer_prefix="",
-    subtitles=SubtitleForm("before_question", "{text}", "{lines}", None),
+    subtitles=SubtitleForm("before_question", "{text}", "{lines}", None, "\n"),
 )
 FORM = LmmsEvalTaskForm(
     task="gens_frames",
