@@ -80,7 +80,7 @@ LOWER: dict[str, tuple[str, ...]] = {
     "foreign": ("answerers", "artefacts", "domain", "errors", "option_labels", "progress", "selection", "video"),
     "samplers": (
         *("artefacts", "config", "domain", "errors", "families", "foreign", "functions", "generation", "progress"),
-        *("selection", "video"),
+        *("selection", "subtitles", "video"),
     ),
     "reports": ("artefacts", "benchmarks", "config", "domain", "errors", "progress", "video", "terminal"),
 }
