@@ -33,7 +33,7 @@ _ALL_STEPS = max(_STEPS.values())
 _LATEST = 1e9
 """Seconds: no video is as long."""
 
-Named = Annotated[str, Field(description="path of a video below the folders that the server may read, or its file: URI")]
+Named = Annotated[str, Field(description="path of a video below a folder that the server may read, or its file: URI")]
 Worded = Annotated[str, Field(description="the question, without its options")]
 Choices = Annotated[
     list[str] | None, Field(description="the options, of which one is the answer; leave out for an answer in words")
@@ -56,7 +56,8 @@ class PictureSettings:
         for key, most, usual in (("most", 1000, 16), ("width", 8192, 768), ("quality", 95, 85)):
             if not 1 <= getattr(self, key) <= most:
                 raise ConfigError(
-                    f"pictures.{key}={getattr(self, key)}: at least 1, and at most {most}", f"set pictures.{key}={usual}"
+                    f"pictures.{key}={getattr(self, key)}: at least 1, and at most {most}",
+                    f"set pictures.{key}={usual}",
                 )
 
 
@@ -101,7 +102,9 @@ def tool_server(engine: Engine, videos: Videos, pictures: PictureSettings) -> MC
         videos: that may be asked about.
         pictures: that ``frames`` gives.
     """
-    server = MCPServer("gens", instructions=_INSTRUCTIONS, version=packages().get("gens-videoqa", ""), log_level="WARNING")
+    server = MCPServer(
+        "gens", instructions=_INSTRUCTIONS, version=packages().get("gens-videoqa", ""), log_level="WARNING"
+    )
 
     async def ask(video: Named, question: Worded, context: Context, options: Choices = None) -> Answered:
         """Answer a question about a video from the moments that matter for it. Long videos take minutes."""

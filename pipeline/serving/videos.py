@@ -158,7 +158,7 @@ class Videos:
         # The same whether there is anything or not.
         raise RequestError(
             f"{address[:300]} is not below a folder that the server may read",
-            "name a video below one of its folders, or declare another one: gens serve 'videos.folders=[FOLDER]'",
+            "name a video below one of its folders, or declare another one: 'videos.folders=[FOLDER]'",
             403,
         )
 

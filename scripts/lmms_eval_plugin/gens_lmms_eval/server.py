@@ -1,4 +1,4 @@
-"""The ``gens serve`` that answers: one that runs already, or one that is started from the environment of gens-videoqa."""
+"""The ``gens serve`` that answers: one that runs already, or one that is started in its own environment."""
 
 from __future__ import annotations
 
@@ -146,9 +146,13 @@ def command_of(gens: str | None, python: str | None) -> list[str]:
 
 def words_of(settings: Mapping[str, Any]) -> list[str]:
     """Settings as words of a command line. lmms-eval has turned ``true``, ``null`` and numbers into Python's."""
-    plain = {True: "true", False: "false", None: "null"}
-    return [f"{key}={plain[value] if value is None or value in (True, False) and isinstance(value, bool) else value}"
-            for key, value in settings.items()]
+    return [f"{key}={_word(value)}" for key, value in settings.items()]
+
+
+def _word(value: Any) -> Any:
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else value
 
 
 def folders_of(videos: Iterable[str]) -> list[str]:
