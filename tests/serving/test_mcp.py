@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from made import write_video
 from PIL import Image
-from served import Scorer, Speaker, engine_over
+from small_server import Scorer, Speaker, engine_over
 
 from pipeline.answerers import AnswerRequest
 from pipeline.domain import Answer, Status
