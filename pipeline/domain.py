@@ -52,6 +52,10 @@ class Status(StrEnum):
     REFUSED = "refused"
     CONTEXT_EXCEEDED = "context_exceeded"  # frames and question do not fit the model's context
     UNREACHABLE = "unreachable"  # the server gave no usable response, however often it was asked
+    # of the judge of a free answer
+    JUDGE_FAILED = "judge_failed"  # the judge gave no reply, or declined
+    UNREADABLE_VERDICT = "unreadable_verdict"  # two replies came, and no verdict can be read from either
+    NOT_JUDGED = "not_judged"  # there is nothing to grade the answer against
     # of either stage
     INVALID_OUTPUT = "invalid_output"  # a plug-in broke its protocol (a NaN, say), or its function raised an exception
     # of a model call in either stage
@@ -80,6 +84,7 @@ _WORTH_RETRYING = frozenset(
         Status.UNREADABLE_SUBTITLES,
         Status.UNREACHABLE,
         Status.OUT_OF_MEMORY,
+        Status.JUDGE_FAILED,
     }
 )
 
@@ -397,8 +402,6 @@ class Answer:
     cost: Cost = Cost()
     thought: str = ""
     """The thoughts that the model wrote apart from the answer. No option is read from it."""
-    intervals: tuple[Span, ...] = ()
-    """Read from ``text`` where the question asks for intervals of the video, in order of time."""
     prompt: str = ""
     """The text that the model was sent, with a mark in the place of each frame, such as ``<frame 3 at 12.5 s>``; empty
     where nothing was sent, and in rows of earlier versions."""
@@ -407,6 +410,27 @@ class Answer:
     def is_final(self) -> bool:
         """Whether the result would be the same again: False if it failed for a temporary reason."""
         return self.status.is_final
+
+
+@dataclass(frozen=True)
+class Grade:
+    """What a judge makes of the answer to one question without options."""
+
+    question_id: str
+    score: float | None
+    """On the judge's scale; None where there is no verdict."""
+    parts: Mapping[str, float] = field(default_factory=dict)
+    """Scores by name that make up the score, where the judge gives several."""
+    votes: tuple[float, ...] = ()
+    """The score of each time that a judge was asked, if that was more than once; the score is their median."""
+    status: Status = Status.OK
+    detail: str = ""
+    """For a failure, what happened and what to do; for an answer that is wrong without being judged, why."""
+    replies: tuple[str, ...] = ()
+    """The judge's, word for word, in the order in which they came."""
+    model: str = ""
+    """The model and the fingerprint that the server reported."""
+    cost: Cost = Cost()
 
 
 def option_letter(option: int) -> str:

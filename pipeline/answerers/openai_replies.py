@@ -132,6 +132,8 @@ class Reply:
     """Thoughts that the server keeps apart from the text."""
     thinking_tokens: int = 0
     """Those of ``output_tokens`` that are thoughts; 0 where the server does not count them."""
+    model: str = ""
+    """What the server says that it ran: the model, often by its exact version, and the fingerprint of its system."""
 
     @property
     def is_refused(self) -> bool:
@@ -205,7 +207,8 @@ def _reply(completion: Any) -> Reply:
         message = {"content": choice["text"]}  # of a plain completion
     said, finish = read_message(message), _word(choice.get("finish_reason"))
     thinking = _thinking_tokens(completion.get("usage"), counts)
-    reply = Reply(said.text, finish, said.refusal, *counts, said.thought, thinking)
+    ran = " ".join(filter(None, (_word(completion.get(name)) for name in ("model", "system_fingerprint"))))
+    reply = Reply(said.text, finish, said.refusal, *counts, said.thought, thinking, ran)
     if not (finish or reply.text or reply.thought or reply.refusal or message.get("tool_calls")):
         raise NoReplyError("it holds no text, and no reason why the text ended")
     if reply.has_failed:

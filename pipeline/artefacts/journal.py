@@ -260,7 +260,7 @@ def _schema(kind: type[AnyRow]) -> str:
 
 
 def _question_id(content: Any) -> str:
-    for part in ("relevance", "selection", "answer"):
+    for part in ("relevance", "selection", "answer", "grade"):
         if part in content:
             return str(content[part]["question_id"])
     raise KeyError("question_id")

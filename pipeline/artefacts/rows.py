@@ -19,7 +19,7 @@ from typing import Any, Literal, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 
-from pipeline.domain import Answer, AnswerForm, Prompt, Question, Relevance, Selection, Status, Video
+from pipeline.domain import Answer, AnswerForm, Grade, Prompt, Question, Relevance, Selection, Status, Video
 from pipeline.errors import InputError, with_remedy
 from pipeline.identity import digest
 from pipeline.validation import question_fault, selection_fault
@@ -81,9 +81,20 @@ class AnswerRow(_Keyed):
         return self.answer.option == self.question.correct
 
 
-Row = TypeVar("Row", QuestionRow, RelevanceRow, SelectionRow, AnswerRow)
-KeyedRow = TypeVar("KeyedRow", RelevanceRow, SelectionRow, AnswerRow)
-AnyRow = QuestionRow | RelevanceRow | SelectionRow | AnswerRow
+@dataclass(frozen=True)
+class GradeRow:
+    """A judge's grade of one answer. Its key covers question, reference, answer and judge, and no sampler."""
+
+    key: str
+    question: Question
+    grade: Grade
+    schema: Literal["gens/grade/2"] = "gens/grade/2"
+    """Without a version 1: rows of that version repeat their question."""
+
+
+Row = TypeVar("Row", QuestionRow, RelevanceRow, SelectionRow, AnswerRow, GradeRow)
+KeyedRow = TypeVar("KeyedRow", RelevanceRow, SelectionRow, AnswerRow, GradeRow)
+AnyRow = QuestionRow | RelevanceRow | SelectionRow | AnswerRow | GradeRow
 
 
 @dataclass(frozen=True)
@@ -106,9 +117,19 @@ class _AnswerLine(_Keyed):
     schema: Literal["gens/answer/2"] = "gens/answer/2"
 
 
+@dataclass(frozen=True)
+class _GradeLine:
+    """The written form of a grade row, with a digest in place of the question."""
+
+    key: str
+    asked: str
+    grade: Grade
+    schema: Literal["gens/grade/2"] = "gens/grade/2"
+
+
+_KINDS = (Question, QuestionRow, RelevanceRow, SelectionRow, AnswerRow, GradeRow)
 _ADAPTERS: dict[type, TypeAdapter[Any]] = {
-    kind: TypeAdapter(kind)
-    for kind in (Question, QuestionRow, RelevanceRow, SelectionRow, AnswerRow, _RelevanceLine, _AnswerLine)
+    kind: TypeAdapter(kind) for kind in (*_KINDS, _RelevanceLine, _AnswerLine, _GradeLine)
 }
 _FORM = re.compile(r"gens/\w+/\d+", re.ASCII)
 _SELECTIONS = ("gens/selection/1", "gens/selection/2")
@@ -116,7 +137,7 @@ _SCHEMA = b'"schema"'
 _VERSION_1 = re.compile(rb'"schema"\s*:\s*"gens/\w+/1"')
 _HALVES = (b"\\ud", b"\\uD")
 _NUMBERS = tuple(f'"{name}":['.encode() for name in ("times", "scores", "indices"))
-_LINES: dict[type, type] = {RelevanceRow: _RelevanceLine, AnswerRow: _AnswerLine}
+_LINES: dict[type, type] = {RelevanceRow: _RelevanceLine, AnswerRow: _AnswerLine, GradeRow: _GradeLine}
 """The written form of rows that are written without their question."""
 
 
@@ -151,6 +172,8 @@ def to_line(row: AnyRow) -> bytes:
             written: Any = _RelevanceLine(row.key, row.sampler, asked, row.video, row.relevance)
         case AnswerRow():
             written = _AnswerLine(row.key, row.sampler, row.answerer, question_key(row.question), row.answer)
+        case GradeRow():
+            written = _GradeLine(row.key, question_key(row.question), row.grade)
         case _:
             written = row
     return dumped(_ADAPTERS[type(written)], written) + b"\n"
@@ -287,13 +310,15 @@ def _is_version_1(line: bytes | str) -> bool:
     return False
 
 
-def _joined(line: Any, asked: Mapping[str, Question]) -> RelevanceRow | AnswerRow | None:
-    said = line.relevance if isinstance(line, _RelevanceLine) else line.answer
+def _joined(line: Any, asked: Mapping[str, Question]) -> RelevanceRow | AnswerRow | GradeRow | None:
+    said = next(getattr(line, name) for name in ("relevance", "answer", "grade") if hasattr(line, name))
     question = asked.get(said.question_id)
     if question is None or question_key(question) != line.asked:
         return None
     if isinstance(line, _RelevanceLine):
         return RelevanceRow(line.key, line.sampler, question, line.video, line.relevance)
+    if isinstance(line, _GradeLine):
+        return GradeRow(line.key, question, line.grade)
     return AnswerRow(line.key, line.sampler, line.answerer, question, line.answer)
 
 
