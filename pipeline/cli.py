@@ -30,9 +30,9 @@ VERBS = {
     "ask": "one question about one video: gens ask clip.mp4 'What is it?' 'a dog, a cat'",
     "sample": "only stage 1: which frames matter, as a selection file",
     "answer": "only stage 2: answers from a selection file",
+    "judge": "only stage 3: grades of free answers, by a model or a rule, in a column of their own",
     "evaluate": "both stages over a benchmark; -m sweeps over samplers, budgets, answerers",
     "serve": "both stages behind OpenAI's protocol, with models that stay loaded",
-    "mcp": "both stages as tools for programs around a language model (Model Context Protocol)",
     "recall": "how much of the evidence a sampler's frames show; needs no model, and often no video",
     "export": "selections or answers as other projects read them",
     "check": "what is missing and what a run will take, before any model is loaded",
@@ -55,6 +55,7 @@ _NAMED = {"list": ("what",), "new": ("kind", "name"), "status": ("run",)}
 _JSON = {"--json": "json=true"}
 _SWITCHES = {
     "check": _JSON,
+    "judge": {"--calibrate": "calibrate=true"},
     "status": _JSON,
     "runs": {**_JSON, "--prune": "prune=true", "--yes": "confirmed=true"},
 }

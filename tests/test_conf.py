@@ -13,9 +13,14 @@ from pipeline.benchmarks import Benchmark
 from pipeline.cli import VERBS
 from pipeline.config import build, conf_dir, register_resolvers
 from pipeline.foreign import AnswerForm, FolderForm, SelectionForm, SelectionFormat
+from pipeline.judging import Judge
 from pipeline.samplers import Sampler
 from pipeline.selection import SelectionPolicy
 
+JUDGES = {
+    "openai": ["judge.base_url=http://localhost:8000/v1", "judge.model=NAME"],
+    "given": ["judge.path=anna.json"],
+}
 SEAMS = {"sampler": Sampler, "selection": SelectionPolicy, "answerer": Answerer, "benchmark": Benchmark}
 OPTIONS = [(group, path.stem) for group in SEAMS for path in sorted((conf_dir() / group).glob("*.yaml"))]
 GIVEN = {
@@ -53,6 +58,25 @@ def test_every_option_says_what_it_is(group: str, name: str) -> None:
     about = yaml.safe_load((conf_dir() / group / f"{name}.yaml").read_text())["about"]
     assert set(about) == {"what", "checkpoint", "memory", "extra"}
     assert about["what"]
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (conf_dir() / "judge").glob("*.yaml")))
+def test_every_judge_composes_and_fits_its_seam(name: str) -> None:
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        config = compose("judge", ["run=runs/r", f"judge={name}", *JUDGES.get(name, [])])
+    made = build(config.judge, "judge")
+    assert isinstance(made, Judge)
+    assert made.name == name
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (conf_dir() / "judge" / "rubric").glob("*.yaml")))
+def test_every_rubric_composes_and_is_for_benchmarks_that_exist(name: str) -> None:
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        config = compose("judge", ["run=runs/r", "judge=openai", f"judge/rubric={name}", *JUDGES["openai"]])
+    rubric = build(config.judge, "judge").rubric
+    assert rubric.name == name
+    others = {path.stem for path in (conf_dir() / "benchmark").glob("*.yaml")} | {"mmvu"}  # which has no loader here
+    assert set(rubric.benchmarks) <= others
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -41,7 +41,7 @@ NEEDS = (
 LANGUAGES = ("bash", "text", "json", "python", "toml", "yaml")
 SMALLER = {"benchmark.videos": "1", "benchmark.max_minutes": "5", "limit": "2"}
 """Two questions about one made video for all pages: the first of ``gens demo``."""
-PARTS = ("sampler", "selection", "answerer", "benchmark", "form", "reader")
+PARTS = ("sampler", "selection", "answerer", "judge", "benchmark", "form", "reader")
 SUBTITLES = "1\n00:00:00,000 --> 00:00:02,000\nI promise.\n"
 OTHER_PROGRAMS = {"hash", "err_detect", "hydra/launcher"}
 """Settings of FFmpeg, x265 and Hydra in running text."""

@@ -25,6 +25,8 @@ GROUPS = {
     "answerers": "answerer",
     "prompts": "answerer/prompt",
     "benchmarks": "benchmark",
+    "judges": "judge",
+    "rubrics": "judge/rubric",
 }
 _WITH_MODELS = ("sampler", "answerer")
 NEEDS = ("checkpoint", "memory", "extra")

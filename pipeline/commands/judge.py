@@ -1,0 +1,132 @@
+"""``gens judge run=RUN judge=NAME``: grades the free answers of a run, in a column beside the strict figure."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from pipeline.artefacts.folder import ANSWERS_FILE
+from pipeline.artefacts.grades import Calibration, GradedBy, write_judge
+from pipeline.artefacts.journal import sole_writer
+from pipeline.artefacts.stored import LastRead
+from pipeline.commands.run import exit_code
+from pipeline.config import build
+from pipeline.errors import ConfigError, InputError
+from pipeline.judging import Judge
+from pipeline.judging.stage import calibrated, free_questions, grade_run, graded_by
+from pipeline.paths import local_path
+from pipeline.reports.judged import agreement_words, judged_table
+from pipeline.reports.page import page_on
+from pipeline.reports.results import share
+from pipeline.reports.runs import RunArtefacts, read_run
+from pipeline.reports.scoreboard import score
+from pipeline.stopping import ExitCode
+from pipeline.terminal import draw, remark, tell
+from pipeline.video import Reader
+
+
+def run(config: DictConfig) -> int:
+    """Grade what has no grade by this judge yet, or calibrate the judge; write the page and print the figures."""
+    limit, most = _count(config, "limit"), _count(config, "calibration")
+    judge: Judge = build(config.judge, "judge", config.plugins)
+    reader: Reader = build(config.reader, "reader", config.plugins)
+    folder = local_path(config.run)
+    graded = _run(folder)
+    if not free_questions(graded.questions):
+        raise InputError(
+            f"{folder} has no question without options, and options need no judge",
+            "name a run with free answers: run=runs/evaluate-...",
+        )
+    judge.check(graded.benchmark)
+    with sole_writer(folder):
+        try:
+            by = graded_by(judge, _notes(judge, graded))
+            if config.calibrate:
+                code = _calibrate(judge, by, graded, reader, folder, most or 1)
+            else:
+                code = _grade(judge, by, graded, reader, folder, limit)
+        finally:
+            judge.close()
+        page_on([folder], reader, folder)
+    return code
+
+
+def _run(folder: Path) -> RunArtefacts:
+    found = read_run(folder, folder.name)
+    if not found.answers:
+        raise InputError(
+            f"{folder} holds no answers ({ANSWERS_FILE})",
+            "name a run folder that gens evaluate, gens answer or gens ask has written: run=runs/evaluate-...",
+        )
+    return found
+
+
+def _grade(judge: Judge, by: GradedBy, of: RunArtefacts, reader: Reader, folder: Path, limit: int | None) -> int:
+    _, _, find = of.find
+    done = grade_run(of.questions, lambda id_: find(id_, LastRead()), judge, by, reader, folder, limit)
+    tell(f"judged {done.asked} answers; {len(done.statuses) - done.asked} had a grade or need none")
+    if done.left:
+        tell(f"{done.left} answers are left by limit={limit}; they count as not judged")
+    scores = score(read_run(folder, folder.name)).judged
+    draw(judged_table([(folder.name, each) for each in scores]))
+    for line in agreement_words(scores, by.stem):
+        tell(line)
+    return exit_code(list(done.statuses))
+
+
+def _calibrate(judge: Judge, by: GradedBy, of: RunArtefacts, reader: Reader, folder: Path, most: int) -> int:
+    found = calibrated(judge, of.questions, reader, most)
+    if not found.questions:
+        raise InputError(
+            f"no question of {folder} has a reference that this judge can be calibrated with",
+            "add references to the questions, or take another judge=",
+        )
+    write_judge(GradedBy(**{**_fields(by), "calibration": found}), folder)
+    tell(f"{by.label}, {found.questions} questions, as shares of the scale:")
+    tell(f"  the reference as the answer: {share(found.gold)}; 100.0 % is right")
+    tell(f"  the reference of another question: {share(found.shuffled)}; 0.0 % is right")
+    tell(f"  an answer that decides for nothing: {share(found.listed)}; 0.0 % is right")
+    if found.failed:
+        remark(f"{found.failed} of the answers got no grade, and are in no share")
+    return ExitCode.SUCCESS if _is_exact(found) else ExitCode.QUESTIONS_FAILED
+
+
+def _is_exact(found: Calibration) -> bool:
+    return not found.failed and found.gold == 1 and not found.shuffled and not found.listed
+
+
+def _fields(by: GradedBy) -> dict[str, Any]:
+    return {name: getattr(by, name) for name in GradedBy.__dataclass_fields__}
+
+
+def _notes(judge: Judge, of: RunArtefacts) -> list[str]:
+    """What this run's readers should know: whether the judge may favour its own family."""
+    model = getattr(judge, "model", None)
+    node = of.parsed_settings.get("answerer")
+    named = node if isinstance(node, dict) else {}
+    checkpoint = named.get("checkpoint")
+    source = checkpoint.get("source") if isinstance(checkpoint, dict) else None
+    of_answerer = {_family(str(name)) for name in (named.get("model"), source, of.answerer) if name} - {""}
+    if model is None or _family(str(model)) not in of_answerer:
+        return []
+    note = f"the judge {model} is of the answerer's own family"
+    remark(f"note: {note}, and models favour their own")
+    return [note]
+
+
+def _family(model: str) -> str:
+    """``Qwen/Qwen3-VL-8B`` is ``qwen``, ``gpt-4o-2024-08-06`` is ``gpt``."""
+    found = re.match(r"[a-z]+", model.rpartition("/")[2].casefold())
+    return found[0] if found else ""
+
+
+def _count(config: DictConfig, key: str) -> int | None:
+    given = config[key]
+    if given is None and key == "limit":
+        return None
+    if not isinstance(given, int) or isinstance(given, bool) or given < 1:
+        raise ConfigError(f"{key}={given} is not a number of questions", f"set {key}=50")
+    return given
