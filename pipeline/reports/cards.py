@@ -6,18 +6,31 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from pipeline.artefacts.folder import ANSWERS_FILE
 from pipeline.artefacts.rows import AnswerRow, RelevanceRow, SelectionRow
 from pipeline.artefacts.stored import LastRead
 from pipeline.benchmarks.metrics import span_recall
 from pipeline.domain import Answer, Cost, Question, SelectedFrame, Status, option_letter
 from pipeline.reports.briefs import RECALL_TOLERANCE
 from pipeline.reports.document import thousands
+from pipeline.reports.judged import labelled
 from pipeline.reports.matrix import matrix
 from pipeline.reports.outlines import answer_note, asked_by, outcome, stage_notes, verdict, words
 from pipeline.reports.policies import policy_words
 from pipeline.reports.runs import RunArtefacts, without_budget
 from pipeline.reports.timeline import Timeline, clock, draw, number
-from pipeline.reports.views import AnswerView, Card, FrameView, MatrixCell, Note, OptionView, Route, Verdict, WindowView
+from pipeline.reports.views import (
+    AnswerView,
+    Card,
+    FrameView,
+    GradeView,
+    MatrixCell,
+    Note,
+    OptionView,
+    Route,
+    Verdict,
+    WindowView,
+)
 
 _SAME_TIME = 0.05
 """Seconds. A smaller difference between the selected time and that of the frame seen is not mentioned."""
@@ -168,7 +181,6 @@ def _route(question: Question, records: Sequence[_RunRecord]) -> Route:
                 clock=clock(frame.time),
                 score="" if frame.score is None else number(frame.score),
                 source=frame.source.value,
-                scale="" if frame.scale in (None, 1.0) else number(frame.scale),
                 shows_evidence=bool(evidence)
                 and any(span_recall([frame.time], [span], RECALL_TOLERANCE) for span in evidence),
             )
@@ -239,17 +251,39 @@ def _answer(question: Question, record: _RunRecord, label: str) -> AnswerView:
         note,
         seen,
         _cost(answer.cost),
-        _shortened(answer.thought.strip(), _END_OF_A_THOUGHT),
-        _shortened(answer.prompt, _END_OF_A_PROMPT),
+        _shortened(answer.thought.strip(), _END_OF_A_THOUGHT, ANSWERS_FILE),
+        _shortened(answer.prompt, _END_OF_A_PROMPT, ANSWERS_FILE),
+        tuple(_grades(question, record.run)),
     )
 
 
-def _shortened(text: str, end: int) -> str:
-    """A long text without its middle, since a page may hold thousands; ``end`` characters of each end are kept."""
+def _grades(question: Question, run: RunArtefacts) -> Iterator[GradeView]:
+    for label, graded in labelled(run.grades).items():
+        row = graded.rows.find(question.id)
+        if row is not None:
+            said = row.grade
+            has_failed = said.score is None
+            file = graded.rows.path.name
+            parts = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in said.parts.items())
+            score = "" if said.score is None else f"{said.score:g} of {graded.by.highest:g}"
+            yield GradeView(
+                judge=label,
+                told=words(said.status) if has_failed else f"{score} ({parts})" if parts else score,
+                has_failed=has_failed,
+                detail=said.detail,
+                replies=tuple(_shortened(reply.strip(), _END_OF_A_THOUGHT, file) for reply in said.replies),
+            )
+
+
+def _shortened(text: str, end: int, file: str) -> str:
+    """A long text without its middle, since a page may hold thousands.
+
+    ``end`` characters of each end are kept; ``file`` has all of it.
+    """
     left_out = len(text) - 2 * end
     if left_out <= 0:
         return text
-    note = f"[... {left_out} characters are left out here, and are in answers.jsonl ...]"
+    note = f"[... {left_out} characters are left out here, and are in {file} ...]"
     return f"{text[:end]}\n{note}\n{text[-end:]}"
 
 

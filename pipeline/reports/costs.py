@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.domain import Cost
@@ -14,9 +15,9 @@ class StageCost:
 
     run: str
     stage: str
-    """``sampler`` or ``answerer``."""
+    """``sampler``, ``answerer`` or ``judge``."""
     name: str
-    """Of the sampler or answerer."""
+    """Of the sampler, the answerer or the judge."""
     questions: int
     """With a row, failed ones included."""
     total: Cost
@@ -50,4 +51,16 @@ def stage_costs(run: RunArtefacts) -> list[StageCost]:
                 took.cut_thoughts,
             )
         )
+    for each in run.grades:
+        costs = [brief.cost for brief in each.briefs.values()]
+        found.append(StageCost(run.name, "judge", each.by.label, len(costs), _total(costs)))
     return found
+
+
+def _total(costs: Sequence[Cost]) -> Cost:
+    return Cost(
+        sum(cost.seconds for cost in costs),
+        sum(cost.prompt_tokens for cost in costs),
+        sum(cost.output_tokens for cost in costs),
+        sum(cost.dollars for cost in costs),
+    )

@@ -16,20 +16,15 @@ if TYPE_CHECKING:
     from jinja2 import Environment
     from markupsafe import Markup
 
-TEMPLATES = Path(__file__).parent / "templates"
+_TEMPLATES = Path(__file__).parent / "templates"
 
 
-def environment(filters: Mapping[str, Callable[..., str]], *folders: Path) -> Environment:
-    """The environment of the templates: values are escaped, and a misspelt name is an error.
-
-    Args:
-        filters: besides those of all pages.
-        folders: with further templates.
-    """
+def environment(filters: Mapping[str, Callable[..., str]]) -> Environment:
+    """The environment of the templates: values are escaped, and a misspelt name is an error."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     made = Environment(
-        loader=FileSystemLoader([TEMPLATES, *folders]),
+        loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -43,7 +38,7 @@ def inlined(name: str) -> dict[str, Markup | str]:
     """Our style ``NAME.css`` and script ``NAME.js`` with the hashes that the page's Content-Security-Policy names."""
     from markupsafe import Markup
 
-    style, script = (Markup((TEMPLATES / f"{name}.{kind}").read_text(encoding="utf-8")) for kind in ("css", "js"))
+    style, script = (Markup((_TEMPLATES / f"{name}.{kind}").read_text(encoding="utf-8")) for kind in ("css", "js"))
     return {"style": style, "style_hash": _hash(style), "script": script, "script_hash": _hash(script)}
 
 

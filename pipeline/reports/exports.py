@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from pipeline.artefacts.writing import write_whole
 from pipeline.benchmarks.intervals import Interval
 from pipeline.benchmarks.metrics import MeanRecall, Tally
 from pipeline.reports.costs import stage_costs
+from pipeline.reports.judged import agreement
 from pipeline.reports.questions import QUESTIONS_TABLE, questions_csv
 from pipeline.reports.results import share
 from pipeline.reports.scoreboard import OfficialScore, RunScore
@@ -102,6 +104,27 @@ def _summary(each: RunScore) -> dict[str, Any]:
                 for label, values in each.recall.groups.items()
             },
         },
+        "judged": [
+            {
+                "judge": judged.label,
+                "figure": judged.figure,
+                "at_most": judged.at_most,
+                **_ends(judged.interval),
+                "lowest": judged.by.lowest,
+                "highest": judged.by.highest,
+                "best": judged.best,
+                "counted": judged.total,
+                "missing": judged.missing,
+                "without_verdict": dict(judged.without_verdict),
+                "models": list(judged.models),
+                "repeats": judged.repeats,
+                "agreement": {other.label: agreement(judged, other)[0] for other in each.judged if other is not judged},
+                "calibration": asdict(judged.by.calibration) if judged.by.calibration else None,
+                "notes": list(judged.by.notes),
+                "settings": dict(judged.by.settings),
+            }
+            for judged in each.judged
+        ],
         "statuses": dict(counted.statuses) if counted else {},
         "stages": [
             {
@@ -170,6 +193,9 @@ def _rows(each: RunScore) -> Iterator[tuple[object, ...]]:
         for label, values in official.groups.classes.items() if official.groups else ():
             for value, (share_of, count) in values.items():
                 yield (official.rule.name, label, value, None, count, share_of, None, None, None, None)
+    for judged in each.judged:
+        ends = (judged.interval.low, judged.interval.high) if judged.interval else (None, None)
+        yield (f"judge: {judged.label}", "", "", judged.best, judged.total, judged.figure, *ends, None, None)
     tallies = each.accuracy.groups if each.accuracy else {}
     recalls = each.recall.groups if each.recall else {}
     for label in dict.fromkeys((*tallies, *recalls)):
@@ -192,6 +218,7 @@ def _seen(mean: MeanRecall | None) -> tuple[object, object]:
 
 def _markdown(scores: Sequence[RunScore]) -> str:
     rules = list(dict.fromkeys(official.rule.name for each in scores for official in each.official))
+    judges = list(dict.fromkeys(judged.label for each in scores for judged in each.judged))
     heads = [
         "benchmark",
         "sampler",
@@ -202,10 +229,11 @@ def _markdown(scores: Sequence[RunScore]) -> str:
         "95 %",
         "right",
         *rules,
+        *judges,
         "evidence recall",
         "failed",
     ]
-    lines = [heads, ["---"] * 5 + ["---:"] * (len(heads) - 5)]
+    lines = [list(map(_cell, heads)), ["---"] * 5 + ["---:"] * (len(heads) - 5)]
     for each in scores:
         run, tally = each.run, each.accuracy.overall if each.accuracy else None
         told = {official.rule.name: share(official.figure) for official in each.official}
@@ -220,6 +248,7 @@ def _markdown(scores: Sequence[RunScore]) -> str:
                 f"{100 * each.interval.low:.1f} to {100 * each.interval.high:.1f}" if each.interval else "-",
                 f"{tally.correct} of {tally.total}" if tally else "-",
                 *(told.get(rule, "-") for rule in rules),
+                *({judged.label: judged.told for judged in each.judged}.get(judge, "-") for judge in judges),
                 share(each.recall.overall.recall if each.recall else None),
                 f"{each.failed}{missing}" if each.accuracy else "-",
             ]

@@ -7,11 +7,13 @@ import io
 import json
 import os
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from pipeline.artefacts.stored import LastRead
 from pipeline.domain import Question, Status, option_letter
 from pipeline.paths import local_path
+from pipeline.reports.judged import labelled
 from pipeline.reports.runs import RunArtefacts, collect
 
 if TYPE_CHECKING:
@@ -46,22 +48,38 @@ COLUMNS = (
     "groups",
 )
 """``correct`` and ``option`` are letters; ``status`` is ``missing`` where there is no answer yet; ``times`` are those
-of the selected frames, in seconds; costs are the answerer's."""
+of the selected frames, in seconds; costs are the answerer's. Each judge of free answers adds two columns,
+``score: LABEL`` and ``verdict: LABEL``, the status of its grade."""
+
+
+def columns(runs: Sequence[RunArtefacts]) -> tuple[str, ...]:
+    """The columns of a table: :data:`COLUMNS` and those of all judges."""
+    return (*COLUMNS, *(f"{part}: {label}" for label in _judges(runs) for part in ("score", "verdict")))
+
+
+def _judges(runs: Sequence[RunArtefacts]) -> list[str]:
+    return list(dict.fromkeys(label for run in runs for label in labelled(run.grades)))
 
 
 def question_rows(runs: Sequence[RunArtefacts]) -> Iterator[tuple[Any, ...]]:
-    """One row a run and question, with values in the order of :data:`COLUMNS`; None for what is not known."""
+    """One row a run and question, with values in the order of :func:`columns`; None for what is not known."""
+    judges = _judges(runs)
     for run in runs:
         of_run = (run.name, run.benchmark, run.sampler, run.selection, run.budget, run.answerer)
+        grades = labelled(run.grades)
         for question in run.questions:
-            yield (*of_run, *_asked(question), *_answered(run, question), dict(question.groups))
+            briefs = [grades[label].briefs.get(question.id) if label in grades else None for label in judges]
+            graded: list[tuple[Any, Any]] = [
+                (brief.score, brief.status.value) if brief else (None, None) for brief in briefs
+            ]
+            yield (*of_run, *_asked(question), *_answered(run, question), dict(question.groups), *chain(*graded))
 
 
 def questions_csv(runs: Sequence[RunArtefacts]) -> str:
     """The rows as a table for other programs, with lists and labels as JSON."""
     written = io.StringIO()
     writer = csv.writer(written, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    writer.writerow(columns(runs))
     writer.writerows([_cell(value) for value in row] for row in question_rows(runs))
     return written.getvalue()
 
@@ -77,7 +95,8 @@ def load_runs(folder: str | os.PathLike[str]) -> DataFrame:
     """
     from pandas import DataFrame
 
-    return DataFrame.from_records(list(question_rows(collect([local_path(folder)]))), columns=list(COLUMNS))
+    runs = collect([local_path(folder)])
+    return DataFrame.from_records(list(question_rows(runs)), columns=list(columns(runs)))
 
 
 def _asked(question: Question) -> tuple[Any, ...]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from pipeline.reports.scoreboard import RunScore
 from pipeline.terminal import styled
+
+if TYPE_CHECKING:
+    from pipeline.reports.scoreboard import RunScore
 
 
 def results_table(scores: Sequence[RunScore]) -> Table:

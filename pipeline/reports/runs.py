@@ -37,6 +37,7 @@ from pipeline.reports.briefs import (
     run_briefs,
     selection_note,
 )
+from pipeline.reports.judged import RunGrades, read_grades
 from pipeline.terminal import remark
 from pipeline.wellformed import loaded, loaded_yaml
 
@@ -66,6 +67,8 @@ class RunArtefacts:
     """When it was started, as 2026-11-26; empty if that is not known."""
     asked: tuple[Question, ...] = ()
     """The questions of the run. Empty if they are not known: then those with a row count as asked."""
+    grades: tuple[RunGrades, ...] = ()
+    """Of its free answers, judge by judge."""
 
     @cached_property
     def briefs(self) -> RunBriefs:
@@ -168,6 +171,7 @@ class RunArtefacts:
             selections=_within(self.selections, ids),
             answers=_within(self.answers, ids),
             asked=tuple(question for question in self.asked if question.id in ids),
+            grades=tuple(replace(each, rows=each.rows.within(ids)) for each in self.grades),
         )
 
     @cached_property
@@ -246,7 +250,7 @@ def _read_run(folder: Path, name: str, shared: _Shared) -> RunArtefacts:
     scored, of_scored = rows(RelevanceRow, RELEVANCE_FILE, relevance_note, relevances)
     chosen, of_chosen = rows(SelectionRow, SELECTIONS_FILE, selection_note, selections)
     given, of_given = rows(AnswerRow, ANSWERS_FILE, lambda row: answer_note(row, rules))
-    run = replace(run, relevance=scored, selections=chosen, answers=given)
+    run = replace(run, relevance=scored, selections=chosen, answers=given, grades=read_grades(folder, known))
     # The property's value is known by now. A run that is made from this one, with other rows, finds its own.
     vars(run)["briefs"] = run_briefs(of_scored, of_chosen, of_given)
     return run
@@ -317,7 +321,7 @@ def _facts(path: Path) -> tuple[dict[str, str], str]:
 
 def without_budget(policy: str) -> str:
     """A policy's line without its number of frames."""
-    return re.sub(r"(?:^| )budget=\d+(?= |$)", "", policy)
+    return re.sub(r" ?\bbudget=\d+", "", policy)
 
 
 def without_asked(runs: Sequence[RunArtefacts]) -> list[RunArtefacts]:

@@ -23,6 +23,7 @@ from pipeline.benchmarks.metrics import (
 from pipeline.benchmarks.official import OfficialRule, official_value, rules_for
 from pipeline.domain import Question, Status
 from pipeline.reports.briefs import RECALL_TOLERANCE, AnswerBrief
+from pipeline.reports.judged import JudgedScore, judged_scores
 from pipeline.reports.policies import policy_words
 from pipeline.reports.runs import RunArtefacts
 
@@ -74,6 +75,8 @@ class RunScore:
     """The number of questions by the number of selected frames, ascending."""
     official: tuple[OfficialScore, ...] = ()
     """The same answers by other projects' rules; empty for a benchmark without any."""
+    judged: tuple[JudgedScore, ...] = ()
+    """The free answers by judges, which count in no other figure."""
 
     @property
     def questions(self) -> int:
@@ -158,6 +161,7 @@ def score(run: RunArtefacts) -> RunScore:
             OfficialScore(rule, Accuracy(tuple(_official(run, place, rule))))
             for place, rule in enumerate(rules_for(run.benchmark) if run.answers else ())
         ),
+        judged=judged_scores(run.questions, {id_: 1 for id_, each in briefs.of.items() if each.answer}, run.grades),
     )
 
 

@@ -37,6 +37,19 @@ class Note:
 
 
 @dataclass(frozen=True)
+class GradeView:
+    """One judge's grade of an answer."""
+
+    judge: str
+    told: str
+    """The score on its scale, or the status of a failure in words."""
+    has_failed: bool
+    detail: str
+    replies: tuple[str, ...]
+    """The judge's; of long ones the beginning and the end."""
+
+
+@dataclass(frozen=True)
 class AnswerView:
     """One answerer's answer from the frames."""
 
@@ -53,6 +66,8 @@ class AnswerView:
     """The thoughts before the answer; of long ones the beginning and the end."""
     prompt: str = ""
     """The text that was sent; of one of many pages the beginning and the end."""
+    grades: tuple[GradeView, ...] = ()
+    """Of a free answer, by judges."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +78,6 @@ class FrameView:
     clock: str
     score: str
     source: str
-    scale: str
-    """Factor on each side; empty where it is 1 or left to the answerer."""
     shows_evidence: bool
 
 
@@ -100,6 +113,7 @@ class Route:
         """About how many characters it takes before it is packed."""
         texts = [window.raw for window in self.windows]
         texts += [text for answer in self.answers for text in (answer.text, answer.thought, answer.prompt)]
+        texts += [text for answer in self.answers for grade in answer.grades for text in (grade.detail, *grade.replies)]
         texts += [self.timeline.bars, self.timeline.chosen_bars] if self.timeline else []
         return sum(map(len, texts)) + _EACH * (1 + len(self.frames) + len(self.windows) + len(self.answers))
 
