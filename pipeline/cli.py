@@ -33,6 +33,7 @@ VERBS = {
     "judge": "only stage 3: grades of free answers, by a model or a rule, in a column of their own",
     "evaluate": "both stages over a benchmark; -m sweeps over samplers, budgets, answerers",
     "serve": "both stages behind OpenAI's protocol, with models that stay loaded",
+    "mcp": "both stages as tools for programs around a language model (Model Context Protocol)",
     "recall": "how much of the evidence a sampler's frames show; needs no model, and often no video",
     "export": "selections or answers as other projects read them",
     "check": "what is missing and what a run will take, before any model is loaded",

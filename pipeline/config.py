@@ -168,6 +168,19 @@ def _validated(kind: Any, settings: Mapping[str, Any], key: str) -> Any:
 
 
 def register_resolvers() -> None:
-    """Register the resolvers of YAML files: ``${package_file:...}``, and an ``${oc.env:...}`` that hides secrets."""
+    """Register the resolvers of YAML files.
+
+    ``${package_file:...}`` names a file in this package, ``${token_side:CLASS,DEFAULT}`` asks an answerer of ours for
+    the side of its tokens, and ``${oc.env:...}`` hides secrets.
+    """
     register_environment()
+    OmegaConf.register_new_resolver("token_side", _token_side, replace=True)
     OmegaConf.register_new_resolver("package_file", lambda path: str(PACKAGE / path), replace=True)
+
+
+def _token_side(target: str, default: int) -> int:
+    """Pixels along one side of a token, by the rule with which a class of ours resizes frames; it is not made."""
+    if not target.startswith(f"{OURS}."):
+        return default
+    rule = getattr(trusted_class(target, "answerer._target_", ()), "scale_rule", None)
+    return default if rule is None else int(rule.unit)

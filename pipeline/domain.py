@@ -402,6 +402,8 @@ class Answer:
     cost: Cost = Cost()
     thought: str = ""
     """The thoughts that the model wrote apart from the answer. No option is read from it."""
+    intervals: tuple[Span, ...] = ()
+    """Read from ``text`` where the question asks for intervals of the video, in order of time."""
     prompt: str = ""
     """The text that the model was sent, with a mark in the place of each frame, such as ``<frame 3 at 12.5 s>``; empty
     where nothing was sent, and in rows of earlier versions."""

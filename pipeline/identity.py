@@ -32,7 +32,7 @@ computed from frames: relevance, features and answers.
 Raise it when any file gives another picture at some second, or another length, than before. Entries of earlier
 versions are then misses."""
 
-READING_VERSION = 1
+READING_VERSION = 2
 """Version of the rules that read an answer from a model's text: its thoughts, its option, whether it is a refusal. Part
 of the key of answers.
 

@@ -309,5 +309,7 @@ def _at_real_frames(
             real = replace(frame, index=place, time=float(times[place]))
         else:
             real = frame
-        found.setdefault(real.index, real)
+        known = found.setdefault(real.index, real)
+        if (known.scale or 1.0) < (real.scale or 1.0):
+            found[real.index] = real  # of two sizes of one picture, the larger
     return [found[index] for index in sorted(found)]

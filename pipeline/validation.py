@@ -25,6 +25,7 @@ from pipeline.domain import (
     Relevance,
     SelectedFrame,
     Selection,
+    Span,
     Status,
     Video,
 )
@@ -199,10 +200,16 @@ def _answer_fault(given: Answer, question: Question) -> str | None:
         f"{given.status!r} is not a status": not isinstance(given.status, Status),
         f"{option!r} is not the index of an option": option is not None
         and (not isinstance(option, int) or isinstance(option, bool) or not 0 <= option < options),
+        "an interval is none of a video": not all(map(_is_interval, given.intervals)),
         "its cost is not a finite number": not _is_finite(given.cost),
         "the time of a frame is not a finite number": not all(map(_is_number, (*given.frame_times, *given.left_out))),
     }
     return next((fault for fault, holds in faults.items() if holds), None)
+
+
+def _is_interval(span: Any) -> bool:
+    is_span = isinstance(span, Span) and _is_second(span.start) and _is_second(span.end)
+    return is_span and 0 <= span.start <= span.end
 
 
 def _is_number(value: Any) -> bool:

@@ -21,9 +21,11 @@ from tiny import write_qwen2_vl
 from tiny_aria import write_aria
 from tiny_encoders import write_clip, write_qwen3_vl, write_siglip
 from tiny_llava_video import write_llava_video
+from tiny_qwen3_vl import write_qwen3_vl as write_qwen3_vl_answerer
 from tiny_yi_vl import write_yi_vl
 
 from pipeline.config import build, conf_dir, register_resolvers
+from pipeline.domain import Video
 
 EXPERIMENTS = sorted(path.stem for path in (conf_dir() / "experiment").glob("*.yaml"))
 SECONDS = 17
@@ -67,6 +69,7 @@ HUB: dict[str, Callable[[Path], object]] = {
     "openai/clip-vit-large-patch14": write_clip,
     "google/siglip-so400m-patch14-384": write_siglip,
     "Qwen/Qwen3-VL-Embedding-2B": write_qwen3_vl,
+    "Qwen/Qwen3-VL-4B-Instruct": write_qwen3_vl_answerer,
 }
 
 
@@ -258,6 +261,16 @@ def test_every_part_begins_with_a_command_that_uses_it(path: Path) -> None:
     group = path.parent.relative_to(conf_dir()).as_posix()
     assert f"{group}={path.stem}" in words
     assert composed([word for word in words if word != "-m"])
+
+
+@pytest.mark.parametrize(("arm", "area"), [("uniform_32", 16), ("lohi_semdiv", 15.5), ("uniform_x2", 32)])
+def test_the_arms_of_equal_tokens_have_them_by_the_area(arm: str, area: float) -> None:
+    config = composed(["experiment=equal_tokens", f"experiment/arm={arm}"])
+    policy = build(config.selection, "selection")
+    found = policy.sizes(Video("v.mp4", "f", 3600.0, 10.0, 36_000, 1920, 1080))
+    assert sum(each.frames * each.scale**2 for each in found) == pytest.approx(area, abs=0.01)
+    if "law" in config.selection:
+        assert config.selection.law.unit == 32  # Qwen3-VL's
 
 
 def test_another_answerer_or_sampler_may_take_a_place(tmp_path: Path) -> None:

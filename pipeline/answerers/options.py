@@ -26,7 +26,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 
-from pipeline.domain import OPTION_LETTERS, Answer, Cost, Question, Status, option_letter
+from pipeline.answerers.intervals import read_intervals
+from pipeline.domain import OPTION_LETTERS, Answer, AnswerForm, Cost, Question, Span, Status, option_letter
 from pipeline.errors import with_remedy
 from pipeline.thoughts import Split, split_thoughts
 from pipeline.wellformed import loaded_object
@@ -105,7 +106,17 @@ _MARKDOWN = re.compile(r"[*`$]|__")
 _SPACES = re.compile(r"\s+")
 
 _DEEPEST_JSON = 100
-_KEYS = ("final_answer", "answer", "option", "choice", "letter", "best_option", "correct_option", "your_answer")
+_KEYS = (
+    "final_answer",
+    "answer",
+    "result",
+    "option",
+    "choice",
+    "letter",
+    "best_option",
+    "correct_option",
+    "your_answer",
+)
 _WILL_NOT = (
     r"(?:(?:i|we)\s*(?:can't|cannot|can not|won't|will not|(?:am|are|'m|'re) (?:not able|unable) to"
     r"|(?:must )?decline to)"
@@ -194,6 +205,7 @@ def conclude(
         text=meant.text,
         thought=meant.thought,
         option=meant.option,
+        intervals=meant.intervals,
         status=meant.status,
         detail=with_remedy(meant.problem, meant.remedy) if meant.problem else "",
         form=form,
@@ -211,6 +223,7 @@ class _Interpretation:
     status: Status
     problem: str
     remedy: str
+    intervals: tuple[Span, ...] = ()
 
 
 def _interpreted(
@@ -227,17 +240,20 @@ def _interpreted(
         problem = "The model's thoughts did not end, so there is no answer."
         remedy = f"Try {longer_thought}, or take another answerer=NAME."
         return _Interpretation(text, thoughts, None, Status.TRUNCATED_OUTPUT, problem, remedy)
-    option, status, problem = None, Status.EMPTY_ANSWER, "The model wrote nothing."
+    option, intervals, status, problem = None, None, Status.EMPTY_ANSWER, "The model wrote nothing."
     if text.strip():
-        option = _option(question, said.parts, begun, truncated=truncated)
-        status, problem = _verdict(question, text, option)
+        if question.answer_form is AnswerForm.INTERVALS:
+            intervals = read_intervals(said.parts, is_cut=truncated)
+        else:
+            option = _option(question, said.parts, begun, truncated=truncated)
+        status, problem = _verdict(question, text, option, intervals)
         text = _BOX.sub("", text)
     elif thoughts:
         problem = "The model thought, and wrote no answer."
     remedy = "Reword the question, or take another answerer=NAME."
-    if truncated and option is None:
+    if truncated and option is None and intervals is None:
         problem, remedy = f"{problem} The token limit cut the text.".strip(), f"Try {more}."
-    return _Interpretation(text, thoughts, option, status, problem, remedy)
+    return _Interpretation(text, thoughts, option, status, problem, remedy, intervals or ())
 
 
 def _option(question: Question, parts: Sequence[str], begun: str, *, truncated: bool) -> int | None:
@@ -252,9 +268,14 @@ def _option(question: Question, parts: Sequence[str], begun: str, *, truncated: 
     return None if _DOUBT.search(_plain(parts[-1])) else _read_parts(parts, question.options, _DECIDING)
 
 
-def _verdict(question: Question, answer: str, option: int | None) -> tuple[Status, str]:
-    if option is None and _REFUSAL.search(_plain(answer)):
+def _verdict(
+    question: Question, answer: str, option: int | None, intervals: tuple[Span, ...] | None
+) -> tuple[Status, str]:
+    if option is None and intervals is None and _REFUSAL.search(_plain(answer)):
         return Status.REFUSED, "The model declined to answer."
+    if question.answer_form is AnswerForm.INTERVALS:
+        unread = intervals is None
+        return (Status.UNPARSED, "No interval of the video can be read from the text.") if unread else (Status.OK, "")
     if option is None and question.options is not None:
         last = option_letter(len(question.options) - 1)
         return Status.UNPARSED, f"No single option of A to {last} can be read from the text."

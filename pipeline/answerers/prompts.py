@@ -8,13 +8,17 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from pipeline.answerers import AnswerRequest
-from pipeline.domain import OPTION_LETTERS, Frame, Question, SubtitleLine, option_letter
+from pipeline.domain import OPTION_LETTERS, AnswerForm, Frame, Question, SubtitleLine, option_letter
 from pipeline.errors import ConfigError, with_remedy
 from pipeline.families.seam import Words, text_between_frames
 from pipeline.identity import Label
 from pipeline.option_labels import without_labels
 
-_SLOT = re.compile(r"\{([a-z_]+)\}")
+_SLOT = re.compile(r"\{([a-z_]+)(?::(s|\.[0-9]f))?\}")
+"""A slot; for seconds with the number of decimals, ``{start:.2f}``, or ``{start:s}`` for as many as there are, 4 at
+most. Without, they have one."""
+_SHOWN = ("duration", "frames", "times")
+"""Slots that say what is shown: the seconds of the video, the number of frames, and their seconds."""
 NO_FRAMES = with_remedy(
     "There is no frame to answer from.",
     "See the selection's status; selection.fill=uniform takes frames where the sampler names none.",
@@ -32,25 +36,39 @@ WITHOUT_PICTURES = with_remedy(
 class SubtitleForm:
     """Where the lines of subtitles go that a question comes with."""
 
-    placement: Literal["before_question", "between_frames"]
+    placement: Literal["before_question", "between_frames", "after_each_frame"]
     """``before_question``: all in one block. ``between_frames``: a line is placed before the first frame that is later
-    than the line's middle, or after the last frame; for forms with an image a frame."""
+    than the line's middle, or after the last frame. ``after_each_frame``: after a frame stand all lines on screen from
+    it to the next one, so that a long line stands several times. The latter two are for forms with an image a frame."""
     line: str
     """One line; holds ``{text}``, and may hold ``{start}`` and ``{end}``, its seconds."""
     block: str
     """The text that holds all ``{lines}`` and goes before the question; empty for ``between_frames``."""
     multiple_choice: str | None
     """The text of a question that comes with lines, where it is another; holds what ``multiple_choice`` holds."""
+    separator: str
+    """Between two lines."""
 
     def __post_init__(self) -> None:
         _check_slots("subtitles.line", self.line, ("text",), ("start", "end"))
         _check_slots("subtitles.block", self.block, ("lines",) if self.placement == "before_question" else ())
         if self.multiple_choice is not None:
-            _check_slots("subtitles.multiple_choice", self.multiple_choice, ("question", "options"))
+            _check_slots(
+                "subtitles.multiple_choice", self.multiple_choice, ("question", "options"), ("subtitles", *_SHOWN)
+            )
+
+    @property
+    def is_parted(self) -> bool:
+        """Whether lines stand among the frames."""
+        return self.placement != "before_question"
 
     def formatted(self, line: SubtitleLine) -> str:
         """A line as the model reads it."""
-        return _filled(self.line, {"text": line.text, "start": f"{line.start:.1f}", "end": f"{line.end:.1f}"})
+        return _filled(self.line, {"text": line.text, "start": line.start, "end": line.end})
+
+    def in_block(self, lines: Sequence[SubtitleLine]) -> str:
+        """All lines as one text; empty without lines."""
+        return _filled(self.block, {"lines": self.separator.join(map(self.formatted, lines))}) if lines else ""
 
 
 @dataclass(frozen=True)
@@ -59,6 +77,8 @@ class AnswerPrompt:
 
     The named ones under ``conf/answerer/prompt/`` each say whose wording they are. Slots are filled in one pass, so
     braces in a question or an option stay as they are, and a template may hold other braces (a JSON example, say).
+    Where a template may hold more, these are ``{duration}``, ``{frames}`` and ``{times}``, what is shown, and
+    ``{subtitles}``, which puts their block there instead of before everything.
     """
 
     name: Label[str]
@@ -68,15 +88,22 @@ class AnswerPrompt:
     """Holds ``{question}`` and ``{options}``."""
     free: str
     """For a question without options; holds ``{question}``."""
+    intervals: str
+    """For a question that is answered with intervals of the video; holds ``{question}``, and may hold ``{options}``,
+    which begin with a line feed and are empty for a question without."""
     option_line: str
     """One line of ``{options}``; holds ``{letter}`` and ``{option}``."""
+    option_separator: str
+    """Between two options."""
     answer_prefix: str
     """How the answer to a question with options begins: written for the model, which continues it."""
     subtitles: SubtitleForm
 
     def __post_init__(self) -> None:
-        _check_slots("multiple_choice", self.multiple_choice, ("question", "options"))
-        _check_slots("free", self.free, ("question",))
+        also = ("subtitles", *_SHOWN)
+        _check_slots("multiple_choice", self.multiple_choice, ("question", "options"), also)
+        _check_slots("free", self.free, ("question",), also)
+        _check_slots("intervals", self.intervals, ("question",), ("options", *also))
         _check_slots("option_line", self.option_line, ("letter", "option"))
 
     def check_in_one(self) -> None:
@@ -85,8 +112,13 @@ class AnswerPrompt:
         Raises:
             ConfigError: subtitles are to go there.
         """
-        if self.subtitles.placement == "between_frames":
+        if self.subtitles.is_parted:
             raise text_between_frames()
+
+    @property
+    def tells_frames(self) -> bool:
+        """Whether the text of a question with options says which frames are shown, and cannot be made without them."""
+        return any(slot in _SHOWN for slot, _ in _SLOT.findall(self.multiple_choice))
 
     def words(self, request: AnswerRequest) -> Words:
         """The question with its options, lettered from A, the instruction how to answer, and the subtitles.
@@ -96,27 +128,56 @@ class AnswerPrompt:
         lines, question = request.subtitles, request.question
         if question.prompt is not None:
             return Words(question.prompt.text, question.prompt.system, video_end=request.video.duration)
-        words = Words(self.render(question, lines), video_end=request.video.duration)
-        if question.options is not None:
+        end, times = request.video.duration, [frame.time for frame in request.frames]
+        shown: dict[str, str | float] = {
+            "duration": end,
+            "frames": str(len(times)),
+            "times": ", ".join(map(_seconds, times)),
+        }
+        words = Words(self.render(question, lines, shown), video_end=end)
+        if question.options is not None and question.answer_form is AnswerForm.WORDS:
             words = replace(words, system=self.system, begun=self.answer_prefix)
         if lines and self.subtitles.placement == "between_frames":
             return self._parted(words, request.frames, lines)
+        if lines and self.subtitles.placement == "after_each_frame":
+            return self._after_each(words, times, lines)
         return words
 
-    def render(self, question: Question, lines: Sequence[SubtitleLine] = ()) -> str:
-        """The text, with the block of subtitle lines before it where they are given in one."""
-        block = (
-            _filled(self.subtitles.block, {"lines": "\n".join(map(self.subtitles.formatted, lines))}) if lines else ""
-        )
-        asked = question.text.strip()
-        if question.options is None:
-            return block + _filled(self.free, {"question": asked})
-        template = (self.subtitles.multiple_choice if lines else None) or self.multiple_choice
-        options = (
+    def render(
+        self, question: Question, lines: Sequence[SubtitleLine] = (), shown: Mapping[str, str | float] | None = None
+    ) -> str:
+        """The text, with the block of subtitle lines before it where they are given in one.
+
+        Args:
+            question: what is asked.
+            lines: the subtitles that go with it.
+            shown: values of the slots that say what is shown; may be None for a prompt that holds none.
+        """
+        block = self.subtitles.in_block(lines)
+        options = self.option_separator.join(
             _filled(self.option_line, {"letter": option_letter(place), "option": option})
-            for place, option in enumerate(without_labels(question.options))
+            for place, option in enumerate(without_labels(question.options or ()))
         )
-        return block + _filled(template, {"question": asked, "options": "\n".join(options)})
+        if question.answer_form is AnswerForm.INTERVALS:
+            template, options = self.intervals, f"\n{options}" if options else ""
+        elif question.options is None:
+            template = self.free
+        else:
+            template = (self.subtitles.multiple_choice if lines else None) or self.multiple_choice
+        values = {**(shown or {}), "question": question.text.strip(), "options": options, "subtitles": block}
+        is_placed = any(slot == "subtitles" for slot, _ in _SLOT.findall(template))
+        return ("" if is_placed else block) + _filled(template, values)
+
+    def _after_each(self, words: Words, times: Sequence[float], lines: Sequence[SubtitleLine]) -> Words:
+        """With the lines after frames, as ``build_chat_messages`` of Video-MME-v2's script does it."""
+        ends = [*times[1:], words.video_end]
+        after = [
+            self.subtitles.separator.join(
+                self.subtitles.formatted(line) for line in lines if line.end >= start and line.start < end
+            )
+            for start, end in zip(times, ends, strict=True)
+        ]
+        return replace(words, between=("", *after[:-1]), text=after[-1] + words.text) if after else words
 
     def _parted(self, words: Words, frames: Sequence[Frame], lines: Sequence[SubtitleLine]) -> Words:
         """With the lines between the frames, as ``insert_subtitles_into_frames`` of LongVideoBench's code does it."""
@@ -177,7 +238,7 @@ def question_fault(question: Question, special_tokens: Iterable[str]) -> str | N
 
 
 def _check_slots(key: str, template: str, needed: Sequence[str], allowed: Sequence[str] = ()) -> None:
-    found = set(_SLOT.findall(template))
+    found = {slot for slot, _ in _SLOT.findall(template)}
     if not set(needed) <= found <= {*needed, *allowed}:
         wanted = " and ".join(f"{{{slot}}}" for slot in needed) or "no slot"
         raise ConfigError(
@@ -186,5 +247,15 @@ def _check_slots(key: str, template: str, needed: Sequence[str], allowed: Sequen
         )
 
 
-def _filled(template: str, values: Mapping[str, str]) -> str:
-    return _SLOT.sub(lambda slot: values[slot[1]], template)
+def _filled(template: str, values: Mapping[str, str | float]) -> str:
+    return _SLOT.sub(lambda slot: _written(values[slot[1]], slot[2]), template)
+
+
+def _written(value: str | float, decimals: str | None) -> str:
+    if isinstance(value, str):
+        return value
+    return _seconds(value) if decimals == "s" else format(value, decimals or ".1f")
+
+
+def _seconds(value: float) -> str:
+    return str(round(float(value), 4))

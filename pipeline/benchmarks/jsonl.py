@@ -14,8 +14,8 @@ One JSON object a line::
 * ``id``: unique in the file; the line number if there is none.
 * ``evidence``: where the answer can be seen, a list of ``[start, end]`` in seconds.
 * ``groups``: labels to report by, ``{"task": "counting"}``.
-* ``subtitles``: a file of them (``.srt``, ``.vtt``, or LongVideoBench's ``.json``), given to the answerer where
-  ``subtitles=at_frames`` or ``full``.
+* ``subtitles``: a file of them (``.srt``, ``.vtt``, LongVideoBench's ``.json``, Video-MME-v2's ``.jsonl``), given to
+  the answerer where ``subtitles=at_frames`` or ``full``.
 * ``span``: the part of the video that may be seen, ``[start, end]`` in seconds; without it the whole video.
 * ``reference``: the right answer to a question without options, in words. Free answers are graded against it.
 * ``scoring_points``: a list of texts, what a full answer mentions.

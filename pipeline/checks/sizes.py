@@ -21,6 +21,8 @@ Sizes = Mapping[str, Sequence[Size]]
 _USUAL = Video("", "", 3600.0, 30.0, 108_000, 1280, 720)
 """For a policy whose videos come later."""
 _UNITS = range(8, 65)
+_SHAPES = ((1080, 1920), (720, 1280), (1000, 1000))
+"""Which tell the units apart."""
 
 
 def of_policy(policy: SelectionPolicy, clips: Mapping[str, Video], found: list[Finding]) -> Sizes:
@@ -91,19 +93,17 @@ def law_findings(policy: Any, answerer: Answerer, clips: Mapping[str, Video], si
         if None in real.values():
             return []  # a server counts by itself
         counted = {scale: tokens or 0 for scale, tokens in real.items()}
-        if _differs(law, height, width, counted):
-            unit = next((unit for unit in _UNITS if not _differs(_of_unit(law, unit), height, width, counted)), None)
-            if unit is not None:
-                scale = max(counted)
-                return [
-                    Finding(
-                        Level.CANNOT_RUN,
-                        f"selection.law.unit={law.unit} counts {law.tokens(height, width, scale)} tokens of a frame of "
-                        f"{width} x {height} pixels at {scale:g} of its size, and answerer={answerer.name} makes "
-                        f"{counted[scale]} of it",
-                        f"count as it does: selection.law.unit={unit}",
-                    )
-                ]
+        if _differs(law, height, width, counted) and (unit := _unit_of(answerer)) is not None:
+            scale = max(counted)
+            return [
+                Finding(
+                    Level.CANNOT_RUN,
+                    f"selection.law.unit={law.unit} counts {law.tokens(height, width, scale)} tokens of a frame of "
+                    f"{width} x {height} pixels at {scale:g} of its size, and answerer={answerer.name} makes "
+                    f"{counted[scale]} of it",
+                    f"count as it does: selection.law.unit={unit}",
+                )
+            ]
         total = sum(count * counted[scale] for count, scale in sizes[question] if scale is not None)
         if total > law.frames * counted[law.scale]:
             over.append(f"{width} x {height}: {total} tokens, {law.frames * counted[law.scale]} by the law")
@@ -123,5 +123,10 @@ def _differs(law: TokenLaw, height: int, width: int, counted: Mapping[float, int
     return any(law.tokens(height, width, scale) != tokens for scale, tokens in counted.items())
 
 
-def _of_unit(law: TokenLaw, unit: int) -> TokenLaw:
-    return TokenLaw(law.frames, law.scale, unit)
+def _unit_of(answerer: TakesScales) -> int | None:
+    """The side of its tokens; None where it does not count by such a grid."""
+    for unit in _UNITS:
+        law = TokenLaw(1, 1.0, unit)
+        if not any(_differs(law, *shape, {1.0: answerer.visual_tokens(*shape, 1.0) or 0}) for shape in _SHAPES):
+            return unit
+    return None

@@ -19,6 +19,8 @@ from pipeline.paths import local_path, nearest_path, path_text
 from pipeline.quoting import for_shell
 from pipeline.reports.page import page_on
 from pipeline.reports.timeline import clock
+from pipeline.samplers import Sampler
+from pipeline.samplers.subtitles import reads_subtitles
 from pipeline.stopping import ExitCode
 from pipeline.subtitles import SubtitleChoice
 from pipeline.terminal import remark, tell
@@ -31,9 +33,9 @@ _MOST_SHOWN = 400
 def run(config: DictConfig) -> int:
     """Print the answer and the moments it rests on."""
     context = run_context(config)
-    question = question_from(config)
-    _check_is_there(str(config.video))
     sampler = build(config.sampler, "sampler", config.plugins)
+    question = question_from(config, sampler)
+    _check_is_there(str(config.video))
     policy = build(config.selection, "selection", config.plugins)
     answerer = build(config.answerer, "answerer", config.plugins)
     checked = run_to_check(config, context, [question], sampler=sampler, policy=policy, answerer=answerer)
@@ -97,7 +99,7 @@ def _devices(found: Examination) -> str:
     return ", ".join(named) or "no model on this machine"
 
 
-def question_from(config: DictConfig) -> Question:
+def question_from(config: DictConfig, sampler: Sampler) -> Question:
     """The question of a composed configuration, in the words that were typed."""
     if config.options is not None and not isinstance(config.options, ListConfig):
         raise ConfigError(
@@ -110,13 +112,14 @@ def question_from(config: DictConfig) -> Question:
         text=str(config.question),
         options=options,
         answer=config.answer,
-        subtitles=_subtitles(config),
+        subtitles=_subtitles(config, sampler),
     )
 
 
-def _subtitles(config: DictConfig) -> str | None:
+def _subtitles(config: DictConfig, sampler: Sampler) -> str | None:
     given = config.subtitles_file is not None
-    if given == (config.subtitles == SubtitleChoice.NONE):
+    is_for_the_answerer = config.subtitles != SubtitleChoice.NONE
+    if given != is_for_the_answerer and not (given and reads_subtitles(sampler)):
         raise ConfigError(
             f"subtitles={config.subtitles} and subtitles_file={config.subtitles_file} do not go together",
             "give both, subtitles=at_frames subtitles_file=FILE.srt, or neither",

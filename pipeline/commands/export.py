@@ -37,7 +37,13 @@ def _selections(config: DictConfig, form: SelectionForm, chosen: str) -> int:
     rows = read_selections(source)
     target = _write(form.text(rows), _target(config, source.with_suffix(f".{chosen}{form.suffix}")))
     tell(f"{len(rows)} selections as {chosen}: {target}")
-    return exit_code([frames_status(row) for row in rows])
+    scaled = sum(any(frame.scale not in (None, 1.0) for frame in row.selection.frames) for row in rows)
+    if scaled:
+        tell(
+            f"the frames of {scaled} selections have sizes of their own, for which form={chosen} has no place. "
+            "form=lmms_eval_task writes the frames themselves, in these sizes"
+        )
+    return max(exit_code([frames_status(row) for row in rows]), int(scaled > 0))
 
 
 def _folder(config: DictConfig, form: FolderForm, chosen: str) -> int:

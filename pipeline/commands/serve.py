@@ -51,10 +51,9 @@ def _serve(
     """Serve until a signal comes. Returns whether one was enough."""
     import uvicorn
 
-    from pipeline.serving.app import create_app
-    from pipeline.serving.guards import Guard
+    from pipeline.serving.app import guarded_app
 
-    app = Guard(create_app(engine, videos, api), access, unlocked=("/health",), larger={})
+    app = guarded_app(engine, videos, api, access)
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -76,7 +75,8 @@ def _serve(
 def _tell_start(listening: socket.socket, engine: Engine, videos: Videos, name: str, folder: Path) -> None:
     parts = engine.session.parts
     host, port = listening.getsockname()[:2]
-    tell(f"serving at http://{f'[{host}]' if ':' in host else host}:{port}/v1, model {name}")
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    tell(f"serving at {address}/v1, model {name}; a page for asking at {address}/")
     remark(f"{parts['sampler']} -> {parts['selection']}, {parts['budget']} frames -> {parts['answerer']} | {folder}")
     if not videos.sources.folders:
         remark("no folder is declared, so only videos that come with a request are read: 'videos.folders=[FOLDER]'")

@@ -71,7 +71,7 @@ class LmmsEvalTaskForm:
     """Question, options and instruction, as one of our answerers would put them; without subtitles."""
     max_new_tokens: int
     quality: int
-    """JPEG quality, 1..95; the frames keep their size."""
+    """JPEG quality, 1..95; the frames keep their size, unless their selection states another."""
 
     def __post_init__(self) -> None:
         if re.fullmatch(r"\w+", self.task, re.ASCII) is None:
@@ -89,9 +89,10 @@ class LmmsEvalTaskForm:
                 f"form.label={self.label!r} cannot be filled: {error}",
                 "use {time}: \"form.label='{time:.1f}s: '\"",
             ) from error
-        if self.prompt.system or self.prompt.answer_prefix:
+        if self.prompt.system or self.prompt.answer_prefix or self.prompt.tells_frames:
             raise ConfigError(
-                f"form.prompt={self.prompt.name} has a system turn or begins the answer, for which a task has no place",
+                f"form.prompt={self.prompt.name} has a system turn, begins the answer or names the frames, for which a "
+                "task has no place",
                 "take another: answerer/prompt@form.prompt=letter, or one of those named ..._lmms_eval",
             )
 
@@ -130,17 +131,19 @@ class LmmsEvalTaskForm:
     def _pictures(self, video: str, frames: dict[int, tuple[SelectedFrame, ...]], reader: Reader, folder: Path) -> None:
         from PIL import Image
 
-        wanted: dict[float, list[Path]] = {}
+        wanted: dict[float, list[tuple[Path, float]]] = {}
         for number, selected in frames.items():
             for place, moment in enumerate(selected):
-                wanted.setdefault(moment.time, []).append(folder / _image(number, place))
+                wanted.setdefault(moment.time, []).append((folder / _image(number, place), moment.scale or 1.0))
         seconds = sorted(wanted)
         with reader.open(video) as source:
             for second, frame in zip(seconds, source.frames_at(seconds), strict=True):
                 picture = Image.fromarray(frame.pixels)
-                for path in wanted[second]:
+                for path, scale in wanted[second]:
                     path.parent.mkdir(parents=True, exist_ok=True)
-                    picture.save(path, quality=self.quality, subsampling=0)
+                    width, height = (max(1, round(side * scale)) for side in picture.size)
+                    shown = picture if scale == 1.0 else picture.resize((width, height), Image.Resampling.BICUBIC)
+                    shown.save(path, quality=self.quality, subsampling=0)
 
     def _entry(self, row: SelectionRow, number: int) -> dict[str, Any]:
         question = row.question

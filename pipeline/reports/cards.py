@@ -181,6 +181,7 @@ def _route(question: Question, records: Sequence[_RunRecord]) -> Route:
                 clock=clock(frame.time),
                 score="" if frame.score is None else number(frame.score),
                 source=frame.source.value,
+                scale="" if frame.scale in (None, 1.0) else number(frame.scale),
                 shows_evidence=bool(evidence)
                 and any(span_recall([frame.time], [span], RECALL_TOLERANCE) for span in evidence),
             )

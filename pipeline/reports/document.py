@@ -16,15 +16,20 @@ if TYPE_CHECKING:
     from jinja2 import Environment
     from markupsafe import Markup
 
-_TEMPLATES = Path(__file__).parent / "templates"
+TEMPLATES = Path(__file__).parent / "templates"
 
 
-def environment(filters: Mapping[str, Callable[..., str]]) -> Environment:
-    """The environment of the templates: values are escaped, and a misspelt name is an error."""
+def environment(filters: Mapping[str, Callable[..., str]], *folders: Path) -> Environment:
+    """The environment of the templates: values are escaped, and a misspelt name is an error.
+
+    Args:
+        filters: besides those of all pages.
+        folders: with further templates.
+    """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     made = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
+        loader=FileSystemLoader([TEMPLATES, *folders]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -38,7 +43,7 @@ def inlined(name: str) -> dict[str, Markup | str]:
     """Our style ``NAME.css`` and script ``NAME.js`` with the hashes that the page's Content-Security-Policy names."""
     from markupsafe import Markup
 
-    style, script = (Markup((_TEMPLATES / f"{name}.{kind}").read_text(encoding="utf-8")) for kind in ("css", "js"))
+    style, script = (Markup((TEMPLATES / f"{name}.{kind}").read_text(encoding="utf-8")) for kind in ("css", "js"))
     return {"style": style, "style_hash": _hash(style), "script": script, "script_hash": _hash(script)}
 
 

@@ -26,9 +26,16 @@ def policy_words(run: RunArtefacts) -> str:
     differing = []
     for setting in settings:
         key, _, value = setting.partition("=")
-        if key not in defaults or str(defaults[key]) != value:
+        if key not in defaults or not _is_same(defaults[key], value):
             differing.append(setting)
     return " ".join([str(name), *differing])
+
+
+def _is_same(default: Any, told: str) -> bool:
+    """Whether a setting is as in its YAML; one that depends on others, ``${...}``, has no value of its own there."""
+    if isinstance(default, float):
+        return f"{default:g}" == told or str(default) == told
+    return str(default) == told or str(default).startswith("${")
 
 
 @cache
@@ -42,6 +49,16 @@ def _defaults(name: str) -> Mapping[str, Any]:
     for other in content.get("defaults", ()):
         if isinstance(other, str) and other != "_self_":
             found |= _defaults(other)
+        elif isinstance(other, Mapping):  # a policy inside: {"/selection@large": "topk"}
+            for place, option in other.items():
+                found |= _inside(str(place).rpartition("@")[2], _defaults(str(option)))
     found |= content
     found |= content.get("choice", {})
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            found |= _inside(key, value)
     return found
+
+
+def _inside(place: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"{place}.{key}": value for key, value in settings.items()}

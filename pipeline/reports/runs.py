@@ -321,7 +321,7 @@ def _facts(path: Path) -> tuple[dict[str, str], str]:
 
 def without_budget(policy: str) -> str:
     """A policy's line without its number of frames."""
-    return re.sub(r" ?\bbudget=\d+", "", policy)
+    return re.sub(r"(?:^| )budget=\d+(?= |$)", "", policy)
 
 
 def without_asked(runs: Sequence[RunArtefacts]) -> list[RunArtefacts]:

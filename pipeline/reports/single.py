@@ -30,7 +30,7 @@ def card_page(
         answered: the answer; None where only frames were selected.
         reader: of the video.
     """
-    card = _card(selected, relevance, answered)
+    card = question_card(selected, relevance, answered)
     (route,) = card.routes
     uses = [(card.question.video, frame.second) for frame in route.frames]
     source = VideoThumbnails(reader, THUMBNAIL_WIDTH, THUMBNAIL_QUALITY)
@@ -42,12 +42,13 @@ def timeline_page(
     selected: SelectionRow, relevance: RelevanceRow | None, answered: AnswerRow | None
 ) -> tuple[str, str]:
     """The timeline in words, and as a page; a video that could not be read has neither scores nor frames to show."""
-    (route,) = _card(selected, relevance, answered).routes
+    (route,) = question_card(selected, relevance, answered).routes
     summary = route.timeline.summary if route.timeline else "Nothing is known of this video."
     return summary, _rendered(line=route.timeline, card=None, summary=summary)
 
 
-def _card(selected: SelectionRow, relevance: RelevanceRow | None, answered: AnswerRow | None) -> Card:
+def question_card(selected: SelectionRow, relevance: RelevanceRow | None, answered: AnswerRow | None) -> Card:
+    """What the card shows; its one route leads to the answer."""
     run = RunArtefacts(
         name="ask",
         relevance=() if relevance is None else (relevance,),

@@ -78,6 +78,8 @@ class FrameView:
     clock: str
     score: str
     source: str
+    scale: str
+    """Factor on each side; empty where it is 1 or left to the answerer."""
     shows_evidence: bool
 
 

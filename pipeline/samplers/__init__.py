@@ -163,5 +163,5 @@ class WithoutPictures(Protocol):
 
     @property
     def without_pictures(self) -> Literal[True]:
-        """``score`` does not use its ``frames``."""
+        """``score`` decodes none of its ``frames``; it may ask for their times."""
         ...

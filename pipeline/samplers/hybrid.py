@@ -10,20 +10,20 @@ those that keep the same frames do, as all do where there are no more candidates
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from pydantic import InstanceOf
 
-from pipeline.domain import Cost, Frame, FrameSource, PreparedPictures, Question, Relevance, Status, Video
-from pipeline.errors import ConfigError, PipelineError
-from pipeline.identity import Identified, Label, digest
-from pipeline.samplers import ChecksQuestions, ChecksWindows, PlansWindows, Sampler
-from pipeline.video.preparing import prepared_pictures
-from pipeline.video.timeline import TOLERANCE, candidate_times
+from pipeline.domain import FrameSource, Question, Relevance, Status, Video
+from pipeline.errors import ConfigError
+from pipeline.identity import Identified, Label
+from pipeline.samplers import ChecksQuestions, ChecksWindows, Sampler
+from pipeline.samplers.inner import cost_of_both, overrides_under, planned, under
+from pipeline.samplers.kept_frames import KeptFrames
+from pipeline.video.timeline import candidate_times
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class HybridSampler(Identified):
         kept = self._planned_clip(video, candidates)
         together = candidates is not None and candidates <= self.keep
         groups = [list(questions)] if together else [[question] for question in questions]
-        return _planned(self.first, video, questions) + sum(_planned(self.second, kept, group) for group in groups)
+        return planned(self.first, video, questions) + sum(planned(self.second, kept, group) for group in groups)
 
     def check_windows(self, video: Video, questions: Sequence[Question]) -> None:
         """Both samplers check their windows, the second one over the kept frames."""
@@ -110,14 +110,14 @@ class HybridSampler(Identified):
             else:
                 found[place] = self._without_frames(relevance)
         for kept, places in same_frames.items():
-            clip = _KeptFrames(video, frames, kept)
+            clip = KeptFrames(video, frames, kept)
             with overrides_under("second"):
                 scored = self.second.score(clip.video, clip, [questions[place] for place in places])
             for place, relevance in zip(places, scored, strict=True):
                 found[place] = replace(
                     relevance,
-                    detail=_under("second", relevance.detail),
-                    cost=_sum(first[place].cost, relevance.cost),
+                    detail=under("second", relevance.detail),
+                    cost=cost_of_both(first[place].cost, relevance.cost),
                     features=None,  # those of the kept frames, if any
                 )
         return [found[place] for place in range(len(questions))]
@@ -140,65 +140,13 @@ class HybridSampler(Identified):
         if relevance.status.has_scores:  # but no candidates to rank
             detail = f"{self.first.name} scores no frames: take another first sampler, sampler@sampler.first=clip."
             return replace(relevance, status=Status.NO_SCORES, spread=None, detail=detail)
-        return replace(relevance, detail=_under("first", relevance.detail), features=None)
-
-
-class _KeptFrames:
-    """A video of kept frames of another one: each is shown for a second, and keeps its own time and index."""
-
-    def __init__(self, video: Video, frames: FrameSource, times: tuple[float, ...]) -> None:
-        self._frames = frames
-        self._times = times
-        self.video = replace(
-            video,
-            fingerprint=digest({"video": video.fingerprint, "times": times}),
-            start=0.0,
-            duration=float(len(times)),
-            fps=1.0,
-            frame_count=len(times),
-        )
-
-    def frames_at(self, seconds: Sequence[float]) -> Iterator[Frame]:
-        return self._frames.frames_at([self._kept(second) for second in seconds])
-
-    def prepared_at(self, seconds: Sequence[float], prepare: Callable[[Frame], Any]) -> PreparedPictures:
-        return prepared_pictures(self._frames, [self._kept(second) for second in seconds], prepare)
-
-    def indices_at(self, seconds: Sequence[float]) -> list[int]:
-        return self._frames.indices_at([self._kept(second) for second in seconds])
-
-    def times_of(self, indices: Sequence[int]) -> list[float]:
-        """In the whole video, as the first sampler is given them."""
-        return self._frames.times_of(indices)
-
-    def _kept(self, second: float) -> float:
-        return self._times[min(int(second + TOLERANCE), len(self._times) - 1)]
-
-
-def _planned(sampler: Sampler, video: Video, questions: Sequence[Question]) -> int:
-    return sampler.windows(video, questions) if isinstance(sampler, PlansWindows) else 0
+        return replace(relevance, detail=under("first", relevance.detail), features=None)
 
 
 def _best(relevance: Relevance, keep: int) -> tuple[float, ...]:
-    """Seconds of the highest scores, in order of time; of equal scores the earliest."""
-    order = np.argsort(-np.array(relevance.scores), kind="stable")[:keep]
-    return tuple(relevance.times[place] for place in sorted(order))
-
-
-def _sum(one: Cost, other: Cost) -> Cost:
-    return Cost(
-        one.seconds + other.seconds, one.prompt_tokens + other.prompt_tokens, one.output_tokens + other.output_tokens
-    )
-
-
-@contextmanager
-def overrides_under(part: str) -> Iterator[None]:
-    """Errors of a part name its settings by their keys in this sampler."""
-    try:
-        yield
-    except PipelineError as error:
-        raise type(error)(error.problem, _under(part, error.remedy)) from error
-
-
-def _under(part: str, advice: str) -> str:
-    return advice.replace("sampler.", f"sampler.{part}.")
+    """Seconds of the highest scores among the named frames, in order of time; of equal scores the earliest."""
+    scores = np.array(relevance.scores)
+    if relevance.named_above is not None:
+        scores = np.where(scores > relevance.named_above, scores, -np.inf)
+    order = np.argsort(-scores, kind="stable")[:keep]
+    return tuple(relevance.times[place] for place in sorted(order) if np.isfinite(scores[place]))

@@ -18,7 +18,7 @@ from pipeline.domain import FrameSource, Question, Relevance, Video
 from pipeline.errors import ConfigError
 from pipeline.identity import Identified, InQuery, Label
 from pipeline.samplers import ChecksQuestions, ChecksWindows, KeepsEmbeddings, PlansWindows, Sampler
-from pipeline.samplers.hybrid import overrides_under
+from pipeline.samplers.inner import overrides_under, under
 
 
 @runtime_checkable
@@ -122,7 +122,8 @@ class RouteSampler(Identified):
         for key, sampler, places in self._routed(questions):
             if places:
                 scored = sampler.score(video, frames, [questions[place] for place in places])
-                found.update(zip(places, (_with_own_overrides(relevance, key) for relevance in scored), strict=True))
+                for place, each in zip(places, scored, strict=True):
+                    found[place] = replace(each, detail=under(key, each.detail))
         return [found[place] for place in range(len(questions))]
 
     def close(self) -> None:
@@ -136,8 +137,3 @@ class RouteSampler(Identified):
         for place, question in enumerate(questions):
             routed[self.classifier.is_global(question)].append(place)
         return ("whole", self.whole, routed[True]), ("localised", self.localised, routed[False])
-
-
-def _with_own_overrides(relevance: Relevance, key: str) -> Relevance:
-    """Remedies name the settings by their keys here: ``sampler.window.frames`` is one of ``sampler.localised``."""
-    return replace(relevance, detail=re.sub(r"\bsampler\.(?=\w)", f"sampler.{key}.", relevance.detail))

@@ -129,9 +129,31 @@ class SimilaritySampler(Identified, ABC):
             return score_askable(
                 questions,
                 self.query,
-                lambda: self._encoder.markup,
+                lambda: self.markup,
                 lambda asked: self._score_in_memory(video, frames, asked),
             )
+
+    @property
+    def markup(self) -> Sequence[str]:
+        """What in a text the tokenizer would take for control tokens. Loads the model.
+
+        Raises:
+            CheckpointError: it cannot be loaded.
+        """
+        return self._encoder.markup
+
+    def embed_texts(self, texts: Sequence[str]) -> Vectors:
+        """Vectors of texts, such as lines of subtitles, with a space inside of what looks like a control token.
+
+        Raises:
+            CheckpointError: the model cannot be loaded.
+            OutOfMemoryError: it has no memory for them.
+        """
+        from pipeline.generation.memory import mapped_out_of_memory
+
+        tokens = sorted((token for token in self.markup if len(token) > 1), key=len, reverse=True)
+        with self._first_use.watched("file of subtitles"), mapped_out_of_memory():
+            return self._encoder.embed_texts([_as_words(text, tokens) for text in texts])
 
     def close(self) -> None:
         """Free the model; the next ``score`` loads it again."""
@@ -213,3 +235,9 @@ class SimilaritySampler(Identified, ABC):
         fewer = max(1, self.frames_at_once // 2)
         detail = f"{error.problem} Set sampler.frames_at_once={fewer}, or sampler.checkpoint.device=cpu."
         return Relevance(question.id, (), (), status=Status.OUT_OF_MEMORY, detail=detail)
+
+
+def _as_words(text: str, control_tokens: Sequence[str]) -> str:
+    for token in control_tokens:
+        text = text.replace(token, f"{token[0]} {token[1:]}")
+    return text

@@ -21,8 +21,11 @@ from pipeline.errors import ConfigError, InputError, PipelineError, RequestError
 from pipeline.serving import chat
 from pipeline.serving.chat import ChatRequest, Sent
 from pipeline.serving.engine import Ask, Engine, Progress, QueueFullError, Reply, StoppingError
+from pipeline.serving.guards import Access, Guard
 from pipeline.serving.images import ImageFolders
+from pipeline.serving.media import UPLOADS
 from pipeline.serving.metrics import CONTENT_TYPE, exposition
+from pipeline.serving.page import UNLOCKED, page_routes
 from pipeline.serving.videos import Videos
 from pipeline.terminal import remark
 from pipeline.wellformed import well_formed_json
@@ -51,8 +54,22 @@ class ApiSettings:
             raise ConfigError("api.name is empty", "name the model: api.name=gens")
 
 
+def guarded_app(engine: Engine, videos: Videos, api: ApiSettings, access: Access) -> Guard:
+    """All that ``gens serve`` serves: OpenAI's protocol and the page, behind the guard.
+
+    Args:
+        engine: answers. Whoever runs the application closes it.
+        videos: that requests may name.
+        api: how it speaks OpenAI's protocol.
+        access: who may ask.
+    """
+    app = create_app(engine, videos, api)
+    app.include_router(page_routes(engine, videos, access))
+    return Guard(app, access, ("/health", *UNLOCKED), {UPLOADS: videos.scratch.video_bytes})
+
+
 def create_app(engine: Engine, videos: Videos, api: ApiSettings) -> FastAPI:
-    """The application. Whoever runs it puts the guard around it, and closes the engine.
+    """OpenAI's protocol, health and figures, without a guard.
 
     Args:
         engine: answers.

@@ -14,7 +14,6 @@ import tempfile
 import threading
 import weakref
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path, PurePath
 from types import TracebackType
 from typing import BinaryIO
@@ -38,18 +37,29 @@ _LEFT_FREE = 1 << 30
 """Bytes of the disk that uploads leave to others."""
 
 
-@dataclass(frozen=True)
 class Kept:
-    """A video on disk, for as long as :meth:`release` has not been called."""
+    """A video on disk, until :meth:`release`.
 
-    path: Path
-    size: int
-    """Bytes."""
-    _scratch: Scratch
+    Attributes:
+        path: of the file.
+        size: in bytes.
+    """
+
+    def __init__(self, path: Path, size: int, scratch: Scratch) -> None:
+        self.path = path
+        self.size = size
+        self._scratch = scratch
+        self._is_released = False
 
     def release(self) -> None:
-        """Say that it is not needed any more. The file is deleted when nobody needs it."""
-        self._scratch._release(self.path)
+        """Say that it is not needed any more. The file is deleted when nobody needs it. May be called twice."""
+        if not self._is_released:
+            self._is_released = True
+            self._scratch._release(self.path)
+
+    def shared(self) -> Kept:
+        """The same video for somebody else, who releases it as well."""
+        return self._scratch._share(self)
 
 
 class Scratch:
@@ -144,10 +154,13 @@ class Scratch:
             self._users[path] = self._users.get(path, 0) + 1
         return Kept(path, size, self)
 
+    def _share(self, kept: Kept) -> Kept:
+        with self._guard:
+            self._users[kept.path] += 1
+        return Kept(kept.path, kept.size, self)
+
     def _release(self, path: Path) -> None:
         with self._guard:
-            if path not in self._users:
-                return
             self._users[path] -= 1
             if not self._users[path]:
                 del self._users[path]

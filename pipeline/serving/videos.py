@@ -75,13 +75,18 @@ class NamedVideo:
     version: str
     """Changes when the file does."""
 
+    @property
+    def is_unchanged(self) -> bool:
+        """Whether the file is the one that was named."""
+        return _version(self.path) == self.version
+
     def check_is_unchanged(self) -> None:
-        """Raise where the file is not the one that was named.
+        """Raise where the file was written to, replaced or deleted.
 
         Raises:
-            ChangedVideoError: it was written to, replaced or deleted.
+            ChangedVideoError: it was.
         """
-        if _version(self.path) != self.version:
+        if not self.is_unchanged:
             raise ChangedVideoError(f"{self.name} has changed since it was asked about", "ask again")
 
 
@@ -119,9 +124,13 @@ class Videos:
         kept = self._sent(address) if scheme == "data" else self._fetched(address)
         try:
             name = "the video of the request" if scheme == "data" else address.partition("?")[0]
-            yield NamedVideo(kept.path, name, _version(kept.path))
+            yield self.of_kept(kept, name)
         finally:
             kept.release()
+
+    def of_kept(self, kept: Kept, name: str) -> NamedVideo:
+        """A video that was sent, under a name for whoever sent it."""
+        return NamedVideo(kept.path, name, _version(kept.path))
 
     def local(self, address: str) -> NamedVideo:
         """The video below a declared folder that an address names. Raises as :meth:`named`.
@@ -149,7 +158,7 @@ class Videos:
         # The same whether there is anything or not.
         raise RequestError(
             f"{address[:300]} is not below a folder that the server may read",
-            "name a video below one of its folders, or declare another one: gens serve 'videos.folders=[FOLDER]'",
+            "name a video below one of its folders, or declare another one: 'videos.folders=[FOLDER]'",
             403,
         )
 

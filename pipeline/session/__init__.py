@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pipeline.commands.run import RunContext
     from pipeline.samplers import Sampler
     from pipeline.selection import SelectionPolicy
+    from pipeline.video import Reader
 
 __all__ = ["Drawing", "Moment", "Result", "Selected", "Session"]
 
@@ -189,6 +190,11 @@ class Session:
     def folder(self) -> Path | None:
         """The run folder that keeps the rows."""
         return self._folder
+
+    @property
+    def reader(self) -> Reader:
+        """Reads videos as the session does: in limited processes, where there are any. Any thread may use it."""
+        return self._context.reader
 
     # ------------------------------------------------------------------------------------------------------- questions
 

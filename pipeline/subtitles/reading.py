@@ -14,6 +14,7 @@ from pipeline.paths import local_path
 from pipeline.subtitles.cues import srt_cues, webvtt_cues
 from pipeline.subtitles.entries import json_lines
 from pipeline.subtitles.file import SubtitleFile
+from pipeline.subtitles.words import json_words
 from pipeline.wellformed import check_utf8, decoded, is_well_formed
 
 Form = Callable[[str, float], SubtitleFile]
@@ -25,6 +26,7 @@ FORMS: dict[str, Form] = {
     ".json": json_lines,
     ".srt": lambda text, end: srt_cues(text),
     ".vtt": lambda text, end: webvtt_cues(text),
+    ".jsonl": lambda text, end: json_words(text),
 }
 """By the file's suffix."""
 

@@ -32,7 +32,8 @@ class UnseenFrames:
 
     def indices_at(self, seconds: Sequence[float]) -> list[int]:
         """Indices at the assumed rate."""
-        return [min(max(math.floor(second * self.video.fps), 0), self.video.frame_count - 1) for second in seconds]
+        last = self.video.frame_count - 1
+        return [min(max(math.floor((each - self.video.start) * self.video.fps), 0), last) for each in seconds]
 
     def times_of(self, indices: Sequence[int]) -> list[float]:
         """Seconds at the assumed rate."""

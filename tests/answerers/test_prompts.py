@@ -9,7 +9,7 @@ from wordings import wording
 from pipeline.answerers import AnswerRequest
 from pipeline.answerers.prompts import Words, as_words, question_fault
 from pipeline.config import conf_dir
-from pipeline.domain import Frame, Question, SubtitleLine, Video
+from pipeline.domain import AnswerForm, Frame, Question, SubtitleLine, Video
 from pipeline.errors import ConfigError
 
 PROMPT = wording("letter_or_phrase")
@@ -89,6 +89,26 @@ AND_SUBTITLES = SELECT.format(" and the subtitles")
 LINES = (SubtitleLine(1.04, 2.0, "so we begin"), SubtitleLine(62.0, 70.0, "with {text} {lines}"))
 SAID = "so we begin\nwith {text} {lines}\n"
 
+EIGHT = (
+    "Select the best answer to the following multiple-choice question based on the video. Respond with only the letter "
+    "(A, B, C, D, E, F, G, or H) of the correct option."
+)
+SAMPLED = "A total of 1 frames are sampled. Their corresponding timestamps are:\n\n1.0\n\n"
+SHORT = "Which colour? Keep the answer short and concise."
+FREE = {
+    "letter_or_phrase": "Which colour?\nAnswer the question using a single word or phrase.",
+    "videoeval_pro_official": SHORT,
+    "videoeval_pro_lmms_eval": SHORT,
+    "cgbench_official": (
+        "You will be provided with sampled frames from a video, along with a question.\nYour task is to analyze the "
+        "provided frames and infer the most plausible answer based on the visual information.\nIf the visual "
+        "information is ambiguous or insufficient, use the available context to reason your answer.\nOnly output the "
+        'answer in the following format:\n\n```json\n{"result": "answer"}\n```\n\nThe "answer" can be a word, phrase, '
+        f"or sentence that directly responds to the question.\n\n{SAMPLED}Question: Which colour?\n\n"
+    ),
+}
+"""Texts of a free question, where they are not the question alone."""
+
 GOLDEN = {
     "letter": LETTER,
     "letter_or_phrase": LETTER,
@@ -102,6 +122,38 @@ GOLDEN = {
     "videomme_lmms_eval_qwen3": (
         "Question: Which colour?\nOptions:\nA. red\nB. blue\nAnswer with the option letter only."
     ),
+    **{
+        name: f"{head}Question: Which colour?\nA. red\nB. blue\n{EIGHT}"
+        for name, head in (
+            ("videomme_v2_official", "These are the frames of a video."),
+            ("videomme_v2_interleaved", "These are the frames of a video."),
+            ("videomme_v2_lmms_eval", ""),
+        )
+    },
+    "videomme_v2_lmms_eval_qwen3": "Question: Which colour?\nA. red\nB. blue\nAnswer with the option letter only.",
+    "videomme_v2_reasoning": (
+        "These are the frames of a video.Question: Which colour?\nA. red\nB. blue\nPlease perform a detailed reasoning "
+        "based on the provided video frames to answer the following multiple-choice question selecting the best option "
+        "from A through H and providing your final response strictly in the format: 'Final Answer: <letter>."
+    ),
+    "cgbench_official": (
+        "You will be provided with sampled frames from a video, along with a multiple-choice question that includes a "
+        "question and several answer options.\nYour task is to analyze the provided frames, infer the most plausible "
+        "answer based on the visual information.\nIf the video does not provide enough information, infer the answer "
+        "based on the options available and still provide a result. Therefore, In all cases, an answer must be given.\n"
+        'Only output the answer in the following format:\n\n```json\n{"result": "option"}\n```\n\nThe "option" is the '
+        f"uppercase letter corresponding to your answer.\n\n{SAMPLED}Question: Which colour?\n\nA:red\nB:blue\n\n"
+    ),
+    "cgbench_lmms_eval": (
+        "Select the best answer to the following multiple-choice question based on the video.\nWhich colour?\nA. red\n"
+        "B. blue\nAnswer with the option letter only."
+    ),
+    "videoeval_pro_official": (
+        "Select the best answer to the following multiple-choice question based on the video. Respond with only the "
+        "letter (A, B, C, or D) of the correct option, with no text around it.\nWhich colour?\nA. red B. blue"
+    ),
+    "videoeval_pro_lmms_eval": "Which colour?\nA. red\nB. blue\nAnswer with the option letter only.",
+    "extremewhen_official": LETTER,
     "lvbench_lmms_eval": "Which colour?\n(A) red\n(B) blue\nAnswer the question with the option letter",
     "hourvideo": (
         "##THE MCQ TESTS ARE INCLUDED BELOW:\nQuestion: Which colour?\nAnswers:\nA. red\nB. blue\nReply with one JSON "
@@ -127,8 +179,7 @@ def test_the_wording_of_each_named_prompt(name: str) -> None:
     expected = (system, "Best Option: (") if name == "mlvu_official" else (None, "")
     assert words == Words(GOLDEN[name], *expected, video_end=100.0)
     assert words.in_one == words.text
-    free = "{}\nAnswer the question using a single word or phrase." if name == "letter_or_phrase" else "{}"
-    assert prompt.words(request(ask("Which colour?"))) == Words(free.format("Which colour?"), video_end=100.0)
+    assert prompt.words(request(ask("Which colour?"))) == Words(FREE.get(name, "Which colour?"), video_end=100.0)
 
 
 @pytest.mark.parametrize(
@@ -165,6 +216,53 @@ def test_subtitles_between_frames_by_the_middle_of_each_line() -> None:
         _ = words.in_one
     assert "answerer.form=images" in raised.value.remedy
     assert "answerer/prompt=videomme_official" in raised.value.remedy
+
+
+WHEN = Question("q1", "v.mp4", "When does it ring?", answer_form=AnswerForm.INTERVALS)
+
+
+def test_a_question_for_intervals_has_a_text_of_its_own() -> None:
+    assert wording("letter").words(request(WHEN)) == Words(
+        "When does it ring?\nThe video lasts for 100.0 seconds. Answer with the interval of the video in seconds, as "
+        "START - END.",
+        video_end=100.0,
+    )
+    told = wording("extremewhen_official").words(request(WHEN)).text
+    assert told.startswith(
+        "[Video Temporal Grounding]\nYou are watching a 100-second long video.\nPlease find the moment"
+    )
+    assert told.endswith('the question: "When does it ring?"\nPlease return its start time and end time.')
+
+
+def test_cg_bench_shows_the_options_where_it_asks_for_the_clues_and_puts_subtitles_before_the_seconds() -> None:
+    clues = replace(WHEN, options=("at noon", "at night"))
+    words = wording("cgbench_official").words(request(clues, (1.0, 2.50004), LINES))
+    assert words.text.endswith(
+        "will NOT be considered valid.\nThe subtitles of the video are as follows:\n\n[1.04, 2.0] so we begin\n"
+        "[62.0, 70.0] with {text} {lines}\n\nA total of 2 frames are sampled. Their corresponding timestamps are:\n\n"
+        "1.0, 2.5\n\nQuestion: When does it ring?\n\nA:at noon\nB:at night\n\n"
+    )
+    assert words.system is None
+    assert "at noon" in wording("letter").render(clues, shown={"duration": 9.0})
+
+
+def test_words_of_video_mme_v2_go_in_one_block_or_after_the_frames_that_they_overlap() -> None:
+    question = ask("Which colour?", "red", "blue")
+    block = wording("videomme_v2_official").words(request(question, lines=LINES)).text
+    assert block.startswith(
+        "These are the frames of a video. This video's subtitles are listed below:\nso we begin with {text} {lines}\n"
+        "Question: Which colour?"
+    )
+    lines = (SubtitleLine(0.5, 1.5, "a"), SubtitleLine(9, 25, "b"), SubtitleLine(150, 160, "late"))
+    prompt = wording("videomme_v2_interleaved")
+    words = prompt.words(request(question, (1.0, 10.0, 20.0), lines))
+    b = "[Subtitle 9.00s - 25.00s]: b"
+    assert words.between == ("", f"[Subtitle 0.50s - 1.50s]: a{b}", b)
+    assert words.text.startswith(
+        f"{b}These are the frames of a video with corresponding subtitles shown between frames."
+    )
+    with pytest.raises(ConfigError, match="between the frames"):
+        prompt.check_in_one()
 
 
 def test_options_with_letters_of_their_own_are_not_lettered_twice() -> None:

@@ -57,7 +57,8 @@ def test_a_servers_messages_are_whole_and_without_pictures_and_keys() -> None:
 
 
 def test_a_function_is_sent_frames_and_words() -> None:
-    prompt = AnswerPrompt("own", "Be brief.", "{question}\n{options}", "{question}", "{letter}) {option}", "So:", LINES)
+    words = ("{question}\n{options}", "{question}", "{question}", "{letter}) {option}", "\n", "So:")
+    prompt = AnswerPrompt("own", "Be brief.", *words, LINES)
     answerer = FunctionAnswerer("mine", lambda question, frames: "A", {}, None, prompt, None, 1, False)
     (answer,) = answerer.answer([asked(0, 1.0, 2.5)], 1)
     assert answer.prompt == (
@@ -65,7 +66,7 @@ def test_a_function_is_sent_frames_and_words() -> None:
     )
 
 
-LINES = SubtitleForm("before_question", "{text}", "{lines}\n", None)
+LINES = SubtitleForm("before_question", "{text}", "{lines}\n", None, "\n")
 
 
 class _Asks:

@@ -61,6 +61,12 @@ def home(tmp_path: Path) -> Path:
             "export A_KEY=...",
         ),
         ([*MICRO, "paths.runs=q.jsonl"], "q.jsonl", "paths.runs="),
+        ([*GENS, "selection=lohi"], "answerer.frame_size gives all frames one size", "answerer.frame_size=null"),
+        (
+            [*MICRO, "answerer=llava_onevision_micro", "selection=uniform_low"],
+            "scaled by 0.25, and answerer=llava_onevision_micro takes all frames in one size",
+            "answerer=qwen2_5_vl_7b",
+        ),
         ([*MICRO, "answerer.checkpoint.source=/nowhere"], "/nowhere", "answerer.checkpoint.source="),
     ],
 )
@@ -149,6 +155,20 @@ def test_what_is_answered_already_needs_no_model(home: Path) -> None:
     assert again.returncode == first.returncode, again.stderr
     more = gens("check", *BENCHMARK, *MICRO, *cannot, "selection.budget=3", cwd=home)
     assert more.returncode == 2
+
+
+def test_sizes_that_are_selected_already_are_refused_before_a_model_is_loaded(home: Path) -> None:
+    small = ("selection=uniform_low", "selection.budget=4")
+    assert gens("sample", *BENCHMARK, "sampler=uniform", *small, cwd=home).returncode == 0
+    (rows,) = home.glob("runs/*/selections.jsonl")
+    first, _ = rows.read_text().splitlines()
+    assert {frame["scale"] for frame in json.loads(first)["selection"]["frames"]} == {0.25}
+    exported = gens("export", f"selections={rows}", "form=seconds", cwd=home)
+    assert exported.returncode == 1
+    assert "the frames of 2 selections have sizes of their own" in " ".join(exported.stdout.split())
+    refused = gens("answer", f"selections={rows}", "answerer=llava_onevision_micro", cwd=home)
+    assert refused.returncode == 2
+    assert "answerer=llava_onevision_micro takes all frames in one size" in refused.stderr
 
 
 def test_the_nodes_of_a_cluster_have_devices_of_their_own(home: Path) -> None:

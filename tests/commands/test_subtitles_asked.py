@@ -6,11 +6,15 @@ from pathlib import Path
 
 import pytest
 from command_line import gens
+from hydra import compose, initialize_config_dir
 from made import write_video
 from rows_on_disk import rows_of
 
 from pipeline.artefacts.rows import AnswerRow
+from pipeline.commands.ask import question_from
+from pipeline.config import build, conf_dir, register_resolvers
 from pipeline.domain import Subtitles
+from pipeline.errors import ConfigError
 
 WORDS = ("ask", "video=clip.mp4", "question=what is it, then?", "options=[red, blue]", "sampler=uniform")
 
@@ -30,6 +34,16 @@ def test_subtitles_and_a_begun_answer(home: Path) -> None:
     [row] = rows_of(AnswerRow, answers)
     assert row.answer.form.endswith("; subtitles full: 1 line")
     assert row.question.subtitles == Subtitles("clip, en.srt")
+
+
+def test_a_sampler_of_subtitles_needs_none_for_the_answerer() -> None:
+    register_resolvers()
+    given = ["video=clip.mp4", "question=what?", "subtitles_file='clip, en.srt'"]
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        spoken, seen = (compose("ask", [*given, f"sampler={name}"]) for name in ("subtitles", "uniform"))
+    assert question_from(spoken, build(spoken.sampler, "sampler")).subtitles == Subtitles("clip, en.srt")
+    with pytest.raises(ConfigError, match="do not go together"):
+        question_from(seen, build(seen.sampler, "sampler"))
 
 
 @pytest.mark.parametrize(

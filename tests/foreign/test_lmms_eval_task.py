@@ -32,9 +32,11 @@ PROMPT = AnswerPrompt(
     system=None,
     multiple_choice="{question}\n{options}\nAnswer with a letter.",
     free="{question}",
+    intervals="{question}",
     option_line="{letter}. {option}",
+    option_separator="\n",
     answer_prefix="",
-    subtitles=SubtitleForm("before_question", "{text}", "{lines}", None),
+    subtitles=SubtitleForm("before_question", "{text}", "{lines}", None, "\n"),
 )
 FORM = LmmsEvalTaskForm(
     task="gens_frames",
@@ -96,6 +98,15 @@ def test_the_pictures_are_those_of_the_selected_moments(rows: list[SelectionRow]
         assert picture.size == (64, 64)
         assert np.abs(np.asarray(picture).astype(int) - frame).mean() < 4  # JPEG
     assert np.abs(wanted[0] - wanted[1]).mean() > 20
+
+
+def test_a_picture_has_the_size_that_its_selection_states(rows: list[SelectionRow], tmp_path: Path) -> None:
+    first, *_ = rows
+    sizes = [replace(frame, scale=scale) for frame, scale in zip(first.selection.frames, (0.25, None), strict=True)]
+    scaled = replace(first, selection=replace(first.selection, frames=tuple(sizes)))
+    FORM.write([scaled], READER, tmp_path / "task")
+    seen = functions(tmp_path / "task").pictures(questions(tmp_path / "task")[0])
+    assert [picture.size for picture in seen] == [(16, 16), (64, 64)]
 
 
 def test_chat_models_get_each_frame_behind_its_time(rows: list[SelectionRow], tmp_path: Path) -> None:

@@ -13,14 +13,20 @@ import pytest
 from fuzzing import Parser, slow_growth, survives
 
 from pipeline.artefacts.rows import QuestionRow, from_line, to_line
+from pipeline.benchmarks.cgbench import CGBench
+from pipeline.benchmarks.egoschema import EgoSchema
+from pipeline.benchmarks.extremewhen import ExtremeWhen
 from pipeline.benchmarks.gens_video import Fields, GenSVideo
 from pipeline.benchmarks.hourvideo import HourVideo
 from pipeline.benchmarks.jsonl import JsonlBenchmark
 from pipeline.benchmarks.longvideobench import LongVideoBench
 from pipeline.benchmarks.lvbench import LVBench
+from pipeline.benchmarks.lvhaystack import LVHaystack
 from pipeline.benchmarks.mlvu import MLVU
 from pipeline.benchmarks.subsets import read_ids
+from pipeline.benchmarks.videoeval_pro import VideoEvalPro
 from pipeline.benchmarks.videomme import VideoMME
+from pipeline.benchmarks.videomme_v2 import VideoMMEv2
 from pipeline.domain import Question, Subtitles, Video
 from pipeline.errors import InputError
 from pipeline.foreign import SelectionFormat
@@ -133,6 +139,55 @@ OWN = {
     "subtitles": "v.srt",
     "span": [0, 10],
 }
+V2 = {
+    "video_id": "1",
+    "question_id": "1-1",
+    "question": "What?",
+    "options": "A. red\nB. blue\nand more",
+    "group_type": "logic",
+    "group_structure": "[1, [2, 3], 4]",
+    "answer": "B",
+}
+CG = {
+    "qid": 7,
+    "video_uid": "v",
+    "question": "What?",
+    "answer": "blue",
+    "choices": ["red", "blue"],
+    "right_answer": "B",
+    "clue_intervals": [[8, 11], [60, 62]],
+    "domain": "Driving",
+    "sub_category": "Entity",
+    "duration": 100,
+}
+HAY = {
+    "video_id": "v",
+    "vclip_id": "c",
+    "question": "What?",
+    "options": {"A": "red", "B": "blue", "C": None},
+    "answer": "B",
+    "frame_indexes_video": [300, 30],
+    "video_metadata": {"frame_rate": 30.0, "video_duration": 100.0},
+}
+WHEN = {
+    "qid": "q",
+    "video_id": "v",
+    "question": "When?",
+    "correct_interval": [5, 9.5],
+    "video_duration_s": 100,
+    "source_corpus": "MLVU",
+}
+PRO = {
+    "video": "v.mp4",
+    "question": "What?",
+    "options": ["A. red", "B. blue"],
+    "answer": "B",
+    "answer_text": "blue",
+    "source": "mlvu",
+    "qa_type": "Local Perception",
+}
+EGO = {"q_uid": "u", "question": "What?", **{f"option {number}": f"x{number}" for number in range(5)}}
+EGO_HUB = {"video_idx": "u", "question": "What?", "option": ["A. red", "B. blue"], "answer": "1"}
 GENS_VIDEO = {"video": "v.mp4", "question": "What?", "frames": {"30s-35s": 5, "25s": 4}, "id": 3}
 FIELDS = Fields("video", "question", "frames", "id", "answer")
 
@@ -156,6 +211,24 @@ BENCHMARKS = [
         [of([GENS_VIDEO, {**GENS_VIDEO, "id": 4, "frames": '{"5s": 1}'}])],
         published(GenSVideo, fields=FIELDS, evidence_from=4.0),
     ),
+    Parser(
+        "videomme_v2",
+        "v2.json",
+        [of([V2, {**V2, "question_id": "1-2", "group_type": "relevance", "level": 2}])],
+        published(VideoMMEv2, subtitle_root=None),
+    ),
+    Parser(
+        "cgbench",
+        "cg.json",
+        [of([CG, {**CG, "qid": "8"}])],
+        published(CGBench, subtitle_root=None, task="intervals"),
+    ),
+    Parser("lvhaystack", "hay.json", [of([HAY, {**HAY, "options": None, "answer": None}])], published(LVHaystack)),
+    Parser("extremewhen", "when.json", [of([WHEN]), of({"questions": [WHEN]})], published(ExtremeWhen)),
+    Parser("videoeval_pro", "pro.json", [of([PRO, PRO])], published(VideoEvalPro, task="open")),
+    Parser(
+        "egoschema", "ego.json", [of([EGO, {**EGO, "q_uid": "v"}]), of([EGO_HUB])], published(EgoSchema, part="all")
+    ),
     Parser("ids", "ids.txt", [b"a\nb\n", of(["a", "b"])], lambda path: read_ids(path, "benchmark.ids", ["a", "b", ""])),
 ]
 TABLES = [
@@ -170,6 +243,7 @@ TABLES = [
 SRT = b"1\n00:00:01,000 --> 00:00:03,500\n<i>so</i> we begin\n\n2\n00:00:03,000 --> 00:00:06,000\nand on\n"
 VTT = b"WEBVTT\n\nNOTE x\n\nSTYLE\n::cue{}\n\nid\n00:01.000 --> 00:03.500 line:0 align:start\n<v Ann>so <00:02.000>we\n"
 SAID = [{"start": "00:00:01.000", "end": "00:00:03.500", "line": "so"}, {"timestamp": [8.0, None], "text": "bye"}]
+WORDS = [{"text": "so", "start_time": 1.0, "end_time": 1.2}, {"text": "on.", "start_time": 1.2, "end_time": 2}]
 
 
 def subtitles(path: Path) -> None:
@@ -182,6 +256,7 @@ SUBTITLES = [
     Parser("srt", "a.srt", [SRT], subtitles, words=[b" --> ", b"00:00:01,000", b"-->", b"<i>", b"<", b"\n\n9\n"]),
     Parser("vtt", "a.vtt", [VTT], subtitles, words=[b" --> ", b"WEBVTT", b"NOTE ", b"<v ", b"<00:01.0>", b"STYLE"]),
     Parser("json", "a.json", [of(SAID)], subtitles),
+    Parser("jsonl", "a.jsonl", [of(*WORDS)], subtitles),
 ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,15 @@ from tiny import write_qwen2_5_vl
 from tiny_encoders import write_clip
 
 from pipeline.config import build, conf_dir, register_resolvers
-from pipeline.domain import Cost, Relevance, Status
+from pipeline.domain import Cost, Question, Relevance, Span, Status, Video
 from pipeline.errors import CheckpointError, ConfigError
 from pipeline.generation.texts import Generated
 from pipeline.samplers import Sampler
 from pipeline.samplers.backbone import Rows
+from pipeline.samplers.hybrid import HybridSampler
+from pipeline.samplers.oracle import OracleSampler
+from pipeline.video.timeline import candidate_times
+from pipeline.video.unseen import UnseenFrames
 
 SECONDS = 8
 
@@ -107,6 +111,25 @@ def test_only_what_was_kept_is_decoded_again(checkpoints: dict[str, Path], sourc
     sampler = hybrid(checkpoints, tmp_path, "sampler.keep=2")
     sampler.score(source.video, source, ask("a red square", "the dog is cooking"))
     assert source.asked == SECONDS + 2 * 2
+
+
+class FewFrames(OracleSampler):
+    """Says which seconds it is shown."""
+
+    def __init__(self) -> None:
+        super().__init__("second", 1.0)
+
+    def score(self, video: Video, frames: Any, questions: Sequence[Question]) -> list[Relevance]:
+        times = candidate_times(video, 1.0)
+        return [Relevance(each.id, times, (5.0,) * len(times)) for each in questions]
+
+
+def test_frames_that_the_first_does_not_name_are_not_kept() -> None:
+    video = Video("v.mp4", "f", 10.0, 1.0, 10, 64, 48)
+    question = Question("q", "v.mp4", "what?", evidence=(Span(6, 7),))
+    sampler = HybridSampler("hybrid", OracleSampler("first", 1.0), FewFrames(), 4)
+    (one,) = sampler.score(video, UnseenFrames(video), [question])
+    assert one.times == (0.0, 1.0)  # two frames, and not the first two seconds besides, which are not worse than others
 
 
 def test_a_folder_that_begins_in_the_middle_keeps_its_seconds(

@@ -17,8 +17,9 @@ from score_curves import curve, relevance
 
 from pipeline.artefacts.features import Features, FeatureStore
 from pipeline.config import build, conf_dir, register_resolvers
-from pipeline.domain import FrameOrigin, Relevance, Selection, Status, Video
+from pipeline.domain import FrameOrigin, Relevance, SelectedFrame, Selection, Status, Video
 from pipeline.errors import ConfigError
+from pipeline.orchestrator import _at_real_frames
 from pipeline.selection.semdiv import SemDiv
 from pipeline.selection.sizes import Size, SizesFrames, TokenLaw
 
@@ -266,3 +267,14 @@ def test_any_policy_selects_the_large_frames(inner: str) -> None:
     policy = made("lohi", words=(f"selection@selection.large={inner}",))
     assert policy.large.choice.kind == inner
     assert policy.large.budget == 8
+
+
+def test_of_two_sizes_of_one_picture_the_larger_is_shown() -> None:
+    """Frames of a variable rate are found by their time; a small one may turn out to be a large one's picture."""
+    frames = [
+        SelectedFrame(1.0, 10, None, FrameOrigin.UNIFORM, 0.25),
+        SelectedFrame(1.4, 14, 0.3, FrameOrigin.SAMPLER, 1.0),
+        SelectedFrame(3.0, 30, None, FrameOrigin.UNIFORM, 0.25),
+    ]
+    shown = _at_real_frames(frames, (), False, np.array([0.0, 1.0, 2.0, 3.0]))
+    assert [(frame.index, frame.time, frame.scale) for frame in shown] == [(1, 1.0, 1.0), (3, 3.0, 0.25)]

@@ -21,7 +21,7 @@ import openai
 import pytest
 from made import write_video
 from PIL import Image
-from served import Scorer, Speaker, engine_over, failing, served
+from small_server import Scorer, Speaker, engine_over, failing, served
 
 from pipeline import Session
 from pipeline.domain import Prompt, Question, Status

@@ -28,6 +28,45 @@ the end
 """
 
 
+WORDS = [
+    {"text": "So", "start_time": 1.0, "end_time": 1.2},
+    {"text": "we", "start_time": 1.25, "end_time": 1.4},
+    {"text": "begin.", "start_time": 1.4, "end_time": 1.9},
+    {"text": "Now", "start_time": 1.95, "end_time": 2.1},  # 0.05 s after a sentence
+    {"text": "stop!", "start_time": 2.5, "end_time": 2.9},
+    {"text": "Here", "start_time": 3.05, "end_time": 3.2},  # 0.15 s after a sentence
+    {"text": "and", "start_time": 3.8, "end_time": 4.0},  # 0.6 s after no sentence
+]
+
+
+def test_words_of_a_line_each_are_joined_to_sentences(tmp_path: Path) -> None:
+    """As ``group_subtitle_segments`` of Video-MME-v2's script joins them."""
+    text = "".join(json.dumps(word) + "\n" for word in WORDS)
+    assert lines(written(tmp_path / "017.jsonl", text), 60) == (
+        SubtitleLine(1.0, 2.9, "So we begin. Now stop!"),
+        SubtitleLine(3.05, 3.2, "Here"),
+        SubtitleLine(3.8, 4.0, "and"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ("{", "line 2: not JSON"),
+        ('{"word": "x"}', "line 2 is no word"),
+        ('{"text": "x", "start_time": "1", "end_time": 2}', "line 2: start_time and end_time are not numbers"),
+        ('{"text": "x", "start_time": 3, "end_time": 2}', "line 2: the word goes from 3 s to 2 s"),
+        ('{"text": "x", "start_time": NaN, "end_time": 2}', "line 2: the word goes from nan s"),
+    ],
+)
+def test_a_word_that_cannot_be_read_is_left_out_and_reported(tmp_path: Path, line: str, fault: str) -> None:
+    heard = read(written(tmp_path / "017.jsonl", f"{json.dumps(WORDS[0])}\n{line}\n"), 60)
+    assert [each.text for each in heard.lines] == ["So"]
+    assert fault in heard.skipped[0]
+    with pytest.raises(SubtitlesError, match=r"017\.jsonl: line 1"):
+        read(written(tmp_path / "017.jsonl", line), 60)
+
+
 def written(path: Path, text: str) -> Subtitles:
     path.write_bytes(text.encode())
     return Subtitles(str(path))

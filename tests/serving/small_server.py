@@ -14,8 +14,9 @@ from pipeline import Session
 from pipeline.answerers import AnswererLimits, AnswerRequest
 from pipeline.domain import Answer, Cost, FrameSource, Question, Relevance, Status, Video
 from pipeline.progress import step
-from pipeline.serving.app import ApiSettings, create_app
+from pipeline.serving.app import ApiSettings, guarded_app
 from pipeline.serving.engine import Engine, EngineSettings
+from pipeline.serving.guards import Access
 from pipeline.serving.videos import Videos, VideoSources
 
 
@@ -106,11 +107,11 @@ def engine_over(scorer: Any, speaker: Any, **settings: Any) -> Iterator[Engine]:
 
 
 @contextmanager
-def served(engine: Engine, folder: Path, on_failure: Any = "empty") -> Iterator[str]:
-    """The address of a server."""
-    sources = VideoSources((str(folder),), False, 10, 1, 2, str(folder / "scratch"))
-    videos = Videos(sources)
-    app = create_app(engine, videos, ApiSettings("gens", on_failure))
+def served(engine: Engine, folder: Path, on_failure: Any = "empty", key: str | None = None) -> Iterator[str]:
+    """The address of a server, as ``gens serve`` makes it. It takes uploads of up to 1 MB."""
+    videos = Videos(VideoSources((str(folder),), False, 10, 0.001, 0.01, str(folder / ".scratch")))
+    access = Access("127.0.0.1", 0, (), key, 64)
+    app = guarded_app(engine, videos, ApiSettings("gens", on_failure), access)
     begun = threading.Event()
 
     class Started(uvicorn.Server):
