@@ -7,7 +7,7 @@ import json
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import AbstractContextManager, aclosing, asynccontextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -20,7 +20,7 @@ from pipeline.domain import Status
 from pipeline.errors import ConfigError, InputError, PipelineError, RequestError, VideoError
 from pipeline.serving import chat
 from pipeline.serving.chat import ChatRequest, Sent
-from pipeline.serving.engine import Ask, Engine, Progress, QueueFullError, Reply, StoppingError
+from pipeline.serving.engine import Ask, Engine, Progress, QueueFullError, Reply
 from pipeline.serving.guards import Access, Guard
 from pipeline.serving.images import ImageFolders
 from pipeline.serving.media import UPLOADS
@@ -31,13 +31,8 @@ from pipeline.terminal import remark
 from pipeline.wellformed import well_formed_json
 
 T = TypeVar("T")
-_OF_A_QUESTION = {
-    400: Status.INVALID_QUESTION,
-    403: Status.INVALID_QUESTION,
-    404: Status.MISSING_VIDEO,
-    413: Status.INVALID_QUESTION,
-}
-"""HTTP statuses of a video that may not be read, or is not there, and what they are for its question."""
+_OF_A_QUESTION = (400, 403, 404, 413)
+"""HTTP statuses of a video that may not be read or is not there, and of a question that cannot be asked."""
 
 
 @dataclass(frozen=True)
@@ -134,8 +129,8 @@ class _Outcome:
     finish: str
     usage: Mapping[str, Any]
     gens: dict[str, Any]
-    http: int = 422
-    """For a failure where failures are errors."""
+    http: int
+    """Of a failure, where failures are errors."""
 
     @property
     def is_failure(self) -> bool:
@@ -160,23 +155,23 @@ class _Conversation:
             RequestError: the server is full or stopping.
         """
         try:
-            async with self._video() as path:
-                question = chat.question_in(self.sent, str(path))
-                async with aclosing(self.engine.follow(Ask(question))) as followed:
-                    async for each in followed:
-                        yield self._answered(each) if isinstance(each, Reply) else each
-        except (QueueFullError, StoppingError):
-            raise
-        except RequestError as error:
-            if error.http not in (*_OF_A_QUESTION, 500):
-                raise
-            yield self._failed(_OF_A_QUESTION.get(error.http, "error"), error, error.http)
-        except VideoError as error:
-            yield self._failed(error.status, error, 422)
-        except InputError as error:
-            yield self._failed(Status.INVALID_QUESTION, error, 400)
+            async with AsyncExitStack() as held:
+                http = 422
+                try:
+                    video = await held.enter_async_context(self._video())
+                    question = chat.question_in(self.sent, str(video))
+                except (RequestError, InputError, VideoError) as error:
+                    http = error.http if isinstance(error, RequestError) else 400
+                    if http not in _OF_A_QUESTION:
+                        raise
+                    question = chat.refused(self.sent, error)
+                followed = await held.enter_async_context(aclosing(self.engine.follow(Ask(question))))
+                async for each in followed:
+                    yield self._answered(each, http) if isinstance(each, Reply) else each
         except PipelineError as error:
-            yield self._failed("error", error, 500)
+            if isinstance(error, RequestError) and error.http != 500:
+                raise
+            yield self._failed(error)
 
     async def whole(self, events: AsyncIterator[Progress | _Outcome]) -> Response:
         """The response to a request that wants no stream."""
@@ -228,22 +223,21 @@ class _Conversation:
         choice = {"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}
         return _line(chat.completion("chat.completion.chunk", self.about, [choice], **more))
 
-    def _answered(self, reply: Reply) -> _Outcome:
+    def _answered(self, reply: Reply, http: int) -> _Outcome:
         gens = chat.told(reply, self.sent, self.engine.session.parts)
-        totals = self.engine.totals()
-        folder = self.engine.session.folder
+        totals, folder = self.engine.totals(), self.engine.session.folder
         gens["run"] = {
             "folder": None if folder is None else folder.name,
             "questions": totals.total(),
             "failed": totals.total() - totals[Status.OK],
         }
-        return _Outcome(*chat.response(reply), chat.usage(reply), well_formed_json(gens))
+        return _Outcome(*chat.response(reply), chat.usage(reply), well_formed_json(gens), http)
 
-    def _failed(self, status: str, error: PipelineError, http: int) -> _Outcome:
+    def _failed(self, error: PipelineError) -> _Outcome:
         remark(f"a question failed: {error.problem}")
-        gens = chat.failed(str(status), str(error), self.sent, self.engine.session.parts)
+        gens = chat.failed(str(error), self.sent, self.engine.session.parts)
         nothing = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
-        return _Outcome("", "stop", nothing, well_formed_json(gens), http)
+        return _Outcome("", "stop", nothing, well_formed_json(gens), 500)
 
 
 @asynccontextmanager

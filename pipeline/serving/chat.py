@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
+from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.benchmarks.jsonl import question_from_fields
 from pipeline.domain import Prompt, Question, Status
-from pipeline.errors import InputError, RequestError
+from pipeline.errors import InputError, PipelineError, RequestError
 from pipeline.identity import digest
 from pipeline.serving.asked import asked_in
 from pipeline.serving.engine import Progress, Reply
@@ -26,6 +27,7 @@ _OF_OTHERS = {
     "logprobs": "no probabilities are given",
 }
 """Parameters that would change what a response means, and why they are refused."""
+_LONGEST_ADDRESS = 500
 _WITHOUT_EFFECT = ("model", "messages", "stream", "stream_options", "n", "gens", "user", "metadata", "store")
 
 
@@ -151,9 +153,24 @@ def question_in(sent: Sent, video: str) -> Question:
         question = Question("", video, (wishes.question or found.question).strip(), options)
     if not sent.prompt.text.strip():
         raise InputError("the message has no text", "send the question beside the video")
-    question = replace(question, prompt=sent.prompt)
-    named = digest([question.video, question.text, question.options, sent.prompt.text, sent.prompt.system])[:16]
-    return replace(question, id=wishes.id or named)
+    return _named(question, sent)
+
+
+def refused(sent: Sent, error: PipelineError) -> Question:
+    """The question of a request that cannot be asked, for the run folder: a failure counts there, too."""
+    found, address = asked_in(sent.prompt.text), sent.video or "".join(sent.images)
+    if address.startswith("file:"):
+        video = unquote(urlsplit(address).path)
+    else:
+        video = address if len(address) < _LONGEST_ADDRESS else f"{address[:20]}... ({digest(address)[:16]})"
+    text = sent.wishes.question or found.question or "(no text)"
+    return _named(Question("", video, text, found.options, fault=str(error)), sent)
+
+
+def _named(question: Question, sent: Sent) -> Question:
+    """With its prompt, and an id: the client's, or one made of what is asked."""
+    content = [question.video, question.text, question.options, sent.prompt.text, sent.prompt.system]
+    return replace(question, prompt=sent.prompt, id=sent.wishes.id or digest(content)[:16])
 
 
 def response(reply: Reply) -> tuple[str, str]:
@@ -210,12 +227,11 @@ def told(reply: Reply, sent: Sent, parts: Mapping[str, str]) -> dict[str, Any]:
     return found
 
 
-def failed(status: str, detail: str, sent: Sent, parts: Mapping[str, str]) -> dict[str, Any]:
-    """The field ``gens`` for a question that no stage was asked."""
+def failed(detail: str, sent: Sent, parts: Mapping[str, str]) -> dict[str, Any]:
+    """The field ``gens`` for a question that could not be computed, whatever it is about."""
     found = asked_in(sent.prompt.text)
-    question, options = sent.wishes.question or found.question, sent.wishes.options or found.options
-    asked = {"id": sent.wishes.id, "question": question, "options": options}
-    return {**asked, "status": status, "detail": detail, "option": None, "said": "", **_made_by(sent, parts)}
+    asked = {"id": sent.wishes.id, "question": sent.wishes.question or found.question, "options": found.options}
+    return {**asked, "status": "error", "detail": detail, "option": None, "said": "", **_made_by(sent, parts)}
 
 
 def progress(now: Progress) -> dict[str, Any]:

@@ -355,7 +355,10 @@ class Session:
         from pipeline.artefacts.folder import read_questions, write_questions
 
         known = {question.id: question for question in read_questions(self._folder)}
-        write_questions([_labelled(question, known.get(question.id, question)) for question in questions], self._folder)
+        asked = {question.id: _labelled(question, known.get(question.id, question)) for question in questions}
+        # A question that could not be asked has failed all the same, in later calls too.
+        failed = [question for question in known.values() if question.fault and question.id not in asked]
+        write_questions([*failed, *asked.values()], self._folder)
         return RunFolder(self._folder)
 
     def _check(self, questions: Sequence[Question]) -> None:

@@ -23,7 +23,7 @@ from made import write_video
 from PIL import Image
 from small_server import Scorer, Speaker, engine_over, failing, served
 
-from pipeline import Session
+from pipeline import Session, load_runs
 from pipeline.domain import Prompt, Question, Status
 from pipeline.errors import CheckpointError, InputError
 from pipeline.serving.engine import Ask, Engine, EngineSettings, StoppingError
@@ -192,7 +192,7 @@ def test_a_failed_question_has_no_text_and_says_why(clips: Path, stream: bool) -
     with engine_over(Scorer(), Speaker(failing)) as engine, served(engine, clips) as address, client(address) as api:
         for video, status in (
             ("one.mp4", "unparsed"),
-            ("gone.mp4", "missing_video"),
+            ("gone.mp4", "invalid_question"),
             ("/etc/hostname", "invalid_question"),
         ):
             given = asked(api, clips / video, stream=stream)
@@ -204,6 +204,10 @@ def test_a_failed_question_has_no_text_and_says_why(clips: Path, stream: bool) -
             assert (gens["status"], gens["option"]) == (status, None)
             assert "what to do" in gens["detail"] or status == "unparsed"
     assert gens["said"] == ""
+    # All are in the run folder, where the failures count.
+    assert gens["run"] == {"folder": "served", "questions": 3, "failed": 3}
+    run = load_runs("runs/served")
+    assert sorted(run["status"]) == ["invalid_question", "invalid_question", "unparsed"]
 
 
 def test_failures_are_errors_where_that_is_set(clips: Path) -> None:
