@@ -140,11 +140,14 @@ class Preparation:
         return tokens + self._limits.total <= self._processor.context_tokens
 
     def _fitting(self, frames: Sequence[Frame], words: Words) -> int:
-        """How many of the frames fit, whichever they are: the last have the longest labels."""
+        """How many of the frames fit, whichever they are: the largest, and of these the last with the longest labels."""
+        by_size = sorted(frames, key=lambda frame: (frame.scale or 1.0, frame.time))
         return bisect_right(
             range(1, len(frames)),
             self._processor.context_tokens - self._limits.total,
-            key=lambda count: self._processor.count(frames[-count:], words.of_last(count)),
+            key=lambda count: self._processor.count(
+                sorted(by_size[-count:], key=lambda frame: frame.time), words.of_last(count)
+            ),
         )
 
     def _too_long(self, request: AnswerRequest, words: Words, tokens: int) -> Answer:

@@ -146,7 +146,8 @@ def _show(selected: SelectionRow, answered: AnswerRow) -> None:
         tell("selected frames:")
     for frame in selected.selection.frames:
         score = "" if frame.score is None else f"  score {frame.score:g}"
-        tell(f"  {clock(frame.time):>8}  ({frame.time:.2f} s){score}  {frame.source}")
+        scale = "" if frame.scale in (None, 1.0) else f"  scale {frame.scale:g}"
+        tell(f"  {clock(frame.time):>8}  ({frame.time:.2f} s){score}  {frame.source}{scale}")
 
 
 def _shortened(text: str) -> str:

@@ -193,11 +193,10 @@ class ScaledProcessor(Processor[SomeForm]):
         return expanded(self.tokenizer, prompt, {shown: pictures, other: []})
 
     def size_text(self, frames: Sequence[Frame]) -> str:
-        """The size of the first frame as the model sees it, for records; empty without frames."""
-        if not frames:
-            return ""
-        shape = self.shape_of(frames[0])
-        return f" of {shape.height} x {shape.width} pixels"
+        """The smallest and the largest size of the frames as the model sees them, for records; empty without frames."""
+        shapes = sorted({(shape.height, shape.width) for shape in map(self.shape_of, frames)}, key=math.prod)
+        sizes = dict.fromkeys(f"{height} x {width}" for height, width in (*shapes[:1], *shapes[-1:]))
+        return f" of {' to '.join(sizes)} pixels" if sizes else ""
 
 
 def _smart_resize(height: int, width: int, unit: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:

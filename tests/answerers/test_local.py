@@ -268,3 +268,16 @@ def test_thoughts_are_told_from_the_answer_though_their_marks_are_special_tokens
     (answer,) = answered(answerer, [asked(1, options=("red", "blue"))])
     assert (answer.status, answer.option) == (status, option)
     assert (answer.text, answer.thought) == (text, thought)
+
+
+def test_frames_of_several_sizes_are_counted_as_if_the_largest_were_kept(folders: dict[str, Path]) -> None:
+    answerer = small(folders, "qwen2_vl", "answerer.form=images")
+    request = asked(100)
+    sizes = [2.0 if place % 10 == 0 else 0.25 for place in range(100)]  # no large one is among the last nine
+    frames = tuple(dataclasses.replace(frame, scale=scale) for frame, scale in zip(request.frames, sizes, strict=True))
+    mixed, large = (dataclasses.replace(request, frames=each) for each in (frames, frames[::10]))
+    fitting = answerer.capacity(mixed)
+    assert fitting == answerer.capacity(large) < 10
+    kept = dataclasses.replace(request, frames=frames[::10][:fitting])
+    (fits,) = answered(answerer, [kept])
+    assert fits.cost.output_tokens > 0

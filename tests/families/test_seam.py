@@ -19,7 +19,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from transformers import DynamicCache
 
-from pipeline.answerers import AnswerRequest
+from pipeline.answerers import AnswerRequest, TakesScales
 from pipeline.config import build, conf_dir
 from pipeline.domain import Frame, Question, Video
 from pipeline.errors import FramesError
@@ -63,7 +63,7 @@ def request_of(*scales: float | None) -> AnswerRequest:
 @torch.inference_mode()
 def test_features_are_what_the_language_model_reads_where_pictures_stand(answerer: Any) -> None:
     """So a window of GenS and a question of an answerer see the same frames."""
-    prompt = answerer.encode(request_of(None, None))
+    prompt = answerer.encode(request_of(0.5, None, 1.0) if isinstance(answerer, TakesScales) else request_of(None))
     decoder, read = answerer.model.language.get_decoder(), []
     handle = decoder.register_forward_pre_hook(
         lambda module, args, kwargs: read.append(kwargs["inputs_embeds"]), with_kwargs=True
@@ -96,8 +96,15 @@ def test_a_prepared_request_tells_its_patches_and_tokens(answerer: Any) -> None:
 
 def test_a_scale_is_kept_or_refused_by_name(answerer: Any) -> None:
     half = request_of(0.5)
-    if type(answerer).__name__ in ("QwenVL", "Glm"):
-        assert answerer.encode(half).patches < answerer.encode(request_of(1.0)).patches
+    assert isinstance(answerer, TakesScales) == (type(answerer).__name__ in ("QwenVL", "Glm"))
+    if isinstance(answerer, TakesScales):
+        prompt = answerer.encode(request_of(0.5, 1.0, None))
+        answerer.check_scales([0.5, 1.0, None])
+        small, whole, _ = (answerer.visual_tokens(90, 160, scale) for scale in (0.5, 1.0, None))
+        assert [frame.shape.tokens for frame in prompt.frames[:2]] == [small, whole]
+        assert small < whole
+        described = answerer.processor.describe(request_of(0.5, 1.0).frames)
+        assert " to ".join(f"{f.shape.height} x {f.shape.width}" for f in prompt.frames[:2]) in described
         return
     with pytest.raises(FramesError, match=r"scaled by 0\.5.*one size"):
         answerer.encode(half)

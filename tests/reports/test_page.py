@@ -380,3 +380,18 @@ def test_a_card_says_which_stretch_may_be_seen(sweep: Sweep, tmp_path: Path) -> 
     page = Page(write_report(collect([run]), THUMBNAILS, tmp_path / "page.html").read_text(encoding="utf-8"))
     assert "Only 0:00 to 1:05 of the video may be seen." in page.card("street-1")
     assert page.text.count("may be seen") == 1
+
+
+def test_a_frame_tells_its_size_where_it_has_one_of_its_own(sweep: Sweep, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(sweep.folder / "gens_micro-qwen2_vl_micro", run)
+    file = run / "selections.jsonl"
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    for row in rows:
+        if row["question"]["id"] == "street-1":
+            for frame, scale in zip(row["selection"]["frames"], (0.25, 1.0, None), strict=False):
+                frame["scale"] = scale
+    file.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    page = Page(write_report(collect([run]), THUMBNAILS, tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert re.findall(r"scale [\d.]+", page.card("street-1")) == ["scale 0.25"]
+    assert "scale " not in page.card("kitchen-2")

@@ -175,9 +175,9 @@ class NativeProcessor:
 
     @cached_property
     def _is_of_one_size(self) -> bool:
-        """Whether a frame of half the sides takes as many tokens."""
+        """Whether a far smaller frame takes as many tokens; half the sides may exceed a processor's own bound, too."""
         height, width = self.bounds.size(*USUAL_SIZE)
-        return self._costs.of_one((height // 2, width // 2)) == self._costs.of_one((height, width))
+        return self._costs.of_one((height // 8, width // 8)) == self._costs.of_one((height, width))
 
     def count(self, frames: Sequence[Frame], turn: Turn, video_end: float) -> int:
         """Tokens of the prompt with these frames; looks at no pixel.

@@ -20,7 +20,7 @@ from native import Folders, answerer, frames, requests
 
 from pipeline.answerers import AnswerRequest
 from pipeline.domain import Question, Status
-from pipeline.errors import CheckpointError, ConfigError, MissingExtraError, PipelineError
+from pipeline.errors import CheckpointError, ConfigError, FramesError, MissingExtraError, PipelineError
 from pipeline.families.transformers import loading
 from pipeline.families.transformers.generation import prepared
 from pipeline.families.transformers.loading import load_model
@@ -470,3 +470,18 @@ def test_every_type_sees(folders: Folders) -> None:
     for name in ("mistral3", "glm46v"):
         ours = answerer(folders[name])
         prepared(load_model(ours.checkpoint), ours.processor.processor)
+
+
+def test_a_scale_that_would_only_blur_is_refused_before_the_run_and_by_question(folders: Folders) -> None:
+    """InternVL's frames have one tile, whatever they are; Mistral's cost as much as they are large."""
+    fixed, any_size = answerer(folders["internvl"]), answerer(folders["mistral3"])
+    any_size.check_scales([0.5, 1.0, None])
+    assert any_size.visual_tokens(90, 100, 0.5) < any_size.visual_tokens(90, 100, None)
+    fixed.check_scales([None, 1.0])
+    assert fixed.visual_tokens(90, 100, 0.5) == fixed.visual_tokens(90, 100, None)
+    with pytest.raises(FramesError, match=r"scaled by 0\.5.*one size"):
+        fixed.check_scales([1.0, 0.5])
+    asked = requests()[0]
+    shown = tuple(replace(frame, scale=0.5) for frame in asked.frames)
+    with pytest.raises(FramesError, match=r"scaled by 0\.5.*one size"):
+        fixed.processor.count(shown, fixed.prompt.words(asked))
