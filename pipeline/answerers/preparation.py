@@ -140,7 +140,7 @@ class Preparation:
         return tokens + self._limits.total <= self._processor.context_tokens
 
     def _fitting(self, frames: Sequence[Frame], words: Words) -> int:
-        """How many of the frames fit, whichever they are: the largest, and of these the last with the longest labels."""
+        """How many of the frames fit, whichever they are: the largest, of these the last, with the longest labels."""
         by_size = sorted(frames, key=lambda frame: (frame.scale or 1.0, frame.time))
         return bisect_right(
             range(1, len(frames)),
