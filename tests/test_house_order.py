@@ -66,7 +66,7 @@ LOWER: dict[str, tuple[str, ...]] = {
     "subtitles": ("domain", "errors"),
     "validation": ("domain", "errors"),
     "artefacts": ("config", "domain", "errors", "validation"),
-    "answer_requests": ("answerers", "artefacts", "domain", "errors", "selection", "subtitles", "video"),
+    "answer_requests": ("answerers", "artefacts", "domain", "errors", "secrecy", "selection", "subtitles", "video"),
     "execution": (
         *("answer_requests", "answerers", "artefacts", "config", "domain", "errors", "families", "library_messages"),
         *("progress", "samplers", "secrecy", "stopping", "subtitles", "terminal", "validation", "versions", "video"),

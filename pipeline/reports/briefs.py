@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 from pipeline.artefacts.rows import AnswerRow, RelevanceRow, SelectionRow
+from pipeline.benchmarks.grounding import IntervalRule, interval_value
 from pipeline.benchmarks.metrics import span_recall
 from pipeline.benchmarks.official import OfficialRule, official_value
-from pipeline.domain import Cost, Status
+from pipeline.domain import AnswerForm, Cost, Status
 
 RECALL_TOLERANCE = 1.0
 """Seconds around an evidence span within which a selected frame shows it: candidates are a second apart."""
@@ -48,6 +49,8 @@ class AnswerBrief(NamedTuple):
     option: int | None
     official: tuple[float | None, ...]
     """What it is worth by the rules of others."""
+    ious: tuple[float | None, ...] = ()
+    """Of a question that asks for intervals: by our rule and by those of others."""
 
 
 class QuestionBrief(NamedTuple):
@@ -102,12 +105,25 @@ def selection_note(row: SelectionRow) -> SelectionBrief:
     )
 
 
-def answer_note(row: AnswerRow, rules: Sequence[OfficialRule]) -> AnswerNote:
-    """What is noted of an answer; ``rules`` are those by which others count the benchmark."""
+def answer_note(row: AnswerRow, rules: Sequence[OfficialRule], of_intervals: Sequence[IntervalRule]) -> AnswerNote:
+    """What is noted of an answer.
+
+    Args:
+        row: with the answer.
+        rules: those by which others count the benchmark.
+        of_intervals: those by which answers that are intervals are counted.
+    """
     said = row.answer
+    asks_when = row.question.answer_form is AnswerForm.INTERVALS
+    ious = tuple(interval_value(row.question, said, rule) for rule in of_intervals if asks_when)
     official = tuple(official_value(row.question, said, rule) for rule in rules)
     is_cut = said.status is Status.TRUNCATED_OUTPUT and bool(said.thought)
-    return AnswerBrief(said.status, said.detail, said.option, official), said.cost, is_cut, (row.sampler, row.answerer)
+    return (
+        AnswerBrief(said.status, said.detail, said.option, official, ious),
+        said.cost,
+        is_cut,
+        (row.sampler, row.answerer),
+    )
 
 
 def run_briefs(

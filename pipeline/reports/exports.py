@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.artefacts.writing import write_whole
+from pipeline.benchmarks.grounding import THRESHOLDS, Grounding
 from pipeline.benchmarks.intervals import Interval
 from pipeline.benchmarks.metrics import MeanRecall, Tally
 from pipeline.reports.costs import stage_costs
@@ -95,6 +96,7 @@ def _summary(each: RunScore) -> dict[str, Any]:
             }
             for official in each.official
         ],
+        "intervals": [_intervals(found) for found in each.grounding],
         "evidence": each.recall
         and {
             "tolerance": each.recall.tolerance,
@@ -141,6 +143,23 @@ def _summary(each: RunScore) -> dict[str, Any]:
             for cost in stage_costs(run)
         ],
         "versions": dict(run.versions),
+    }
+
+
+def _intervals(found: Grounding) -> dict[str, Any]:
+    """The figures of answers that are intervals."""
+    return {
+        "rule": found.rule.name or "strict",
+        "about": found.rule.about,
+        "miou": found.mean,
+        **_ends(found.interval()),
+        "at_least": {f"{threshold:g}": found.at_least(threshold) for threshold in THRESHOLDS},
+        "counted": len(found.counted),
+        "without_interval": found.unread,
+        "groups": {
+            label: {value: {"miou": mean, "counted": count} for value, (mean, count) in values.items()}
+            for label, values in found.groups.items()
+        },
     }
 
 
@@ -196,6 +215,14 @@ def _rows(each: RunScore) -> Iterator[tuple[object, ...]]:
     for judged in each.judged:
         ends = (judged.interval.low, judged.interval.high) if judged.interval else (None, None)
         yield (f"judge: {judged.label}", "", "", judged.best, judged.total, judged.figure, *ends, None, None)
+    for grounded in each.grounding:
+        interval = grounded.interval()
+        ends = (interval.low, interval.high) if interval else (None, None)
+        rule = f"mIoU, {grounded.rule.name or 'strict'}"
+        yield (rule, "", "", None, len(grounded.counted), grounded.mean, *ends, None, None)
+        for label, values in grounded.groups.items():
+            for value, (mean, count) in values.items():
+                yield (rule, label, value, None, count, mean, None, None, None, None)
     tallies = each.accuracy.groups if each.accuracy else {}
     recalls = each.recall.groups if each.recall else {}
     for label in dict.fromkeys((*tallies, *recalls)):

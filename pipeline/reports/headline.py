@@ -10,6 +10,7 @@ from pipeline.benchmarks.intervals import Interval
 from pipeline.domain import Question, Status, option_letter
 from pipeline.reports.cards import run_labels
 from pipeline.reports.question_sets import QuestionSet
+from pipeline.reports.results import share
 from pipeline.reports.runs import RunArtefacts
 from pipeline.reports.scoreboard import RunScore
 
@@ -146,6 +147,11 @@ def _share(of: RunScore) -> str:
 
 def _without_figures(found: QuestionSet, finished: Sequence[RunScore]) -> str:
     runs = f"{len(found.scores)} run{'' if len(found.scores) == 1 else 's'}"
+    grounded = [each for each in finished if each.grounding and each.grounding[0].mean is not None]
+    if grounded:
+        best = max(grounded, key=lambda each: each.grounding[0].mean or 0.0)
+        own, most = best.grounding[0], f", the most of {len(grounded)} runs" if len(grounded) > 1 else ""
+        return f"{_made(best)} names intervals with a mIoU of {share(own.mean)}{most} on {found.name}"
     if finished:
         return f"{runs} on {found.name}, of which no right option is known"
     if all(not each.run.answerer for each in found.scores):

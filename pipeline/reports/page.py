@@ -30,7 +30,7 @@ from pipeline.reports.pictures import (
     write_pictures,
 )
 from pipeline.reports.question_sets import question_sets
-from pipeline.reports.results import group_notes, results_table
+from pipeline.reports.results import notes_on, results_table
 from pipeline.reports.runs import RunArtefacts, collect, without_asked
 from pipeline.reports.scoreboard import RunScore, make_scoreboard, score
 from pipeline.reports.thumbnails import ThumbnailSource, VideoThumbnails, collect_thumbnails
@@ -151,7 +151,7 @@ def report_of(
     scores = [score(run) for run in shown_runs]
     page = _written(scores, reader, target, limits, part)
     draw(results_table(scores))
-    for note in group_notes(scores):
+    for note in notes_on(scores):
         tell(note)
     tell(f"report: {shown(page)}")
     return page

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from pipeline.benchmarks.grounding import THRESHOLDS
 from pipeline.terminal import styled
 
 if TYPE_CHECKING:
@@ -41,8 +42,25 @@ def results_table(scores: Sequence[RunScore]) -> Table:
     return table
 
 
-def group_notes(scores: Sequence[RunScore]) -> list[str]:
-    """A line a run whose questions are scored in groups, with the groups that lack an answer."""
+def notes_on(scores: Sequence[RunScore]) -> list[str]:
+    """A line a run whose answers are intervals, and one a run whose questions are scored in groups."""
+    return [*_interval_notes(scores), *_group_notes(scores)]
+
+
+def _interval_notes(scores: Sequence[RunScore]) -> list[str]:
+    notes = []
+    for each in scores:
+        if each.grounding:
+            own, *others = each.grounding
+            found = ", ".join(f"R@{threshold:g} {share(own.at_least(threshold))}" for threshold in THRESHOLDS)
+            note = f"{each.run.name}: mIoU {share(own.mean)}, {found}"
+            if own.unread:
+                note += f"; {own.unread} of {len(own.credits)} answers name no interval, which counts as 0"
+            notes.append(note + "".join(f"; {other.rule.name} {share(other.mean)}" for other in others))
+    return notes
+
+
+def _group_notes(scores: Sequence[RunScore]) -> list[str]:
     notes = []
     for each in scores:
         found = each.official[0].groups if each.official else None

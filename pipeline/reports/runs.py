@@ -25,6 +25,7 @@ from pipeline.artefacts.folder import (
 )
 from pipeline.artefacts.rows import AnswerRow, KeyedRow, RelevanceRow, Row, SelectionRow
 from pipeline.artefacts.stored import KnownLines, LastRead, StoredRows
+from pipeline.benchmarks.grounding import interval_rules_for
 from pipeline.benchmarks.official import rules_for
 from pipeline.domain import Question
 from pipeline.errors import InputError
@@ -73,11 +74,11 @@ class RunArtefacts:
     @cached_property
     def briefs(self) -> RunBriefs:
         """Of every row."""
-        rules = rules_for(self.benchmark)
+        rules, of_intervals = rules_for(self.benchmark), interval_rules_for(self.benchmark)
         return run_briefs(
             {row.question.id: relevance_note(row) for row in _without_numbers(self.relevance)},
             {row.question.id: selection_note(row) for row in self.selections},
-            {row.question.id: answer_note(row, rules) for row in self.answers},
+            {row.question.id: answer_note(row, rules, of_intervals) for row in self.answers},
         )
 
     @cached_property
@@ -232,7 +233,7 @@ def _read_run(folder: Path, name: str, shared: _Shared) -> RunArtefacts:
         day=day,
         asked=asked,
     )
-    rules = rules_for(run.benchmark)
+    rules, of_intervals = rules_for(run.benchmark), interval_rules_for(run.benchmark)
     # Without questions of their own, runs may ask others under the same ids.
     relevances = shared.relevances.setdefault(id(asked), KnownLines()) if asked else None
     selections = shared.selections.setdefault(id(asked), KnownLines()) if asked else None
@@ -249,7 +250,7 @@ def _read_run(folder: Path, name: str, shared: _Shared) -> RunArtefacts:
 
     scored, of_scored = rows(RelevanceRow, RELEVANCE_FILE, relevance_note, relevances)
     chosen, of_chosen = rows(SelectionRow, SELECTIONS_FILE, selection_note, selections)
-    given, of_given = rows(AnswerRow, ANSWERS_FILE, lambda row: answer_note(row, rules))
+    given, of_given = rows(AnswerRow, ANSWERS_FILE, lambda row: answer_note(row, rules, of_intervals))
     run = replace(run, relevance=scored, selections=chosen, answers=given, grades=read_grades(folder, known))
     # The property's value is known by now. A run that is made from this one, with other rows, finds its own.
     vars(run)["briefs"] = run_briefs(of_scored, of_chosen, of_given)

@@ -8,6 +8,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from pipeline.benchmarks.grounding import (
+    Grounding,
+    IntervalCredit,
+    IntervalRule,
+    interval_rules_for,
+    missing_credit,
+)
 from pipeline.benchmarks.grouped import GroupScores, score_groups
 from pipeline.benchmarks.intervals import Interval
 from pipeline.benchmarks.metrics import (
@@ -21,7 +28,7 @@ from pipeline.benchmarks.metrics import (
     strict_credit,
 )
 from pipeline.benchmarks.official import OfficialRule, official_value, rules_for
-from pipeline.domain import Question, Status
+from pipeline.domain import AnswerForm, Question, Status
 from pipeline.reports.briefs import RECALL_TOLERANCE, AnswerBrief
 from pipeline.reports.judged import JudgedScore, judged_scores
 from pipeline.reports.policies import policy_words
@@ -75,6 +82,8 @@ class RunScore:
     """The number of questions by the number of selected frames, ascending."""
     official: tuple[OfficialScore, ...] = ()
     """The same answers by other projects' rules; empty for a benchmark without any."""
+    grounding: tuple[Grounding, ...] = ()
+    """The answers that are intervals of the video, by our rule and by those of others; empty where none is asked."""
     judged: tuple[JudgedScore, ...] = ()
     """The free answers by judges, which count in no other figure."""
 
@@ -161,6 +170,7 @@ def score(run: RunArtefacts) -> RunScore:
             OfficialScore(rule, Accuracy(tuple(_official(run, place, rule))))
             for place, rule in enumerate(rules_for(run.benchmark) if run.answers else ())
         ),
+        grounding=_grounding(run),
         judged=judged_scores(run.questions, {id_: 1 for id_, each in briefs.of.items() if each.answer}, run.grades),
     )
 
@@ -184,6 +194,23 @@ def _official(run: RunArtefacts, place: int, rule: OfficialRule) -> Iterator[Cre
             yield Credit(question, MISSING, official_value(question, None, rule))
         else:
             yield Credit(question, answer.status.value, answer.official[place])
+
+
+def _grounding(run: RunArtefacts) -> tuple[Grounding, ...]:
+    if not run.answers or all(question.answer_form is AnswerForm.WORDS for question in run.questions):
+        return ()
+    rules = interval_rules_for(run.benchmark)
+    return tuple(Grounding(rule, tuple(_interval_credits(run, place, rule))) for place, rule in enumerate(rules))
+
+
+def _interval_credits(run: RunArtefacts, place: int, rule: IntervalRule) -> Iterator[IntervalCredit]:
+    """``place`` of the rule among those of the benchmark."""
+    for question, answer in _answers(run):
+        if question.answer_form is AnswerForm.INTERVALS:
+            if answer is None or not answer.ious:
+                yield missing_credit(question, rule)
+            else:
+                yield IntervalCredit(question, answer.status.value, answer.ious[place])
 
 
 def make_scoreboard(scores: Sequence[RunScore]) -> Scoreboard:

@@ -55,9 +55,9 @@ class OracleSampler(Identified):
 
 def _relevance(question: Question, video: Video, grid: Sequence[float]) -> Relevance:
     last = native_time(video.frame_count - 1, video)
-    spans = [span for span in question.evidence or () if span.start <= video.duration and span.end >= video.start]
+    spans = usable_evidence(question, video)
     if not spans:
-        return Relevance(question.id, (), (), status=Status.NO_EVIDENCE, detail=_why_none(question, video))
+        return Relevance(question.id, (), (), status=Status.NO_EVIDENCE, detail=why_none(question, video))
     inside: set[float] = set()
     for span in spans:
         seen = [time for time in grid if span.start <= time <= span.end]
@@ -66,11 +66,17 @@ def _relevance(question: Question, video: Video, grid: Sequence[float]) -> Relev
     return Relevance(question.id, times, tuple(INSIDE if time in inside else OUTSIDE for time in times))
 
 
+def usable_evidence(question: Question, video: Video) -> list[Span]:
+    """The question's evidence, as far as it is in the video."""
+    return [span for span in question.evidence or () if span.start <= video.duration and span.end >= video.start]
+
+
 def _middle(span: Span) -> float:
     return (span.start + span.end) / 2
 
 
-def _why_none(question: Question, video: Video) -> str:
+def why_none(question: Question, video: Video) -> str:
+    """Why a question has no usable evidence."""
     if question.evidence:
         return (
             f"all evidence is outside of {video.start:.2f} s to {video.duration:.2f} s: it is of another file, or of "

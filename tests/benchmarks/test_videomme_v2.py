@@ -15,7 +15,7 @@ from pipeline.benchmarks.official import OfficialRule, rules_for
 from pipeline.benchmarks.official_rules import lmms_eval_video_mme_v2_option, video_mme_v2_option
 from pipeline.benchmarks.videomme_v2 import VideoMMEv2
 from pipeline.domain import OPTION_LETTERS, Question, Status, Subtitles
-from pipeline.reports.results import group_notes
+from pipeline.reports.results import notes_on
 from pipeline.reports.runs import RunArtefacts
 from pipeline.reports.scoreboard import OfficialScore, RunScore, score
 
@@ -190,7 +190,7 @@ def test_a_group_that_lacks_an_answer_counts_it_as_wrong_and_says_so(gap: str) -
     assert groups is not None
     assert groups.mean == pytest.approx((1 + 0.5625) / 2)
     assert groups.incomplete == ("002",)
-    assert group_notes([found]) == [
+    assert notes_on([found]) == [
         "run: group score 78.1 % over 2 groups; 1 incomplete, whose missing answers count as wrong: 002"
     ]
 

@@ -1,0 +1,84 @@
+"""The frames of the evidence, as CG-Bench's script takes those of its clues for *clue-acc* (arXiv 2412.12075).
+
+Source: ``sample_frames_clue_average`` in ``run/utils.py`` of github.com/CG-Bench/CG-Bench. With F frames and clues of
+d_i native frames, D in all: every frame of them if F >= D, each clue without its last frame; else clue i has
+n_i = max(1, floor(F d_i / D)) frames, the middles of n_i equal parts. So many short clues may have more than F frames
+together.
+
+Two things differ. A clue of no length gives its frame here, where the script gives none if F >= D. A frame of two clues
+is shown once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from pipeline.domain import FrameSource, Question, Relevance, Span, Status, Video
+from pipeline.errors import ConfigError
+from pipeline.identity import Identified, Label
+from pipeline.samplers.oracle import INSIDE, usable_evidence, why_none
+
+
+@dataclass(frozen=True)
+class ClueSampler(Identified):
+    """Knows the evidence, so it cannot be compared with other samplers."""
+
+    kind: ClassVar[str] = "clues"
+
+    name: Label[str]
+    frames: int
+    """F: the frames of all clues together; the script takes 32 at most."""
+
+    def __post_init__(self) -> None:
+        """Check the number.
+
+        Raises:
+            ConfigError: it is not positive.
+        """
+        if self.frames < 1:
+            raise ConfigError(f"sampler.frames={self.frames} shows nothing", "set sampler.frames=32")
+
+    @property
+    def without_pictures(self) -> Literal[True]:
+        """True: no frame is decoded."""
+        return True
+
+    def query(self, question: Question) -> str:
+        """The evidence: all that decides the frames."""
+        return repr(question.evidence)
+
+    def keeps_embeddings(self, questions: Sequence[Question]) -> bool:
+        """False: no frame is decoded."""
+        return False
+
+    def score(self, video: Video, frames: FrameSource, questions: Sequence[Question]) -> list[Relevance]:
+        """The frames of the clues, all with the same score; ``frames`` gives their times and is not decoded."""
+        return [self._relevance(question, video, frames) for question in questions]
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+    def _relevance(self, question: Question, video: Video, frames: FrameSource) -> Relevance:
+        spans = usable_evidence(question, video)
+        if not spans:
+            return Relevance(question.id, (), (), status=Status.NO_EVIDENCE, detail=why_none(question, video))
+        last = video.frame_count - 1
+        indices = sorted({min(index, last) for index in clue_frames(spans, video.fps, self.frames)})
+        times = tuple(frames.times_of(indices))
+        return Relevance(question.id, times, (INSIDE,) * len(times), indices=tuple(indices))
+
+
+def clue_frames(clues: Sequence[Span], fps: float, count: int) -> list[int]:
+    """Native frame numbers of the clues, in their order, by the formula above."""
+    ends = [(round(clue.start * fps), round(clue.end * fps)) for clue in clues]
+    total = sum(end - start for start, end in ends)
+    if count >= total:
+        return [index for start, end in ends for index in range(start, max(end, start + 1))]
+    found = []
+    for start, end in ends:
+        share = max(1, int(count * ((end - start) / total)))
+        part = (end - start) / share
+        found += [int(start + part / 2 + part * place) for place in range(share)]
+    return found
