@@ -42,6 +42,7 @@ VERBS = {
     "runs": "all run folders; --prune names those without rows, and removes them with --yes",
     "report": "one HTML page over finished and half-finished runs",
     "compare": "two runs over the same questions: difference, interval, and which answers flipped",
+    "joint": "figures of runs over the same questions, as CG-Bench has them: CRR, acc@IoU, rec@IoU",
     "new": "a sampler, an answerer or a policy of your own: gens new sampler NAME writes its files",
     "list": "samplers, policies, answerers, prompts, benchmarks: what each is and needs",
 }
