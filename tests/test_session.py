@@ -210,6 +210,11 @@ def test_what_a_question_meets_is_its_status(clip: Path, tmp_path: Path) -> None
             'Session(answerer={"checkpoint": {"source": ...}})',
         ),
         ({"answerer": object()}, "answerer=...", "Session(answerer=...)"),
+        (
+            {"selection": "lohi", "answerer": "llava_onevision_micro"},
+            "takes all frames in one size",
+            'Session(answerer="qwen2_5_vl_7b")',
+        ),
         ({"video": "clip.mp4"}, "video", "session.ask(..., video=...)"),
     ],
 )

@@ -372,7 +372,7 @@ def _is_answered(run: Run, plan: Plan | None) -> bool:
 
     Selections are known in advance only where stage 1 costs nothing.
     """
-    if run.answerer is None:
+    if run.answerer is None or not run.questions:
         return False
     try:
         identity_of(run.answerer)

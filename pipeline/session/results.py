@@ -75,6 +75,8 @@ class Moment:
     """The sampler's; None where the frame was not chosen for its score."""
     source: FrameOrigin
     """Why it was selected."""
+    scale: float | None
+    """Factor on each side at which the answerer sees it; None leaves the size to the answerer."""
     _place: int = field(repr=False)
     _pictures: _Pictures = field(repr=False, compare=False)
 
@@ -221,7 +223,7 @@ class Result:
 
 
 def _moment(frame: SelectedFrame, place: int, pictures: _Pictures) -> Moment:
-    return Moment(frame.time, frame.index, frame.score, frame.source, place, pictures)
+    return Moment(frame.time, frame.index, frame.score, frame.source, frame.scale, place, pictures)
 
 
 def _drawing(selected: Selected, answered: AnswerRow | None) -> Drawing:
