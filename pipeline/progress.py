@@ -27,7 +27,8 @@ class Step:
     video: str
     """Path."""
     what: str
-    """What is counted: ``windows`` that a sampler has read, or ``frames`` that it has scored."""
+    """What is counted: frames that are ``decoded``, ``windows`` that a sampler has read, or ``frames`` that it has
+    scored."""
     done: int
     total: int
     """Of all, as far as it is known before; at least ``done``."""

@@ -70,8 +70,12 @@ class RunContext:
     subtitles: SubtitleChoice
 
 
-def run_context(config: DictConfig) -> RunContext:
+def run_context(config: DictConfig, more_will_be_asked: bool = False) -> RunContext:
     """Build the reader, open the caches and check the settings of both stages.
+
+    Args:
+        config: of the command.
+        more_will_be_asked: whether questions about the same videos come later, so that prepared frames are stored.
 
     Raises:
         ConfigError, StorageError: a setting cannot be used, or a folder cannot be written.
@@ -92,7 +96,7 @@ def run_context(config: DictConfig) -> RunContext:
     check_writable(local_path(config.paths.runs), "paths.runs=...")
     execution_settings(config)
     reader = build(config.reader, "reader", config.plugins)
-    candidates = _shared_candidates(config, decode)
+    candidates = _shared_candidates(config, decode) if more_will_be_asked or _is_of_sweep() else None
     return RunContext(
         decoding_reader(reader, decode, Path(config.paths.cache), candidates),
         cache,
@@ -106,8 +110,8 @@ def run_context(config: DictConfig) -> RunContext:
 
 
 def _shared_candidates(config: DictConfig, decode: DecodeSettings) -> CandidateStore | None:
-    """The store for the jobs of a sweep, several of which may have the same candidates; None for a single run."""
-    if not _is_of_sweep() or not decode.candidates_gb:
+    """The store for the jobs of a sweep or the questions of a server, several of which may have the same candidates."""
+    if not decode.candidates_gb:
         return None
     from pipeline.execution.candidates import CandidateStore
 

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from pipeline.generation.texts import Generated
     from pipeline.samplers.backbone import Backbone
 
+_TOLD_AT_ONCE = 16
+"""Frames after which it is told how many are decoded."""
+
 
 @dataclass(frozen=True)
 class GensSampler(Identified):
@@ -209,10 +212,16 @@ class GensSampler(Identified):
         }
         fresh = self.window.frames + 1  # a window ends where another one begins
 
+        path, total = work.video.path, len(candidate_times(work.video, self.fps))
+
         def told(seen: Callable[[Candidate], None]) -> Iterator[Candidate]:
-            for candidate in stream:
+            count = 0
+            for count, candidate in enumerate(stream, start=1):
+                if count % _TOLD_AT_ONCE == 0:
+                    step(path, "decoded", count, total)
                 seen(candidate)
                 yield candidate
+            step(path, "decoded", count, count)
 
         def watched(seen: Callable[[Candidate], None]) -> Iterator[Window[Candidate]]:
             nonlocal fresh
@@ -222,7 +231,6 @@ class GensSampler(Identified):
                 yield window
 
         length = self.windows(work.video, work.questions)
-        path = work.video.path
         asked = AskedVideo(
             watched, suffixes, length, lambda: stream.ready(fresh), lambda done: step(path, "windows", done, length)
         )

@@ -78,7 +78,8 @@ class Progress:
 
     stage: Stage
     done: int = 0
-    """Windows or frames that are scored, of ``total``; while it is queued, the questions before it."""
+    """Frames that are decoded, or windows or frames that are scored, of ``total``; while it is queued, the questions
+    before it. Frames are decoded while windows before them are scored."""
     total: int = 0
     what: str = ""
     """What is counted: ``windows``, ``frames``, or ``questions`` before it."""
@@ -407,9 +408,11 @@ class Engine:
 
         def told(step: Step) -> None:
             self._check_wanted(tickets)
+            is_decoded = step.what == "decoded"
+            stage, what = (Stage.DECODING, "frames") if is_decoded else (Stage.SCORING, step.what)
             for ticket in tickets:
                 if ticket.ask.question.video == step.video:
-                    ticket.tell(Progress(Stage.SCORING, step.done, step.total, step.what))
+                    ticket.tell(Progress(stage, step.done, step.total, what))
 
         with steps_told(told):
             self._check_wanted(tickets)

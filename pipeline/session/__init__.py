@@ -110,6 +110,9 @@ class Session:
     def of(cls, config: DictConfig, folder: Path | None) -> Session:
         """The session of a command whose settings are composed, with the groups of ``gens ask``.
 
+        Frames that are prepared for the sampler are stored as in a sweep, since questions about the same videos come
+        at any time.
+
         Args:
             config: the command's.
             folder: keeps the rows as a run's; whoever calls holds it. None keeps them in memory.
@@ -120,7 +123,7 @@ class Session:
         session = cls.__new__(cls)
         session._begin()
         with silently(), session._closing_on_failure():
-            session._prepare(config, {}, None, "")
+            session._prepare(config, {}, None, "", more_will_be_asked=True)
         session._folder = folder
         return session
 
@@ -129,7 +132,9 @@ class Session:
         self._closing = ExitStack()
         self._is_closed = False
 
-    def _prepare(self, config: DictConfig, objects: Mapping[str, Any], run: Any, command: str) -> None:
+    def _prepare(
+        self, config: DictConfig, objects: Mapping[str, Any], run: Any, command: str, more_will_be_asked: bool = False
+    ) -> None:
         """Make the parts and check them. The settings are resolved here, while their resolvers are ours."""
         from omegaconf import OmegaConf, open_dict
 
@@ -145,7 +150,7 @@ class Session:
                 for name, part in objects.items():
                     config[name] = {"name": str(getattr(part, "name", type(part).__name__))}
             _check_execution(config)
-            self._context: RunContext = run_context(config)
+            self._context: RunContext = run_context(config, more_will_be_asked)
             made = {
                 name: objects[name] if name in objects else build(config[name], name, config.plugins)
                 for name in ("sampler", "selection", "answerer")

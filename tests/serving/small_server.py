@@ -72,8 +72,7 @@ class Speaker:
     def answer(self, requests: Iterable[AnswerRequest], batch: int) -> Generator[Answer, None, None]:
         for request in requests:
             question = request.question
-            assert question.prompt is not None
-            self.prompts.append(question.prompt.text)
+            self.prompts.append(question.text if question.prompt is None else question.prompt.text)
             said = self._says(question)
             if isinstance(said, str):
                 option = None if question.options is None else question.options.index(said)

@@ -1,5 +1,5 @@
 // The page: chooses or sends a video, asks about it, and shows what comes back.
-import { addPictures, articleOf, eventsOf, inWords, mark } from "/static/asking.js";
+import { HowFar, addPictures, articleOf, eventsOf, mark } from "/static/asking.js";
 import { Player } from "/static/player.js";
 
 const byId = (id) => document.getElementById(id);
@@ -155,22 +155,21 @@ addEventListener("resize", measure);
 // Questions
 
 const STEPS = ["decoding", "scoring", "generating"];
-const progress = (told) => {
-  const [words, share] = inWords(told);
-  byId("progress-told").textContent = words;
-  if (share === null) byId("bar").removeAttribute("value");
-  else byId("bar").value = share;
-  const at = STEPS.indexOf(told.stage);
+const progress = (far) => {
+  byId("progress-told").textContent = far.words;
+  if (far.share === null) byId("bar").removeAttribute("value");
+  else byId("bar").value = far.share;
+  const at = STEPS.indexOf(far.stage);
   for (const step of document.querySelectorAll("[data-step]")) {
     const place = STEPS.indexOf(step.dataset.step);
     step.classList.toggle("is-done", place < at);
     if (place === at) step.setAttribute("aria-current", "step");
     else step.removeAttribute("aria-current");
-    if (step.dataset.step === "scoring" && told.what && told.stage === "scoring") step.textContent = told.what === "frames" ? "Frames" : "Windows";
   }
+  if (far.scored) document.querySelector('[data-step="scoring"]').textContent = far.scored.what === "frames" ? "Scores" : "Windows";
   // Said aloud once a stage, not once a window.
-  if (progress.last !== told.stage) byId("announced").textContent = words;
-  progress.last = told.stage;
+  if (progress.said !== far.stage) byId("announced").textContent = far.words;
+  progress.said = far.stage;
 };
 
 const began = { at: 0, timer: 0 };
@@ -185,7 +184,7 @@ const begin = (is) => {
   byId("progress").hidden = !is;
   byId("stop").hidden = !is;
   byId("send").disabled = is;
-  if (is) progress({ stage: "queued", done: 0 });
+  if (is) progress(new HowFar());
 };
 
 const put = async (video, question, options) => {
@@ -195,11 +194,14 @@ const put = async (video, question, options) => {
   begin(true);
   try {
     const response = await ask("/api/questions", posting({ video: video.id, question, options }, { signal: stopping.signal }));
+    const far = new HowFar();
     let article = null;
     let isFailed = false;
     for await (const [name, content] of eventsOf(response)) {
-      if (name === "progress") progress(content);
-      else if (name === "failed") {
+      if (name === "progress") {
+        far.take(content);
+        progress(far);
+      } else if (name === "failed") {
         isFailed = true;
         fail(content.message);
       } else if (name === "result") {

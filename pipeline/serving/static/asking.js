@@ -22,13 +22,36 @@ export async function* eventsOf(response) {
   }
 }
 
-// A progress event in words, with the share of the work that is done; null where that is not known.
-export const inWords = ({ stage, done, total, what }) => {
-  if (stage === "queued") return [done ? `Waiting: ${done} questions are before this one.` : "Waiting.", null];
-  if (stage === "decoding") return ["Decoding the video.", null];
-  if (stage === "scoring") return [`${done} of ${total} ${what} read.`, total ? done / total : null];
-  return ["Writing the answer.", null];
-};
+// How far a question is, by all that was told of it: its stage, the words for it, and the share that is done; null where
+// that is not known. Frames are decoded while windows before them are read.
+export class HowFar {
+  decoded = null;
+  scored = null;
+  stage = "queued";
+
+  take(event) {
+    const stages = ["queued", "decoding", "scoring", "generating"];
+    if (event.stage === "decoding" && event.total) this.decoded = event;
+    if (event.stage === "scoring") this.scored = event;
+    if (stages.indexOf(event.stage) > stages.indexOf(this.stage)) this.stage = event.stage;
+    this.before = event.stage === "queued" ? event.done : 0;
+  }
+
+  get words() {
+    const { decoded, scored } = this;
+    if (this.stage === "queued") return this.before ? `Waiting: ${this.before} questions are before this one.` : "Waiting.";
+    if (this.stage === "generating") return "Writing the answer.";
+    const parts = [];
+    if (decoded && !(scored?.what === "frames")) parts.push(`${decoded.done} of ${decoded.total} frames decoded.`);
+    if (scored) parts.push(`${scored.done} of ${scored.total} ${scored.what} read.`);
+    return parts.join(" ") || "Opening the video.";
+  }
+
+  get share() {
+    const told = this.scored ?? this.decoded;
+    return told?.total && this.stage !== "generating" ? told.done / told.total : null;
+  }
+}
 
 // A reply as an article whose frames and timeline lead to their second: go(second).
 export const articleOf = (result, go) => {

@@ -38,6 +38,7 @@ export class Player {
       this.video.removeAttribute("src");
       this.video.load();
     } else {
+      this.video.setAttribute("aria-label", video.name);
       this.video.src = `/api/videos/${video.id}/file?version=${video.version}`;
     }
   }
