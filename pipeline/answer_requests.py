@@ -6,7 +6,8 @@ A selection of more frames than the answerer takes is dealt with by one declared
 from __future__ import annotations
 
 import threading
-from collections import deque
+import time
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -18,8 +19,9 @@ from typing import Any
 
 from pipeline.answerers import Answerer, AnswerRequest, PreparesFrames
 from pipeline.artefacts.rows import SelectionRow
-from pipeline.domain import Answer, AnswerForm, Frame, PreparedPicture, SelectedFrame, Status, Video
+from pipeline.domain import Answer, AnswerForm, Cost, Frame, PreparedPicture, SelectedFrame, Status, Video
 from pipeline.errors import ChangedVideoError, ClipError, FramesError, SubtitlesError, VideoError, with_remedy
+from pipeline.ledger import added, alone
 from pipeline.secrecy import without_secrets
 from pipeline.selection.ranking import best_first
 from pipeline.subtitles import GivenSubtitles, SubtitleChoice, SubtitleFinder
@@ -166,6 +168,10 @@ class Requests:
         self._failed: SimpleQueue[Answer] = SimpleQueue()
         self._left_out: dict[str, tuple[float, ...]] = {}
         self._subtitles: dict[str, GivenSubtitles] = {}
+        self._decoding: dict[str, tuple[dict[str, float], dict[str, float]]] = {}
+        """Of each question, what its frames took, and what they would have taken alone."""
+        self._drawn: dict[str, float] = {}
+        """When each request was drawn."""
         self._closed = threading.Event()
 
     def __iter__(self) -> Iterator[AnswerRequest]:
@@ -187,6 +193,7 @@ class Requests:
                 rows = begun[0].rows
                 try:
                     frames = begun[0].frames()
+                    self._decoding |= begun[0].figures()
                 except VideoError as error:
                     for row in rows:
                         del self._inputs[row.question.id]
@@ -195,6 +202,7 @@ class Requests:
                 begun.popleft().close()
                 for row in rows:
                     if row.question.id in frames:
+                        self._drawn[row.question.id] = time.perf_counter()
                         yield self._within_limit(row, frames.pop(row.question.id))
         finally:
             for each in begun:
@@ -232,7 +240,17 @@ class Requests:
         subtitles = self._subtitles.pop(given.question_id, subtitles)
         form = "; ".join(part for part in (given.form, subtitles.summary()) if part)
         left_out, prompt = self._left_out.pop(given.question_id, ()), without_secrets(given.prompt)
-        return replace(given, form=form, left_out=left_out, prompt=prompt)
+        cost, whole = self._reckoned(given)
+        return replace(given, form=form, left_out=left_out, prompt=prompt, cost=cost, alone=whole)
+
+    def _reckoned(self, given: Answer) -> tuple[Cost, Cost]:
+        """The costs of an answer with those of its frames."""
+        share, whole = self._decoding.pop(given.question_id, ({}, {}))
+        drawn = self._drawn.pop(given.question_id, None)
+        wall = {} if drawn is None else {"wall_seconds": time.perf_counter() - drawn}
+        by_itself = alone(given)
+        seconds = by_itself.seconds + whole.get("decode_seconds", 0.0)
+        return added(given.cost, {**share, **wall}), replace(added(by_itself, {**whole, **wall}), seconds=seconds)
 
     def _within_limit(self, row: SelectionRow, frames: Sequence[Frame]) -> AnswerRequest:
         given = self._inputs[row.question.id]
@@ -319,6 +337,7 @@ class PassOverVideo:
         self.rows = rows
         self._wanted = sorted({frame.time for row in rows for frame in row.selection.frames})
         self._failure: VideoError | None = None
+        self._took = 0.0, 1
         self._held = ExitStack()
         try:
             _check_unchanged(path, fingerprint, reader)
@@ -343,11 +362,34 @@ class PassOverVideo:
         """
         if self._failure is not None:
             raise self._failure
+        begin = time.perf_counter()
         shown = {each.index: each for each in self._pictures}
+        self._took = time.perf_counter() - begin, len(shown)
         at = {second: shown[place] for second, place in zip(self._wanted, self._places, strict=True)}
         return {
             row.question.id: tuple(self._frame(at[frame.time], frame.scale) for frame in row.selection.frames)
             for row in self.rows
+        }
+
+    def figures(self) -> dict[str, tuple[dict[str, float], dict[str, float]]]:
+        """What the frames took that :meth:`frames` gave, by question: its share, and what its own would take alone.
+
+        A picture is divided among the questions that show it, and the seconds are by pictures.
+        """
+        place_of = dict(zip(self._wanted, self._places, strict=True))
+        own = {row.question.id: {place_of[frame.time] for frame in row.selection.frames} for row in self.rows}
+        showing = Counter(place for places in own.values() for place in places)
+        seconds, pictures = self._took
+        video = self.rows[0].video
+        assert video is not None
+
+        def figures(count: float) -> dict[str, float]:
+            size = video.width * video.height
+            return {"frames_decoded": count, "pixels": count * size, "decode_seconds": seconds * count / pictures}
+
+        return {
+            question_id: (figures(sum(1 / showing[place] for place in places)), figures(len(places)))
+            for question_id, places in own.items()
         }
 
     def _frame(self, picture: PreparedPicture, scale: float | None) -> Frame:

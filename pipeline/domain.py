@@ -289,7 +289,7 @@ class PreparesPictures(Protocol):
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost of a result. Work shared by several questions is divided evenly among them."""
+    """The cost of a result; :mod:`pipeline.ledger` defines all figures."""
 
     seconds: float = 0.0
     prompt_tokens: int = 0
@@ -298,6 +298,8 @@ class Cost:
     """The server's charge, by the prices in the settings; 0 for models on this machine."""
     more: Mapping[str, float] = field(default_factory=dict)
     """Other figures by name, such as ``{"visual_tokens": 8192}``. Readers ignore names that they do not know."""
+    device: str = ""
+    """What the model ran on, such as ``NVIDIA H100 80GB HBM3`` or ``cpu``; empty where that is not known."""
 
 
 @dataclass(frozen=True)
@@ -334,6 +336,11 @@ class Relevance:
     """For a failure, what happened and what to do."""
     windows: tuple[WindowOutput, ...] = ()
     cost: Cost = Cost()
+    """What it took. Work shared by several questions is divided evenly among them."""
+    alone: Cost | None = None
+    """What it would have taken if the question had been the only one; None: as much."""
+    cached: bool = field(default=False, compare=False)
+    """Whether another run computed it, so that this one spent nothing."""
     features: str | None = None
     """Digest under which the candidates' embeddings are kept, for policies that need them."""
 
@@ -378,6 +385,8 @@ class Selection:
     status: Status = Status.OK
     """The relevance's failure is kept here, also where a declared fallback supplied frames."""
     detail: str = ""
+    seconds: float = field(default=0.0, compare=False)
+    """That the policy took to select."""
 
 
 @dataclass(frozen=True)
@@ -400,6 +409,9 @@ class Answer:
     finish: str = ""
     """Why the text ended: ``stop``, ``length``, or a server's own word; empty where no text came."""
     cost: Cost = Cost()
+    """As of :class:`Relevance`, and so the next two."""
+    alone: Cost | None = None
+    cached: bool = field(default=False, compare=False)
     thought: str = ""
     """The thoughts that the model wrote apart from the answer. No option is read from it."""
     intervals: tuple[Span, ...] = ()

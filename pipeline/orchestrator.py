@@ -6,6 +6,7 @@ continues where it was interrupted. Failures of one question or one video are ro
 
 from __future__ import annotations
 
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
@@ -125,7 +126,9 @@ class _Selecting:
                 detail=given.relevance.detail,
             )
         else:
+            begin = time.perf_counter()
             selection = _selected(given.relevance, given.question, given.video, policy, self._reader)
+            selection = replace(selection, seconds=time.perf_counter() - begin)
         key = digest({"relevance": given.key, "policy": self._identity})
         row = SelectionRow(key, given.sampler, given.question, given.video, selection)
         self._sink.keep(row)

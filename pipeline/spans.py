@@ -28,7 +28,35 @@ class Span:
     """The thread that did the work, or a worker."""
 
 
-_recordings: list[list[Span]] = []
+class Sums:
+    """Seconds of one thread's spans by name. The time of a span within another one counts for the inner one alone."""
+
+    def __init__(self) -> None:
+        self._place = threading.current_thread().name
+        self._closed: list[tuple[float, float]] = []  # start and length of spans that may lie within one to come
+        self._seconds: dict[str, float] = {}
+
+    def append(self, ended: Span) -> None:
+        """Count a span that has ended; those within it have ended before."""
+        if ended.place != self._place:
+            return
+        inner = 0.0
+        while self._closed and self._closed[-1][0] >= ended.start:
+            inner += self._closed.pop()[1]
+        length = ended.end - ended.start
+        self._closed.append((ended.start, length))
+        self._seconds[ended.name] = self._seconds.get(ended.name, 0.0) + length - inner
+
+    def take(self) -> dict[str, float]:
+        """The sums since this was last called."""
+        taken, self._seconds = self._seconds, {}
+        del self._closed[:-_LATEST]
+        return taken
+
+
+_LATEST = 8
+"""Spans that may lie within one that has not ended, beyond a call of :meth:`Sums.take`; they are not nested deeper."""
+_recordings: list[list[Span] | Sums] = []
 
 
 @contextmanager
@@ -40,6 +68,17 @@ def recording() -> Iterator[list[Span]]:
         yield kept
     finally:
         _recordings[:] = [each for each in _recordings if each is not kept]
+
+
+@contextmanager
+def summing() -> Iterator[Sums]:
+    """Within this context, the spans of this thread are added up."""
+    sums = Sums()
+    _recordings.append(sums)
+    try:
+        yield sums
+    finally:
+        _recordings[:] = [each for each in _recordings if each is not sums]
 
 
 @contextmanager

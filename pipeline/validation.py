@@ -136,7 +136,9 @@ def _relevance_fault(given: Relevance, question: Question, video: Video) -> str 
         ),
         "a native index is negative": any(index < 0 for index in given.indices or ()),
         f"a native index is above {_MOST_FRAMES}": any(index > _MOST_FRAMES for index in given.indices or ()),
-        "its cost is not a finite number": not _is_finite(given.cost),
+        "its cost is not a finite number": not (
+            _is_finite(given.cost) and (given.alone is None or _is_finite(given.alone))
+        ),
         f"{given.status!r} is not a status": not isinstance(given.status, Status),
         f"named_above={given.named_above!r} is not a finite number": not _is_number_or_none(given.named_above),
     }
@@ -201,7 +203,9 @@ def _answer_fault(given: Answer, question: Question) -> str | None:
         f"{option!r} is not the index of an option": option is not None
         and (not isinstance(option, int) or isinstance(option, bool) or not 0 <= option < options),
         "an interval is none of a video": not all(map(_is_interval, given.intervals)),
-        "its cost is not a finite number": not _is_finite(given.cost),
+        "its cost is not a finite number": not (
+            _is_finite(given.cost) and (given.alone is None or _is_finite(given.alone))
+        ),
         "the time of a frame is not a finite number": not all(map(_is_number, (*given.frame_times, *given.left_out))),
     }
     return next((fault for fault, holds in faults.items() if holds), None)

@@ -110,13 +110,14 @@ class FunctionAnswerer(Identified):
         asked = "\n".join(part for part in (words.system, words.text, words.begun) if part)
         marks = [frame_mark(range(place, place + 1), request.times) for place in range(count)]
         sent = "\n".join([*marks, asked])
+        told = {"frames_shown": float(count), "rounds": 1.0}
         begin = time.perf_counter()
         try:
             text = self._call(asked, [timed(frame) for frame in request.frames])
             if not isinstance(text, str):
                 raise self._call.wrong(text, "a text")
         except (FunctionError, FramesError) as error:
-            failed = self._failed(request, error.status, str(error), Cost(time.perf_counter() - begin))
+            failed = self._failed(request, error.status, str(error), Cost(time.perf_counter() - begin, more=told))
             return replace(failed, prompt=sent)
         answer = conclude(
             request.question,
@@ -125,7 +126,7 @@ class FunctionAnswerer(Identified):
             truncated=False,
             form=self._form(),
             frame_times=request.times,
-            cost=Cost(time.perf_counter() - begin),
+            cost=Cost(time.perf_counter() - begin, more=told),
         )
         return replace(answer, prompt=sent)
 

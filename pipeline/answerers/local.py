@@ -29,10 +29,11 @@ from pipeline.families.pixels import FrameScale
 from pipeline.families.seam import Form, Opened, Processor, RequestProcessor
 from pipeline.generation.limits import OutputLimits
 from pipeline.identity import Identified, Label
+from pipeline.ledger import scaled
 from pipeline.thoughts import leaves_thought_open, split_thoughts
 
 if TYPE_CHECKING:
-    from pipeline.generation.texts import Generated, Outcome, Writer
+    from pipeline.generation.texts import Generated, Outcome, Work, Writer
 
 
 _LAST_TOKENS = 16
@@ -179,6 +180,8 @@ class LocalModel:
 
     def _answer(self, asked: Prepared, outcome: Outcome) -> Answer:
         result, times = outcome.result, asked.prompt.times
+        written = None if isinstance(result, Exception) else result
+        cost, alone = self._costs(asked, outcome.work, written)
         if isinstance(result, Exception):
             status, detail = self._failure(result, len(times))
             return Answer(
@@ -188,8 +191,9 @@ class LocalModel:
                 detail=detail,
                 form=asked.form,
                 frame_times=times,
-                cost=Cost(outcome.seconds, asked.prompt.tokens),
+                cost=cost,
                 prompt=self.processor.sent(asked.prompt),
+                alone=alone,
             )
         with self._first_use.watched(_CALL):
             text = self._output_text(result)
@@ -203,9 +207,42 @@ class LocalModel:
             longer_thought=self.limits.longer,
             form=asked.form,
             frame_times=times,
-            cost=Cost(outcome.seconds, asked.prompt.tokens, len(result.tokens), more=self._thinking(result)),
+            cost=cost,
         )
-        return replace(answer, prompt=self.processor.sent(asked.prompt))
+        return replace(answer, prompt=self.processor.sent(asked.prompt), alone=alone)
+
+    def _costs(self, asked: Prepared, work: Work, written: Generated | None) -> tuple[Cost, Cost]:
+        """What a question took, and what it would have taken alone."""
+        prompt, output = asked.prompt, len(written.tokens) if written else 0
+        of_all = {"frames_shown": len(prompt.times), "rounds": 1, **(self._thinking(written) if written else {})}
+        measured = self.processor.measured(prompt)
+        cost = Cost(
+            work.prefill + work.generate,
+            round(prompt.tokens - work.shared * (1 - work.reads)),
+            output,
+            more={
+                **of_all,
+                **scaled(measured, work.reads),
+                "prepare_seconds": asked.seconds,
+                "prefill_seconds": work.prefill,
+                "generate_seconds": work.generate,
+            },
+            device=self.model.device_name,
+        )
+        alone = Cost(
+            asked.whole_seconds + work.whole_prefill + work.whole_generate,
+            prompt.tokens,
+            output,
+            more={
+                **of_all,
+                **measured,
+                "prepare_seconds": asked.whole_seconds,
+                "prefill_seconds": work.whole_prefill,
+                "generate_seconds": work.whole_generate,
+            },
+            device=cost.device,
+        )
+        return cost, alone
 
     def _failure(self, error: Exception, frames: int) -> tuple[Status, str]:
         """Of one request, if the model has read another; otherwise it is the checkpoint's."""

@@ -186,7 +186,7 @@ class OpenAICompatible(Identified):
     def answer(self, requests: Iterable[AnswerRequest], batch: int) -> Generator[Answer, None, None]:
         """One answer for each request, in the order of the replies; ``batch`` requests are sent at once.
 
-        A reply that was kept from an earlier run costs no seconds and no dollars, and keeps its token counts.
+        A reply that was kept from an earlier run is marked as cached: it costs what it cost then, and nothing is spent.
         With a temperature above 0 it is the same reply again.
 
         Raises:
@@ -266,25 +266,37 @@ class OpenAICompatible(Identified):
 
     def _asked(self, request: AnswerRequest, body: Mapping[str, Any]) -> Answer:
         begin = time.perf_counter()
+        pictures = request.question.option_images or ()
+        more = {"frames_shown": float(len(request.frames)), "rounds": 1.0}
+        if not pictures:
+            more["image_pixels"] = float(sum(map(self._requests.sent_pixels, request.frames)))
         try:
             reply, is_new = self._reply(body, len(request.frames))
         except NoAnswerError as error:
-            return self._failed(request, error.status, str(error), Cost(time.perf_counter() - begin))
-        seconds, dollars = (time.perf_counter() - begin, self.prices.dollars(reply)) if is_new else (0.0, 0.0)
-        more = {"thinking_tokens": reply.thinking_tokens} if reply.thinking_tokens else {}
-        return self._concluded(request, reply, Cost(seconds, reply.prompt_tokens, reply.output_tokens, dollars, more))
+            return self._failed(request, error.status, str(error), Cost(time.perf_counter() - begin, more=more))
+        told = {"cached_tokens": reply.cached_tokens, "visual_tokens": reply.visual_tokens}
+        more |= {name: float(count) for name, count in told.items() if count is not None}
+        if reply.thinking_tokens:
+            more["thinking_tokens"] = reply.thinking_tokens
+        cost = Cost(reply.seconds, reply.prompt_tokens, reply.output_tokens, self.prices.dollars(reply), more)
+        return replace(self._concluded(request, reply, cost), cached=not is_new)
 
     def _reply(self, body: Mapping[str, Any], frames: int) -> tuple[Reply, bool]:
         """The reply, and whether it was asked for just now."""
         if self._store is None:
-            return self._server.ask(body, self._requests.smaller(frames)), True
+            return self._timed(body, frames), True
         key = digest({"host": self._endpoint.address, "body": body})
         kept = self._store.find(key)
         if kept is not None:
             return kept, False
-        reply = self._server.ask(body, self._requests.smaller(frames))
+        reply = self._timed(body, frames)
         self._store.keep(key, reply)
         return reply, True
+
+    def _timed(self, body: Mapping[str, Any], frames: int) -> Reply:
+        begin = time.perf_counter()
+        reply = self._server.ask(body, self._requests.smaller(frames))
+        return replace(reply, seconds=time.perf_counter() - begin)
 
     def _concluded(self, request: AnswerRequest, reply: Reply, cost: Cost) -> Answer:
         if reply.is_refused:

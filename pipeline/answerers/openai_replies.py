@@ -134,6 +134,12 @@ class Reply:
     """Those of ``output_tokens`` that are thoughts; 0 where the server does not count them."""
     model: str = ""
     """What the server says that it ran: the model, often by its exact version, and the fingerprint of its system."""
+    cached_tokens: int | None = None
+    """Those of ``prompt_tokens`` that the server had in its cache; None where it does not say."""
+    visual_tokens: int | None = None
+    """Those of ``prompt_tokens`` that are of pictures; None where it does not say."""
+    seconds: float = 0.0
+    """From request to reply, when it was asked for."""
 
     @property
     def is_refused(self) -> bool:
@@ -208,7 +214,9 @@ def _reply(completion: Any) -> Reply:
     said, finish = read_message(message), _word(choice.get("finish_reason"))
     thinking = _thinking_tokens(completion.get("usage"), counts)
     ran = " ".join(filter(None, (_word(completion.get(name)) for name in ("model", "system_fingerprint"))))
-    reply = Reply(said.text, finish, said.refusal, *counts, said.thought, thinking, ran)
+    prompt = _prompt_details(completion.get("usage"))
+    cached, visual = prompt.get("cached_tokens"), _sum_of_known(prompt, ("image_tokens", "video_tokens"))
+    reply = Reply(said.text, finish, said.refusal, *counts, said.thought, thinking, ran, cached, visual)
     if not (finish or reply.text or reply.thought or reply.refusal or message.get("tool_calls")):
         raise NoReplyError("it holds no text, and no reason why the text ended")
     if reply.has_failed:
@@ -251,6 +259,17 @@ def _counts(usage: Any) -> tuple[int, int]:
     prompt, output, total = (_count(counts.get(f"{name}_tokens")) for name in ("prompt", "completion", "total"))
     # Gemini's compatible endpoint counts thoughts in the total alone.
     return prompt, max(output, total - prompt)
+
+
+def _prompt_details(usage: Any) -> dict[str, int]:
+    """``prompt_tokens_details``: OpenAI's and vLLM's ``cached_tokens``, DashScope's ``image_tokens`` and others."""
+    details = usage.get("prompt_tokens_details") if isinstance(usage, Mapping) else None
+    return {name: _count(value) for name, value in details.items() if value is not None} if details else {}
+
+
+def _sum_of_known(counts: Mapping[str, int], names: Sequence[str]) -> int | None:
+    known = [counts[name] for name in names if name in counts]
+    return sum(known) if known else None
 
 
 def _thinking_tokens(usage: Any, counts: tuple[int, int]) -> int:

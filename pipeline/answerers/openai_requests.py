@@ -16,6 +16,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from io import BytesIO
@@ -99,7 +100,19 @@ class SentFrame:
         from PIL import Image
 
         image = Image.fromarray(pixels)
-        longer = max(image.size)
+        size = self.size(image.size, scale)
+        if size != image.size:
+            image = image.resize(size, Image.Resampling.LANCZOS)
+        buffer = BytesIO()
+        if self.format == "jpeg":
+            image.save(buffer, "JPEG", quality=self.quality)
+        else:
+            image.save(buffer, "PNG")
+        return base64.b64encode(buffer.getvalue()).decode("ascii")
+
+    def size(self, size: tuple[int, int], scale: float | None) -> tuple[int, int]:
+        """Width and height of a picture as it is sent; for the arguments see :meth:`encoded`."""
+        longer = max(size)
         wanted = longer * (1.0 if scale is None else scale)
         if self.max_side is not None:
             wanted = min(wanted, self.max_side)
@@ -108,15 +121,9 @@ class SentFrame:
                 f"A frame is to be scaled by {scale:g}, to more than {_LONGEST} pixels.",
                 "Bound it: answerer.frame.max_side=1024, or take a selection with smaller scales.",
             )
-        if wanted != longer:
-            width, height = (max(1, round(side * wanted / longer)) for side in image.size)
-            image = image.resize((width, height), Image.Resampling.LANCZOS)
-        buffer = BytesIO()
-        if self.format == "jpeg":
-            image.save(buffer, "JPEG", quality=self.quality)
-        else:
-            image.save(buffer, "PNG")
-        return base64.b64encode(buffer.getvalue()).decode("ascii")
+        if wanted == longer:
+            return size
+        return max(1, round(size[0] * wanted / longer)), max(1, round(size[1] * wanted / longer))
 
     def image_part(self, encoded: str) -> _Part:
         """An encoded picture, as an entry of a message."""
@@ -449,6 +456,11 @@ class Requests:
             else ["a smaller answerer.frame.max_side, as no frame goes with this question"]
         )
         return with_remedy(problem, f"Try {', or '.join(ways)}.")
+
+    def sent_pixels(self, frame: Frame) -> int:
+        """Of a frame as it is sent."""
+        height, width = frame.pixels.shape[:2]
+        return math.prod(self.frame.size((width, height), frame.scale))
 
     def smaller(self, frames: int) -> list[str]:
         """The overrides that make a request with so many frames smaller."""

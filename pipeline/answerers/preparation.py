@@ -5,6 +5,7 @@ No weights are needed. What does not fit the context is refused here, with the s
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -30,6 +31,10 @@ class Prepared:
     """The beginning of the answer."""
     prompt: Any
     """As the processor makes it."""
+    seconds: float = 0.0
+    """That its preparation took; frames that another request showed before were prepared then."""
+    whole_seconds: float = 0.0
+    """The same with the preparation of all its frames."""
 
 
 class Preparation:
@@ -48,6 +53,7 @@ class Preparation:
         self._limits = limits
         self._first_use = FirstUse(source)
         self._latest: tuple[Sequence[Frame], Any] = ((), ())
+        self._latest_seconds = 0.0
 
     def prepare(self, request: AnswerRequest) -> Prepared | Answer:
         """The request in the model's terms, or the failure that is known before the model is called."""
@@ -56,6 +62,7 @@ class Preparation:
         if refused := self._refused(request):
             return refused
         question, frames, processor = request.question, request.frames, self._processor
+        begin, latest = time.perf_counter(), self._latest
         words = self._words(request)
         try:
             with self._first_use.watched("prompt"):
@@ -70,7 +77,9 @@ class Preparation:
             cost = Cost(prompt_tokens=tokens)
             detail = self.no_memory(error, len(frames))
             return self._failed(request, Status.OUT_OF_MEMORY, detail, shown=frames, cost=cost)
-        return Prepared(question, processor.describe(frames), words.begun, prompt)
+        seconds = time.perf_counter() - begin
+        known = self._latest_seconds if latest is self._latest else 0.0
+        return Prepared(question, processor.describe(frames), words.begun, prompt, seconds, seconds + known)
 
     def capacity(self, request: AnswerRequest) -> int:
         """How many of the frames fit the context together with the question."""
@@ -122,8 +131,9 @@ class Preparation:
         )
         if not same:
             known, prepared = self._latest = ((), ())  # the old ones are let go before others are made
+            begin = time.perf_counter()
             prepared = self._processor.prepared(frames)
-            self._latest = (frames, prepared)
+            self._latest, self._latest_seconds = (frames, prepared), time.perf_counter() - begin
         return prepared
 
     def _refused(self, request: AnswerRequest) -> Answer | None:

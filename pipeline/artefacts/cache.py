@@ -47,7 +47,7 @@ class _ResultCache(Generic[Result]):
         if content is None:
             return None
         try:
-            found = cast("Result", replace(self._adapter.validate_json(content), question_id=question_id))
+            found = cast("Result", replace(self._adapter.validate_json(content), question_id=question_id, cached=True))
         except ValidationError:
             return None  # damaged, or written by another version of the schema: computed again and overwritten
         if not self.counts(found):

@@ -6,7 +6,8 @@ One file per digest of all that decides them (video content, encoder, candidate 
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,8 @@ class Features:
     """Candidate frames in seconds, ascending."""
     vectors: npt.NDArray[np.float32]
     """``[candidates, dimensions]``, each of unit length, so that a dot product is a cosine."""
+    took: Mapping[str, float] = field(default_factory=dict)
+    """What they took when they were computed, by the names of :mod:`pipeline.ledger`; empty in earlier files."""
 
     def __post_init__(self) -> None:
         if self.vectors.ndim != 2 or len(self.vectors) != len(self.times):
@@ -51,7 +54,9 @@ class FeatureStore:
         try:
             with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
                 times, vectors = arrays["times"], arrays["vectors"]
-            return Features(tuple(times.tolist()), vectors.astype(np.float32, copy=False))
+                names, values = (arrays[name].tolist() if name in arrays else [] for name in ("took", "took_values"))
+            took = dict(zip(names, values, strict=True))
+            return Features(tuple(times.tolist()), vectors.astype(np.float32, copy=False), took)
         except Exception:
             # A damaged file makes zipfile, zlib and numpy raise anything. Computed again and overwritten.
             return None
@@ -63,5 +68,11 @@ class FeatureStore:
             StorageError: the folder cannot be written.
         """
         buffer = io.BytesIO()
-        np.savez(buffer, times=np.asarray(features.times, np.float64), vectors=features.vectors)
+        np.savez(
+            buffer,
+            times=np.asarray(features.times, np.float64),
+            vectors=features.vectors,
+            took=np.array(list(features.took), dtype=np.str_),
+            took_values=np.array(list(features.took.values()), dtype=np.float64),
+        )
         self._store.keep(key, buffer.getvalue())

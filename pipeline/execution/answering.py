@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 
 from pipeline.answer_requests import OverLimit, QuestionInput, Requests, question_input
@@ -80,14 +80,12 @@ class AnswerWorker:
     def lost(self, lost: Lost) -> list[AnswerRow]:
         """The rows of a unit on which two workers died. What one of them answered and kept before is an answer."""
         assert isinstance(lost.unit, AnswerUnit)
-        return [
-            self.row(
-                key,
-                row,
-                self.known(key, row) or Answer(row.question.id, "", status=Status.CRASHED, detail=lost.detail),
-            )
-            for key, row in lost.unit.selections
-        ]
+        rows = []
+        for key, row in lost.unit.selections:
+            kept = self.known(key, row)
+            failed = Answer(row.question.id, "", status=Status.CRASHED, detail=lost.detail)
+            rows.append(self.row(key, row, replace(kept, cached=False) if kept else failed))
+        return rows
 
     def close(self) -> None:
         """Free the answerer's model."""

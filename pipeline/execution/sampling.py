@@ -14,14 +14,16 @@ from itertools import chain, takewhile
 
 from pipeline.artefacts.cache import RelevanceCache
 from pipeline.artefacts.rows import RelevanceRow
-from pipeline.domain import FrameSource, Question, Relevance, Status, Video
+from pipeline.domain import Cost, FrameSource, Question, Relevance, Status, Video
 from pipeline.errors import ClipError, VideoError
 from pipeline.execution.units import Lost, SampleUnit, Unit
 from pipeline.identity import digest, identity_of, relevance_key
+from pipeline.ledger import added, alone, scaled
 from pipeline.samplers import PAUSE, Sampler, ScoresStreams, Work
 from pipeline.validation import checked_relevances
 from pipeline.video import Reader
 from pipeline.video.clip import ClipFrames, by_span, clip_of
+from pipeline.video.metering import MeteredFrames
 
 _CACHED_IN_A_ROW = 16
 """So many parts that are known wait for one that is scored before them; their rows are in memory meanwhile."""
@@ -161,7 +163,7 @@ class _Stream:
         self._reader = reader
         self._cache = cache
         self._parts = parts
-        self._begun: deque[tuple[_Part, FrameSource | None, ExitStack]] = deque()
+        self._begun: deque[tuple[_Part, MeteredFrames | None, ExitStack, float]] = deque()
 
     def works(self) -> Iterator[Work | None]:
         """What is to be scored, drawn as the sampler asks for it; None where there is nothing yet."""
@@ -175,14 +177,15 @@ class _Stream:
                 yield None
                 continue
             files = ExitStack()
-            frames: FrameSource | None = None
+            frames: MeteredFrames | None = None
+            begin = time.perf_counter()
             if part.missing and part.video is not None and part.clip is not None:
                 try:
                     source = files.enter_context(self._reader.open(part.video.path))
-                    frames = source if part.clip is part.video else ClipFrames(part.clip, source)
+                    frames = MeteredFrames(source if part.clip is part.video else ClipFrames(part.clip, source))
                 except VideoError as error:
                     part.fill([_failed(question, error) for question in part.asked], self._cache)
-            self._begun.append((part, frames, files))
+            self._begun.append((part, frames, files, begin))
             known = known + 1 if frames is None else 0
             if frames is not None and part.clip is not None:
                 yield Work(part.clip, frames, part.asked)
@@ -198,15 +201,16 @@ class _Stream:
 
     def _finished(self, found: list[Relevance] | VideoError, sampler: Sampler) -> _Part:
         """The next part, with what was found if it was to be scored."""
-        part, frames, files = self._begun.popleft()
+        part, frames, files, begin = self._begun.popleft()
         if frames is not None:
             with files:
-                part.fill(_checked(found, part, frames, sampler), self._cache)
+                scored = _checked(found, part, frames, sampler)
+                part.fill(_reckoned(scored, frames, time.perf_counter() - begin), self._cache)
         return part
 
     def close(self) -> None:
         """Close the videos that are open."""
-        for _, _, files in self._begun:
+        for _, _, files, _ in self._begun:
             files.close()
 
 
@@ -226,6 +230,30 @@ def _checked(
         ]
     except VideoError as error:
         return [_failed(question, error) for question in part.asked]
+
+
+def _reckoned(scored: Sequence[Relevance], frames: MeteredFrames, wall: float) -> list[Relevance]:
+    """With the cost of their frames, which is divided among the questions that took anything."""
+    shared = frames.figures() if frames.frames else {}
+    payers = sum(each.cost.seconds > 0 for each in scored)
+    share = scaled(shared, 1 / (payers or len(scored) or 1))
+
+    def reckoned(each: Relevance) -> Relevance:
+        if payers and not each.cost.seconds:
+            return each
+        cost, whole = added(each.cost, {**share, "wall_seconds": wall}), added(alone(each), shared)
+        whole = added(whole, {"wall_seconds": wall})
+        return replace(each, cost=_with_the_rest(cost), alone=_with_the_rest(whole))
+
+    return list(map(reckoned, scored))
+
+
+def _with_the_rest(cost: Cost) -> Cost:
+    """With ``score_seconds``, if the sampler does not tell them: those that are in no other part."""
+    if not cost.seconds or "score_seconds" in cost.more:
+        return cost
+    parts = ("decode_seconds", "prefill_seconds", "generate_seconds")
+    return added(cost, {"score_seconds": max(0.0, cost.seconds - sum(cost.more.get(name, 0.0) for name in parts))})
 
 
 def _failed(question: Question, error: VideoError) -> Relevance:

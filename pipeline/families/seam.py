@@ -367,6 +367,13 @@ class Model(ABC):
 
         return KeptBuffers(self.language)
 
+    @cached_property
+    def device_name(self) -> str:
+        """What it runs on, such as ``NVIDIA H100 80GB HBM3`` or ``cpu``."""
+        from pipeline.families.loading.placement import device_name
+
+        return device_name(self.language)
+
     @property
     def frames_at_once(self) -> int | None:
         """Frames that go through the tower in one call, however many there are; None where that depends on them."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Generic, Protocol
 from weakref import ref
@@ -29,7 +29,7 @@ from pipeline.generation.room import Room
 from pipeline.generation.row_buffers import KeptBuffers
 from pipeline.generation.running_batch import Continuation, RunningBatch
 from pipeline.generation.shared_prefix import Prefix
-from pipeline.generation.texts import Generated, Key, Outcome, end_tokens
+from pipeline.generation.texts import Generated, Key, Outcome, Work, end_tokens
 
 _LOG = logging.getLogger(__name__)
 
@@ -108,7 +108,7 @@ class _Asked(Generic[Key]):
     key: Key
     prompt: FramedPrompt
     ids: list[int]
-    seconds: float = 0.0
+    work: Work = field(default_factory=lambda: Work(reads=0.0))
     read: _Read | None = None
     """What it goes on from, once it is a row."""
 
@@ -169,14 +169,15 @@ class FramedPrompts(Generic[Key]):
     def step(self) -> list[tuple[Key, Outcome]]:
         """Read one more beginning, where there is one that fits, or have each row write a token."""
         begin = time.perf_counter()
-        asks = self._next()
-        if asks:
+        fresh = self._next()
+        asks = fresh or [*self._rows.values()]
+        if fresh:
             self._enter(asks)
         else:
-            asks = [*self._rows.values()]
             self._advance()
+        seconds = time.perf_counter() - begin
         for asked in asks:
-            asked.seconds += (time.perf_counter() - begin) / len(asks)
+            asked.work.add(seconds, len(asks), is_prefill=bool(fresh))
         return self.finished()
 
     def finished(self) -> list[tuple[Key, Outcome]]:
@@ -184,7 +185,7 @@ class FramedPrompts(Generic[Key]):
         for key, written in self._batch.finished():
             self._end(self._rows.pop(key), self._generated(written))
         ended, self._ended = self._ended, []
-        return [(asked.key, Outcome(result, asked.seconds)) for asked, result in ended]
+        return [(asked.key, Outcome(result, asked.work)) for asked, result in ended]
 
     # --- prompts become rows ---
 
@@ -241,7 +242,7 @@ class FramedPrompts(Generic[Key]):
             failure = of_a_prompt(error)
         else:
             for asked in asks:
-                asked.read = read
+                asked.read, asked.work.shared = read, prefix.length
                 self._waiting.remove(asked)
                 self._rows[asked.key] = asked
             return None
@@ -258,6 +259,8 @@ class FramedPrompts(Generic[Key]):
         except Exception as error:
             failure = of_a_prompt(error)
         else:
+            for asked in asks:
+                asked.work.reads += 1 / len(asks)
             self._reads.append(_Read(Beginning(first.prompt), first.ids[:shared], [prefix]))
             return self._reads[-1]
         free_failed_call()

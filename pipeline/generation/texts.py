@@ -18,14 +18,39 @@ class Generated:
     """Whether the model ended by itself; otherwise the limit cut it."""
 
 
+@dataclass
+class Work:
+    """The model's work on one prompt: its share of it, and all in which it took part."""
+
+    prefill: float = 0.0
+    """Seconds of reading prompts. Work that several prompts share is divided among them."""
+    generate: float = 0.0
+    """Seconds of writing, likewise."""
+    whole_prefill: float = 0.0
+    whole_generate: float = 0.0
+    """The same without division, as if the prompt had been alone."""
+    shared: int = 0
+    """Tokens at its beginning that were read for several prompts at once, all pictures among them."""
+    reads: float = 1.0
+    """How often they were read on its account: half a time where two prompts shared them, 0 where they were known."""
+
+    def add(self, seconds: float, among: int, is_prefill: bool) -> None:
+        """Count a piece of work that so many prompts share."""
+        if is_prefill:
+            self.prefill += seconds / among
+            self.whole_prefill += seconds
+        else:
+            self.generate += seconds / among
+            self.whole_generate += seconds
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What became of one prompt."""
 
     result: Generated | Exception
     """Its text, or the error that the model raised at this prompt; of memory where it did not fit alone."""
-    seconds: float
-    """Its share of the model's time."""
+    work: Work
 
 
 Key = TypeVar("Key", bound=Hashable)

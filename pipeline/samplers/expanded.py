@@ -23,7 +23,7 @@ from pipeline.errors import ConfigError, InputError, with_remedy
 from pipeline.identity import Identified, InQuery, Label, RowFile
 from pipeline.paths import local_path
 from pipeline.samplers import ChecksQuestions, ChecksWindows, KeepsEmbeddings, Sampler
-from pipeline.samplers.inner import cost_of_both, overrides_under, planned, under
+from pipeline.samplers.inner import cost_of_both, cost_together, overrides_under, planned, under
 
 _QUESTION, _OPTION = "{question}", "{option}"
 _HOLE = re.compile(r"\{(?:question|option)\}")
@@ -92,7 +92,7 @@ class ExpandedSampler(Identified):
         with overrides_under("inner"):
             scored = iter(self.inner.score(video, frames, [each for texts in asked for each in texts]))
         return [
-            self._pooled(question, list(islice(scored, len(texts))))
+            self._pooled(question, list(islice(scored, len(texts))), sum(map(len, asked)))
             for question, texts in zip(questions, asked, strict=True)
         ]
 
@@ -144,12 +144,14 @@ class ExpandedSampler(Identified):
             "add a row for it, or ask without the file: sampler.file=null",
         )
 
-    def _pooled(self, question: Question, parts: Sequence[Relevance]) -> Relevance:
+    def _pooled(self, question: Question, parts: Sequence[Relevance], of: int) -> Relevance:
+        """The relevances of a question's texts in one; ``of`` texts were scored at once."""
         cost = reduce(cost_of_both, (part.cost for part in parts))
         windows = tuple(window for part in parts for window in part.windows)
         failed = [part for part in parts if not part.status.has_scores and part.status is not Status.NOTHING_RELEVANT]
         whole = failed[0] if failed else max(parts, key=lambda part: _PREFERRED.index(part.status))
-        whole = replace(whole, question_id=question.id, detail=under("inner", whole.detail), cost=cost, windows=windows)
+        costs = {"cost": cost, "alone": cost_together(parts, of)}
+        whole = replace(whole, question_id=question.id, detail=under("inner", whole.detail), windows=windows, **costs)
         scored = [part for part in parts if part.times]
         if failed or not scored:
             return whole

@@ -75,24 +75,28 @@ class FunctionSampler(Identified):
         times: list[float] = []
         scores: dict[str, list[float]] = {question.id: [] for question in questions}
         failed: dict[str, Relevance] = {}
+        own = dict.fromkeys(scores, 0.0)  # seconds of each question's calls
         stream = distinct(video, frames, self.fps)
         while batch := [timed(frame) for frame in islice(stream, self.batch_size)]:
             times += [frame.time for frame in batch]
             for question in questions:
                 if question.id not in failed:
+                    begin = time.perf_counter()
                     try:
                         scores[question.id] += self._scores(question, batch)
                     except FunctionError as error:  # not kept: its traceback holds what the function held
                         failed[question.id] = Relevance(question.id, (), (), status=error.status, detail=str(error))
+                    own[question.id] += time.perf_counter() - begin
             if len(failed) == len(questions):
                 break
-        cost = Cost((time.perf_counter() - started) / len(questions))
-        return [
-            replace(failed[each.id], cost=cost)
-            if each.id in failed
-            else Relevance(each.id, tuple(times), tuple(scores[each.id]), named_above=self.named_above, cost=cost)
-            for each in questions
-        ]
+        shared, share = time.perf_counter() - started - sum(own.values()), 1 / len(questions)
+        more = {"pool": float(len(times)), "frames_scored": float(len(times))}
+        found = []
+        for each in questions:
+            cost, alone = (Cost(part + own[each.id], more=more) for part in (shared * share, shared))
+            scored = Relevance(each.id, tuple(times), tuple(scores[each.id]), named_above=self.named_above)
+            found.append(replace(failed.get(each.id, scored), cost=cost, alone=alone))
+        return found
 
     def _scores(self, question: Question, batch: list[TimedFrame]) -> list[float]:
         given = self._call(self.query(question), batch)

@@ -21,6 +21,7 @@ from pipeline.families.known import FirstUse
 from pipeline.families.loading.checkpoint import Checkpoint
 from pipeline.families.seam import Opened, Pixels, PreparedFrame, Processor
 from pipeline.identity import Identified, InQuery, Label, Speed
+from pipeline.ledger import added
 from pipeline.progress import step
 from pipeline.samplers import PAUSE, Work
 from pipeline.samplers.frames import Candidate, FrameForm, candidate_pictures, candidates
@@ -30,6 +31,7 @@ from pipeline.samplers.prompt import FramePrompt
 from pipeline.samplers.queries import refusals, with_options
 from pipeline.samplers.window_reading import AskedVideo, AtOnce, WindowAnswers, WindowReader
 from pipeline.samplers.windows import Window, Windowing, count_windows, windows
+from pipeline.spans import summing
 from pipeline.video.timeline import candidate_times
 
 if TYPE_CHECKING:
@@ -153,13 +155,15 @@ class GensSampler(Identified):
 
         # The model is loaded with the first question that can be put to it.
         last_given = 0.0
-        for given in self._reader_on_demand(draw()):
-            while isinstance(known := begun.popleft(), list):
-                yield known
-            # Videos are read at the same time: no second is counted for two of them.
-            seconds = time.perf_counter() - max(known.started, last_given)
-            yield given if isinstance(given, VideoError) else self._relevances(known, given, seconds)
-            last_given = time.perf_counter()
+        with summing() as sums:
+            for given in self._reader_on_demand(draw()):
+                while isinstance(known := begun.popleft(), list):
+                    yield known
+                # Videos are read at the same time: no second is counted for two of them.
+                seconds = time.perf_counter() - max(known.started, last_given)
+                took = Cost(seconds, more=_parts(sums.take()), device=self._backbone.model.device_name)
+                yield given if isinstance(given, VideoError) else self._relevances(known, given, took)
+                last_given = time.perf_counter()
         for known in begun:
             assert isinstance(known, list)
             yield known
@@ -236,13 +240,14 @@ class GensSampler(Identified):
         )
         return _Scoring(work, refused, asked, times, time.perf_counter())
 
-    def _relevances(self, scoring: _Scoring, given: Sequence[WindowAnswers], seconds: float) -> list[Relevance]:
+    def _relevances(self, scoring: _Scoring, given: Sequence[WindowAnswers], took: Cost) -> list[Relevance]:
         suffixes = scoring.asked.suffixes
         pools = {place: Pool() for place in suffixes}
+        took = added(took, _seen(given))
         for answers in given:
             for place, written in answers.outputs.items():
                 pool = pools[place]
-                pool.tokens_read += answers.share
+                pool.read_frames(answers.share, len(answers.outputs), _visual_tokens(answers))
                 if written is None and answers.halves:
                     pool.add_halved(min(len(half.items) for half in answers.halves))
                 else:
@@ -253,7 +258,7 @@ class GensSampler(Identified):
             else pools[place].relevance(
                 question.id,
                 scoring.times,
-                Cost(seconds / len(suffixes), int(pools[place].tokens_read), pools[place].tokens_written),
+                *pools[place].costs(took, len(suffixes), len(scoring.times)),
                 self._remedies(),
             )
             for place, question in enumerate(scoring.work.questions)
@@ -267,7 +272,7 @@ class GensSampler(Identified):
         reading = read_scores(written.text, len(window.items), self.prompt.first_number)
         status = reading.status if written.ended else Status.TRUNCATED_OUTPUT
         pool.add(WindowOutput(start, end, written.text, status), window.first, reading)
-        pool.tokens_read += suffix_tokens
+        pool.own_tokens += suffix_tokens
         pool.tokens_written += len(written.tokens)
 
     def _remedies(self) -> Mapping[Status, str]:
@@ -289,6 +294,30 @@ class GensSampler(Identified):
             f"sampler.window.frames={max(1, self.window.frames // 2)}, or halve these windows alone with "
             "sampler.window.on_out_of_memory=halve"
         )
+
+
+def _parts(seconds: Mapping[str, float]) -> dict[str, float]:
+    """The seconds of the reader's spans as figures; waiting for frames is told by who hands them over."""
+    return {
+        "score_seconds": seconds.get("vision", 0.0),
+        "prefill_seconds": seconds.get("prefill", 0.0) + seconds.get("suffixes", 0.0),
+        "generate_seconds": seconds.get("step", 0.0),
+    }
+
+
+def _seen(given: Sequence[WindowAnswers]) -> dict[str, float]:
+    """Frames that went through the vision tower: each once, in however many windows it is."""
+    seen = {
+        answers.window.first + place: candidate.frame.shape.patches
+        for answers in given
+        for place, candidate in enumerate(answers.window.items)
+    }
+    return {"frames_scored": len(seen), "patches": sum(seen.values())}
+
+
+def _visual_tokens(answers: WindowAnswers) -> int:
+    """Of the pictures in a window's prompt; 0 where it was not read."""
+    return sum(candidate.frame.shape.tokens for candidate in answers.window.items) if answers.share else 0
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from pydantic import InstanceOf
 from pipeline.domain import FrameSource, Question, Relevance, Status, Video
 from pipeline.errors import ConfigError
 from pipeline.identity import Identified, Label
+from pipeline.ledger import alone
 from pipeline.samplers import ChecksQuestions, ChecksWindows, Sampler
 from pipeline.samplers.inner import cost_of_both, overrides_under, planned, under
 from pipeline.samplers.kept_frames import KeptFrames
@@ -118,6 +119,7 @@ class HybridSampler(Identified):
                     relevance,
                     detail=under("second", relevance.detail),
                     cost=cost_of_both(first[place].cost, relevance.cost),
+                    alone=cost_of_both(alone(first[place]), alone(relevance)),
                     features=None,  # those of the kept frames, if any
                 )
         return [found[place] for place in range(len(questions))]

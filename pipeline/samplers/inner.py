@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import reduce
 
-from pipeline.domain import Cost, Question, Video
+from pipeline.domain import Cost, Question, Relevance, Video
 from pipeline.errors import PipelineError
+from pipeline.ledger import added, alone, total
 from pipeline.samplers import PlansWindows, Sampler
 
 
@@ -17,13 +20,32 @@ def planned(sampler: Sampler, video: Video, questions: Sequence[Question]) -> in
 
 
 def cost_of_both(one: Cost, other: Cost) -> Cost:
-    """The sum of two costs."""
-    return Cost(
-        one.seconds + other.seconds,
-        one.prompt_tokens + other.prompt_tokens,
-        one.output_tokens + other.output_tokens,
-        one.dollars + other.dollars,
-        {name: one.more.get(name, 0) + other.more.get(name, 0) for name in {**one.more, **other.more}},
+    """The sum of two costs; the policy chooses from the candidates of the second."""
+    both = total((one, other))
+    pool = {name: value for name, value in other.more.items() if name == "pool"}
+    return replace(both, more={**both.more, **pool})
+
+
+def cost_together(parts: Sequence[Relevance], of: int) -> Cost:
+    """What the relevances of one question take without those of others.
+
+    Of work ``S`` that ``of`` relevances share, each has ``cost = S / of + own`` and ``alone = S + own``.
+
+    Args:
+        parts: of the question, one at least.
+        of: relevances that shared their work, those of other questions among them.
+    """
+    whole, share = alone(parts[0]), parts[0].cost
+    if of == 1:
+        return whole
+    others = (of - len(parts)) / (of - 1)  # of what a relevance alone has more
+    own = reduce(cost_of_both, (part.cost for part in parts))
+    missing = {name: (value - share.more.get(name, 0.0)) * others for name, value in whole.more.items()}
+    return replace(
+        added(own, missing),
+        seconds=own.seconds + (whole.seconds - share.seconds) * others,
+        prompt_tokens=round(own.prompt_tokens + (whole.prompt_tokens - share.prompt_tokens) * others),
+        output_tokens=round(own.output_tokens + (whole.output_tokens - share.output_tokens) * others),
     )
 
 

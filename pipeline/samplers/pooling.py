@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from pipeline.domain import Cost, Relevance, Status, WindowOutput
+from pipeline.ledger import scaled
 from pipeline.samplers.output import Reading
 
 _WORST_FIRST = (Status.OUT_OF_MEMORY, Status.TRUNCATED_OUTPUT, Status.NO_SCORES)
@@ -23,9 +24,13 @@ class Pool:
     """One question's windows so far."""
 
     windows: list[WindowOutput] = field(default_factory=list)
-    tokens_read: Fraction = Fraction()
-    """Of the question itself, and its share of those of the frames."""
+    own_tokens: int = 0
+    """Read of the question itself."""
     tokens_written: int = 0
+    _shared_tokens: Fraction = Fraction()
+    _frame_tokens: Fraction = Fraction()
+    _shared_visual: Fraction = Fraction()
+    _visual_tokens: int = 0
     _scores: dict[int, float] = field(default_factory=dict)
     _ignored: int = 0
     _clamped: int = 0
@@ -45,6 +50,45 @@ class Pool:
         for position, score in reading.scores.items():
             self._scores[first + position] = max(score, self._scores.get(first + position, 0.0))
 
+    def read_frames(self, share: Fraction, questions: int, visual_tokens: int) -> None:
+        """Note the reading of a window's frames.
+
+        Args:
+            share: of its tokens, that the question pays for.
+            questions: that share them.
+            visual_tokens: of the window's pictures.
+        """
+        self._shared_tokens += share
+        self._frame_tokens += share * questions
+        self._shared_visual += Fraction(visual_tokens, questions)
+        self._visual_tokens += visual_tokens
+
+    def costs(self, took: Cost, questions: int, candidates: int) -> tuple[Cost, Cost]:
+        """What the question took, and what it would have taken alone.
+
+        Args:
+            took: seconds, frames and patches of the video.
+            questions: that share them.
+            candidates: of the video.
+        """
+        pool = {"pool": float(candidates)}
+        return (
+            Cost(
+                took.seconds / questions,
+                int(self._shared_tokens + self.own_tokens),
+                self.tokens_written,
+                more={**scaled(took.more, 1 / questions), **pool, "visual_tokens": float(self._shared_visual)},
+                device=took.device,
+            ),
+            Cost(
+                took.seconds,
+                int(self._frame_tokens + self.own_tokens),
+                self.tokens_written,
+                more={**took.more, **pool, "visual_tokens": float(self._visual_tokens)},
+                device=took.device,
+            ),
+        )
+
     def add_halved(self, frames: int) -> None:
         """Note a window that was halved because it did not fit in memory. Its halves are added by themselves.
 
@@ -54,7 +98,7 @@ class Pool:
         self._halves.append(frames)
 
     def relevance(
-        self, question_id: str, times: Sequence[float], cost: Cost, remedies: Mapping[Status, str]
+        self, question_id: str, times: Sequence[float], cost: Cost, alone: Cost, remedies: Mapping[Status, str]
     ) -> Relevance:
         """The relevance of the whole video.
 
@@ -62,6 +106,7 @@ class Pool:
             question_id: the question.
             times: all candidates in seconds.
             cost: the question's share.
+            alone: what it would have taken as the only one.
             remedies: what happened to a window that failed and what to do about it.
         """
         counts = Counter(window.status for window in self.windows)
@@ -85,6 +130,7 @@ class Pool:
             detail="; ".join(notes),
             windows=tuple(self.windows),
             cost=cost,
+            alone=alone,
         )
 
     def _status(self, failures: Sequence[Status]) -> Status:

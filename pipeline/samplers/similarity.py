@@ -25,6 +25,7 @@ from pipeline.errors import ConfigError, OutOfMemoryError
 from pipeline.families.known import FirstUse
 from pipeline.families.loading.checkpoint import Checkpoint, model_type
 from pipeline.identity import Identified, Label, Place, Speed, features_key, identity_of
+from pipeline.ledger import scaled
 from pipeline.progress import step
 from pipeline.samplers.queries import score_askable, with_options
 from pipeline.video.preparing import OfPixels, prepared_pictures
@@ -56,6 +57,10 @@ class Encoder(Protocol):
 
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
         """Vectors of texts of any length."""
+        ...
+
+    def measured(self, prepared: Sequence[Any]) -> tuple[int, int]:
+        """Inputs of the vision tower that prepared frames are, and their tokens in prompts, if there are prompts."""
         ...
 
     def close(self) -> None:
@@ -191,6 +196,7 @@ class SimilaritySampler(Identified, ABC):
         key = self._features_key(video)
         store = FeatureStore(self.feature_store)
         features = store.find(key)
+        is_new = features is None
         if features is None:
             features = self._embed(video, frames)
             store.keep(key, features)
@@ -198,23 +204,37 @@ class SimilaritySampler(Identified, ABC):
         vectors = self._encoder.embed_texts([text for one in texts for text in one])
         cosines = vectors @ features.vectors.T
         best = [part.max(axis=0) for part in np.split(cosines, np.cumsum([len(one) for one in texts])[:-1])]
-        seconds = (time.perf_counter() - started) / len(questions)
+        cost, alone = self._costs(features, time.perf_counter() - started, len(questions), is_new=is_new)
         return [
             Relevance(
                 question.id,
                 features.times,
                 tuple(scores.tolist()),
                 named_above=None,
-                cost=Cost(seconds),
+                cost=cost,
+                alone=alone,
                 features=key,
             )
             for question, scores in zip(questions, best, strict=True)
         ]
 
+    def _costs(self, features: Features, seconds: float, questions: int, *, is_new: bool) -> tuple[Cost, Cost]:
+        """What each question took, and would have taken alone: embeddings that are at hand took their time before."""
+        pool, took = {"pool": float(len(features.times))}, dict(features.took)
+        if is_new:  # who hands over the frames tells what they took
+            fresh = {name: took[name] for name in ("frames_scored", "patches", "visual_tokens", "score_seconds")}
+            took, before = fresh, 0.0
+        else:
+            fresh, before = {}, took.get("score_seconds", 0.0) + took.get("decode_seconds", 0.0)
+        share = scaled(fresh, 1 / questions)
+        return Cost(seconds / questions, more={**pool, **share}), Cost(seconds + before, more={**pool, **took})
+
     def _features_key(self, video: Video) -> str:
         return features_key(video.fingerprint, self._frame_identity)
 
     def _embed(self, video: Video, frames: FrameSource) -> Features:
+        begin, scoring = time.perf_counter(), 0.0
+        patches = tokens = 0
         times: list[float] = []
         vectors: list[Vectors] = []
         prepare = OfPixels(self._encoder.prepare)
@@ -222,9 +242,23 @@ class SimilaritySampler(Identified, ABC):
         with closing(prepared_pictures(frames, seconds, prepare)) as pictures:
             while batch := list(islice(pictures, self.frames_at_once)):
                 times += [picture.time for picture in batch]
-                vectors.append(self._encoder.embed_frames([picture.content for picture in batch]))
+                contents = [picture.content for picture in batch]
+                drawn = time.perf_counter()
+                vectors.append(self._encoder.embed_frames(contents))
+                scoring += time.perf_counter() - drawn
+                more_patches, more_tokens = self._encoder.measured(contents)
+                patches, tokens = patches + more_patches, tokens + more_tokens
                 step(video.path, "frames", len(times), len(seconds))
-        return Features(tuple(times), np.concatenate(vectors))
+        took = {
+            "frames_scored": len(times),
+            "patches": patches,
+            "visual_tokens": tokens,
+            "score_seconds": scoring,
+            "decode_seconds": time.perf_counter() - begin - scoring,
+            "frames_decoded": len(times),
+            "pixels": len(times) * video.width * video.height,
+        }
+        return Features(tuple(times), np.concatenate(vectors), took)
 
     def _texts(self, question: Question) -> list[str]:
         if self.query_form == "best_option" and question.options:

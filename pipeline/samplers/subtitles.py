@@ -107,9 +107,10 @@ class SubtitleSampler(Identified, ABC):
             return [_failed(question, error.status, str(error)) for question in questions]
         except OutOfMemoryError as error:
             return [_failed(question, Status.OUT_OF_MEMORY, str(error)) for question in questions]
-        cost = Cost((time.perf_counter() - started) / len(questions))
+        seconds, pool = time.perf_counter() - started, {"pool": float(len(blank.times))}
+        cost, alone = Cost(seconds / len(questions), more=pool), Cost(seconds, more=pool)
         scored = [
-            replace(blank, question_id=each.id, scores=row, cost=cost)
+            replace(blank, question_id=each.id, scores=row, cost=cost, alone=alone)
             for each, row in zip(questions, rows, strict=True)
         ]
         return [

@@ -19,6 +19,7 @@ from pipeline.errors import ConfigError, OutOfMemoryError
 from pipeline.families.known import FirstUse, opener_of_images
 from pipeline.families.loading.checkpoint import Checkpoint
 from pipeline.identity import Identified, InQuery, Label, Speed
+from pipeline.ledger import scaled
 from pipeline.progress import step
 from pipeline.samplers.frames import candidates
 from pipeline.samplers.queries import score_askable, with_options
@@ -142,22 +143,30 @@ class VlmYesNoSampler(Identified):
         suffixes = [self._model.suffix(self.prompt.words.replace(_QUESTION, self.query(one))) for one in questions]
         times: list[float] = []
         scores: list[list[float]] = [[] for _ in questions]
-        tokens_shared = 0
+        visual_tokens = patches = 0
         for seconds, batch in self._batches(video, frames):
             times += seconds
-            tokens_shared += batch[0].shape.tokens * len(batch)
+            visual_tokens += batch[0].shape.tokens * len(batch)
+            patches += batch[0].shape.patches * len(batch)
             for row, found in zip(scores, self._model.probabilities(batch, suffixes).tolist(), strict=True):
                 row.extend(found)
             step(video.path, "frames", len(times), len(candidate_times(video, self._rate(video))))
-        spent = (time.perf_counter() - started) / len(questions)
-        share = tokens_shared // len(questions)
+        spent = time.perf_counter() - started
+        pool, count, device = {"pool": float(len(times))}, len(questions), self._model.model.device_name
+        whole = {"frames_scored": len(times), "patches": patches, "visual_tokens": visual_tokens}
         return [
             Relevance(
                 question.id,
                 tuple(times),
                 tuple(row),
                 named_above=None,
-                cost=Cost(spent, share + len(times) * len(suffix)),
+                cost=Cost(
+                    spent / count,
+                    visual_tokens // count + len(times) * len(suffix),
+                    more={**pool, **scaled(whole, 1 / count)},
+                    device=device,
+                ),
+                alone=Cost(spent, visual_tokens + len(times) * len(suffix), more={**pool, **whole}, device=device),
             )
             for question, row, suffix in zip(questions, scores, suffixes, strict=True)
         ]

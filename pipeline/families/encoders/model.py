@@ -155,6 +155,11 @@ class DualEncoder:
         """Unit vectors ``[frames, dimensions]`` of prepared frames, in one call of the picture tower."""
         return _unit(self._model.get_image_features(**self.arguments(prepared)).pooler_output)
 
+    def measured(self, prepared: Sequence[Pixels]) -> tuple[int, int]:
+        """Patches without those that fill up rows; there are no prompts."""
+        side = self._model.config.vision_config.patch_size
+        return sum((pixels.shape[0] // side) * (pixels.shape[1] // side) for pixels in prepared), 0
+
     def arguments(self, prepared: Sequence[Pixels]) -> dict[str, torch.Tensor]:
         """What the picture tower is called with: normalised frames, on its device and in its dtype."""
         like = self._model.vision_model.embeddings.patch_embedding.weight
@@ -276,6 +281,11 @@ class Qwen3VLEmbedder:
             pixel_values=self._patches.images(prepared, self._model.visual.patch_embed.proj.weight),
             image_grid_thw=torch.tensor([self._patches.grid(frame.shape) for frame in prepared]),
         )
+
+    def measured(self, prepared: Sequence[PreparedFrame]) -> tuple[int, int]:
+        """Patches before they are merged, and the tokens that they become."""
+        shapes = [frame.shape for frame in prepared]
+        return sum(shape.patches for shape in shapes), sum(shape.tokens for shape in shapes)
 
     def embed_texts(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Unit vectors ``[texts, hidden size]``. The decoder reads tens of thousands of tokens; nothing is cut."""

@@ -40,6 +40,14 @@ def pick_device(asked: str) -> str:
     )
 
 
+def device_name(model: Any) -> str:
+    """What a loaded model runs on, such as ``NVIDIA H100 80GB HBM3`` or ``cpu``; of several devices the first."""
+    import torch
+
+    device = next(model.parameters()).device
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device.type)
+
+
 def pick_dtype(asked: str, stored: str, device: str) -> torch.dtype:
     """The number format; ``auto`` is the stored one, and float32 on a CPU, where half precision is slower."""
     import torch

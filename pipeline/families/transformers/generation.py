@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Generic
 
 import numpy as np
@@ -28,6 +28,7 @@ from pipeline.domain import Frame
 from pipeline.errors import CheckpointError, OutOfMemoryError
 from pipeline.families.known import FirstUse
 from pipeline.families.loading.checkpoint import release
+from pipeline.families.loading.placement import device_name
 from pipeline.families.transformers.inputs import NativeInputs
 from pipeline.families.transformers.processor import NativeProcessor
 from pipeline.generation.cached_reading import cache_keyword, read_with_cache
@@ -37,7 +38,7 @@ from pipeline.generation.memory import free_failed_call, mapped_out_of_memory, o
 from pipeline.generation.row_buffers import KeptBuffers
 from pipeline.generation.running_batch import RunningBatch
 from pipeline.generation.shared_prefix import Prefix, states_read
-from pipeline.generation.texts import Generated, Key, Outcome, Writer, end_tokens
+from pipeline.generation.texts import Generated, Key, Outcome, Work, Writer, end_tokens
 
 _LOG = logging.getLogger(__name__)
 
@@ -71,6 +72,11 @@ class NativeModel:
     row_buffers: KeptBuffers
     """What its running batches take over from each other."""
 
+    @cached_property
+    def device_name(self) -> str:
+        """What it runs on."""
+        return device_name(self.model)
+
     def close(self) -> None:
         """Free the memory. The object is of no use afterwards."""
         self.row_buffers.release()
@@ -87,7 +93,7 @@ class NativeModel:
     def read_once(self, prompts: Sequence[NativeInputs]) -> Copied:
         """What several prompts begin with, for :meth:`write`."""
         length = last_shared([prompt.input_ids.tolist() for prompt in prompts])
-        return Copied(_read(self.model, prompts[0], length), _positions(self.model))
+        return Copied(_read(self.model, prompts[0], length), _positions(self.model), length)
 
     @torch.inference_mode()
     def write(self, prompt: NativeInputs, limits: OutputLimits, prefix: Copied | None) -> Generated:
@@ -125,6 +131,8 @@ class Copied:
     cache: Any
     positions: tuple[tuple[Any, Any], ...]
     """What the reading left on the model's parts: the part and its ``rope_deltas``."""
+    length: int
+    """Tokens."""
 
 
 class OneByOne(Generic[Key]):
@@ -143,6 +151,10 @@ class OneByOne(Generic[Key]):
         """About the same frames, and next."""
         self._shares = False
         self._beginning: Copied | None = None
+        self._together = 1
+        """Prompts that share it."""
+        self._reading = 0.0
+        """Seconds that it took to read."""
         self._ended: list[tuple[Key, Outcome]] = []
 
     def __len__(self) -> int:
@@ -157,10 +169,16 @@ class OneByOne(Generic[Key]):
         if not self._group and self._waiting:
             self._draw()
         if self._group:
-            begin = time.perf_counter()
+            begin, known = time.perf_counter(), self._reading
             result = self._written()
             key, _ = self._group.popleft()
-            self._ended.append((key, Outcome(result, time.perf_counter() - begin)))
+            # ``generate`` reads and writes in one call; what prompts share was read before, in the turn of the first.
+            work = Work()
+            work.add(time.perf_counter() - begin - (self._reading - known), 1, is_prefill=False)
+            if self._beginning is not None:
+                work.add(self._reading, self._together, is_prefill=True)
+                work.shared, work.reads = self._beginning.length, 1 / self._together
+            self._ended.append((key, Outcome(result, work)))
         return self.finished()
 
     def finished(self) -> list[tuple[Key, Outcome]]:
@@ -173,14 +191,16 @@ class OneByOne(Generic[Key]):
         self._group.extend(each for each in self._waiting if beginning.is_of(each[1]))
         self._waiting = [each for each in self._waiting if not beginning.is_of(each[1])]
         self._shares = self._model.way is Way.COPIED and len(self._group) > 1
-        self._beginning = None
+        self._beginning, self._together, self._reading = None, len(self._group), 0.0
 
     def _written(self) -> Generated | Exception:
         while True:
             try:
                 with mapped_out_of_memory():
                     if self._shares and self._beginning is None:
+                        begin = time.perf_counter()
                         self._beginning = self._model.read_once([prompt for _, prompt in self._group])
+                        self._reading = time.perf_counter() - begin
                     return self._model.write(self._group[0][1], self._limits, self._beginning)
             except Exception as error:
                 failure = of_a_prompt(error)
