@@ -386,7 +386,7 @@ class Selection:
     """The relevance's failure is kept here, also where a declared fallback supplied frames."""
     detail: str = ""
     seconds: float = field(default=0.0, compare=False)
-    """That the policy took to select."""
+    """That the policy took, in tenths: rows of runs that differ in the answerer alone stay equal where it is cheap."""
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,16 @@ Figures that are not known are left out, never 0.
 
 from __future__ import annotations
 
+import math
+from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
+from functools import cache
 from typing import Literal
 
 from pipeline.domain import Answer, Cost, Relevance
 
-Stage = Literal["sampler", "answerer"]
+Stage = Literal["sampler", "answerer", "judge"]
 
 
 @dataclass(frozen=True)
@@ -30,11 +33,12 @@ class Figure:
 
 
 _BOTH: tuple[Stage, ...] = ("sampler", "answerer")
+_ALL: tuple[Stage, ...] = (*_BOTH, "judge")
 _SAMPLER: tuple[Stage, ...] = ("sampler",)
 _ANSWERER: tuple[Stage, ...] = ("answerer",)
 
 FIGURES = (
-    Figure("seconds", _BOTH, "of the sampler with its frames, or of the answerer's model; alone: of all its parts"),
+    Figure("seconds", _ALL, "of the sampler with its frames, of the answerer's model, or of the judge; alone: of all parts"),
     Figure("decode_seconds", _BOTH, "waited for frames to be decoded and prepared"),
     Figure("score_seconds", _SAMPLER, "vision, and what is in no other part"),
     Figure("prepare_seconds", _ANSWERER, "frames and words made a prompt"),
@@ -49,27 +53,38 @@ FIGURES = (
     Figure("image_pixels", _ANSWERER, "of these, as the model or the server got them"),
     Figure("patches", _BOTH, "inputs of the vision tower, before merging"),
     Figure("visual_tokens", _BOTH, "tokens of pictures in prompts, from the processor's grid, after scale and merging"),
-    Figure("prompt_tokens", _BOTH, "tokens of prompts, those of pictures among them"),
+    Figure("prompt_tokens", _ALL, "tokens of prompts, those of pictures among them"),
     Figure("cached_tokens", _ANSWERER, "of these, those that a server had in its cache"),
-    Figure("output_tokens", _BOTH, "tokens written"),
+    Figure("output_tokens", _ALL, "tokens written"),
     Figure("thinking_tokens", _ANSWERER, "of these, those of thoughts"),
     Figure("rounds", _ANSWERER, "requests to the model"),
-    Figure("dollars", _BOTH, "a server's charge, by the prices in the settings"),
+    Figure("dollars", _ALL, "a server's charge, by the prices in the settings"),
 )
 """All figures, in the order in which they are shown."""
 
 _FIELDS = frozenset(field.name for field in fields(Cost)) - {"more", "device"}
 
 
-def figures_of(stage: Stage) -> list[str]:
+@cache
+def figures_of(stage: Stage) -> tuple[str, ...]:
     """The names of the figures that a stage may tell."""
-    return [figure.name for figure in FIGURES if stage in figure.stages]
+    return tuple(figure.name for figure in FIGURES if stage in figure.stages)
+
+
+def known(cost: Cost, whole: Cost, stage: Stage) -> array[float]:
+    """The figures of a cost and then those of a question alone; NaN for what is not known."""
+    values = (figure(each, name) for each in (cost, whole) for name in figures_of(stage))
+    return array("d", (math.nan if value is None else value for value in values))
 
 
 def figure(cost: Cost, name: str) -> float | None:
     """A figure by its name; None where it is not known."""
-    value: float | None = getattr(cost, name) if name in _FIELDS else cost.more.get(name)
-    return value
+    if name in _FIELDS:
+        value: float = getattr(cost, name)
+        return value
+    # Without a prompt, and without frames in a model that tells nothing of itself, there are no pictures in prompts.
+    shown = cost.prompt_tokens or cost.more.get("frames_shown") or cost.more.get("frames_scored")
+    return cost.more.get(name, 0.0 if name == "visual_tokens" and not shown else None)
 
 
 def spent(result: Relevance | Answer) -> Cost:

@@ -128,7 +128,7 @@ class _Selecting:
         else:
             begin = time.perf_counter()
             selection = _selected(given.relevance, given.question, given.video, policy, self._reader)
-            selection = replace(selection, seconds=time.perf_counter() - begin)
+            selection = replace(selection, seconds=round(time.perf_counter() - begin, 1))
         key = digest({"relevance": given.key, "policy": self._identity})
         row = SelectionRow(key, given.sampler, given.question, given.video, selection)
         self._sink.keep(row)

@@ -239,7 +239,7 @@ def _reckoned(scored: Sequence[Relevance], frames: MeteredFrames, wall: float) -
     share = scaled(shared, 1 / (payers or len(scored) or 1))
 
     def reckoned(each: Relevance) -> Relevance:
-        if payers and not each.cost.seconds:
+        if not each.cost.seconds and (payers or not shared):
             return each
         cost, whole = added(each.cost, {**share, "wall_seconds": wall}), added(alone(each), shared)
         whole = added(whole, {"wall_seconds": wall})

@@ -5,15 +5,21 @@ Scores, frames and texts stay on the disk, and are read again for the questions 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from array import array
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 
 from pipeline.artefacts.rows import AnswerRow, RelevanceRow, SelectionRow
 from pipeline.benchmarks.grounding import IntervalRule, interval_value
 from pipeline.benchmarks.metrics import span_recall
 from pipeline.benchmarks.official import OfficialRule, official_value
-from pipeline.domain import AnswerForm, Cost, Status
+from pipeline.domain import Answer, AnswerForm, Relevance, Status
+from pipeline.ledger import Stage, alone, figures_of, known
 
 RECALL_TOLERANCE = 1.0
 """Seconds around an evidence span within which a selected frame shows it: candidates are a second apart."""
@@ -61,14 +67,40 @@ class QuestionBrief(NamedTuple):
     answer: AnswerBrief | None = None
 
 
+class Took(NamedTuple):
+    """What one result took, in little memory."""
+
+    figures: array[float]
+    """As :func:`pipeline.ledger.known` gives them."""
+    cached: bool
+    device: str
+
+    def reckonings(self, stage: Stage) -> tuple[dict[str, float], dict[str, float]]:
+        """What was spent in its run, and what it takes alone: the figures that are known, by name."""
+        names = figures_of(stage)
+        cost, whole = self.figures[: len(names)], self.figures[len(names) :]
+        pairs = ((name, value) for name, value in zip(names, cost, strict=True) if not math.isnan(value))
+        spent = {name: 0.0 if self.cached else value for name, value in pairs}
+        return spent, {name: value for name, value in zip(names, whole, strict=True) if not math.isnan(value)}
+
+
 @dataclass(frozen=True)
 class StageSum:
-    """What one stage took, over all its rows."""
+    """What one stage took, over all its rows; each mapping is of figures by name, those that any row knows."""
 
-    total: Cost
-    """Without further figures."""
-    thinking_tokens: int
-    """Of the output tokens, those of thoughts, as far as they are known."""
+    rows: int
+    cached: int
+    """Rows whose results come from a cache."""
+    cost: Mapping[str, float]
+    """Shared work divided, those from a cache with what they took when they were computed."""
+    spent: Mapping[str, float]
+    """The same, of what this run computed."""
+    alone: Mapping[str, float]
+    """As if each question had been the only one."""
+    unknown: frozenset[str]
+    """Figures that some rows do not know."""
+    device: str
+    """Of all rows; empty where they differ."""
     cut_thoughts: int
     """Answers that have none because their thought did not end."""
 
@@ -81,18 +113,25 @@ class RunBriefs:
     """By question."""
     sampling: StageSum
     answering: StageSum
+    sampled: Mapping[str, Took]
+    """What the sampler took, by question."""
     makers: frozenset[tuple[str, str]]
     """Sampler and answerer of the answers. A run has one pair."""
 
 
-RelevanceNote: TypeAlias = tuple[RelevanceBrief, Cost]
-AnswerNote: TypeAlias = tuple[AnswerBrief, Cost, bool, tuple[str, str]]
-"""With its cost, whether its thought was cut, and its sampler and answerer."""
+RelevanceNote: TypeAlias = tuple[RelevanceBrief, Took]
+AnswerNote: TypeAlias = tuple[AnswerBrief, Took, bool, tuple[str, str]]
+"""With what it took, whether its thought was cut, and its sampler and answerer."""
 
 
 def relevance_note(row: RelevanceRow) -> RelevanceNote:
     """What is noted of a relevance, which may lack its scores."""
-    return RelevanceBrief(row.relevance.status, row.relevance.detail), row.relevance.cost
+    return RelevanceBrief(row.relevance.status, row.relevance.detail), took(row.relevance, "sampler")
+
+
+def took(result: Relevance | Answer, stage: Stage) -> Took:
+    """What a result of a stage took."""
+    return Took(known(result.cost, alone(result), stage), result.cached, result.cost.device)
 
 
 def selection_note(row: SelectionRow) -> SelectionBrief:
@@ -118,12 +157,8 @@ def answer_note(row: AnswerRow, rules: Sequence[OfficialRule], of_intervals: Seq
     ious = tuple(interval_value(row.question, said, rule) for rule in of_intervals if asks_when)
     official = tuple(official_value(row.question, said, rule) for rule in rules)
     is_cut = said.status is Status.TRUNCATED_OUTPUT and bool(said.thought)
-    return (
-        AnswerBrief(said.status, said.detail, said.option, official, ious),
-        said.cost,
-        is_cut,
-        (row.sampler, row.answerer),
-    )
+    brief = AnswerBrief(said.status, said.detail, said.option, official, ious)
+    return brief, took(said, "answerer"), is_cut, (row.sampler, row.answerer)
 
 
 def run_briefs(
@@ -138,18 +173,31 @@ def run_briefs(
         of[question_id] = same.setdefault(brief, brief)
     return RunBriefs(
         of,
-        _sum(cost for _, cost in relevances.values()),
-        _sum((note[1] for note in answers.values()), sum(note[2] for note in answers.values())),
+        stage_sum([note[1] for note in relevances.values()], "sampler"),
+        stage_sum([note[1] for note in answers.values()], "answerer", sum(note[2] for note in answers.values())),
+        {question_id: note[1] for question_id, note in relevances.items()},
         frozenset(note[3] for note in answers.values()),
     )
 
 
-def _sum(costs: Iterable[Cost], cut_thoughts: int = 0) -> StageSum:
-    seconds, prompt, output, dollars, thinking = 0.0, 0, 0, 0.0, 0.0
-    for cost in costs:
-        seconds += cost.seconds
-        prompt += cost.prompt_tokens
-        output += cost.output_tokens
-        dollars += cost.dollars
-        thinking += cost.more.get("thinking_tokens", 0)
-    return StageSum(Cost(seconds, prompt, output, dollars), round(thinking), cut_thoughts)
+def stage_sum(each: Sequence[Took], stage: Stage, cut_thoughts: int = 0) -> StageSum:
+    """What the rows of a stage took together."""
+    names, devices = figures_of(stage), {one.device for one in each}
+    rows = np.array([one.figures for one in each]).reshape(len(each), 2, len(names))
+    cached = np.array([one.cached for one in each], dtype=bool)
+    told = ~np.isnan(rows)
+
+    def sums(of: npt.NDArray[np.float64], is_told: npt.NDArray[np.bool_]) -> dict[str, float]:
+        totals = np.where(is_told, of, 0.0).sum(axis=0).tolist()
+        return {name: total for name, total, known in zip(names, totals, is_told.any(axis=0), strict=True) if known}
+
+    return StageSum(
+        len(each),
+        int(cached.sum()),
+        sums(rows[:, 0], told[:, 0]),
+        sums(np.where(cached[:, None], 0.0, rows[:, 0]), told[:, 0]),
+        sums(rows[:, 1], told[:, 1]),
+        frozenset(name for name, all_told in zip(names, told[:, 1].all(axis=0), strict=True) if not all_told),
+        devices.pop() if len(devices) == 1 else "",
+        cut_thoughts,
+    )

@@ -1,66 +1,57 @@
-"""Costs of each stage: seconds, tokens and dollars."""
+"""What each stage of a run took, by the figures of :mod:`pipeline.ledger`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.domain import Cost
+from pipeline.ledger import Stage, figures_of, known
+from pipeline.reports.briefs import StageSum, Took, stage_sum
 from pipeline.reports.runs import RunArtefacts
 
 
 @dataclass(frozen=True)
 class StageCost:
-    """One stage of one run. A cached result counts with its original cost."""
+    """One stage of one run."""
 
     run: str
-    stage: str
-    """``sampler``, ``answerer`` or ``judge``."""
+    stage: Stage
     name: str
     """Of the sampler, the answerer or the judge."""
-    questions: int
-    """With a row, failed ones included."""
-    total: Cost
-    thinking_tokens: int = 0
-    """Of the output tokens, those of thoughts, as far as they are known."""
-    cut_thoughts: int = 0
-    """Answers that have none because their thought did not end."""
+    took: StageSum
+    """Over all questions with a row, failed ones included."""
 
     @property
-    def seconds_each(self) -> float | None:
-        """Seconds a question; None where nothing was recorded."""
-        return self.total.seconds / self.questions if self.questions and self.total.seconds else None
+    def questions(self) -> int:
+        """With a row."""
+        return self.took.rows
+
+    def alone(self, figure: str) -> float | None:
+        """A figure of a question that is the only one, as the mean over all; None where it is not known of all."""
+        if not self.took.rows or figure in self.took.unknown:
+            return None
+        return self.took.alone[figure] / self.took.rows
+
+    @property
+    def parts(self) -> list[tuple[str, float]]:
+        """The seconds of a question that is the only one, by what was done, as far as they are known."""
+        parts = [name for name in figures_of(self.stage) if name.endswith("_seconds") and name != "wall_seconds"]
+        each = [(name.removesuffix("_seconds"), self.alone(name)) for name in parts]
+        return [(name, seconds) for name, seconds in each if seconds]
+
+    @property
+    def thinking_tokens(self) -> int:
+        """Of the output tokens, those of thoughts, as far as they are known."""
+        return round(self.took.cost.get("thinking_tokens", 0))
 
 
 def stage_costs(run: RunArtefacts) -> list[StageCost]:
     """The stages that the run has rows of."""
     briefs = run.briefs
-    found: list[StageCost] = []
-    if run.relevance:
-        found.append(StageCost(run.name, "sampler", run.sampler, len(run.relevance), briefs.sampling.total))
-    if run.answers:
-        took = briefs.answering
-        found.append(
-            StageCost(
-                run.name,
-                "answerer",
-                run.answerer,
-                len(run.answers),
-                took.total,
-                took.thinking_tokens,
-                took.cut_thoughts,
-            )
-        )
+    stages: list[tuple[Stage, str, StageSum]] = [
+        ("sampler", run.sampler, briefs.sampling),
+        ("answerer", run.answerer, briefs.answering),
+    ]
     for each in run.grades:
-        costs = [brief.cost for brief in each.briefs.values()]
-        found.append(StageCost(run.name, "judge", each.by.label, len(costs), _total(costs)))
-    return found
-
-
-def _total(costs: Sequence[Cost]) -> Cost:
-    return Cost(
-        sum(cost.seconds for cost in costs),
-        sum(cost.prompt_tokens for cost in costs),
-        sum(cost.output_tokens for cost in costs),
-        sum(cost.dollars for cost in costs),
-    )
+        grades = [Took(known(brief.cost, brief.cost, "judge"), False, "") for brief in each.briefs.values()]
+        stages.append(("judge", each.by.label, stage_sum(grades, "judge")))
+    return [StageCost(run.name, stage, name, took) for stage, name, took in stages if took.rows]

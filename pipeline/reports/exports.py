@@ -47,6 +47,10 @@ COLUMNS = (
 """Of ``results.csv``. ``rule`` is ``strict`` or whose code counts; ``label`` is empty over all questions."""
 
 
+_OF_STAGES = ("seconds", "prompt_tokens", "output_tokens", "thinking_tokens", "dollars")
+"""Told of every stage as they were when they were computed, from a cache or not."""
+
+
 def write_exports(scores: Sequence[RunScore], folder: Path, override: str) -> None:
     """Write the files into ``folder``.
 
@@ -133,12 +137,13 @@ def _summary(each: RunScore) -> dict[str, Any]:
                 "stage": cost.stage,
                 "name": cost.name,
                 "questions": cost.questions,
-                "seconds": cost.total.seconds,
-                "prompt_tokens": cost.total.prompt_tokens,
-                "output_tokens": cost.total.output_tokens,
-                "thinking_tokens": cost.thinking_tokens,
-                "cut_thoughts": cost.cut_thoughts,
-                "dollars": cost.total.dollars,
+                **{name: cost.took.cost.get(name, 0) for name in _OF_STAGES},
+                "cached": cost.took.cached,
+                "device": cost.took.device,
+                "spent": dict(cost.took.spent),
+                "alone": dict(cost.took.alone),
+                "not_of_all": sorted(cost.took.unknown & set(cost.took.alone)),
+                "cut_thoughts": cost.took.cut_thoughts,
             }
             for cost in stage_costs(run)
         ],

@@ -14,7 +14,8 @@ from pipeline.paths import shown
 from pipeline.reports.briefs import RECALL_TOLERANCE
 from pipeline.reports.cards import cards, routes_with_pictures, run_labels
 from pipeline.reports.choosing import choices, family, filters, searched
-from pipeline.reports.costs import StageCost, stage_costs
+from pipeline.reports.cost_curves import cost_curve
+from pipeline.reports.costs import stage_costs
 from pipeline.reports.curves import accuracy_chart, groups, recall_chart
 from pipeline.reports.document import environment, inlined
 from pipeline.reports.exports import write_exports
@@ -265,6 +266,9 @@ def _render(scores: Sequence[RunScore], found: _Shown, pictured: _Pictured, plai
                 for drawn in (accuracy_chart(each.scores, of), recall_chart(each.scores, of))
                 if drawn
             ],
+            cost_curves=[
+                curve for each, of in named if (curve := cost_curve(each.scores, names, of)) and curve.drawings
+            ],
             groups=[group for each, of in named for group in groups(each.scores, names, of)],
             judged=[each for each in scores if each.judged],
             judges=list(dict.fromkeys(judged.label for each in scores for judged in each.judged)),
@@ -276,8 +280,8 @@ def _render(scores: Sequence[RunScore], found: _Shown, pictured: _Pictured, plai
             failures=found.failures,
             linked={card.number for card in found.cards},
             costs=costs,
-            priced=any(cost.total.dollars for cost in costs),
-            dollars=_dollars(costs),
+            priced=any(cost.took.cost.get("dollars") for cost in costs),
+            dollars=sum(cost.took.spent.get("dollars", 0.0) for cost in costs),
             recall_tolerance=f"{RECALL_TOLERANCE:g}",
             cards=found.cards,
             plain_cards=plain_cards,
@@ -309,7 +313,3 @@ def _rules(scores: Sequence[RunScore]) -> list[str]:
     }
     several = len({benchmark for benchmark, _ in found}) > 1
     return [f"{benchmark}, {about}" if several else about for benchmark, about in found]
-
-
-def _dollars(costs: Sequence[StageCost]) -> float:
-    return sum(cost.total.dollars for cost in costs)

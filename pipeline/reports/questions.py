@@ -10,9 +10,12 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from pipeline.artefacts.rows import AnswerRow
 from pipeline.artefacts.stored import LastRead
 from pipeline.domain import Question, Status, option_letter
+from pipeline.ledger import Stage, figures_of
 from pipeline.paths import local_path
+from pipeline.reports.briefs import Took, took
 from pipeline.reports.judged import labelled
 from pipeline.reports.runs import RunArtefacts, collect
 
@@ -20,6 +23,20 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 QUESTIONS_TABLE = "questions.csv"
+STAGES: tuple[Stage, ...] = ("sampler", "answerer")
+
+
+def cost_columns(stage: Stage) -> list[str]:
+    """The columns of what a stage took."""
+    names = figures_of(stage)
+    return [
+        *(f"{stage}_{name}" for name in names),
+        *(f"{stage}_{name}_spent" for name in names),
+        f"{stage}_device",
+        f"{stage}_cached",
+    ]
+
+
 COLUMNS = (
     "run",
     "benchmark",
@@ -41,14 +58,12 @@ COLUMNS = (
     "frames",
     "times",
     "evidence_recall",
-    "seconds",
-    "prompt_tokens",
-    "output_tokens",
-    "dollars",
     "groups",
+    *(column for stage in STAGES for column in cost_columns(stage)),
 )
 """``correct`` and ``option`` are letters; ``status`` is ``missing`` where there is no answer yet; ``times`` are those
-of the selected frames, in seconds; costs are the answerer's. Each judge of free answers adds two columns,
+of the selected frames, in seconds. A figure of :mod:`pipeline.ledger` after a stage's name is what the question takes
+alone, and with ``_spent`` what the run has spent on it. Each judge of free answers adds two columns,
 ``score: LABEL`` and ``verdict: LABEL``, the status of its grade."""
 
 
@@ -72,7 +87,16 @@ def question_rows(runs: Sequence[RunArtefacts]) -> Iterator[tuple[Any, ...]]:
             graded: list[tuple[Any, Any]] = [
                 (brief.score, brief.status.value) if brief else (None, None) for brief in briefs
             ]
-            yield (*of_run, *_asked(question), *_answered(run, question), dict(question.groups), *chain(*graded))
+            answer = run.find[2](question.id, LastRead())
+            yield (
+                *of_run,
+                *_asked(question),
+                *_answered(run, question, answer),
+                dict(question.groups),
+                *_costs(run.briefs.sampled.get(question.id), "sampler"),
+                *_costs(answer and took(answer.answer, "answerer"), "answerer"),
+                *chain(*graded),
+            )
 
 
 def questions_csv(runs: Sequence[RunArtefacts]) -> str:
@@ -104,10 +128,19 @@ def _asked(question: Question) -> tuple[Any, ...]:
     return question.id, question.video, question.text, options, _letter(question.correct)
 
 
-def _answered(run: RunArtefacts, question: Question) -> tuple[Any, ...]:
+def _costs(of_stage: Took | None, stage: Stage) -> tuple[Any, ...]:
+    names = figures_of(stage)
+    if of_stage is None:
+        return (None,) * (2 * len(names) + 2)
+    spent, alone = of_stage.reckonings(stage)
+    told = (*(alone.get(name) for name in names), *(spent.get(name) for name in names))
+    return (*told, of_stage.device or None, of_stage.cached)
+
+
+def _answered(run: RunArtefacts, question: Question, given: AnswerRow | None) -> tuple[Any, ...]:
     brief = run.briefs.of.get(question.id)
-    _, selection, answer = run.find
-    selected, given = selection(question.id, LastRead()), answer(question.id, LastRead())
+    _, selection, _ = run.find
+    selected = selection(question.id, LastRead())
     frames = selected.selection.frames if selected else ()
     of_sampler = brief.relevance.status.value if brief and brief.relevance else None
     shown = (
@@ -117,11 +150,11 @@ def _answered(run: RunArtefacts, question: Question) -> tuple[Any, ...]:
         brief.selection.recall if brief and brief.selection else None,
     )
     if given is None:
-        return (None, None, "missing", "", None, *shown, None, None, None, None)
-    said, cost = given.answer, given.answer.cost
+        return (None, None, "missing", "", None, *shown)
+    said = given.answer
     option = said.option if said.status is Status.OK and question.options else None
     told = (_letter(option), given.correct, said.status.value, said.detail, said.text)
-    return (*told, *shown, cost.seconds, cost.prompt_tokens, cost.output_tokens, cost.dollars)
+    return (*told, *shown)
 
 
 def _letter(option: int | None) -> str | None:
