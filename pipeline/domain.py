@@ -337,7 +337,7 @@ class Relevance:
     windows: tuple[WindowOutput, ...] = ()
     cost: Cost = Cost()
     """What it took. Work shared by several questions is divided evenly among them."""
-    alone: Cost | None = None
+    alone: Cost | None = field(default=None, compare=False)
     """What it would have taken if the question had been the only one; None: as much."""
     cached: bool = field(default=False, compare=False)
     """Whether another run computed it, so that this one spent nothing."""
@@ -410,7 +410,7 @@ class Answer:
     """Why the text ended: ``stop``, ``length``, or a server's own word; empty where no text came."""
     cost: Cost = Cost()
     """As of :class:`Relevance`, and so the next two."""
-    alone: Cost | None = None
+    alone: Cost | None = field(default=None, compare=False)
     cached: bool = field(default=False, compare=False)
     thought: str = ""
     """The thoughts that the model wrote apart from the answer. No option is read from it."""

@@ -13,7 +13,7 @@ from pipeline.answerers import Answerer, AnswerRequest
 from pipeline.config import build, conf_dir
 from pipeline.domain import Answer, Frame, Question, Video
 from pipeline.generation.limits import OutputLimits
-from pipeline.generation.texts import Generated, Outcome
+from pipeline.generation.texts import Generated, Outcome, Work
 
 VIDEO = Video("clip.mp4", "f", 100.0, 25.0, 2500, 160, 90)
 SMALL = Video("clip.mp4", "0f", 60.0, 10.0, 600, 80, 45)
@@ -90,7 +90,7 @@ class Saying:
 
     def step(self) -> list[tuple[str, Outcome]]:
         keys, self._keys = self._keys, []
-        return [(key, Outcome(self._said, 0.0)) for key in keys]
+        return [(key, Outcome(self._said, Work())) for key in keys]
 
     def finished(self) -> list[tuple[str, Outcome]]:
         return []

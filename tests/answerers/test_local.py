@@ -213,7 +213,12 @@ def test_questions_about_the_same_frames_are_prepared_and_read_once(
     )
     together = answered(answerer, [*requests, between])
     assert [answer.text for answer in together[:3]] == [answer.text for answer in alone]
-    assert [answer.cost.prompt_tokens for answer in together[:3]] == [answer.cost.prompt_tokens for answer in alone]
+    whole = [answer.cost.prompt_tokens for answer in alone]
+    assert [answer.alone.prompt_tokens for answer in together[:3]] == whole
+    # What was read once is paid for once.
+    visual = alone[0].cost.more["visual_tokens"]
+    assert sum(answer.cost.more["visual_tokens"] for answer in together[:3]) == pytest.approx(visual)
+    assert sum(answer.cost.prompt_tokens for answer in together[:3]) < sum(whole) - visual
     assert counts == {"prepared": 2, "prefill": 2}
 
 

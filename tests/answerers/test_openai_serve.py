@@ -19,8 +19,9 @@ from rows_on_disk import rows_of
 from served import Served, serving, write_llava
 
 from pipeline.artefacts.rows import AnswerRow
-from pipeline.domain import Status
+from pipeline.domain import Cost, Status
 from pipeline.errors import CheckpointError
+from pipeline.ledger import alone, spent
 
 QUESTIONS = 4
 
@@ -105,7 +106,8 @@ def test_a_benchmark_through_the_server_and_again_without_it(server: Served, hom
         assert again[row.question.id].text == row.answer.text
     kept = [row.question.id for row in rows if row.answer.text.strip()]
     assert kept
-    assert [again[name].cost.seconds for name in kept] == [0.0] * len(kept)
+    assert [(again[name].cached, spent(again[name])) for name in kept] == [(True, Cost())] * len(kept)
+    assert all(alone(again[name]).seconds > 0 for name in kept)  # they cost what they cost
 
 
 def test_what_the_server_did_not_answer_is_asked_for_by_the_same_command(server: Served, home: Path) -> None:
