@@ -117,7 +117,7 @@ def chart(title: str, series: Sequence[Series], width: int = 560, height: int = 
 
 
 def cost_chart(title: str, axis: str, told: str, series: Sequence[Series]) -> Chart | None:
-    """Lay out shares against a cost; None without two that differ.
+    """Lay out shares against a cost; None where no cost is known.
 
     Args:
         title: of the drawing.
@@ -126,12 +126,13 @@ def cost_chart(title: str, axis: str, told: str, series: Sequence[Series]) -> Ch
         series: costs above 0.
     """
     costs = sorted({value.frames for each in series for value in each.values})
-    if len(costs) < 2:
+    if not costs:
         return None
     low, high = math.floor(math.log10(costs[0]) - 1e-9), math.ceil(math.log10(costs[-1]))
     marks = [digit * 10.0**power for power in range(low, high + 1) for digit in (1, 2, 5)]
     first = max(mark for mark in marks if mark <= costs[0])
-    last = min(mark for mark in [*marks, 10.0 ** (high + 1)] if mark >= costs[-1])
+    marks.append(10.0 ** (high + 1))
+    last = min(mark for mark in marks if mark >= costs[-1] and mark > first)
     inside = [mark for mark in marks if first <= mark <= last]
     shown = inside if len(inside) <= _MOST_TICKS else [each for each in inside if math.log10(each) % 1 < 1e-9]
     return _laid_out(Axis(axis, told, [(each, _short(each)) for each in shown], (first, last)), title, series, 620, 320)

@@ -206,6 +206,11 @@ class Result:
         return self.row.answer.cost
 
     @property
+    def prompt(self) -> str:
+        """The text that the answerer was sent, with a mark in the place of each frame."""
+        return self.row.answer.prompt
+
+    @property
     def frames(self) -> tuple[Moment, ...]:
         """The selected frames in order of time, each with its ``time``, ``score`` and ``image``."""
         return self.selected.frames

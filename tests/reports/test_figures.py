@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
 from sweep_on_disk import Sweep
 from thousand import make_thousand
 
+from pipeline.config import conf_dir, register_resolvers
 from pipeline.domain import Cost, Status
 from pipeline.reports.cards import run_labels
 from pipeline.reports.charts import Series, Value, chart
 from pipeline.reports.choosing import choices
+from pipeline.reports.cost_curves import cost_curve
 from pipeline.reports.costs import stage_costs
 from pipeline.reports.curves import accuracy_chart, groups, recall_chart
 from pipeline.reports.document import thousands
@@ -228,8 +232,90 @@ def test_costs_are_summed_by_stage(sweep: Sweep) -> None:
     run = next(run for run in collect([sweep.folder]) if run.name == "gens_micro-qwen2_vl_micro")
     sampler, answerer = stage_costs(run)
     assert (sampler.stage, sampler.name, sampler.questions) == ("sampler", "gens_micro", 6)
-    assert sampler.total == Cost(pytest.approx(5 * 1.234), 5 * 2048, 5 * 61)
-    assert (answerer.stage, answerer.total.prompt_tokens) == ("answerer", 4 * 1820 + 1820)
+    told = {name: sampler.took.spent[name] for name in ("seconds", "prompt_tokens", "output_tokens")}
+    assert told == {"seconds": pytest.approx(5 * 1.234), "prompt_tokens": 5 * 2048, "output_tokens": 5 * 61}
+    assert (answerer.stage, answerer.took.spent["prompt_tokens"]) == ("answerer", 4 * 1820 + 1820)
+
+
+def told_of(run: RunArtefacts, tokens: float, alone: float) -> RunArtefacts:
+    """The run with visual tokens: those of each answer, and those that its sampler takes for a question alone."""
+    sampled = [
+        replace(row, relevance=replace(row.relevance, alone=Cost(alone / 64, 1, more={"visual_tokens": alone})))
+        for row in run.relevance
+    ]
+    answered = [
+        replace(
+            row, answer=replace(row.answer, cost=replace(row.answer.cost, dollars=0.0, more={"visual_tokens": tokens}))
+        )
+        for row in run.answers
+    ]
+    return replace(run, relevance=tuple(sampled), answers=tuple(answered))
+
+
+def test_accuracy_stands_against_all_that_a_question_costs(matrix: list[RunArtefacts]) -> None:
+    qwen = [run for run in matrix if run.answerer == "qwen2_vl_7b"]
+    runs = [told_of(run, 10.0 * (run.budget or 0), 0.0 if run.sampler == "uniform" else 640.0) for run in qwen]
+    names = {run.name: run.name for run in runs}
+    curve = cost_curve([score(run) for run in runs], names)
+    assert curve is not None
+    assert [drawing.cost for drawing in curve.drawings] == ["visual tokens", "seconds"]  # nothing cost dollars
+    rows = {row.name: row for row in curve.rows}
+    for run in runs:
+        of_sampler = 0 if run.sampler == "uniform" else 640
+        assert rows[run.name].visual_tokens == of_sampler + 10 * run.budget
+        assert rows[run.name].seconds == pytest.approx(of_sampler / 64 + 0.8)
+        accuracy = score(run).accuracy
+        assert accuracy is not None
+        assert rows[run.name].value.share == accuracy.overall.accuracy
+        assert rows[run.name].value.low is not None
+    drawn = curve.drawings[0].chart
+    assert [tick.label for tick in drawn.across] == ["20", "50", "100", "200", "500", "1k"]
+    uniform = next(line for line in drawn.lines if line.name.startswith("uniform"))
+    places = {tick.label: tick.place for tick in drawn.across}
+    share = math.log(40 / 20) / math.log(50 / 20)  # of four frames, on the axis of logarithms
+    assert uniform.points[0].x == pytest.approx(places["20"] + share * (places["50"] - places["20"]), abs=0.2)
+    assert "80 visual tokens" in uniform.points[1].title
+    # A run that does not know its tokens is named and not drawn at 0.
+    unknown = replace(runs[0], answers=matrix[-1].answers, name="old")
+    names |= {"old": "old"}
+    left = cost_curve([score(run) for run in (unknown, *runs[1:])], names)
+    assert left is not None
+    assert left.drawings[0].left_out == ("old",)
+    assert cost_curve([score(runs[0])], names) is None
+
+
+def test_runs_that_a_fair_drawing_lacks_are_told_with_commands_that_work(matrix: list[RunArtefacts]) -> None:
+    typed = "gens evaluate benchmark=micro sampler=gens_micro sampler.fps=2.0 selection=aks selection.budget={} limit=9"
+    runs = [
+        replace(run, command=f"{typed.format(run.budget)} answerer=qwen2_vl_7b answerer.max_pixels=50176")
+        for run in matrix
+        if run.answerer == "qwen2_vl_7b" and (run.sampler, run.budget) != ("uniform", 8)
+    ]
+    curve = cost_curve([score(run) for run in runs], {run.name: run.name for run in runs})
+    assert curve is not None
+    kept = "gens evaluate {}benchmark=micro limit=9 answerer=qwen2_vl_7b answerer.max_pixels=50176 sampler=uniform"
+    small = f"{kept.format('')} selection=uniform_low selection.budget={{}}"
+    assert [each.command for each in curve.missing] == [
+        f"{kept.format('')} selection.budget=8",  # 16, four times 4, is there
+        small.format(64),
+        f"{kept.format('')} selection.budget=32",
+        small.format(128),
+        f"{kept.format('-m ')} selection.budget=32,64",
+        small.format(256),
+    ]
+    register_resolvers()
+    for each in curve.missing:
+        words = [word.partition(",")[0] for word in each.command.split()[2:] if word != "-m"]
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            made = compose("evaluate", words)
+        assert (made.sampler.name, made.answerer.max_pixels) == ("uniform", 50176)
+    # Of a run without a command, by its parts.
+    (first, *_) = cost_curve([score(replace(run, command="")) for run in runs], names_of(runs)).missing
+    assert first.command == "gens evaluate answerer=qwen2_vl_7b sampler=uniform selection.budget=8"
+
+
+def names_of(runs: list[RunArtefacts]) -> dict[str, str]:
+    return {run.name: run.name for run in runs}
 
 
 def test_thoughts_are_counted_apart(matrix: list[RunArtefacts], tmp_path: Path) -> None:
@@ -239,7 +325,7 @@ def test_thoughts_are_counted_apart(matrix: list[RunArtefacts], tmp_path: Path) 
     thought[0] = replace(thought[0], answer=replace(thought[0].answer, option=None, status=Status.TRUNCATED_OUTPUT))
     run = replace(run, answers=(*thought, *run.answers[2:]))
     answerer = stage_costs(run)[-1]
-    assert (answerer.thinking_tokens, answerer.cut_thoughts) == (8192, 1)
+    assert (answerer.thinking_tokens, answerer.took.cut_thoughts) == (8192, 1)
     text = write_report([run], THUMBNAILS, tmp_path / "report.html").read_text(encoding="utf-8")
     assert f"{thousands(8192)} of thoughts" in text
     assert f"1 of {len(run.answers)} thoughts did not end" in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from browser import evaluated, needs_browser
 from sweep_on_disk import Sweep
 from thousand import make_thousand
 
+from pipeline.artefacts.rows import AnswerRow
 from pipeline.reports.page import write_report
 from pipeline.reports.runs import collect
 from pipeline.reports.thumbnails import VideoThumbnails
@@ -24,7 +26,58 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("hands")
     samplers, answerers = ["uniform", "gens_3b"], ["gpt4o", "qwen2_vl_7b"]
     runs = collect([make_thousand(folder, samplers, answerers, [4, 8], 24, videos=8, told_seconds=60)])
-    return write_report(runs, THUMBNAILS, folder / "report.html")
+    asked = replace(runs[0], answers=tuple(with_prompt(row) for row in runs[0].answers))
+    return write_report([asked, *runs[1:]], THUMBNAILS, folder / "report.html")
+
+
+PROMPT = 'system:\nBe brief.\nuser:\n<frame 1 at 0.5 s>\nIs it "a" & <b>?'
+
+
+def with_prompt(row: AnswerRow) -> AnswerRow:
+    return replace(row, answer=replace(row.answer, prompt=PROMPT))
+
+
+def test_the_prompt_is_folded_and_copied_whole(page: Path, tmp_path: Path) -> None:
+    is_open, copied, buttons = evaluated(
+        page,
+        tmp_path,
+        """
+        let copied = "";
+        Object.defineProperty(navigator, "clipboard", { value: { writeText: async (text) => { copied = text; } } });
+        const card = document.querySelector(".card");
+        card.scrollIntoView();
+        card.querySelector("summary").focus();
+        const prompt = card.querySelector(".prompt");
+        const wasOpen = prompt.open;
+        prompt.open = true;
+        const button = prompt.querySelector("button");
+        button.click();
+        await new Promise((done) => setTimeout(done, 50));
+        return [wasOpen, copied, prompt.querySelectorAll("button").length];
+        """,
+    )
+    assert not is_open
+    assert copied == PROMPT
+    assert buttons == 1
+
+
+@pytest.mark.parametrize("size", ["1280,900", "390,844"])
+def test_accuracy_is_shown_against_one_cost_at_a_time(page: Path, tmp_path: Path, size: str) -> None:
+    before, after, wide = evaluated(
+        page,
+        tmp_path,
+        """
+        document.getElementById("curve-heading").closest("details").open = true;
+        const shown = () => [...document.querySelectorAll(".cost-drawing")].map((each) => each.offsetHeight > 0);
+        const before = shown();
+        document.querySelectorAll(".switch input")[1].click();
+        return [before, shown(), document.documentElement.scrollWidth <= innerWidth];
+        """,
+        size=size,
+    )
+    assert before == [True, False]  # seconds and dollars: these rows are of before the ledger and know no visual tokens
+    assert after == [False, True]
+    assert wide
 
 
 def test_a_click_on_a_heading_sorts_by_it_and_a_second_one_the_other_way(page: Path, tmp_path: Path) -> None:

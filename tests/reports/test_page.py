@@ -117,7 +117,13 @@ def test_page_can_be_used_by_ear_and_keyboard(page: Page) -> None:
     assert all(header.get("scope") in ("col", "row") for header in page.all("th"))
     drawings = [svg for svg in page.all("svg") if svg.get("role") == "img"]
     assert drawings
-    assert all((drawing["aria-label"] or "").startswith("Timeline of ") for drawing in drawings)
+    timelines = [drawing for drawing in drawings if "aria-label" in drawing]
+    assert timelines
+    assert all((drawing["aria-label"] or "").startswith("Timeline of ") for drawing in timelines)
+    ids = {element.get("id") for _, element in page.elements}
+    charts = [drawing for drawing in drawings if "aria-label" not in drawing]
+    assert all(set((drawing["aria-labelledby"] or "").split()) <= ids for drawing in charts)
+    assert charts  # of accuracy against cost
     identifiers = [attributes["id"] for _, attributes in page.elements if attributes.get("id")]
     assert len(identifiers) == len(set(identifiers))
     assert page.all("html")[0]["lang"] == "en"
@@ -207,7 +213,7 @@ def test_finished_runs_offer_no_filter_for_unfinished_ones(page: Page) -> None:
 def test_the_first_question_of_a_sweep_stands_near_the_top(page: Page) -> None:
     """What is between the accuracies and the questions is closed until it is asked for."""
     between = page.text[page.text.index('class="caption"') : page.text.index('id="questions"')]
-    assert between.count('<details class="part">') == between.count("<section aria-") == 5
+    assert between.count('<details class="part">') == between.count("<section aria-") == 6
     assert "<details open" not in between
 
 
