@@ -38,7 +38,9 @@ _SAMPLER: tuple[Stage, ...] = ("sampler",)
 _ANSWERER: tuple[Stage, ...] = ("answerer",)
 
 FIGURES = (
-    Figure("seconds", _ALL, "of the sampler with its frames, of the answerer's model, or of the judge; alone: of all parts"),
+    Figure(
+        "seconds", _ALL, "of the sampler with its frames, of the answerer's model, or of the judge; alone: of all parts"
+    ),
     Figure("decode_seconds", _BOTH, "waited for frames to be decoded and prepared"),
     Figure("score_seconds", _SAMPLER, "vision, and what is in no other part"),
     Figure("prepare_seconds", _ANSWERER, "frames and words made a prompt"),

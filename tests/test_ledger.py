@@ -170,4 +170,4 @@ def test_costs_add_up_and_are_divided() -> None:
     assert added(one, scaled({"patches": 6.0}, 0.5)).more == {"patches": 7.0}
     assert len({each.name for each in FIGURES}) == len(FIGURES)
     answer = Answer("q", "A", cost=one)
-    assert len(known(answer, "answerer")) == 2 * len(figures_of("answerer"))
+    assert len(known(answer.cost, alone(answer), "answerer")) == 2 * len(figures_of("answerer"))
