@@ -188,8 +188,8 @@ def stage_sum(each: Sequence[Took], stage: Stage, cut_thoughts: int = 0) -> Stag
     told = ~np.isnan(rows)
 
     def sums(of: npt.NDArray[np.float64], is_told: npt.NDArray[np.bool_]) -> dict[str, float]:
-        totals = np.where(is_told, of, 0.0).sum(axis=0).tolist()
-        return {name: total for name, total, known in zip(names, totals, is_told.any(axis=0), strict=True) if known}
+        totals, are_told = np.where(is_told, of, 0.0).sum(axis=0).tolist(), np.any(is_told, axis=0).tolist()
+        return {name: total for name, total, told in zip(names, totals, are_told, strict=True) if told}
 
     return StageSum(
         len(each),
@@ -197,7 +197,7 @@ def stage_sum(each: Sequence[Took], stage: Stage, cut_thoughts: int = 0) -> Stag
         sums(rows[:, 0], told[:, 0]),
         sums(np.where(cached[:, None], 0.0, rows[:, 0]), told[:, 0]),
         sums(rows[:, 1], told[:, 1]),
-        frozenset(name for name, all_told in zip(names, told[:, 1].all(axis=0), strict=True) if not all_told),
+        frozenset(name for place, name in enumerate(names) if not told[:, 1, place].all()),
         devices.pop() if len(devices) == 1 else "",
         cut_thoughts,
     )

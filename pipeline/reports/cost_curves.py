@@ -123,9 +123,16 @@ def _row(each: RunScore, share: float, name: str, style: int) -> CostRow:
         return None if None in known else sum(value for value in known if value is not None)
 
     # A run that was given selections does not know what they took.
-    tokens = (cost.alone("visual_tokens") if (cost := costs.get(stage)) else None for stage in ("sampler", "answerer"))
-    seconds = both("seconds") if "sampler" in costs else None
-    return CostRow(name, style, Value(each.run.budget or 0, share, *ends), *tokens, seconds, both("dollars"))
+    of_sampler, of_answerer = costs.get("sampler"), costs.get("answerer")
+    return CostRow(
+        name,
+        style,
+        Value(each.run.budget or 0, share, *ends),
+        of_sampler.alone("visual_tokens") if of_sampler else None,
+        of_answerer.alone("visual_tokens") if of_answerer else None,
+        both("seconds") if of_sampler else None,
+        both("dollars"),
+    )
 
 
 def _drawing(figure: str, axis: str, told: str, rows: Sequence[tuple[RunScore, CostRow]], of: str) -> Drawing | None:
@@ -152,7 +159,7 @@ def _drawing(figure: str, axis: str, told: str, rows: Sequence[tuple[RunScore, C
     ]
     title = f"Accuracy against {figure.replace('_', ' ')}{of and f': {of}'}"
     drawn = cost_chart(title, axis, told, series) if series else None
-    return drawn and Drawing(figure.replace("_", " "), drawn, tuple(left_out))
+    return Drawing(figure.replace("_", " "), drawn, tuple(left_out)) if drawn else None
 
 
 def _missing(scores: Sequence[RunScore]) -> Iterator[Missing]:

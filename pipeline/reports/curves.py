@@ -131,7 +131,7 @@ def _series(found: Sequence[tuple[RunScore, Value]], answered: bool) -> list[Ser
     """Runs that differ only in the budget are one series; a repeat of one of them begins another."""
     policies = {(each.run.sampler, each.run.selection) for each, _ in found}
     plain = len({sampler for sampler, _ in policies}) == len(policies)
-    lines: list[tuple[str, dict[int, Value]]] = []
+    lines: list[tuple[str, dict[float, Value]]] = []
     for each, value in found:
         first = each.run.sampler if plain else f"{each.run.sampler} · {each.run.selection}"
         name = " → ".join(filter(None, (first, each.run.answerer if answered else "")))

@@ -94,7 +94,7 @@ def question_rows(runs: Sequence[RunArtefacts]) -> Iterator[tuple[Any, ...]]:
                 *_answered(run, question, answer),
                 dict(question.groups),
                 *_costs(run.briefs.sampled.get(question.id), "sampler"),
-                *_costs(answer and took(answer.answer, "answerer"), "answerer"),
+                *_costs(took(answer.answer, "answerer") if answer else None, "answerer"),
                 *chain(*graded),
             )
 

@@ -150,8 +150,9 @@ class ExpandedSampler(Identified):
         windows = tuple(window for part in parts for window in part.windows)
         failed = [part for part in parts if not part.status.has_scores and part.status is not Status.NOTHING_RELEVANT]
         whole = failed[0] if failed else max(parts, key=lambda part: _PREFERRED.index(part.status))
-        costs = {"cost": cost, "alone": cost_together(parts, of)}
-        whole = replace(whole, question_id=question.id, detail=under("inner", whole.detail), windows=windows, **costs)
+        detail = under("inner", whole.detail)
+        whole = replace(whole, question_id=question.id, detail=detail, windows=windows)
+        whole = replace(whole, cost=cost, alone=cost_together(parts, of))
         scored = [part for part in parts if part.times]
         if failed or not scored:
             return whole

@@ -14,6 +14,7 @@ from pipeline.domain import Cost, Question, Relevance, Status, Video
 from pipeline.errors import ConfigError, InputError
 from pipeline.samplers import Sampler
 from pipeline.samplers.expanded import ExpandedSampler
+from pipeline.samplers.inner import cost_together
 from pipeline.video.unseen import UnseenFrames
 
 VIDEO = Video("v.mp4", "f", 3.0, 10.0, 30, 64, 48)
@@ -70,6 +71,24 @@ def test_the_maximum_or_the_mean_of_all_texts() -> None:
     assert mean.scores == pytest.approx((0.3, 0.3, 0.5))
     assert (mean.question_id, mean.named_above, mean.features) == ("q", None, "kept")
     assert mean.cost == Cost(3.0, 30)
+    assert mean.alone == Cost(3.0, 30)  # no other question's texts were scored
+
+
+def test_a_question_alone_takes_shared_work_once_however_many_texts_it_has() -> None:
+    """Frames take 12 s and 60 patches for all texts, and each text a second."""
+    shared, texts = 12.0, 4
+    parts = [
+        Relevance(
+            "q",
+            (),
+            (),
+            cost=Cost(shared / texts + 1, 30, more={"patches": 15.0, "pool": 9.0}),
+            alone=Cost(shared + 1, 90, more={"patches": 60.0, "pool": 9.0}),
+        )
+    ] * 3
+    # 20 tokens of 80 are of the frames, and 10 of the text.
+    assert cost_together(parts, texts) == Cost(shared + 3, 80 + 3 * 10, more={"patches": 60.0, "pool": 9.0})
+    assert cost_together(parts[:1], 1) == parts[0].alone
     assert isinstance(expanded(), Sampler)
 
 
