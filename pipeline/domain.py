@@ -343,6 +343,9 @@ class Relevance:
     """Whether another run computed it, so that this one spent nothing."""
     features: str | None = None
     """Digest under which the candidates' embeddings are kept, for policies that need them."""
+    rounds: tuple[int, ...] | None = None
+    """In which round of its sampler each candidate was scored, parallel to ``times``, from 0; -1 where the score is an
+    estimate from those that were. None where there is one round."""
 
     @property
     def is_final(self) -> bool:

@@ -112,6 +112,7 @@ def _relevance(given: Any, question: Question, video: Video, sampler: str) -> Re
             times=tuple(float(time) for time in given.times),
             scores=tuple(float(score) for score in given.scores),
             indices=None if given.indices is None else tuple(int(index) for index in given.indices),
+            rounds=None if given.rounds is None else tuple(int(number) for number in given.rounds),
         )
     except (TypeError, ValueError, OverflowError) as error:
         return _refused(question, f"its times and scores are not numbers: {error}", sampler)
@@ -133,6 +134,9 @@ def _relevance_fault(given: Relevance, question: Question, video: Video) -> str 
         ),
         f"it gave {len(given.indices or ())} native indices for {len(given.times)} candidates": (
             given.indices is not None and len(given.indices) != len(given.times)
+        ),
+        f"it gave {len(given.rounds or ())} rounds for {len(given.times)} candidates": (
+            given.rounds is not None and len(given.rounds) != len(given.times)
         ),
         "a native index is negative": any(index < 0 for index in given.indices or ()),
         f"a native index is above {_MOST_FRAMES}": any(index > _MOST_FRAMES for index in given.indices or ()),

@@ -136,7 +136,7 @@ _SELECTIONS = ("gens/selection/1", "gens/selection/2")
 _SCHEMA = b'"schema"'
 _VERSION_1 = re.compile(rb'"schema"\s*:\s*"gens/\w+/1"')
 _HALVES = (b"\\ud", b"\\uD")
-_NUMBERS = tuple(f'"{name}":['.encode() for name in ("times", "scores", "indices"))
+_NUMBERS = tuple(f'"{name}":['.encode() for name in ("times", "scores", "indices", "rounds"))
 _LINES: dict[type, type] = {RelevanceRow: _RelevanceLine, AnswerRow: _AnswerLine, GradeRow: _GradeLine}
 """The written form of rows that are written without their question."""
 
@@ -214,7 +214,7 @@ def from_line(kind: type[Row], line: bytes | str, where: str, asked: Mapping[str
 
 
 def without_numbers(line: bytes) -> bytes:
-    """A line of ``relevance.jsonl`` without its times, scores and indices, which are nearly all of it.
+    """A line of ``relevance.jsonl`` without its times, scores, indices and rounds, which are nearly all of it.
 
     It is read fifteen times as fast. A line that was written in another form keeps them.
     """

@@ -133,4 +133,4 @@ def _rows(kind: Any, path: Path, kept: Callable[[Any], Any] = lambda row: row) -
 
 def _bare(row: RelevanceRow) -> RelevanceRow:
     """The row without scores and windows, which for thousands of questions are gigabytes."""
-    return replace(row, relevance=replace(row.relevance, times=(), scores=(), indices=None, windows=()))
+    return replace(row, relevance=replace(row.relevance, times=(), scores=(), indices=None, rounds=None, windows=()))

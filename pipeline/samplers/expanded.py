@@ -23,7 +23,7 @@ from pipeline.errors import ConfigError, InputError, with_remedy
 from pipeline.identity import Identified, InQuery, Label, RowFile
 from pipeline.paths import local_path
 from pipeline.samplers import ChecksQuestions, ChecksWindows, KeepsEmbeddings, Sampler
-from pipeline.samplers.inner import cost_of_both, cost_together, overrides_under, planned, under
+from pipeline.samplers.inner import cost_of_both, cost_together, overrides_under, planned, status_of_all, under
 
 _QUESTION, _OPTION = "{question}", "{option}"
 _HOLE = re.compile(r"\{(?:question|option)\}")
@@ -149,7 +149,8 @@ class ExpandedSampler(Identified):
         cost = reduce(cost_of_both, (part.cost for part in parts))
         windows = tuple(window for part in parts for window in part.windows)
         failed = [part for part in parts if not part.status.has_scores and part.status is not Status.NOTHING_RELEVANT]
-        whole = failed[0] if failed else max(parts, key=lambda part: _PREFERRED.index(part.status))
+        status = failed[0].status if failed else status_of_all(parts)
+        whole = next(part for part in parts if part.status is status)
         detail = under("inner", whole.detail)
         whole = replace(whole, question_id=question.id, detail=detail, windows=windows)
         whole = replace(whole, cost=cost, alone=cost_together(parts, of))
@@ -171,10 +172,6 @@ class ExpandedSampler(Identified):
 
 def _filled(form: str, words: Mapping[str, str]) -> str:
     return _HOLE.sub(lambda hole: words[hole[0]], form)
-
-
-_PREFERRED = (Status.NOTHING_RELEVANT, Status.OK, Status.PARTIAL_SCORES)
-"""Of several texts, the status that stands for all of them is the last of these."""
 
 
 @dataclass(frozen=True)

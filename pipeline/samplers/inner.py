@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import reduce
 
-from pipeline.domain import Cost, Question, Relevance, Video
+from pipeline.domain import Cost, Question, Relevance, Status, Video
 from pipeline.errors import PipelineError
 from pipeline.ledger import added, alone, total
 from pipeline.samplers import PlansWindows, Sampler
@@ -47,6 +47,15 @@ def cost_together(parts: Sequence[Relevance], of: int) -> Cost:
         prompt_tokens=round(own.prompt_tokens + (whole.prompt_tokens - share.prompt_tokens) * others),
         output_tokens=round(own.output_tokens + (whole.output_tokens - share.output_tokens) * others),
     )
+
+
+def status_of_all(parts: Sequence[Relevance]) -> Status:
+    """The status of scores that are put together from several relevances, none of which failed."""
+    return max((part.status for part in parts), key=_PREFERRED.index)
+
+
+_PREFERRED = (Status.NOTHING_RELEVANT, Status.OK, Status.PARTIAL_SCORES)
+"""Of several parts, the last of these stands for all."""
 
 
 @contextmanager

@@ -31,6 +31,9 @@ class Curve:
     ties: Ties
     features: str | None
     """Key of the frames' embeddings, if the sampler kept them."""
+    rounds: npt.NDArray[np.intp] | None = None
+    """Parallel to ``times``: in which round of the sampler the frame was scored, from 0; -1 for an estimate. None where
+    there was one round."""
 
     @property
     def named_positions(self) -> npt.NDArray[np.intp]:

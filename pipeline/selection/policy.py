@@ -118,10 +118,10 @@ class Policy(Identified):
         if self.fits == "all" and len(candidates) <= self.budget:
             return [_frame(candidate, candidate.score > threshold) for candidate in candidates]
         if len(named) > self.budget:
-            named = self._best(candidates, named, relevance.features)
+            named = self._best(candidates, named, relevance)
         return [_frame(candidates[place], True) for place in named]
 
-    def _best(self, candidates: Sequence[Candidate], named: Sequence[int], features: str | None) -> list[int]:
+    def _best(self, candidates: Sequence[Candidate], named: Sequence[int], relevance: Relevance) -> list[int]:
         """``budget`` of the ``named`` positions: the policy's own choice, then the best remaining scores."""
         mask = np.zeros(len(candidates), dtype=np.bool_)
         mask[named] = True
@@ -130,7 +130,8 @@ class Policy(Identified):
             scores=np.array([candidate.score for candidate in candidates]),
             named=mask,
             ties=self.ties,
-            features=features,
+            features=relevance.features,
+            rounds=None if relevance.rounds is None else np.array([candidate.round for candidate in candidates]),
         )
         picked = list(self.choice.choose(curve, self.budget))
         return picked + curve.best(self.budget - len(picked), chosen=picked)
@@ -165,6 +166,8 @@ class Candidate(NamedTuple):
     time: float
     native: int
     score: float
+    round: int
+    """Of the sampler, see :attr:`Relevance.rounds`."""
 
 
 def candidates_of(relevance: Relevance, video: Video) -> list[Candidate]:
@@ -172,9 +175,10 @@ def candidates_of(relevance: Relevance, video: Video) -> list[Candidate]:
     best: dict[int, Candidate] = {}
     if video.frame_count:
         indices = relevance.indices or tuple(native_index(time, video) for time in relevance.times)
-        for time, score, native in zip(relevance.times, relevance.scores, indices, strict=True):
+        rounds = relevance.rounds or (0,) * len(relevance.times)
+        for time, score, native, number in zip(relevance.times, relevance.scores, indices, rounds, strict=True):
             if native not in best or score > best[native].score:
-                best[native] = Candidate(time, native, score)
+                best[native] = Candidate(time, native, score, number)
     return [best[native] for native in sorted(best)]
 
 
