@@ -35,12 +35,8 @@ def run(config: DictConfig) -> int:
     reader: Reader = build(config.reader, "reader", config.plugins)
     folder = local_path(config.run)
     graded = _run(folder)
-    if not free_questions(graded.questions):
-        raise InputError(
-            f"{folder} has no question without options, and options need no judge",
-            "name a run with free answers: run=runs/evaluate-...",
-        )
     judge.check(graded.benchmark)
+    _check_questions(judge, graded, folder)
     with sole_writer(folder):
         try:
             by = graded_by(judge, _notes(judge, graded))
@@ -59,9 +55,24 @@ def _run(folder: Path) -> RunArtefacts:
     if not found.answers:
         raise InputError(
             f"{folder} holds no answers ({ANSWERS_FILE})",
-            "name a run folder that gens evaluate, gens answer or gens ask has written: run=runs/evaluate-...",
+            "name a run folder that gens evaluate or gens answer has written: run=runs/evaluate-...",
         )
     return found
+
+
+def _check_questions(judge: Judge, of: RunArtefacts, folder: Path) -> None:
+    free = free_questions(of.questions)
+    if not free:
+        raise InputError(
+            f"{folder} has no question that is answered in free text, and others need no judge",
+            "name a run with free answers: run=runs/evaluate-...",
+        )
+    lacking = judge.lacks(free[0])
+    if lacking is not None and all(judge.lacks(question) for question in free):
+        raise InputError(
+            f"no question of {folder} has {lacking}",
+            "add it to the questions, and run the command that answered them once more, which keeps the answers",
+        )
 
 
 def _grade(judge: Judge, by: GradedBy, of: RunArtefacts, reader: Reader, folder: Path, limit: int | None) -> int:

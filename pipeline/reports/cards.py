@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.artefacts.folder import ANSWERS_FILE
+from pipeline.artefacts.grades import GradedBy
 from pipeline.artefacts.rows import AnswerRow, RelevanceRow, SelectionRow
 from pipeline.artefacts.stored import LastRead
 from pipeline.benchmarks.metrics import span_recall
@@ -263,17 +264,22 @@ def _grades(question: Question, run: RunArtefacts) -> Iterator[GradeView]:
         row = graded.rows.find(question.id)
         if row is not None:
             said = row.grade
-            has_failed = said.score is None
             file = graded.rows.path.name
-            parts = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in said.parts.items())
-            score = "" if said.score is None else f"{said.score:g} of {graded.by.highest:g}"
+            parts = "".join(f", {name.replace('_', ' ')} {value:g}" for name, value in said.parts.items())
             yield GradeView(
                 judge=label,
-                told=words(said.status) if has_failed else f"{score} ({parts})" if parts else score,
-                has_failed=has_failed,
+                told=words(said.status) if said.score is None else _scored(said.score, graded.by) + parts,
+                has_failed=said.score is None,
                 detail=said.detail,
                 replies=tuple(_shortened(reply.strip(), _END_OF_A_THOUGHT, file) for reply in said.replies),
             )
+
+
+def _scored(score: float, by: GradedBy) -> str:
+    """The score on its scale; where that is wrong or right, the word."""
+    if (by.lowest, by.highest) == (0.0, 1.0) and score in (0.0, 1.0):
+        return "right" if score else "wrong"
+    return f"{score:g} on a scale of {by.lowest:g} to {by.highest:g}"
 
 
 def _shortened(text: str, end: int, file: str) -> str:

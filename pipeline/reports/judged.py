@@ -259,6 +259,23 @@ def agreement_words(scores: Sequence[JudgedScore], of: str | None = None) -> lis
     return found
 
 
+def note_lines(named: Sequence[tuple[str, JudgedScore]]) -> list[str]:
+    """The notes on each column in one line, with the names of the runs where these differ in them."""
+    of: dict[str, dict[str, list[str]]] = {}
+    for name, each in named:
+        if each.notes:
+            of.setdefault(each.label, {}).setdefault("; ".join(each.notes), []).append(name)
+    return [
+        f"{label}{_within(names) if len(found) > 1 else ''}: {notes}"
+        for label, found in of.items()
+        for notes, names in found.items()
+    ]
+
+
+def _within(names: Sequence[str]) -> str:
+    return f" ({', '.join(names)})"
+
+
 def calibration_words(found: Calibration | None) -> str:
     """Its rates, of which the first should be 100 % and the others 0 %; empty where the judge is not calibrated."""
     if found is None:

@@ -21,7 +21,7 @@ from pipeline.reports.document import environment, inlined
 from pipeline.reports.exports import write_exports
 from pipeline.reports.failures import Failure, failures
 from pipeline.reports.headline import finding, headline
-from pipeline.reports.judged import agreement_words
+from pipeline.reports.judged import agreement_words, note_lines
 from pipeline.reports.outlines import Outline, outlines
 from pipeline.reports.pictures import (
     INLINE_BYTES,
@@ -272,6 +272,7 @@ def _render(scores: Sequence[RunScore], found: _Shown, pictured: _Pictured, plai
             groups=[group for each, of in named for group in groups(each.scores, names, of)],
             judged=[each for each in scores if each.judged],
             judges=list(dict.fromkeys(judged.label for each in scores for judged in each.judged)),
+            judge_notes=note_lines([(names[each.run.name], judged) for each in scores for judged in each.judged]),
             agreements=[
                 f"{names[each.run.name]}: {line}" if len(scores) > 1 else line
                 for each in scores

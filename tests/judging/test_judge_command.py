@@ -151,7 +151,7 @@ def test_free_answers_are_graded_in_a_column_beside_the_strict_figure(tmp_path: 
         "at most 28.6 % with these",
         "1 not judged",
         "the answer failed: truncated_output",
-        "the judge qwen3-max is of the answerer&#39;s own family",
+        "qwen3-max, general: the server ran m; the judge qwen3-max is of the answerer&#39;s own family.",
         RIGHT.replace('"', "&#34;"),
     ):
         assert words in page
@@ -281,7 +281,8 @@ def test_what_cannot_be_judged_is_refused_before_a_request(
 @pytest.mark.parametrize(
     ("kept", "problem"),
     [
-        (lambda q: q.options is not None, "no question without options"),
+        (lambda q: q.options is not None, "no question that is answered in free text"),
+        (lambda q: q.id == "bare", "has a reference answer with words in it"),
         (lambda q: q.id == "missing", "holds no answers"),
     ],
 )
