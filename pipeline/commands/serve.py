@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 def run(config: DictConfig) -> int:
     """Serve until a signal ends it: then the round that is computed is finished, and its answers are sent."""
     _check_extra()
+    _check_workers(config)
     from pipeline.serving.engine import Engine
     from pipeline.serving.videos import Videos
     from pipeline.session import Session
@@ -90,6 +91,15 @@ def _check_extra() -> None:
         raise MissingExtraError(
             f"gens serve needs {error.name}, which is not installed", "pip install 'gens-videoqa[serve]'"
         ) from error
+
+
+def _check_workers(config: DictConfig) -> None:
+    """Raise where videos that others name would be decoded without limits."""
+    if config.execution.decode_workers == 0:
+        raise ConfigError(
+            "execution.decode_workers=0: a server decodes what others send, and only in processes with limits",
+            "leave it out, or set execution.decode_workers=1",
+        )
 
 
 @contextmanager

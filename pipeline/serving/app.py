@@ -25,7 +25,7 @@ from pipeline.serving.guards import Access, Guard
 from pipeline.serving.images import ImageFolders
 from pipeline.serving.media import UPLOADS
 from pipeline.serving.metrics import CONTENT_TYPE, exposition
-from pipeline.serving.page import UNLOCKED, page_routes
+from pipeline.serving.page import KEY, KEY_BYTES, UNLOCKED, page_routes
 from pipeline.serving.videos import Videos
 from pipeline.terminal import remark
 from pipeline.wellformed import well_formed_json
@@ -60,7 +60,7 @@ def guarded_app(engine: Engine, videos: Videos, api: ApiSettings, access: Access
     """
     app = create_app(engine, videos, api)
     app.include_router(page_routes(engine, videos, access))
-    return Guard(app, access, ("/health", *UNLOCKED), {UPLOADS: videos.scratch.video_bytes})
+    return Guard(app, access, ("/health", *UNLOCKED), {UPLOADS: videos.scratch.video_bytes, KEY: KEY_BYTES})
 
 
 def create_app(engine: Engine, videos: Videos, api: ApiSettings) -> FastAPI:

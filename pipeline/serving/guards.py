@@ -9,12 +9,14 @@ Source: the Fetch standard (``Origin``), W3C Fetch Metadata Request Headers, RFC
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import ipaddress
 import json
 import re
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
@@ -30,6 +32,9 @@ App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 SHORTEST_KEY = 16
 """Characters: a shorter one can be guessed by trying."""
 _MOST_MB = 1e6
+_DRAINED_BYTES = 64 << 20
+_DRAINED_SECONDS = 2.0
+"""Of what a refused client is still sending: one whose connection is closed meanwhile may not see the response."""
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9_.\-]+)(?::[0-9]{1,5})?", re.ASCII | re.IGNORECASE)
 _FROM_ELSEWHERE = ("cross-site", "same-site")
 _HEADERS = (
@@ -108,15 +113,15 @@ class Guard:
         access: who may speak to it.
         unlocked: paths that need no key: what is there tells nothing of videos and questions. One that ends with
             ``/*`` stands for all below it.
-        larger: paths with a limit of their own for what they are sent, in bytes.
+        limits: of what is sent to certain paths, in bytes; for all others ``access`` has one.
     """
 
-    def __init__(self, app: App, access: Access, unlocked: Iterable[str], larger: MutableMapping[str, int]) -> None:
+    def __init__(self, app: App, access: Access, unlocked: Iterable[str], limits: Mapping[str, int]) -> None:
         self._app = app
         self._access = access
         self._names = frozenset(name.lower() for name in (*access.names, "localhost"))
         self._unlocked = tuple(unlocked)
-        self._larger = larger
+        self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As ASGI says."""
@@ -126,7 +131,7 @@ class Guard:
             await receive()
             await send({"type": "websocket.close", "code": 1008})
         else:
-            passage = _Passage(receive, send, self._limit(scope))
+            passage = _Passage(receive, send, self._limit(scope), _has_body(scope))
             try:
                 self._check(scope, passage)
             except RequestError as error:
@@ -135,7 +140,7 @@ class Guard:
             await passage.through(self._app, scope)
 
     def _limit(self, scope: Scope) -> int:
-        return self._larger.get(scope["path"], int(self._access.request_mb * 1e6))
+        return self._limits.get(scope["path"], int(self._access.request_mb * 1e6))
 
     def _check(self, scope: Scope, passage: _Passage) -> None:
         headers = _Headers(scope)
@@ -192,12 +197,13 @@ def refusal(error: RequestError) -> bytes:
 class _Passage:
     """One request on its way through: counts what comes in, and adds headers to what goes out."""
 
-    def __init__(self, receive: Receive, send: Send, limit: int) -> None:
+    def __init__(self, receive: Receive, send: Send, limit: int, has_body: bool) -> None:
         self._receive = receive
         self._send = send
         self._limit = limit
+        self._has_more = has_body
         self._received = 0
-        self._has_begun = self._is_over = False
+        self._has_begun = self._is_over = self._is_refusal = False
         self._refused: RequestError | None = None
 
     def check_length(self, length: int) -> None:
@@ -221,6 +227,7 @@ class _Passage:
 
     async def receive(self) -> Message:
         message = await self._receive()
+        self._has_more = message["type"] == "http.request" and bool(message.get("more_body"))
         if message["type"] == "http.request":
             self._received += len(message.get("body", b""))
             self.check_length(self._received)
@@ -236,10 +243,9 @@ class _Passage:
         body = refusal(error)
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
         headers += [(b"www-authenticate", b"Bearer")] if error.http == 401 else []
-        # What the client is still sending is not read.
-        headers += [(b"connection", b"close")] if error.http == 413 else []
+        headers += [(b"connection", b"close")] if self._has_more else []
         await self._pass_on({"type": "http.response.start", "status": error.http, "headers": headers})
-        await self._send({"type": "http.response.body", "body": body})
+        await self._pass_on({"type": "http.response.body", "body": body})
         self._is_over = True
 
     async def _pass_on(self, message: Message) -> None:
@@ -250,7 +256,22 @@ class _Passage:
             there = list(message.get("headers", ()))
             known = {name.lower() for name, _ in there}
             message = {**message, "headers": [*there, *(each for each in _HEADERS if each[0] not in known)]}
+            self._is_refusal = message["status"] >= 400
+        elif self._is_refusal and self._has_more and not message.get("more_body"):
+            await self._send({**message, "more_body": True})
+            await self._drain()
+            message = {"type": "http.response.body", "body": b""}
         await self._send(message)
+
+    async def _drain(self) -> None:
+        """Read and drop a bounded part of what is still coming."""
+        left = _DRAINED_BYTES
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_DRAINED_SECONDS):
+                while self._has_more and left > 0:
+                    message = await self._receive()
+                    left -= len(message.get("body", b""))
+                    self._has_more = bool(message.get("more_body"))
 
 
 class _Headers:
@@ -271,6 +292,12 @@ class _Headers:
             pair.strip().partition("=") for each, value in self._all if each == "cookie" for pair in value.split(";")
         ]
         return [value for each, _, value in pairs if each == name]
+
+
+def _has_body(scope: Scope) -> bool:
+    """Whether the client sends more than headers."""
+    found = {bytes(name).lower(): value for name, value in scope["headers"]}
+    return b"transfer-encoding" in found or found.get(b"content-length", b"0") != b"0"
 
 
 def _check_origin(origin: str | None, host: str) -> None:

@@ -42,8 +42,11 @@ from pipeline.serving.replies import rendered
 from pipeline.serving.shelf import Shelf
 from pipeline.serving.videos import NamedVideo, Videos
 
-UNLOCKED = ("/", "/static/*", "/api/key")
+KEY = "/api/key"
+UNLOCKED = ("/", "/static/*", KEY)
 """What is there before a key is given."""
+KEY_BYTES = 10_000
+"""The most that is read of a request with a key, since anybody may send one."""
 
 _STATIC = Path(__file__).parent / "static"
 _FILES = {
@@ -102,7 +105,7 @@ def page_routes(engine: Engine, videos: Videos, access: Access) -> APIRouter:
             raise RequestError(f"there is no {name[:100]}", "open the page at /", 404)
         return FileResponse(_FILES[name], headers=_PAGE_HEADERS)
 
-    @routes.post("/api/key")
+    @routes.post(KEY)
     async def unlock(given: Key, request: Request) -> Response:
         if access.cookie is None:
             return Response(status_code=204)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import binascii
+import itertools
 import os
 import stat
 from collections.abc import Iterator
@@ -21,6 +22,8 @@ from pipeline.video.references import HEAD
 _MOST_GB = 1e6
 _LONGEST = 86400.0
 _MOST_LISTED = 2000
+_MOST_LOOKED_AT = 100_000
+"""Files and folders, so that a declared root of a large disk costs a list that ends early."""
 _DEEPEST = 8
 _BLOCK = 1 << 20
 _OF_TYPE = {
@@ -182,8 +185,9 @@ class Videos:
     def listed(self) -> list[NamedVideo]:
         """The videos below the declared folders by name, at most 2000. Hidden ones and other files are left out."""
         found: list[NamedVideo] = []
+        left = itertools.repeat(None, _MOST_LOOKED_AT)
         for folder in self._folders:
-            for path in _files(folder, _DEEPEST):
+            for path in _files(folder, _DEEPEST, left):
                 if len(found) >= _MOST_LISTED:
                     return found
                 try:
@@ -215,8 +219,9 @@ class Videos:
         if not stat.S_ISREG(found.st_mode):
             raise RequestError(f"{name} is no regular file", "name a video file", 400)
         try:
-            with file.open("rb") as opened:
-                check_head(opened.read(HEAD))
+            # Exchanged for a pipe meanwhile, it would wait for a writer.
+            with open(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as opened:
+                check_head(opened.read(HEAD) or b"")
         except OSError as error:
             raise RequestError(
                 f"{name} cannot be read: {error.strerror}", "let the server's user read it", 403
@@ -282,10 +287,18 @@ def _written_paths(address: str) -> list[Path]:
     return [Path(text) for text in texts]
 
 
-def _files(folder: Path, depth: int) -> Iterator[Path]:
-    """Files whose names end as those of videos do, in order of their names. Linked folders are not entered."""
+def _files(folder: Path, depth: int, left: Iterator[None]) -> Iterator[Path]:
+    """Files whose names end as those of videos do, in order of their names. Linked folders are not entered.
+
+    Args:
+        folder: with all that is below it.
+        depth: of folders below it.
+        left: ends when no further entry may be looked at.
+    """
     try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        with os.scandir(folder) as entered:
+            # The entry is drawn last: one that may not be looked at stays undrawn.
+            entries = sorted((entry for _, entry in zip(left, entered, strict=False)), key=lambda entry: entry.name)
     except OSError:
         return
     for entry in entries:
@@ -293,7 +306,7 @@ def _files(folder: Path, depth: int) -> Iterator[Path]:
             continue
         if entry.is_dir(follow_symlinks=False):
             if depth:
-                yield from _files(Path(entry.path), depth - 1)
+                yield from _files(Path(entry.path), depth - 1, left)
         elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:
             yield Path(entry.path)
 

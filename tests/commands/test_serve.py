@@ -23,7 +23,7 @@ def test_it_answers_until_a_signal_ends_it_and_leaves_a_run_folder(tmp_path: Pat
         [
             *(sys.executable, "-m", "pipeline", "serve", "sampler=uniform", "answerer=function", "selection.budget=2"),
             *("answerer.function=user_functions.answer", "plugins=[user_functions]", "videos.folders=[videos]"),
-            *("access.port=0", "execution.decode_workers=0", "engine.gather_seconds=0"),
+            *("access.port=0", "execution.decode_workers=1", "engine.gather_seconds=0"),
         ],
         cwd=tmp_path,
         env={**os.environ, **environment_in(tmp_path, {"PYTHONPATH": f"{HERE.parent}:{HERE}"})},
@@ -64,3 +64,9 @@ def test_a_port_in_use_and_an_address_of_another_machine_are_said_at_once(tmp_pa
     assert done.returncode == 2
     assert "access.host=203.0.113.7" in done.stderr
     assert not list(tmp_path.glob("runs/*"))
+
+
+def test_videos_are_decoded_in_processes_with_limits_alone(tmp_path: Path) -> None:
+    done = gens("serve", "sampler=uniform", "answerer=qwen2_vl_micro", "execution.decode_workers=0", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "execution.decode_workers=1" in done.stderr

@@ -7,8 +7,9 @@ import http.client
 import json
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice, repeat
 from typing import Any
 
 import pytest
@@ -39,28 +40,33 @@ def asked(
     headers: Sequence[tuple[str, str]],
     path: str = "/v1/models",
     method: str = "GET",
-    blocks: Sequence[bytes] = (b"",),
+    blocks: Iterable[bytes] = (b"",),
     through: Any = app,
 ) -> tuple[int, dict[str, str], bytes, int]:
     """Status, headers and body of the response, and how many blocks of the body were drawn."""
     sent: list[Any] = []
     drawn = 0
+    left = iter(blocks)
+    following = [next(left)]
 
     async def receive() -> Any:
         nonlocal drawn
         drawn += 1
-        return {"type": "http.request", "body": blocks[drawn - 1], "more_body": drawn < len(blocks)}
+        block = following.pop()
+        following.extend(islice(left, 1))
+        return {"type": "http.request", "body": block, "more_body": bool(following)}
 
     async def send(message: Any) -> None:
         sent.append(message)
 
     named = [(name.lower().encode(), value.encode()) for name, value in headers]
     scope = {"type": "http", "method": method, "path": path, "headers": named}
-    guard = Guard(through, given, ("/", "/static/*", "/health"), {"/api/uploads": 4_000_000_000})
+    guard = Guard(through, given, ("/", "/static/*", "/health"), {"/api/uploads": 4_000_000_000, "/api/key": 10_000})
     asyncio.run(guard(scope, receive, send))
-    assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
+    assert [message["type"] for message in sent[:2]] == ["http.response.start", "http.response.body"]
+    assert [message.get("more_body", False) for message in sent[1:]] == [True] * (len(sent) - 2) + [False]
     found = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
-    return sent[0]["status"], found, sent[1]["body"], drawn
+    return sent[0]["status"], found, b"".join(message["body"] for message in sent[1:]), drawn
 
 
 HERE = ("Host", "127.0.0.1:8000")
@@ -180,19 +186,27 @@ def test_a_key_that_no_header_can_hold_is_refused(key: str) -> None:
         access(key=key)
 
 
-def test_too_much_is_refused_before_it_is_read() -> None:
-    status, headers, body, drawn = asked(access(), [HERE, ("Content-Length", "1000001")], method="POST")
-    assert (status, drawn, headers["connection"]) == (413, 0, "close")
+def test_too_much_is_refused_before_the_application_sees_it() -> None:
+    async def unseen(scope: Any, receive: Any, send: Any) -> None:
+        pytest.fail("it was given to the application")
+
+    long = [HERE, ("Content-Length", "1000001")]
+    status, headers, body, _ = asked(access(), long, method="POST", through=unseen)
+    assert (status, headers["connection"]) == (413, "close")
     assert "1 MB" in json.loads(body)["error"]["message"]
-    assert asked(access(), [HERE, ("Content-Length", "6000000000")], "/api/uploads", "POST")[0] == 413
-    assert asked(access(), [HERE, ("Content-Length", "many")], method="POST")[0] == 400
+    for path, length in (("/api/uploads", "6000000000"), ("/api/key", "10001")):
+        assert asked(access(), [HERE, ("Content-Length", length)], path, "POST", through=unseen)[0] == 413
+    assert asked(access(), [HERE, ("Content-Length", "many")], method="POST", through=unseen)[0] == 400
 
 
 def test_too_much_without_a_length_is_refused_as_soon_as_it_is_seen() -> None:
+    chunked = [HERE, ("Transfer-Encoding", "chunked")]
     blocks = [b"x" * 400_000] * 10
-    assert asked(access(), [HERE], method="POST", blocks=blocks[:2])[2] == b"800000"
-    status, _, _, drawn = asked(access(), [HERE], method="POST", blocks=blocks)
-    assert (status, drawn) == (413, 3)
+    assert asked(access(), chunked, method="POST", blocks=blocks[:2])[2] == b"800000"
+    assert asked(access(), chunked, method="POST", blocks=blocks)[0] == 413
+    status, _, _, drawn = asked(access(), chunked, method="POST", blocks=repeat(b"x" * 4_000_000))
+    assert status == 413
+    assert 1 < drawn < 20, "some of an endless request is dropped, so that its sender sees the response"
 
 
 def test_an_application_that_hides_the_refusal_does_not_change_it() -> None:

@@ -142,6 +142,16 @@ def test_the_list_holds_videos_of_the_folders_alone(videos: Videos) -> None:
     assert [video.name for video in videos.listed()] == ["a b.mp4", "deep/c.mkv", "leads-in.mp4"]
 
 
+def test_the_list_of_a_large_disk_ends_early(place: Path, videos: Videos, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.serving.videos._MOST_LOOKED_AT", 1)
+    assert len(videos.listed()) <= 1
+    (place / "videos" / "more").mkdir()
+    for number in range(30):
+        (place / "videos" / "more" / f"{number}.mp4").write_bytes(BYTES)
+    monkeypatch.setattr("pipeline.serving.videos._MOST_LOOKED_AT", 20)
+    assert 1 <= len(videos.listed()) <= 20
+
+
 def test_a_folder_must_be_there(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"videos\.folders"):
         Videos(sources(tmp_path / "gone", scratch=tmp_path / "scratch"))
