@@ -6,7 +6,9 @@ interval each, that is ExtremeWhenBench's, arXiv 2606.12300). Answering the whol
 0.0011.
 
 As everywhere, the denominator is the questions that were asked: an answer that is missing, failed or names no interval
-is an IoU of 0. CG-Bench's script keeps no row of one that it cannot read, which leaves it out of the mean.
+is an IoU of 0. CG-Bench's script keeps no row of one that it cannot read, which leaves it out of the mean. VLMEvalKit,
+whose figure is not computed here, drops the last of an odd count of numbers, and takes intervals of at most 1 for
+fractions of the video.
 """
 
 from __future__ import annotations

@@ -9,9 +9,10 @@ Options are an object of letters. Rows have no id of their own: a question is ``
 0 for each clip in the order of the file. A question is asked over the whole video here; ``vclip_interval_in_video``,
 the part that its clip was cut from, has no documented unit and is not used.
 
-The part of LV-Haystack that is made from LongVideoBench is not read: it divides ``position`` by the video's native
-rate, and ``position`` is a clock of 24 a second (:mod:`pipeline.benchmarks.longvideobench`), so that its gold seconds
-are wrong in videos of other rates. For these questions use ``benchmark=longvideobench``.
+The benchmark's visual scores are left out: as released, they decode frame N for second N and take a picture's height
+for its channels. Not read is the part of LV-Haystack that is made from LongVideoBench: it divides ``position`` by the
+video's native rate, and ``position`` is a clock of 24 a second (:mod:`pipeline.benchmarks.longvideobench`), so that its
+gold seconds are wrong in videos of other rates. For these questions use ``benchmark=longvideobench``.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from pipeline.artefacts.folder import ANSWERS_FILE
 from pipeline.artefacts.grades import GradedBy
 from pipeline.artefacts.rows import AnswerRow, RelevanceRow, SelectionRow
 from pipeline.artefacts.stored import LastRead
+from pipeline.benchmarks.grounding import HERE, interval_value
 from pipeline.benchmarks.metrics import span_recall
 from pipeline.domain import Answer, Cost, Question, SelectedFrame, Status, option_letter
 from pipeline.reports.briefs import RECALL_TOLERANCE
@@ -235,20 +236,28 @@ def _notes(record: _RunRecord) -> tuple[Note, ...]:
     )
 
 
+def _read_as(question: Question, answer: Answer) -> str:
+    """The option's letter, or the intervals and how well they meet the evidence."""
+    if answer.intervals:
+        told = ", ".join(f"{span.start:g} to {span.end:g} s" for span in answer.intervals)
+        worth = interval_value(question, answer, HERE)
+        return told if worth is None else f"{told}, IoU {worth:.2f}"
+    return option_letter(answer.option) if answer.option is not None and question.options else ""
+
+
 def _answer(question: Question, record: _RunRecord, label: str) -> AnswerView:
     label = label or record.run.answerer
     found = record.verdict(question)
     if record.answer is None:
         return AnswerView(label, found, "", "", None, "", "")
     answer = record.answer.answer
-    letter = option_letter(answer.option) if answer.option is not None and question.options else ""
     note = answer_note(answer, bool(record.frames), _notes(record))
     is_told_above = note is None and answer.status is not Status.OK
     seen = "nothing to answer from" if is_told_above else _frames_seen(answer, record.frames)
     return AnswerView(
         label,
         found,
-        letter,
+        _read_as(question, answer),
         answer.text,
         note,
         seen,

@@ -55,8 +55,8 @@ class AnswerView:
 
     label: str
     verdict: Verdict
-    letter: str
-    """Of the option read; empty for free text and failures."""
+    read_as: str
+    """The letter of the option read, or the intervals; empty for free text and failures."""
     text: str
     note: Note | None
     seen: str

@@ -19,9 +19,11 @@ from pipeline.benchmarks.grounding import (
     iou,
 )
 from pipeline.domain import Answer, AnswerForm, Question, Selection, Span, Status
+from pipeline.reports.cards import cards
 from pipeline.reports.exports import write_exports
 from pipeline.reports.headline import finding
 from pipeline.reports.question_sets import question_sets
+from pipeline.reports.questions import COLUMNS, question_rows
 from pipeline.reports.results import notes_on
 from pipeline.reports.runs import RunArtefacts
 from pipeline.reports.scoreboard import RunScore, score
@@ -147,6 +149,13 @@ def test_the_figures_are_told_and_written_and_no_accuracy_is(tmp_path: Path) -> 
         ("part", "x", "2"),
         ("part", "y", "1"),
     ]
+
+
+def test_the_table_of_questions_and_the_cards_have_the_iou_of_each_answer() -> None:
+    found = run("extremewhen").run
+    assert [row[COLUMNS.index("iou")] for row in question_rows([found])] == [1.0, pytest.approx(1 / 3), None]
+    told = [route.answers[0].read_as for card in cards([found]) for route in card.routes if route.answers[0].read_as]
+    assert told == ["8 to 11 s, IoU 1.00", "25 to 35 s, IoU 0.33"]
 
 
 def test_the_heading_of_a_page_names_the_miou() -> None:
