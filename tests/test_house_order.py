@@ -39,7 +39,7 @@ WITH_TORCH = (
 )
 """Where tensors are computed with; imported inside functions by all others."""
 
-UNDER_ALL = ("identity", "paths", "spans", "thoughts", "wellformed")
+UNDER_ALL = ("identity", "ledger", "paths", "spans", "thoughts", "wellformed")
 """Modules that every room may know, and that know no room."""
 
 LOWER: dict[str, tuple[str, ...]] = {
@@ -48,6 +48,7 @@ LOWER: dict[str, tuple[str, ...]] = {
     "thoughts": (),
     "wellformed": (),
     "identity": ("errors",),
+    "ledger": ("domain",),
     "domain": (),
     "errors": ("domain",),
     "terminal": ("errors", "secrecy"),
