@@ -89,7 +89,10 @@ def _renamed(value: Any) -> Any:
     """The row of either file with the same names of fields."""
     if not isinstance(value, Mapping):
         return value
-    given = {**value, "id": value.get("q_uid", value.get("video_idx"))}
+    given = dict(value)
+    for name in ("video_idx", "q_uid"):
+        if name in value:
+            given["id"] = value[name]
     if "option" not in value and all(name in value for name in OPTIONS):
         given["option"] = [value[name] for name in OPTIONS]
     return given

@@ -137,13 +137,16 @@ def score_groups(credits: Sequence[Credit], unread: float) -> GroupScores:
     groups: dict[str, dict[int, Credit]] = {}
     for credit in credits:
         placed = _ID.fullmatch(credit.question.id)
-        if placed is not None and GROUP_TYPE in credit.question.groups:
+        if placed is not None:
             groups.setdefault(placed[1], {})[int(placed[2])] = credit
     return GroupScores(tuple(_scored(id, held, unread) for id, held in groups.items()))
 
 
 def _scored(id: str, held: Mapping[int, Credit], unread: float) -> ScoredGroup:
-    last = held[max(held)].question
+    labelled = [held[number].question for number in sorted(held) if GROUP_TYPE in held[number].question.groups]
+    if not labelled:  # no row of it could be used
+        return ScoredGroup(id, id, 0.0, {}, is_complete=False)
+    last = labelled[-1]
     numbers = range(1, SIZE + 1)
     # A question that was not asked is a wrong one, whatever the rule.
     values = [(held[number].value, unread) if number in held else (0.0, 0.0) for number in numbers]

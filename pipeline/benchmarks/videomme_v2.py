@@ -70,7 +70,7 @@ class VideoMMEv2(AnnotatedBenchmark):
                 text=row.question.strip(),
                 options=options,
                 correct=lettered(row.answer, options, entry.where),
-                groups={name: str(value) for name, value in labels.items() if value is not None},
+                groups={name: str(value) for name, value in labels.items() if value not in (None, "None")},
                 subtitles=Subtitles(path_text((subtitles / f"{row.video_id}.jsonl").absolute())),
             )
             return [Annotated(question, None)]

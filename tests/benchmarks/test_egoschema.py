@@ -54,6 +54,7 @@ def test_the_hubs_rows_are_the_same_questions(tmp_path: Path, answer: Any, corre
     ("row", "problem"),
     [
         ({**OFFICIAL, "q_uid": None}, "id"),
+        ({"question_id": 1, "question": "?"}, "id: Field required; the entry has 'question_id', 'question'"),
         ({name: value for name, value in OFFICIAL.items() if name != "option 4"}, "option: Field required"),
         ({**HUB, "video_idx": "u-2", "answer": 5}, "option 5 of 5 is right"),
         ({**HUB, "video_idx": "u-2", "answer": "F"}, "the answer 'F' is none of ABCDE"),

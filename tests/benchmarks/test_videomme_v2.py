@@ -55,7 +55,7 @@ def loader(folder: Path, *rows: dict[str, Any], suffix: str = ".json") -> VideoM
 def test_a_row_is_a_question_with_its_options_apart(tmp_path: Path, suffix: str) -> None:
     (tmp_path / "videos" / "part").mkdir(parents=True)
     (tmp_path / "videos" / "part" / "017.mp4").touch()
-    first, *_, last = loader(tmp_path, *group(), suffix=suffix).questions()
+    first, *_, last = loader(tmp_path, *group(third_head="None"), suffix=suffix).questions()
     assert first == Question(
         id="017-1",
         video=str(tmp_path / "videos" / "part" / "017.mp4"),
@@ -200,6 +200,14 @@ def test_questions_that_were_not_asked_leave_their_group_incomplete() -> None:
     assert groups is not None
     assert groups.incomplete == ("002",)
     assert groups.mean == pytest.approx((1 + 0.25) / 2)
+
+
+def test_a_group_of_which_no_row_can_be_used_scores_nothing() -> None:
+    broken = [Question(f"003-{number}", "", "", fault="line 9: no options") for number in (1, 2, 3, 4)]
+    groups = by_rule(scored({each.id: "missing" for each in broken}, [*QUESTIONS, *broken]))["group score"].groups
+    assert groups is not None
+    assert groups.mean == pytest.approx(2 / 3)
+    assert groups.incomplete == ("003",)
 
 
 def test_the_authors_script_takes_a_point_or_goes_on_where_it_can_read_nothing() -> None:
