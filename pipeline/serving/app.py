@@ -7,10 +7,10 @@ import json
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import AbstractContextManager, AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -26,11 +26,10 @@ from pipeline.serving.images import ImageFolders
 from pipeline.serving.media import UPLOADS
 from pipeline.serving.metrics import CONTENT_TYPE, exposition
 from pipeline.serving.page import KEY, KEY_BYTES, UNLOCKED, page_routes
-from pipeline.serving.videos import Videos
+from pipeline.serving.videos import Videos, entered
 from pipeline.terminal import remark
 from pipeline.wellformed import well_formed_json
 
-T = TypeVar("T")
 _OF_A_QUESTION = (400, 403, 404, 413)
 """HTTP statuses of a video that may not be read or is not there, and of a question that cannot be asked."""
 
@@ -211,10 +210,10 @@ class _Conversation:
         """The file or folder that the question is about."""
         sent = self.sent
         if sent.video is not None:
-            async with _entered(self.videos.named(sent.video)) as video:
+            async with entered(self.videos.named(sent.video)) as video:
                 yield video.path
         elif sent.images:
-            async with _entered(self.images.holding(sent.images)) as folder:
+            async with entered(self.images.holding(sent.images)) as folder:
                 yield folder
         else:
             raise InputError("the message has no video", "send a video_url, or the frames as image_url")
@@ -238,21 +237,6 @@ class _Conversation:
         gens = chat.failed(str(error), self.sent, self.engine.session.parts)
         nothing = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
         return _Outcome("", "stop", nothing, well_formed_json(gens), 500)
-
-
-@asynccontextmanager
-async def _entered(context: AbstractContextManager[T]) -> AsyncIterator[T]:
-    """A context whose beginning and end take a while: they run in another thread."""
-    entering = asyncio.ensure_future(asyncio.to_thread(context.__enter__))
-    try:
-        entered = await asyncio.shield(entering)
-    except asyncio.CancelledError:  # the thread goes on, and what it makes must not stay
-        entering.add_done_callback(lambda done: None if done.exception() else context.__exit__(None, None, None))
-        raise
-    try:
-        yield entered
-    finally:
-        await asyncio.to_thread(context.__exit__, None, None, None)
 
 
 async def _unless_gone(request: Request, work: Any) -> Response:

@@ -6,8 +6,8 @@ Source: version 2 of the protocol's Python SDK, and the protocol's pages on tool
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -20,7 +20,7 @@ from pipeline.errors import ConfigError, PipelineError
 from pipeline.identity import digest
 from pipeline.reports.thumbnails import VideoThumbnails
 from pipeline.serving.engine import Ask, Engine, Progress, Reply, Stage
-from pipeline.serving.videos import NamedVideo, Videos
+from pipeline.serving.videos import Videos, entered
 from pipeline.versions import packages
 
 _INSTRUCTIONS = (
@@ -127,7 +127,7 @@ def tool_server(engine: Engine, videos: Videos, pictures: PictureSettings) -> MC
             raise ToolError("the seconds of a video begin at 0")
         source = VideoThumbnails(engine.session.reader, pictures.width, pictures.quality)
         with _as_tool_errors():
-            async with _named(videos, video) as named:
+            async with entered(videos.named(video)) as named:
                 found = await asyncio.to_thread(source.thumbnails, str(named.path), wanted)
         shown: list[str | Image] = []
         for second in wanted:
@@ -154,7 +154,7 @@ async def _reply(engine: Engine, videos: Videos, asked: _Asked, context: Context
     """The reply to a question, while the client is told how far it is. A call that is cancelled withdraws it."""
     last = -1.0
     with _as_tool_errors():
-        async with _named(videos, asked.video) as named:
+        async with entered(videos.named(asked.video)) as named:
             fields: dict[str, Any] = {"video": str(named.path), "question": asked.question}
             fields |= {"options": asked.options, "answer": None} if asked.options else {}
             question = question_of(fields, digest(fields)[:16])
@@ -193,17 +193,6 @@ def _selection(reply: Reply) -> dict[str, Any]:
             for frame in selected.row.selection.frames
         ],
     }
-
-
-@asynccontextmanager
-async def _named(videos: Videos, address: str) -> AsyncIterator[NamedVideo]:
-    """The video of an address; finding it may take long, for instance where it is fetched."""
-    named = videos.named(address)
-    video = await asyncio.to_thread(named.__enter__)
-    try:
-        yield video
-    finally:
-        await asyncio.to_thread(named.__exit__, None, None, None)
 
 
 @contextmanager

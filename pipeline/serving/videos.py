@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import binascii
 import itertools
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from pipeline.errors import ChangedVideoError, ConfigError, RequestError
@@ -18,6 +19,8 @@ from pipeline.paths import local_path
 from pipeline.serving.fetching import fetch
 from pipeline.serving.scratch import SUFFIXES, Kept, Scratch, check_head
 from pipeline.video.references import HEAD
+
+Held = TypeVar("Held")
 
 _MOST_GB = 1e6
 _LONGEST = 86400.0
@@ -256,6 +259,21 @@ class Videos:
                 403,
             )
         return fetch(address, self.scratch, self.sources.fetch_seconds)
+
+
+@asynccontextmanager
+async def entered(context: AbstractContextManager[Held]) -> AsyncIterator[Held]:
+    """A context whose beginning and end take a while, such as :meth:`Videos.named`: they run in another thread."""
+    entering = asyncio.ensure_future(asyncio.to_thread(context.__enter__))
+    try:
+        held = await asyncio.shield(entering)
+    except asyncio.CancelledError:  # the thread goes on, and what it makes must not stay
+        entering.add_done_callback(lambda done: None if done.exception() else context.__exit__(None, None, None))
+        raise
+    try:
+        yield held
+    finally:
+        await asyncio.to_thread(context.__exit__, None, None, None)
 
 
 def _folder(written: str) -> Path:

@@ -44,6 +44,8 @@ class _Answered:
     tokens: TokenCounts
     status: str
     detail: str
+    folder: str
+    """Name of the run folder, where the server keeps one."""
 
 
 class Gens(lmms):
@@ -179,7 +181,8 @@ def _answer(server: Server, asked: _Asked) -> _Answered:
         log_usage("gens", asked.task, tokens.input_tokens or 0, tokens.output_tokens or 0)
     if gens["status"] == "error":
         raise ServerError(f"no question can be answered: {gens['detail']}")
-    return _Answered(text if gens["status"] == "ok" else "", tokens, gens["status"], gens["detail"])
+    folder = gens.get("run", {}).get("folder") or ""
+    return _Answered(text if gens["status"] == "ok" else "", tokens, gens["status"], gens["detail"], folder)
 
 
 def _gens_in(error: APIStatusError) -> Mapping[str, Any] | None:
@@ -207,10 +210,11 @@ def _check(asked: Sequence[_Asked], results: Sequence[_Answered]) -> None:
     harmed = {question.task: question.harm for question, _ in failed if question.harm}
     if harmed:
         told = "; ".join(f"{task} {harm}" for task, harm in harmed.items())
+        folders = dict.fromkeys(result.folder for result in results if result.folder)
         raise RuntimeError(
             f"{len(failed)} questions have no answer, and {told}: its score would not be that of the answers.\n"
             "  what to do: mend the questions that are named above and run again, which computes only these; or take "
-            "the accuracy from the run folder: gens report"
+            f"the strict accuracy from the run folder{''.join(f' {name}' for name in folders)}: gens report"
         )
 
 

@@ -1,0 +1,190 @@
+"""The model ``gens`` of lmms-eval. What needs lmms-eval itself runs in its own environment, GENS_LMMS_EVAL."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from random import choice
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from small_server import Scorer, Speaker, engine_over, served
+from videomme_task import rows, samples_in, write_task
+
+from pipeline import load_runs
+from pipeline.benchmarks.micro import MicroBenchmark
+from pipeline.domain import Question
+
+ROOT = Path(__file__).parents[2]
+PLUGIN = ROOT / "scripts" / "lmms_eval_plugin"
+sys.path.insert(0, str(PLUGIN))
+
+from gens_lmms_eval import server as plugin  # noqa: E402
+from gens_lmms_eval.tasks import draws, harm_of, in_turn  # noqa: E402
+
+
+def _guess(options: str) -> str:
+    return random.choice(options)
+
+
+def _read(doc: Any, results: Any) -> Any:
+    return results[0] or _guess("ABCD")
+
+
+def _generator(doc: Any, results: Any) -> Any:
+    return np.random.default_rng(0).choice(["A", "B"])
+
+
+def _chosen(doc: Any, results: Any) -> Any:
+    return [choice(each) for each in results]
+
+
+def _honest(doc: Any, results: Any) -> Any:
+    # not: random.choice("ABCD")
+    return {"random": np.mean([each == doc for each in results])}
+
+
+def _inside(doc: Any, results: Any) -> Any:
+    return sorted(results, key=lambda _: random.random())
+
+
+@pytest.mark.parametrize("rule", [_guess, _read, _generator, _chosen, _inside, partial(_read, None)])
+def test_a_rule_that_draws_is_recognised(rule: Callable[..., Any]) -> None:
+    assert draws(rule)
+    assert "random" in harm_of("any", SimpleNamespace(config=SimpleNamespace(process_results=rule)))
+
+
+def test_a_rule_that_reads_is_not_taken_for_one_that_draws() -> None:
+    assert not draws(_honest)
+    task = SimpleNamespace(config=SimpleNamespace(process_results=_honest))
+    assert harm_of("videomme", task) == ""
+    assert "for right" in harm_of("mmvu_val", task)
+
+
+def test_questions_go_video_by_video() -> None:
+    assert in_turn(["b", "a", "b", "c", "a"]) == [0, 2, 1, 4, 3]
+    assert in_turn([]) == []
+
+
+def test_the_server_may_read_the_folders_of_the_videos_alone() -> None:
+    videos = ["/data/a/1.mp4", "/data/a/deep/2.mp4", "/data/b/3.mp4", "/data/a/4.mp4", "/data/ab/5.mp4"]
+    assert plugin.folders_of(videos) == ["/data/a", "/data/ab", "/data/b"]
+
+
+def test_settings_that_lmms_eval_has_parsed_are_words_again() -> None:
+    settings = {"selection.budget": 32, "answerer.x": True, "sampler": "gens_3b", "subtitles": None, "y": 0.5, "z": 1}
+    words = ["selection.budget=32", "answerer.x=true", "sampler=gens_3b", "subtitles=null", "y=0.5", "z=1"]
+    assert plugin.words_of(settings) == words
+
+
+def test_an_executable_that_is_not_there_is_named() -> None:
+    with pytest.raises(plugin.ServerError, match="gens=/path/to"):
+        plugin.command_of("/nowhere/gens", None)
+    assert plugin.command_of(None, sys.executable) == [sys.executable, "-m", "pipeline"]
+
+
+def test_a_server_that_runs_is_taken_if_it_is_the_right_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with engine_over(Scorer(), Speaker(lambda _: "")) as engine, served(engine, tmp_path) as address:
+        found = plugin.found(address, "none", {"sampler": "scorer"})
+        assert (found.model, found.parts["answerer"]) == ("gens", "speaker")
+        found.client.close()
+        with pytest.raises(plugin.ServerError, match="sampler=scorer, and sampler=gens_3b was asked for"):
+            plugin.found(address, "none", {"sampler": "gens_3b"})
+    with pytest.raises(plugin.ServerError, match="nobody listens"):
+        plugin.found(address, "none", {})
+
+
+# --------------------------------------------------------------------------------------------------- lmms-eval itself
+
+
+@pytest.fixture
+def installed(harness: str, tmp_path: Path) -> Path:
+    """A folder with the plug-in for the path of a Python."""
+    folder = tmp_path / "plugin"
+    install = [harness, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), str(PLUGIN)]
+    subprocess.run(install, check=True)
+    return folder
+
+
+@pytest.fixture
+def docs(tmp_path: Path) -> list[dict[str, Any]]:
+    """Questions about two videos in turns, and a last one about a file that is no video."""
+    made = list(MicroBenchmark("micro", str(tmp_path / "videos"), "test", 0, 2, 3.0, 5.0, 5).questions())
+    by_video: dict[str, list[Question]] = {}
+    for question in made:
+        by_video.setdefault(question.video, []).append(question)
+    turns = [question for pair in zip(*by_video.values(), strict=True) for question in pair][:6]
+    broken = tmp_path / "videos" / "broken.mp4"
+    broken.write_bytes(b"\0\0\0\x18ftypmp42" + bytes(2000))
+    return rows([*turns, turns[0]], [*(Path(question.video) for question in turns), broken])
+
+
+def settings_of(tmp_path: Path) -> str:
+    """The model of lmms-eval with this checkout as what it runs."""
+    script = tmp_path / "gens"
+    script.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m pipeline "$@"\n')
+    script.chmod(0o755)
+    settings = {"sampler": "gens_micro", "answerer": "qwen2_vl_micro", "selection.budget": 4}
+    return ",".join([f"gens={script}", *(f"{key}={value}" for key, value in settings.items())])
+
+
+def lmms_eval(harness: str, plugin: Path, folder: Path, task: str, *words: str) -> str:
+    """What a run printed."""
+    command = [harness, "-m", "lmms_eval", "--model", "gens", "--model_args", settings_of(folder)]
+    command += ["--include_path", str(folder / "task"), "--tasks", task, "--batch_size", "1", *words]
+    command += ["--log_samples", "--output_path", str(folder / "out")]
+    own = {"PYTHONPATH": str(plugin), "HF_HOME": str(folder / "hf"), "GENS_CACHE": str(folder / "cache")}
+    around = {**os.environ, **own, "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, cwd=folder, env=around, capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr
+
+
+@pytest.mark.long
+def test_the_plug_in_keeps_a_run_and_a_failed_question_counts_as_wrong(
+    harness: str, installed: Path, docs: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    log = lmms_eval(harness, installed, tmp_path, write_task(docs, tmp_path / "task"))
+    samples = samples_in(tmp_path / "out")
+    assert len(samples) == len(docs), log
+    said = [sample["filtered_resps"] for sample in samples]
+    scores = [sample["videomme_perception_score"] for sample in samples]
+    assert said[-1] == scores[-1]["pred_answer"] == ""
+    assert scores[-1]["score"] == 0
+    assert "1 of 7 questions failed (1 unreadable_video)" in log
+    (folder,) = (tmp_path / "runs").iterdir()
+    run = load_runs(folder).set_index("id")
+    numbers = [int(id.split("/")[2]) for id in run.index]
+    assert sorted(numbers) == list(range(7))
+    assert all(id.startswith("made_videomme_process_results/test/") for id in run.index)
+    texts = dict(zip(numbers, run["text"], strict=True))
+    assert [texts[number] for number in range(6)] == said[:6]
+    # Guesses are 1 or 2; the micro model does not know the words of Video-MME's prompt.
+    assert sum(score["score"] for score in scores) >= 3
+
+
+@pytest.mark.long
+def test_a_task_that_would_draw_an_answer_ends_the_run(
+    harness: str, installed: Path, docs: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    task = write_task(docs[-2:], tmp_path / "task", "drawing")
+    log = lmms_eval(harness, installed, tmp_path, task)
+    assert samples_in(tmp_path / "out") == []
+    assert "made_drawing draws an option at random where it reads none" in log
+    # Without the question that fails nothing would be drawn.
+    log = lmms_eval(harness, installed, tmp_path, task, "--limit", "1")
+    assert len(samples_in(tmp_path / "out")) == 1, log
+
+
+@pytest.mark.long
+def test_the_requirements_of_lmms_eval_stay_fulfilled(harness: str, installed: Path) -> None:
+    check = [harness, "-m", "pip", "check"]
+    with_it = subprocess.run(check, env=os.environ | {"PYTHONPATH": str(installed)}, capture_output=True, check=False)
+    assert with_it.stdout == subprocess.run(check, capture_output=True, check=False).stdout
