@@ -15,7 +15,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline.artefacts.writing import write_whole
-from pipeline.domain import AnswerForm, Question
+from pipeline.domain import Answer, AnswerForm, Question
 from pipeline.errors import InputError
 from pipeline.identity import digest
 from pipeline.wellformed import dumped
@@ -74,30 +74,41 @@ def is_graded(question: Question) -> bool:
     return question.options is None and question.answer_form is AnswerForm.WORDS and not question.fault
 
 
+def graded_digest(question: Question, answer: Answer) -> str:
+    """Digest of an answer and of what it is graded against, by which a grade is known to be of this answer."""
+    evidence = [[span.start, span.end] for span in question.evidence or ()]
+    against = [question.reference, list(question.scoring_points), evidence]
+    return digest([question.text, against, answer.status.value, answer.text])[:16]
+
+
 def write_judge(judge: GradedBy, folder: Path) -> GradedBy:
     """Say in a run folder who grades. A calibration that is known there stays, unless ``judge`` brings one.
 
     Raises:
+        InputError: the judge's file there is damaged.
         StorageError: it cannot be written.
     """
-    known = next((each for each in read_judges(folder) if each.stem == judge.stem), None)
+    path = folder / f"{judge.stem}.json"
+    known = read_judge(path) if path.is_file() else None
     if judge.calibration is None and known is not None:
         judge = replace(judge, calibration=known.calibration)
     if judge != known:
-        write_whole(dumped(_ADAPTER, judge) + b"\n", folder / f"{judge.stem}.json", "paths.runs=...")
+        write_whole(dumped(_ADAPTER, judge) + b"\n", path, "paths.runs=...")
     return judge
 
 
-def read_judges(folder: Path) -> Sequence[GradedBy]:
-    """The judges of a run, by the names of their files.
+def judge_files(folder: Path) -> Sequence[Path]:
+    """The files in a run folder that say who has graded."""
+    return sorted(folder.glob(f"{_PREFIX}*.json"))
+
+
+def read_judge(path: Path) -> GradedBy:
+    """Who has graded, as one of these files says.
 
     Raises:
-        InputError: a file is none that a judge has written.
+        InputError: the file is none that a judge has written.
     """
-    found = []
-    for path in sorted(folder.glob(f"{_PREFIX}*.json")):
-        try:
-            found.append(_ADAPTER.validate_json(path.read_bytes()))
-        except ValidationError as error:
-            raise InputError(f"{path} does not say who has graded", "move it away, and run gens judge again") from error
-    return found
+    try:
+        return _ADAPTER.validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise InputError(f"{path} does not say who has graded", "move it away, and run gens judge again") from error

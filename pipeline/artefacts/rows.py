@@ -87,6 +87,8 @@ class GradeRow:
 
     key: str
     question: Question
+    of: str
+    """Digest of the answer and of what it is graded against: the grade of another answer does not count."""
     grade: Grade
     schema: Literal["gens/grade/2"] = "gens/grade/2"
     """Without a version 1: rows of that version repeat their question."""
@@ -123,6 +125,7 @@ class _GradeLine:
 
     key: str
     asked: str
+    of: str
     grade: Grade
     schema: Literal["gens/grade/2"] = "gens/grade/2"
 
@@ -173,7 +176,7 @@ def to_line(row: AnyRow) -> bytes:
         case AnswerRow():
             written = _AnswerLine(row.key, row.sampler, row.answerer, question_key(row.question), row.answer)
         case GradeRow():
-            written = _GradeLine(row.key, question_key(row.question), row.grade)
+            written = _GradeLine(row.key, question_key(row.question), row.of, row.grade)
         case _:
             written = row
     return dumped(_ADAPTERS[type(written)], written) + b"\n"
@@ -318,7 +321,7 @@ def _joined(line: Any, asked: Mapping[str, Question]) -> RelevanceRow | AnswerRo
     if isinstance(line, _RelevanceLine):
         return RelevanceRow(line.key, line.sampler, question, line.video, line.relevance)
     if isinstance(line, _GradeLine):
-        return GradeRow(line.key, question, line.grade)
+        return GradeRow(line.key, question, line.of, line.grade)
     return AnswerRow(line.key, line.sampler, line.answerer, question, line.answer)
 
 

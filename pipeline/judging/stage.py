@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.artefacts.grades import Calibration, GradedBy, is_graded, write_judge
+from pipeline.artefacts.grades import Calibration, GradedBy, graded_digest, is_graded, write_judge
 from pipeline.artefacts.journal import Journal
 from pipeline.artefacts.rows import AnswerRow, GradeRow
 from pipeline.domain import Grade, Question, Status
@@ -70,7 +70,8 @@ def grade_run(
     write_judge(by, folder)
     identity = judge.identity()
     statuses: dict[str, Status] = {}
-    waiting: dict[str, tuple[str, GivenAnswer]] = {}
+    waiting: dict[str, tuple[str, str, GivenAnswer]] = {}
+    """By question: the key, the digest of the answer, and the answer as the judge is given it."""
     with Journal(GradeRow, by.rows(folder)) as rows:
         for question in free_questions(questions):
             answer = answer_of(question.id)
@@ -78,19 +79,21 @@ def grade_run(
                 continue
             made = _given(question, answer, judge)
             key = made.key(identity) if isinstance(made, GivenAnswer) else _key_without(identity, made)
+            of = graded_digest(question, answer.answer)
             known = rows.find(question, key)
             if isinstance(made, Grade):
                 statuses[question.id] = made.status
-                rows.keep(GradeRow(key, question, made))
+                rows.keep(GradeRow(key, question, of, made))
             elif known is not None and known.grade.status is Status.OK:
                 statuses[question.id] = Status.OK
+                rows.keep(replace(known, of=of))  # the same words after another thought
             else:
-                waiting[question.id] = (key, made)
+                waiting[question.id] = (key, of, made)
         chosen = sorted(waiting, key=lambda id_: (waiting[id_][0], id_))[:limit]
         with track("judging", len(chosen)) as advance:
-            for grade in judge.grade((waiting[id_][1] for id_ in chosen), reader):
-                key, of = waiting[grade.question_id]
-                rows.append(GradeRow(key, of.question, grade))
+            for grade in judge.grade((waiting[id_][2] for id_ in chosen), reader):
+                key, of, given = waiting[grade.question_id]
+                rows.append(GradeRow(key, given.question, of, grade))
                 statuses[grade.question_id] = grade.status
                 advance(1)
     return Graded(tuple(statuses.values()), len(chosen), len(waiting) - len(chosen))

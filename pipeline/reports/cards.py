@@ -270,7 +270,7 @@ def _answer(question: Question, record: _RunRecord, label: str) -> AnswerView:
 
 def _grades(question: Question, run: RunArtefacts) -> Iterator[GradeView]:
     for label, graded in labelled(run.grades).items():
-        row = graded.rows.find(question.id)
+        row = graded.rows.find(question.id) if question.id in graded.briefs else None
         if row is not None:
             said = row.grade
             file = graded.rows.path.name

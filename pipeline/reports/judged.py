@@ -8,7 +8,7 @@ would be at most if all of them were graded best.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
@@ -17,15 +17,16 @@ from typing import NamedTuple
 
 from rich.table import Table
 
-from pipeline.artefacts.grades import Calibration, GradedBy, is_graded, read_judges
-from pipeline.artefacts.rows import GradeRow
+from pipeline.artefacts.grades import Calibration, GradedBy, graded_digest, is_graded, judge_files, read_judge
+from pipeline.artefacts.rows import AnswerRow, GradeRow
 from pipeline.artefacts.stored import StoredRows
 from pipeline.benchmarks.agreement import weighted_kappa
 from pipeline.benchmarks.intervals import Interval
 from pipeline.benchmarks.metrics import MISSING, Accuracy, Credit
 from pipeline.domain import Cost, Question, Status
+from pipeline.errors import InputError
 from pipeline.reports.results import share
-from pipeline.terminal import styled
+from pipeline.terminal import remark, styled
 
 WITHOUT_VERDICT = (Status.JUDGE_FAILED, Status.UNREADABLE_VERDICT, Status.NOT_JUDGED)
 
@@ -49,21 +50,38 @@ class RunGrades:
     by: GradedBy
     rows: StoredRows[GradeRow]
     briefs: Mapping[str, GradeBrief] = field(repr=False)
-    """By question."""
+    """By question. The grade of an answer that is another one by now is left out."""
+
+    def within(self, ids: Collection[str]) -> RunGrades:
+        """The grades of these questions alone."""
+        briefs = {id_: brief for id_, brief in self.briefs.items() if id_ in ids}
+        return RunGrades(self.by, self.rows.within(ids), briefs)
 
 
-def read_grades(folder: Path, asked: Mapping[str, Question]) -> tuple[RunGrades, ...]:
+def read_grades(folder: Path, asked: Mapping[str, Question], answers: Sequence[AnswerRow]) -> tuple[RunGrades, ...]:
     """The grades in a run folder, judge by judge.
 
-    Raises:
-        InputError: a file cannot be used.
+    Args:
+        folder: of the run.
+        asked: its questions by id.
+        answers: all of its answers.
+
+    A judge whose files cannot be used is left out and named on standard error.
     """
+    files = judge_files(folder)
+    if not files:
+        return ()
+    current = {row.question.id: graded_digest(row.question, row.answer) for row in answers if is_graded(row.question)}
     found = []
-    for by in read_judges(folder):
-        path = by.rows(folder)
-        if path.is_file():
-            rows, briefs = StoredRows.noted(GradeRow, path, asked, _brief)
-            found.append(RunGrades(by, rows, briefs))
+    for path in files:
+        try:
+            by = read_judge(path)
+            if by.rows(folder).is_file():
+                rows, noted = StoredRows.noted(GradeRow, by.rows(folder), asked, lambda row: (row.of, _brief(row)))
+                briefs = {id_: brief for id_, (of, brief) in noted.items() if current.get(id_) == of}
+                found.append(RunGrades(by, rows, briefs))
+        except InputError as error:
+            remark(f"left out: {error.problem}")
     return tuple(found)
 
 

@@ -172,7 +172,7 @@ class RunArtefacts:
             selections=_within(self.selections, ids),
             answers=_within(self.answers, ids),
             asked=tuple(question for question in self.asked if question.id in ids),
-            grades=tuple(replace(each, rows=each.rows.within(ids)) for each in self.grades),
+            grades=tuple(each.within(ids) for each in self.grades),
         )
 
     @cached_property
@@ -251,7 +251,7 @@ def _read_run(folder: Path, name: str, shared: _Shared) -> RunArtefacts:
     scored, of_scored = rows(RelevanceRow, RELEVANCE_FILE, relevance_note, relevances)
     chosen, of_chosen = rows(SelectionRow, SELECTIONS_FILE, selection_note, selections)
     given, of_given = rows(AnswerRow, ANSWERS_FILE, lambda row: answer_note(row, rules, of_intervals))
-    run = replace(run, relevance=scored, selections=chosen, answers=given, grades=read_grades(folder, known))
+    run = replace(run, relevance=scored, selections=chosen, answers=given, grades=read_grades(folder, known, given))
     # The property's value is known by now. A run that is made from this one, with other rows, finds its own.
     vars(run)["briefs"] = run_briefs(of_scored, of_chosen, of_given)
     return run

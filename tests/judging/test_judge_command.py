@@ -16,7 +16,7 @@ from judge_cases import READER, RIGHT, WRONG, made
 from misbehaving import Answering, Received, completion, misbehaving, says
 
 from pipeline.artefacts.folder import write_questions
-from pipeline.artefacts.grades import read_judges, write_judge
+from pipeline.artefacts.grades import judge_files, read_judge, write_judge
 from pipeline.artefacts.journal import read_rows
 from pipeline.artefacts.rows import AnswerRow, GradeRow, to_line
 from pipeline.artefacts.stored import LastRead
@@ -24,6 +24,7 @@ from pipeline.domain import Answer, AnswerForm, Question, Status
 from pipeline.judging import Judge
 from pipeline.judging.rules import TextRule
 from pipeline.judging.stage import Graded, calibrated, grade_run, graded_by
+from pipeline.reports.costs import stage_costs
 from pipeline.reports.judged import JudgedScore, agreement_words
 from pipeline.reports.runs import read_run
 from pipeline.reports.scoreboard import score
@@ -213,6 +214,30 @@ def test_each_judge_has_its_own_column_and_their_agreement_is_told(tmp_path: Pat
     assert found["m, general, median of 3"].repeats == 1
 
 
+def test_damage_costs_the_column_of_one_judge(
+    tmp_path: Path, served: Served, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = run_folder(tmp_path)
+    served.grade(run)
+    served.grade(run, judge=CONTAINS)
+    (file,) = run.glob("grades-m*.jsonl")
+    file.write_bytes(b'{"key": 1}\n')
+    assert list(columns(run)) == ["contains"]
+    (facts,) = run.glob("grades-contains*.json")
+    facts.write_text("[]")
+    assert not columns(run)
+    assert f"left out: {facts} does not say who has graded" in capsys.readouterr().err
+
+
+def test_a_part_of_a_run_has_the_grades_of_its_questions(tmp_path: Path, served: Served) -> None:
+    run = run_folder(tmp_path)
+    served.grade(run)
+    part = read_run(run, "run").within({"same", "other"})
+    (column,) = score(part).judged
+    assert (column.total, column.best) == (2, 1)
+    assert stage_costs(part)[-1].questions == 2
+
+
 def test_calibration_tells_what_the_judge_makes_of_known_answers(tmp_path: Path, served: Served) -> None:
     run = run_folder(tmp_path)
     exact = calibrated(CONTAINS, ASKED, READER, 50)
@@ -223,7 +248,7 @@ def test_calibration_tells_what_the_judge_makes_of_known_answers(tmp_path: Path,
     assert (lenient.questions, lenient.gold, lenient.shuffled) == (4, 1, 1)  # finds everything right
     by = write_judge(replace(graded_by(judge, ()), calibration=lenient), run)
     served.grade(run)
-    assert read_judges(run) == [by]  # grades that come later keep it
+    assert [read_judge(path) for path in judge_files(run)] == [by]  # grades that come later keep it
     assert "references of other questions 100.0 %" in " ".join(columns(run)["m, general"].notes)
 
 
@@ -239,10 +264,19 @@ def test_calibrate_is_a_switch_of_the_command(tmp_path: Path) -> None:
     assert "an answer that decides for nothing: 0.0 %" in out
 
 
-def test_changed_references_are_graded_again(tmp_path: Path, served: Served) -> None:
+def test_changed_answers_and_references_are_graded_again_and_have_no_grade_until_then(
+    tmp_path: Path, served: Served
+) -> None:
     run = run_folder(tmp_path)
     served.grade(run)
+    changed = Answer("failed", "It is the dog, now.")
+    with (run / "answers.jsonl").open("ab") as answers:
+        answers.write(to_line(AnswerRow("k", "gens", "qwen", ASKED[3], changed)))
+    assert columns(run)["m, general"].without_verdict == {"not_judged": 2}
+    assert served.grade(run).asked == 1
+    assert (columns(run)["m, general"].best, columns(run)["m, general"].without_verdict) == (2, {"not_judged": 1})
     write_questions([q if q.id != "other" else replace(q, reference="a robin") for q in ASKED], run)
+    assert columns(run)["m, general"].without_verdict == {"not_judged": 2}
     assert served.grade(run).asked == 1
     assert "a robin" in json.dumps(served.heard.bodies[0])
 
