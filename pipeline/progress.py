@@ -50,7 +50,10 @@ def silently() -> Iterator[None]:
 
 @contextmanager
 def steps_told(to: Callable[[Step], None]) -> Iterator[None]:
-    """Within this context, ``to`` is called in the thread that computes. What it raises ends the computation."""
+    """Within this context, ``to`` is called in the thread that computes, often also where nothing has changed.
+
+    What it raises ends the computation.
+    """
     token = _steps.set(to)
     try:
         yield

@@ -39,5 +39,6 @@ def test_windows_are_told_as_they_are_read_and_the_listener_may_end_the_work(
     assert {(step.video, step.done, step.total) for step in decoded} == {(str(clip), 6, 6)}
     windows = [step for step in told if step.what != "decoded"]
     assert {(step.video, step.what, step.total) for step in windows} == {(str(clip), "windows", 3)}
-    assert [step.done for step in windows] == sorted({step.done for step in windows})
-    assert windows[-1].done == 3
+    done = [step.done for step in windows]
+    assert done == sorted(done)
+    assert {0, 3} <= set(done)  # the listener is called before the first window is read, too: it may end the work

@@ -69,7 +69,7 @@ class AskedVideo:
     is_ready: Callable[[], bool] = lambda: True
     """Whether the next window, or the end, can be had without waiting."""
     read: Callable[[int], None] = lambda _: None
-    """Called with the number of windows whose questions are answered, as it rises."""
+    """Called often, with the number of windows whose questions are answered so far. What it raises ends the reading."""
 
 
 @dataclass
@@ -169,6 +169,8 @@ class WindowReader:
         """
         left = iter(videos)
         while self._prefilled_more(left) or self._stepped() or self._waited():
+            for video in self._videos:
+                video.asked.read(sum(not ask.left for ask in video.asks))
             while self._videos and self._videos[0].is_finished:
                 video = self._videos.popleft()
                 if isinstance(video.error, ConfigError):
@@ -386,10 +388,7 @@ class WindowReader:
         for (ask, place), written in finished:
             ask.outputs[place] = written
             ask.left.discard(place)
-        read = [ask for ask in self._held if not ask.left]
-        self._leave(read)
-        for video in dict.fromkeys(ask.video for ask in read):
-            video.asked.read(sum(not ask.left for ask in video.asks))
+        self._leave([ask for ask in self._held if not ask.left])
         return True
 
     def _make_way(self) -> None:

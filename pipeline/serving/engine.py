@@ -153,6 +153,7 @@ class Ticket:
         self.future: Future[Reply] = Future()
         self.arrived = time.monotonic()
         self._told = told
+        self._last: dict[tuple[Stage, str], Progress] = {}
 
     @property
     def is_withdrawn(self) -> bool:
@@ -160,9 +161,11 @@ class Ticket:
         return self.future.cancelled()
 
     def tell(self, progress: Progress) -> None:
-        """Tell whoever waits how far it is."""
-        if self.is_withdrawn:
+        """Tell whoever waits how far it is, if that is news."""
+        counted = (progress.stage, progress.what)
+        if self.is_withdrawn or progress == self._last.get(counted):
             return
+        self._last[counted] = progress
         try:
             self._told(progress)
         except Exception:  # a listener's fault costs no question of the round
@@ -411,7 +414,7 @@ class Engine:
             is_decoded = step.what == "decoded"
             stage, what = (Stage.DECODING, "frames") if is_decoded else (Stage.SCORING, step.what)
             for ticket in tickets:
-                if ticket.ask.question.video == step.video:
+                if step.done and ticket.ask.question.video == step.video:
                     ticket.tell(Progress(stage, step.done, step.total, what))
 
         with steps_told(told):
