@@ -12,9 +12,9 @@ that of its last question; an accuracy by level, beside it, uses each question's
 
 An answer that is missing or cannot be read is a wrong one here, and a group with such an answer is counted as
 incomplete. The authors' script gives what it cannot read -1: it takes a point off a ``relevance`` group, and
-continues the run of a ``logic`` group as a right answer does (``evaluation/test_video_mme_v2.py``; VLMEvalKit's is the
-same code). lmms-eval gives it 0. Both count a group of which a row is missing by the rows that are there; the authors'
-pairs rows by their position, so that a run over a part of the rows scores groups that are none.
+continues the run of a ``logic`` group as a right answer does (``evaluation/test_video_mme_v2.py``).
+lmms-eval gives it 0. The authors' script takes every four rows in the order of the file for a group, so that a run over
+a part of the rows scores groups that are none, and lmms-eval scores a group by the rows that are there.
 """
 
 from __future__ import annotations

@@ -19,6 +19,8 @@ One JSON object a line::
 * ``span``: the part of the video that may be seen, ``[start, end]`` in seconds; without it the whole video.
 * ``reference``: the right answer to a question without options, in words. Free answers are graded against it.
 * ``scoring_points``: a list of texts, what a full answer mentions.
+* ``answer_form``: ``intervals`` for a question that is answered with intervals of the video, such as when something
+  happens; they are compared with ``evidence``. Such a question has no options.
 
 A row that cannot be used, for instance because its answer is none of the options, becomes a question that ends as
 ``invalid_question``, with its line and its fault, and the others are asked. The command ends if no row can be used,
@@ -37,7 +39,7 @@ from typing import Any
 
 from pipeline.artefacts.entries import read_text
 from pipeline.benchmarks.faults import unusable
-from pipeline.domain import LONGEST, OPTION_LETTERS, Question, Span, Subtitles, option_letter
+from pipeline.domain import LONGEST, OPTION_LETTERS, AnswerForm, Question, Span, Subtitles, option_letter
 from pipeline.errors import InputError
 from pipeline.identity import Place, RowFile
 from pipeline.option_labels import without_labels
@@ -46,7 +48,18 @@ from pipeline.wellformed import parsed, well_formed, well_formed_json
 
 NEEDED = ("video", "question")
 PATHS = ("video", "subtitles")
-OPTIONAL = ("options", "answer", "id", "evidence", "groups", "subtitles", "span", "reference", "scoring_points")
+OPTIONAL = (
+    "options",
+    "answer",
+    "id",
+    "evidence",
+    "groups",
+    "subtitles",
+    "span",
+    "reference",
+    "scoring_points",
+    "answer_form",
+)
 
 
 @dataclass(frozen=True)
@@ -105,6 +118,7 @@ def question_from_fields(
     span: object = None,
     reference: object = None,
     scoring_points: object = None,
+    answer_form: object = None,
 ) -> Question:
     """A question from values as a user wrote them, in a file or on the command line.
 
@@ -126,6 +140,12 @@ def question_from_fields(
             "there are options, and a reference or scoring points, which are for answers in free text",
             "leave out one of them",
         )
+    form = _answer_form(answer_form)
+    if form is AnswerForm.INTERVALS and (choices is not None or reference is not None or scoring_points is not None):
+        raise InputError(
+            "the question asks for intervals, and has options, a reference or scoring points",
+            "leave them out; its right answer is the evidence",
+        )
     return Question(
         id=id,
         video=video,
@@ -138,6 +158,7 @@ def question_from_fields(
         span=None if span is None else _evidence([span])[0],
         reference="" if reference is None else _words(reference, "reference"),
         scoring_points=() if scoring_points is None else _scoring_points(scoring_points),
+        answer_form=form,
     )
 
 
@@ -202,6 +223,7 @@ def _question(row: Mapping[str, Any], name: str, root: Path) -> Question:
         span=row.get("span"),
         reference=row.get("reference"),
         scoring_points=row.get("scoring_points"),
+        answer_form=row.get("answer_form"),
     )
 
 
@@ -255,6 +277,15 @@ def _options(value: object) -> tuple[str, ...]:
         if options.count(option) > 1:
             raise InputError(f"the option {option!r} stands twice", "options must differ from each other")
     return options
+
+
+def _answer_form(value: object) -> AnswerForm:
+    forms = [form.value for form in AnswerForm]
+    if value is None:
+        return AnswerForm.WORDS
+    if value not in forms:
+        raise InputError(f"answer_form: {_shortened(value)} is none of {', '.join(forms)}", 'write "intervals"')
+    return AnswerForm(value)
 
 
 def _words(value: object, field: str) -> str:

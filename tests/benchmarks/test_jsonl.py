@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from pipeline.benchmarks import Benchmark
 from pipeline.benchmarks.jsonl import JsonlBenchmark, question_from_fields
-from pipeline.domain import Question, Span, Subtitles
+from pipeline.domain import AnswerForm, Question, Span, Subtitles
 from pipeline.errors import InputError
 
 ROW: dict[str, Any] = {"video": "clip.mp4", "question": "What is it?"}
@@ -34,6 +34,24 @@ def refused(folder: Path, *rows: dict[str, Any] | str) -> InputError:
         found = InputError(problem, remedy)
     assert found.remedy
     return found
+
+
+def test_a_question_may_ask_for_intervals(tmp_path: Path) -> None:
+    row = {"video": "v.mp4", "question": "When does it ring?", "evidence": [[3, 4]], "answer_form": "intervals"}
+    (question,) = write(tmp_path, row).questions()
+    assert (question.answer_form, question.evidence) == (AnswerForm.INTERVALS, (Span(3, 4),))
+
+
+@pytest.mark.parametrize(
+    ("more", "problem"),
+    [
+        ({"answer_form": "when"}, 'answer_form: "when" is none of words, intervals'),
+        ({"answer_form": "intervals", "options": ["a", "b"], "answer": None}, "asks for intervals, and has options"),
+        ({"answer_form": "intervals", "reference": "at noon"}, "asks for intervals, and has options, a reference"),
+    ],
+)
+def test_an_answer_form_that_does_not_fit_is_refused(tmp_path: Path, more: dict[str, Any], problem: str) -> None:
+    assert problem in refused(tmp_path, {"video": "v.mp4", "question": "When?", **more}).problem
 
 
 def test_rows_become_questions_in_the_order_of_the_file(tmp_path: Path) -> None:
