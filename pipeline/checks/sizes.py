@@ -109,14 +109,10 @@ def law_findings(policy: Any, answerer: Answerer, clips: Mapping[str, Video], si
             over.append(f"{width} x {height}: {total} tokens, {law.frames * counted[law.scale]} by the law")
     if not over:
         return []
-    return [
-        Finding(
-            Level.NOTE,
-            "the frames take more tokens than selection.law allows, as this answerer counts them",
-            "compare by the tokens that are counted, or show fewer frames",
-            tuple(over),
-        )
-    ]
+    bound = getattr(getattr(answerer, "frame", None), "max_side", None)
+    remedy = "answerer.frame.max_side=null" if bound is not None else "compare by the tokens that are counted"
+    problem = "the frames take more tokens than selection.law allows, as this answerer counts them"
+    return [Finding(Level.NOTE, problem, remedy, tuple(over))]
 
 
 def _differs(law: TokenLaw, height: int, width: int, counted: Mapping[float, int]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -92,3 +93,23 @@ def test_frames_of_several_sizes_are_counted_each_with_its_own() -> None:
     none_small = load(150 + 879, *mixed)
     assert (none_small.fitting, none_small.visual_tokens) == (7, 700)
     assert load(150 + 11 * 300, Size(256, 0.1)).fitting == 300  # more than there are, as for frames of one size
+
+
+class Bounded(Counter):
+    """Brings frames to a quarter of each side, those that are so small already as well."""
+
+    name = "bounded"
+    frame = SimpleNamespace(max_side=320)
+
+    def visual_tokens(self, height: int, width: int, scale: float | None) -> int:
+        return round(100 * min(0.25, 1.0 if scale is None else scale) ** 2 * 16)
+
+
+def test_a_law_that_an_answerer_breaks_is_told_with_what_it_counts() -> None:
+    _, policy = parts("qwen3_vl_4b", "lohi")
+    (finding,) = law_findings(Bounded(), policy)
+    assert finding.level is Level.NOTE
+    assert finding.places == (
+        "1280 x 720: 12800 tokens, 1600 by the law",
+    )  # 128 frames that cost as much as 16 do each
+    assert finding.remedy == "answerer.frame.max_side=null"
