@@ -135,7 +135,7 @@ def test_the_keys_that_messages_name_exist() -> None:
         key = word.strip("'\"").partition("=")[0].lstrip("+")
         name = key.partition("@")[2] or key
         # A part of a hybrid or a route has the keys of any sampler; a prompt of a form is a group.
-        name = re.sub(r"^sampler\.(first|second|whole|localised|inner|encoder)\.", "sampler.", name)
+        name = re.sub(r"^sampler\.(first|second|whole|localised|inner|encoder|looks|rewards)\.", "sampler.", name)
         known = keys() | OF_OTHERS | RELATIVE
         if HOLE not in key and not {name, key.partition("@")[0], name.replace(".", "/")} & known:
             wrong.append((place, word))

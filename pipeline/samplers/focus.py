@@ -20,16 +20,25 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import InstanceOf
 
-from pipeline.domain import FrameSource, Question, Relevance, Status, Video
-from pipeline.errors import ConfigError, with_remedy
+from pipeline.domain import FrameSource, Question, Relevance, Video
+from pipeline.errors import ConfigError
 from pipeline.identity import Identified, Label
 from pipeline.ledger import alone
 from pipeline.samplers import ChecksQuestions, Sampler
-from pipeline.samplers.inner import cost_of_both, overrides_under, planned, status_of_all, under
+from pipeline.samplers.inner import (
+    check_is_shown_all,
+    cost_of_both,
+    of_every_frame,
+    of_length,
+    overrides_under,
+    planned,
+    status_of_all,
+    under,
+)
 from pipeline.samplers.kept_frames import KeptFrames
 from pipeline.selection.choice import Floats
 from pipeline.selection.focus import arms_of, best_arms, check_arms, estimates, upper_bounds
-from pipeline.video.timeline import TOLERANCE, candidate_times
+from pipeline.video.timeline import candidate_times
 
 Places = npt.NDArray[np.intp]
 
@@ -71,11 +80,7 @@ class FocusSampler(Identified):
         for key, (is_valid, usual) in given.items():
             if not is_valid:
                 raise ConfigError(f"sampler.{key}={getattr(self, key)} cannot be.", f"Set sampler.{key}={usual}.")
-        if getattr(self.inner, "fps", 1.0) < 1 or getattr(self.inner, "max_frames", None) is not None:
-            raise ConfigError(
-                "The inner sampler would leave out some of the frames that it is shown, which are one a second.",
-                "Set sampler.inner.fps=1, and sampler.inner.max_frames=null where it has this key.",
-            )
+        check_is_shown_all("inner", self.inner)
 
     def query(self, question: Question) -> str:
         """The query of the inner sampler."""
@@ -100,8 +105,8 @@ class FocusSampler(Identified):
         arms = arms_of(np.array(candidate_times(video, self.fps)), self.arm_seconds, self.least_arms)
         first = sum(min(len(arm), self.samples) for arm in arms)
         second = sum(max(len(arm) - self.samples, 0) for arm in arms[: self._zoomed(arms)])
-        return planned(self.inner, _of_length(video, first), questions) + sum(
-            planned(self.inner, _of_length(video, second), [each]) for each in questions if second
+        return planned(self.inner, of_length(video, first), questions) + sum(
+            planned(self.inner, of_length(video, second), [each]) for each in questions if second
         )
 
     def score(self, video: Video, frames: FrameSource, questions: Sequence[Question]) -> list[Relevance]:
@@ -162,20 +167,7 @@ class FocusSampler(Identified):
         kept = KeptFrames(video, frames, tuple(times.tolist()))
         with overrides_under("inner"):
             scored = self.inner.score(kept.video, kept, questions)
-        return [self._checked(relevance, times) for relevance in scored]
-
-    def _checked(self, relevance: Relevance, times: Floats) -> Relevance:
-        """The relevance, if it has a score for each of the frames; otherwise a failure."""
-        failed = replace(relevance, times=(), scores=(), detail=under("inner", relevance.detail), features=None)
-        if not relevance.status.has_scores and relevance.status is not Status.NOTHING_RELEVANT:
-            return failed
-        if len(relevance.times) == len(times) and np.allclose(relevance.times, times, rtol=0, atol=TOLERANCE):
-            return relevance
-        detail = with_remedy(
-            f"{self.inner.name} does not score every frame that it is shown",
-            "take an inner sampler that does: sampler@sampler.inner=clip",
-        )
-        return replace(failed, status=Status.NO_SCORES, spread=None, detail=detail)
+        return [of_every_frame(relevance, times, "inner", self.inner.name) for relevance in scored]
 
 
 def _joined(
@@ -213,8 +205,3 @@ def _joined(
         cost=cost,
         alone=whole,
     )
-
-
-def _of_length(video: Video, frames: int) -> Video:
-    """A video as long as the one that the inner sampler will get."""
-    return replace(video, start=0.0, duration=float(frames), fps=1.0, frame_count=frames)

@@ -8,10 +8,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import reduce
 
+import numpy as np
+import numpy.typing as npt
+
 from pipeline.domain import Cost, Question, Relevance, Status, Video
-from pipeline.errors import PipelineError
+from pipeline.errors import ConfigError, PipelineError, with_remedy
 from pipeline.ledger import added, alone, total
 from pipeline.samplers import PlansWindows, Sampler
+from pipeline.video.timeline import TOLERANCE
 
 
 def planned(sampler: Sampler, video: Video, questions: Sequence[Question]) -> int:
@@ -47,6 +51,51 @@ def cost_together(parts: Sequence[Relevance], of: int) -> Cost:
         prompt_tokens=round(own.prompt_tokens + (whole.prompt_tokens - share.prompt_tokens) * others),
         output_tokens=round(own.output_tokens + (whole.output_tokens - share.output_tokens) * others),
     )
+
+
+def of_length(video: Video, frames: int) -> Video:
+    """A video as long as one of so many kept frames, for plans."""
+    return replace(video, start=0.0, duration=float(frames), fps=1.0, frame_count=frames)
+
+
+def check_is_shown_all(part: str, sampler: Sampler) -> None:
+    """Refuse a sampler that would leave out some of the kept frames that it is shown, which are one a second.
+
+    Raises:
+        ConfigError: by its settings it looks at fewer.
+    """
+    if getattr(sampler, "fps", 1.0) < 1:
+        raise ConfigError(
+            f"sampler.{part} takes less than one frame a second, and would leave out some that it is shown.",
+            f"Set sampler.{part}.fps=1, or more.",
+        )
+    if getattr(sampler, "max_frames", None) is not None:
+        raise ConfigError(
+            f"sampler.{part} takes so many frames and no more, and would leave out some that it is shown.",
+            f"Set sampler.{part}.max_frames=null.",
+        )
+
+
+def of_every_frame(
+    relevance: Relevance, times: Sequence[float] | npt.NDArray[np.float64], part: str, name: str
+) -> Relevance:
+    """The relevance of kept frames, if each has a score; otherwise a failure, without times.
+
+    Args:
+        relevance: from the sampler at ``part``.
+        times: of the frames that it was shown.
+        part: its key in the sampler that holds it.
+        name: its name.
+    """
+    failed = replace(relevance, times=(), scores=(), indices=None, detail=under(part, relevance.detail), features=None)
+    if not relevance.status.has_scores and relevance.status is not Status.NOTHING_RELEVANT:
+        return failed
+    if len(relevance.times) == len(times) and np.allclose(relevance.times, times, rtol=0, atol=TOLERANCE):
+        return relevance
+    detail = with_remedy(
+        f"{name} does not score every frame that it is shown", f"take a sampler that does: sampler@sampler.{part}=clip"
+    )
+    return replace(failed, status=Status.NO_SCORES, spread=None, detail=detail)
 
 
 def status_of_all(parts: Sequence[Relevance]) -> Status:
