@@ -16,6 +16,7 @@ from pipeline.benchmarks.metrics import Accuracy
 from pipeline.domain import Question
 from pipeline.reports.cards import cards, routes_with_pictures, run_labels
 from pipeline.reports.choosing import Filter, choices, family, in_order, searched
+from pipeline.reports.cost_curves import cost_curve
 from pipeline.reports.document import environment, inlined
 from pipeline.reports.headline import comparison_words, facts_of
 from pipeline.reports.page import (
@@ -27,6 +28,7 @@ from pipeline.reports.page import (
 )
 from pipeline.reports.pictures import INLINE_BYTES, place_pictures, video_addresses, write_pictures
 from pipeline.reports.runs import RunArtefacts
+from pipeline.reports.scoreboard import score
 from pipeline.reports.thumbnails import ThumbnailSource, VideoThumbnails, collect_thumbnails
 from pipeline.reports.views import Card
 
@@ -98,6 +100,7 @@ def write_pair(
     """
     # Runs are distinguished by their names, and two folders may have the same one.
     pair = (replace(first, name=f"first: {first.name}"), replace(second, name=f"second: {second.name}"))
+    compared = {credit.question.id for credit in comparison.first.credits}
     found = _flipped(pair, comparison)
     shown = routes_with_pictures(found, THUMBNAIL_LIMIT)
     uses = [(card.question.video, frame.second) for card, place in shown for frame in card.routes[place].frames]
@@ -121,6 +124,7 @@ def write_pair(
                     strict=True,
                 )
             ],
+            curve=cost_curve([score(run.within(compared)) for run in pair], run_labels(pair)),
             groups=_groups(comparison),
             changes=_changes(first.parsed_settings, second.parsed_settings),
             cards=found,

@@ -66,6 +66,23 @@ def test_difference_is_told_in_points_with_its_interval(page: Path) -> None:
     assert '<h2 id="groups-heading">' in text
 
 
+def test_costs_are_those_of_the_questions_that_are_compared(
+    pair: tuple[RunArtefacts, RunArtefacts], page: Path, tmp_path: Path
+) -> None:
+    first, second = pair
+    few = first.questions[:2]
+    other = report_on_pair(first, second, compare(first.answers, second.answers, few), READER, tmp_path)
+    for path, asked in ((page, common_questions(first.questions, second.questions)), (other, few)):
+        section = re.search(r'id="curve-heading">(.*?)</section>', path.read_text(encoding="utf-8"), re.S).group(1)
+        assert "<code>gens evaluate " in section  # of the runs that are missing
+        (row,) = (row for row in section.split("<tr>")[1:] if "gens_micro →" in row)
+        ids = {question.id for question in asked}
+        of_sampler = [one.relevance.cost.seconds for one in second.relevance if one.question.id in ids]
+        of_answerer = [one.answer.cost.seconds for one in second.answers if one.question.id in ids]
+        mean = sum(of_sampler) / len(of_sampler) + sum(of_answerer) / len(of_answerer)
+        assert re.findall(r'<td class="figure">([^<]*)', row)[3] == f"{mean:.3g}"
+
+
 def test_settings_that_differ_are_named_as_overrides(page: Path) -> None:
     table = re.search(r'id="settings-heading">(.*?)</section>', page.read_text(encoding="utf-8"), re.S).group(1)
     assert re.findall(r'<th scope="row">(.*?)</th><td>(.*?)</td><td>(.*?)</td>', table) == [
