@@ -61,11 +61,16 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def address(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def scorer() -> Scorer:
+    return Scorer()
+
+
+@pytest.fixture(scope="module")
+def address(clips: Path, scorer: Scorer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("here"))
         patch.setenv("GENS_CACHE", str(tmp_path_factory.mktemp("cache")))
-        with engine_over(Scorer(), Speaker(says)) as engine, served(engine, clips, key=KEY) as found:
+        with engine_over(scorer, Speaker(says)) as engine, served(engine, clips, key=KEY) as found:
             yield found.removesuffix("v1")
 
 
@@ -203,3 +208,27 @@ def test_of_what_the_browser_cannot_play_the_frames_are_shown_and_a_dropped_file
     assert found["at"] == ["0:03", "0:03", True]
     assert "the server takes 1.0 MB" in found["large"]
     assert (found["said"], found["focus"]) == ("B. y", "question")
+
+
+def test_a_question_that_is_stopped_leaves_the_page_ready_for_another(
+    address: str, scorer: Scorer, tmp_path: Path
+) -> None:
+    scorer.may_go.clear()
+    try:
+        found = opened(
+            address,
+            tmp_path,
+            """
+            await choose("played");
+            byId("question").value = "Will it end?";
+            byId("ask").requestSubmit();
+            await until(() => document.querySelector("[aria-current]")?.dataset.step === "decoding");
+            const during = [byId("send").disabled, byId("progress").hidden, byId("announced").textContent];
+            byId("stop").click();
+            await until(() => byId("progress").hidden);
+            return [during, byId("send").disabled, byId("stop").hidden, byId("failed").textContent];
+            """,
+        )
+    finally:
+        scorer.may_go.set()
+    assert found == [[True, False, "Opening the video."], False, True, ""]

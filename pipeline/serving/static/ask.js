@@ -162,7 +162,9 @@ const progress = (far) => {
   const at = STEPS.indexOf(far.stage);
   for (const step of document.querySelectorAll("[data-step]")) {
     const place = STEPS.indexOf(step.dataset.step);
-    step.classList.toggle("is-done", place < at);
+    const isGoing = place === at || (place < at && far.isDecoding && step.dataset.step === "decoding");
+    step.classList.toggle("is-going", isGoing);
+    step.classList.toggle("is-done", place < at && !isGoing);
     if (place === at) step.setAttribute("aria-current", "step");
     else step.removeAttribute("aria-current");
   }

@@ -37,6 +37,10 @@ export class HowFar {
     this.before = event.stage === "queued" ? event.done : 0;
   }
 
+  get isDecoding() {
+    return this.stage === "scoring" && this.decoded !== null && this.decoded.done < this.decoded.total;
+  }
+
   get words() {
     const { decoded, scored } = this;
     if (this.stage === "queued") return this.before ? `Waiting: ${this.before} questions are before this one.` : "Waiting.";
