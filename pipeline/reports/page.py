@@ -258,6 +258,7 @@ def _render(scores: Sequence[RunScore], found: _Shown, pictured: _Pictured, plai
             scores=scores,
             names=names,
             rules=_rules(scores),
+            asks_intervals=any(each.grounding for each in scores),
             graded=any(question.correct is not None for run in runs for question in run.questions),
             not_counted=max((each.accuracy.not_counted for each in scores if each.accuracy), default=0),
             charts=[

@@ -22,11 +22,14 @@ from pipeline.domain import Answer, AnswerForm, Question, Selection, Span, Statu
 from pipeline.reports.cards import cards
 from pipeline.reports.exports import write_exports
 from pipeline.reports.headline import finding
+from pipeline.reports.page import PageLimits, write_report
 from pipeline.reports.question_sets import question_sets
 from pipeline.reports.questions import COLUMNS, question_rows
 from pipeline.reports.results import notes_on
 from pipeline.reports.runs import RunArtefacts
 from pipeline.reports.scoreboard import RunScore, score
+from pipeline.reports.thumbnails import VideoThumbnails
+from pipeline.video import Reader
 
 
 @pytest.mark.parametrize(
@@ -156,6 +159,17 @@ def test_the_table_of_questions_and_the_cards_have_the_iou_of_each_answer() -> N
     assert [row[COLUMNS.index("iou")] for row in question_rows([found])] == [1.0, pytest.approx(1 / 3), None]
     told = [route.answers[0].read_as for card in cards([found]) for route in card.routes if route.answers[0].read_as]
     assert told == ["8 to 11 s, IoU 1.00", "25 to 35 s, IoU 0.33"]
+
+
+def test_a_page_says_how_intervals_are_counted(tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    pictures = VideoThumbnails(Reader("default", "pyav", 1, 1.0), 64, 80)
+    write_report([run("extremewhen").run], pictures, page, PageLimits(pictures=0))
+    text = page.read_text()
+    assert "mIoU 44.4 %, R@0.3 66.7 %, R@0.5 33.3 %, R@0.7 33.3 %" in text
+    assert "1 without an interval" in text
+    assert "names no interval counts as 0" in text
+    assert "nothing is graded" not in text
 
 
 def test_the_heading_of_a_page_names_the_miou() -> None:
