@@ -27,18 +27,26 @@ def split_options(text: str) -> tuple[str, tuple[str, ...], str]:
     all of the text stands before.
     """
     lines = text.splitlines()
-    starts = [place for place, line in enumerate(lines) if _label(0).match(line)]
+    starts = [place for place, line in enumerate(lines) if _head(0).match(line)]
     for start in reversed(starts):
-        places = [start]
+        heads = [(start, _head(0).match(lines[start]))]
         for place in range(start + 1, len(lines)):
-            if len(places) < len(OPTION_LETTERS) and _label(len(places)).match(lines[place]):
-                places.append(place)
-        if len(places) > 1:
-            ends = [*places[1:], places[-1] + 1]
-            options = without_labels([" ".join(lines[one:end]) for one, end in zip(places, ends, strict=True)])
-            return "\n".join(lines[:start]), options, "\n".join(lines[ends[-1] :])
+            if len(heads) < len(OPTION_LETTERS) and (head := _head(len(heads)).match(lines[place])):
+                heads.append((place, head))
+        if len(heads) > 1:
+            ends = [*(place for place, _ in heads[1:]), heads[-1][0] + 1]
+            options = [
+                " ".join([lines[place][head.end() if head else 0 :], *lines[place + 1 : end]]).strip()
+                for (place, head), end in zip(heads, ends, strict=True)
+            ]
+            return "\n".join(lines[:start]), tuple(options), "\n".join(lines[ends[-1] :])
     return text, (), ""
 
 
 def _label(place: int) -> re.Pattern[str]:
     return re.compile(rf"\s*\(?{OPTION_LETTERS[place]}[.):]\s+(?=\S)")
+
+
+def _head(place: int) -> re.Pattern[str]:
+    """A label at the head of a line; as CG-Bench writes it, ``A:White``, too."""
+    return re.compile(rf"\s*\(?{OPTION_LETTERS[place]}(?:[.)]\s+|:\s*)(?=\S)")

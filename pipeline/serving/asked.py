@@ -20,7 +20,7 @@ _CLOSES = re.compile(
 )
 """A line after it that does."""
 _HEADING = re.compile(r"\s*(?:options|choices|answers)\s*:\s*", re.IGNORECASE)
-_BEGINS = re.compile(r"\s*question\s*:\s*", re.IGNORECASE)
+_BEGINS = re.compile(r"(?:^|(?<=[.!]))\s*question\s*:\s*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -35,17 +35,18 @@ def asked_in(prompt: str) -> Asked:
     """The question and the options in a prompt.
 
     The options are split off by their labels (:func:`pipeline.option_labels.split_options`), and what follows them is
-    left out, as is what comes before a line that begins with "Question:". So are the heading "Options:", lines at the
-    beginning and at the end that say how to answer, and such words after a question mark at the end. What is nothing
-    but such a line is kept.
+    left out, as is what comes before "Question:" at the head of a line or a sentence. So are the heading "Options:",
+    lines at the beginning and at the end that say how to answer, and such words after a question mark at the end. What
+    is nothing but such a line is kept.
     """
     before, options, _ = split_options(prompt)
     lines = [line for line in before.splitlines() if line.strip()]
     if lines and options and _HEADING.fullmatch(lines[-1]):
         lines.pop()
-    begin = max((place for place, line in enumerate(lines) if _BEGINS.match(line)), default=None)
-    if begin is not None:
-        lines = [_BEGINS.sub("", lines[begin], count=1), *lines[begin + 1 :]]
+    for place in reversed(range(len(lines))):
+        if begins := _BEGINS.search(lines[place]):
+            lines = [lines[place][begins.end() :], *lines[place + 1 :]]
+            break
     while len(lines) > 1 and _OPENS.fullmatch(lines[0]):
         lines = lines[1:]
     while len(lines) > 1 and _CLOSES.fullmatch(lines[-1]):
