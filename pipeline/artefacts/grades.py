@@ -6,6 +6,7 @@ one with other settings, is another pair of files and another column.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -109,6 +110,9 @@ def read_judge(path: Path) -> GradedBy:
         InputError: the file is none that a judge has written.
     """
     try:
-        return _ADAPTER.validate_json(path.read_bytes())
-    except ValidationError as error:
-        raise InputError(f"{path} does not say who has graded", "move it away, and run gens judge again") from error
+        found = _ADAPTER.validate_json(path.read_bytes())
+    except ValidationError:
+        found = None
+    if found is None or not found.lowest < found.highest < math.inf:
+        raise InputError(f"{path} does not say who has graded", "move it away, and run gens judge again")
+    return found

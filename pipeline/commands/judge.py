@@ -1,10 +1,11 @@
-"""``gens judge run=RUN judge=NAME``: grades the free answers of a run, in a column beside the strict figure."""
+"""``gens judge run=RUN judge=NAME``: grades the free answers of runs, in a column beside the strict figure."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig
 
@@ -14,7 +15,7 @@ from pipeline.artefacts.journal import sole_writer
 from pipeline.artefacts.stored import LastRead
 from pipeline.commands.run import exit_code
 from pipeline.config import build
-from pipeline.errors import ConfigError, InputError
+from pipeline.errors import ConfigError, InputError, PipelineError
 from pipeline.judging import Judge
 from pipeline.judging.stage import calibrated, free_questions, grade_run, graded_by
 from pipeline.paths import local_path
@@ -29,38 +30,68 @@ from pipeline.video import Reader
 
 
 def run(config: DictConfig) -> int:
-    """Grade what has no grade by this judge yet, or calibrate the judge; write the page and print the figures."""
+    """Grade what has no grade by this judge yet, or calibrate the judge; write the pages and print the figures."""
     limit, most = _count(config, "limit"), _count(config, "calibration")
     judge: Judge = build(config.judge, "judge", config.plugins)
     reader: Reader = build(config.reader, "reader", config.plugins)
-    folder = local_path(config.run)
-    graded = _run(folder)
-    judge.check(graded.benchmark)
-    _check_questions(judge, graded, folder)
-    with sole_writer(folder):
+    runs = _runs(local_path(config.run), judge)
+    codes: list[int] = []
+    try:
+        for folder, graded in runs.items():
+            if len(runs) > 1:
+                tell(f"{graded.name}:")
+            with sole_writer(folder):
+                by = graded_by(judge, _notes(judge, graded))
+                if config.calibrate:
+                    codes.append(_calibrate(judge, by, graded, reader, folder, most or 1))
+                else:
+                    codes.append(_grade(judge, by, graded, reader, folder, limit))
+                page_on([folder], reader, folder)
+    finally:
+        judge.close()
+    if not config.calibrate:
+        _tell_figures(runs, judge)
+    return max(codes)
+
+
+def _runs(place: Path, judge: Judge) -> dict[Path, RunArtefacts]:
+    """The runs at or below a folder whose answers the judge can grade, by their folders.
+
+    Raises:
+        InputError, ConfigError: there is none.
+    """
+    is_one = (place / ANSWERS_FILE).is_file()
+    folders = [place] if is_one else sorted({path.parent for path in place.rglob(ANSWERS_FILE)})
+    found: dict[Path, RunArtefacts] = {}
+    faults: list[PipelineError] = []
+    for folder in folders:
         try:
-            by = graded_by(judge, _notes(judge, graded))
-            if config.calibrate:
-                code = _calibrate(judge, by, graded, reader, folder, most or 1)
-            else:
-                code = _grade(judge, by, graded, reader, folder, limit)
-        finally:
-            judge.close()
-        page_on([folder], reader, folder)
-    return code
-
-
-def _run(folder: Path) -> RunArtefacts:
-    found = read_run(folder, folder.name)
-    if not found.answers:
-        raise InputError(
-            f"{folder} holds no answers ({ANSWERS_FILE})",
-            "name a run folder that gens evaluate or gens answer has written: run=runs/evaluate-...",
-        )
+            of = read_run(folder, folder.name if is_one else folder.relative_to(place).as_posix())
+            judge.check(of.benchmark)
+            _check_questions(judge, of, folder)
+        except (InputError, ConfigError) as error:
+            faults.append(error.kept())
+        else:
+            found[folder] = of
+    if not folders:
+        raise _no_answers(place)
+    if not found:
+        raise faults[0]
+    for fault in faults:
+        remark(f"left out: {fault.problem}")
     return found
 
 
+def _no_answers(place: Path) -> InputError:
+    return InputError(
+        f"{place} holds no answers ({ANSWERS_FILE})",
+        "name a run folder that gens evaluate or gens answer has written: run=runs/evaluate-...",
+    )
+
+
 def _check_questions(judge: Judge, of: RunArtefacts, folder: Path) -> None:
+    if not of.answers:
+        raise _no_answers(folder)
     free = free_questions(of.questions)
     if not free:
         raise InputError(
@@ -81,11 +112,17 @@ def _grade(judge: Judge, by: GradedBy, of: RunArtefacts, reader: Reader, folder:
     tell(f"judged {done.asked} answers; {len(done.statuses) - done.asked} had a grade or need none")
     if done.left:
         tell(f"{done.left} answers are left by limit={limit}; they count as not judged")
-    scores = score(read_run(folder, folder.name)).judged
-    draw(judged_table([(folder.name, each) for each in scores]))
-    for line in agreement_words(scores, by.stem):
-        tell(line)
     return exit_code(list(done.statuses))
+
+
+def _tell_figures(runs: Mapping[Path, RunArtefacts], judge: Judge) -> None:
+    """Print the figures of all judges, and how far each of the others agrees with this one."""
+    scores = {of.name: score(read_run(folder, of.name)).judged for folder, of in runs.items()}
+    draw(judged_table([(name, each) for name, found in scores.items() for each in found]))
+    stem = graded_by(judge, ()).stem
+    for name, found in scores.items():
+        for line in agreement_words(found, stem):
+            tell(f"{name}: {line}" if len(runs) > 1 else line)
 
 
 def _calibrate(judge: Judge, by: GradedBy, of: RunArtefacts, reader: Reader, folder: Path, most: int) -> int:
@@ -95,7 +132,7 @@ def _calibrate(judge: Judge, by: GradedBy, of: RunArtefacts, reader: Reader, fol
             f"no question of {folder} has a reference that this judge can be calibrated with",
             "add references to the questions, or take another judge=",
         )
-    write_judge(GradedBy(**{**_fields(by), "calibration": found}), folder)
+    write_judge(replace(by, calibration=found), folder)
     tell(f"{by.label}, {found.questions} questions, as shares of the scale:")
     tell(f"  the reference as the answer: {share(found.gold)}; 100.0 % is right")
     tell(f"  the reference of another question: {share(found.shuffled)}; 0.0 % is right")
@@ -107,10 +144,6 @@ def _calibrate(judge: Judge, by: GradedBy, of: RunArtefacts, reader: Reader, fol
 
 def _is_exact(found: Calibration) -> bool:
     return not found.failed and found.gold == 1 and not found.shuffled and not found.listed
-
-
-def _fields(by: GradedBy) -> dict[str, Any]:
-    return {name: getattr(by, name) for name in GradedBy.__dataclass_fields__}
 
 
 def _notes(judge: Judge, of: RunArtefacts) -> list[str]:

@@ -15,7 +15,7 @@ from pipeline.domain import Question
 from pipeline.errors import ConfigError
 from pipeline.identity import Identified, Label, digest
 from pipeline.judging import GivenAnswer, Scale
-from pipeline.judging.verdicts import ChoiceVerdict, LetterVerdict, ScoresVerdict, VerdictForm
+from pipeline.judging.verdicts import ChoiceVerdict, LetterVerdict, ScoresVerdict
 
 _PLACE = re.compile(r"\{(question|reference|points|answer)\}")
 
@@ -31,6 +31,7 @@ class Wording(Identified):
     again: str
     """What follows where a first reply holds no verdict."""
     verdict: LetterVerdict | ChoiceVerdict | ScoresVerdict
+    """The form of the verdict."""
 
     def __post_init__(self) -> None:
         """Check that the judge sees the answer.
@@ -43,11 +44,6 @@ class Wording(Identified):
                 "a wording of the rubric has no place for the answer",
                 "write {answer} where it stands: 'judge.rubric.words.user=\"... {answer}\"'",
             )
-
-    @property
-    def form(self) -> VerdictForm:
-        """The form of the verdict."""
-        return self.verdict
 
     def messages(self, given: GivenAnswer, images: Sequence[Any], *, is_again: bool) -> list[dict[str, Any]]:
         """The request's messages.
@@ -100,7 +96,7 @@ class Rubric(Identified):
             ConfigError: they are not, or one asks for frames that no wording shows.
         """
         wordings = [each for each in (self.words, self.with_points, self.look) if each is not None]
-        if len({each.form.scale for each in wordings}) > 1:
+        if len({each.verdict.scale for each in wordings}) > 1:
             raise ConfigError(
                 f"judge.rubric={self.name} gives scores on several scales",
                 "give all of its verdicts the same lowest and highest score",
@@ -115,7 +111,7 @@ class Rubric(Identified):
     @property
     def scale(self) -> Scale:
         """The scores."""
-        return self.words.form.scale
+        return self.words.verdict.scale
 
     def wording(self, question: Question) -> Wording:
         """The first wording for a question."""

@@ -216,7 +216,7 @@ class ServerJudge(Identified):
             # Of a text that was cut, any object may be one that it would have taken back.
             is_cut = reply.is_cut
             split = split_thoughts(reply.text)
-            verdict = None if is_cut or split.is_open else wording.form.read(split.answer)
+            verdict = None if is_cut or split.is_open else wording.verdict.read(split.answer)
             if verdict is not None:
                 return verdict
         if is_cut:
@@ -268,7 +268,7 @@ class ServerJudge(Identified):
         }
 
     def _bound(self, wording: Wording) -> Mapping[str, Any]:
-        schema, choices = wording.form.schema(), wording.form.choices()
+        schema, choices = wording.verdict.schema(), wording.verdict.choices()
         if self.constrain != "none" and schema is not None:
             named = {"name": "verdict", "strict": True, "schema": schema}
             return {"response_format": {"type": "json_schema", "json_schema": named}}

@@ -3,6 +3,9 @@
 Published scripts read more than they should: "0 (10 %)" is right where any "1" counts, and "C" is right where an error
 leaves something that is not empty. Here a reply that is not in the form asked for holds no verdict. Of several objects
 the last valid one counts, because many judges explain before they decide.
+
+Each form has a ``scale``; a JSON ``schema`` of its replies, or the few ``choices`` that there are, by which servers can
+be bound to it; and ``read``, which takes a whole reply without thoughts and gives None where that holds no verdict.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from pipeline.errors import ConfigError
 from pipeline.judging import Scale
@@ -31,27 +34,6 @@ class Verdict:
     score: float | None
     """None: the judge wants to see the video."""
     parts: Mapping[str, float]
-
-
-class VerdictForm(Protocol):
-    """The form of a rubric's verdicts."""
-
-    @property
-    def scale(self) -> Scale:
-        """The scores."""
-        ...
-
-    def schema(self) -> Mapping[str, Any] | None:
-        """The JSON schema of a reply; None where it is no JSON."""
-        ...
-
-    def choices(self) -> Sequence[str] | None:
-        """The replies that there can be, where these are few."""
-        ...
-
-    def read(self, text: str) -> Verdict | None:
-        """The verdict of a whole reply without thoughts; None: there is none."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -80,11 +62,11 @@ class LetterVerdict:
         """0 or 1."""
         return Scale(0.0, 1.0)
 
-    def schema(self) -> None:
+    def schema(self) -> Mapping[str, Any] | None:
         """None: a letter is no object."""
-        return
+        return None
 
-    def choices(self) -> Sequence[str]:
+    def choices(self) -> Sequence[str] | None:
         """The letters."""
         return tuple(self.grades)
 
@@ -129,14 +111,14 @@ class ChoiceVerdict:
         known = [score for score in self.scores.values() if score is not None]
         return Scale(min(known), max(known))
 
-    def schema(self) -> Mapping[str, Any]:
+    def schema(self) -> Mapping[str, Any] | None:
         """All fields, and no others."""
         values = [json.loads(value) for value in self.scores]
         return _schema({**{name: {"type": "string"} for name in self.texts}, self.field: {"enum": values}})
 
-    def choices(self) -> None:
+    def choices(self) -> Sequence[str] | None:
         """None: the object may hold texts."""
-        return
+        return None
 
     def read(self, text: str) -> Verdict | None:
         """The last object whose field has one of the values, as itself or in quotation marks."""
@@ -164,14 +146,14 @@ class ScoresVerdict:
         """Of the sum."""
         return Scale(self.lowest * len(self.fields), self.highest * len(self.fields))
 
-    def schema(self) -> Mapping[str, Any]:
+    def schema(self) -> Mapping[str, Any] | None:
         """All fields, and no others."""
         texts = {name: {"type": "string"} for name in self.texts}
         return _schema({**texts, **{name: {"type": "number"} for name in self.fields}})
 
-    def choices(self) -> None:
+    def choices(self) -> Sequence[str] | None:
         """None: there are many."""
-        return
+        return None
 
     def read(self, text: str) -> Verdict | None:
         """The last object with all scores within their bounds. A total that it states is not read: it is the sum."""

@@ -241,8 +241,10 @@ def _credits(free: Sequence[Question], answered: Mapping[str, object], grades: R
             yield Credit(question, MISSING, 0.0)
         elif brief is None:
             yield Credit(question, Status.NOT_JUDGED.value, 0.0)
-        elif brief.score is None or brief.status is not Status.OK:
+        elif brief.status is not Status.OK:
             yield Credit(question, brief.status.value, 0.0)
+        elif brief.score is None or not by.lowest <= brief.score <= by.highest:
+            yield Credit(question, Status.UNREADABLE_VERDICT.value, 0.0)  # no judge of ours writes such a row
         else:
             yield Credit(question, Status.OK.value, (brief.score - by.lowest) / (by.highest - by.lowest))
 

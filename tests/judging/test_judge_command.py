@@ -223,10 +223,14 @@ def test_damage_costs_the_column_of_one_judge(
     (file,) = run.glob("grades-m*.jsonl")
     file.write_bytes(b'{"key": 1}\n')
     assert list(columns(run)) == ["contains"]
+    (file,) = run.glob("grades-contains*.jsonl")
+    file.write_bytes(file.read_bytes().replace(b'"score":1.0', b'"score":9.0'))
+    assert columns(run)["contains"].without_verdict == {"unreadable_verdict": 1, "not_judged": 1}
     (facts,) = run.glob("grades-contains*.json")
-    facts.write_text("[]")
-    assert not columns(run)
-    assert f"left out: {facts} does not say who has graded" in capsys.readouterr().err
+    for damaged in ("[]", facts.read_text().replace('"highest":1.0', '"highest":0.0')):
+        facts.write_text(damaged)
+        assert not columns(run)
+        assert f"left out: {facts} does not say who has graded" in capsys.readouterr().err
 
 
 def test_a_part_of_a_run_has_the_grades_of_its_questions(tmp_path: Path, served: Served) -> None:
@@ -262,6 +266,19 @@ def test_calibrate_is_a_switch_of_the_command(tmp_path: Path) -> None:
     assert code == 0
     assert "the reference as the answer: 100.0 %" in out
     assert "an answer that decides for nothing: 0.0 %" in out
+
+
+def test_all_runs_below_a_folder_are_judged_and_others_are_left_out(tmp_path: Path) -> None:
+    for name in ("gens", "uniform"):
+        run_folder(tmp_path / "runs", name)
+    run_folder(tmp_path / "runs", "options", tuple(q for q in ASKED if q.options))
+    code, out, err = judged(tmp_path / "runs", "judge=contains")
+    assert code == 1
+    assert out.count("judged 3 answers") == 2
+    assert [name for name in ("run-gens", "run-uniform") if f"\n{name} " in out] == ["run-gens", "run-uniform"]
+    assert "left out: " in err
+    assert "run-options has no question that is answered in free text" in err
+    assert len(list(tmp_path.glob("runs/*/report.html"))) == 2
 
 
 def test_changed_answers_and_references_are_graded_again_and_have_no_grade_until_then(
