@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from made import write_video
 from small_server import Scorer, Speaker, engine_over, served
 
 from pipeline.domain import Question
+from pipeline.serving.engine import Engine
 
 pytestmark = needs_browser
 KEY = "0123456789abcdef"
@@ -61,17 +64,40 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def scorer() -> Scorer:
-    return Scorer()
-
-
-@pytest.fixture(scope="module")
-def address(clips: Path, scorer: Scorer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("here"))
         patch.setenv("GENS_CACHE", str(tmp_path_factory.mktemp("cache")))
-        with engine_over(scorer, Speaker(says)) as engine, served(engine, clips, key=KEY) as found:
-            yield found.removesuffix("v1")
+        with engine_over(Scorer(), Speaker(says)) as made:
+            yield made
+
+
+@pytest.fixture(scope="module")
+def address(clips: Path, engine: Engine) -> Iterator[str]:
+    with served(engine, clips, key=KEY) as found:
+        yield found.removesuffix("v1")
+
+
+@contextmanager
+def blocked_until_withdrawn(engine: Engine) -> Iterator[None]:
+    """The sampler waits until somebody withdraws a question."""
+    scorer: Any = engine.session._sampler
+    before = engine.counts.withdrawn
+    is_over = threading.Event()
+
+    def watch() -> None:
+        while engine.counts.withdrawn == before and not is_over.wait(0.05):
+            pass
+        scorer.may_go.set()
+
+    scorer.may_go.clear()
+    watching = threading.Thread(target=watch)
+    watching.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        watching.join()
 
 
 def opened(address: str, scratch: Path, script: str, size: str = "1280,900") -> Any:
@@ -129,44 +155,55 @@ def test_a_question_is_asked_and_a_frame_leads_into_the_video(address: str, tmp_
     assert (found["broken"], found["elsewhere"], found["failed"], found["progress"]) == ([], [], "", True)
 
 
-def test_it_works_by_keyboard_alone_at_the_width_of_a_phone(address: str, tmp_path: Path) -> None:
-    found = opened(
-        address,
-        tmp_path,
-        """
-        const names = [];
-        const name = (element) =>
-          element.labels?.[0]?.textContent || element.ariaLabel || element.title || element.textContent;
-        const tabTo = async (holds) => {
-          for (let turn = 0; turn < 60 && !holds(document.activeElement); turn++) {
-            await press("Tab");
-            names.push(name(document.activeElement).trim());
-          }
-          if (!holds(document.activeElement)) throw new Error(`not reached: ${holds}`);
-        };
-        await choose("played");
-        await until(() => byId("player").readyState > 0);
-        byId("video").focus();
-        await tabTo((element) => element.id === "question");
-        byId("question").value = "Which?";
-        await press("Enter");
-        await until(() => document.querySelector(".seek img[src]"));
-        await tabTo((element) => element.title === "Go to 0:02");
-        const shown = document.activeElement.getBoundingClientRect();
-        const stage = document.querySelector(".stage").getBoundingClientRect();
-        await press("Enter");
-        await until(() => Math.abs(byId("player").currentTime - 2) < 0.1);
-        const buttons = [...document.querySelectorAll("#ask button:not([hidden]), .file span")];
-        return {
-          names,
-          wide: document.documentElement.scrollWidth,
-          isBelow: shown.top >= stage.bottom - 1,
-          inSight: shown.bottom <= innerHeight,
-          small: buttons.map((each) => each.getBoundingClientRect().height),
-        };
-        """,
-        "390,844",
-    )
+BY_KEYBOARD = """
+const names = [];
+const name = (element) =>
+  element.labels?.[0]?.textContent || element.ariaLabel || element.title || element.textContent;
+const tabTo = async (holds) => {
+  for (let turn = 0; turn < 60 && !holds(document.activeElement); turn++) {
+    await press("Tab");
+    names.push(name(document.activeElement).trim());
+  }
+  if (!holds(document.activeElement)) throw new Error(`not reached: ${holds}`);
+};
+await choose("played");
+await until(() => byId("player").readyState > 0);
+byId("video").focus();
+await tabTo((element) => element.id === "question");
+byId("question").value = "Will it end?";
+await press("Enter");
+await until(() => document.querySelector("[aria-current]")?.dataset.step === "decoding");
+const during = [byId("send").disabled, byId("progress").hidden, byId("announced").textContent];
+await tabTo((element) => element.id === "stop");
+await press("Enter");
+await until(() => byId("progress").hidden);
+const stopped = [byId("send").disabled, byId("stop").hidden, byId("failed").textContent, document.activeElement.id];
+byId("question").value = "Which?";
+await press("Enter");
+await until(() => document.querySelector(".seek img[src]"));
+await tabTo((element) => element.title === "Go to 0:02");
+const shown = document.activeElement.getBoundingClientRect();
+const stage = document.querySelector(".stage").getBoundingClientRect();
+await press("Enter");
+await until(() => Math.abs(byId("player").currentTime - 2) < 0.1);
+const buttons = [...document.querySelectorAll("#ask button:not([hidden]), .file span")];
+return {
+  during,
+  stopped,
+  names,
+  wide: document.documentElement.scrollWidth,
+  isBelow: shown.top >= stage.bottom - 1,
+  inSight: shown.bottom <= innerHeight,
+  small: buttons.map((each) => each.getBoundingClientRect().height),
+};
+"""
+
+
+def test_it_works_by_keyboard_alone_at_the_width_of_a_phone(address: str, engine: Engine, tmp_path: Path) -> None:
+    with blocked_until_withdrawn(engine):
+        found = opened(address, tmp_path, BY_KEYBOARD, "390,844")
+    assert found["during"] == [True, False, "Opening the video."]
+    assert found["stopped"] == [False, True, "", "question"]
     assert all(found["names"])
     assert found["wide"] == 390
     assert found["isBelow"]
@@ -208,27 +245,3 @@ def test_of_what_the_browser_cannot_play_the_frames_are_shown_and_a_dropped_file
     assert found["at"] == ["0:03", "0:03", True]
     assert "the server takes 1.0 MB" in found["large"]
     assert (found["said"], found["focus"]) == ("B. y", "question")
-
-
-def test_a_question_that_is_stopped_leaves_the_page_ready_for_another(
-    address: str, scorer: Scorer, tmp_path: Path
-) -> None:
-    scorer.may_go.clear()
-    try:
-        found = opened(
-            address,
-            tmp_path,
-            """
-            await choose("played");
-            byId("question").value = "Will it end?";
-            byId("ask").requestSubmit();
-            await until(() => document.querySelector("[aria-current]")?.dataset.step === "decoding");
-            const during = [byId("send").disabled, byId("progress").hidden, byId("announced").textContent];
-            byId("stop").click();
-            await until(() => byId("progress").hidden);
-            return [during, byId("send").disabled, byId("stop").hidden, byId("failed").textContent];
-            """,
-        )
-    finally:
-        scorer.may_go.set()
-    assert found == [[True, False, "Opening the video."], False, True, ""]

@@ -17,7 +17,7 @@ def test_prepared_frames_are_stored_for_the_next_question(tmp_path: Path, monkey
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GENS_CACHE", str(tmp_path / "cache"))
     register_resolvers()
-    parts = {"sampler": "gens_micro", "answerer": "qwen2_vl_micro"}
+    parts = {"sampler": "uniform", "answerer": "qwen2_vl_micro"}
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         named = [f"{stage}={name}" for stage, name in parts.items()]
         configs = [

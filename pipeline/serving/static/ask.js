@@ -183,9 +183,14 @@ const begin = (is) => {
     began.timer = setInterval(elapsed, 1000);
     elapsed();
   }
+  const [send, stop] = [byId("send"), byId("stop")];
+  const focused = document.activeElement;
   byId("progress").hidden = !is;
-  byId("stop").hidden = !is;
-  byId("send").disabled = is;
+  stop.hidden = !is;
+  send.disabled = is;
+  // A button that goes away would take the focus with it.
+  if (is && focused === send) stop.focus();
+  else if (!is && focused === stop) byId("question").focus();
   if (is) progress(new HowFar());
 };
 
