@@ -24,7 +24,7 @@ import json
 from collections.abc import AsyncGenerator
 from contextlib import ExitStack, aclosing
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, Response
@@ -65,7 +65,6 @@ _LONGEST_WAIT = 15.0
 _LONGEST_QUESTION = 20_000
 """Characters, also of an option."""
 
-
 Item = TypeVar("Item")
 
 
@@ -74,7 +73,7 @@ class Asking(BaseModel):
 
     video: str = Field(max_length=100)
     question: str = Field(min_length=1, max_length=_LONGEST_QUESTION)
-    options: list[str] | None = Field(None, max_length=26)
+    options: list[Annotated[str, Field(max_length=_LONGEST_QUESTION)]] | None = Field(None, max_length=26)
 
 
 class Key(BaseModel):
@@ -138,8 +137,8 @@ def page_routes(engine: Engine, videos: Videos, access: Access) -> APIRouter:
 async def _events(engine: Engine, ask: Ask, video: NamedVideo, key: str) -> AsyncGenerator[str, None]:
     """What happens to a question, as server-sent events. Closed before its end, it withdraws the question."""
     try:
-        async with aclosing(engine.follow(ask)) as followed:
-            async for each in _with_pauses(followed):
+        async with aclosing(engine.follow(ask)) as followed, aclosing(_with_pauses(followed)) as paused:
+            async for each in paused:
                 if each is None:
                     yield ": alive\n\n"
                 elif isinstance(each, Reply):
