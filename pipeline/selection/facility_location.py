@@ -57,8 +57,7 @@ class FacilityLocation(Identified):
     def __post_init__(self) -> None:
         if min(self.relevance, self.coverage) < 0 or self.relevance == self.coverage == 0:
             raise ConfigError(
-                f"selection.choice.relevance={self.relevance} with selection.choice.coverage={self.coverage} prefers "
-                "no frame",
+                f"weights of {self.relevance} for relevance and {self.coverage} for coverage prefer no frame",
                 "give weights from 0 on, not both 0, or take a named pair: selection/balance=relevance_leaning",
             )
         if self.covered < 1:
