@@ -10,6 +10,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pipeline.ledger import Stage
 from pipeline.reports.charts import LINE_STYLES, Chart, Series, Value, cost_chart
@@ -67,6 +68,7 @@ class Missing:
 
     what: str
     command: str
+    """Empty where the answerer's frames have one size."""
 
 
 @dataclass(frozen=True)
@@ -178,14 +180,30 @@ def _missing(scores: Sequence[RunScore]) -> Iterator[Missing]:
             words = [f"sampler={_UNIFORM}", f"selection.budget={','.join(map(str, larger))}"]
             yield Missing(f"{_UNIFORM} at {told} frames, {answerer}", _command(each, words))
         if (answerer, budget * _SMALL_TIMES) not in small:
-            words = [f"sampler={_UNIFORM}", f"selection={_SMALL}", f"selection.budget={budget * _SMALL_TIMES}"]
             what = f"{budget * _SMALL_TIMES} small uniform frames, the tokens of {budget}, {answerer}"
-            yield Missing(what, _command(each, words))
+            words = [f"sampler={_UNIFORM}", f"selection={_SMALL}", f"selection.budget={budget * _SMALL_TIMES}"]
+            sized = _words_for_sizes(each)
+            yield Missing(what, "" if sized is None else _command(each, [*words, *sized]))
+
+
+def _words_for_sizes(each: RunScore) -> list[str] | None:
+    """The overrides that let an answerer take frames of a stated size; None where its frames have one size.
+
+    Those that take them have a bound on a frame's size in their settings: ``min_pixels``, or ``frame``.
+    """
+    node = _settings(each, "answerer")
+    if node and not {"min_pixels", "frame"} & set(node):
+        return None
+    return ["answerer.frame_size=null"] if node.get("frame_size") else []
 
 
 def _policy(each: RunScore) -> str:
-    node = each.run.parsed_settings.get("selection")
-    return str(node.get("name", "")) if isinstance(node, Mapping) else ""
+    return str(_settings(each, "selection").get("name", ""))
+
+
+def _settings(each: RunScore, group: str) -> Mapping[str, Any]:
+    node = each.run.parsed_settings.get(group)
+    return node if isinstance(node, Mapping) else {}
 
 
 def _command(each: RunScore, words: Sequence[str]) -> str:

@@ -287,7 +287,11 @@ def test_accuracy_stands_against_all_that_a_question_costs(matrix: list[RunArtef
 def test_runs_that_a_fair_drawing_lacks_are_told_with_commands_that_work(matrix: list[RunArtefacts]) -> None:
     typed = "gens evaluate benchmark=micro sampler=gens_micro sampler.fps=2.0 selection=aks selection.budget={} limit=9"
     runs = [
-        replace(run, command=f"{typed.format(run.budget)} answerer=qwen2_vl_7b answerer.max_pixels=50176")
+        replace(
+            run,
+            command=f"{typed.format(run.budget)} answerer=qwen2_vl_7b answerer.max_pixels=50176",
+            settings="answerer: {name: qwen2_vl_7b, min_pixels: 3136}",
+        )
         for run in matrix
         if run.answerer == "qwen2_vl_7b" and (run.sampler, run.budget) != ("uniform", 8)
     ]
@@ -309,6 +313,16 @@ def test_runs_that_a_fair_drawing_lacks_are_told_with_commands_that_work(matrix:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             made = compose("evaluate", words)
         assert (made.sampler.name, made.answerer.max_pixels) == ("uniform", 50176)
+    # An answerer whose frames have one size cannot be shown small ones.
+    for settings, words in (
+        ("{name: a, max_new_tokens: 16}", None),
+        ("{name: a, min_pixels: 1, frame_size: [56, 56]}", " answerer.frame_size=null"),
+        ("{name: a, frame: {max_side: 512}}", ""),
+    ):
+        sized = [replace(run, settings=f"selection: {{name: topk}}\nanswerer: {settings}") for run in runs]
+        found = cost_curve([score(run) for run in sized], names_of(runs))
+        assert found is not None
+        assert found.missing[1].command == ("" if words is None else f"{small.format(64)}{words}")
     # Of a run without a command, by its parts.
     (first, *_) = cost_curve([score(replace(run, command="")) for run in runs], names_of(runs)).missing
     assert first.command == "gens evaluate answerer=qwen2_vl_7b sampler=uniform selection.budget=8"
