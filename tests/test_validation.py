@@ -60,6 +60,7 @@ def test_a_usable_relevance_is_taken_and_its_numbers_are_plain() -> None:
         (replace(FINE, times=(0.0, 1.0, 99.0)), "outside of the video"),
         (replace(FINE, times=(-9.0, 1.0, 2.0)), "outside of the video"),
         (replace(FINE, indices=(0, 1)), "2 native indices for 3 candidates"),
+        (replace(FINE, rounds=(0, 1)), "2 rounds for 3 candidates"),
         (replace(FINE, indices=(-1, 0, 1)), "negative"),
         (replace(FINE, scores=("high", "low", "low")), "not numbers"),
         (replace(FINE, scores=None), "not numbers"),
