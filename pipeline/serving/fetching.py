@@ -126,7 +126,9 @@ def _fetched(url: str, scratch: Scratch, until: _Until, may_reach: MayReach) -> 
     connected = _connected(url, host, port, until, may_reach)
     try:
         if parts.scheme == "https":
-            connected = ssl.create_default_context().wrap_socket(connected, server_hostname=host)
+            connected = ssl.create_default_context().wrap_socket(
+                connected, server_hostname=host, suppress_ragged_eofs=False
+            )
             until.watch(connected)
         connection = http.client.HTTPConnection(host, port, timeout=until.left())
         connection.sock = connected
@@ -189,6 +191,7 @@ def _received(url: str, response: http.client.HTTPResponse, scratch: Scratch, un
         while until.left() and (block := response.read1(_BLOCK)):
             receiving.write(block)
             taken += len(block)
+        until.left()  # a transfer that was ended looks like one that is complete
         if announced is not None and taken < announced:
             raise _refused(url, f"ended after {taken} of {announced} bytes", 502)
         return receiving.kept()

@@ -79,6 +79,16 @@ class Handler(BaseHTTPRequestHandler):
         except OSError:
             pass
 
+    def _trickle(self) -> None:
+        """A video of unknown length that comes too slowly."""
+        self.close_connection = True
+        try:
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: video/mp4\r\n\r\n")
+            while not self.server.ended.wait(0.05):  # type: ignore[attr-defined]
+                self.wfile.write(b"x")
+        except OSError:
+            pass
+
     def _lead(self) -> None:
         self.send_response(302)
         self.send_header("Location", self.path.partition("?")[2])
@@ -213,8 +223,9 @@ def test_only_a_whole_video_of_bounded_size_is_taken(
     assert refused(at(server, path), scratch).http == http
 
 
-def test_a_slow_server_is_left(server: ThreadingHTTPServer, scratch: Scratch) -> None:
-    assert refused(at(server, "drip"), scratch, seconds=0.4).http == 504
+@pytest.mark.parametrize("path", ["drip", "trickle"])
+def test_a_slow_server_is_left(path: str, server: ThreadingHTTPServer, scratch: Scratch) -> None:
+    assert refused(at(server, path), scratch, seconds=0.4).http == 504
 
 
 @pytest.mark.parametrize("url", ["http://", "http://a b/", "http://host:port/", "http://[::1/", "http://h\r\nX: y/"])
