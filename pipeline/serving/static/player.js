@@ -22,6 +22,7 @@ export class Player {
     });
     this.video.addEventListener("timeupdate", () => moved(this.video.currentTime));
     this.video.addEventListener("error", () => { if (this.video.hasAttribute("src")) this.cannotPlay(); });
+    this.still.addEventListener("error", () => this.ask(this.still.src).catch((error) => tell(error.message)));
     this.moment.addEventListener("input", () => this.showStill(Number(this.moment.value), 250));
   }
 
@@ -58,11 +59,14 @@ export class Player {
     this.video.removeAttribute("src");
     this.video.load();
     this.video.hidden = true;
+    const empty = byId("empty");
+    empty.hidden = false;
+    empty.textContent = "Reading the video.";
     try {
       const facts = await this.ask(`/api/videos/${video.id}`);
       if (this.current !== video) return;
       if (facts.version !== video.version) throw new Error(`${video.name} has changed since it was opened: choose it again.`);
-      this.duration = facts.duration;
+      empty.hidden = true;
       this.stills.hidden = false;
       // The last picture begins before the end.
       this.moment.max = Math.max(0, facts.duration - 1 / facts.fps);
@@ -70,8 +74,7 @@ export class Player {
       this.showStill(this.wanted ?? 0, 0);
     } catch (error) {
       if (this.current !== video) return;
-      byId("empty").hidden = false;
-      byId("empty").textContent = "This video cannot be shown.";
+      empty.textContent = "This video cannot be shown.";
       this.tell(error.message);
     }
   }
