@@ -25,11 +25,16 @@ _FENCE = re.compile(r"```[a-z]*\s*(.*?)```", re.DOTALL)
 _UNIT = r"(?:\s?(?:s|sec|secs|second|seconds)\b\.?)?"
 _TIME = r"(?:\d{1,3}:)?\d{1,3}:\d{1,2}(?:\.\d{1,6})?|\d{1,9}(?:\.\d{1,6})?"
 _PAIR = re.compile(
-    rf"(?<![\w.:-])(?P<start>{_TIME}){_UNIT}\s{{0,3}}(?:-{{1,2}}>?|[\u2013\u2014~\u2192]|to\b|until\b|and\b|,)"
-    rf"\s{{0,3}}(?:second\s)?(?P<end>{_TIME}){_UNIT}(?![\w:%]|\s%|\.\d|-\d)",
+    r"(?<![\w.:-])(?:(?<!\d,)|(?!\d{3}\b))"  # not within 1,200
+    rf"(?P<start>{_TIME}){_UNIT}\s{{0,3}}(?:-{{1,2}}>?|[\u2013\u2014~\u2192]|to\b|until\b|and\b|,)"
+    rf"\s{{0,3}}(?:second\s)?(?P<end>{_TIME}){_UNIT}(?![\w:]|\.\d|-\d|,\d{{3}}\b)",
     re.IGNORECASE,
 )
-_LIST = re.compile(r"(?i:\b(?:between|from)\b[^.\n]{0,40}$)")
+_BETWEEN = re.compile(r"\b(?:between|from)\b[^.\n]{0,40}$", re.IGNORECASE)
+_NUMBERED = re.compile(r"\b(?:frame|image|picture|scene|shot|clip|option)s?\s?#?$", re.IGNORECASE)
+"""Before numbers that are no times."""
+_OTHER = re.compile(r"\s?(?:%|(?:m|mins?|minutes?|h|hours?|fps|frames?)\b)", re.IGNORECASE)
+"""After numbers that are no seconds, and may follow a clock time."""
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n")
 
 
@@ -41,7 +46,8 @@ def read_intervals(parts: Sequence[str], *, is_cut: bool) -> tuple[Span, ...] | 
     2. Without JSON, the last line or sentence that names an interval: ``24.3 - 30.4``, ``24.3s to 30.4s``,
        ``1:02-1:10``, ``between 24 and 30``, ``[24, 30]``. All intervals of that sentence count.
 
-    Seconds, or ``MM:SS`` and ``H:MM:SS``. An interval whose ends are the wrong way round is turned round.
+    Seconds, or ``MM:SS`` and ``H:MM:SS``; numbers of minutes or frames are not read. An interval whose ends are the
+    wrong way round is turned round.
 
     Args:
         parts: the texts before and after thoughts; the last one is read first, and all of them together if nothing can
@@ -109,7 +115,9 @@ def _pairs(sentence: str) -> Iterator[re.Match[str]]:
         after = sentence[match.end() : match.end() + _AROUND]
         if "," in joint and not (before.rstrip()[-1:] in ("[", "(") and after.lstrip()[:1] in ("]", ")")):
             continue
-        if "and" in joint and _LIST.search(before) is None:
+        if ("and" in joint and _BETWEEN.search(before) is None) or _NUMBERED.search(before):
+            continue
+        if ":" not in match["end"] and _OTHER.match(after):
             continue
         yield match
 
