@@ -8,7 +8,7 @@ from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
 from textwrap import fill
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
@@ -18,6 +18,9 @@ from pipeline.config import nearest
 from pipeline.errors import ConfigError
 from pipeline.terminal import draw, styled, tell
 from pipeline.wellformed import loaded_yaml
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 GROUPS = {
     "samplers": "sampler",
@@ -36,6 +39,8 @@ _PACKAGES = {"any": "torchvision", "api": "openai"}
 """The package that tells whether an extra is installed."""
 _WIDTH = 79
 """Columns of a narrow terminal."""
+_MOST_LINES = 4
+"""Of a group without models in the overview, which is to fit a screen."""
 _GB = 1e9
 _AS_FLOAT32 = 2
 """Weights take that much more memory on a CPU than in half precision on a GPU."""
@@ -77,7 +82,11 @@ def _overview(machine: Machine) -> None:
     size = f"{machine.memory / _GB:.0f} GB of memory"
     tell(fill(f"{machine.name}, {size}; gens list answerers says more of each", _WIDTH))
     for what, group in GROUPS.items():
-        draw(styled(f"{what}: {group}=NAME", "bold"))
+        heading = f"{what}: {group}=NAME"
+        if group not in _WITH_MODELS:
+            draw(_of_group(what, heading, sorted(name for name, _ in entries(group))))
+            continue
+        draw(styled(heading, "bold"))
         names: dict[Place, list[str]] = {}
         for name, about in sorted(entries(group)):
             names.setdefault(place(about, machine), []).append(name)
@@ -86,8 +95,18 @@ def _overview(machine: Machine) -> None:
             if found and where is Place.TOO_LARGE:
                 tell(f"  {where}: {len(found)}; gens list {what} names them")
             elif found:
-                label = f"{where}: " if group in _WITH_MODELS else ""
-                tell(fill(f"{label}{' '.join(_short(found))}", _WIDTH, initial_indent="  ", subsequent_indent="  "))
+                line = f"{where}: {' '.join(_short(found))}"
+                tell(fill(line, _WIDTH, initial_indent="  ", subsequent_indent="  "))
+
+
+def _of_group(what: str, heading: str, names: Sequence[str]) -> Text:
+    """A group without models in some lines; of one that takes more, the number."""
+    told = fill(f"{heading}  {' '.join(_short(names))}", _WIDTH, subsequent_indent="  ")
+    if told.count("\n") >= _MOST_LINES:
+        told = f"{heading}  {len(names)}; gens list {what} names them"
+    line = styled(told)
+    line.stylize("bold", 0, len(heading))
+    return line
 
 
 def _short(names: Sequence[str]) -> list[str]:
