@@ -101,7 +101,8 @@ class ExpandedSampler(Identified):
         self.inner.close()
 
     def _all(self, questions: Sequence[Question]) -> list[Question]:
-        return [each for question in questions for each in self._asked(question)]
+        """The texts of all questions, without those of faulty rows, which are not asked."""
+        return [each for question in questions if not question.fault for each in self._asked(question)]
 
     def _asked(self, question: Question) -> list[Question]:
         """A question for each different text; one without words is passed on, for the inner sampler to refuse it."""

@@ -154,6 +154,12 @@ def test_scores_of_different_frames_are_not_pooled() -> None:
     assert "sampler@sampler.inner=clip" in found.detail
 
 
+def test_a_faulty_row_costs_no_other(tmp_path: Path) -> None:
+    (tmp_path / "texts.jsonl").write_text(json.dumps({"id": "q", "texts": ["blue"]}))
+    faulty = Question("faulty", "v.mp4", "", fault="its options are no list")
+    expanded(texts=("{option}",), file=str(tmp_path / "texts.jsonl")).check([ASKED, faulty])
+
+
 def test_settings_and_questions_without_a_text_are_refused() -> None:
     with pytest.raises(ConfigError, match="texts="):
         expanded(texts=())
