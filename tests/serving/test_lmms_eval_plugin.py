@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.random import choice as pick
 from small_server import Scorer, Speaker, engine_over, served
 from videomme_task import rows, samples_in, write_task
 
@@ -46,6 +47,17 @@ def _chosen(doc: Any, results: Any) -> Any:
     return [choice(each) for each in results]
 
 
+_made = random.Random(0)
+
+
+def _of_own_generator(doc: Any, results: Any) -> Any:
+    return _made.choice(results)
+
+
+def _of_numpy(doc: Any, results: Any) -> Any:
+    return pick("ABCD")
+
+
 def _honest(doc: Any, results: Any) -> Any:
     # not: random.choice("ABCD")
     return {"random": np.mean([each == doc for each in results])}
@@ -55,7 +67,9 @@ def _inside(doc: Any, results: Any) -> Any:
     return sorted(results, key=lambda _: random.random())
 
 
-@pytest.mark.parametrize("rule", [_guess, _read, _generator, _chosen, _inside, partial(_read, None)])
+@pytest.mark.parametrize(
+    "rule", [_guess, _read, _generator, _chosen, _inside, _of_own_generator, _of_numpy, partial(_read, None)]
+)
 def test_a_rule_that_draws_is_recognised(rule: Callable[..., Any]) -> None:
     assert draws(rule)
     assert "random" in harm_of("any", SimpleNamespace(config=SimpleNamespace(process_results=rule)))
@@ -68,6 +82,16 @@ def test_a_rule_that_reads_is_not_taken_for_one_that_draws() -> None:
     assert "for right" in harm_of("mmvu_val", task)
 
 
+def test_a_task_that_is_a_class_is_looked_into() -> None:
+    class Task:
+        config = SimpleNamespace(process_results=None)
+
+        def process_results(self, doc: Any, results: Any) -> Any:
+            return _read(doc, results)
+
+    assert "random" in harm_of("any", Task())
+
+
 def test_questions_go_video_by_video() -> None:
     assert in_turn(["b", "a", "b", "c", "a"]) == [0, 2, 1, 4, 3]
     assert in_turn([]) == []
@@ -76,6 +100,8 @@ def test_questions_go_video_by_video() -> None:
 def test_the_server_may_read_the_folders_of_the_videos_alone() -> None:
     videos = ["/data/a/1.mp4", "/data/a/deep/2.mp4", "/data/b/3.mp4", "/data/a/4.mp4", "/data/ab/5.mp4"]
     assert plugin.folders_of(videos) == ["/data/a", "/data/ab", "/data/b"]
+    assert plugin.folders_of(["/data/a/6.mp4"], ["/data/a", "/data/b"]) == ["/data/a", "/data/b"]
+    assert plugin.folders_of(["/data/7.mp4"], ["/data/a", "/data/b"]) == ["/data"]
 
 
 def test_settings_that_lmms_eval_has_parsed_are_words_again() -> None:
@@ -148,6 +174,7 @@ def lmms_eval(harness: str, plugin: Path, folder: Path, task: str, *words: str) 
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 def test_the_plug_in_keeps_a_run_and_a_failed_question_counts_as_wrong(
     harness: str, installed: Path, docs: list[dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -171,6 +198,7 @@ def test_the_plug_in_keeps_a_run_and_a_failed_question_counts_as_wrong(
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 def test_a_task_that_would_draw_an_answer_ends_the_run(
     harness: str, installed: Path, docs: list[dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -184,6 +212,7 @@ def test_a_task_that_would_draw_an_answer_ends_the_run(
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 def test_the_requirements_of_lmms_eval_stay_fulfilled(harness: str, installed: Path) -> None:
     check = [harness, "-m", "pip", "check"]
     with_it = subprocess.run(check, env=os.environ | {"PYTHONPATH": str(installed)}, capture_output=True, check=False)

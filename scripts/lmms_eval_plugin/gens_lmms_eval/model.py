@@ -146,9 +146,9 @@ class Gens(lmms):
 
     def _server_for(self, videos: Sequence[str]) -> Server:
         """The server, which may read these videos."""
-        folders = folders_of(videos)
-        if isinstance(self._server, Started) and set(folders) - set(self._server.folders):
-            folders = folders_of(f"{folder}/." for folder in {*folders, *self._server.folders})
+        known = self._server.folders if isinstance(self._server, Started) else ()
+        folders = folders_of(videos, known)
+        if isinstance(self._server, Started) and folders != [*known]:
             self._server.stop()
             self._server = None
         if self._server is None:

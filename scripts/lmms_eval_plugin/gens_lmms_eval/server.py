@@ -155,11 +155,11 @@ def _word(value: Any) -> Any:
     return str(value).lower() if isinstance(value, bool) else value
 
 
-def folders_of(videos: Iterable[str]) -> list[str]:
-    """The folders that hold the videos, without those inside of others."""
-    parents = sorted({Path(os.path.abspath(video)).parent for video in videos})
+def folders_of(videos: Iterable[str], others: Iterable[str] = ()) -> list[str]:
+    """The folders that hold the videos, and other folders, without those inside of one another."""
+    folders = {Path(os.path.abspath(video)).parent for video in videos} | {Path(other) for other in others}
     kept: list[Path] = []
-    for folder in parents:
+    for folder in sorted(folders):
         if not any(folder.is_relative_to(each) for each in kept):
             kept.append(folder)
     return [str(folder) for folder in kept]

@@ -24,7 +24,8 @@ def harm_of(name: str, task: object) -> str:
     """
     if name.startswith(_TAKES_EMPTY):
         return "takes an empty answer for right"
-    scored = getattr(getattr(task, "config", None), "process_results", None)
+    of_config = getattr(getattr(task, "config", None), "process_results", None)
+    scored = of_config if callable(of_config) else getattr(task, "process_results", None)
     return "draws an option at random where it reads none" if scored is not None and draws(scored) else ""
 
 
@@ -62,11 +63,16 @@ def _reached(function: object, seen: set[int]) -> Iterator[object]:
                     yield inner
                 elif inner is not None and getattr(inner, "__module__", "").startswith("lmms_eval"):
                     yield from _reached(inner, seen)
+        elif _is_of_generator(found):
+            yield random
         else:
-            owner = getattr(found, "__module__", None)
-            if owner == "random" or isinstance(getattr(found, "__self__", None), random.Random):
-                yield random
             yield from _reached(found, seen)
+
+
+def _is_of_generator(found: object) -> bool:
+    """Whether something is a generator of random numbers, or a function of one."""
+    homes = (getattr(found, "__module__", None) or "", type(getattr(found, "__self__", None)).__module__)
+    return any(home == "random" or home.startswith("numpy.random") for home in homes)
 
 
 def _names(code: CodeType) -> Iterator[str]:
