@@ -28,6 +28,24 @@ _NOTHING = 1e-12
 
 
 @dataclass(frozen=True)
+class Balance:
+    """The weights of the two parts of the objective."""
+
+    relevance: float
+    """Alpha in the paper."""
+    coverage: float
+    """Beta in the paper."""
+
+    def __post_init__(self) -> None:
+        if min(self.relevance, self.coverage) < 0 or self.relevance == self.coverage == 0:
+            raise ConfigError(
+                f"selection.choice.balance.relevance={self.relevance} with "
+                f"selection.choice.balance.coverage={self.coverage} prefers no frame",
+                "give weights from 0 on, not both 0, or take a named pair: selection/choice/balance=relevance_leaning",
+            )
+
+
+@dataclass(frozen=True)
 class FacilityLocation(Identified):
     """Takes the frames that add most, one after the other, to an objective of relevance and coverage.
 
@@ -44,10 +62,7 @@ class FacilityLocation(Identified):
     kind: ClassVar[str] = "facility_location"
     needs_embeddings: ClassVar[bool] = True
 
-    relevance: float
-    """Weight of the relevance, alpha in the paper."""
-    coverage: float
-    """Weight of the coverage, beta in the paper."""
+    balance: Balance
     covered: int
     """The most frames that are to be covered, n. A longer video has so many candidates, spread evenly; any named one
     may be chosen."""
@@ -55,11 +70,6 @@ class FacilityLocation(Identified):
     """Folder with the embeddings."""
 
     def __post_init__(self) -> None:
-        if min(self.relevance, self.coverage) < 0 or self.relevance == self.coverage == 0:
-            raise ConfigError(
-                f"weights of {self.relevance} for relevance and {self.coverage} for coverage prefer no frame",
-                "give weights from 0 on, not both 0, or take a named pair: selection/balance=relevance_leaning",
-            )
         if self.covered < 1:
             raise ConfigError(
                 f"selection.choice.covered={self.covered} covers nothing", "set selection.choice.covered=1000"
@@ -71,7 +81,9 @@ class FacilityLocation(Identified):
         named = curve.named_positions
         shares = curve.normalised()[named] / curve.normalised().sum()
         spread = np.linspace(0, len(vectors) - 1, min(self.covered, len(vectors))).astype(np.intp)
-        taken, _ = greedy(self.relevance * shares, self.coverage, vectors[named], vectors[spread], count)
+        taken, _ = greedy(
+            self.balance.relevance * shares, self.balance.coverage, vectors[named], vectors[spread], count
+        )
         return [int(named[place]) for place in taken]
 
 

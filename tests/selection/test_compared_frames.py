@@ -16,7 +16,7 @@ from pipeline.domain import Status
 from pipeline.errors import ConfigError
 from pipeline.selection.choice import Floats
 from pipeline.selection.dpp import Dpp
-from pipeline.selection.facility_location import FacilityLocation
+from pipeline.selection.facility_location import Balance, FacilityLocation
 from pipeline.selection.facility_location import greedy as covering
 from pipeline.selection.kernel import greedy, kernel, qualities
 from pipeline.selection.mdp3 import Mdp3
@@ -191,7 +191,7 @@ def test_facility_location_by_hand(
 
 
 def test_facility_location_without_coverage_takes_the_best_scores(tmp_path: Path) -> None:
-    choice = FacilityLocation(1.0, 0.0, 1000, str(tmp_path))
+    choice = FacilityLocation(Balance(1.0, 0.0), 1000, str(tmp_path))
     policy = Policy("p", 3, choice, "spread", "all", "none", "none", "linspace")
     selection = policy.select(relevance(RELEVANT, features=keep(tmp_path, SIX)), video(6))
     assert [frame.index for frame in selection.frames] == [0, 10, 40]
@@ -216,7 +216,7 @@ def test_facility_location_covers_frames_that_may_not_be_taken(tmp_path: Path) -
     # Second 0 alone looks so, and is not named: 1 is most like it. 4 stands for the four others.
     vectors = unit([[1, 0, 0], [1, 0.3, 0], [0, 1, 0], [0, 0, 1], [0, 0.1, 1], [0, 0, 1]])
     given = curve([0, 1, 1, 1, 1, 1], named_above=0.0, features=keep(tmp_path, vectors))
-    assert FacilityLocation(0.0, 1.0, 1000, str(tmp_path)).choose(given, 2) == [4, 1]
+    assert FacilityLocation(Balance(0.0, 1.0), 1000, str(tmp_path)).choose(given, 2) == [4, 1]
 
 
 @pytest.mark.parametrize(("weight", "taken"), [(0.7, [1, 0, 4]), (0.5, [1, 4, 0])])
@@ -236,7 +236,7 @@ def test_mmr_of_frames_without_anything_in_common_is_topk(tmp_path: Path) -> Non
         Dpp(0.2, "."),
         Mdp3(0.2, 32, "."),
         Scene(2, 2.0, "."),
-        FacilityLocation(1.0, 0.5, 1000, "."),
+        FacilityLocation(Balance(1.0, 0.5), 1000, "."),
         Mmr(0.7, "."),
     ],
 )
@@ -270,7 +270,7 @@ def test_where_the_embeddings_are_decides_nothing() -> None:
         (Dpp(0.2, "a"), Dpp(0.2, "b")),
         (Mdp3(0.2, 32, "a"), Mdp3(0.2, 32, "b")),
         (Scene(2, 2.0, "a"), Scene(2, 2.0, "b")),
-        (FacilityLocation(1.0, 0.5, 1000, "a"), FacilityLocation(1.0, 0.5, 1000, "b")),
+        (FacilityLocation(Balance(1.0, 0.5), 1000, "a"), FacilityLocation(Balance(1.0, 0.5), 1000, "b")),
         (Mmr(0.7, "a"), Mmr(0.7, "b")),
     ):
         assert here.identity() == there.identity()
@@ -284,9 +284,9 @@ def test_where_the_embeddings_are_decides_nothing() -> None:
         (lambda: Mdp3(0.2, 0, "."), "segment=0"),
         (lambda: Scene(0, 2.0, "."), "shots_per_frame=0"),
         (lambda: Scene(2, -1.0, "."), "min_seconds=-1"),
-        (lambda: FacilityLocation(0.0, 0.0, 1000, "."), "weights of 0"),
-        (lambda: FacilityLocation(1.0, -1.0, 1000, "."), "and -1"),
-        (lambda: FacilityLocation(1.0, 0.5, 0, "."), "covered=0"),
+        (lambda: Balance(0.0, 0.0), "relevance=0"),
+        (lambda: Balance(1.0, -1.0), "coverage=-1"),
+        (lambda: FacilityLocation(Balance(1.0, 0.5), 0, "."), "covered=0"),
         (lambda: Mmr(1.5, "."), "weight=1.5"),
     ],
 )
