@@ -18,6 +18,7 @@ from small_server import Scorer, Speaker, engine_over
 
 from pipeline.answerers import AnswerRequest
 from pipeline.domain import Answer, Status
+from pipeline.serving.engine import Engine
 from pipeline.serving.videos import Videos, VideoSources
 
 pytest.importorskip("mcp", reason="the tools need the protocol's SDK: pip install 'gens-videoqa[mcp]'")
@@ -27,7 +28,7 @@ from mcp.client.stdio import StdioServerParameters, stdio_client
 
 from pipeline.serving.mcp import PictureSettings, tool_server
 
-Work = Callable[[Any], Awaitable[None]]
+Work = Callable[[Any, Engine], Awaitable[None]]
 ASKED = {"video": "clip.mp4", "question": "Which color?", "options": ["red", "blue"]}
 
 
@@ -52,13 +53,13 @@ def clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return write_video(tmp_path / "videos" / "clip.mp4", seconds=6)
 
 
-def with_tools(clip: Path, work: Work, most: int = 3) -> None:
+def with_tools(clip: Path, work: Work, scorer: Scorer | None = None) -> None:
     videos = Videos(VideoSources((str(clip.parent),), False, 10, 1, 2, None))
 
     async def run() -> None:
-        with engine_over(Scorer(), Teller(lambda _: "")) as engine:
-            async with Client(tool_server(engine, videos, PictureSettings(most, 64, 85))) as client:
-                await work(client)
+        with engine_over(scorer or Scorer(), Teller(lambda _: "")) as engine:
+            async with Client(tool_server(engine, videos, PictureSettings(3, 64, 85))) as client:
+                await work(client, engine)
 
     try:
         asyncio.run(run())
@@ -67,7 +68,7 @@ def with_tools(clip: Path, work: Work, most: int = 3) -> None:
 
 
 def test_an_answer_comes_with_its_frames_and_progress_that_only_grows(clip: Path) -> None:
-    async def work(client: Any) -> None:
+    async def work(client: Any, _: Engine) -> None:
         told: list[tuple[float, float, str]] = []
 
         async def progress(done: float, total: float, words: str) -> None:
@@ -87,7 +88,7 @@ def test_an_answer_comes_with_its_frames_and_progress_that_only_grows(clip: Path
 
 
 def test_stage_1_alone_and_the_pictures_of_what_it_found(clip: Path) -> None:
-    async def work(client: Any) -> None:
+    async def work(client: Any, _: Engine) -> None:
         said = (await client.call_tool("select", ASKED)).structured_content
         assert "answer" not in said
         seconds = [frame["second"] for frame in said["frames"]]
@@ -102,7 +103,7 @@ def test_stage_1_alone_and_the_pictures_of_what_it_found(clip: Path) -> None:
 
 
 def test_a_question_that_fails_has_a_status_and_no_answer(clip: Path) -> None:
-    async def work(client: Any) -> None:
+    async def work(client: Any, _: Engine) -> None:
         said = (await client.call_tool("ask", {"video": "clip.mp4", "question": "Why?"})).structured_content
         assert (said["status"], said["answer"], said["letter"], said["said"]) == ("unparsed", None, None, "D?")
 
@@ -121,7 +122,7 @@ REFUSED = (
 
 
 def test_what_is_refused_is_told_to_the_model(clip: Path) -> None:
-    async def work(client: Any) -> None:
+    async def work(client: Any, _: Engine) -> None:
         for tool, arguments, told in REFUSED:
             found = await client.call_tool(tool, arguments)
             assert found.is_error
@@ -130,7 +131,25 @@ def test_what_is_refused_is_told_to_the_model(clip: Path) -> None:
     with_tools(clip, work)
 
 
-def over_stdio(clip: Path, work: Work, *words: str) -> str:
+def test_a_call_that_is_cancelled_withdraws_its_question(clip: Path) -> None:
+    scorer = Scorer()
+    scorer.may_go.clear()
+
+    async def work(client: Any, engine: Engine) -> None:
+        calling = asyncio.ensure_future(client.call_tool("ask", ASKED))
+        assert await asyncio.to_thread(scorer.has_begun.wait, 60)
+        calling.cancel()
+        async with asyncio.timeout(60):
+            while not engine.counts.withdrawn:
+                await asyncio.sleep(0.05)
+        scorer.may_go.set()
+        found = await client.call_tool("select", ASKED)
+        assert found.structured_content["status"] == "ok"
+
+    with_tools(clip, work, scorer)
+
+
+def over_stdio(clip: Path, work: Callable[[Any], Awaitable[None]], *words: str) -> str:
     """What the command printed on standard error while a client used it."""
     command = ["-m", "pipeline", "mcp", *words, f"videos.folders=[{clip.parent}]"]
     own = {name: os.environ[name] for name in ("GENS_CACHE", "PYTHONPATH", "OMP_NUM_THREADS") if name in os.environ}
