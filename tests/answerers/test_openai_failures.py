@@ -27,8 +27,9 @@ from misbehaving import (
 from openai_cases import KEY, KEY_NAME, ask, asked, made, twice
 
 from pipeline.answerers import AnswerRequest
-from pipeline.domain import Answer, Status
+from pipeline.domain import Answer, Cost, Status
 from pipeline.errors import CheckpointError, ConfigError, MissingExtraError, PipelineError
+from pipeline.ledger import spent
 
 GOOD = says(completion("B"))
 
@@ -402,7 +403,9 @@ def test_a_good_reply_is_paid_for_once(tmp_path: Path) -> None:
     assert first.cost.seconds > 0
     assert (again.text, again.option, again.finish, again.status) == ("B", 1, "stop", Status.OK)
     assert (again.cost.prompt_tokens, again.cost.output_tokens) == (1000, 10)
-    assert (again.cost.seconds, again.cost.dollars) == (0.0, 0.0)
+    assert (first.cached, again.cached) == (False, True)
+    assert spent(again) == Cost()
+    assert again.cost == first.cost  # it costs what it cost, in seconds and dollars too
 
 
 @pytest.mark.parametrize(
