@@ -28,9 +28,10 @@ def split_options(text: str) -> tuple[str, tuple[str, ...], str]:
     """
     lines = text.splitlines()
     starts = [place for place, line in enumerate(lines) if _head(0).match(line)]
-    for start in reversed(starts):
+    # A list ends where another one begins, so that a long text is gone through once.
+    for start, end_of_all in zip(reversed(starts), [len(lines), *reversed(starts)], strict=False):
         heads = [(start, _head(0).match(lines[start]))]
-        for place in range(start + 1, len(lines)):
+        for place in range(start + 1, end_of_all):
             if len(heads) < len(OPTION_LETTERS) and (head := _head(len(heads)).match(lines[place])):
                 heads.append((place, head))
         if len(heads) > 1:

@@ -10,8 +10,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
+import anyio
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
@@ -30,6 +31,9 @@ from pipeline.serving.videos import Videos, entered
 from pipeline.terminal import remark
 from pipeline.wellformed import well_formed_json
 
+T = TypeVar("T")
+PAUSE = 15.0
+"""Seconds after which a sign of life is sent to a client that waits."""
 _OF_A_QUESTION = (400, 403, 404, 413)
 """HTTP statuses of a video that may not be read or is not there, and of a question that cannot be asked."""
 
@@ -71,7 +75,7 @@ def create_app(engine: Engine, videos: Videos, api: ApiSettings) -> FastAPI:
         api: how it speaks.
     """
     app = FastAPI(title="gens", docs_url=None, redoc_url=None, openapi_url=None)
-    images = ImageFolders()
+    images = ImageFolders(videos.scratch.folder)
     began = int(time.time())
 
     @app.exception_handler(RequestError)
@@ -110,10 +114,12 @@ def create_app(engine: Engine, videos: Videos, api: ApiSettings) -> FastAPI:
         about = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": api.name}
         conversation = _Conversation(engine, videos, images, api, sent, about)
         events = conversation.events()
-        if not body.stream:
+        if not body.stream and api.on_failure == "error":
             async with aclosing(events):
                 return await _unless_gone(request, conversation.whole(events))
         first = await anext(events)  # what is refused has a status of its own
+        if not body.stream:
+            return StreamingResponse(conversation.kept_open(first, events), media_type="application/json")
         with_usage = body.stream_options is not None and body.stream_options.include_usage
         return StreamingResponse(conversation.stream(first, events, with_usage), media_type="text/event-stream")
 
@@ -173,37 +179,60 @@ class _Conversation:
             yield self._failed(error)
 
     async def whole(self, events: AsyncIterator[Progress | _Outcome]) -> Response:
-        """The response to a request that wants no stream."""
+        """The response to a request that wants no stream, where failures are errors: its status comes with it."""
         async for each in events:
             if isinstance(each, _Outcome):
-                if each.is_failure and self.api.on_failure == "error":
+                if each.is_failure:
                     return _error(each.http, each.gens["detail"], gens=each.gens)
-                message = {"role": "assistant", "content": each.text}
-                choice = {"index": 0, "message": message, "finish_reason": each.finish, "logprobs": None}
-                whole = chat.completion("chat.completion", self.about, [choice], usage=each.usage, gens=each.gens)
-                return JSONResponse(whole)
+                return JSONResponse(self._completion(each))
         raise AssertionError  # events end with an outcome
+
+    async def kept_open(
+        self, first: Progress | _Outcome, events: AsyncGenerator[Progress | _Outcome, None]
+    ) -> AsyncIterator[str]:
+        """The body of such a response where failures are none: white space until it is there, which JSON allows.
+
+        Clients end a request to which nothing comes for long, ``openai`` after 10 minutes, and a harness then grades
+        what it says about that.
+        """
+        async with aclosing(_with_pauses(first, events)) as paced:
+            try:
+                async for each in paced:
+                    if each is None:
+                        yield " "
+                    elif isinstance(each, _Outcome):
+                        yield json.dumps(self._completion(each))
+            except RequestError as error:
+                yield json.dumps({"error": _content(error.http, str(error))})
 
     async def stream(
         self, first: Progress | _Outcome, events: AsyncGenerator[Progress | _Outcome, None], with_usage: bool
     ) -> AsyncIterator[str]:
         """The lines of a stream: progress in parts without text, then the text in one part."""
         yield self._part({"role": "assistant", "content": ""})
-        async with aclosing(events):
-            each: Progress | _Outcome | None = first
-            while each is not None:
-                if isinstance(each, Progress):
-                    yield self._part({}, gens=chat.progress(each))
-                elif each.is_failure and self.api.on_failure == "error":
-                    yield _line({"error": _content(each.http, each.gens["detail"]), "gens": each.gens})
-                else:
-                    if each.text:
-                        yield self._part({"content": each.text})
-                    yield self._part({}, each.finish, gens=each.gens)
-                    if with_usage:
-                        yield _line(chat.completion("chat.completion.chunk", self.about, [], usage=each.usage))
-                each = await anext(events, None)
+        async with aclosing(_with_pauses(first, events)) as paced:
+            try:
+                async for each in paced:
+                    if each is None:
+                        yield ": waiting\n\n"
+                    elif isinstance(each, Progress):
+                        yield self._part({}, gens=chat.progress(each))
+                    elif each.is_failure and self.api.on_failure == "error":
+                        yield _line({"error": _content(each.http, each.gens["detail"]), "gens": each.gens})
+                    else:
+                        if each.text:
+                            yield self._part({"content": each.text})
+                        yield self._part({}, each.finish, gens=each.gens)
+                        if with_usage:
+                            yield _line(chat.completion("chat.completion.chunk", self.about, [], usage=each.usage))
+            except RequestError as error:
+                yield _line({"error": _content(error.http, str(error))})
         yield "data: [DONE]\n\n"
+
+    def _completion(self, outcome: _Outcome) -> dict[str, Any]:
+        message = {"role": "assistant", "content": outcome.text}
+        choice = {"index": 0, "message": message, "finish_reason": outcome.finish, "logprobs": None}
+        return chat.completion("chat.completion", self.about, [choice], usage=outcome.usage, gens=outcome.gens)
 
     @asynccontextmanager
     async def _video(self) -> AsyncIterator[Path]:
@@ -237,6 +266,29 @@ class _Conversation:
         gens = chat.failed(str(error), self.sent, self.engine.session.parts)
         nothing = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
         return _Outcome("", "stop", nothing, well_formed_json(gens), 500)
+
+
+async def _with_pauses(first: T, events: AsyncGenerator[T, None]) -> AsyncGenerator[T | None, None]:
+    """The events, and None whenever none comes for a while. Closed before its end, it closes the events."""
+    coming: asyncio.Future[T | None] | None = None
+    try:
+        yield first
+        while True:
+            coming = coming or asyncio.ensure_future(anext(events, None))
+            done, _ = await asyncio.wait((coming,), timeout=PAUSE)
+            if not done:
+                yield None
+                continue
+            each, coming = coming.result(), None
+            if each is None:
+                return
+            yield each
+    finally:
+        with anyio.CancelScope(shield=True):
+            if coming is not None:
+                coming.cancel()
+                await asyncio.wait((coming,))
+            await events.aclose()
 
 
 async def _unless_gone(request: Request, work: Any) -> Response:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from pipeline.option_labels import split_options
 
+_LONGEST = 400
+"""Characters of a line that says how to answer."""
 _OPENS = re.compile(
     r"\s*(?:please\s+)?(?:select|choose|pick|answer|respond)\b.*"
     r"\b(?:following|best|correct|right|multiple.choice)\b.*\b(?:question|answer|option|choice)s?\b.*",
@@ -47,11 +49,18 @@ def asked_in(prompt: str) -> Asked:
         if begins := _BEGINS.search(lines[place]):
             lines = [lines[place][begins.end() :], *lines[place + 1 :]]
             break
-    while len(lines) > 1 and _OPENS.fullmatch(lines[0]):
-        lines = lines[1:]
-    while len(lines) > 1 and _CLOSES.fullmatch(lines[-1]):
-        lines.pop()
+    first, end = 0, len(lines)
+    while end - first > 1 and _matches(_OPENS, lines[first]):
+        first += 1
+    while end - first > 1 and _matches(_CLOSES, lines[end - 1]):
+        end -= 1
+    lines = lines[first:end]
     if lines:
         words, mark, after = lines[-1].rpartition("?")
-        lines[-1] = f"{words}?" if mark and words and _CLOSES.fullmatch(after) else lines[-1]
+        lines[-1] = f"{words}?" if mark and words and _matches(_CLOSES, after) else lines[-1]
     return Asked("\n".join(lines).strip() or prompt.strip(), options or None)
+
+
+def _matches(pattern: re.Pattern[str], line: str) -> bool:
+    """Whether a line is of this form; none of these is long, and the patterns take long for one that is."""
+    return len(line) <= _LONGEST and pattern.fullmatch(line) is not None

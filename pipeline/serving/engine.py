@@ -23,7 +23,7 @@ from pathlib import Path
 
 from pipeline.artefacts.folder import ANSWERS_FILE, read_questions
 from pipeline.artefacts.journal import read_rows
-from pipeline.artefacts.rows import AnswerRow, is_same_question
+from pipeline.artefacts.rows import AnswerRow
 from pipeline.domain import Question, Status
 from pipeline.errors import CheckpointError, ConfigError, InputError, MissingExtraError, PipelineError, RequestError
 from pipeline.progress import Step, steps_told
@@ -369,8 +369,7 @@ class Engine:
             count = 0
             for ticket in tickets:
                 question = ticket.ask.question
-                is_alone = is_same_question(ids.setdefault(question.id, question), question)
-                if is_alone and count < self.settings.questions_at_once:
+                if ids.setdefault(question.id, question) == question and count < self.settings.questions_at_once:
                     taken.append(ticket)
                     count += 1
                 else:
@@ -388,18 +387,20 @@ class Engine:
             replies = self._replies(tickets, started)
         except _AbandonedError:
             return
-        except PipelineError as error:
-            # One of several questions may be to blame, unless it is a model that is missing.
-            if len(tickets) > 1 and not isinstance(error, CheckpointError | MissingExtraError):
-                for ticket in tickets:
-                    self._answer([ticket])
-            else:
-                self._fail(tickets, error)
+        except (CheckpointError, MissingExtraError) as error:
+            self._fail(tickets, error)
             return
         except Exception as error:
-            _LOG.exception("A round of %d questions failed", len(tickets))
-            problem = f"the questions could not be computed ({type(error).__name__}: {error})"
-            self._fail(tickets, RequestError(problem, "this is a fault of the program; its log has the traceback", 500))
+            if len(tickets) > 1:  # one of them may be to blame
+                for ticket in tickets:
+                    self._answer([ticket])
+            elif isinstance(error, PipelineError):
+                self._fail(tickets, error)
+            else:
+                _LOG.exception("A question failed")
+                problem = f"the question could not be computed ({type(error).__name__}: {error})"
+                remedy = "this is a fault of the program; its log has the traceback"
+                self._fail(tickets, RequestError(problem, remedy, 500))
             return
         self._failure = ""
         for ticket, reply in zip(tickets, replies, strict=True):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import shutil
-import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,17 +19,15 @@ class ImageFolders:
     """Folders of pictures, each named by its content and deleted when no request needs it any more.
 
     Nothing is decoded here: a folder is read where videos are.
+
+    Args:
+        parent: a folder of the server's own, which it deletes when it ends.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, parent: Path) -> None:
+        self._parent = parent
         self._users: dict[Path, int] = {}
         self._guard = threading.Lock()
-        self._holder = tempfile.TemporaryDirectory(prefix="gens-images-", ignore_cleanup_errors=True)
-        self._parent = Path(self._holder.name)
-
-    def close(self) -> None:
-        """Delete all of them."""
-        self._holder.cleanup()
 
     @contextmanager
     def holding(self, addresses: Sequence[str]) -> Iterator[Path]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import yaml
 
@@ -54,3 +56,10 @@ def test_question_and_options_are_found_in_each_wording_that_we_know(name: str, 
 )
 def test_what_is_no_question_is_left_out_and_nothing_else(prompt: str, asked: Asked) -> None:
     assert asked_in(prompt) == asked
+
+
+def test_a_prompt_of_megabytes_takes_no_longer_than_its_length() -> None:
+    for prompt in ("A. x\n" * 200_000, "answer the best " * 200_000, "A. x\nB. y\n" * 100_000):
+        before = time.process_time()
+        asked_in(prompt)
+        assert time.process_time() - before < 20  # quadratic, these take minutes to days

@@ -26,6 +26,7 @@ from small_server import Scorer, Speaker, engine_over, failing, served
 from pipeline import Session, load_runs
 from pipeline.domain import Prompt, Question, Status
 from pipeline.errors import CheckpointError, InputError
+from pipeline.serving import app
 from pipeline.serving.engine import Ask, Engine, EngineSettings, StoppingError
 
 PROMPT = "Which color?\nA. red\nB. blue\nAnswer with the option's letter from the given choices directly."
@@ -236,6 +237,27 @@ def test_a_stream_says_how_far_the_question_is(clips: Path) -> None:
     assert "".join(part.choices[0].delta.content or "" for part in parts if part.choices) == "red"
     assert parts[-1].usage.total_tokens == 103
     assert parts[-2].model_extra["gens"]["status"] == "ok"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_waits_for_long_gets_signs_of_life(
+    clips: Path, stream: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "PAUSE", 0.02)
+    scorer, speaker = Scorer(), Speaker(lambda _: "red")
+    scorer.may_go.clear()
+    with engine_over(scorer, speaker) as engine, served(engine, clips) as address:
+        response = sent(address, clips / "one.mp4", stream).getresponse()
+        assert response.status == 200
+        sign = b": waiting" if stream else b"  "
+        came = b""
+        while sign not in came:
+            came += response.read1()
+        scorer.may_go.set()
+        whole = came + response.read()
+    if not stream:
+        assert json.loads(whole)["choices"][0]["message"]["content"] == "red"
+    assert b'"content": "red"' in whole
 
 
 @pytest.mark.parametrize("stream", [False, True])
