@@ -21,7 +21,7 @@ from pipeline.commands.list import Place, place
     ("words", "problem", "remedy"),
     [
         (["evalute"], "Did you mean 'evaluate'", "one of demo, ask"),
-        (["evaluate", "sampler=unifrom"], "sampler=unifrom: no such option. Did you mean 'uniform'", "gens_micro"),
+        (["evaluate", "sampler=unifrom"], "sampler=unifrom: no such option. Did you mean 'uniform'", "sampler=uniform"),
         (["evaluate", "sampler.wndow.frames=3"], "sampler.wndow.frames is not a key", "sampler"),
         (["evaluate", "selection.bugdet=3"], "Did you mean 'selection.budget'", "selection.ties"),
         (["evaluate", "smapler=uniform"], "Did you mean 'sampler'", "benchmark"),
@@ -32,7 +32,7 @@ from pipeline.commands.list import Place, place
         (["evaluate", "limit=1.5"], "limit=1.5", "limit=1"),
         (["evaluate", "limit=few"], "limit=few", "limit=null"),
         (["answer", "selections=nowhere.jsonl", "limit=-1"], "limit=-1", "limit=1"),
-        (["evaluate", "answerer/prompt=leter"], "answerer/prompt=leter: no such option. Did you mean 'letter'", "mlvu"),
+        (["evaluate", "answerer/prompt=leter"], "answerer/prompt=leter: no such option. Did you mean 'letter'", "prompt=letter"),
         (["evaluate", "sampler=3"], "sampler=3: not the name of an option", "gens list"),
         (["evaluate", "answerer=null"], "answerer=null: not the name of an option", "gens list"),
         (["evaluate", "~answerer"], "answerer is missing", "gens evaluate answerer="),
