@@ -32,7 +32,11 @@ from pipeline.commands.list import Place, place
         (["evaluate", "limit=1.5"], "limit=1.5", "limit=1"),
         (["evaluate", "limit=few"], "limit=few", "limit=null"),
         (["answer", "selections=nowhere.jsonl", "limit=-1"], "limit=-1", "limit=1"),
-        (["evaluate", "answerer/prompt=leter"], "answerer/prompt=leter: no such option. Did you mean 'letter'", "prompt=letter"),
+        (
+            ["evaluate", "answerer/prompt=leter"],
+            "answerer/prompt=leter: no such option. Did you mean 'letter'",
+            "letter or",
+        ),
         (["evaluate", "sampler=3"], "sampler=3: not the name of an option", "gens list"),
         (["evaluate", "answerer=null"], "answerer=null: not the name of an option", "gens list"),
         (["evaluate", "~answerer"], "answerer is missing", "gens evaluate answerer="),

@@ -53,7 +53,7 @@ class LetterVerdict:
         """
         if not set(self.right) < set(self.grades) or any(len(letter) != 1 for letter in self.grades):
             raise ConfigError(
-                f"right={list(self.right)} of the grades {', '.join(self.grades)} tells nothing apart",
+                f"{', '.join(self.right) or 'none'} of the grades {', '.join(self.grades)} as right tell nothing apart",
                 "name letters of the grades, and not all: judge.rubric.words.verdict.right=[A]",
             )
 

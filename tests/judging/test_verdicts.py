@@ -102,7 +102,7 @@ def test_objects_come_last_first() -> None:
 
 
 def test_a_form_that_decides_nothing_is_refused() -> None:
-    with pytest.raises(ConfigError, match="tells nothing apart"):
+    with pytest.raises(ConfigError, match="tell nothing apart"):
         LetterVerdict({"A": "CORRECT"}, ("A",))
     with pytest.raises(ConfigError, match="no two scores"):
         ChoiceVerdict("correct", {"true": 1.0, "false": None}, ())
