@@ -410,6 +410,20 @@ def test_figures_are_in_the_format_of_prometheus(refusing: str) -> None:
     assert json.loads(got(refusing, "/health")) == {"status": "ok", "waiting": 0, "computing": 0}
 
 
+def test_a_video_that_changes_meanwhile_is_a_failure_and_afterwards_another_video(tmp_path: Path) -> None:
+    clip = write_video(tmp_path / "clip.mp4", seconds=6)
+    scorer, speaker = Scorer(), Speaker(lambda _: "it is")
+    with engine_over(scorer, speaker) as engine:
+        scorer.may_go.clear()
+        ticket = engine.submit(ask(clip, "first"))
+        assert scorer.has_begun.wait(60)
+        write_video(tmp_path / "other.mp4", seconds=5, seed=1).replace(clip)
+        scorer.may_go.set()
+        assert ticket.future.result(60).status is Status.CHANGED_VIDEO
+        again = engine.submit(ask(clip, "second")).future.result(60)
+    assert (again.status, again.selected.row.video and again.selected.row.video.duration) == (Status.OK, 5.0)
+
+
 def test_a_stop_finishes_what_is_computed_and_refuses_what_waits(clips: Path) -> None:
     scorer, speaker = Scorer(), Speaker(lambda _: "it is")
     scorer.may_go.clear()
