@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import subprocess
@@ -126,6 +127,55 @@ def test_a_server_that_runs_is_taken_if_it_is_the_right_one(tmp_path: Path, monk
             plugin.found(address, "none", {"sampler": "gens_3b"})
     with pytest.raises(plugin.ServerError, match="nobody listens"):
         plugin.found(address, "none", {})
+
+
+def test_a_server_is_started_asked_without_a_proxy_and_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small program stands for ``gens``: it says what it is, and writes down how it was called and that it ended."""
+    program = tmp_path / "gens.py"
+    program.write_text(SMALL_GENS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    started = plugin.Started([sys.executable, str(program)], {"selection.budget": 4}, ["/data/a b"])
+    try:
+        assert (started.model, started.parts) == ("gens", {"sampler": "small"})
+        words = json.loads((tmp_path / "words").read_text())
+        assert words[:2] == ["serve", "selection.budget=4"]
+        assert words[3:] == ['videos.folders=["/data/a b"]', "PYTHONPATH=None"]
+    finally:
+        started.stop()
+        started.client.close()
+    assert (tmp_path / "ended").exists()
+
+
+def test_a_server_that_ends_at_once_is_told(tmp_path: Path) -> None:
+    with pytest.raises(plugin.ServerError, match="ended with code 2"):
+        plugin.Started([sys.executable, "-c", "raise SystemExit(2)"], {}, [])
+
+
+SMALL_GENS = """
+import http.server, json, os, pathlib, signal, sys
+
+pathlib.Path("words").write_text(json.dumps([*sys.argv[1:], f"PYTHONPATH={os.environ.get('PYTHONPATH')}"]))
+
+class Models(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        about = {"id": "gens", "object": "model", "created": 0, "owned_by": "", "gens": {"sampler": "small"}}
+        body = json.dumps({"object": "list", "data": [about]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+def end(*_):
+    pathlib.Path("ended").touch()
+    os._exit(0)
+
+signal.signal(signal.SIGTERM, end)
+port = next(int(word.partition("=")[2]) for word in sys.argv if word.startswith("access.port="))
+http.server.HTTPServer(("127.0.0.1", port), Models).serve_forever()
+"""
 
 
 # --------------------------------------------------------------------------------------------------- lmms-eval itself

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from openai import APIConnectionError, APIStatusError, OpenAI
+from openai import APIConnectionError, APIStatusError, DefaultHttpxClient, OpenAI
 
 HOST = "127.0.0.1"
 READY_SECONDS = 600.0
@@ -36,8 +36,8 @@ class Server:
         parts: its sampler, selection policy, budget and answerer.
     """
 
-    def __init__(self, base_url: str, api_key: str) -> None:
-        self.client = OpenAI(base_url=base_url, api_key=api_key, timeout=None, max_retries=8)
+    def __init__(self, base_url: str, api_key: str, transport: DefaultHttpxClient | None = None) -> None:
+        self.client = OpenAI(base_url=base_url, api_key=api_key, timeout=None, max_retries=8, http_client=transport)
         self.base_url = base_url
         self.model = ""
         self.parts: Mapping[str, str] = {}
@@ -95,7 +95,8 @@ class Started(Server):
 
     def __init__(self, command: Sequence[str], settings: Mapping[str, Any], folders: Sequence[str]) -> None:
         port = _free_port()
-        super().__init__(f"http://{HOST}:{port}/v1", "none")
+        # No proxy stands between programs of one machine, whatever the environment names for others.
+        super().__init__(f"http://{HOST}:{port}/v1", "none", DefaultHttpxClient(trust_env=False))
         self.folders = tuple(folders)
         words = [*command, "serve", *words_of(settings), f"access.port={port}", f"videos.folders={json.dumps(folders)}"]
         # Its output goes where ours does; what lmms-eval prints on stdout may be read by a program.
