@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
@@ -31,6 +32,7 @@ from pipeline.serving.videos import Videos, entered
 from pipeline.terminal import remark
 from pipeline.wellformed import well_formed_json
 
+_LOG = logging.getLogger(__name__)
 T = TypeVar("T")
 PAUSE = 15.0
 """Seconds after which a sign of life is sent to a client that waits."""
@@ -177,6 +179,10 @@ class _Conversation:
             if isinstance(error, RequestError) and error.http != 500:
                 raise
             yield self._failed(error)
+        except Exception as error:  # for a harness, a fault of the server is a failed question, too
+            _LOG.exception("A request could not be answered")
+            problem = f"the request could not be answered ({type(error).__name__}: {error})"
+            yield self._failed(RequestError(problem, "this is a fault of the program; its log has the traceback", 500))
 
     async def whole(self, events: AsyncIterator[Progress | _Outcome]) -> Response:
         """The response to a request that wants no stream, where failures are errors: its status comes with it."""
@@ -263,9 +269,9 @@ class _Conversation:
 
     def _failed(self, error: PipelineError) -> _Outcome:
         remark(f"a question failed: {error.problem}")
-        gens = chat.failed(str(error), self.sent, self.engine.session.parts)
+        gens = chat.failed(error, self.sent, self.engine.session.parts)
         nothing = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
-        return _Outcome("", "stop", nothing, well_formed_json(gens), 500)
+        return _Outcome("", "stop", nothing, well_formed_json(gens), 400 if isinstance(error, InputError) else 500)
 
 
 async def _with_pauses(first: T, events: AsyncGenerator[T, None]) -> AsyncGenerator[T | None, None]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from pydantic import BaseModel, ConfigDict
 
@@ -160,7 +160,7 @@ def refused(sent: Sent, error: PipelineError) -> Question:
     """The question of a request that cannot be asked, for the run folder: a failure counts there, too."""
     found, address = asked_in(sent.prompt.text), sent.video or "".join(sent.images)
     if address.startswith("file:"):
-        video = unquote(urlsplit(address).path)
+        video = f"/{unquote(address.removeprefix('file:')).lstrip('/')}"
     else:
         video = address if len(address) < _LONGEST_ADDRESS else f"{address[:20]}... ({digest(address)[:16]})"
     text = sent.wishes.question or found.question or "(no text)"
@@ -227,11 +227,12 @@ def told(reply: Reply, sent: Sent, parts: Mapping[str, str]) -> dict[str, Any]:
     return found
 
 
-def failed(detail: str, sent: Sent, parts: Mapping[str, str]) -> dict[str, Any]:
-    """The field ``gens`` for a question that could not be computed, whatever it is about."""
+def failed(error: PipelineError, sent: Sent, parts: Mapping[str, str]) -> dict[str, Any]:
+    """The field ``gens`` for a question for which there is no reply."""
     found = asked_in(sent.prompt.text)
     asked = {"id": sent.wishes.id, "question": sent.wishes.question or found.question, "options": found.options}
-    return {**asked, "status": "error", "detail": detail, "option": None, "said": "", **_made_by(sent, parts)}
+    status = Status.INVALID_QUESTION.value if isinstance(error, InputError) else "error"
+    return {**asked, "status": status, "detail": str(error), "option": None, "said": "", **_made_by(sent, parts)}
 
 
 def progress(now: Progress) -> dict[str, Any]:

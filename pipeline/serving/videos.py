@@ -291,7 +291,10 @@ def _written_paths(address: str) -> list[Path]:
     """The paths that an address may mean."""
     texts = [address]
     if address[:5].lower() == "file:":
-        parts = urlsplit(address)
+        try:
+            parts = urlsplit(address)
+        except ValueError as error:
+            raise RequestError(f"{address[:300]} is no address ({error})", "write file:///FOLDER/NAME", 400) from error
         if parts.netloc not in ("", "localhost"):
             raise RequestError(f"{address[:300]} names another machine", "write file:///FOLDER/NAME", 400)
         plain = address[5:].removeprefix(f"//{parts.netloc}")

@@ -195,8 +195,9 @@ def test_a_failed_question_has_no_text_and_says_why(clips: Path, stream: bool) -
             ("one.mp4", "unparsed"),
             ("gone.mp4", "invalid_question"),
             ("/etc/hostname", "invalid_question"),
+            ("file://[/no/address", "invalid_question"),
         ):
-            given = asked(api, clips / video, stream=stream)
+            given = asked(api, video if video.startswith("file:") else clips / video, stream=stream)
             parts = list(given) if stream else [given]
             choices = [part.choices[0] for part in parts]
             assert not [text for each in choices if (text := (each.delta if stream else each.message).content)]
@@ -206,9 +207,18 @@ def test_a_failed_question_has_no_text_and_says_why(clips: Path, stream: bool) -
             assert "what to do" in gens["detail"] or status == "unparsed"
     assert gens["said"] == ""
     # All are in the run folder, where the failures count.
-    assert gens["run"] == {"folder": "served", "questions": 3, "failed": 3}
+    assert gens["run"] == {"folder": "served", "questions": 4, "failed": 4}
     run = load_runs("runs/served")
-    assert sorted(run["status"]) == ["invalid_question", "invalid_question", "unparsed"]
+    assert sorted(run["status"]) == [*["invalid_question"] * 3, "unparsed"]
+
+
+def test_a_fault_of_the_server_is_a_failed_question_too(clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app.chat, "question_in", lambda *_: 1 // 0)
+    with engine_over(Scorer(), Speaker(failing)) as engine, served(engine, clips) as address, client(address) as api:
+        given = asked(api, clips / "one.mp4")
+    assert given.choices[0].message.content == ""
+    assert given.model_extra["gens"]["status"] == "error"
+    assert "ZeroDivisionError" in given.model_extra["gens"]["detail"]
 
 
 def test_failures_are_errors_where_that_is_set(clips: Path) -> None:
