@@ -53,8 +53,10 @@ NOWHERE = {
     *("calls_at_once", "is_repeatable"),
 }
 """In no identity and in no run folder's name."""
-FOLDER_ONLY = {"question_form", "classifier", "path", "ids"}
+FOLDER_ONLY = {"question_form", "texts", "file", "classifier", "path", "ids"}
 """In the name of the run folder; for results they show in each question."""
+FIXED = {("inner", "max_frames"), ("rewards", "max_frames")}
+"""A part of another sampler that may limit nothing."""
 NAMED = {"benchmark": {"name"}}
 """A benchmark's name is what its question set is called."""
 
@@ -186,13 +188,15 @@ def test_each_setting_decides_what_it_declares(group: str, option: str) -> None:
     before, folder = identity(part), configured(node)
     tried = 0
     for place, _, hint in leaves(node):
-        if hint is None:
+        if hint is None or place in FIXED:
             continue
         name, value = place[-1], at(node, place)
         outside = set(place) & NOWHERE - (NAMED.get(group, set()) if len(place) == 1 else set())
         only_folder = set(place) & FOLDER_ONLY and not outside
         for other in different(value, hint):
             another = changed(node, place, other)
+            if name == "budget" and "of" in node:  # it is the same in both
+                another = changed(changed(another, ("budget",), other), ("of", "budget"), other)
             if name == "placement":  # the other place has no block
                 another = changed(another, (*place[:-1], "block"), "")
             try:

@@ -14,7 +14,7 @@ from pydantic import InstanceOf
 
 from pipeline.domain import LONGEST, Cost, FrameSource, Question, Relevance, Status, SubtitleLine, Subtitles, Video
 from pipeline.errors import ConfigError, InputError, OutOfMemoryError, SubtitlesError, with_remedy
-from pipeline.identity import Identified, InQuery, Label
+from pipeline.identity import Identified, Label
 from pipeline.paths import local_path
 from pipeline.samplers.bm25 import Bm25, Index
 from pipeline.samplers.inner import overrides_under
@@ -45,7 +45,7 @@ class SubtitleSampler(Identified, ABC):
     """Candidate frames a second."""
     margin: float
     """Seconds before and after a line in which it counts too: what is spoken of may be shown earlier or later."""
-    query_form: InQuery[Literal["question", "question_and_options"]]
+    query_form: Literal["question", "question_and_options"]
 
     def __post_init__(self) -> None:
         if self.margin < 0:
