@@ -33,7 +33,7 @@ def rows(runs: Path) -> dict[str, list[Any]]:
 
 def _without_cost(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _without_cost(each) for key, each in value.items() if key != "cost"}
+        return {key: _without_cost(each) for key, each in value.items() if key not in ("cost", "alone")}
     return [_without_cost(each) for each in value] if isinstance(value, list) else value
 
 
