@@ -389,7 +389,7 @@ class Selection:
     """The relevance's failure is kept here, also where a declared fallback supplied frames."""
     detail: str = ""
     seconds: float = field(default=0.0, compare=False)
-    """That the policy took, in tenths: rows of runs that differ in the answerer alone stay equal where it is cheap."""
+    """Of one core that the policy took, in tenths: where that is little, runs with other answerers have equal rows."""
 
 
 @dataclass(frozen=True)

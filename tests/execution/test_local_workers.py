@@ -113,7 +113,8 @@ def on_disk(folder: Path) -> dict[str, list[str]]:
         rows = [json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()]
         for row in rows:
             for part in ("relevance", "answer"):
-                row.get(part, {}).pop("cost", None)
+                for name_of_cost in ("cost", "alone", "cached"):
+                    row.get(part, {}).pop(name_of_cost, None)
         found[name] = sorted(json.dumps(row) for row in rows)
     return found
 
