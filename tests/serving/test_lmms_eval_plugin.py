@@ -263,6 +263,25 @@ def test_a_task_that_would_draw_an_answer_ends_the_run(
 
 @pytest.mark.long
 @pytest.mark.timeout(1800)
+def test_a_server_that_answers_nothing_ends_the_run_and_one_error_does_not(harness: str, installed: Path) -> None:
+    code = """
+from gens_lmms_eval.model import ServerError, TokenCounts, _Answered, _check_hope
+ok, bad = (_Answered("", TokenCounts(), status, "no model", "") for status in ("ok", "error"))
+for answered, of_all in ([bad] * 2, 3), ([bad] * 3, 3), ([bad, ok, bad], 3), ([bad] * 16, 99), ([bad] * 16 + [ok], 99):
+    try:
+        _check_hope(answered, of_all)
+        print("goes on")
+    except ServerError as error:
+        print(error)
+"""
+    around = {**os.environ, "PYTHONPATH": str(installed)}
+    done = subprocess.run([harness, "-c", code], env=around, capture_output=True, text=True, check=False)
+    ends = "no question can be answered: no model"
+    assert done.stdout.splitlines()[-5:] == ["goes on", ends, "goes on", ends, "goes on"], done.stderr
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
 def test_the_requirements_of_lmms_eval_stay_fulfilled(harness: str, installed: Path) -> None:
     check = [harness, "-m", "pip", "check"]
     with_it = subprocess.run(check, env=os.environ | {"PYTHONPATH": str(installed)}, capture_output=True, check=False)

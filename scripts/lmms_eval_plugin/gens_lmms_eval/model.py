@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +22,8 @@ from gens_lmms_eval.server import Server, ServerError, Started, command_of, fold
 from gens_lmms_eval.tasks import harm_of, in_turn
 
 _MOST_NAMED = 5
+_HOPELESS = 16
+"""Errors of the server among the first questions, with no answer between them, after which no more is asked."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,6 @@ class _Asked:
     """As :func:`gens_lmms_eval.tasks.harm_of` says it."""
     video: str
     messages: list[dict[str, Any]]
-    settings: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,7 @@ class Gens(lmms):
             try:
                 for done in tqdm(as_completed(waiting), total=len(asked), desc="gens"):
                     answered[waiting[done]] = done.result()
+                    _check_hope(answered.values(), len(asked))
             except BaseException:
                 threads.shutdown(wait=False, cancel_futures=True)
                 raise
@@ -130,7 +132,7 @@ class Gens(lmms):
         raise NotImplementedError("gens answers one question at a time; tasks with several rounds need another model")
 
     def _asked(self, request: Instance) -> _Asked:
-        _, doc_to_messages, settings, number, task, split = request.args
+        _, doc_to_messages, _, number, task, split = request.args
         messages = ChatMessages(messages=doc_to_messages(self.task_dict[task][split][number]))
         images, videos, audios = messages.extract_media()
         if len(videos) != 1 or images or audios:
@@ -142,7 +144,7 @@ class Gens(lmms):
         sent = messages.to_openai_messages(pass_video_url=True)
         harm = harm_of(task, getattr(doc_to_messages, "__self__", None))
         said = hashlib.sha256(repr(sent).encode()).hexdigest()[:8]
-        return _Asked(f"{task}/{split}/{number}/{said}", task, harm, _local(videos[0]), sent, dict(settings))
+        return _Asked(f"{task}/{split}/{number}/{said}", task, harm, _local(videos[0]), sent)
 
     def _server_for(self, videos: Sequence[str]) -> Server:
         """The server, which may read these videos."""
@@ -160,7 +162,6 @@ def _answer(server: Server, asked: _Asked) -> _Answered:
     """The answer to a question, or why there is none.
 
     Raises:
-        ServerError: no question can be answered.
         OpenAIError: the server is gone, or refuses the request.
     """
     try:
@@ -179,10 +180,18 @@ def _answer(server: Server, asked: _Asked) -> _Answered:
         usage = response.usage
         tokens = TokenCounts(usage.prompt_tokens, usage.completion_tokens) if usage else TokenCounts()
         log_usage("gens", asked.task, tokens.input_tokens or 0, tokens.output_tokens or 0)
-    if gens["status"] == "error":
-        raise ServerError(f"no question can be answered: {gens['detail']}")
     folder = gens.get("run", {}).get("folder") or ""
     return _Answered(text if gens["status"] == "ok" else "", tokens, gens["status"], gens["detail"], folder)
+
+
+def _check_hope(answered: Collection[_Answered], of_all: int) -> None:
+    """Raise where all the first questions met an error of the server, such as a model that cannot be loaded.
+
+    Raises:
+        ServerError: the others would meet it as well.
+    """
+    if len(answered) == min(_HOPELESS, of_all) and all(each.status == "error" for each in answered):
+        raise ServerError(f"no question can be answered: {next(iter(answered)).detail}")
 
 
 def _gens_in(error: APIStatusError) -> Mapping[str, Any] | None:
