@@ -131,7 +131,7 @@ def tool_server(engine: Engine, videos: Videos, pictures: PictureSettings) -> MC
                 found = await asyncio.to_thread(source.thumbnails, str(named.path), wanted)
         shown: list[str | Image] = []
         for second in wanted:
-            shown += [f"{second:g} s", Image(data=found[second].jpeg, format="jpeg")]
+            shown += [f"{second:.10g} s", Image(data=found[second].jpeg, format="jpeg")]
         return shown
 
     server.add_tool(ask)
@@ -157,7 +157,7 @@ async def _reply(engine: Engine, videos: Videos, asked: _Asked, context: Context
         async with entered(videos.named(asked.video)) as named:
             fields: dict[str, Any] = {"video": str(named.path), "question": asked.question}
             fields |= {"options": asked.options, "answer": None} if asked.options else {}
-            question = question_of(fields, digest(fields)[:16])
+            question = question_of(fields, digest({**fields, "version": named.version})[:16])
             async with aclosing(engine.follow(Ask(question, asked.only_select))) as followed:
                 async for each in followed:
                     if isinstance(each, Reply):
