@@ -42,7 +42,7 @@ def test_it_answers_until_a_signal_ends_it_and_leaves_a_run_folder(tmp_path: Pat
             given: Any = api.chat.completions.create(model="gens", messages=[{"role": "user", "content": content}])
     finally:
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=250)
     assert process.returncode == 0, err
     gens_field = given.model_extra["gens"]
     assert (given.choices[0].message.content, gens_field["option"], gens_field["status"]) == ("A", "A", "ok")

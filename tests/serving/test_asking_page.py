@@ -32,7 +32,7 @@ class Client:
         self.place = urlsplit(address)
 
     def open(self, method: str, path: str, body: Any = None, **headers: str) -> http.client.HTTPResponse:
-        connection = http.client.HTTPConnection(self.place.hostname or "", self.place.port, timeout=60)
+        connection = http.client.HTTPConnection(self.place.hostname or "", self.place.port, timeout=250)
         given = json.dumps(body).encode() if isinstance(body, dict) else body
         kind = {"Content-Type": "application/json"} if isinstance(body, dict) else {}
         named = {name.replace("_", "-"): value for name, value in headers.items()}

@@ -247,7 +247,7 @@ def served(guarded: Any) -> Iterator[int]:
 
 def test_6_gb_are_refused_over_a_real_connection_without_being_sent() -> None:
     with served(Guard(app, access(), (), {"/api/uploads": 4_000_000_000})) as port:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=250)
         connection.putrequest("POST", "/api/uploads")
         connection.putheader("Content-Length", "6000000000")
         connection.endheaders()

@@ -47,7 +47,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def client(address: str, **more: Any) -> openai.OpenAI:
-    return openai.OpenAI(base_url=address, api_key="EMPTY", max_retries=0, timeout=60, **more)
+    return openai.OpenAI(base_url=address, api_key="EMPTY", max_retries=0, timeout=250, **more)
 
 
 def messages(video: Path | str, prompt: str = PROMPT) -> list[Any]:
