@@ -7,6 +7,7 @@ import random
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -325,7 +326,9 @@ def says(ours: Glm, said: str, monkeypatch: pytest.MonkeyPatch) -> Answer:
     tokenizer = ours.processor.tokenizer
     opened = Glm.open
     monkeypatch.setattr(Glm, "writer", lambda self, model, limits: Saying(tokenizer, said, limits))
-    monkeypatch.setattr(Glm, "open", lambda self: dataclasses.replace(opened(self), load=object))
+    monkeypatch.setattr(
+        Glm, "open", lambda self: dataclasses.replace(opened(self), load=lambda: SimpleNamespace(device_name="none"))
+    )
     [answer] = answered(dataclasses.replace(ours), ASKED[:1])
     return answer
 
