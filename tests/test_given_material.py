@@ -18,6 +18,7 @@ from pipeline.artefacts.folder import ANSWERS_FILE
 from pipeline.artefacts.rows import AnswerRow, SelectionRow
 from pipeline.config import build, conf_dir, register_resolvers
 from pipeline.domain import Question, Span, Status, Subtitles
+from pipeline.ledger import alone
 from pipeline.orchestrator import answer, sample, select
 from pipeline.subtitles import SubtitleChoice
 
@@ -94,7 +95,7 @@ def test_what_is_said_at_the_frames_goes_with_the_question_and_is_recorded(run: 
     assert forms[AT_FRAMES] == ["subtitles at_frames: 2 lines", "subtitles at_frames: the question has none"]
     assert forms[FULL] == ["subtitles full: 3 lines", "subtitles full: the question has none"]
     assert not any("subtitles" in form for form in forms[NONE])
-    tokens = {choice: [row.answer.cost.prompt_tokens for row in answers] for choice, answers in found.items()}
+    tokens = {choice: [alone(row.answer).prompt_tokens for row in answers] for choice, answers in found.items()}
     assert tokens[NONE][0] < tokens[AT_FRAMES][0] < tokens[FULL][0]
     assert tokens[NONE][1] == tokens[AT_FRAMES][1] == tokens[FULL][1]
     keys = {choice: [row.key for row in answers] for choice, answers in found.items()}

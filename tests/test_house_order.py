@@ -6,6 +6,7 @@ import ast
 import importlib.util
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
@@ -179,6 +180,12 @@ def test_no_test_reaches_for_the_model_behind_an_answerer() -> None:
     mark = "._" + "local"
     reaching = [path.name for path in Path(__file__).parent.rglob("*.py") if mark in path.read_text(encoding="utf-8")]
     assert not reaching
+
+
+def test_no_two_files_of_the_tests_have_one_name() -> None:
+    """Pytest imports each by its name alone, and collects nothing where a name comes twice."""
+    names = Counter(path.name for path in Path(__file__).parent.rglob("*.py"))
+    assert [name for name, count in names.items() if count > 1] == ["conftest.py"]
 
 
 def test_nothing_heavy_is_imported_before_it_is_used() -> None:

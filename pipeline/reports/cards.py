@@ -13,6 +13,7 @@ from pipeline.artefacts.stored import LastRead
 from pipeline.benchmarks.grounding import HERE, interval_value
 from pipeline.benchmarks.metrics import span_recall
 from pipeline.domain import Answer, Cost, Question, SelectedFrame, Status, option_letter
+from pipeline.ledger import alone
 from pipeline.reports.briefs import RECALL_TOLERANCE
 from pipeline.reports.document import thousands
 from pipeline.reports.judged import labelled
@@ -195,7 +196,7 @@ def _route(question: Question, records: Sequence[_RunRecord]) -> Route:
         ),
         evidence_text=_evidence_text(recall, len(evidence), bool(first.selection)),
         evidence_missed=recall is not None and recall < 1 and first.selection is not None,
-        cost=_cost(relevance.cost) if relevance else "",
+        cost=_cost(alone(relevance)) if relevance else "",
         answers=tuple(
             _answer(
                 question, record, f"{record.run.answerer} ({record.run.name})" if record.run.answerer in twice else ""
@@ -261,7 +262,7 @@ def _answer(question: Question, record: _RunRecord, label: str) -> AnswerView:
         answer.text,
         note,
         seen,
-        _cost(answer.cost),
+        _cost(alone(answer)),
         _shortened(answer.thought.strip(), _END_OF_A_THOUGHT, ANSWERS_FILE),
         _shortened(answer.prompt, _END_OF_A_PROMPT, ANSWERS_FILE),
         tuple(_grades(question, record.run)),
@@ -330,6 +331,7 @@ def _evidence_text(recall: float | None, spans: int, selected: bool) -> str:
 
 
 def _cost(cost: Cost) -> str:
+    """Of a question alone, since what it spent depends on which questions it shared work with."""
     parts = [f"{cost.seconds:.3g} s"] if cost.seconds else []
     if cost.prompt_tokens or cost.output_tokens:
         thinking = round(cost.more.get("thinking_tokens", 0))

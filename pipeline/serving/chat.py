@@ -16,6 +16,7 @@ from pipeline.benchmarks.jsonl import question_from_fields
 from pipeline.domain import Prompt, Question, Status
 from pipeline.errors import InputError, PipelineError, RequestError
 from pipeline.identity import digest
+from pipeline.ledger import alone
 from pipeline.serving.asked import asked_in
 from pipeline.serving.engine import Progress, Reply
 
@@ -181,8 +182,8 @@ def response(reply: Reply) -> tuple[str, str]:
 
 
 def usage(reply: Reply) -> dict[str, Any]:
-    """Tokens of the answerer."""
-    cost = None if reply.result is None else reply.result.cost
+    """Tokens of the answerer, of all its prompt: other questions that were asked at the same time take nothing off."""
+    cost = None if reply.result is None else alone(reply.result.row.answer)
     read, written = (cost.prompt_tokens, cost.output_tokens) if cost else (0, 0)
     thoughts = int(cost.more.get("thinking_tokens", 0)) if cost else 0
     details = {"completion_tokens_details": {"reasoning_tokens": thoughts}} if thoughts else {}

@@ -26,6 +26,7 @@ from pipeline.artefacts.journal import read_rows
 from pipeline.artefacts.rows import AnswerRow
 from pipeline.domain import Question, Status
 from pipeline.errors import CheckpointError, ConfigError, InputError, MissingExtraError, PipelineError, RequestError
+from pipeline.ledger import spent
 from pipeline.progress import Step, steps_told
 from pipeline.session import Result, Selected, Session
 
@@ -452,8 +453,9 @@ class Engine:
             counts.frames += len(reply.selected.row.selection.frames)
             if reply.result is not None:
                 self._statuses[ticket.ask.question.id] = reply.status
-                counts.prompt_tokens += reply.result.cost.prompt_tokens
-                counts.output_tokens += reply.result.cost.output_tokens
+                paid = spent(reply.result.row.answer)
+                counts.prompt_tokens += paid.prompt_tokens
+                counts.output_tokens += paid.output_tokens
             ticket.future.set_result(reply)
 
     def _fail(self, tickets: Sequence[Ticket], error: PipelineError) -> None:

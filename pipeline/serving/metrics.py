@@ -40,7 +40,9 @@ def _lines(engine: Engine) -> Iterator[str]:
     )
     yield from _metric("gens_frames_selected_total", "counter", "Frames of all selections.", [({}, counts.frames)])
     tokens = [({"kind": "prompt"}, counts.prompt_tokens), ({"kind": "output"}, counts.output_tokens)]
-    yield from _metric("gens_answerer_tokens_total", "counter", "Tokens of the answerer.", tokens)
+    yield from _metric(
+        "gens_answerer_tokens_total", "counter", "Tokens of the answerer, cached answers not counted.", tokens
+    )
 
 
 def _metric(name: str, kind: str, about: str, samples: Sequence[tuple[Mapping[str, str], float]]) -> Iterator[str]:

@@ -335,7 +335,8 @@ def names_of(runs: list[RunArtefacts]) -> dict[str, str]:
 def test_thoughts_are_counted_apart(matrix: list[RunArtefacts], tmp_path: Path) -> None:
     run = matrix[0]
     cost = replace(run.answers[0].answer.cost, output_tokens=4100, more={"thinking_tokens": 4096.0})
-    thought = [replace(row, answer=replace(row.answer, cost=cost, thought="A? But")) for row in run.answers[:2]]
+    costs = {"cost": cost, "alone": replace(cost, prompt_tokens=7654)}
+    thought = [replace(row, answer=replace(row.answer, **costs, thought="A? But")) for row in run.answers[:2]]
     thought[0] = replace(thought[0], answer=replace(thought[0].answer, option=None, status=Status.TRUNCATED_OUTPUT))
     run = replace(run, answers=(*thought, *run.answers[2:]))
     answerer = stage_costs(run)[-1]
@@ -343,7 +344,7 @@ def test_thoughts_are_counted_apart(matrix: list[RunArtefacts], tmp_path: Path) 
     text = write_report([run], THUMBNAILS, tmp_path / "report.html").read_text(encoding="utf-8")
     assert f"{thousands(8192)} of thoughts" in text
     assert f"1 of {len(run.answers)} thoughts did not end" in text
-    assert f"{thousands(4100)} tokens ({thousands(4096)} of a thought)" in text
+    assert f"{thousands(7654)} + {thousands(4100)} tokens ({thousands(4096)} of a thought)" in text
 
 
 def test_dollars_stand_on_the_page_where_there_are_any(matrix: list[RunArtefacts], page: Path, tmp_path: Path) -> None:

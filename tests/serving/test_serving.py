@@ -24,7 +24,7 @@ from PIL import Image
 from small_server import Scorer, Speaker, engine_over, failing, served
 
 from pipeline import Session, load_runs
-from pipeline.domain import Prompt, Question, Status
+from pipeline.domain import Answer, Cost, Prompt, Question, Status
 from pipeline.errors import CheckpointError, InputError
 from pipeline.serving import app
 from pipeline.serving.engine import Ask, Engine, EngineSettings, StoppingError
@@ -122,6 +122,16 @@ def test_an_answer_is_the_sessions_own_on_the_micro_models(clips: Path) -> None:
     assert (gens["question"], gens["options"]) == ("Which color?", ["red", "blue"])
     assert gens["without_effect"] == ["max_tokens", "temperature"]
     assert given.usage.prompt_tokens == own.cost.prompt_tokens > 0
+
+
+def test_a_client_is_told_the_whole_prompt_and_the_metrics_what_was_spent(clips: Path) -> None:
+    part, whole = Cost(0.1, 1, 3), Cost(0.5, 100, 3)
+    speaker = Speaker(lambda question: Answer(question.id, "red", 0, cost=part, alone=whole))
+    with engine_over(Scorer(), speaker) as engine, served(engine, clips) as address, client(address) as api:
+        told = [asked(api, clips / "one.mp4").usage.prompt_tokens for _ in range(2)]
+        figures = got(address, "/metrics")
+    assert told == [100, 100]
+    assert 'gens_answerer_tokens_total{kind="prompt"} 2\n' in figures
 
 
 def test_the_prompt_goes_to_the_answerer_as_sent_and_the_sampler_is_asked_the_question(clips: Path) -> None:
