@@ -6,6 +6,7 @@ import dataclasses
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import tiny_native
@@ -168,7 +169,11 @@ def says(folders: Folders, monkeypatch: pytest.MonkeyPatch, name: str, said: str
     tokenizer = ours.processor.tokenizer
     opened = type(ours).open
     monkeypatch.setattr(type(ours), "writer", lambda self, model, limits: Saying(tokenizer, said, limits))
-    monkeypatch.setattr(type(ours), "open", lambda self: dataclasses.replace(opened(self), load=object))
+    monkeypatch.setattr(
+        type(ours),
+        "open",
+        lambda self: dataclasses.replace(opened(self), load=lambda: SimpleNamespace(device_name="none")),
+    )
     [answer] = answered(dataclasses.replace(ours), requests()[:1])
     return answer
 
