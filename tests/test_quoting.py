@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 
 from pipeline.commands.ask import question_from
 from pipeline.quoting import for_shell, is_quoted, items, quoted, quoted_list, quoted_override, readable
+from pipeline.samplers.uniform import UniformSampler
 
 TEXTS = [
     "plain",
@@ -99,7 +100,8 @@ def test_options_may_be_anything_that_people_type(tmp_path: Path, typed: str, li
 def test_an_option_with_an_interpolation_is_asked_as_typed() -> None:
     options = parsed(f"options={quoted_list('[${a}, b]')}")
     given = {"video": "x.mp4", "question": "q", "answer": None, "subtitles": "none", "subtitles_file": None}
-    assert question_from(OmegaConf.create({**given, "options": options})).options == ("${a}", "b")
+    asked = question_from(OmegaConf.create({**given, "options": options}), UniformSampler("uniform", "linspace"))
+    assert asked.options == ("${a}", "b")
 
 
 @pytest.mark.parametrize("answer", ["x = 2", "y, z", "null and void", "[/red]", 'a "b"', "12"])
