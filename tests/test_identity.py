@@ -76,6 +76,8 @@ NEEDED = {
     ],
     ("answerer", "vllm"): ["answerer.base_url=http://localhost:8000/v1", "answerer.model=m"],
     ("answerer", "transformers"): ["answerer.checkpoint.source=/nowhere"],
+    # The pooling of a checkpoint whose settings are known is the one in effect, which two settings may give.
+    ("answerer", "llava_video_7b"): ["answerer.checkpoint.source=/nowhere"],
     ("sampler", "function"): ["sampler.function=user_functions.score", "sampler.load=user_functions.load"],
     ("answerer", "function"): ["answerer.function=user_functions.answer", "answerer.load=user_functions.load"],
     ("selection", "function"): ["selection.choice.function=user_functions.choose"],

@@ -20,6 +20,7 @@ from typing import Any
 
 from pipeline.errors import ConfigError
 from pipeline.judging import Scale
+from pipeline.wellformed import loaded
 
 _MOST_OBJECTS = 200
 """Braces at which an object may begin, from the end."""
@@ -89,7 +90,8 @@ class ChoiceVerdict:
 
     field: str
     scores: Mapping[str, float | None]
-    """The score by the value as JSON writes it, ``"true"`` or ``"0"``; None: the judge wants to see the video."""
+    """The score by the value as JSON writes it, ``"true"`` or ``"0"``, or by a text, ``yes``; None: the judge wants to
+    see the video."""
     texts: tuple[str, ...]
     """Fields of the object with text, which come first and are kept with the reply."""
 
@@ -113,7 +115,7 @@ class ChoiceVerdict:
 
     def schema(self) -> Mapping[str, Any] | None:
         """All fields, and no others."""
-        values = [json.loads(value) for value in self.scores]
+        values = [_as_json(value) for value in self.scores]
         return _schema({**{name: {"type": "string"} for name in self.texts}, self.field: {"enum": values}})
 
     def choices(self) -> Sequence[str] | None:
@@ -183,6 +185,13 @@ def objects(text: str) -> list[Mapping[str, Any]]:
         if isinstance(value, dict):
             found.append(value)
     return found[::-1]
+
+
+def _as_json(written: str) -> Any:
+    try:
+        return loaded(written)
+    except ValueError:
+        return written
 
 
 def _python_dict(text: str, start: int) -> tuple[Any, int]:

@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.errors import ConfigError
 from pipeline.judging import Scale
-from pipeline.judging.verdicts import ChoiceVerdict, LetterVerdict, ScoresVerdict, objects
+from pipeline.judging.verdicts import ChoiceVerdict, LetterVerdict, ScoresVerdict, Verdict, objects
 
 LETTERS = LetterVerdict({"A": "CORRECT", "B": "INCORRECT", "C": "NOT_ATTEMPTED"}, ("A",))
 CORRECT = ChoiceVerdict("correct", {"true": 1.0, "false": 0.0}, ("reason",))
@@ -87,6 +87,12 @@ def test_two_scores_are_added_and_a_stated_total_is_not_read() -> None:
         '"score_relevance": NaN',
     ):
         assert SCORES.read(f'{{"score_accuracy": 3, {wrong}}}') is None
+
+
+def test_a_value_that_is_a_word_stands_for_itself() -> None:
+    words = ChoiceVerdict("correct", {"yes": 1.0, "no": 0.0}, ())
+    assert words.schema()["properties"] == {"correct": {"enum": ["yes", "no"]}}
+    assert words.read('{"correct": "Yes"}') == Verdict(1.0, {})
 
 
 def test_schemas_hold_all_fields_and_no_others() -> None:
