@@ -93,7 +93,16 @@ def flat(node: Any, prefix: str) -> Iterator[str]:
 WORDS = sorted({(word, place) for place, text in messages() for word in typed(text)})
 OF_OTHERS = {
     *("image_token_index", "legacy", "named_above", "norm_topk_prob", "mm_spatial_pool_mode", "mrope_section"),
-    *("torchvision", "transformers", "ray", "relevant_timestamps", "selector_method", "timestamp", "hydra/sweeper"),
+    *(
+        "torchvision",
+        "transformers",
+        "ray",
+        "relevant_timestamps",
+        "selector_method",
+        "timestamp",
+        "hydra/sweeper",
+        "n",
+    ),
 }
 """Keys of checkpoints, rows and other programs, which are no settings of ours."""
 RELATIVE = {

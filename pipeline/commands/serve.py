@@ -7,6 +7,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
@@ -57,6 +58,10 @@ def _serve(
     app = guarded_app(engine, videos, api, access)
 
     class Server(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            self.force_exit = self.should_exit  # uvicorn itself is not hurried by a second SIGTERM
+            super().handle_exit(sig, frame)
+
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             _tell_start(listening, engine, videos, api.name, folder)
@@ -76,8 +81,12 @@ def _serve(
 def _tell_start(listening: socket.socket, engine: Engine, videos: Videos, name: str, folder: Path) -> None:
     parts = engine.session.parts
     host, port = listening.getsockname()[:2]
+    everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host)
+    host = everywhere or host
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     tell(f"serving at {address}/v1, model {name}; a page for asking at {address}/")
+    if everywhere:
+        remark(f"other machines reach it at port {port} of each address of this one")
     remark(f"{parts['sampler']} -> {parts['selection']}, {parts['budget']} frames -> {parts['answerer']} | {folder}")
     if not videos.sources.folders:
         remark("no folder is declared, so only videos that come with a request are read: 'videos.folders=[FOLDER]'")

@@ -17,6 +17,7 @@ import anyio
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from pipeline.domain import Status
 from pipeline.errors import ConfigError, InputError, PipelineError, RequestError, VideoError
@@ -90,9 +91,22 @@ def create_app(engine: Engine, videos: Videos, api: ApiSettings) -> FastAPI:
         place = ".".join(str(part) for part in first["loc"] if part != "body")
         return _error(400, f"{place}: {first['msg']}" if place else str(first["msg"]))
 
+    @app.exception_handler(StarletteHTTPException)
+    async def unserved(_: Request, error: StarletteHTTPException) -> JSONResponse:
+        return _error(error.status_code, error.detail, error.headers)
+
+    @app.exception_handler(InputError)
+    async def unusable(_: Request, error: InputError) -> JSONResponse:
+        return _error(400, str(error))
+
+    @app.exception_handler(Exception)
+    async def fault(_: Request, error: Exception) -> JSONResponse:
+        return _error(500, f"a fault of the server ({type(error).__name__}); its log has the traceback")
+
     @app.get("/health")
     async def health() -> JSONResponse:
-        problem = "stopping" if engine.is_stopping else engine.failure
+        # Anybody may look, without a key: what happened may name folders, and is in the server's log.
+        problem = "stopping" if engine.is_stopping else "failing" if engine.failure else ""
         told = {"waiting": engine.waiting, "computing": engine.computing}
         return JSONResponse({"status": problem or "ok", **told}, 503 if problem else 200)
 

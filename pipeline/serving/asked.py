@@ -5,7 +5,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from pipeline.domain import Question
+from pipeline.errors import InputError
 from pipeline.option_labels import split_options
+
+LONGEST_QUESTION = 20_000
+"""Characters of a question with its options. A sampler reads them beside the frames of each window, so that a long text
+would keep the server, and its memory, from all other clients."""
 
 _LONGEST = 400
 """Characters of a line that says how to answer."""
@@ -59,6 +65,20 @@ def asked_in(prompt: str) -> Asked:
         words, mark, after = lines[-1].rpartition("?")
         lines[-1] = f"{words}?" if mark and words and _matches(_CLOSES, after) else lines[-1]
     return Asked("\n".join(lines).strip() or prompt.strip(), options or None)
+
+
+def check_length(question: Question) -> None:
+    """Raise for a question that is too long for a sampler.
+
+    Raises:
+        InputError: it has more than :data:`LONGEST_QUESTION` characters.
+    """
+    length = len(question.text) + sum(map(len, question.options or ()))
+    if length > LONGEST_QUESTION:
+        raise InputError(
+            f"the question has {length} characters, more than the {LONGEST_QUESTION} that a sampler is asked",
+            'name the question in the text: "gens": {"question": "..."}',
+        )
 
 
 def _matches(pattern: re.Pattern[str], line: str) -> bool:

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 from urllib.parse import unquote
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from pipeline.benchmarks.jsonl import question_from_fields
 from pipeline.domain import Prompt, Question, Status
 from pipeline.errors import InputError, PipelineError, RequestError
 from pipeline.identity import digest
 from pipeline.ledger import alone
-from pipeline.serving.asked import asked_in
+from pipeline.serving.asked import asked_in, check_length
 from pipeline.serving.engine import Progress, Reply
+from pipeline.wellformed import well_formed
 
 _OF_OTHERS = {
     "tools": "functions are not called",
@@ -29,29 +30,31 @@ _OF_OTHERS = {
 }
 """Parameters that would change what a response means, and why they are refused."""
 _LONGEST_ADDRESS = 500
+Text: TypeAlias = Annotated[str, AfterValidator(well_formed)]
+"""JSON may hold half of a surrogate pair, which no tokenizer and no file name takes."""
 _WITHOUT_EFFECT = ("model", "messages", "stream", "stream_options", "n", "gens", "user", "metadata", "store")
 
 
 class Address(BaseModel):
     """Where a picture or a video is."""
 
-    url: str
+    url: Text
 
 
 class Part(BaseModel):
     """A part of a message."""
 
     type: str
-    text: str | None = None
-    image_url: Address | str | None = None
-    video_url: Address | str | None = None
+    text: Text | None = None
+    image_url: Address | Text | None = None
+    video_url: Address | Text | None = None
 
 
 class Message(BaseModel):
     """A turn of the conversation."""
 
     role: str
-    content: str | list[Part] | None = None
+    content: Text | list[Part] | None = None
 
 
 class Wishes(BaseModel):
@@ -59,11 +62,11 @@ class Wishes(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    question: str | None = None
+    question: Text | None = None
     """For the sampler, in place of what is found in the prompt."""
-    options: list[str] | None = None
+    options: list[Text] | None = None
     """The same of the options, without labels. An empty list: a free question."""
-    id: str | None = None
+    id: Text | None = None
     """The question's id in the run folder."""
     scores: bool = False
     """Whether the response holds the scores of all candidate frames."""
@@ -113,7 +116,7 @@ def sent_in(request: ChatRequest) -> Sent:
         if more.get(name) not in (None, False, [], {}, {"type": "text"}):
             raise RequestError(f"{name}: {reason} by this server", f"leave {name} out of the request", 400)
     if request.n not in (None, 1):
-        raise RequestError(f"n={request.n}: there is one answer to a question", "ask with n=1", 400)
+        raise RequestError(f"n={request.n}: there is one answer to a question", "leave n out of the request", 400)
     turns = [message for message in request.messages if message.role not in ("system", "developer")]
     if len(turns) != 1 or turns[0].role != "user":
         raise RequestError(
@@ -154,6 +157,7 @@ def question_in(sent: Sent, video: str) -> Question:
         question = Question("", video, (wishes.question or found.question).strip(), options)
     if not sent.prompt.text.strip():
         raise InputError("the message has no text", "send the question beside the video")
+    check_length(question)
     return _named(question, sent)
 
 
@@ -208,7 +212,13 @@ def told(reply: Reply, sent: Sent, parts: Mapping[str, str]) -> dict[str, Any]:
             "detail": selection.detail,
             "policy": selection.policy,
             "frames": [
-                {"time": frame.time, "index": frame.index, "score": frame.score, "source": frame.source.value}
+                {
+                    "time": frame.time,
+                    "index": frame.index,
+                    "score": frame.score,
+                    "source": frame.source.value,
+                    "scale": frame.scale,
+                }
                 for frame in selection.frames
             ],
         },

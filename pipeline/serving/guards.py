@@ -182,7 +182,7 @@ class Guard:
             return
         raise RequestError(
             "the server demands a key, and the request has none or another one",
-            "send it as a header, Authorization: Bearer KEY (api_key=KEY of a client), or type it on the page at /",
+            "send it as a header, Authorization: Bearer KEY (what clients call api_key), or type it on the page at /",
             401,
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import shutil
 import threading
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,10 @@ from pathlib import Path
 
 from pipeline.errors import RequestError
 
+_MOST_PIXELS = 8192 * 8192
+"""Of one picture: one of few bytes may have many, and pictures are decoded in the server's own process."""
+_MOST_PIXELS_TOGETHER = 4 * 10**9
+_MOST_PICTURES = 4096
 _SUFFIXES = {"image/png": ".png", "image/jpeg": ".jpg", "image/jpg": ".jpg", "image/webp": ".webp"}
 
 
@@ -39,7 +44,17 @@ class ImageFolders:
         Raises:
             RequestError: one is not such an address.
         """
-        pictures = [_picture(address) for address in addresses]
+        if len(addresses) > _MOST_PICTURES:
+            raise RequestError(
+                f"the message has {len(addresses)} pictures, more than {_MOST_PICTURES}", "send fewer, or a video", 413
+            )
+        pictures, pixels = [], 0
+        for address in addresses:
+            suffix, data = _picture(address)
+            pixels += _pixels(data)
+            if pixels > _MOST_PIXELS_TOGETHER:
+                raise RequestError("the pictures have too many pixels together", "send fewer, or smaller ones", 413)
+            pictures.append((suffix, data))
         content = hashlib.blake2b(digest_size=16)
         for suffix, data in pictures:
             content.update(f"{suffix}{len(data)}:".encode() + data)
@@ -81,3 +96,17 @@ def _picture(address: str) -> tuple[str, bytes]:
         return _SUFFIXES[kind], base64.b64decode(data, validate=True)
     except ValueError as error:
         raise RequestError(f"a picture is not base64: {error}", "encode it again", 400) from error
+
+
+def _pixels(content: bytes) -> int:
+    """How many a picture has, by its head. What is no PNG, JPEG or WebP is refused, whatever it is called."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(content), formats=("PNG", "JPEG", "WEBP")) as opened:
+            width, height = opened.size
+    except Exception as error:  # readers of images raise more than they document
+        raise RequestError("a picture is no PNG, JPEG or WebP", "send the bytes of a whole file", 400) from error
+    if width * height > _MOST_PIXELS:
+        raise RequestError(f"a picture has {width}x{height} pixels, more than {_MOST_PIXELS}", "send it smaller", 413)
+    return width * height

@@ -19,6 +19,7 @@ from pipeline.benchmarks.jsonl import question_of
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.identity import digest
 from pipeline.reports.thumbnails import VideoThumbnails
+from pipeline.serving.asked import check_length
 from pipeline.serving.engine import Ask, Engine, Progress, Reply, Stage
 from pipeline.serving.videos import Videos, entered
 from pipeline.versions import packages
@@ -68,6 +69,7 @@ class Moment(BaseModel):
     index: int = Field(description="native frame index")
     score: float | None = Field(description="of the sampler; null where the frame was not chosen for its score")
     source: str = Field(description="why it was selected")
+    scale: float | None = Field(description="of each side before the answerer's own resize; null leaves the size to it")
 
 
 class Outcome(BaseModel):
@@ -158,6 +160,7 @@ async def _reply(engine: Engine, videos: Videos, asked: _Asked, context: Context
             fields: dict[str, Any] = {"video": str(named.path), "question": asked.question}
             fields |= {"options": asked.options, "answer": None} if asked.options else {}
             question = question_of(fields, digest({**fields, "version": named.version})[:16])
+            check_length(question)
             async with aclosing(engine.follow(Ask(question, asked.only_select))) as followed:
                 async for each in followed:
                     if isinstance(each, Reply):
@@ -189,7 +192,7 @@ def _selection(reply: Reply) -> dict[str, Any]:
         "detail": reply.detail,
         "duration": None if known is None else known.duration,
         "frames": [
-            Moment(second=frame.time, index=frame.index, score=frame.score, source=str(frame.source))
+            Moment(second=frame.time, index=frame.index, score=frame.score, source=str(frame.source), scale=frame.scale)
             for frame in selected.row.selection.frames
         ],
     }

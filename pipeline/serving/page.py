@@ -35,6 +35,7 @@ from pipeline.errors import PipelineError, RequestError
 from pipeline.identity import digest
 from pipeline.reports.document import TEMPLATES
 from pipeline.reports.thumbnails import VideoThumbnails
+from pipeline.serving.asked import LONGEST_QUESTION, check_length
 from pipeline.serving.engine import Ask, Engine, Reply, Stage
 from pipeline.serving.guards import Access
 from pipeline.serving.media import QUALITY, HeldStream, read_in_thread, video_routes, without_place
@@ -62,8 +63,6 @@ _EVENT_HEADERS = {"Content-Type": "text/event-stream", "Cache-Control": "no-stor
 _THUMBNAIL = 320
 _LONGEST_WAIT = 15.0
 """Seconds after which a stream without news says that it is alive."""
-_LONGEST_QUESTION = 20_000
-"""Characters, also of an option."""
 
 Item = TypeVar("Item")
 
@@ -72,8 +71,8 @@ class Asking(BaseModel):
     """A question from the page."""
 
     video: str = Field(max_length=100)
-    question: str = Field(min_length=1, max_length=_LONGEST_QUESTION)
-    options: list[Annotated[str, Field(max_length=_LONGEST_QUESTION)]] | None = Field(None, max_length=26)
+    question: str = Field(min_length=1, max_length=LONGEST_QUESTION)
+    options: list[Annotated[str, Field(max_length=LONGEST_QUESTION)]] | None = Field(None, max_length=26)
 
 
 class Key(BaseModel):
@@ -128,6 +127,7 @@ def page_routes(engine: Engine, videos: Videos, access: Access) -> APIRouter:
             fields: dict[str, Any] = {"video": str(video.path), "question": asking.question.strip()}
             fields |= {} if options is None else {"options": options, "answer": None}
             question = question_of(fields, digest({**fields, "version": video.version})[:16])
+            check_length(question)
             events = _events(engine, Ask(question), video, asking.video)
             return HeldStream(events, held.pop_all(), 200, _EVENT_HEADERS)
 

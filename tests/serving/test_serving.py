@@ -25,9 +25,10 @@ from small_server import Scorer, Speaker, engine_over, failing, served
 
 from pipeline import Session, load_runs
 from pipeline.domain import Answer, Cost, Prompt, Question, Status
-from pipeline.errors import CheckpointError, InputError
+from pipeline.errors import CheckpointError, InputError, RequestError
 from pipeline.serving import app
 from pipeline.serving.engine import Ask, Engine, EngineSettings, StoppingError
+from pipeline.serving.images import ImageFolders
 
 PROMPT = "Which color?\nA. red\nB. blue\nAnswer with the option's letter from the given choices directly."
 
@@ -352,8 +353,9 @@ def test_a_model_that_is_not_there_fails_questions_and_the_health_check(clips: P
         with client(address) as api:
             given = asked(api, clips / "one.mp4")
         assert (given.choices[0].message.content, given.model_extra["gens"]["status"]) == ("", "error")
-        with pytest.raises(urllib.error.HTTPError, match="503"):
+        with pytest.raises(urllib.error.HTTPError, match="503") as ill:
             got(address, "/health")
+        assert json.loads(ill.value.read())["status"] == "failing"  # anybody may read it: no text with folders
 
 
 def test_one_of_several_questions_that_cannot_be_scored_costs_the_others_nothing(clips: Path) -> None:
@@ -414,6 +416,72 @@ def test_pictures_are_the_frames_of_a_video_and_are_deleted_afterwards(clips: Pa
         without = asked(api, "data:image/png;base64,AAAA")
     assert [frame["time"] for frame in given.model_extra["gens"]["selection"]["frames"]] == [2.0, 3.0]
     assert without.model_extra["gens"]["status"] == "invalid_question"
+
+
+def of_size(kind: str, width: int, height: int) -> str:
+    file = io.BytesIO()
+    Image.new("1", (width, height)).save(file, kind)
+    return base64.b64encode(file.getvalue()).decode()
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ([f"data:image/png;base64,{of_size('PNG', 8193, 8192)}"], "8193x8192 pixels"),
+        ([f"data:image/png;base64,{of_size('PNG', 8192, 8192)}"] * 60, "pixels together"),
+        ([f"data:image/jpeg;base64,{of_size('TIFF', 8, 8)}"], "no PNG, JPEG or WebP"),
+        (["data:image/png;base64,AAAA"] * 4097, "4097 pictures"),
+    ],
+)
+def test_pictures_are_bounded_and_of_the_formats_that_they_are_said_to_be(
+    tmp_path: Path, given: list[str], problem: str
+) -> None:
+    with pytest.raises(RequestError, match=problem), ImageFolders(tmp_path).holding(given):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("POST", "/v1/chat/completions", "[" * 100_000, 400),
+        ("POST", "/v1/completions", "{}", 404),
+        ("PUT", "/v1/models", "", 405),
+    ],
+)
+def test_every_refusal_has_the_form_that_clients_read(
+    refusing: str, method: str, path: str, body: str, status: int
+) -> None:
+    connection = http.client.HTTPConnection(urlsplit(refusing).netloc, timeout=60)
+    connection.request(method, path, body, {"Content-Type": "application/json"})
+    response = connection.getresponse()
+    assert (response.status, json.loads(response.read())["error"]["code"]) == (status, status)
+    connection.close()
+
+
+def test_halves_of_surrogate_pairs_are_replaced_where_they_come_in(clips: Path) -> None:
+    speaker = Speaker(lambda _: "red")
+    said = messages(clips / "one.mp4", "Which \ud800 color?\nA. red\nB. blue")
+    gone = messages("file:///\udc80.mp4")
+    with engine_over(Scorer(), speaker) as engine, served(engine, clips) as address:
+        for turns, status in ((said, "ok"), (gone, "invalid_question")):
+            body = json.dumps({"model": "gens", "messages": turns}).encode()
+            request = urllib.request.Request(f"{address}/chat/completions", body, {"Content-Type": "application/json"})
+            with urllib.request.urlopen(request, timeout=60) as response:
+                assert json.loads(response.read())["gens"]["status"] == status
+    assert speaker.prompts == ["Which \N{REPLACEMENT CHARACTER} color?\nA. red\nB. blue"]
+
+
+def test_a_question_that_would_keep_a_sampler_busy_for_ever_is_refused(clips: Path) -> None:
+    scorer = Scorer()
+    with (
+        engine_over(scorer, Speaker(lambda _: "red")) as engine,
+        served(engine, clips) as address,
+        client(address) as api,
+    ):
+        long = asked(api, clips / "one.mp4", f"Why? {'so ' * 10_000}")
+        named = asked(api, clips / "one.mp4", f"{'so ' * 10_000} {PROMPT}", extra_body={"gens": {"question": "Why?"}})
+    assert (long.model_extra["gens"]["status"], scorer.passes) == ("invalid_question", [["Why?"]])
+    assert named.model_extra["gens"]["status"] == "ok"
 
 
 def test_figures_are_in_the_format_of_prometheus(refusing: str) -> None:
