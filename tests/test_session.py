@@ -375,6 +375,7 @@ def test_a_run_is_kept_only_where_it_is_asked_for_and_goes_on(clip: Path, tmp_pa
     # What is asked again without its right option keeps it, and a failure counts as wrong.
     assert list(table["right"]) == [None, True, None, False]
     assert table["times"].iloc[0] == [3.0, 4.0]
+    assert list(loaded["scales"]) == [None] * 4
     with (tmp_path / "page" / "questions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert tuple(rows[0]) == tuple(loaded.columns)

@@ -93,7 +93,7 @@ def _stage_label(run: RunArtefacts, parts: Sequence[str]) -> str:
     words = {
         "benchmark": run.benchmark,
         "sampler": run.sampler,
-        "selection": run.selection,
+        "selection": policy_words(run),
         "frames": f"K={run.budget}" if run.budget else "",
     }
     return " · ".join(filter(None, (words[part] for part in parts)))

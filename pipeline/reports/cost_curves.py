@@ -12,9 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.domain import LARGEST_SCALE
 from pipeline.ledger import Stage
 from pipeline.reports.charts import LINE_STYLES, Chart, Series, Value, cost_chart
 from pipeline.reports.costs import StageCost, stage_costs
+from pipeline.reports.policies import policy_words
 from pipeline.reports.scoreboard import RunScore
 
 _UNIFORM, _SMALL = "uniform", "uniform_low"
@@ -22,6 +24,12 @@ _UNIFORM, _SMALL = "uniform", "uniform_low"
 _TIMES = (2, 4)
 _SMALL_TIMES = 16
 """So many frames at a quarter of each side have the tokens of one."""
+_SMALL_SCALE = 0.5
+"""Frames up to this factor on each side are small."""
+_ROUNDING = 0.05
+"""By which a selection may miss the tokens that it is to have."""
+_ARM, _PLAIN_ARM = "experiment/arm", "uniform_16"
+"""How an experiment spends tokens decides the first stage too; in this arm every word about uniform frames applies."""
 _STAGE_KEYS = ("sampler", "selection")
 _COSTS = (
     ("visual_tokens", "visual tokens a question, selector and answerer", "{:,.0f} visual tokens"),
@@ -113,7 +121,7 @@ def _share(each: RunScore) -> float | None:
 
 def _line(each: RunScore) -> tuple[str, str, str]:
     """Runs that differ only in the budget are one line."""
-    return each.run.sampler, each.run.selection, each.run.answerer
+    return each.run.sampler, policy_words(each.run), each.run.answerer
 
 
 def _row(each: RunScore, share: float, name: str, style: int) -> CostRow:
@@ -165,25 +173,63 @@ def _drawing(figure: str, axis: str, told: str, rows: Sequence[tuple[RunScore, C
 
 
 def _missing(scores: Sequence[RunScore]) -> Iterator[Missing]:
-    """By answerer and budget of each selector."""
-    there = {(each.run.answerer, _policy(each), each.run.budget) for each in scores if each.run.sampler == _UNIFORM}
-    asked: dict[tuple[str, int], RunScore] = {}
+    """By answerer and tokens of each selector.
+
+    Tokens are told in frames: of the answerer's own size, or of the video's where the policy decides the size.
+    """
+    plain: set[tuple[str, int | None]] = set()
+    sized: list[tuple[str, float, float]] = []  # tokens, and the factor on each side
+    for each in scores:
+        native = _native_frames(each)
+        if each.run.sampler == _UNIFORM and native is None:
+            plain.add((each.run.answerer, each.run.budget))
+        elif each.run.sampler == _UNIFORM and native and each.run.budget and _is_of_one_size(each):
+            sized.append((each.run.answerer, native, (native / each.run.budget) ** 0.5))
+    asked: dict[tuple[str, int, bool], RunScore] = {}
     for each in scores:
         if each.run.sampler != _UNIFORM and each.run.budget and each.run.answerer:
-            asked.setdefault((each.run.answerer, each.run.budget), each)
-    plain = {(answerer, budget) for answerer, policy, budget in there if policy != _SMALL}
-    small = {(answerer, budget) for answerer, policy, budget in there if policy == _SMALL}
-    for (answerer, budget), each in asked.items():
-        larger = [budget * times for times in _TIMES if (answerer, budget * times) not in plain]
+            native = _native_frames(each)
+            frames = each.run.budget if native is None else max(1, round(native))
+            asked.setdefault((each.run.answerer, frames, native is not None), each)
+
+    def has(answerer: str, frames: int, largest: float) -> bool:
+        return any(
+            of == answerer and abs(tokens / frames - 1) <= _ROUNDING and scale <= largest for of, tokens, scale in sized
+        )
+
+    for (answerer, frames, is_sized), each in asked.items():
+        needed = [frames * times for times in _TIMES]
+        larger = [
+            count
+            for count in needed
+            if not (has(answerer, count, LARGEST_SCALE) if is_sized else (answerer, count) in plain)
+        ]
+        native_size = [f"selection={_SMALL}", "selection.scale=1"] if is_sized else []
         if larger:
             told = " and ".join(map(str, larger))
-            words = [f"sampler={_UNIFORM}", f"selection.budget={','.join(map(str, larger))}"]
-            yield Missing(f"{_UNIFORM} at {told} frames, {answerer}", _command(each, words))
-        if (answerer, budget * _SMALL_TIMES) not in small:
-            what = f"{budget * _SMALL_TIMES} small uniform frames, the tokens of {budget}, {answerer}"
-            words = [f"sampler={_UNIFORM}", f"selection={_SMALL}", f"selection.budget={budget * _SMALL_TIMES}"]
-            sized = _words_for_sizes(each)
-            yield Missing(what, "" if sized is None else _command(each, [*words, *sized]))
+            size = " of the video's own size" if is_sized else ""
+            words = [f"sampler={_UNIFORM}", *native_size, f"selection.budget={','.join(map(str, larger))}"]
+            yield Missing(f"{_UNIFORM} at {told} frames{size}, {answerer}", _command(each, words))
+        if not has(answerer, frames, _SMALL_SCALE):
+            what = f"{frames * _SMALL_TIMES} small uniform frames, the tokens of {frames}, {answerer}"
+            small = ["selection.scale=0.25"] if is_sized else []  # its own, and not that of an experiment
+            words = [f"sampler={_UNIFORM}", f"selection={_SMALL}", *small, f"selection.budget={frames * _SMALL_TIMES}"]
+            sized_words = _words_for_sizes(each)
+            yield Missing(what, "" if sized_words is None else _command(each, [*words, *sized_words]))
+
+
+def _native_frames(each: RunScore) -> float | None:
+    """The frames of the video's own size that have the tokens of a selection; None where frames have the answerer's."""
+    node = _settings(each, "selection")
+    if isinstance(law := node.get("law"), Mapping):
+        return float(law["frames"]) * float(law["scale"]) ** 2
+    if isinstance(tiers := node.get("tiers"), Sequence):
+        return sum(float(tier["frames"]) * float(tier["scale"]) ** 2 for tier in tiers)
+    return (each.run.budget or 0) * float(node["scale"]) ** 2 if "scale" in node else None
+
+
+def _is_of_one_size(each: RunScore) -> bool:
+    return not {"large", "tiers"} & set(_settings(each, "selection"))
 
 
 def _words_for_sizes(each: RunScore) -> list[str] | None:
@@ -197,10 +243,6 @@ def _words_for_sizes(each: RunScore) -> list[str] | None:
     return ["answerer.frame_size=null"] if node.get("frame_size") else []
 
 
-def _policy(each: RunScore) -> str:
-    return str(_settings(each, "selection").get("name", ""))
-
-
 def _settings(each: RunScore, group: str) -> Mapping[str, Any]:
     node = each.run.parsed_settings.get(group)
     return node if isinstance(node, Mapping) else {}
@@ -212,6 +254,7 @@ def _command(each: RunScore, words: Sequence[str]) -> str:
     given = [word for word in typed[2:] if word != "-m" and not _is_of_first_stage(word)]
     if typed[:2] != ["gens", "evaluate"]:
         given = [f"{key}={value}" for key, value in _groups(each) if value]
+    given = [f"{_ARM}={_PLAIN_ARM}" if word.partition("=")[0] == _ARM else word for word in given]
     several = ["-m"] if any("," in word.partition("=")[2] for word in words) else []
     return shlex.join(["gens", "evaluate", *several, *given, *words])
 

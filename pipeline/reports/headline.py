@@ -153,10 +153,26 @@ def _without_figures(found: QuestionSet, finished: Sequence[RunScore]) -> str:
         own, most = best.grounding[0], f", the most of {len(grounded)} runs" if len(grounded) > 1 else ""
         return f"{_made(best)} names intervals with a mIoU of {share(own.mean)}{most} on {found.name}"
     if finished:
-        return f"{runs} on {found.name}, of which no right option is known"
+        return _of_judges(found, finished) or f"{runs} on {found.name}, of which no right option is known"
     if all(not each.run.answerer for each in found.scores):
         return f"Frames selected by {runs} on {found.name}"
     return f"{runs} on {found.name}, not finished"
+
+
+def _of_judges(found: QuestionSet, finished: Sequence[RunScore]) -> str:
+    """Of free answers; empty where none has a reference or a grade. Figures of two judges are not compared."""
+    runs = f"{len(found.scores)} run{'' if len(found.scores) == 1 else 's'}"
+    judged = [(each, judge) for each in finished for judge in each.judged if judge.figure is not None]
+    labels = {judge.label for _, judge in judged}
+    if len(labels) > 1:
+        return f"{runs} on {found.name}, graded by {len(labels)} judges"
+    if judged:
+        best, judge = max(judged, key=lambda pair: pair[1].figure or 0.0)
+        most = f", the most of {len(judged)} runs" if len(judged) > 1 else ""
+        return f"{_made(best)} gets {judge.told} from the judge {judge.label}{most} on {found.name}"
+    if any(question.reference for each in finished for question in each.run.questions):
+        return f"{runs} on {found.name}, free answers that no judge has graded"
+    return ""
 
 
 def _answer(run: RunArtefacts, question: Question) -> str:

@@ -57,15 +57,17 @@ COLUMNS = (
     "sampler_status",
     "frames",
     "times",
+    "scales",
     "evidence_recall",
     "iou",
     "groups",
     *(column for stage in STAGES for column in cost_columns(stage)),
 )
 """``correct`` and ``option`` are letters; ``status`` is ``missing`` where there is no answer yet; ``times`` are those
-of the selected frames, in seconds; ``iou`` is that of an answer that is intervals, with the evidence. A figure of
-:mod:`pipeline.ledger` after a stage's name is what the question takes alone, and with ``_spent`` what the run has spent
-on it. Each judge of free answers adds two columns, ``score: LABEL`` and ``verdict: LABEL``, the status of its grade."""
+of the selected frames, in seconds, and ``scales`` their factors on each side, empty where none is stated; ``iou`` is
+that of an answer that is intervals, with the evidence. A figure of :mod:`pipeline.ledger` after a stage's name is what
+the question takes alone, and with ``_spent`` what the run has spent on it. Each judge of free answers adds two columns,
+``score: LABEL`` and ``verdict: LABEL``, the status of its grade."""
 
 
 def columns(runs: Sequence[RunArtefacts]) -> tuple[str, ...]:
@@ -148,6 +150,7 @@ def _answered(run: RunArtefacts, question: Question, given: AnswerRow | None) ->
         of_sampler,
         len(frames) if selected else None,
         [frame.time for frame in frames] if selected else None,
+        [frame.scale for frame in frames] if any(frame.scale is not None for frame in frames) else None,
         brief.selection.recall if brief and brief.selection else None,
         brief.answer.ious[0] if brief and brief.answer and brief.answer.ious else None,
     )

@@ -18,14 +18,16 @@ from misbehaving import Answering, Received, completion, misbehaving, says
 from pipeline.artefacts.folder import write_questions
 from pipeline.artefacts.grades import judge_files, read_judge, write_judge
 from pipeline.artefacts.journal import read_rows
-from pipeline.artefacts.rows import AnswerRow, GradeRow, to_line
+from pipeline.artefacts.rows import AnswerRow, GradeRow, SelectionRow, to_line
 from pipeline.artefacts.stored import LastRead
-from pipeline.domain import Answer, AnswerForm, Question, Status
+from pipeline.domain import Answer, AnswerForm, Question, Selection, Status
 from pipeline.judging import Judge
 from pipeline.judging.rules import TextRule
 from pipeline.judging.stage import Graded, calibrated, grade_run, graded_by
 from pipeline.reports.costs import stage_costs
+from pipeline.reports.headline import finding
 from pipeline.reports.judged import JudgedScore, agreement_words
+from pipeline.reports.question_sets import question_sets
 from pipeline.reports.runs import read_run
 from pipeline.reports.scoreboard import score
 
@@ -61,6 +63,15 @@ def run_folder(folder: Path, sampler: str = "gens", asked: tuple[Question, ...] 
     (run / "answers.jsonl").write_bytes(b"".join(map(to_line, rows)))
     (run / "config.yaml").write_text("benchmark: {name: jsonl}\nanswerer: {name: qwen, model: Qwen/Qwen3-VL-8B}\n")
     return run
+
+
+def heading(run: Path) -> str:
+    """Of the free answers alone, as of a run that is finished."""
+    asked = [question for question in ASKED if question.reference and question.id in SAID]
+    rows = tuple(SelectionRow("k", "gens", each, None, Selection(each.id, (), "topk", 4)) for each in asked)
+    found = replace(read_run(run, "run").within([each.id for each in asked]), selections=rows)
+    (questions,) = question_sets([score(found)])
+    return finding(questions)
 
 
 CONTAINS = TextRule("contains", "contains", None)
@@ -201,11 +212,14 @@ def test_a_failed_verdict_is_tried_again_and_is_neither_right_nor_wrong(tmp_path
 
 def test_each_judge_has_its_own_column_and_their_agreement_is_told(tmp_path: Path, served: Served) -> None:
     run = run_folder(tmp_path)
+    assert heading(run) == "1 run on jsonl, 5 questions, free answers that no judge has graded"
     served.grade(run)
+    assert heading(run) == "gens → qwen gets 20.0 % from the judge m, general on jsonl, 5 questions"
     served.grade(run, judge=CONTAINS)
     scores = list(columns(run).values())
     # Of the three that both were given; answers that failed are wrong for both without being judged.
     assert agreement_words(scores) == ["contains and m, general, kappa over 3 answers: 1.00"]
+    assert heading(run) == "1 run on jsonl, 5 questions, graded by 2 judges"
     served.grade(run, seed=7)
     served.grade(run, repeat=3)
     found = columns(run)

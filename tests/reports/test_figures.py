@@ -328,6 +328,40 @@ def test_runs_that_a_fair_drawing_lacks_are_told_with_commands_that_work(matrix:
     assert first.command == "gens evaluate answerer=qwen2_vl_7b sampler=uniform selection.budget=8"
 
 
+def test_frames_of_stated_sizes_are_held_against_uniform_ones_of_their_tokens(matrix: list[RunArtefacts]) -> None:
+    uniform, gens = (next(run for run in matrix if run.sampler == each) for each in ("uniform", "gens_3b"))
+    command = "gens evaluate experiment/arm=lohi experiment=equal_tokens benchmark=micro sampler=gens_micro"
+
+    def of(run: RunArtefacts, selection: str, budget: int) -> RunArtefacts:
+        settings = f"selection: {selection[:-1]}, budget: {budget}}}\nanswerer: {{name: a, min_pixels: 1}}"
+        return replace(run, name=f"{run.sampler} {settings}", selections=(), settings=settings, command=command)
+
+    lohi = of(gens, "{name: lohi, low: 0.25, law: {frames: 16, scale: 1.0}, large: {budget: 8}}", 128)
+    even = of(uniform, "{name: lohi, low: 0.25, law: {frames: 16, scale: 1.0}, large: {budget: 8}}", 32)
+    arms = [of(uniform, f"{{name: uniform_low, scale: {scale}}}", 16 * n) for scale, n in ((1, 2), (1, 4), (0.25, 16))]
+
+    def missing(*runs: RunArtefacts) -> list[str]:
+        curve = cost_curve([score(run) for run in runs], names_of([*runs]))
+        assert curve is not None
+        return [each.command for each in curve.missing]
+
+    assert missing(lohi, *arms) == []
+    kept = "experiment/arm=uniform_16 experiment=equal_tokens benchmark=micro sampler=uniform selection=uniform_low"
+    told = missing(lohi, even)  # LoHi with uniform frames is none of them
+    assert told == [
+        f"gens evaluate -m {kept} selection.scale=1 selection.budget=32,64",
+        f"gens evaluate {kept} selection.scale=0.25 selection.budget=256",
+    ]
+    register_resolvers()
+    for each, scale in zip(told, (1, 0.25), strict=True):
+        words = [word.partition(",")[0] for word in each.split()[2:] if word != "-m"]
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            made = compose("evaluate", words)
+        assert (made.selection.name, made.selection.scale, made.sampler.name) == ("uniform_low", scale, "uniform")
+    q_frame = "{name: q_frame, tiers: [{frames: 4, scale: 0.5}, {frames: 8, scale: 0.25}, {frames: 32, scale: 0.125}]}"
+    assert missing(of(gens, q_frame, 44), of(uniform, q_frame, 44))[0].endswith("selection.budget=4,8")
+
+
 def names_of(runs: list[RunArtefacts]) -> dict[str, str]:
     return {run.name: run.name for run in runs}
 
