@@ -223,7 +223,8 @@ class _Conversation:
                     elif isinstance(each, _Outcome):
                         yield json.dumps(self._completion(each))
             except RequestError as error:
-                yield json.dumps({"error": _content(error.http, str(error))})
+                # The server stops. Its status is sent, and a client that finds no choices in a success makes up a text.
+                yield json.dumps(self._completion(self._failed(error)))
 
     async def stream(
         self, first: Progress | _Outcome, events: AsyncGenerator[Progress | _Outcome, None], with_usage: bool

@@ -512,6 +512,27 @@ def test_a_video_that_changes_meanwhile_is_a_failure_and_afterwards_another_vide
     assert (again.status, again.selected.row.video and again.selected.row.video.duration) == (Status.OK, 5.0)
 
 
+def test_a_question_that_waits_while_the_server_stops_has_no_text(clips: Path) -> None:
+    scorer = Scorer()
+    scorer.may_go.clear()
+    with (
+        engine_over(scorer, Speaker(lambda _: "red")) as engine,
+        served(engine, clips) as address,
+        client(address) as api,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        first = engine.submit(ask(clips / "one.mp4", "first"))
+        assert scorer.has_begun.wait(60)
+        second = threads.submit(asked, api, clips / "two.mp4")
+        until(lambda: engine.waiting == 1)
+        engine.stop()
+        given = second.result(60)
+        scorer.may_go.set()
+        first.future.result(60)
+    assert (given.choices[0].message.content, given.model_extra["gens"]["status"]) == ("", "error")
+    assert "stopping" in given.model_extra["gens"]["detail"]
+
+
 def test_a_stop_finishes_what_is_computed_and_refuses_what_waits(clips: Path) -> None:
     scorer, speaker = Scorer(), Speaker(lambda _: "it is")
     scorer.may_go.clear()
