@@ -187,7 +187,8 @@ def _missing(scores: Sequence[RunScore]) -> Iterator[Missing]:
             sized.append((each.run.answerer, native, (native / each.run.budget) ** 0.5))
     asked: dict[tuple[str, int, bool], RunScore] = {}
     for each in scores:
-        if each.run.sampler != _UNIFORM and each.run.budget and each.run.answerer:
+        selects = each.run.sampler != _UNIFORM and _settings(each, "selection").get("name") != _SMALL
+        if selects and each.run.budget and each.run.answerer:
             native = _native_frames(each)
             frames = each.run.budget if native is None else max(1, round(native))
             asked.setdefault((each.run.answerer, frames, native is not None), each)

@@ -345,7 +345,9 @@ def test_frames_of_stated_sizes_are_held_against_uniform_ones_of_their_tokens(ma
         assert curve is not None
         return [each.command for each in curve.missing]
 
-    assert missing(lohi, *arms) == []
+    idle = of(gens, "{name: uniform_low, scale: 1}", 64)  # its scores select nothing, and its costs are no baseline's
+    assert missing(lohi, idle, *arms) == []
+    assert len(missing(lohi, idle)) == 2
     kept = "experiment/arm=uniform_16 experiment=equal_tokens benchmark=micro sampler=uniform selection=uniform_low"
     told = missing(lohi, even)  # LoHi with uniform frames is none of them
     assert told == [
