@@ -49,7 +49,7 @@ class _Row:
     domain: str
     sub_category: str
     duration: Length
-    right_answer: str | None = None
+    right_answer: str | None
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ class _Row:
     question: str
     options: str
     group_type: str
-    answer: str | None = None
+    answer: str | None
     group_structure: str | None = None
     level: int | str | None = None
     second_head: str | None = None

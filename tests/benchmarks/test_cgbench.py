@@ -87,6 +87,9 @@ def test_rows_that_were_packed_anew_say_which_fields_they_have_and_where_the_pub
     assert "no row of 2 can be used" in error.value.problem
     assert "re-packs" in error.value.remedy
     assert "gens download benchmark=cgbench" in error.value.remedy
+    unlabelled = {name: value for name, value in ROW.items() if name != "right_answer"}
+    with pytest.raises(InputError, match="right_answer: Field required"):  # and no accuracy of nothing
+        loader(tmp_path, unlabelled).questions()
     with pytest.raises(InputError, match="holds 1 questions, and the complete benchmark 3000 or 12129"):
         loader(tmp_path, ROW, count=(3000, 12129)).questions()
 

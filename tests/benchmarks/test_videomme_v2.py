@@ -15,6 +15,7 @@ from pipeline.benchmarks.official import OfficialRule, rules_for
 from pipeline.benchmarks.official_rules import lmms_eval_video_mme_v2_option, video_mme_v2_option
 from pipeline.benchmarks.videomme_v2 import VideoMMEv2
 from pipeline.domain import OPTION_LETTERS, Question, Status, Subtitles
+from pipeline.errors import InputError
 from pipeline.reports.results import notes_on
 from pipeline.reports.runs import RunArtefacts
 from pipeline.reports.scoreboard import OfficialScore, RunScore, score
@@ -87,6 +88,12 @@ def test_an_option_of_several_lines_stays_whole(tmp_path: Path) -> None:
 )
 def test_a_row_that_cannot_be_scored_is_named(tmp_path: Path, change: dict[str, Any], problem: str) -> None:
     assert problem in fault_of(loader(tmp_path, *group(), {**ROW, "question_id": "018-1", **change}))
+
+
+def test_rows_whose_answers_have_another_name_are_not_asked_without_them(tmp_path: Path) -> None:
+    unlabelled = {name: value for name, value in ROW.items() if name != "answer"}
+    with pytest.raises(InputError, match="answer: Field required"):
+        loader(tmp_path, unlabelled).questions()
 
 
 @pytest.mark.parametrize(
