@@ -274,6 +274,10 @@ class _Conversation:
 
     def _answered(self, reply: Reply, http: int) -> _Outcome:
         gens = chat.told(reply, self.sent, self.engine.session.parts)
+        place = reply.selected.question.video
+        if place.startswith(str(self.videos.scratch.folder)):  # the client did not name it, and it is gone soon
+            for told in (gens, gens["selection"]):
+                told["detail"] = told["detail"].replace(place, "what the request brings")
         totals, folder = self.engine.totals(), self.engine.session.folder
         gens["run"] = {
             "folder": None if folder is None else folder.name,

@@ -77,7 +77,7 @@ def check_length(question: Question) -> None:
     if length > LONGEST_QUESTION:
         raise InputError(
             f"the question has {length} characters, more than the {LONGEST_QUESTION} that a sampler is asked",
-            'name the question in the text: "gens": {"question": "..."}',
+            "ask in fewer words; a request with a long prompt names its question in the field gens",
         )
 
 

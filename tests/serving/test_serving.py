@@ -414,8 +414,10 @@ def test_pictures_are_the_frames_of_a_video_and_are_deleted_afterwards(clips: Pa
         given: Any = api.chat.completions.create(model="gens", messages=turns)
         until(lambda: not seen[0].exists())
         without = asked(api, "data:image/png;base64,AAAA")
+        broken = asked(api, "data:video/mp4;base64,AAAA")
     assert [frame["time"] for frame in given.model_extra["gens"]["selection"]["frames"]] == [2.0, 3.0]
     assert without.model_extra["gens"]["status"] == "invalid_question"
+    assert broken.model_extra["gens"]["detail"].startswith("what the request brings is not a video")
 
 
 def of_size(kind: str, width: int, height: int) -> str:
