@@ -12,6 +12,7 @@ from typing import Any
 from pipeline.domain import Video
 from pipeline.execution.crashes import Crashes
 from pipeline.execution.forks import Fork, ForkedWork
+from pipeline.video.backends.images import ImageFolder, read_image_folder
 from pipeline.video.failures import reading
 from pipeline.video.fingerprint import file_digest, file_fingerprint, file_key, remember_digest
 from pipeline.video.parts import reading_with
@@ -61,13 +62,39 @@ class Look:
         yield [self.reader.look(path)]
 
 
+@dataclass(frozen=True)
+class LookedFolder:
+    """A folder of images that can be opened without reading it again."""
+
+    probe: Probe
+    folder: ImageFolder
+
+
+@dataclass(frozen=True)
+class LookFolder:
+    """Lists and hashes the images of a folder."""
+
+    path: str
+    reader: Reader
+
+    def run(self, held: Callable[[str], Any]) -> Generator[list[LookedFolder], None, None]:
+        """What there is to know of it.
+
+        Raises:
+            VideoError: the folder cannot be read.
+        """
+        with reading(self.path):
+            folder = read_image_folder(Path(self.path), self.reader.image_fps)
+        yield [LookedFolder(self.reader.look(self.path), folder)]
+
+
 Decoded = tuple[float, int, Any]
 """A frame: its time, its native index, and its pixels or what was made of them."""
 
 
 @dataclass(frozen=True)
 class Decode:
-    """Decodes frames of one file, and prepares them."""
+    """Decodes frames of one file or folder, and prepares them."""
 
     path: str
     reader: Reader
@@ -75,7 +102,7 @@ class Decode:
     indices: tuple[int, ...]
     """Native ones, ascending."""
     scan: str
-    """Key of the file's scan."""
+    """Key of the file's scan, or of the :class:`ImageFolder`."""
     prepare: str | None
     """Key of what makes a frame ready for a model; None gives its pixels as they are."""
     at_once: int

@@ -10,6 +10,7 @@ import hashlib
 import os
 import pickle
 import threading
+from abc import ABC, abstractmethod
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -25,7 +26,7 @@ from pipeline.domain import Frame, PreparedPicture, PreparedPictures, Video
 from pipeline.errors import VideoError
 from pipeline.execution.candidates import CandidateStore
 from pipeline.execution.crashes import Crashes
-from pipeline.execution.jobs import Decode, Look, Looked
+from pipeline.execution.jobs import Decode, Look, Looked, LookedFolder, LookFolder
 from pipeline.execution.parcels import Parcel
 from pipeline.execution.prefetch import Prefetch
 from pipeline.execution.processes import Crash, Pool, Task
@@ -33,14 +34,16 @@ from pipeline.execution.streams import Unit, UnitStream
 from pipeline.execution.worker import NotHereError
 from pipeline.identity import Place
 from pipeline.video.backends import Decoder
+from pipeline.video.backends.images import ImageDecoder, ImageFolder
 from pipeline.video.failures import reading
-from pipeline.video.fingerprint import FileKey, file_fingerprint
+from pipeline.video.fingerprint import FileKey, file_fingerprint, folder_key
 from pipeline.video.place import absolute, regular_file
 from pipeline.video.preparing import as_decoded
 from pipeline.video.probing import Probe
 from pipeline.video.reader import Reader, Wanted
 from pipeline.video.scan import Scan
 from pipeline.video.source import OpenVideo, resolved
+from pipeline.video.timeline import Timeline
 
 UNIT = 64
 """The most candidates of a task, if decoding can start again after them."""
@@ -54,6 +57,8 @@ _DECODED_A_SECOND = 2e6
 """Bytes of a file that one thread decodes: h264 at 1280x720 and 1.2 Mbit/s."""
 _PIXELS_A_SECOND = 300e6
 """The rate at which one thread decodes. Measured for h264 at 1280x720: 350 million (Xeon, PyAV 18)."""
+_IMAGE_PIXELS_A_SECOND = 30e6
+"""Likewise of PNG images."""
 _REORDERED = 16
 """Packets by which codecs put pictures out of order."""
 _SCANS = 4
@@ -63,10 +68,7 @@ _AHEAD = 4
 
 @dataclass(frozen=True)
 class WorkerReader(Reader):
-    """A reader whose files are scanned, hashed and decoded in other processes.
-
-    Folders of images are read in this process.
-    """
+    """A reader whose files and folders of images are scanned, hashed and decoded in other processes."""
 
     own: Place[Reader]
     """Reads in a worker, with one thread."""
@@ -75,6 +77,7 @@ class WorkerReader(Reader):
     candidates: Place[CandidateStore | None]
     """Of prepared pictures; None decodes them each time."""
     _scans: OrderedDict[FileKey, Looked] = field(default_factory=OrderedDict, init=False, repr=False)
+    _folders: OrderedDict[FileKey, LookedFolder] = field(default_factory=OrderedDict, init=False, repr=False)
     _expected: deque[str] = field(default_factory=deque, init=False, repr=False)
     _begun: dict[FileKey, UnitStream] = field(default_factory=dict, init=False, repr=False)
     prefetched: Place[Prefetch] = field(default_factory=Prefetch, init=False, repr=False)
@@ -101,9 +104,12 @@ class WorkerReader(Reader):
         known = self.own.known(path)
         if known is not None:
             return known
-        if os.path.isdir(path):
-            return self.own.look(path)
-        return self._looked(path).probe
+        return self._looked_at_folder(path).probe if os.path.isdir(path) else self._looked(path).probe
+
+    def times(self, path: str | Path) -> npt.NDArray[np.float64]:
+        """As :meth:`Reader.times`."""
+        path = absolute(path)
+        return self._looked_at_folder(path).folder.timeline.times if os.path.isdir(path) else super().times(path)
 
     def scan(self, path: Path) -> Scan:
         """As :meth:`Reader.scan`, likewise."""
@@ -112,10 +118,30 @@ class WorkerReader(Reader):
 
     def _open(self, path: Path) -> OpenVideo:
         if os.path.isdir(path):
-            return self.own.open(path)
+            found = self._looked_at_folder(path)
+            units: Units = FolderUnits(found.probe.video, found.folder, self, self._folder_key(path))
+            return WorkerVideo(found.probe.video, found.folder.timeline, units, self)
         video = self.probe(path)
         self.crashes.check(video.fingerprint, path)
-        return WorkerVideo(video, self.scan(path), self, self._key(path))
+        scan = self.scan(path)
+        return WorkerVideo(video, scan.timeline, FileUnits(video, scan, self, self._key(path)), self)
+
+    def _looked_at_folder(self, path: Path) -> LookedFolder:
+        key = self._folder_key(path)
+        with self._lock:
+            found = self._folders.get(key)
+        if found is None:
+            unit = Unit(1, threading.Condition())
+            seconds = key[1] / _BYTES_A_SECOND
+            unit.task = Task(LookFolder(str(path), self.own), unit.on_part, unit.on_end, seconds)
+            stream = UnitStream(self.pool, [unit], None, lambda failure: self.failure(path, failure))
+            found = next(stream)  # type: ignore[assignment]
+            assert found is not None
+            with self._lock:
+                self._folders[key] = found
+                while len(self._folders) > _SCANS:
+                    self._folders.popitem(last=False)
+        return found
 
     def _looked(self, path: Path) -> Looked:
         key = self._key(path)
@@ -131,7 +157,7 @@ class WorkerReader(Reader):
             key,
             scan,
             lambda video, indices, failure, prepare: PreparedStream(
-                Units(video, scan, self, key), indices, failure, prepare
+                FileUnits(video, scan, self, key), indices, failure, prepare
             ),
         )
         probe: Probe = next(stream)  # type: ignore[assignment]
@@ -160,13 +186,18 @@ class WorkerReader(Reader):
         return UnitStream(self.pool, [unit], None, lambda failure: self.failure(path, failure))
 
     def failure(self, path: Path | str, failure: Crash | BaseException) -> BaseException:
-        """The error for what went wrong in a worker. A crash that would happen again is recorded."""
+        """The error for what went wrong in a worker. A crash that would happen again is recorded, not of a folder."""
         if not isinstance(failure, Crash):
             return failure
         if failure.is_final:
-            with suppress(OSError):  # the file is gone
+            with suppress(OSError):  # the file is gone, or a folder
                 self.crashes.note(file_fingerprint(Path(path)), failure.reason, failure.within)
         return self.crashes.error(path, failure.reason)
+
+    @staticmethod
+    def _folder_key(path: Path) -> FileKey:
+        with reading(path):
+            return folder_key(path)
 
     @staticmethod
     def _key(path: Path) -> FileKey:
@@ -182,20 +213,20 @@ def in_workers(reader: Reader, pool: Pool, crashes: Crashes, candidates: Candida
 
 
 class WorkerVideo(OpenVideo):
-    """A file that is decoded in worker processes.
+    """A file or a folder that is decoded in worker processes.
 
     Args:
         video: what is known of it.
-        scan: of the file.
+        timeline: of its frames.
+        units: that decode it.
         reader: that opened it.
-        key: of the file.
     """
 
-    def __init__(self, video: Video, scan: Scan, reader: WorkerReader, key: FileKey) -> None:
-        self._units = Units(video, scan, reader, key)
+    def __init__(self, video: Video, timeline: Timeline, units: Units, reader: WorkerReader) -> None:
+        self._units = units
         self._store = reader.candidates
         self._prefetched = reader.prefetched
-        super().__init__(video, scan.timeline, self._units, has_one_size=True)
+        super().__init__(video, timeline, units, has_one_size=isinstance(units, FileUnits))
 
     def prepared_at(self, seconds: Sequence[float], prepare: Callable[[Frame], Any]) -> PreparedPictures:
         """As :class:`pipeline.domain.PreparesPictures` has it."""
@@ -215,20 +246,26 @@ class WorkerVideo(OpenVideo):
         return store.find(key, indices, decoded) or store.keeping(decoded(indices), key, len(indices))
 
 
-class Units(Decoder):
-    """Decodes one file in tasks of a pool."""
+class Units(Decoder, ABC):
+    """Decodes one file or folder in tasks of a pool."""
 
-    def __init__(self, video: Video, scan: Scan, reader: WorkerReader, key: FileKey) -> None:
+    def __init__(self, video: Video, reader: WorkerReader, key: FileKey) -> None:
         self._video = video
-        self._scan = scan
         self._reader = reader
         self.key = key
         self._last: UnitStream | None = None
 
-    @property
-    def name(self) -> str:
-        """Of the backend."""
-        return "pyav" if self._reader.backend == "auto" else self._reader.backend
+    @abstractmethod
+    def _facts(self) -> Any:
+        """What workers need to open it."""
+
+    @abstractmethod
+    def _pieces(self, indices: Sequence[int], least: Callable[[int], int]) -> Iterator[Sequence[int]]:
+        """Ascending native indices, cut as by :func:`pieces`."""
+
+    @abstractmethod
+    def _seconds(self, indices: Sequence[int]) -> float:
+        """That one thread takes for frames."""
 
     def close(self) -> None:
         """End the stream of pictures that was begun last."""
@@ -269,7 +306,7 @@ class Units(Decoder):
         # The first are small, so that a model has something to do the sooner, and the last, so that no worker is left
         # with a large one.
         often = range(few_each, len(indices) - few_each)
-        for few in pieces(self._scan, indices, lambda at: usual if at in often else min(usual, _SMALLEST)):
+        for few in self._pieces(indices, lambda at: usual if at in often else min(usual, _SMALLEST)):
             unit = Unit(len(few), changed)
             job = Decode(self._video.path, self._reader.own, self._video, tuple(few), self._scan_key, key, at_once)
             unit.task = Task(
@@ -282,9 +319,7 @@ class Units(Decoder):
 
     @cached_property
     def _parcel(self) -> Parcel:
-        """What decoders need of the scan."""
-        packets = replace(self._scan.packets, others={}, places=np.zeros(0, np.int64))
-        return Parcel(replace(self._scan, packets=packets))
+        return Parcel(self._facts())
 
     @cached_property
     def _scan_key(self) -> str:
@@ -296,14 +331,58 @@ class Units(Decoder):
         enough = int(_UNIT_SECONDS * len(indices) / max(self._seconds(indices), 1e-6))
         return max(min(UNIT, share, enough), min(UNIT, _SMALLEST))
 
+
+class FileUnits(Units):
+    """Decodes a file."""
+
+    def __init__(self, video: Video, scan: Scan, reader: WorkerReader, key: FileKey) -> None:
+        super().__init__(video, reader, key)
+        self._scan = scan
+
+    @property
+    def name(self) -> str:
+        """Of the backend."""
+        return "pyav" if self._reader.backend == "auto" else self._reader.backend
+
+    def _facts(self) -> Scan:
+        """Without what decoders do not need."""
+        packets = replace(self._scan.packets, others={}, places=np.zeros(0, np.int64))
+        return replace(self._scan, packets=packets)
+
+    def _pieces(self, indices: Sequence[int], least: Callable[[int], int]) -> Iterator[Sequence[int]]:
+        return pieces(self._scan, indices, least)
+
     def _seconds(self, indices: Sequence[int]) -> float:
-        """That one thread takes for frames: each is decoded from its entry, or from the frame before."""
+        """Each frame is decoded from its entry, or from the frame before."""
         packets, last = 0, -1
         for index in indices:
             place = int(self._scan.positions[index])
             packets += max(place - max(self._scan.entry(index) - 1, last), 1)
             last = max(last, place)
         return packets * self._scan.width * self._scan.height / _PIXELS_A_SECOND
+
+
+class FolderUnits(Units):
+    """Decodes a folder of images."""
+
+    name = ImageDecoder.name
+
+    def __init__(self, video: Video, folder: ImageFolder, reader: WorkerReader, key: FileKey) -> None:
+        super().__init__(video, reader, key)
+        self._folder = folder
+
+    def _facts(self) -> ImageFolder:
+        return self._folder
+
+    def _pieces(self, indices: Sequence[int], least: Callable[[int], int]) -> Iterator[Sequence[int]]:
+        start = 0
+        while start < len(indices):
+            end = start + max(1, least(start))
+            yield indices[start:end]
+            start = end
+
+    def _seconds(self, indices: Sequence[int]) -> float:
+        return len(indices) * self._video.width * self._video.height / _IMAGE_PIXELS_A_SECOND
 
 
 class PreparedStream:

@@ -14,7 +14,7 @@ from pathlib import Path
 from pipeline.errors import RequestError
 
 _MOST_PIXELS = 8192 * 8192
-"""Of one picture: one of few bytes may have many, and pictures are decoded in the server's own process."""
+"""Of one picture: one of few bytes may have many."""
 _MOST_PIXELS_TOGETHER = 4 * 10**9
 _MOST_PICTURES = 4096
 _SUFFIXES = {"image/png": ".png", "image/jpeg": ".jpg", "image/jpg": ".jpg", "image/webp": ".webp"}
@@ -23,7 +23,7 @@ _SUFFIXES = {"image/png": ".png", "image/jpeg": ".jpg", "image/jpg": ".jpg", "im
 class ImageFolders:
     """Folders of pictures, each named by its content and deleted when no request needs it any more.
 
-    Nothing is decoded here: a folder is read where videos are.
+    Of a picture only the head is read here: a folder is decoded in worker processes, as videos are.
 
     Args:
         parent: a folder of the server's own, which it deletes when it ends.

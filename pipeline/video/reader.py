@@ -17,7 +17,7 @@ from pipeline.errors import ConfigError, MissingExtraError
 from pipeline.identity import Label, Speed
 from pipeline.video.backends import Decoder
 from pipeline.video.backends.decord import DecordDecoder
-from pipeline.video.backends.images import ImageDecoder, read_image_folder
+from pipeline.video.backends.images import ImageDecoder, ImageFolder, read_image_folder
 from pipeline.video.backends.pyav import PyAVDecoder
 from pipeline.video.backends.pyav_counting import CountingDecoder
 from pipeline.video.backends.torchcodec import TorchCodecDecoder
@@ -123,11 +123,13 @@ class Reader:
     def _open(self, path: Path) -> OpenVideo:
         if os.path.isdir(path):
             folder = read_image_folder(path, self.image_fps)
-            return OpenVideo(folder_video(folder), folder.timeline, ImageDecoder(folder), has_one_size=False)
+            return self.open_scanned(folder_video(folder), folder)
         return self.open_scanned(self.probe(path), self.scan(path))
 
-    def open_scanned(self, video: Video, facts: Scan) -> OpenVideo:
-        """Open a file of which all is known; raises as :meth:`open`."""
+    def open_scanned(self, video: Video, facts: Scan | ImageFolder) -> OpenVideo:
+        """Open a file or a folder of which all is known; raises as :meth:`open`."""
+        if isinstance(facts, ImageFolder):
+            return OpenVideo(video, facts.timeline, ImageDecoder(facts), has_one_size=False)
         return OpenVideo(video, facts.timeline, self._decoder(facts), has_one_size=True)
 
     def _decoder(self, facts: Scan) -> Decoder:

@@ -23,7 +23,7 @@ from pipeline.errors import CrashedVideoError, MissingVideoError, VideoError
 from pipeline.execution import reader as reading
 from pipeline.execution.crashes import Crashes
 from pipeline.execution.processes import Limits, Pool
-from pipeline.execution.reader import Units, WorkerReader, in_workers, pieces
+from pipeline.execution.reader import FileUnits, Units, WorkerReader, in_workers, pieces
 from pipeline.families.aria.processor import Canvas
 from pipeline.families.loading.checkpoint import Checkpoint
 from pipeline.families.qwen.processor import FrameSize
@@ -113,7 +113,7 @@ def test_units_are_small_where_frames_take_long_or_workers_are_many(
 ) -> None:
     monkeypatch.setattr(reading, "UNIT", 64)
     path = write_video(tmp_path / "video.mp4", frames=480)
-    units = Units(HERE.probe(path), HERE.scan(path), there, (str(path), 0, 0))
+    units = FileUnits(HERE.probe(path), HERE.scan(path), there, (str(path), 0, 0))
     every = range(480)
     assert units._together(every) == 64
     assert units._together(range(0, 480, 24)) == 10  # for two workers
@@ -206,6 +206,24 @@ def test_a_clip_and_a_folder_of_images_are_read_alike(there: WorkerReader, tmp_p
     path.unlink()
     with there.open(tmp_path) as source:
         assert [frame.pixels[0, 0, 0] for frame in source.frames_at([0.0, 2.0])] == [0, 2]
+
+
+def test_images_of_a_folder_are_opened_in_workers_alone(
+    there: WorkerReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from PIL import Image
+
+    for second in range(20):
+        Image.new("RGB", (8 + second, 8), (second, 0, 0)).save(tmp_path / f"sec{second:03}.png")
+    assert assert_same(tmp_path, [0.0, 2.0, 2.5, *map(float, range(3, 20))], there) == 20
+    (tmp_path / "sec012.png").write_bytes((tmp_path / "sec012.png").read_bytes()[:40])
+    assert assert_same(tmp_path, [float(second) for second in range(20)], there) == 12  # also that it has changed
+    expected = HERE.look(tmp_path)
+    monkeypatch.delattr(Image, "open")
+    assert there.look(tmp_path) == expected
+    assert there.times(tmp_path).tolist() == list(range(20))
+    with there.open(tmp_path) as source:
+        assert [frame.pixels.shape for frame in source.frames_at([0.0, 5.0])] == [(8, 8, 3), (8, 13, 3)]
 
 
 def test_what_cannot_be_sent_prepares_here(there: WorkerReader, tmp_path: Path) -> None:
