@@ -75,7 +75,7 @@ class DigSampler(Identified):
 
     def __post_init__(self) -> None:
         if self.prominence < 0:
-            raise ConfigError(f"sampler.prominence={self.prominence} cannot be.", "Set sampler.prominence=0.1.")
+            raise ConfigError(f"sampler.prominence={self.prominence} is negative.", "Set sampler.prominence=0.1.")
         if self.reach < 1:
             raise ConfigError(f"sampler.reach={self.reach} keeps nothing.", "Set sampler.reach=2.")
         check_is_shown_all("rewards", self.rewards)

@@ -79,7 +79,7 @@ class FocusSampler(Identified):
         }
         for key, (is_valid, usual) in given.items():
             if not is_valid:
-                raise ConfigError(f"sampler.{key}={getattr(self, key)} cannot be.", f"Set sampler.{key}={usual}.")
+                raise ConfigError(f"sampler.{key}={getattr(self, key)} is out of range.", f"Set sampler.{key}={usual}.")
         check_is_shown_all("inner", self.inner)
 
     def query(self, question: Question) -> str:
