@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 import pipeline.families.loading  # noqa: F401  # prepares the import of torchvision
-from pipeline.families.fused import layers
+from pipeline.families import fused
 from pipeline.families.qwen import model as qwen
 from pipeline.families.seam import Model, Prompt
 from pipeline.generation import framed_prompts
@@ -94,7 +94,7 @@ class Alone(RunningBatch[Any]):
 def one_at_a_time() -> Iterator[None]:
     """Within it, models that are loaded go the slow way."""
     with (
-        patch.object(layers, "_EXCHANGES", ()),
+        patch.object(fused, "_EXCHANGES", ()),
         patch.object(qwen, "attend_frames_at_once", lambda tower: None),
         patch.object(backbone, "RunningBatch", Alone),
         patch.object(framed_prompts, "RunningBatch", Alone),

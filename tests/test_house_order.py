@@ -34,11 +34,15 @@ WITH_TORCH = (
     "pipeline.generation",
     "pipeline.families.*.model",
     "pipeline.families.fused",
+    "pipeline.families.fused_kernels",
     "pipeline.families.transformers.generation",
     "pipeline.samplers.backbone",
     "pipeline.samplers.reply_probability",
 )
 """Where tensors are computed with; imported inside functions by all others."""
+
+MOST_BESIDE_FAMILIES = 28
+"""Modules in ``families/`` and ``answerers/`` beside the four of each family."""
 
 UNDER_ALL = ("identity", "ledger", "paths", "spans", "thoughts", "wellformed")
 """Modules that every room may know, and that know no room."""
@@ -174,6 +178,22 @@ def test_a_model_type_is_named_in_its_familys_folder_alone() -> None:
         and path.parent.name not in (family, "encoders", "transformers")
     }
     assert not named
+
+
+def test_families_and_answerers_are_few_modules() -> None:
+    """56 with seven families: what is read together is one module, and a new family adds its four and nothing else.
+
+    Every ``.py`` file counts, also ``__init__.py``, except in the folders of the samplers' encoders and of the models
+    that transformers loads by itself.
+    """
+    families = [name for name in FAMILIES if name != "transformers"]
+    counted = [
+        path.relative_to(PACKAGE)
+        for room in ("families", "answerers")
+        for path in (PACKAGE / room).rglob("*.py")
+        if path.parent.name not in ("encoders", "transformers")
+    ]
+    assert len(counted) <= MOST_BESIDE_FAMILIES + 4 * len(families), sorted(map(str, counted))
 
 
 def test_no_test_reaches_for_the_model_behind_an_answerer() -> None:

@@ -14,7 +14,7 @@ from pipeline.answerers.options import conclude
 from pipeline.answerers.prompts import WITHOUT_PICTURES, AnswerPrompt, question_fault
 from pipeline.domain import Answer, Cost, Status
 from pipeline.errors import ConfigError, FramesError, FunctionError, with_remedy
-from pipeline.families.sent import frame_mark
+from pipeline.families.chat import frame_mark
 from pipeline.functions import UserFunction, timed
 from pipeline.identity import Identified, Label, Speed
 

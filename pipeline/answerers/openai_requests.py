@@ -30,9 +30,8 @@ from pipeline.answerers import AnswerRequest
 from pipeline.answerers.prompts import AnswerPrompt
 from pipeline.domain import Frame, Question, Video, option_letter
 from pipeline.errors import ConfigError, FramesError, InputError, with_remedy
-from pipeline.families.chat import FrameLabels
+from pipeline.families.chat import FrameLabels, frame_mark
 from pipeline.families.seam import Words
-from pipeline.families.sent import frame_mark
 from pipeline.families.thinking import Thinking
 from pipeline.paths import local_path
 

@@ -1,12 +1,13 @@
 """How a user's turn is written: the times of its frames in words, the checkpoint's own chat template, and token ids.
 
-A model gets the times by a text around each frame, or by one sentence about all.
+A model gets the times by a text around each frame, or by one sentence about all. A prompt that was sent is text again,
+with a mark in the place of each frame, such as ``<frame 3 at 12.5 s>``.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -381,3 +382,44 @@ def expanded(tokenizer: Any, prompt: str, pictures: Mapping[str, Sequence[int]])
         repeats = iter(lengths)
         ids = [copy for word in ids for copy in ([word] * next(repeats) if word == token else [word])]
     return ids
+
+
+def frame_mark(frames: range, times: Sequence[float]) -> str:
+    """What stands in the place of frames that are shown as one picture.
+
+    Args:
+        frames: their places among all, from 0.
+        times: seconds of all.
+    """
+    first, last = frames[0], frames[-1]
+    if first == last:
+        return f"<frame {first + 1} at {_second(times[first])} s>"
+    return f"<frames {first + 1} to {last + 1} at {_second(times[first])} to {_second(times[last])} s>"
+
+
+def marked_text(
+    ids: Sequence[int],
+    is_picture: Collection[int],
+    marks: Sequence[tuple[str, int]],
+    decode: Callable[[list[int]], str],
+) -> str:
+    """The text of a prompt with a mark for each picture.
+
+    Args:
+        ids: of the whole prompt.
+        is_picture: the ids of which pictures consist.
+        marks: of each picture in order, with the number of ids that it covers.
+        decode: gives the text of ids.
+    """
+    parts: list[str] = []
+    begin = place = 0
+    for mark, tokens in marks:
+        while place < len(ids) and ids[place] not in is_picture:
+            place += 1
+        parts += [decode(list(ids[begin:place])), mark]
+        begin = place = place + tokens
+    return "".join([*parts, decode(list(ids[begin:]))])
+
+
+def _second(time: float) -> str:
+    return f"{time:.2f}".rstrip("0").rstrip(".")

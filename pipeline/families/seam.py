@@ -17,8 +17,7 @@ import numpy.typing as npt
 
 from pipeline.domain import Frame
 from pipeline.errors import ConfigError, FramesError
-from pipeline.families.chat import Content
-from pipeline.families.sent import frame_mark, marked_text
+from pipeline.families.chat import Content, frame_mark, marked_text
 from pipeline.generation.cached_reading import read_with_cache
 
 if TYPE_CHECKING:

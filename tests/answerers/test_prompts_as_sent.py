@@ -16,7 +16,8 @@ from pipeline.answerers.function import FunctionAnswerer
 from pipeline.answerers.prompts import AnswerPrompt, SubtitleForm
 from pipeline.artefacts.rows import AnswerRow, SelectionRow, from_line, to_line
 from pipeline.domain import Answer, FrameOrigin, Question, SelectedFrame, Selection
-from pipeline.families.sent import frame_mark, marked_text, marks_found
+from pipeline.families.chat import frame_mark, marked_text
+from pipeline.families.transformers.inputs import marks_found
 from pipeline.secrecy import keep_secret
 from pipeline.subtitles import GivenSubtitles, SubtitleChoice
 from pipeline.video import Reader

@@ -19,7 +19,7 @@ from transformers.core_model_loading import Concatenate, MergeModulelist, Transp
 
 from pipeline.errors import CheckpointError
 from pipeline.families.aria import ARIA, CANVAS, NAMES, PATCH, aria_config, renormalises
-from pipeline.families.fused.layers import fuse, set_forward, use_experts
+from pipeline.families.fused import fuse, set_forward, use_experts
 from pipeline.families.loading.checkpoint import Checkpoint, configured, load, model_type, raw_config
 from pipeline.families.pixels import Levels, levels_of, on_device
 from pipeline.families.seam import Model, PreparedFrame, Prompt

@@ -16,7 +16,7 @@ from transformers import (
     Glm46VForConditionalGeneration,
 )
 
-from pipeline.families.fused.layers import fuse
+from pipeline.families.fused import fuse
 from pipeline.families.glm import GLM4V, GLM4V_MOE, GLM46V
 from pipeline.families.glm.processor import GlmProcessor
 from pipeline.families.loading.checkpoint import Checkpoint, load

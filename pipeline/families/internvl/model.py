@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import InternVLForConditionalGeneration
 
-from pipeline.families.fused.layers import fuse
+from pipeline.families.fused import fuse
 from pipeline.families.internvl.processor import InternVLProcessor
 from pipeline.families.loading.checkpoint import Checkpoint, load
 from pipeline.families.pixels import Levels, on_device, stacked

@@ -21,7 +21,7 @@ from transformers.models.llava_onevision.modeling_llava_onevision import LlavaOn
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
 from pipeline.errors import CheckpointError
-from pipeline.families.fused.layers import fuse
+from pipeline.families.fused import fuse
 from pipeline.families.known import restore
 from pipeline.families.llava_video.processor import (
     LlavaVideoProcessor,

@@ -34,8 +34,7 @@ from transformers import (
     Qwen3VLMoeForConditionalGeneration,
 )
 
-from pipeline.families.fused.layers import fuse, set_forward
-from pipeline.families.fused.operations import rotated
+from pipeline.families.fused import fuse, rotated, set_forward
 from pipeline.families.loading.checkpoint import Checkpoint, load
 from pipeline.families.loading.contents import check_sections
 from pipeline.families.pixels import Patches, on_device, stacked

@@ -14,13 +14,12 @@ from pipeline.answerers.local import LocalAnswerer
 from pipeline.answerers.prompts import AnswerPrompt
 from pipeline.domain import Frame
 from pipeline.errors import ConfigError
-from pipeline.families.chat import FrameLabels
+from pipeline.families.chat import FrameLabels, marked_text
 from pipeline.families.loading.checkpoint import Checkpoint
 from pipeline.families.seam import Opened, Words
-from pipeline.families.sent import marked_text, marks_found
 from pipeline.families.thinking import Thinking, ThinkingSettings
 from pipeline.families.transformers.bounds import USUAL_SIZE, FrameBounds
-from pipeline.families.transformers.inputs import NativeInputs, Shown
+from pipeline.families.transformers.inputs import NativeInputs, Shown, marks_found
 from pipeline.families.transformers.kind import kind_of, tell_of_family
 from pipeline.families.transformers.loading import load_model, with_attention
 from pipeline.families.transformers.processor import NativeProcessor, Settings

@@ -1,11 +1,13 @@
-"""The inputs of one request, and the pictures that questions share."""
+"""The inputs of one request, where its frames are in them, and the pictures that questions share."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from pipeline.families.chat import frame_mark
 
 if TYPE_CHECKING:
     import torch
@@ -115,3 +117,27 @@ def blanks(size: tuple[int, int], times: tuple[float, ...], video_end: float) ->
 def blanks_late(size: tuple[int, int], count: int) -> Pictures:
     """So many of them, at times that are as long to write as those of a long video."""
     return blanks(size, tuple(_LATE + 100 * place for place in range(count)), 2 * _LATE)
+
+
+def marks_found(ids: Sequence[int], is_picture: Collection[int], times: Sequence[float]) -> list[tuple[str, int]]:
+    """The marks of a prompt whose processor does not say which frames are where, each with the ids that it covers.
+
+    A processor may put two frames, or all, into one run of ids, or cut each frame into as many runs, with separators
+    of its own between them.
+    """
+    runs: list[tuple[int, int]] = []
+    for place, token in enumerate(ids):
+        if token in is_picture:
+            is_new = not runs or runs[-1][1] < place
+            runs[len(runs) - (not is_new) :] = [(place if is_new else runs[-1][0], place + 1)]
+    frames, pictures = len(times), len(runs)
+    if frames and pictures and pictures % frames == 0:
+        parts = pictures // frames
+        marks = [frame_mark(range(at, at + 1), times) for at in range(frames)]
+        return [(mark, runs[(at + 1) * parts - 1][1] - runs[at * parts][0]) for at, mark in enumerate(marks)]
+    together = -(-frames // pictures) if pictures else 0
+    if together and -(-frames // together) == pictures:
+        marks = [frame_mark(range(at, min(at + together, frames)), times) for at in range(0, frames, together)]
+    else:
+        marks = [f"<picture {number} of {pictures}>" for number in range(1, pictures + 1)]
+    return [(mark, end - start) for mark, (start, end) in zip(marks, runs, strict=True)]

@@ -20,7 +20,7 @@ from transformers.conversion_mapping import register_checkpoint_conversion_mappi
 from transformers.core_model_loading import Chunk, WeightConverter, WeightRenaming
 from transformers.models.internvl.modeling_internvl import InternVLVisionModel
 
-from pipeline.families.fused.layers import fuse
+from pipeline.families.fused import fuse
 from pipeline.families.loading.checkpoint import Checkpoint, configured, load, raw_config, resolve
 from pipeline.families.pixels import Levels, stacked
 from pipeline.families.seam import Model, PreparedFrame, Prompt

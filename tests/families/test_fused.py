@@ -13,8 +13,20 @@ from transformers.models.aria.configuration_aria import AriaConfig
 from transformers.models.aria.modeling_aria import AriaModel
 
 from pipeline.families.aria.model import fuse_aria
-from pipeline.families.fused import operations
-from pipeline.families.fused.layers import _pad, _padded_forward, as_product, fuse, laid_out
+from pipeline.families.fused import (
+    _kernels,
+    _pad,
+    _padded_forward,
+    as_product,
+    combine_rows,
+    fuse,
+    gated,
+    laid_out,
+    quick_gelu,
+    rms_norm,
+    rotated,
+    scatter_rows,
+)
 
 pytestmark = pytest.mark.moving
 
@@ -170,9 +182,9 @@ def test_a_convolution_over_patches_is_a_product(kind: Any) -> None:
 
 def test_part_of_a_head_is_rotated_where_the_angles_are_fewer() -> None:
     states, angles = torch.randn(1, 2, 3, 8), torch.randn(1, 3, 4)
-    turned = operations.rotated(states.clone(), angles.cos(), angles.sin())
+    turned = rotated(states.clone(), angles.cos(), angles.sin())
     assert torch.equal(turned[..., 4:], states[..., 4:])
-    assert torch.equal(turned[..., :4], operations.rotated(states[..., :4], angles.cos(), angles.sin()))
+    assert torch.equal(turned[..., :4], rotated(states[..., :4], angles.cos(), angles.sin()))
 
 
 def test_zeros_behind_the_columns_change_nothing() -> None:
@@ -195,10 +207,10 @@ def test_rows_of_a_token_stand_with_their_experts() -> None:
     assert ends.tolist() == [2, 4, 4, 6, 6]
     assert places.tolist() == [[4, 0], [1, 2], [5, 3]]
     states = torch.arange(6.0).view(3, 2)
-    rows = operations.scatter_rows(states, places)
+    rows = scatter_rows(states, places)
     assert rows[places.flatten()].tolist() == states.repeat_interleave(2, 0).tolist()
     weights = torch.tensor([[0.5, 0.5], [1.0, 0.0], [2.0, 1.0]])
-    assert torch.equal(operations.combine_rows(rows, places, weights), states * weights.sum(1, keepdim=True))
+    assert torch.equal(combine_rows(rows, places, weights), states * weights.sum(1, keepdim=True))
 
 
 def twins() -> dict[str, Any]:
@@ -209,12 +221,12 @@ def twins() -> dict[str, Any]:
     places, _ = laid_out(chosen, 7)
     angles, both = normal(1, 9, 72), normal(40, 600)
     return {
-        "rms_norm": (operations.rms_norm, normal(3, 5, 200)[..., :96], normal(96), 1e-6),
-        "gated": (operations.gated, both[:, :300], both[:, 300:]),
-        "quick_gelu": (operations.quick_gelu, normal(7, 999)),
-        "rotated": (operations.rotated, normal(2, 9, 21, 72).transpose(1, 2), angles.cos(), angles.sin()),
-        "scatter_rows": (operations.scatter_rows, normal(50, 96), places),
-        "combine_rows": (operations.combine_rows, normal(150, 96), places, torch.rand(50, 3, generator=generator)),
+        "rms_norm": (rms_norm, normal(3, 5, 200)[..., :96], normal(96), 1e-6),
+        "gated": (gated, both[:, :300], both[:, 300:]),
+        "quick_gelu": (quick_gelu, normal(7, 999)),
+        "rotated": (rotated, normal(2, 9, 21, 72).transpose(1, 2), angles.cos(), angles.sin()),
+        "scatter_rows": (scatter_rows, normal(50, 96), places),
+        "combine_rows": (combine_rows, normal(150, 96), places, torch.rand(50, 3, generator=generator)),
     }
 
 
@@ -223,7 +235,7 @@ def twins() -> dict[str, Any]:
 @torch.inference_mode()
 def test_a_kernel_computes_what_its_twin_does(name: str) -> None:
     operation, *given = twins()[name]
-    assert operations._kernels() is not None
+    assert _kernels() is not None
     rounded = [each.bfloat16() if _is_real(each) else each for each in given]
     expected = operation(*(each.float() if _is_real(each) else each for each in rounded))
     made = operation(*(each.cuda() if isinstance(each, torch.Tensor) else each for each in rounded))

@@ -1,4 +1,4 @@
-"""The passes of :mod:`pipeline.families.fused.operations` as Triton kernels, for half precision on a GPU.
+"""The passes of :mod:`pipeline.families.fused` as Triton kernels, for half precision on a GPU.
 
 Each computes in float32 and rounds where the stock code does, so that a result differs by the order of a sum at most.
 Imported only where Triton is installed.

@@ -1,7 +1,12 @@
-"""Modules of a loaded network are given forwards of fewer passes, each checked against its stock one first.
+"""Parts of loaded networks in fewer passes over memory than transformers makes: norms, gates, rotations, experts.
 
-Modules are known by their parts, not by their classes: what has the parts of a Llama norm and computes what it does is
-one, in whichever family. What a check does not confirm stays as it is.
+Passes that transformers makes in several are one here, as Triton kernels where they can run. Everywhere else, in
+float32 and on a CPU above all, the same operations run one after another exactly as in the stock code, so that results
+there are those of stock transformers to the last bit.
+
+Modules of a loaded network are given forwards of these operations, each checked against its stock one first. Modules
+are known by their parts, not by their classes: what has the parts of a Llama norm and computes what it does is one, in
+whichever family. What a check does not confirm stays as it is.
 
 Experts of a mixture are grouped products as in transformers' own ``grouped_mm``, in fewer passes: each token's rows are
 copied straight to their places beside those of its expert, and weighed and summed where they lie.
@@ -10,15 +15,16 @@ copied straight to their places beside those of its expert, and weighed and summ
 from __future__ import annotations
 
 import inspect
+import logging
 import types
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import nn
 
-from pipeline.families.fused import operations
-
+_LOG = logging.getLogger(__name__)
 _ALIGNED = 8
 """Columns of half precision that make 16 bytes: cuBLAS is several times slower where a row does not begin at one."""
 _PADDED = 64
@@ -54,11 +60,103 @@ def _sample(weight: torch.Tensor, *shape: int) -> torch.Tensor:
     return torch.randn(*shape, generator=generator).to(weight)
 
 
+# --- operations ------------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=1)
+def _kernels() -> Any:
+    """The module of kernels; None where Triton or the C compiler that it needs is missing."""
+    try:
+        from pipeline.families import fused_kernels as kernels
+
+        # Triton compiles a launcher in C at the first launch, which needs a compiler and Python's headers.
+        kernels.quick_gelu_(torch.zeros(8, dtype=torch.bfloat16, device="cuda"))
+    except torch.OutOfMemoryError:  # says nothing about the kernels, and is not to be remembered
+        raise
+    except Exception as error:  # what a compiler or a driver raises is listed nowhere
+        _LOG.info("No Triton kernels here (%s): elementwise work runs in several passes.", str(error).split("\n")[0])
+        return None
+    return kernels
+
+
+def _fuses(*tensors: torch.Tensor) -> Any:
+    first = tensors[0]
+    if not first.is_cuda or first.dtype not in (torch.bfloat16, torch.float16) or torch.is_grad_enabled():
+        return None
+    return _kernels() if all(tensor.dtype == first.dtype for tensor in tensors) else None
+
+
+def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+    """Root mean square norm in float32, rounded before it is scaled, as in Llama."""
+    if kernels := _fuses(x, weight):
+        found: torch.Tensor = kernels.rms_norm(x, weight, eps)
+        return found
+    wide = x.to(torch.float32)
+    wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)
+    return weight * wide.to(x.dtype)
+
+
+def gated(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
+    """``silu(gate) * up``; rows may lie apart."""
+    if gate.stride(-1) == up.stride(-1) == 1 and (kernels := _fuses(gate, up)):
+        found: torch.Tensor = kernels.gated(gate, up)
+        return found
+    return torch.nn.functional.silu(gate) * up
+
+
+def quick_gelu(x: torch.Tensor) -> torch.Tensor:
+    """``x * sigmoid(1.702 * x)``; ``x`` is used up."""
+    if x.is_contiguous() and (kernels := _fuses(x)):
+        found: torch.Tensor = kernels.quick_gelu_(x)
+        return found
+    return x * torch.sigmoid(1.702 * x)
+
+
+def rotated(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """Rotary position embedding; ``x`` is used up.
+
+    Args:
+        x: ``[batch, heads, tokens, size]``.
+        cos: ``[batch or 1, tokens, size]``; in float32 the rotation is computed in it. With a smaller size, what is
+            behind it in ``x`` stays as it is.
+        sin: likewise.
+    """
+    size = cos.shape[-1]
+    if size < x.shape[-1]:
+        return torch.cat((rotated(x[..., :size], cos, sin), x[..., size:]), dim=-1)
+    if x.stride(-1) == cos.stride(-1) == sin.stride(-1) == 1 and cos.stride() == sin.stride() and (k := _fuses(x)):
+        found: torch.Tensor = k.rotate_(x, cos, sin)
+        return found
+    cos, sin = cos.unsqueeze(1), sin.unsqueeze(1)
+    wide = x.to(cos.dtype)
+    first, second = wide.chunk(2, dim=-1)
+    return (wide * cos + torch.cat((-second, first), dim=-1) * sin).to(x.dtype)
+
+
+def scatter_rows(x: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """Rows ``[n, width]``, each copied to its places ``[n, copies]``, which are all from 0 to ``n * copies``."""
+    if x.is_contiguous() and (kernels := _fuses(x)):
+        found: torch.Tensor = kernels.scatter_rows(x, places)
+        return found
+    count, copies = places.shape
+    out = torch.empty(count * copies, x.shape[-1], dtype=x.dtype, device=x.device)
+    out[places.flatten()] = x.repeat_interleave(copies, dim=0)
+    return out
+
+
+def combine_rows(x: torch.Tensor, places: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """For each row of ``places`` and ``weights`` (``[n, copies]``) the weighed sum of these rows of ``x``."""
+    if x.is_contiguous() and (kernels := _fuses(x)):
+        found: torch.Tensor = kernels.combine_rows(x, places, weights)
+        return found
+    return (x[places] * weights.unsqueeze(-1)).sum(dim=1).to(x.dtype)
+
+
 # --- norms -----------------------------------------------------------------------------------------------------------
 
 
 def _norm_forward(norm: Any, hidden_states: torch.Tensor) -> torch.Tensor:
-    return operations.rms_norm(hidden_states, norm.weight, norm.variance_epsilon)
+    return rms_norm(hidden_states, norm.weight, norm.variance_epsilon)
 
 
 def _exchange_norm(norm: Any, known: dict[Any, bool]) -> None:
@@ -74,16 +172,14 @@ def _exchange_norm(norm: Any, known: dict[Any, bool]) -> None:
 
 
 def _gated_forward(mlp: Any, x: torch.Tensor) -> torch.Tensor:
-    made: torch.Tensor = mlp.down_proj(operations.gated(mlp.gate_proj(x), mlp.up_proj(x)))
+    made: torch.Tensor = mlp.down_proj(gated(mlp.gate_proj(x), mlp.up_proj(x)))
     return made
 
 
 def _padded_forward(mlp: Any, x: torch.Tensor) -> torch.Tensor:
     both = nn.functional.linear(x, mlp.padded_gate_up, mlp.padded_bias)
     width = mlp.padded_down.shape[1]
-    return nn.functional.linear(
-        operations.gated(both[..., :width], both[..., width:]), mlp.padded_down, mlp.down_proj.bias
-    )
+    return nn.functional.linear(gated(both[..., :width], both[..., width:]), mlp.padded_down, mlp.down_proj.bias)
 
 
 def _exchange_gated(mlp: Any, known: dict[Any, bool]) -> None:
@@ -149,7 +245,7 @@ def _tanh_forward(mlp: Any, hidden_states: torch.Tensor) -> torch.Tensor:
 
 
 def _quick_forward(mlp: Any, x: torch.Tensor) -> torch.Tensor:
-    made: torch.Tensor = mlp.fc2(operations.quick_gelu(mlp.fc1(x)))
+    made: torch.Tensor = mlp.fc2(quick_gelu(mlp.fc1(x)))
     return made
 
 
@@ -217,7 +313,7 @@ _ROTARY = "apply_rotary_pos_emb"
 def _rotate_both(
     q: torch.Tensor, k: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, unsqueeze_dim: int = 1
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    return operations.rotated(q, cos, sin), operations.rotated(k, cos, sin)
+    return rotated(q, cos, sin), rotated(k, cos, sin)
 
 
 def _exchange_rotary(attention: Any, known: dict[Any, Any]) -> None:
@@ -276,14 +372,14 @@ def _experts_forward(
         stock: torch.Tensor = grouped_mm_experts_forward(experts, hidden_states, top_k_index, top_k_weights)
         return stock
     places, ends = laid_out(top_k_index, experts.num_experts)
-    rows = operations.scatter_rows(hidden_states, places)
+    rows = scatter_rows(hidden_states, places)
     both = torch.nn.functional.grouped_mm(rows, experts.gate_up_proj, offs=ends)
     del rows
     width = both.shape[-1] // 2
-    opened = operations.gated(both[:, :width], both[:, width:])
+    opened = gated(both[:, :width], both[:, width:])
     del both
     made = torch.nn.functional.grouped_mm(opened, experts.down_proj, offs=ends)
-    return operations.combine_rows(made, places, top_k_weights)
+    return combine_rows(made, places, top_k_weights)
 
 
 def laid_out(chosen: torch.Tensor, experts: int) -> tuple[torch.Tensor, torch.Tensor]:

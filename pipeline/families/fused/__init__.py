@@ -1,1 +1,0 @@
-"""Parts of loaded networks in fewer passes over memory than transformers makes: norms, gates, rotations, experts."""
