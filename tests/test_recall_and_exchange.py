@@ -76,6 +76,7 @@ def test_recall_of_uniform_frames_needs_neither_model_nor_video(annotated: Path)
         ("uniform k4", 2): {"all": 0.75, "15": 1.0, "3600": 0.5},
     }
     assert [each["policy"] for each in found["measured"]] == ["uniform linspace budget=3", "uniform linspace budget=4"]
+    assert "selected by: uniform linspace budget=3; uniform linspace budget=4" in " ".join(printed.split())
     for word in ("uniform k3", "0.750", "3600", "by duration_group", "1 of 3 questions have no evidence"):
         assert word in printed
 

@@ -58,7 +58,8 @@ def show(measured: Sequence[Measured], questions: Sequence[Question], group: str
     sizes = [str(counted.overall.questions), *(str(groups[value].questions) for value in values)]
     table.add_row("questions", "", "", "", "", *sizes)
     draw(table)
-    tell(f"{f'recall by {group}; ' if group else ''}selected by: {measured[0].policy}")
+    policies = "; ".join(dict.fromkeys(each.policy for each in measured))
+    tell(f"{f'recall by {group}; ' if group else ''}selected by: {policies}")
     without = len(questions) - counted.overall.questions
     if without:
         tell(f"{without} of {len(questions)} questions have no evidence and are not counted")

@@ -9,7 +9,7 @@ settings, and the same relevance gives the same selection each time.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
@@ -98,7 +98,7 @@ class Policy(Identified):
     def __str__(self) -> str:
         settings = {**self.choice.identity(), **self._shared_settings()}
         kind = settings.pop("kind", type(self.choice).__name__)
-        return " ".join([str(kind), *(f"{key}={value}" for key, value in settings.items())])
+        return " ".join([str(kind), *_words(settings)])
 
     def _shared_settings(self) -> dict[str, Any]:
         return {key: getattr(self, key) for key in ("budget", "ties", "fits", "fill", "fallback", "uniform")}
@@ -158,6 +158,15 @@ class Policy(Identified):
                 f"{detail}; or {advice}" if has_remedy else with_remedy(detail or "there is no frame to show", advice)
             )
         return Selection(relevance.question_id, ordered, policy, self.budget, status, detail)
+
+
+def _words(settings: Mapping[str, Any], within: str = "") -> Iterator[str]:
+    """``key=value`` of each setting; those of a part as they are typed: ``balance.coverage=0.5``."""
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _words({name: each for name, each in value.items() if name != "kind"}, f"{within}{key}.")
+        else:
+            yield f"{within}{key}={value}"
 
 
 class Candidate(NamedTuple):

@@ -145,7 +145,11 @@ def test_the_record_says_which_policy_and_settings(name: str, tmp_path: Path) ->
     choice = dict(settings.pop("choice"))
     settings.pop("kind")
     assert line.startswith(choice.pop("kind"))
-    assert all(f"{key}={value}" in line for key, value in {**settings, **choice}.items())
+    parts = {key: value for key, value in choice.items() if isinstance(value, dict)}
+    assert all(f" {key}={value}" in line for key, value in {**settings, **choice}.items() if key not in parts)
+    for key, part in parts.items():
+        assert all(f" {key}.{name}={value}" in line for name, value in part.items() if name != "kind")
+    assert "{" not in line
     assert str(tmp_path) not in line
 
 
