@@ -127,7 +127,7 @@ class _Selecting:
             )
         else:
             begin = time.thread_time()  # which other work on the machine does not change
-            selection = _selected(given.relevance, given.question, given.video, policy, self._reader)
+            selection = selected(given.relevance, given.question, given.video, policy, self._reader)
             selection = replace(selection, seconds=round(time.thread_time() - begin, 1))
         key = digest({"relevance": given.key, "policy": self._identity})
         row = SelectionRow(key, given.sampler, given.question, given.video, selection)
@@ -279,10 +279,15 @@ def unanswered(
             yield row
 
 
-def _selected(
+def selected(
     relevance: Relevance, question: Question, video: Video, policy: SelectionPolicy, reader: Reader
 ) -> Selection:
-    """Select from the question's clip, with the frame numbers of the whole video."""
+    """Select from the question's clip, with the frame numbers of the whole video.
+
+    Raises:
+        ClipError: the question's span does not lie in the video.
+        VideoError: frames are not evenly spaced, and their times cannot be read.
+    """
     clip = clip_of(video, question.span)
     first = 0 if clip is video else native_index(clip.start, video)
     if relevance.indices is not None and first:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from command_line import gens
 from made import write_video
+from PIL import Image
 from rows_on_disk import rows_of
 
 from pipeline.artefacts.rows import RelevanceRow, SelectionRow
@@ -249,6 +250,30 @@ def test_a_row_that_does_not_match_ends_the_command_before_a_model_is_loaded(
     assert remedy in second
     assert "Traceback" not in done.stderr
     assert not list(clips.glob("runs/*/answers.jsonl"))
+
+
+def test_native_frames_of_a_clip_are_those_of_the_whole_video_in_recall_as_in_a_run(tmp_path: Path) -> None:
+    """The images begin at second 10 and have gaps, so that neither a clip's start nor the average rate may be taken."""
+    for second in (10, 11, 12, 30, 31, 32, 33, 90, 91, 92):
+        path = tmp_path / "film" / f"sec{second:03}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (32, 32), (second, 0, 0)).save(path)
+    row = {"video": "film", "question": "what?", "id": "q", "span": [26, 90], "evidence": [[32, 32]]}
+    (tmp_path / "questions.jsonl").write_text(json.dumps(row) + "\n")
+    (tmp_path / "frag.jsonl").write_text(json.dumps({"id": "q", "frames": [5, 6], "scores": [2, 1]}) + "\n")
+    words = (*MINE, "sampler=file", "sampler/format=frag", "sampler.path=frag.jsonl", "selection.budget=2")
+    sampled = gens("sample", *words, cwd=tmp_path)
+    assert sampled.returncode == 0, sampled.stderr
+    (selections,) = tmp_path.glob("runs/sample-*/selections.jsonl")
+    (chosen,) = rows_of(SelectionRow, selections)
+    assert [(frame.time, frame.index) for frame in chosen.selection.frames] == [(32, 5), (33, 6)]
+    measured = gens("recall", *words, f"selections=[{selections}]", "tolerances=[0]", cwd=tmp_path)
+    assert measured.returncode == 0, measured.stderr
+    (file,) = tmp_path.glob("runs/recall-*/recall.json")
+    found = [each["recalls"][0]["overall"] for each in json.loads(file.read_text())["measured"]]
+    assert found == [{"recall": 1.0, "questions": 1, "precision": 0.5, "f1": pytest.approx(2 / 3)}] * 2
+    checked = gens("check", *words, cwd=tmp_path)
+    assert checked.returncode == 0, checked.stdout
 
 
 def test_a_question_without_evidence_is_a_failure_of_the_oracle_and_of_the_export(clips: Path) -> None:

@@ -24,7 +24,7 @@ from pipeline.checks.devices import Machine, this_machine
 from pipeline.checks.limits import Fit
 from pipeline.checks.memory import ModelMemory, Prompts
 from pipeline.checks.plan import Plan, planned
-from pipeline.domain import Question, Status, SubtitleLine, Video
+from pipeline.domain import Question, Relevance, Status, SubtitleLine, Video
 from pipeline.errors import ConfigError, PipelineError, with_remedy
 from pipeline.identity import identity_of
 from pipeline.orchestrator import prefetch, sample, select, unanswered
@@ -36,6 +36,7 @@ from pipeline.spans import span
 from pipeline.subtitles import SubtitleChoice
 from pipeline.terminal import remark
 from pipeline.video import Reader
+from pipeline.video.clip import ClipFrames
 from pipeline.video.timeline import is_rate
 from pipeline.video.unseen import UnseenFrames
 
@@ -286,9 +287,10 @@ def _predicted_failures(run: Run, questions: Sequence[Question], found_videos: v
         if question.id in found_videos.clips:
             by_clip.setdefault(found_videos.clips[question.id], []).append(question)
     try:
-        relevances = [
-            each for clip, group in by_clip.items() for each in sampler.score(clip, UnseenFrames(clip), group)
-        ]
+        relevances: list[Relevance] = []
+        for clip, group in by_clip.items():
+            whole = UnseenFrames(found_videos.probes[group[0].video].video)
+            relevances += sampler.score(clip, ClipFrames(clip, whole), group)
     except PipelineError as error:
         return [remedies.finding(error, "sampler", sampler)]
     failed = [relevance for relevance in relevances if relevance.status is not Status.OK]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -27,12 +28,15 @@ from pipeline.commands.run import exit_code, run_folder
 from pipeline.config import build, nearest
 from pipeline.domain import Question, Relevance, Selection, Span, Status, Video
 from pipeline.errors import ConfigError, InputError, VideoError
+from pipeline.execution.sampling import numbered
+from pipeline.orchestrator import selected
 from pipeline.paths import local_path, shown
 from pipeline.reports.recall import RECALL_FILE, Measured, show, write
 from pipeline.samplers import ChecksQuestions, Sampler, WithoutPictures
 from pipeline.selection import SelectionPolicy
 from pipeline.terminal import tell
-from pipeline.video.clip import clip_of
+from pipeline.video import Reader
+from pipeline.video.clip import ClipFrames, clip_of
 from pipeline.video.unseen import UnseenFrames, unseen_video
 
 TIMELINES = ("annotations", "videos")
@@ -54,13 +58,14 @@ def run(config: DictConfig) -> int:
     readable = [question for question in questions if not question.fault]
     group = _group(config.group, questions)
     known = isinstance(benchmark, MeasuredBenchmark) and config.timeline == "annotations"
-    videos = _videos(config, readable, benchmark.durations() if known else {})
+    reader = build(config.reader, "reader", config.plugins)
+    videos = _videos(reader, readable, benchmark.durations() if known else {})
     with run_folder(config) as folder:
         counted = {question.id for question in questions if question.evidence}
         sets = {f"{sampler.name} k{policy.budget}": _Selected(counted, tolerances, truncate) for policy in policies}
-        for question, relevance in _relevances(readable, videos, sampler):
+        for question, relevance in _relevances(readable, videos, sampler, reader):
             for policy, noted in zip(policies, sets.values(), strict=True):
-                noted.add(_selection(relevance, question, videos, policy), question)
+                noted.add(_selection(relevance, question, videos, policy, reader), question)
         for path in config.selections:
             sets[str(path)] = _Selected(counted, tolerances, truncate)
             _add_file(local_path(path), questions, sets[str(path)])
@@ -170,13 +175,12 @@ def _group(wanted: str | None, questions: Sequence[Question]) -> str | None:
 
 
 def _videos(
-    config: DictConfig, questions: Sequence[Question], durations: Mapping[str, float]
+    reader: Reader, questions: Sequence[Question], durations: Mapping[str, float]
 ) -> dict[str, Video | VideoError]:
     """The facts of each video, or the error that prevents them."""
     found: dict[str, Video | VideoError] = {}
-    look = build(config.reader, "reader", config.plugins).probe
     for path in dict.fromkeys(question.video for question in questions):
-        about = partial(unseen_video, path, durations[path]) if path in durations else partial(look, path)
+        about = partial(unseen_video, path, durations[path]) if path in durations else partial(reader.probe, path)
         try:
             found[path] = about()
         except VideoError as error:
@@ -185,7 +189,7 @@ def _videos(
 
 
 def _relevances(
-    questions: Sequence[Question], videos: Mapping[str, Video | VideoError], sampler: Sampler
+    questions: Sequence[Question], videos: Mapping[str, Video | VideoError], sampler: Sampler, reader: Reader
 ) -> Iterator[tuple[Question, Relevance]]:
     """Every question with its relevance, clip by clip: the scores of all would not fit into memory."""
     if isinstance(sampler, ChecksQuestions):
@@ -194,30 +198,49 @@ def _relevances(
     for question in questions:
         by_clip.setdefault((question.video, question.span), []).append(question)
     for group in by_clip.values():
-        clip = _clip(videos, group[0])
-        if isinstance(clip, VideoError):
-            scored = [Relevance(each.id, (), (), status=clip.status, detail=str(clip)) for each in group]
-        else:
-            scored = sampler.score(clip, UnseenFrames(clip), group)
+        try:
+            scored = _scored(_known(videos[group[0].video]), group, sampler, reader)
+        except VideoError as error:
+            scored = [Relevance(each.id, (), (), status=error.status, detail=str(error)) for each in group]
         yield from zip(group, scored, strict=True)
 
 
+def _scored(video: Video, questions: Sequence[Question], sampler: Sampler, reader: Reader) -> list[Relevance]:
+    """The relevances of questions about one clip.
+
+    Raises:
+        VideoError: there is no such clip, or frames are not evenly spaced and their times cannot be read.
+    """
+    clip = clip_of(video, questions[0].span)
+    with ExitStack() as held:
+        whole = UnseenFrames(video) if video.is_even else held.enter_context(reader.open(video.path))
+        frames = ClipFrames(clip, whole)
+        return numbered(sampler.score(clip, frames, questions), frames)
+
+
 def _selection(
-    relevance: Relevance, question: Question, videos: Mapping[str, Video | VideoError], policy: SelectionPolicy
+    relevance: Relevance,
+    question: Question,
+    videos: Mapping[str, Video | VideoError],
+    policy: SelectionPolicy,
+    reader: Reader,
 ) -> Selection:
-    clip = _clip(videos, question)
-    if isinstance(clip, Video):
-        return policy.select(relevance, clip)
-    return Selection(question.id, (), policy.name, policy.budget, relevance.status, relevance.detail)
-
-
-def _clip(videos: Mapping[str, Video | VideoError], question: Question) -> Video | VideoError:
-    """The clip of the question, or the error that prevents it."""
-    video = videos[question.video]
+    """As a run selects, or the failure of a video that has no such clip."""
     try:
-        return video if isinstance(video, VideoError) else clip_of(video, question.span)
-    except VideoError as error:
-        return error
+        return selected(relevance, question, _known(videos[question.video]), policy, reader)
+    except VideoError:
+        return Selection(question.id, (), policy.name, policy.budget, relevance.status, relevance.detail)
+
+
+def _known(video: Video | VideoError) -> Video:
+    """The facts of the video.
+
+    Raises:
+        VideoError: there are none.
+    """
+    if isinstance(video, VideoError):
+        raise video
+    return video
 
 
 def _add_file(path: Path, questions: Sequence[Question], noted: _Selected) -> None:

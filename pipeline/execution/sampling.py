@@ -222,14 +222,17 @@ def _checked(
     try:
         if isinstance(given, VideoError):
             raise given
-        return [
-            relevance
-            if relevance.indices is not None
-            else replace(relevance, indices=tuple(frames.indices_at(relevance.times)))
-            for relevance in checked_relevances(given, part.asked, part.clip, sampler.name)
-        ]
+        return numbered(checked_relevances(given, part.asked, part.clip, sampler.name), frames)
     except VideoError as error:
         return [_failed(question, error) for question in part.asked]
+
+
+def numbered(relevances: Sequence[Relevance], frames: FrameSource) -> list[Relevance]:
+    """The relevances, each candidate with the native index of its frame."""
+    return [
+        each if each.indices is not None else replace(each, indices=tuple(frames.indices_at(each.times)))
+        for each in relevances
+    ]
 
 
 def _reckoned(scored: Sequence[Relevance], frames: MeteredFrames, wall: float) -> list[Relevance]:

@@ -5,8 +5,8 @@ d_i native frames, D in all: every frame of them if F >= D, each clue without it
 n_i = max(1, floor(F d_i / D)) frames, the middles of n_i equal parts. So many short clues may have more than F frames
 together.
 
-Two things differ. A clue of no length gives its frame here, where the script gives none if F >= D. A frame of two clues
-is shown once.
+Three things differ. A clue of no length gives its frame here, where the script gives none if F >= D. A frame of two
+clues is shown once. Of a clue that begins or ends outside of what the question may see, the part within counts.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pipeline.domain import FrameSource, Question, Relevance, Span, Status, Vide
 from pipeline.errors import ConfigError
 from pipeline.identity import Identified, Label
 from pipeline.samplers.oracle import INSIDE, usable_evidence, why_none
+from pipeline.selection.native import native_time
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,8 @@ class ClueSampler(Identified):
         return True
 
     def query(self, question: Question) -> str:
-        """The evidence: all that decides the frames."""
-        return repr(question.evidence)
+        """The evidence and the clip that is seen: all that decides the frames."""
+        return repr((question.evidence, question.span))
 
     def keeps_embeddings(self, questions: Sequence[Question]) -> bool:
         """False: no frame is decoded."""
@@ -64,14 +65,16 @@ class ClueSampler(Identified):
         spans = usable_evidence(question, video)
         if not spans:
             return Relevance(question.id, (), (), status=Status.NO_EVIDENCE, detail=why_none(question, video))
-        last = video.frame_count - 1
-        indices = sorted({min(index, last) for index in clue_frames(spans, video.fps, self.frames)})
+        last = native_time(video.frame_count - 1, video)
+        wanted = {index / video.fps for index in clue_frames(spans, video.fps, self.frames)}
+        seconds = sorted(min(max(second, video.start), last) for second in wanted)
+        indices = tuple(dict.fromkeys(frames.indices_at(seconds)))
         times = tuple(frames.times_of(indices))
-        return Relevance(question.id, times, (INSIDE,) * len(times), indices=tuple(indices))
+        return Relevance(question.id, times, (INSIDE,) * len(times), indices=indices)
 
 
 def clue_frames(clues: Sequence[Span], fps: float, count: int) -> list[int]:
-    """Native frame numbers of the clues, in their order, by the formula above."""
+    """Frame numbers of the clues, counted from second 0 of the video's clock, in their order, by the formula above."""
     ends = [(round(clue.start * fps), round(clue.end * fps)) for clue in clues]
     total = sum(end - start for start, end in ends)
     if count >= total:

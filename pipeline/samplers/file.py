@@ -157,7 +157,8 @@ class FileSampler(Identified):
             # Two readers may disagree by a frame about how long a video is.
             if not video.start <= second < video.duration + 1 / video.fps:
                 raise InputError(
-                    f"{row.where}: second {second:.3f} is not in {video.path}, which lasts {video.duration:.3f} s",
+                    f"{row.where}: second {second:.3f} is not in {video.path}, of which the question may see "
+                    f"{video.start:.3f} s to {video.duration:.3f} s",
                     "use the videos that the file was made from, and check how it counts: sampler.format",
                 )
             held = second if second < video.duration else last

@@ -31,8 +31,8 @@ class OracleSampler(Identified):
         return True
 
     def query(self, question: Question) -> str:
-        """The evidence: all that decides the scores."""
-        return repr(question.evidence)
+        """The evidence and the clip that is seen: all that decides the scores."""
+        return repr((question.evidence, question.span))
 
     def keeps_embeddings(self, questions: Sequence[Question]) -> bool:
         """False: no frame is decoded."""
@@ -67,8 +67,12 @@ def _relevance(question: Question, video: Video, grid: Sequence[float]) -> Relev
 
 
 def usable_evidence(question: Question, video: Video) -> list[Span]:
-    """The question's evidence, as far as it is in the video."""
-    return [span for span in question.evidence or () if span.start <= video.duration and span.end >= video.start]
+    """The question's evidence, cut to the video, which may be a clip."""
+    return [
+        Span(max(span.start, video.start), min(span.end, video.duration))
+        for span in question.evidence or ()
+        if span.start <= video.duration and span.end >= video.start
+    ]
 
 
 def _middle(span: Span) -> float:

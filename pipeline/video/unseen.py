@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from pipeline.domain import Frame, Video
 from pipeline.errors import VideoError
+from pipeline.video.timeline import TOLERANCE
 
 CLOCK = 600.0
 """Assumed frames a second of an unseen video, whose own rate is not known. A multiple of the usual 24, 25, 30 and 60,
@@ -32,8 +33,8 @@ class UnseenFrames:
 
     def indices_at(self, seconds: Sequence[float]) -> list[int]:
         """Indices at the assumed rate."""
-        last = self.video.frame_count - 1
-        return [min(max(math.floor((each - self.video.start) * self.video.fps), 0), last) for each in seconds]
+        start, fps, last = self.video.start, self.video.fps, self.video.frame_count - 1
+        return [min(max(math.floor((each - start + TOLERANCE) * fps), 0), last) for each in seconds]
 
     def times_of(self, indices: Sequence[int]) -> list[float]:
         """Seconds at the assumed rate."""

@@ -8,6 +8,7 @@ from pipeline.samplers import Sampler, WithoutPictures
 from pipeline.samplers.clues import ClueSampler, clue_frames
 from pipeline.selection.policy import Policy
 from pipeline.selection.topk import TopK
+from pipeline.video.clip import ClipFrames, clip_of
 from pipeline.video.unseen import UnseenFrames
 
 VIDEO = Video("v.mp4", "f", 100.0, 10.0, 1000, 64, 48)
@@ -50,3 +51,14 @@ def test_the_frames_of_the_clues_are_all_that_is_selected() -> None:
     assert [frame.index for frame in policy.select(found, VIDEO).frames] == [85, 95, 105, 605]
     with pytest.raises(ConfigError, match=r"sampler\.frames=0"):
         ClueSampler("clues", 0)
+
+
+def test_clues_of_a_clip_are_frames_of_the_clip_with_the_numbers_of_the_whole_video() -> None:
+    clip = clip_of(VIDEO, Span(60, 70))
+    asked = [
+        Question("within", "v.mp4", "What?", evidence=(Span(62, 64),), span=Span(60, 70)),
+        Question("beyond", "v.mp4", "What?", evidence=(Span(10, 61), Span(69.5, 80)), span=Span(60, 70)),
+    ]
+    within, beyond = ClueSampler("clues", 2).score(clip, ClipFrames(clip, UnseenFrames(VIDEO)), asked)
+    assert (within.times, within.indices) == (pytest.approx((62.5, 63.5)), (625, 635))
+    assert beyond.indices == (605, 697)  # 1 s and half a second are left of the two clues

@@ -81,7 +81,7 @@ def test_a_second_beyond_the_video_names_row_and_video(tmp_path: Path, second: f
     with pytest.raises(InputError) as error:
         sampler(tmp_path, {"v-1": [5.0, second]}).score(VIDEO, UnseenFrames(VIDEO), QUESTIONS[:1])
     assert "'v-1'" in error.value.problem
-    assert "v.mp4, which lasts 100.000 s" in error.value.problem
+    assert "v.mp4, of which the question may see 0.000 s to 100.000 s" in error.value.problem
 
 
 def test_a_score_that_is_no_number_names_the_row(tmp_path: Path) -> None:
