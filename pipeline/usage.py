@@ -14,6 +14,7 @@ NOT_KEYS = ("defaults", "hydra")
 OPTIONS = ("--help", "--cfg", "--resolve", "--package", "--multirun", "--config-dir", "--info", "--hydra-help")
 """Options of Hydra that every verb takes."""
 
+_VARIABLE = r"\$\{oc\.env:(?P<name>\w+),'?(?P<value>[^'}]*)'?\}"
 _ONE_CHOICE = (
     "GROUP/NAME.KEY=VALUE sets a key of one option alone, in the jobs that choose it:\n"
     "  -m sampler=uniform,gens_micro sampler/gens_micro.fps=2\n"
@@ -27,14 +28,14 @@ def usage_of(verb: str, what: str) -> str:
     groups = dict(group for text in texts for group in _groups(text))
     keys = [block for text in reversed(texts) for block in _keys(text)]
     parts = [f"gens {verb}: {what}", _indented(examples)]
-    if groups:
-        parts.append(f"groups, chosen with GROUP=NAME (gens list says what each is):\n{_listed(groups)}")
+    if listed := _listed(groups):
+        parts.append(f"groups, chosen with GROUP=NAME (gens list says what each is):\n{listed}")
     parts.append(
         f"keys, set with KEY=VALUE (??? must be given, paths.runs=... is one inside another):\n{_indented(keys)}"
     )
     parts.append(
         f"gens {verb} --cfg job shows all keys, those of the chosen parts too. -m sweeps over values with commas.\n"
-        f"{_ONE_CHOICE if groups else ''}"
+        f"{_ONE_CHOICE if 'sampler' in groups else ''}"
         "--config-dir FOLDER adds your own YAML files; conf/README.md describes keys, secrets and plug-ins."
     )
     return "\n\n".join(parts)
@@ -79,10 +80,16 @@ def _options(folder: Path) -> list[str]:
 
 
 def _keys(text: str) -> Iterator[str]:
-    """The blocks of a YAML file that begin with a key of its own, verbatim."""
+    """The blocks of a YAML file that begin with a key of its own, without what only Hydra reads."""
     for block in re.split(r"^(?=[a-z_]+:)", text, flags=re.MULTILINE)[1:]:
         if block.partition(":")[0] not in NOT_KEYS:
-            yield from block.rstrip().splitlines()
+            lines = (line for line in block.rstrip().splitlines() if not re.match(r" *_target_:", line))
+            yield from (re.sub(_VARIABLE, _variable, line).rstrip() for line in lines)
+
+
+def _variable(found: re.Match[str]) -> str:
+    """A value that an environment variable may give, as wide as it stands in the file."""
+    return f"${found['name']}, or {found['value']}".ljust(len(found[0]))
 
 
 def _listed(groups: dict[str, tuple[str, list[str]]]) -> str:

@@ -154,6 +154,7 @@ def test_help_says_what_a_verb_does_and_every_key_of_its_own(tmp_path: Path, ver
     assert done.returncode == 0, done.stderr
     assert VERBS[verb] in done.stdout
     assert f"\n  gens {verb}" in done.stdout
+    assert not re.search(r"_target_|\$\{|\n\n\n", done.stdout)  # neither Hydra's own lines nor a list of nothing
     composed = gens(verb, "--cfg", "job", cwd=tmp_path)
     groups = ("reader", "execution", "speed", "samplers", "answerers")
     for key in yaml.safe_load(composed.stdout):
