@@ -28,7 +28,8 @@ from pipeline.subtitles import GivenSubtitles, SubtitleChoice, SubtitleFinder
 from pipeline.video import Reader
 from pipeline.video.clip import clip_of, holds
 from pipeline.video.fingerprint import file_fingerprint
-from pipeline.video.preparing import AtScales, as_decoded, prepared_pictures
+from pipeline.video.metering import MeteredFrames
+from pipeline.video.preparing import AtScales, as_decoded
 
 
 class OverLimit(StrEnum):
@@ -337,16 +338,16 @@ class PassOverVideo:
         self.rows = rows
         self._wanted = sorted({frame.time for row in rows for frame in row.selection.frames})
         self._failure: VideoError | None = None
-        self._took = 0.0, 1
         self._held = ExitStack()
         try:
             _check_unchanged(path, fingerprint, reader)
-            source = self._held.enter_context(reader.open(path))
-            self._places = source.indices_at(self._wanted)
+            self._source = self._held.enter_context(reader.open(path))
+            self._frames = MeteredFrames(self._source)
+            self._places = self._source.indices_at(self._wanted)
             prepare = preparation()
             self._is_prepared = prepare is not None
             made = as_decoded if prepare is None else AtScales(prepare, self._scales())
-            self._pictures = prepared_pictures(source, self._wanted, made)
+            self._pictures = self._frames.prepared_at(self._wanted, made)
             self._held.callback(self._pictures.close)
         except VideoError as error:
             self._failure = error
@@ -362,9 +363,7 @@ class PassOverVideo:
         """
         if self._failure is not None:
             raise self._failure
-        begin = time.perf_counter()
         shown = {each.index: each for each in self._pictures}
-        self._took = time.perf_counter() - begin, len(shown)
         at = {second: shown[place] for second, place in zip(self._wanted, self._places, strict=True)}
         return {
             row.question.id: tuple(self._frame(at[frame.time], frame.scale) for frame in row.selection.frames)
@@ -374,21 +373,25 @@ class PassOverVideo:
     def figures(self) -> dict[str, tuple[dict[str, float], dict[str, float]]]:
         """What the frames took that :meth:`frames` gave, by question: its share, and what its own would take alone.
 
-        A picture is divided among the questions that show it, and the seconds are by pictures.
+        A picture is divided among the questions that show it, and the seconds are by pictures. The frames that were
+        walked are by the packets on the way to a question's own pictures.
         """
         place_of = dict(zip(self._wanted, self._places, strict=True))
         own = {row.question.id: {place_of[frame.time] for frame in row.selection.frames} for row in self.rows}
         showing = Counter(place for places in own.values() for place in places)
-        seconds, pictures = self._took
-        video = self.rows[0].video
-        assert video is not None
+        packets = {question_id: self._source.packets_to(tuple(places)) for question_id, places in own.items()}
+        took, together, by_itself = self._frames.figures(), sum(packets.values()), self._source.packets_to(self._places)
 
-        def figures(count: float) -> dict[str, float]:
-            size = video.width * video.height
-            return {"frames_decoded": count, "pixels": count * size, "decode_seconds": seconds * count / pictures}
+        def figures(question_id: str, count: float, of: int) -> dict[str, float]:
+            part = count / self._frames.frames
+            shares = {name: packets[question_id] / of if name == "frames_walked" else part for name in took}
+            return {name: value * shares[name] for name, value in took.items()}
 
         return {
-            question_id: (figures(sum(1 / showing[place] for place in places)), figures(len(places)))
+            question_id: (
+                figures(question_id, sum(1 / showing[place] for place in places), together),
+                figures(question_id, len(places), by_itself),
+            )
             for question_id, places in own.items()
         }
 

@@ -205,6 +205,8 @@ class Frame:
     """Factor on each side before the answerer's own resize, as its selection has it."""
     prepared: Any = None
     """What the answerer made of the decoded pixels, which are not kept then; None: not prepared yet."""
+    walked: int | None = None
+    """Frames that the decoder gave for it, itself included, after the frame before it in its stream; None: unknown."""
 
 
 class FrameSource(Protocol):
@@ -249,6 +251,10 @@ class PreparedPicture:
     index: int
     content: Any
     """What was made of it."""
+    walked: int | None = None
+    """As of :class:`Frame`."""
+    is_stored: bool = False
+    """Whether it was decoded before and kept: nothing is decoded for it now."""
 
 
 class PreparedPictures(Protocol):

@@ -64,6 +64,8 @@ class _Row:
     shape: dict[str, int] | None
     """Of a :class:`PreparedFrame`; None for a plain array."""
     checksum: int
+    walked: int | None
+    """As of :class:`PreparedPicture`."""
 
     @property
     def size(self) -> int:
@@ -223,7 +225,8 @@ class Entry:
             content = _bytes_of(pixels)
             self._file.write(content)
             sides = [int(side) for side in pixels.shape]
-            row = _Row(float(picture.time), int(picture.index), pixels.dtype.str, sides, shape, zlib.crc32(content))
+            kind, checksum = pixels.dtype.str, zlib.crc32(content)
+            row = _Row(float(picture.time), int(picture.index), kind, sides, shape, checksum, picture.walked)
             self._rows.append(row)
             self._size += pixels.nbytes
             if len(self._rows) == self._count:
@@ -349,7 +352,7 @@ class StoredPictures:
             return next(self._rest)
         self._given += 1
         content = pixels if row.shape is None else PreparedFrame(pixels, FrameShape(**row.shape))
-        return PreparedPicture(row.time, row.index, content)
+        return PreparedPicture(row.time, row.index, content, row.walked, is_stored=True)
 
     def ready(self, count: int) -> bool:
         """True for stored ones."""

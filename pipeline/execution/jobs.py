@@ -88,8 +88,8 @@ class LookFolder:
         yield [LookedFolder(self.reader.look(self.path), folder)]
 
 
-Decoded = tuple[float, int, Any]
-"""A frame: its time, its native index, and its pixels or what was made of them."""
+Decoded = tuple[float, int, Any, int | None]
+"""A frame: its time, its native index, its pixels or what was made of them, and the frames that were decoded for it."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class Decode:
             with source:
                 for frame in source.frames_of(self.indices):
                     content = frame.pixels if prepare is None else prepare(frame)
-                    part.append((frame.time, frame.index, content))
+                    part.append((frame.time, frame.index, content, frame.walked))
                     if len(part) == self.at_once:
                         yield part
                         part = []

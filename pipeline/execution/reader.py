@@ -249,6 +249,8 @@ class WorkerVideo(OpenVideo):
 class Units(Decoder, ABC):
     """Decodes one file or folder in tasks of a pool."""
 
+    walked: int | None = 0
+
     def __init__(self, video: Video, reader: WorkerReader, key: FileKey) -> None:
         self._video = video
         self._reader = reader
@@ -281,8 +283,13 @@ class Units(Decoder, ABC):
     def pictures(self, indices: Sequence[int]) -> Iterator[npt.NDArray[np.uint8]]:
         """As :class:`Decoder`."""
         self.close()
-        self._last = stream = self.stream(indices, None)
-        return (pixels for _, _, pixels in stream)
+        self._last = self.stream(indices, None)
+        return self._counted(self._last)
+
+    def _counted(self, stream: UnitStream) -> Iterator[npt.NDArray[np.uint8]]:
+        for _, _, pixels, walked in stream:
+            self.walked = None if self.walked is None or walked is None else self.walked + walked
+            yield pixels
 
     def stream(
         self, indices: Sequence[int], prepare: Callable[[Frame], Any] | None, last_failure: BaseException | None = None
@@ -353,13 +360,11 @@ class FileUnits(Units):
         return pieces(self._scan, indices, least)
 
     def _seconds(self, indices: Sequence[int]) -> float:
-        """Each frame is decoded from its entry, or from the frame before."""
-        packets, last = 0, -1
-        for index in indices:
-            place = int(self._scan.positions[index])
-            packets += max(place - max(self._scan.entry(index) - 1, last), 1)
-            last = max(last, place)
-        return packets * self._scan.width * self._scan.height / _PIXELS_A_SECOND
+        return self.packets_to(indices) * self._scan.width * self._scan.height / _PIXELS_A_SECOND
+
+    def packets_to(self, indices: Sequence[int]) -> int:
+        """As :class:`Decoder`."""
+        return self._scan.packets_to(indices)
 
 
 class FolderUnits(Units):
@@ -383,6 +388,10 @@ class FolderUnits(Units):
 
     def _seconds(self, indices: Sequence[int]) -> float:
         return len(indices) * self._video.width * self._video.height / _IMAGE_PIXELS_A_SECOND
+
+    def packets_to(self, indices: Sequence[int]) -> int:
+        """As :class:`ImageDecoder`."""
+        return len(indices)
 
 
 class PreparedStream:
@@ -410,7 +419,7 @@ class PreparedStream:
 
     def __next__(self) -> PreparedPicture:
         try:
-            time, index, content = next(self._stream)
+            time, index, content, walked = next(self._stream)
         except StopIteration:
             self._units.let_go()
             raise
@@ -419,7 +428,7 @@ class PreparedStream:
             return next(self)
         if self._is_here:
             content = self._prepare(Frame(time, index, content))
-        return PreparedPicture(time, index, content)
+        return PreparedPicture(time, index, content, walked)
 
     def ready(self, count: int) -> bool:
         """As :class:`PreparedPictures` has it."""
@@ -443,11 +452,10 @@ def pieces(scan: Scan, indices: Sequence[int], least: Callable[[int], int]) -> I
     comes after the frames of the unit, or just before the last of them, as in open groups of pictures. Where there is
     none, or where the file has to be counted from its start, it goes on to the end.
     """
-    counted = scan.has_b_frames and not scan.stores_order
     start, begun, last = 0, -1, -1
     for at, index in enumerate(indices):
         entry = scan.entry(index)
-        if at - start >= least(start) and not counted and entry > begun and entry + _REORDERED > last:
+        if at - start >= least(start) and not scan.is_counted and entry > begun and entry + _REORDERED > last:
             yield indices[start:at]
             start = at
         begun = entry if at == start else begun

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from itertools import chain, takewhile
@@ -237,18 +237,25 @@ def numbered(relevances: Sequence[Relevance], frames: FrameSource) -> list[Relev
 
 def _reckoned(scored: Sequence[Relevance], frames: MeteredFrames, wall: float) -> list[Relevance]:
     """With the cost of their frames, which is divided among the questions that took anything."""
-    shared = frames.figures() if frames.frames else {}
+    shared, whole_of_frames = (frames.figures(), frames.alone()) if frames.frames else ({}, {})
     payers = sum(each.cost.seconds > 0 for each in scored)
     share = scaled(shared, 1 / (payers or len(scored) or 1))
 
     def reckoned(each: Relevance) -> Relevance:
         if not each.cost.seconds and (payers or not shared):
             return each
-        cost, whole = added(each.cost, {**share, "wall_seconds": wall}), added(alone(each), shared)
-        whole = added(whole, {"wall_seconds": wall})
+        cost = added(each.cost, {**share, "wall_seconds": wall})
+        whole = added(alone(each), {**_of_a_whole(alone(each), whole_of_frames), "wall_seconds": wall})
         return replace(each, cost=_with_the_rest(cost), alone=_with_the_rest(whole))
 
     return list(map(reckoned, scored))
+
+
+def _of_a_whole(before: Cost, frames: Mapping[str, float]) -> Mapping[str, float]:
+    """Figures of frames, to be added to a cost: without ``frames_walked`` if it has frames of which that is unknown."""
+    if "frames_decoded" not in before.more or "frames_walked" in before.more:
+        return frames
+    return {name: value for name, value in frames.items() if name != "frames_walked"}
 
 
 def _with_the_rest(cost: Cost) -> Cost:

@@ -236,12 +236,14 @@ class SimilaritySampler(Identified, ABC):
         begin, scoring = time.perf_counter(), 0.0
         patches = tokens = 0
         times: list[float] = []
+        walked: list[int | None] = []
         vectors: list[Vectors] = []
         prepare = OfPixels(self._encoder.prepare)
         seconds = candidate_times(video, self.fps)
         with closing(prepared_pictures(frames, seconds, prepare)) as pictures:
             while batch := list(islice(pictures, self.frames_at_once)):
                 times += [picture.time for picture in batch]
+                walked += [picture.walked for picture in batch]
                 contents = [picture.content for picture in batch]
                 drawn = time.perf_counter()
                 vectors.append(self._encoder.embed_frames(contents))
@@ -256,6 +258,7 @@ class SimilaritySampler(Identified, ABC):
             "score_seconds": scoring,
             "decode_seconds": time.perf_counter() - begin - scoring,
             "frames_decoded": len(times),
+            **({} if None in walked else {"frames_walked": sum(each or 0 for each in walked)}),
             "pixels": len(times) * video.width * video.height,
         }
         return Features(tuple(times), np.concatenate(vectors), took)

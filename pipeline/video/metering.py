@@ -1,4 +1,4 @@
-"""Counts the pictures that a frame source hands over, and the time for which they were waited for."""
+"""Counts the pictures that a frame source hands over, what was decoded for them, and how long they were waited for."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ class MeteredFrames:
     Attributes:
         frames: pictures that it has handed over.
         seconds: for which they were waited for; where they are not decoded ahead, that is their decoding and preparing.
+        walked: frames that were decoded for them; None where the backend does not say.
     """
 
     def __init__(self, source: FrameSource) -> None:
         self._source = source
         self.frames = 0
         self.seconds = 0.0
+        self.walked: int | None = 0
+        self._kept: int | None = 0  # frames that were decoded before, for pictures that were kept
 
     @property
     def video(self) -> Video:
@@ -32,9 +35,25 @@ class MeteredFrames:
         return self._source.video
 
     def figures(self) -> dict[str, float]:
-        """By the names of :mod:`pipeline.ledger`."""
+        """What was spent, by the names of :mod:`pipeline.ledger`."""
+        return self._figures(self.walked)
+
+    def alone(self) -> dict[str, float]:
+        """Likewise, with what was decoded before for pictures that were kept."""
+        return self._figures(_sum(self.walked, self._kept))
+
+    def _figures(self, walked: int | None) -> dict[str, float]:
         size = self.video.width * self.video.height
-        return {"frames_decoded": self.frames, "pixels": self.frames * size, "decode_seconds": self.seconds}
+        known = {} if walked is None else {"frames_walked": walked}
+        return {"frames_decoded": self.frames, **known, "pixels": self.frames * size, "decode_seconds": self.seconds}
+
+    def count(self, picture: Frame | PreparedPicture) -> None:
+        """Note a picture that is handed over."""
+        self.frames += 1
+        if isinstance(picture, PreparedPicture) and picture.is_stored:
+            self._kept = _sum(self._kept, picture.walked)
+        else:
+            self.walked = _sum(self.walked, picture.walked)
 
     def frames_at(self, seconds: Sequence[float]) -> Iterator[Frame]:
         """As of the source; a picture that is given several times in a row counts once."""
@@ -45,7 +64,8 @@ class MeteredFrames:
             self.seconds += time.perf_counter() - begin
             if frame is None:
                 return
-            self.frames += frame.index != last
+            if frame.index != last:
+                self.count(frame)
             last = frame.index
             yield frame
 
@@ -78,7 +98,7 @@ class _MeteredPictures:
             picture = next(self._pictures)
         finally:
             self._meter.seconds += time.perf_counter() - begin
-        self._meter.frames += 1
+        self._meter.count(picture)
         return picture
 
     def ready(self, count: int) -> bool:
@@ -88,3 +108,7 @@ class _MeteredPictures:
     def close(self) -> None:
         """As of the pictures."""
         self._pictures.close()
+
+
+def _sum(one: int | None, other: int | None) -> int | None:
+    return None if one is None or other is None else one + other

@@ -71,7 +71,7 @@ class PreparedHere:
         for frame in self._frames:
             if frame.index != self._last:
                 self._last = frame.index
-                return PreparedPicture(frame.time, frame.index, self._prepare(frame))
+                return PreparedPicture(frame.time, frame.index, self._prepare(frame), frame.walked)
         raise StopIteration
 
     def ready(self, count: int) -> bool:

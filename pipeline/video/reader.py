@@ -137,6 +137,6 @@ class Reader:
             return DecordDecoder(facts, self.threads)
         if self.backend == "torchcodec":
             return TorchCodecDecoder(facts, self.threads)
-        if facts.has_b_frames and not facts.stores_order:
+        if facts.is_counted:
             return CountingDecoder(facts, self.threads)
         return PyAVDecoder(facts, self.threads)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -91,6 +92,22 @@ class Scan:
         decoding can start, and from which pictures are whole at the frame's time.
         """
         return self.packets.entry(int(self.positions[index]))
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether frames can only be found by decoding from the start and counting them."""
+        return self.has_b_frames and not self.stores_order
+
+    def packets_to(self, indices: Sequence[int]) -> int:
+        """Packets to decode for frames of ascending native indices: from their entries, or from the frame before."""
+        if self.is_counted:
+            return int(self.positions[indices[-1]]) + 1 if indices else 0
+        packets, last = 0, -1
+        for index in indices:
+            place = int(self.positions[index])
+            packets += max(place - max(self.entry(index) - 1, last), 1)
+            last = max(last, place)
+        return packets
 
     def is_entry(self, index: int) -> bool:
         """Whether decoding can start at the frame ``index`` itself."""

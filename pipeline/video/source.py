@@ -71,6 +71,10 @@ class OpenVideo:
         """As :class:`pipeline.domain.FrameSource` has it."""
         return [self._timeline.nearest_index(second) for second in seconds]
 
+    def packets_to(self, indices: Sequence[int]) -> int:
+        """Packets from where decoding can start to native frames, in any order; of images, the images."""
+        return self._decoder.packets_to(sorted(set(indices)))
+
     def times_of(self, indices: Sequence[int]) -> list[float]:
         """As :class:`pipeline.domain.FrameSource` has it."""
         times, last = self._timeline.times, len(self._timeline.times) - 1
@@ -87,15 +91,17 @@ class OpenVideo:
             if turn != self._turn:
                 raise RuntimeError("another stream of frames was begun on this video: open it a second time")
             with reading(self._video.path):
+                before = self._decoder.walked
                 pixels = self._checked(next(pictures, None), index)
-            frame = Frame(time=float(self._timeline.times[index]), index=index, pixels=pixels)
+                # What is still decoded after the last picture was on the way to it: the codec gives frames in order.
+                if index == unique[-1] and next(pictures, None) is not None:
+                    raise self._not_a_picture(f"more than the {len(unique)} frames asked for")
+                after = self._decoder.walked
+            walked = None if before is None or after is None else after - before
+            frame = Frame(float(self._timeline.times[index]), index, pixels, walked=walked)
             while at < len(indices) and indices[at] == index:
                 yield frame
                 at += 1
-        if turn == self._turn:
-            with reading(self._video.path):
-                if next(pictures, None) is not None:
-                    raise self._not_a_picture(f"more than the {len(unique)} frames asked for")
         if failure is not None:
             raise failure
 

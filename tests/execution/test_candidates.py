@@ -31,6 +31,7 @@ from pipeline.execution.reader import WorkerReader, in_workers
 from pipeline.families.loading.checkpoint import Checkpoint
 from pipeline.families.qwen.processor import FrameSize
 from pipeline.video import Reader
+from pipeline.video.metering import MeteredFrames
 from pipeline.video.preparing import OfPixels
 
 SECONDS = [index / 10 for index in range(40)]
@@ -107,6 +108,22 @@ def test_a_sampler_with_the_same_candidates_decodes_nothing(
     drawn(storing(pool, cache), path, opened(checkpoint, 84))
     drawn(storing(pool, cache), path, opened(checkpoint, 56), SECONDS[1:])
     assert (len(tasks), len(stored(cache))) == (4, 3)
+
+
+def test_frames_that_were_decoded_for_stored_pictures_are_not_spent_again(pool: Pool, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "video.mp4", codec="mpeg4", b_frames=0)  # decoding can start at every 24th frame
+
+    def walked(seconds: list[float]) -> tuple[float, float]:
+        with storing(pool, tmp_path / "cache").open(path) as source:
+            frames = MeteredFrames(source)
+            assert len(list(frames.prepared_at(seconds, half))) == len(seconds)
+        return frames.figures()["frames_walked"], frames.alone()["frames_walked"]
+
+    assert walked([0.0, 0.5]) == (16, 16)
+    assert walked([0.0, 0.5]) == (0, 16)
+    assert walked([3.0]) == (19, 19)  # 72 to 90
+    with storing(pool, tmp_path / "other").open(path) as source:  # frames as they are, over the same workers
+        assert [frame.walked for frame in source.frames_at([0.0, 0.5, 0.5, 3.0])] == [1, 15, 15, 19]
 
 
 def test_another_decoder_or_code_is_another_entry(pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -103,6 +103,7 @@ def test_a_backend_that_gives_something_else_than_pictures_is_refused(
 ) -> None:
     class Wrong:
         name = "wrong"
+        walked = None
 
         def pictures(self, indices: object) -> Iterator[np.ndarray]:
             return iter(given)

@@ -37,6 +37,7 @@ def test_the_number_in_the_name_is_the_second(tmp_path: Path) -> None:
     assert [read_barcode(frame.pixels) for frame in frames] == [0, 2, 2, 5, 5, 12, 12]
     assert [frame.time for frame in frames] == [0, 2, 2, 5, 5, 12, 12]
     assert [frame.index for frame in frames] == [0, 2, 2, 3, 3, 4, 4]
+    assert {frame.walked for frame in frames} == {1}  # no image depends on another
 
 
 def test_numbered_images_come_at_the_declared_rate(tmp_path: Path) -> None:

@@ -118,3 +118,22 @@ def test_the_room_is_light_to_enter() -> None:
         sys.exit(f"imported {heavy}" if heavy else 0)
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, timeout=60)
+
+
+def test_frames_on_the_way_are_counted_as_far_as_the_codec_gives_them(clip: Path, tmp_path: Path) -> None:
+    simple = write_video(tmp_path / "simple.mp4", codec="mpeg4", b_frames=0)  # decoding can start at every 24th frame
+    with open_clip(simple) as source:
+        given = {frame.index: frame.walked for frame in source.frames_at([0.0, 5 / FPS, 30 / FPS])}
+        assert given == {0: 1, 5: 5, 30: 7}
+        assert source.packets_to([30, 5, 0]) == 13
+    with open_clip(clip) as source:  # H.264, in which FFmpeg skips the frames to which no other refers
+        (frame,) = source.frames_at([20 / FPS])
+        assert frame.walked is not None
+        assert 1 < frame.walked < 21 <= source.packets_to([20])
+    counted = write_video(tmp_path / "counted.avi", codec="mpeg4")  # without the order of frames: always from its start
+    with open_clip(counted) as source:
+        assert [frame.walked for frame in source.frames_at([30 / FPS])] == [31]
+    for backend in ("decord", "torchcodec"):
+        pytest.importorskip(backend)
+        with open_clip(clip, backend) as source:
+            assert [frame.walked for frame in source.frames_at([0.0])] == [None]  # they do not say

@@ -17,6 +17,18 @@ class Decoder(Protocol):
         """As in the reader's setting."""
         ...
 
+    @property
+    def walked(self) -> int | None:
+        """Frames that were decoded so far, wanted or not, as far as the codec gives them; None: unknown.
+
+        A frame that FFmpeg is told to skip, as no other refers to it, is not given, and not counted.
+        """
+        ...
+
+    def packets_to(self, indices: Sequence[int]) -> int:
+        """Packets from where decoding can start to the frames of ascending native indices, each once."""
+        ...
+
     def pictures(self, indices: Sequence[int]) -> Iterator[npt.NDArray[np.uint8]]:
         """RGB as shown, ``[height, width, 3]``, of each of the strictly ascending native indices, as a stream.
 

@@ -56,6 +56,7 @@ class DecordDecoder:
     """One open decord reader."""
 
     name = "decord"
+    walked = None
 
     def __init__(self, scan: Scan, threads: int) -> None:
         """``threads`` is decord's number of threads; 0 for one per core."""
@@ -77,6 +78,10 @@ class DecordDecoder:
             raise self._failure(error) from error
         self._check_index()
         self._check_first_picture()
+
+    def packets_to(self, indices: Sequence[int]) -> int:
+        """As :class:`Decoder`."""
+        return self._scan.packets_to(indices)
 
     def close(self) -> None:
         """Free the decoder."""

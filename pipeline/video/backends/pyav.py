@@ -43,6 +43,11 @@ class PyAVDecoder:
         self._scan = scan
         self._threads = threads
         self._opened: tuple[PacketReader, TrackCodec] | None = None
+        self.walked = 0
+
+    def packets_to(self, indices: Sequence[int]) -> int:
+        """As :class:`Decoder`."""
+        return self._scan.packets_to(indices)
 
     def close(self) -> None:
         """Free the decoder."""
@@ -103,10 +108,10 @@ class PyAVDecoder:
         known = self._scan.packets
         # Some writers store B-frames without presentation times.
         is_out_of_order = self._scan.has_b_frames and bool((known.pts == known.dts).all())
-        if self._scan.codec in _CAN_SKIP or is_out_of_order:
-            yield from self._without_unreferenced(run, packets, codec)
-        else:
-            yield from self._without_gaps(run, packets, codec)
+        skips = self._scan.codec in _CAN_SKIP or is_out_of_order
+        for frame in (self._without_unreferenced if skips else self._without_gaps)(run, packets, codec):
+            self.walked += 1
+            yield frame
 
     def _without_unreferenced(self, run: _Run, packets: PacketReader, codec: TrackCodec) -> Iterator[Any]:
         wanted = frozenset(run.wanted)

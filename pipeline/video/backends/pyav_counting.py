@@ -26,6 +26,11 @@ class CountingDecoder:
         """``threads`` is FFmpeg's number of threads; 0 for one per core."""
         self._scan = scan
         self._threads = threads
+        self.walked = 0
+
+    def packets_to(self, indices: Sequence[int]) -> int:
+        """All from the start of the file on."""
+        return self._scan.packets_to(indices)
 
     def close(self) -> None:
         """Nothing stays open between two calls."""
@@ -50,16 +55,19 @@ class CountingDecoder:
     def _counted(self, indices: Sequence[int], is_patient: bool) -> Iterator[npt.NDArray[np.uint8]]:
         wanted = iter(indices)
         index = next(wanted, None)
+        if index is None:
+            return
         packets, codec = opened(self._scan, 1 if is_patient else self._threads, is_patient)
         with contextlib.closing(packets):
             for count, frame in enumerate(self._frames(packets, codec)):
-                if index is None:
-                    return
+                self.walked += 1
                 if frame.is_corrupt:
                     raise DamagedPacketError
                 if count == index:
                     yield as_shown(frame, self._scan)
                     index = next(wanted, None)
+                    if index is None:
+                        return
 
     def _frames(self, packets: PacketReader, codec: TrackCodec) -> Iterator[Any]:
         for packet in packets.read(self._scan.entry(0), len(self._scan.packets.pts) - 1):

@@ -36,6 +36,7 @@ class TorchCodecDecoder:
     """One open torchcodec decoder, reading a picture at a time."""
 
     name = "torchcodec"
+    walked = None
 
     def __init__(self, scan: Scan, threads: int) -> None:
         """``threads`` is FFmpeg's number of threads; 0 for one per core."""
@@ -67,6 +68,10 @@ class TorchCodecDecoder:
                 f"torchcodec counts {len(self._decoder)} frames in {scan.path}, its packets give {scan.frame_count}",
                 _REMEDY,
             )
+
+    def packets_to(self, indices: Sequence[int]) -> int:
+        """As :class:`Decoder`."""
+        return self._scan.packets_to(indices)
 
     def close(self) -> None:
         """Free the decoder."""
