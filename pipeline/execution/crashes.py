@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from pipeline.artefacts.store import ContentStore
 from pipeline.errors import CrashedVideoError, StorageError
 from pipeline.identity import digest
+from pipeline.video.backends.images import ImageDecoder
 from pipeline.wellformed import dumped
 
 _AGAIN = "execution.retry=crashed"
@@ -32,12 +33,12 @@ _NOTED = TypeAdapter(_Noted)
 
 @dataclass(frozen=True)
 class Crashes:
-    """Crashes that were recorded, by the content of the file and the version of its decoder."""
+    """Crashes that were recorded, by the content of the file or folder and the version of its decoder."""
 
     folder: Path | None
     """None records nothing."""
     backend: str
-    """Of the reader."""
+    """Of the reader; ``images`` for folders of images."""
     is_forgiving: bool
     """Whether such videos are tried again, and their records removed."""
     deadline: float = 0.0
@@ -78,8 +79,9 @@ class Crashes:
             reason: as :class:`pipeline.execution.processes.Crash` has it.
             when: if it was not now.
         """
+        content, decoder = ("images", "Pillow") if self.backend == ImageDecoder.name else ("file", "PyAV")
         return CrashedVideoError(
-            f"{path} {when}{reason}", f"fetch or copy the file again, or update PyAV; to try it again: {_AGAIN}"
+            f"{path} {when}{reason}", f"fetch or copy the {content} again, or update {decoder}; to try again: {_AGAIN}"
         )
 
     def _key(self, fingerprint: str) -> str:
@@ -94,7 +96,8 @@ class Crashes:
 def decoder_versions(backend: str) -> list[str]:
     """Name and version of each package that may decode."""
     found = []
-    for package in ("av", *((backend,) if backend in ("decord", "torchcodec") else ())):
+    packages = {ImageDecoder.name: ["pillow"], "decord": ["av", "decord"], "torchcodec": ["av", "torchcodec"]}
+    for package in packages.get(backend, ["av"]):
         with suppress(PackageNotFoundError):
             found.append(f"{package} {version(package)}")
     return found

@@ -12,7 +12,7 @@ from typing import Any
 from pipeline.domain import Video
 from pipeline.execution.crashes import Crashes
 from pipeline.execution.forks import Fork, ForkedWork
-from pipeline.video.backends.images import ImageFolder, read_image_folder
+from pipeline.video.backends.images import ImageFolder, images_fingerprint, read_image_folder
 from pipeline.video.failures import reading
 from pipeline.video.fingerprint import file_digest, file_fingerprint, file_key, remember_digest
 from pipeline.video.parts import reading_with
@@ -76,16 +76,20 @@ class LookFolder:
 
     path: str
     reader: Reader
+    crashes: Crashes
 
     def run(self, held: Callable[[str], Any]) -> Generator[list[LookedFolder], None, None]:
         """What there is to know of it.
 
         Raises:
-            VideoError: the folder cannot be read.
+            VideoError: the folder cannot be read, or crashed a process before.
         """
-        with reading(self.path):
-            folder = read_image_folder(Path(self.path), self.reader.image_fps)
-        yield [LookedFolder(self.reader.look(self.path), folder)]
+        path = Path(self.path)
+        with reading(path):
+            if self.crashes.are_any():
+                self.crashes.check(images_fingerprint(path), path)
+            folder = read_image_folder(path, self.reader.image_fps)
+        yield [LookedFolder(self.reader.look(path), folder)]
 
 
 Decoded = tuple[float, int, Any, int | None]

@@ -34,7 +34,7 @@ from pipeline.execution.streams import Unit, UnitStream
 from pipeline.execution.worker import NotHereError
 from pipeline.identity import Place
 from pipeline.video.backends import Decoder
-from pipeline.video.backends.images import ImageDecoder, ImageFolder
+from pipeline.video.backends.images import ImageDecoder, ImageFolder, images_fingerprint
 from pipeline.video.failures import reading
 from pipeline.video.fingerprint import FileKey, file_fingerprint, folder_key
 from pipeline.video.place import absolute, regular_file
@@ -133,7 +133,7 @@ class WorkerReader(Reader):
         if found is None:
             unit = Unit(1, threading.Condition())
             seconds = key[1] / _BYTES_A_SECOND
-            unit.task = Task(LookFolder(str(path), self.own), unit.on_part, unit.on_end, seconds)
+            unit.task = Task(LookFolder(str(path), self.own, self._folder_crashes), unit.on_part, unit.on_end, seconds)
             stream = UnitStream(self.pool, [unit], None, lambda failure: self.failure(path, failure))
             found = next(stream)  # type: ignore[assignment]
             assert found is not None
@@ -186,13 +186,22 @@ class WorkerReader(Reader):
         return UnitStream(self.pool, [unit], None, lambda failure: self.failure(path, failure))
 
     def failure(self, path: Path | str, failure: Crash | BaseException) -> BaseException:
-        """The error for what went wrong in a worker. A crash that would happen again is recorded, not of a folder."""
+        """The error for what went wrong in a worker. A crash that would happen again is recorded."""
         if not isinstance(failure, Crash):
             return failure
+        crashes, fingerprint = self.crashes, file_fingerprint
+        if os.path.isdir(path):
+            crashes, fingerprint = self._folder_crashes, images_fingerprint
+            with self._lock:
+                self._folders.clear()  # looked at again, and refused, where it is opened again
         if failure.is_final:
-            with suppress(OSError):  # the file is gone, or a folder
-                self.crashes.note(file_fingerprint(Path(path)), failure.reason, failure.within)
-        return self.crashes.error(path, failure.reason)
+            with suppress(OSError, VideoError):  # it is gone
+                crashes.note(fingerprint(Path(path)), failure.reason, failure.within)
+        return crashes.error(path, failure.reason)
+
+    @property
+    def _folder_crashes(self) -> Crashes:
+        return replace(self.crashes, backend=ImageDecoder.name)
 
     @staticmethod
     def _folder_key(path: Path) -> FileKey:

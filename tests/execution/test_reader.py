@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import pickle
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 from made import write_cut_video
 from made_clips import VIDEOS, Halving, half, write_video
+from PIL import Image
 from tiny import write_qwen2_5_vl
 from tiny_yi_vl import write_yi_vl
 
@@ -285,6 +287,25 @@ def test_a_file_that_crashes_its_reader_is_remembered(pool: Pool, tmp_path: Path
         list(source.prepared_at([0.0], Bad("die")))
     with crashing.open(path) as source:
         assert len(list(source.frames_at([0.0]))) == 1
+
+
+def test_a_folder_of_images_that_crashes_its_reader_is_remembered(pool: Pool, tmp_path: Path) -> None:
+    """By names and content of its images, wherever it lies."""
+    folder, copy = tmp_path / "folder", tmp_path / "copy"
+    folder.mkdir()
+    for second in range(3):
+        Image.new("RGB", (8, 8), (second, 0, 0)).save(folder / f"sec{second}.png")
+    shutil.copytree(folder, copy)
+    crashing = in_workers(HERE, pool, Crashes(tmp_path / "cache", "auto", False))
+    with crashing.open(folder) as source, pytest.raises(CrashedVideoError, match=r"SIGABRT.*\n.*update Pillow"):
+        list(source.prepared_at([0.0], Bad("abort")))
+    for each in (folder, copy):
+        with pytest.raises(CrashedVideoError, match=r"in an earlier run crashed.*SIGABRT"):
+            crashing.open(each)
+    with replace(crashing, crashes=Crashes(tmp_path / "cache", "auto", True)).open(folder) as source:
+        assert len(list(source.frames_at([0.0, 1.0]))) == 2
+    with crashing.open(copy) as source:  # forgiven
+        assert len(list(source.frames_at([2.0]))) == 1
 
 
 def test_a_video_that_had_too_little_time_is_tried_again_with_more(tmp_path: Path) -> None:

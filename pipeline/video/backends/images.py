@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import ConfigError, EmptyVideoError, TruncatedVideoError, UnsupportedVideoError
+from pipeline.video.fingerprint import files_fingerprint
 from pipeline.video.timeline import Timeline, is_rate
 
 _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
@@ -83,6 +84,12 @@ def read_image_folder(path: Path, image_fps: float) -> ImageFolder:
     end = float(times[-1]) + step
     height, width = _pixels(in_time[0]).shape[:2]
     return ImageFolder(path, in_time, Timeline(times, end, end), width, height)
+
+
+def images_fingerprint(path: Path) -> str:
+    """BLAKE2b over names and bytes of the images of a folder, none of which is opened as an image."""
+    files = sorted(file for file in path.iterdir() if _is_image(file))
+    return files_fingerprint(files, range(len(files)))
 
 
 def _is_image(file: Path) -> bool:
