@@ -60,9 +60,10 @@ class Session:
     :class:`pipeline.selection.SelectionPolicy` or :class:`pipeline.answerers.Answerer`.
 
     Models are loaded when a question first needs them and stay loaded until :meth:`close`, which a ``with`` block calls
-    also after an exception. Scores and answers are cached where the commands cache them, so that a question that was
-    asked before, by a session or by a command, is not computed again. Everything is computed in this process and in
-    its processes that read videos, which scripts need no main guard for.
+    also after an exception. Scores and answers are cached by content where the commands cache them, so that a question
+    that was asked before, by a session or by a command, is not computed again. An answerer whose answers may differ the
+    next time, such as a server with ``response_store: null``, is asked again, unless ``run`` keeps its row. Everything
+    is computed in this process and in its processes that read videos, which scripts need no main guard for.
 
     Wrong settings raise. What a question meets is its ``status``: a missing video or a cut output is no exception.
 
