@@ -12,7 +12,7 @@ import difflib
 import math
 import re
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -163,8 +163,39 @@ def _validated(kind: Any, settings: Mapping[str, Any], key: str) -> Any:
             "..." if any(is_secret_name(str(part)) or "key" in str(part) for part in first["loc"]) else first["input"]
         )
         listed = re.findall(r"'([^']*)'", str(first.get("ctx", {}).get("expected", "")))
-        remedy = f"set one of {', '.join(listed)}: {place}={listed[0]}" if listed else f"set it: {place}=..."
+        usual = _in_our_yaml(kind, first["loc"], settings.get("name"))
+        remedy = f"set one of {', '.join(listed)}: {place}={listed[0]}" if listed else f"set it: {place}={usual}"
         raise ConfigError(f"{place}={value!r}: {first['msg']}", remedy) from error
+
+
+def _in_our_yaml(kind: Any, place: Sequence[int | str], name: Any) -> str:
+    """The value of a setting in our YAML files as it is typed, such as ``8``; ``...`` if none can be typed.
+
+    Args:
+        kind: the class whose setting it is.
+        place: the setting's name, and names within its value.
+        name: of the option, whose own value is taken where it has one.
+    """
+    target = f"{kind.__module__}.{kind.__qualname__}"
+    for file in sorted(conf_dir().rglob("*.yaml"), key=lambda file: (file.stem != name, file)):
+        if target in file.read_text(encoding="utf-8"):
+            for node in _nodes_of(target, OmegaConf.to_container(OmegaConf.load(file))):
+                value = node
+                for part in place:
+                    value = value.get(part) if isinstance(value, dict) else None
+                typed = str(value).lower() if isinstance(value, bool) else str(value)
+                if value is not None and re.fullmatch(r"[\w.-]+", typed):
+                    return typed
+    return "..."
+
+
+def _nodes_of(target: str, node: Any) -> Iterator[Any]:
+    """The nodes of a class within a config."""
+    if isinstance(node, dict):
+        if node.get("_target_") == target:
+            yield node
+        for value in node.values():
+            yield from _nodes_of(target, value)
 
 
 def register_resolvers() -> None:

@@ -453,6 +453,8 @@ class Grade:
     """The judge's, word for word, in the order in which they came."""
     model: str = ""
     """The model and the fingerprint that the server reported."""
+    rubric: str = ""
+    """Name of the rubric and version of its words; empty where none was used."""
     cost: Cost = Cost()
 
 

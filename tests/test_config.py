@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 import pytest
+from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from pydantic import InstanceOf
 
-from pipeline.config import build
+from pipeline.config import build, conf_dir
 from pipeline.errors import ConfigError
 
 
@@ -85,6 +86,23 @@ def test_a_part_may_hold_another() -> None:
 def test_a_wrong_setting_names_the_key_and_the_way_out(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=f"(?s){message}"):
         built(**changes)
+
+
+@pytest.mark.parametrize(
+    ("option", "wrong", "right"),
+    [
+        ("topk", "budget=auto", "budget=8"),
+        ("uniform_low", "budget=null", "budget=256"),  # its own, not that of another policy of the class
+        ("lohi", "large.budget=2.5", "large.budget=8"),
+    ],
+)
+def test_a_value_of_another_type_is_answered_with_one_that_works(option: str, wrong: str, right: str) -> None:
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        given = compose("sample", [f"selection={option}", f"selection.{wrong}"])
+        with pytest.raises(ConfigError) as error:
+            build(given.selection, "selection")
+        assert error.value.remedy == f"set it: selection.{right}"
+        build(compose("sample", [f"selection={option}", f"selection.{right}"]).selection, "selection")
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ LOWER: dict[str, tuple[str, ...]] = {
         *("artefacts", "config", "domain", "errors", "families", "foreign", "functions", "generation", "progress"),
         *("selection", "subtitles", "video"),
     ),
-    "judging": ("answerers", "artefacts", "domain", "errors", "progress", "video"),
+    "judging": ("answerers", "artefacts", "domain", "errors", "progress", "subtitles", "video"),
     "reports": ("artefacts", "benchmarks", "config", "domain", "errors", "progress", "video", "terminal"),
 }
 """The rooms that each room may know. Samplers, answerers and benchmarks do not know one another."""

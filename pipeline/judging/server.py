@@ -6,7 +6,7 @@ import re
 import statistics
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -18,11 +18,11 @@ from pipeline.answerers.openai_replies import Prices, Reply, ReplyStore
 from pipeline.answerers.openai_requests import SentFrame
 from pipeline.answerers.openai_server import Endpoint, NoAnswerError, Server
 from pipeline.domain import Cost, Grade, Question, Status
-from pipeline.errors import ConfigError, PipelineError, VideoError, with_remedy
+from pipeline.errors import ConfigError, PipelineError, SubtitlesError, VideoError, with_remedy
 from pipeline.identity import Identified, Label, Place, Speed, digest
 from pipeline.judging import GivenAnswer, Scale
-from pipeline.judging.evidence import evidence_frames
-from pipeline.judging.rubrics import Rubric, Wording
+from pipeline.judging.evidence import Evidence, evidence_of
+from pipeline.judging.rubrics import Look, Rubric, Wording
 from pipeline.thoughts import split_thoughts
 from pipeline.video import Reader
 
@@ -115,11 +115,14 @@ class ServerJudge(Identified):
 
     @property
     def notes(self) -> Sequence[str]:
-        """Whether it is the judge of published figures."""
-        published = self.rubric.published_judge
-        if published is None or published == self.model:
-            return ()
-        return (f"not the published judge, {published}",)
+        """Whether words, model and temperature are those of published figures."""
+        published, notes = self.rubric.published, [self.rubric.note]
+        if published is not None and published.judge != self.model:
+            notes.append(f"not the published judge, {published.judge}")
+        if published is not None and published.temperature != self.temperature:
+            known = "of its own" if self.temperature is None else f"{self.temperature:g}"
+            notes.append(f"a temperature {known} and not the published {published.temperature:g}")
+        return notes
 
     def identity(self) -> Mapping[str, Any]:
         """All that decides verdicts and nothing secret: only host and path of the URL."""
@@ -189,24 +192,35 @@ class ServerJudge(Identified):
             parts = {name: statistics.median(each[name] for _, each in votes) for name in votes[0][1]}
             many = tuple(score for score, _ in votes) if self.repeat > 1 else ()
             grade = Grade(given.question.id, score, parts, many)
-        return replace(grade, replies=tuple(said.replies), model=", ".join(dict.fromkeys(said.models)), cost=said.cost)
+        models = ", ".join(dict.fromkeys(said.models))
+        rubric = f"{self.rubric.name} {self.rubric.version}"
+        return replace(grade, replies=tuple(said.replies), model=models, rubric=rubric, cost=said.cost)
 
     def _vote(self, given: GivenAnswer, reader: Reader, said: _Said, number: int) -> tuple[float, Mapping[str, float]]:
-        verdict = self._verdict(self.rubric.wording(given.question), given, (), said, number)
-        if verdict.score is None and self.rubric.look is not None:
-            verdict = self._verdict(self.rubric.look, given, self._images(given.question, reader), said, number)
+        first, look = self.rubric.wording(given.question), self.rubric.look
+        verdict = self._verdict(first, partial(first.messages, given), said, number)
+        if verdict.score is None and look is not None:
+            seen = self._seen(look, given.question, reader)
+            images = [self.frame.image_part(self.frame.encoded(frame.pixels)) for frame in seen.frames]
+            verdict = self._verdict(look, partial(look.messages, given, images, seen), said, number)
         assert verdict.score is not None  # the rubric checks it
         return verdict.score, verdict.parts
 
-    def _verdict(self, wording: Wording, given: GivenAnswer, images: Sequence[Any], said: _Said, number: int) -> Any:
+    def _verdict(self, wording: Wording, messages: Callable[..., list[Any]], said: _Said, number: int) -> Any:
         """The verdict of the first reply that holds one.
+
+        Args:
+            wording: what is asked.
+            messages: the wording's, for what is graded; once more, with ``is_again``.
+            said: takes what is replied.
+            number: of the times that the answer is judged.
 
         Raises:
             _NoVerdictError: none does.
         """
         is_cut = False
         for place in range(_TRIES):
-            body = self._body(wording, wording.messages(given, images, is_again=place > 0))
+            body = self._body(wording, messages(is_again=place > 0))
             reply = self._reply(body, said, number)
             if reply.is_refused:
                 words = reply.refusal or f"its filter stepped in ({reply.finish})"
@@ -276,10 +290,16 @@ class ServerJudge(Identified):
             return {"structured_outputs": {"choice": list(choices)}}
         return {}
 
-    def _images(self, question: Question, reader: Reader) -> list[Any]:
+    def _seen(self, look: Look, question: Question, reader: Reader) -> Evidence:
         try:
-            frames = evidence_frames(question, reader, self.most_frames)
-            return [self.frame.image_part(self.frame.encoded(frame.pixels)) for frame in frames]
+            return evidence_of(question, reader, self.most_frames, with_subtitles=look.subtitles is not None)
+        except SubtitlesError as error:
+            raise _NoVerdictError(
+                Status.JUDGE_FAILED,
+                f"The judge wants to see the video, and is to read its subtitles: {error.problem}",
+                "Repair the file, or judge without, by words that are not the authors' then: "
+                "judge.rubric.look.subtitles=null",
+            ) from error
         except VideoError as error:
             raise _NoVerdictError(
                 Status.JUDGE_FAILED, f"The judge wants to see the video: {error.problem}", error.remedy

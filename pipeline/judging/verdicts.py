@@ -5,7 +5,8 @@ leaves something that is not empty. Here a reply that is not in the form asked f
 the last valid one counts, because many judges explain before they decide.
 
 Each form has a ``scale``; a JSON ``schema`` of its replies, or the few ``choices`` that there are, by which servers can
-be bound to it; and ``read``, which takes a whole reply without thoughts and gives None where that holds no verdict.
+be bound to it, unless a reply may hold more; and ``read``, which takes a whole reply without thoughts and gives None
+where that holds no verdict.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ _MOST_OBJECTS = 200
 """Braces at which an object may begin, from the end."""
 _LONGEST_OBJECT = 20_000
 """Characters."""
+_TYPES = {bool: "boolean", int: "integer", float: "number", type(None): "null"}
+"""Of JSON schemas."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,8 @@ class ChoiceVerdict:
     see the video."""
     texts: tuple[str, ...]
     """Fields of the object with text, which come first and are kept with the reply."""
+    alone: bool
+    """Whether the object is all of the reply, so that a server can be bound to its schema."""
 
     def __post_init__(self) -> None:
         """Check that there is something to choose.
@@ -114,9 +119,11 @@ class ChoiceVerdict:
         return Scale(min(known), max(known))
 
     def schema(self) -> Mapping[str, Any] | None:
-        """All fields, and no others."""
+        """All fields, and no others; None where other text may stand beside the object."""
+        if not self.alone:
+            return None
         values = [_as_json(value) for value in self.scores]
-        return _schema({**{name: {"type": "string"} for name in self.texts}, self.field: {"enum": values}})
+        return _schema({**{name: {"type": "string"} for name in self.texts}, self.field: _one_of(values)})
 
     def choices(self) -> Sequence[str] | None:
         """None: the object may hold texts."""
@@ -142,6 +149,8 @@ class ScoresVerdict:
     lowest: float
     """Of each score."""
     highest: float
+    alone: bool
+    """As of :class:`ChoiceVerdict`."""
 
     @property
     def scale(self) -> Scale:
@@ -149,7 +158,9 @@ class ScoresVerdict:
         return Scale(self.lowest * len(self.fields), self.highest * len(self.fields))
 
     def schema(self) -> Mapping[str, Any] | None:
-        """All fields, and no others."""
+        """As of :class:`ChoiceVerdict`."""
+        if not self.alone:
+            return None
         texts = {name: {"type": "string"} for name in self.texts}
         return _schema({**texts, **{name: {"type": "number"} for name in self.fields}})
 
@@ -192,6 +203,14 @@ def _as_json(written: str) -> Any:
         return loaded(written)
     except ValueError:
         return written
+
+
+def _one_of(values: Sequence[Any]) -> Mapping[str, Any]:
+    """The schema of a field with few values. OpenAI's strict mode wants a type with it."""
+    types = {_TYPES.get(type(value), "string") for value in values}
+    if types == {"boolean"}:
+        return {"type": "boolean"}
+    return {"type": types.pop() if len(types) == 1 else sorted(types), "enum": list(values)}
 
 
 def _python_dict(text: str, start: int) -> tuple[Any, int]:

@@ -163,7 +163,9 @@ def test_free_answers_are_graded_in_a_column_beside_the_strict_figure(tmp_path: 
         "at most 28.6 % with these",
         "1 not judged",
         "the answer failed: truncated_output",
-        "qwen3-max, general: the server ran m; the judge qwen3-max is of the answerer&#39;s own family.",
+        "qwen3-max, general: the server ran m; the rubric&#39;s words (version ",
+        ") are no benchmark&#39;s own, and no published figure is by them; "
+        "the judge qwen3-max is of the answerer&#39;s own family.",
         RIGHT.replace('"', "&#34;"),
     ):
         assert words in page
@@ -316,8 +318,8 @@ def test_mlvus_figure_is_the_mean_of_its_tasks(tmp_path: Path, served: Served) -
     asked = tuple(replace(q, groups={"task": "summary" if q.id == "same" else "sub_scene"}) for q in ASKED[:3])
     run = run_folder(tmp_path, asked=asked)
     served.verdicts = {
-        "Reference summary: the dog": '{"score_completeness": 5, "score_reliability": 4.5}',
-        "Reference summary": '{"score_completeness": 1, "score_reliability": 2}',
+        "Standard Answer: the dog": '{"score_completeness": 5, "score_reliability": 4.5}',
+        "Standard Answer": '{"score_completeness": 1, "score_reliability": 2}',
     }
     served.grade(run, rubric="mlvu")
     column = columns(run)["m, mlvu"]

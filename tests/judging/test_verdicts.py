@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from pipeline.errors import ConfigError
@@ -9,9 +11,9 @@ from pipeline.judging import Scale
 from pipeline.judging.verdicts import ChoiceVerdict, LetterVerdict, ScoresVerdict, Verdict, objects
 
 LETTERS = LetterVerdict({"A": "CORRECT", "B": "INCORRECT", "C": "NOT_ATTEMPTED"}, ("A",))
-CORRECT = ChoiceVerdict("correct", {"true": 1.0, "false": 0.0}, ("reason",))
-STEP = ChoiceVerdict("result", {"0": 0.0, "1": 1.0, "2": None}, ())
-SCORES = ScoresVerdict(("reason",), ("score_accuracy", "score_relevance"), 1.0, 5.0)
+CORRECT = ChoiceVerdict("correct", {"true": 1.0, "false": 0.0}, ("reason",), True)
+STEP = ChoiceVerdict("result", {"0": 0.0, "1": 1.0, "2": None}, (), False)
+SCORES = ScoresVerdict(("reason",), ("score_accuracy", "score_relevance"), 1.0, 5.0, True)
 
 
 @pytest.mark.parametrize(
@@ -90,17 +92,21 @@ def test_two_scores_are_added_and_a_stated_total_is_not_read() -> None:
 
 
 def test_a_value_that_is_a_word_stands_for_itself() -> None:
-    words = ChoiceVerdict("correct", {"yes": 1.0, "no": 0.0}, ())
-    assert words.schema()["properties"] == {"correct": {"enum": ["yes", "no"]}}
+    words = ChoiceVerdict("correct", {"yes": 1.0, "no": 0.0}, (), True)
+    assert words.schema()["properties"] == {"correct": {"type": "string", "enum": ["yes", "no"]}}
     assert words.read('{"correct": "Yes"}') == Verdict(1.0, {})
 
 
 def test_schemas_hold_all_fields_and_no_others() -> None:
     schema = CORRECT.schema()
-    assert schema["properties"] == {"reason": {"type": "string"}, "correct": {"enum": [True, False]}}
+    assert schema["properties"] == {"reason": {"type": "string"}, "correct": {"type": "boolean"}}
+    steps = replace(STEP, alone=True).schema()
+    assert steps["properties"] == {"result": {"type": "integer", "enum": [0, 1, 2]}}
     assert (schema["required"], schema["additionalProperties"]) == (["reason", "correct"], False)
     assert list(SCORES.schema()["properties"]) == ["reason", "score_accuracy", "score_relevance"]
     assert (LETTERS.schema(), LETTERS.choices(), CORRECT.choices()) == (None, ("A", "B", "C"), None)
+    # Where prose or a fence goes with the object, a schema would keep the judge from writing it.
+    assert (STEP.schema(), replace(SCORES, alone=False).schema()) == (None, None)
 
 
 def test_objects_come_last_first() -> None:
@@ -111,4 +117,4 @@ def test_a_form_that_decides_nothing_is_refused() -> None:
     with pytest.raises(ConfigError, match="tell nothing apart"):
         LetterVerdict({"A": "CORRECT"}, ("A",))
     with pytest.raises(ConfigError, match="no two scores"):
-        ChoiceVerdict("correct", {"true": 1.0, "false": None}, ())
+        ChoiceVerdict("correct", {"true": 1.0, "false": None}, (), True)
