@@ -73,14 +73,26 @@ def build(node: DictConfig, key: str, plugins: Sequence[str] = ()) -> Any:
         raise
 
 
-def _check_numbers(node: Any, key: str) -> None:
-    """Refuse numbers that would overflow. Narrower limits of a setting are checked by its class."""
+def _check_numbers(
+    node: Any, key: str, part: Mapping[str, Any] | None = None, place: tuple[int | str, ...] = ()
+) -> None:
+    """Refuse numbers that would overflow. Narrower limits of a setting are checked by its class.
+
+    Args:
+        node: a part, or a value within one.
+        key: where it stands in the whole config.
+        part: the part that it is a value of.
+        place: where it stands there.
+    """
     if isinstance(node, dict | list):
+        if isinstance(node, dict) and "_target_" in node:
+            part, place = node, ()
         for name, value in node.items() if isinstance(node, dict) else enumerate(node):
-            _check_numbers(value, f"{key}.{name}")
+            _check_numbers(value, f"{key}.{name}", part, (*place, name))
     elif isinstance(node, int | float) and abs(node) > LARGEST:
         text = f"{node:g}" if isinstance(node, float) else f"a number of {int(math.log10(abs(node))) + 1} digits"
-        raise ConfigError(f"{key} is {text}, and no setting is above {LARGEST:g}", f"set it: {key}=...")
+        usual = "..." if part is None else _in_our_yaml(str(part["_target_"]), place, part.get("name"))
+        raise ConfigError(f"{key} is {text}, and no setting is above {LARGEST:g}", f"set it: {key}={usual}")
 
 
 def _made(node: Mapping[str, Any], key: str, plugins: Sequence[str]) -> Any:
@@ -163,20 +175,19 @@ def _validated(kind: Any, settings: Mapping[str, Any], key: str) -> Any:
             "..." if any(is_secret_name(str(part)) or "key" in str(part) for part in first["loc"]) else first["input"]
         )
         listed = re.findall(r"'([^']*)'", str(first.get("ctx", {}).get("expected", "")))
-        usual = _in_our_yaml(kind, first["loc"], settings.get("name"))
+        usual = _in_our_yaml(f"{kind.__module__}.{kind.__qualname__}", first["loc"], settings.get("name"))
         remedy = f"set one of {', '.join(listed)}: {place}={listed[0]}" if listed else f"set it: {place}={usual}"
         raise ConfigError(f"{place}={value!r}: {first['msg']}", remedy) from error
 
 
-def _in_our_yaml(kind: Any, place: Sequence[int | str], name: Any) -> str:
+def _in_our_yaml(target: str, place: Sequence[int | str], name: Any) -> str:
     """The value of a setting in our YAML files as it is typed, such as ``8``; ``...`` if none can be typed.
 
     Args:
-        kind: the class whose setting it is.
+        target: the class whose setting it is, as a ``_target_``.
         place: the setting's name, and names within its value.
         name: of the option, whose own value is taken where it has one.
     """
-    target = f"{kind.__module__}.{kind.__qualname__}"
     for file in sorted(conf_dir().rglob("*.yaml"), key=lambda file: (file.stem != name, file)):
         if target in file.read_text(encoding="utf-8"):
             for node in _nodes_of(target, OmegaConf.to_container(OmegaConf.load(file))):

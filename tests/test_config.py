@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from pydantic import InstanceOf
 
-from pipeline.config import build, conf_dir
+from pipeline.config import build, conf_dir, register_resolvers
 from pipeline.errors import ConfigError
 
 
@@ -94,9 +94,11 @@ def test_a_wrong_setting_names_the_key_and_the_way_out(changes: dict[str, object
         ("topk", "budget=auto", "budget=8"),
         ("uniform_low", "budget=null", "budget=256"),  # its own, not that of another policy of the class
         ("lohi", "large.budget=2.5", "large.budget=8"),
+        ("lohi", "large.budget=1e20", "large.budget=8"),
     ],
 )
 def test_a_value_of_another_type_is_answered_with_one_that_works(option: str, wrong: str, right: str) -> None:
+    register_resolvers()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         given = compose("sample", [f"selection={option}", f"selection.{wrong}"])
         with pytest.raises(ConfigError) as error:
