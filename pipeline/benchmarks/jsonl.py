@@ -155,11 +155,20 @@ def question_from_fields(
         groups=_groups(groups),
         evidence=None if evidence is None else _evidence(evidence),
         subtitles=None if subtitles is None else Subtitles(subtitles),
-        span=None if span is None else _evidence([span])[0],
+        span=None if span is None else span_of(span),
         reference="" if reference is None else _words(reference, "reference"),
         scoring_points=() if scoring_points is None else _scoring_points(scoring_points),
         answer_form=form,
     )
+
+
+def span_of(value: object) -> Span:
+    """The part of a video that a question may see.
+
+    Raises:
+        InputError: it is not ``[start, end]`` in seconds.
+    """
+    return _evidence([value])[0]
 
 
 def question_of(fields: Mapping[str, Any], name: str) -> Question:

@@ -29,6 +29,7 @@ from pipeline.serving.images import ImageFolders
 from pipeline.serving.media import UPLOADS
 from pipeline.serving.metrics import CONTENT_TYPE, exposition
 from pipeline.serving.page import KEY, KEY_BYTES, UNLOCKED, page_routes
+from pipeline.serving.subtitles import subtitles_of
 from pipeline.serving.videos import Videos, entered
 from pipeline.terminal import remark
 from pipeline.wellformed import well_formed_json
@@ -180,7 +181,9 @@ class _Conversation:
                 http = 422
                 try:
                     video = await held.enter_async_context(self._video())
-                    question = chat.question_in(self.sent, str(video))
+                    lines = subtitles_of(self.sent.wishes.subtitles, self.videos, self.engine.session)
+                    subtitles = await held.enter_async_context(entered(lines))
+                    question = chat.question_in(self.sent, str(video), subtitles)
                 except (RequestError, InputError, VideoError) as error:
                     http = error.http if isinstance(error, RequestError) else 400
                     if http not in _OF_A_QUESTION:
@@ -274,10 +277,11 @@ class _Conversation:
 
     def _answered(self, reply: Reply, http: int) -> _Outcome:
         gens = chat.told(reply, self.sent, self.engine.session.parts)
-        place = reply.selected.question.video
-        if place.startswith(str(self.videos.scratch.folder)):  # the client did not name it, and it is gone soon
-            for told in (gens, gens["selection"]):
-                told["detail"] = told["detail"].replace(place, "what the request brings")
+        question = reply.selected.question
+        for place in (question.video, question.subtitles.path if question.subtitles else ""):
+            if place.startswith(str(self.videos.scratch.folder)):  # the client did not name it, and it is gone soon
+                for told in (gens, gens["selection"]):
+                    told["detail"] = told["detail"].replace(place, "what the request brings")
         totals, folder = self.engine.totals(), self.engine.session.folder
         gens["run"] = {
             "folder": None if folder is None else folder.name,

@@ -12,13 +12,14 @@ from urllib.parse import unquote
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
-from pipeline.benchmarks.jsonl import question_from_fields
-from pipeline.domain import Prompt, Question, Status
+from pipeline.benchmarks.jsonl import question_from_fields, span_of
+from pipeline.domain import Prompt, Question, Status, Subtitles
 from pipeline.errors import InputError, PipelineError, RequestError
 from pipeline.identity import digest
 from pipeline.ledger import alone
 from pipeline.serving.asked import asked_in, check_length
 from pipeline.serving.engine import Progress, Reply
+from pipeline.serving.subtitles import Given
 from pipeline.wellformed import well_formed
 
 _OF_OTHERS = {
@@ -70,6 +71,10 @@ class Wishes(BaseModel):
     """The question's id in the run folder."""
     scores: bool = False
     """Whether the response holds the scores of all candidate frames."""
+    span: list[float] | None = None
+    """Start and end of the part of the video that may be seen, in seconds."""
+    subtitles: Given | None = None
+    """Those of the video: where the file is, or its name and text."""
 
 
 class StreamOptions(BaseModel):
@@ -141,8 +146,8 @@ def sent_in(request: ChatRequest) -> Sent:
     )
 
 
-def question_in(sent: Sent, video: str) -> Question:
-    """The question of a request about the video at a path.
+def question_in(sent: Sent, video: str, subtitles: str | None) -> Question:
+    """The question of a request about the video at a path, with the subtitles at another.
 
     Raises:
         InputError: it cannot be asked.
@@ -158,7 +163,9 @@ def question_in(sent: Sent, video: str) -> Question:
     if not sent.prompt.text.strip():
         raise InputError("the message has no text", "send the question beside the video")
     check_length(question)
-    return _named(question, sent)
+    seen = None if wishes.span is None else span_of(wishes.span)
+    lines = None if subtitles is None else Subtitles(subtitles)
+    return _named(replace(question, span=seen, subtitles=lines), sent)
 
 
 def refused(sent: Sent, error: PipelineError) -> Question:
@@ -174,7 +181,9 @@ def refused(sent: Sent, error: PipelineError) -> Question:
 
 def _named(question: Question, sent: Sent) -> Question:
     """With its prompt, and an id: the client's, or one made of what is asked."""
-    content = [question.video, question.text, question.options, sent.prompt.text, sent.prompt.system]
+    content: list[Any] = [question.video, question.text, question.options, sent.prompt.text, sent.prompt.system]
+    if more := sent.wishes.model_dump(include={"span", "subtitles"}, exclude_none=True):
+        content.append(more)
     return replace(question, prompt=sent.prompt, id=sent.wishes.id or digest(content)[:16])
 
 

@@ -21,6 +21,7 @@ from pipeline.identity import digest
 from pipeline.reports.thumbnails import VideoThumbnails
 from pipeline.serving.asked import check_length
 from pipeline.serving.engine import Ask, Engine, Progress, Reply, Stage
+from pipeline.serving.subtitles import subtitles_of
 from pipeline.serving.videos import Videos, entered
 from pipeline.versions import packages
 
@@ -38,6 +39,13 @@ Named = Annotated[str, Field(description="path of a video below a folder that th
 Worded = Annotated[str, Field(description="the question, without its options")]
 Choices = Annotated[
     list[str] | None, Field(description="the options, of which one is the answer; leave out for an answer in words")
+]
+Seen = Annotated[
+    list[float] | None, Field(description="start and end of the part that the question is about; leave out for all")
+]
+Lines = Annotated[
+    str | None,
+    Field(description="path of the video's subtitles (.srt, .vtt), if there are; not every server takes them"),
 ]
 Seconds = Annotated[list[float], Field(description="of the video; each gives the picture that is shown then")]
 
@@ -108,16 +116,32 @@ def tool_server(engine: Engine, videos: Videos, pictures: PictureSettings) -> MC
         "gens", instructions=_INSTRUCTIONS, version=packages().get("gens-videoqa", ""), log_level="WARNING"
     )
 
-    async def ask(video: Named, question: Worded, context: Context, options: Choices = None) -> Answered:
+    async def ask(
+        video: Named,
+        question: Worded,
+        context: Context,
+        options: Choices = None,
+        span: Seen = None,
+        subtitles: Lines = None,
+    ) -> Answered:
         """Answer a question about a video from the moments that matter for it. Long videos take minutes."""
-        reply = await _reply(engine, videos, _Asked(video, question, options, only_select=False), context)
+        asked = _Asked(video, question, options, span, subtitles, only_select=False)
+        reply = await _reply(engine, videos, asked, context)
         result = reply.result
         assert result is not None  # an answer was asked for
         return Answered(**_selection(reply), answer=result.answer, letter=result.letter, said=result.text)
 
-    async def select(video: Named, question: Worded, context: Context, options: Choices = None) -> Selection:
+    async def select(
+        video: Named,
+        question: Worded,
+        context: Context,
+        options: Choices = None,
+        span: Seen = None,
+        subtitles: Lines = None,
+    ) -> Selection:
         """Find the moments of a video that matter for a question, without answering it."""
-        reply = await _reply(engine, videos, _Asked(video, question, options, only_select=True), context)
+        asked = _Asked(video, question, options, span, subtitles, only_select=True)
+        reply = await _reply(engine, videos, asked, context)
         return Selection(**_selection(reply))
 
     async def frames(video: Named, seconds: Seconds) -> list[str | Image]:
@@ -149,6 +173,8 @@ class _Asked:
     video: str
     question: str
     options: list[str] | None
+    span: list[float] | None
+    subtitles: str | None
     only_select: bool
 
 
@@ -156,9 +182,12 @@ async def _reply(engine: Engine, videos: Videos, asked: _Asked, context: Context
     """The reply to a question, while the client is told how far it is. A call that is cancelled withdraws it."""
     last = -1.0
     with _as_tool_errors():
-        async with entered(videos.named(asked.video)) as named:
+        lines = subtitles_of(asked.subtitles, videos, engine.session)
+        async with entered(videos.named(asked.video)) as named, entered(lines) as subtitles:
             fields: dict[str, Any] = {"video": str(named.path), "question": asked.question}
             fields |= {"options": asked.options, "answer": None} if asked.options else {}
+            fields |= {} if asked.span is None else {"span": asked.span}
+            fields |= {} if subtitles is None else {"subtitles": subtitles}
             question = question_of(fields, digest({**fields, "version": named.version})[:16])
             check_length(question)
             async with aclosing(engine.follow(Ask(question, asked.only_select))) as followed:

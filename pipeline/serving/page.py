@@ -11,7 +11,7 @@
     GET    /api/videos/ID                length, size and rate
     GET    /api/videos/ID/file           its bytes, in ranges
     GET    /api/videos/ID/picture        ?second=&width=: what is shown at a second, as JPEG
-    POST   /api/questions                {"video", "question", "options"} -> a stream of events:
+    POST   /api/questions                {"video", "question", "options", "span", "subtitles"} -> a stream of events:
                                          ``progress``, then ``result`` and ``pictures``, or ``failed``
 
 A question is withdrawn when its stream is closed.
@@ -41,6 +41,7 @@ from pipeline.serving.guards import Access
 from pipeline.serving.media import QUALITY, HeldStream, read_in_thread, video_routes, without_place
 from pipeline.serving.replies import rendered
 from pipeline.serving.shelf import Shelf
+from pipeline.serving.subtitles import SubtitleText, subtitles_of
 from pipeline.serving.videos import NamedVideo, Videos
 
 KEY = "/api/key"
@@ -73,6 +74,8 @@ class Asking(BaseModel):
     video: str = Field(max_length=100)
     question: str = Field(min_length=1, max_length=LONGEST_QUESTION)
     options: list[Annotated[str, Field(max_length=LONGEST_QUESTION)]] | None = Field(None, max_length=26)
+    span: list[float] | None = None
+    subtitles: SubtitleText | None = None
 
 
 class Key(BaseModel):
@@ -117,7 +120,12 @@ def page_routes(engine: Engine, videos: Videos, access: Access) -> APIRouter:
 
     @routes.get("/api/state")
     async def state() -> dict[str, Any]:
-        return {"parts": dict(engine.session.parts), "most_bytes": videos.scratch.video_bytes}
+        session = engine.session
+        return {
+            "parts": dict(session.parts),
+            "most_bytes": videos.scratch.video_bytes,
+            "takes_subtitles": session.takes_subtitles,
+        }
 
     @routes.post("/api/questions")
     async def ask(asking: Asking) -> Response:
@@ -126,6 +134,9 @@ def page_routes(engine: Engine, videos: Videos, access: Access) -> APIRouter:
             options = [option.strip() for option in asking.options or () if option.strip()] or None
             fields: dict[str, Any] = {"video": str(video.path), "question": asking.question.strip()}
             fields |= {} if options is None else {"options": options, "answer": None}
+            fields |= {} if asking.span is None else {"span": asking.span}
+            subtitles = held.enter_context(subtitles_of(asking.subtitles, videos, engine.session))
+            fields |= {} if subtitles is None else {"subtitles": subtitles}
             question = question_of(fields, digest({**fields, "version": video.version})[:16])
             check_length(question)
             events = _events(engine, Ask(question), video, asking.video)

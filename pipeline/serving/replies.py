@@ -49,6 +49,8 @@ def rendered(reply: Reply, video: NamedVideo, parts: Mapping[str, str]) -> dict[
     )
     known = selected.row.video
     html = well_formed(markup).replace(escape(str(video.path)), escape(video.name))
+    if selected.question.subtitles is not None:
+        html = html.replace(escape(selected.question.subtitles.path), "the subtitles")
     return {
         "html": html,
         "said": said,

@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import BinaryIO
 
 from pipeline.errors import RequestError, StorageError
+from pipeline.subtitles.reading import FORMS
 from pipeline.video.references import HEAD, playlist
 
 SUFFIXES = frozenset(
@@ -102,7 +103,7 @@ class Scratch:
 
         Args:
             announced: its size in bytes, if that was told. More than there is room for is refused before it is sent.
-            suffix: how its name ends, as ``.mp4``; one that no video has is left out.
+            suffix: how its name ends, as ``.mp4``; one that neither videos nor subtitles have is left out.
 
         Raises:
             RequestError: it is too large, or there is no room for it now.
@@ -111,7 +112,7 @@ class Scratch:
             self.check_size(announced)
             with self._guard:
                 self._check_room(announced)
-        return Receiving(self, suffix.lower() if suffix.lower() in SUFFIXES else "")
+        return Receiving(self, suffix.lower() if suffix.lower() in {*SUFFIXES, *FORMS} else "")
 
     def check_size(self, size: int) -> None:
         """Raise for a video that is larger than one may be."""

@@ -7,7 +7,7 @@ import binascii
 import itertools
 import os
 import stat
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from pipeline.errors import ChangedVideoError, ConfigError, RequestError
 from pipeline.paths import local_path
 from pipeline.serving.fetching import fetch
 from pipeline.serving.scratch import SUFFIXES, Kept, Scratch, check_head
+from pipeline.subtitles.reading import FORMS
 from pipeline.video.references import HEAD
 
 Held = TypeVar("Held")
@@ -29,6 +30,8 @@ _MOST_LOOKED_AT = 100_000
 """Files and folders, so that a declared root of a large disk costs a list that ends early."""
 _DEEPEST = 8
 _BLOCK = 1 << 20
+_MOST_SUBTITLES = 16 << 20
+"""Bytes of a file of subtitles, which is read whole into the server's memory."""
 _OF_TYPE = {
     "video/mp4": ".mp4",
     "video/webm": ".webm",
@@ -144,6 +147,24 @@ class Videos:
         Args:
             address: ``file:///...`` or a path; one that is not absolute begins in a declared folder.
         """
+        return self._below_a_folder(address, "video", _checked)
+
+    def subtitles(self, address: str) -> Path:
+        """The file of subtitles below a declared folder that an address names. Raises as :meth:`local`."""
+        return self._below_a_folder(address, "file of subtitles", _checked_subtitles).path
+
+    def sent_subtitles(self, content: bytes, suffix: str) -> Kept:
+        """The text of a file of subtitles, kept on disk.
+
+        Raises:
+            RequestError: it is too large, or of an unknown form.
+        """
+        _check_subtitles(len(content), suffix, "the file of subtitles")
+        with self.scratch.receiving(len(content), suffix) as receiving:
+            receiving.write(content)
+            return receiving.kept()
+
+    def _below_a_folder(self, address: str, what: str, checked: Callable[[Path, str], NamedVideo]) -> NamedVideo:
         # Clients write file:// before a path and often leave signs such as % as they are.
         writings = dict.fromkeys(_written_paths(address))
         places = [folder / written for written in writings for folder in self._folders]
@@ -152,19 +173,19 @@ class Videos:
                 file = Path(os.path.realpath(place, strict=True))
                 folder = self._folder_of(file)
                 if folder is not None:
-                    return self._checked(file, str(file.relative_to(folder)))
+                    return checked(file, str(file.relative_to(folder)))
             except (OSError, ValueError):
                 continue
         if any(self._is_written_below(place) for place in places):
             raise RequestError(
-                f"there is no video at {address[:300]}, or it leads out of the folder",
+                f"there is no {what} at {address[:300]}, or it leads out of the folder",
                 "check the name; links must stay below a folder of the server",
                 404,
             )
         # The same whether there is anything or not.
         raise RequestError(
             f"{address[:300]} is not below a folder that the server may read",
-            "name a video below one of its folders, or declare another one: 'videos.folders=[FOLDER]'",
+            f"name a {what} below one of its folders, or declare another one: 'videos.folders=[FOLDER]'",
             403,
         )
 
@@ -213,24 +234,6 @@ class Videos:
         written = Path(os.path.normpath(place))
         return any(written.is_relative_to(folder) for pair in self._folders.items() for folder in pair)
 
-    def _checked(self, file: Path, name: str) -> NamedVideo:
-        found = file.stat()
-        if stat.S_ISDIR(found.st_mode):
-            raise RequestError(
-                f"{name} is a folder", "name a video file; folders of images are for gens ask and gens evaluate", 400
-            )
-        if not stat.S_ISREG(found.st_mode):
-            raise RequestError(f"{name} is no regular file", "name a video file", 400)
-        try:
-            # Exchanged for a pipe meanwhile, it would wait for a writer.
-            with open(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as opened:
-                check_head(opened.read(HEAD) or b"")
-        except OSError as error:
-            raise RequestError(
-                f"{name} cannot be read: {error.strerror}", "let the server's user read it", 403
-            ) from error
-        return NamedVideo(file, name, _version_of(found))
-
     def _sent(self, address: str) -> Kept:
         head, comma, data = address.partition(",")
         kind, *more = head[len("data:") :].lower().split(";")
@@ -274,6 +277,38 @@ async def entered(context: AbstractContextManager[Held]) -> AsyncIterator[Held]:
         yield held
     finally:
         await asyncio.to_thread(context.__exit__, None, None, None)
+
+
+def _checked(file: Path, name: str) -> NamedVideo:
+    found = file.stat()
+    if stat.S_ISDIR(found.st_mode):
+        raise RequestError(
+            f"{name} is a folder", "name a video file; folders of images are for gens ask and gens evaluate", 400
+        )
+    if not stat.S_ISREG(found.st_mode):
+        raise RequestError(f"{name} is no regular file", "name a video file", 400)
+    try:
+        # Exchanged for a pipe meanwhile, it would wait for a writer.
+        with open(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as opened:
+            check_head(opened.read(HEAD) or b"")
+    except OSError as error:
+        raise RequestError(f"{name} cannot be read: {error.strerror}", "let the server's user read it", 403) from error
+    return NamedVideo(file, name, _version_of(found))
+
+
+def _checked_subtitles(file: Path, name: str) -> NamedVideo:
+    found = file.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise RequestError(f"{name} is no regular file", "name a file of subtitles", 400)
+    _check_subtitles(found.st_size, file.suffix.lower(), name)
+    return NamedVideo(file, name, _version_of(found))
+
+
+def _check_subtitles(size: int, suffix: str, name: str) -> None:
+    if suffix not in FORMS:
+        raise RequestError(f"{name} is of an unknown form", f"give a file that ends in {', '.join(FORMS)}", 400)
+    if size > _MOST_SUBTITLES:
+        raise RequestError(f"{name} has more than {_MOST_SUBTITLES >> 20} MB", "give a smaller file of subtitles", 413)
 
 
 def _folder(written: str) -> Path:

@@ -193,6 +193,13 @@ class Session:
         }
 
     @property
+    def takes_subtitles(self) -> bool:
+        """Whether a question may come with subtitles: lines are shown to the answerer, or the sampler reads them."""
+        from pipeline.samplers.subtitles import reads_subtitles
+
+        return self._context.subtitles is not SubtitleChoice.NONE or reads_subtitles(self._sampler)
+
+    @property
     def folder(self) -> Path | None:
         """The run folder that keeps the rows."""
         return self._folder
@@ -376,7 +383,7 @@ class Session:
                     f"two questions have the id {question.id!r}: {by_id[question.id].text!r} and {question.text!r}",
                     "give each an id of its own; the same question with other labels is asked once, or in another call",
                 )
-            if question.subtitles is not None and self._context.subtitles is SubtitleChoice.NONE:
+            if question.subtitles is not None and not self.takes_subtitles:
                 with told_in_python():
                     raise ConfigError(
                         f"{question.subtitles.path} is given, and the session shows no subtitles",

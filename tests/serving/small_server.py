@@ -41,7 +41,7 @@ class Scorer:
         self.passes.append([question.text for question in questions])
         self.has_begun.set()
         assert self.may_go.wait(60)
-        seconds = [0.0, 1.0, 2.0, 3.0]
+        seconds = [video.start + second for second in range(4)]
         times = tuple(frame.time for frame in frames.frames_at(seconds))
         for done in (2, 4):
             step(video.path, "frames", done, len(seconds))
@@ -59,6 +59,8 @@ class Speaker:
     def __init__(self, says: Callable[[Question], Answer | str]) -> None:
         self._says = says
         self.prompts: list[str] = []
+        self.lines: list[list[str]] = []
+        """Of the subtitles of each request."""
 
     def limits(self) -> AnswererLimits:
         return AnswererLimits(10**6, 1, None, "not told")
@@ -72,6 +74,7 @@ class Speaker:
     def answer(self, requests: Iterable[AnswerRequest], batch: int) -> Generator[Answer, None, None]:
         for request in requests:
             question = request.question
+            self.lines.append([line.text for line in request.subtitles])
             self.prompts.append(question.text if question.prompt is None else question.prompt.text)
             said = self._says(question)
             if isinstance(said, str):
@@ -91,10 +94,15 @@ def failing(question: Question) -> Answer:
 
 
 @contextmanager
-def engine_over(scorer: Any, speaker: Any, **settings: Any) -> Iterator[Engine]:
+def engine_over(scorer: Any, speaker: Any, subtitles: str = "none", **settings: Any) -> Iterator[Engine]:
     chosen = {"most_waiting": 200, "gather_seconds": 0.05, "questions_at_once": 32, "videos_at_once": 1, **settings}
     session = Session(
-        sampler=scorer, answerer=speaker, selection={"budget": 2}, execution={"decode_workers": 0}, run="served"
+        sampler=scorer,
+        answerer=speaker,
+        selection={"budget": 2},
+        execution={"decode_workers": 0},
+        run="served",
+        subtitles=subtitles,
     )
     engine = Engine(session, EngineSettings(**chosen))
     try:

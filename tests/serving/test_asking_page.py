@@ -118,7 +118,7 @@ def test_every_control_of_the_page_has_a_name() -> None:
         re.findall(r"<label[^>]*>(?:(?!</label>).)*<input id=\"(\w+)\"", text)
     )
     controls = re.findall(r'<(?:input|select|textarea)[^>]* id="(\w+)"', text)
-    assert len(controls) == 6
+    assert len(controls) == 9
     assert set(controls) <= labelled
 
 

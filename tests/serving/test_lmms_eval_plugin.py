@@ -29,7 +29,7 @@ PLUGIN = ROOT / "scripts" / "lmms_eval_plugin"
 sys.path.insert(0, str(PLUGIN))
 
 from gens_lmms_eval import server as plugin  # noqa: E402
-from gens_lmms_eval.tasks import draws, harm_of, in_turn  # noqa: E402
+from gens_lmms_eval.tasks import draws, harm_of, in_turn, span_in  # noqa: E402
 
 
 def _guess(options: str) -> str:
@@ -96,6 +96,19 @@ def test_a_task_that_is_a_class_is_looked_into() -> None:
 def test_questions_go_video_by_video() -> None:
     assert in_turn(["b", "a", "b", "c", "a"]) == [0, 2, 1, 4, 3]
     assert in_turn([]) == []
+
+
+def test_the_plug_in_asks_about_the_part_that_a_document_names() -> None:
+    def messages(start: float | None, end: float | None) -> Any:
+        video = SimpleNamespace(type="video", start_time=start, end_time=end)
+        parts = [video, SimpleNamespace(type="text")]
+        return SimpleNamespace(messages=[SimpleNamespace(content=parts)])
+
+    assert span_in(messages(None, None), "q") is None
+    assert span_in(messages(0.0, 30), "q") == [0.0, 30.0]
+    assert span_in(messages(None, 30), "q") == [0.0, 30.0]
+    with pytest.raises(ValueError, match=r"q is about its video from second 5\.0 on"):
+        span_in(messages(5.0, None), "q")
 
 
 def test_the_server_may_read_the_folders_of_the_videos_alone() -> None:

@@ -194,13 +194,13 @@ const begin = (is) => {
   if (is) progress(new HowFar());
 };
 
-const put = async (video, question, options) => {
+const put = async (asked) => {
   const stopping = new AbortController();
   asking = stopping;
   fail("");
   begin(true);
   try {
-    const response = await ask("/api/questions", posting({ video: video.id, question, options }, { signal: stopping.signal }));
+    const response = await ask("/api/questions", posting(asked, { signal: stopping.signal }));
     const far = new HowFar();
     let article = null;
     let isFailed = false;
@@ -235,7 +235,23 @@ byId("options").addEventListener("input", () => {
   const count = options().length;
   document.querySelector(".choices summary").textContent = count ? `Multiple choice: ${count} options` : "Multiple choice";
 });
-byId("ask").addEventListener("submit", (event) => {
+// Start and end of the part that is asked about; null for all of the video.
+const span = () => {
+  const [from, until] = ["from", "until"].map((id) => byId(id).value);
+  if (!from && !until) return null;
+  if (!until) throw new Error("Say until which second the part goes.");
+  return [Number(from), Number(until)];
+};
+const subtitles = async () => {
+  const [file] = byId("subtitles").files;
+  if (!file) return null;
+  try {
+    return { name: file.name, text: new TextDecoder("utf-8", { fatal: true }).decode(await file.arrayBuffer()) };
+  } catch {
+    throw new Error(`${file.name} cannot be read as UTF-8: convert it, for instance with iconv.`);
+  }
+};
+byId("ask").addEventListener("submit", async (event) => {
   event.preventDefault();
   const question = byId("question").value.trim();
   if (asking && byId("send").disabled) return;
@@ -245,7 +261,12 @@ byId("ask").addEventListener("submit", (event) => {
     return;
   }
   if (!question) return;
-  put(player.current, question, options().length ? options() : null);
+  const video = player.current.id;
+  try {
+    put({ video, question, options: options().length ? options() : null, span: span(), subtitles: await subtitles() });
+  } catch (error) {
+    fail(error.message);
+  }
 });
 byId("question").addEventListener("keydown", (event) => {
   if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
@@ -263,6 +284,7 @@ const lock = () => {
 const open = async () => {
   const state = await json("/api/state");
   most = state.most_bytes;
+  for (const id of ["subtitles-line", "with-subtitles"]) byId(id).hidden = !state.takes_subtitles;
   const { sampler, selection, budget, answerer } = state.parts;
   byId("parts").textContent = `${sampler} → ${selection}, ${budget} frames → ${answerer}`;
   byId("unlock").hidden = true;

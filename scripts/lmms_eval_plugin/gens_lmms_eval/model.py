@@ -19,7 +19,7 @@ from openai import APIStatusError
 from tqdm import tqdm
 
 from gens_lmms_eval.server import Server, ServerError, Started, command_of, folders_of, found
-from gens_lmms_eval.tasks import harm_of, in_turn
+from gens_lmms_eval.tasks import harm_of, in_turn, span_in
 
 _MOST_NAMED = 5
 _HOPELESS = 16
@@ -37,6 +37,8 @@ class _Asked:
     """As :func:`gens_lmms_eval.tasks.harm_of` says it."""
     video: str
     messages: list[dict[str, Any]]
+    span: list[float] | None
+    """Start and end of the part of the video that the question is about; None: all of it."""
 
 
 @dataclass(frozen=True)
@@ -138,13 +140,11 @@ class Gens(lmms):
         if len(videos) != 1 or images or audios:
             held = f"{len(videos)} videos, {len(images)} images and {len(audios)} sounds"
             raise ValueError(f"gens answers about one video: question {number} of {task} has {held}")
-        spans = [part for message in messages.messages for part in message.content if getattr(part, "start_time", None)]
-        if spans:
-            raise ValueError(f"gens sees whole videos: question {number} of {task} is about a part of one")
+        span = span_in(messages, f"question {number} of {task}")
         sent = messages.to_openai_messages(pass_video_url=True)
         harm = harm_of(task, getattr(doc_to_messages, "__self__", None))
-        said = hashlib.sha256(repr(sent).encode()).hexdigest()[:8]
-        return _Asked(f"{task}/{split}/{number}/{said}", task, harm, _local(videos[0]), sent)
+        said = hashlib.sha256(repr(sent if span is None else (sent, span)).encode()).hexdigest()[:8]
+        return _Asked(f"{task}/{split}/{number}/{said}", task, harm, _local(videos[0]), sent, span)
 
     def _server_for(self, videos: Sequence[str]) -> Server:
         """The server, which may read these videos."""
@@ -165,8 +165,9 @@ def _answer(server: Server, asked: _Asked) -> _Answered:
         OpenAIError: the server is gone, or refuses the request.
     """
     try:
+        wishes = {"id": asked.id} if asked.span is None else {"id": asked.id, "span": asked.span}
         response = server.client.chat.completions.create(
-            model=server.model, messages=asked.messages, extra_body={"gens": {"id": asked.id}}
+            model=server.model, messages=asked.messages, extra_body={"gens": wishes}
         )
     except APIStatusError as error:
         # Where failures are errors, the response has the same field.

@@ -1,4 +1,4 @@
-"""What lmms-eval's tasks do with a question that has no answer."""
+"""What lmms-eval's tasks do with a question that has no answer, and which part of a video they ask about."""
 
 from __future__ import annotations
 
@@ -42,6 +42,24 @@ def in_turn(videos: Sequence[str]) -> list[int]:
     """
     first = {video: place for place, video in reversed(list(enumerate(videos)))}
     return sorted(range(len(videos)), key=lambda place: (first[videos[place]], place))
+
+
+def span_in(messages: Any, name: str) -> list[float] | None:
+    """Start and end of the part of the video that a question is about; None for all of it.
+
+    Args:
+        messages: lmms-eval's ``ChatMessages``, with one video. Its part begins at 0 unless it says where.
+        name: of the question.
+
+    Raises:
+        ValueError: the part has no end.
+    """
+    (video,) = (part for message in messages.messages for part in message.content if part.type == "video")
+    if video.start_time is None and video.end_time is None:
+        return None
+    if video.end_time is None:
+        raise ValueError(f"{name} is about its video from second {video.start_time} on, and gens needs the end, too")
+    return [float(video.start_time or 0), float(video.end_time)]
 
 
 def _reached(function: object, seen: set[int]) -> Iterator[object]:
