@@ -251,6 +251,14 @@ const subtitles = async () => {
     throw new Error(`${file.name} cannot be read as UTF-8: convert it, for instance with iconv.`);
   }
 };
+// What is set stays set for the next question, so that it is told where it is folded away.
+const tellPart = () => {
+  const [from, until] = ["from", "until"].map((id) => byId(id).value);
+  const seconds = from || until ? `Seconds ${from || 0} to ${until || "..."}` : "Part of the video";
+  const file = byId("subtitles-line").hidden ? [] : [byId("subtitles").files[0]?.name ?? "subtitles"];
+  byId("part").textContent = [seconds, ...file].join(", ");
+};
+for (const id of ["from", "until", "subtitles"]) byId(id).addEventListener("input", tellPart);
 byId("ask").addEventListener("submit", async (event) => {
   event.preventDefault();
   const question = byId("question").value.trim();
@@ -284,7 +292,8 @@ const lock = () => {
 const open = async () => {
   const state = await json("/api/state");
   most = state.most_bytes;
-  for (const id of ["subtitles-line", "with-subtitles"]) byId(id).hidden = !state.takes_subtitles;
+  byId("subtitles-line").hidden = !state.takes_subtitles;
+  tellPart();
   const { sampler, selection, budget, answerer } = state.parts;
   byId("parts").textContent = `${sampler} → ${selection}, ${budget} frames → ${answerer}`;
   byId("unlock").hidden = true;
