@@ -136,7 +136,7 @@ def test_a_model_is_loaded_once_given_to_each_call_and_closed(home: Path) -> Non
 def test_calls_at_once_overlap(home: Path) -> None:
     code = (
         "from threading import Barrier\n"
-        "BOTH = Barrier(2, timeout=20)\n"
+        "BOTH = Barrier(2, timeout=60)\n"
         "def answer(question, frames):\n"
         "    BOTH.wait(); return 'B'\n"
     )

@@ -24,7 +24,7 @@ def test_the_next_is_made_while_the_present_one_is_used() -> None:
     made = threading.Event()
     items = ahead(range(2), lambda item: made.set() if item == 1 else None, 1)
     next(items)
-    assert made.wait(5.0)
+    assert made.wait(60.0)
 
 
 def test_no_more_is_made_than_may_wait() -> None:
@@ -40,7 +40,7 @@ def test_no_more_is_made_than_may_wait() -> None:
 
     results = ahead(items(), lambda item: item, 3)
     assert next(results) == 0
-    assert enough.wait(5.0)
+    assert enough.wait(60.0)
     results.close()
     assert len(drawn) <= 5
 
@@ -100,7 +100,7 @@ def test_a_result_larger_than_the_memory_is_made_alone() -> None:
 def all_there(made: Ahead[int, int], count: int) -> None:
     """Wait until so many results could be taken."""
     with made._changed:
-        assert made._changed.wait_for(lambda: len(made._waiting) == count, 5.0)
+        assert made._changed.wait_for(lambda: len(made._waiting) == count, 60.0)
 
 
 def test_what_results_share_counts_once() -> None:
@@ -127,7 +127,7 @@ def test_nobody_waits_for_what_is_not_there_unless_asked_to() -> None:
 
     def items() -> Iterator[int]:
         yield 1
-        more.wait(5.0)
+        more.wait(60.0)
         yield 2
         raise OSError("drawing")
 

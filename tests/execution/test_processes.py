@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,21 @@ from pipeline.execution import processes
 from pipeline.execution.processes import Crash, Limits, Pool, Task
 from pipeline.execution.streams import Unit, UnitStream
 
-LIMITS = Limits(workers=2, deadline=1.5, memory_bytes=1 << 28, waiting_bytes=1 << 30)
+LIMITS = Limits(workers=2, deadline=60.0, memory_bytes=1 << 28, waiting_bytes=1 << 30)
+HASTY = replace(LIMITS, deadline=1.0)
+"""For jobs that never end. What does end may take longer on a machine that is busy with other work."""
 
 
 @pytest.fixture(scope="module")
 def pool() -> Iterator[Pool]:
     made = Pool(LIMITS)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def hasty() -> Iterator[Pool]:
+    made = Pool(HASTY)
     yield made
     made.close()
 
@@ -60,7 +70,8 @@ def failure_of(pool: Pool, job: Any) -> Any:
 
 
 def assert_works(pool: Pool) -> None:
-    found = list(stream_of(pool, Good(1), Good(2)))
+    # Of a hasty pool, these tasks have the usual deadline all the same: 20 times what they are said to take.
+    found = list(stream_of(pool, Good(1), Good(2), seconds=3.0 if pool.limits == HASTY else 0.0))
     assert [found[0], found[2]] == [1, 2]
     assert (found[3] == 2).all()
     assert found[3].shape == (1 << 20, 3)
@@ -69,7 +80,7 @@ def assert_works(pool: Pool) -> None:
 @pytest.mark.parametrize(
     ("act", "words", "is_final"),
     [
-        ("sleep", "did not come to an end within 1.5 s", True),
+        ("sleep", "did not come to an end within 1 s", True),
         ("sleep_with_the_lock", "did not come to an end", True),
         ("abort", "SIGABRT", True),
         ("segfault", "SIGSEGV", True),
@@ -77,7 +88,10 @@ def assert_works(pool: Pool) -> None:
         ("die", "SIGKILL", False),
     ],
 )
-def test_a_worker_that_ends_is_replaced_and_its_task_fails(pool: Pool, act: str, words: str, is_final: bool) -> None:
+def test_a_worker_that_ends_is_replaced_and_its_task_fails(
+    pool: Pool, hasty: Pool, act: str, words: str, is_final: bool
+) -> None:
+    pool = hasty if act.startswith("sleep") else pool
     failure = failure_of(pool, Bad(act))
     assert isinstance(failure, Crash)
     assert words in failure.reason
@@ -155,7 +169,7 @@ def test_streams_may_be_closed_by_the_garbage_collector_in_any_thread(pool: Pool
 
     closing = threading.Thread(target=close, daemon=True)
     closing.start()
-    closing.join(10)
+    closing.join(60)
     assert not closing.is_alive()
 
 
@@ -225,8 +239,8 @@ def test_killing_workers_never_blocks_the_pool(pool: Pool) -> None:
     random = np.random.default_rng(0)
     lost = 0
     for number in range(24):
-        if number % 2:  # every other time, in the first 30 ms of the task
-            threading.Timer(random.uniform(0, 0.03), kill, pool.pids[:1]).start()
+        for pid in pool.pids[: number % 2]:  # every other time, in the first 30 ms of the task, if there is a worker
+            threading.Timer(random.uniform(0, 0.03), kill, [pid]).start()
         try:
             first, second = stream_of(pool, Good(number))
             assert first == number
@@ -242,7 +256,7 @@ def test_waiting_results_are_bounded_by_bytes_over_all_streams(pool: Pool) -> No
     small = Pool(Limits(2, 30.0, 1 << 30, waiting_bytes=4 * part))
     streams = [stream_of(small, *map(Good, range(6)), seconds=5.0, part_bytes=part) for _ in range(2)]
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while not (small.waiting_bytes >= 2 * part and streams[0].ready(2)) and time.monotonic() < deadline:
             assert small.waiting_bytes <= 5 * part
             time.sleep(0.05)
@@ -259,7 +273,7 @@ def test_waiting_results_are_bounded_by_bytes_over_all_streams(pool: Pool) -> No
         next(streams[0])
         streams[0].close()
         assert_works(small)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while small.waiting_bytes and time.monotonic() < deadline:
             time.sleep(0.02)
         assert small.waiting_bytes == 0
@@ -304,7 +318,7 @@ def script(tmp_path: Path, end: str) -> subprocess.Popen[str]:
 
 
 def is_gone(pid: int) -> bool:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
         if time.monotonic() > deadline:
             return False
@@ -332,17 +346,18 @@ def test_no_worker_outlives_its_parent_even_if_it_hangs(tmp_path: Path, number: 
     assert "bad_jobs" not in errors
 
 
-def test_states_say_what_every_worker_does_and_since_when(pool: Pool) -> None:
-    assert_works(pool)
+def test_states_say_what_every_worker_does_and_since_when(hasty: Pool) -> None:
+    assert_works(hasty)
     began = time.time()
-    reader = threading.Thread(target=failure_of, args=(pool, Bad("sleep")))
+    reader = threading.Thread(target=failure_of, args=(hasty, Bad("sleep")))
     reader.start()
     busy: list[dict[str, Any]] = []
-    while not busy and time.time() < began + 10:
+    while not busy and time.time() < began + 60:
         time.sleep(0.01)  # asked without a pause, the pool's lock is hardly ever free for its own thread
-        busy = [state for state in pool.states() if state["video"]]
+        busy = [state for state in hasty.states() if state["video"]]
+    seen = time.time()
     reader.join()
     (state,) = busy
     assert (state["state"], state["video"]) == ("reading", Bad("sleep").path)
-    assert began - 0.1 < state["since"] < began + 10
-    assert all(each["state"] in ("idle", "starting") for each in pool.states())
+    assert began - 0.1 < state["since"] < seen + 0.1
+    assert all(each["state"] in ("idle", "starting") for each in hasty.states())

@@ -158,7 +158,7 @@ def _locked(path: Path) -> None:
     path.chmod(0)
 
 
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize(
     ("make", "error", "words"),
     [
