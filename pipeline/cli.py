@@ -249,7 +249,7 @@ def _show(verb: str, given: Namespace, words: Sequence[str]) -> int:
     import hydra
 
     from pipeline.commands.driving import as_chosen, explained_with
-    from pipeline.run_names import register_run_folder
+    from pipeline.run_names import register_run_name
 
     overrides = given.overrides if given.shell_completion else as_chosen(verb, given)
     # Hydra wants its options before the overrides; people write them in any order.
@@ -257,7 +257,7 @@ def _show(verb: str, given: Namespace, words: Sequence[str]) -> int:
     # Hydra then raises its exceptions instead of printing them, and we add the nearest valid word.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     register_resolvers()
-    register_run_folder()
+    register_run_name()
     before = sys.argv
     sys.argv = [sys.argv[0], *options, *overrides]
     try:

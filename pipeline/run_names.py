@@ -68,6 +68,6 @@ def _video_content(path: str, reader: Mapping[str, Any]) -> str:
         return str(path)
 
 
-def register_run_folder() -> None:
-    """Register the resolver ``${run_folder:}`` for YAML files."""
-    OmegaConf.register_new_resolver("run_folder", lambda *, _root_: run_name(_root_), replace=True)
+def register_run_name() -> None:
+    """Register the resolver ``${run_name:}`` for YAML files."""
+    OmegaConf.register_new_resolver("run_name", lambda *, _root_: run_name(_root_), replace=True)

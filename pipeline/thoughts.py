@@ -116,7 +116,7 @@ def split_thoughts(text: str, *, is_begun: bool = False) -> Split:
     """Split an output into thoughts and answer.
 
     The answer is what is outside of thoughts. An end without a beginning makes all that is before it a thought, because
-    many chat templates write the beginning into the prompt; only a last one with nothing behind it is ignored where a
+    many chat templates write the beginning into the prompt; only a last one with nothing after it is ignored where a
     thought has ended before. An end closes the thoughts that were opened since its own beginning.
 
     Args:

@@ -247,3 +247,15 @@ def test_a_docstring_says_what_it_documents() -> None:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and (ast.get_docstring(node) or "").startswith("See ")
     }
     assert not elsewhere
+
+
+def test_a_class_is_called_by_the_fields_words() -> None:
+    """These names say what happens to a thing, or where it stands, and not what it is."""
+    named = {
+        f"{name}:{node.name}"
+        for name, path in modules()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef)
+        and node.name.strip("_") in ("Heard", "Said", "Listener", "Material", "Surroundings")
+    }
+    assert not named

@@ -36,7 +36,7 @@ from pipeline.environment import check_no_secrets, overrides_of
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.explain import explained_errors, unknown_key, without
 from pipeline.paths import local_path
-from pipeline.run_names import register_run_folder
+from pipeline.run_names import register_run_name
 from pipeline.trust import check_hydra, check_plugins, trusted_packages
 
 _BUILT = ("sampler", "selection", "answerer", "benchmark")
@@ -103,7 +103,7 @@ def run(verb: str, given: Namespace) -> list[int]:
         KeyboardInterrupt: a signal ended it.
     """
     register_resolvers()
-    register_run_folder()
+    register_run_name()
     trusted = trusted_packages(_plugins(given.overrides))
     job = Job(verb, trusted)
     # An error is explained while Hydra still knows the user's own folder.
@@ -181,7 +181,7 @@ def composed(verb: str, words: Sequence[str], folder: str | None = None) -> Dict
         PipelineError: the words cannot be used.
     """
     register_resolvers()
-    register_run_folder()
+    register_run_name()
     trusted = trusted_packages(_plugins(words))
     given = Namespace(config_dir=folder, overrides=list(words))
     with _hydra(given, trusted) as hydra, explained_errors(verb, words):

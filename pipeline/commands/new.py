@@ -63,7 +63,7 @@ def run(config: DictConfig) -> int:
     folder = [] if standing is not None else ["--config-dir", str(options)]
     here = project()
     trusted = ",".join(dict.fromkeys([name, *(here.plugins if here else ())]))
-    words = ["gens", "evaluate", *folder, f"plugins=[{trusted}]", f"{skeleton.group}={name}", *_SMALL]
+    words = ["gens", "evaluate", *folder, f"plugins=[{trusted}]", f"{skeleton.group}={name}", *_SMALL, *skeleton.words]
     tell(f"run it:   {path_of_package} {shlex.join(words)}")
     tell(f"\nplugins=[{name}] says that you trust the package; GENS_PLUGINS={name} says so for the whole shell.")
     if standing is None:

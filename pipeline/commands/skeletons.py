@@ -17,6 +17,8 @@ class Skeleton:
     """``GROUP/NAME.yaml``."""
     test: str
     """``tests/test_NAME.py``."""
+    words: tuple[str, ...] = ()
+    """Of the command that runs it, beside those of all kinds."""
 
 
 _SAMPLER = Skeleton(
@@ -122,7 +124,7 @@ def choose(times, scores, count, apart):
     Args:
         times: seconds of the frames, ascending: a float64 array.
         scores: parallel to ``times``.
-        count: the most that may be chosen, fewer than there are frames.
+        count: the most that may be chosen. Where there are no more frames than that, all are taken without a call.
         apart: a setting of the YAML file, in seconds.
     """
     chosen = []
@@ -152,5 +154,8 @@ def test_positions_differ_and_are_no_more_than_asked_for():
     positions = choose(times, scores, 3, apart=2.0)
     assert sorted(positions) == [1, 3, 6]
 """,
+    words=(
+        "selection.budget=2",
+    ),  # the default sampler scores few frames, and of no more than the budget none is chosen
 )
 SKELETONS = {"sampler": _SAMPLER, "answerer": _ANSWERER, "policy": _POLICY}

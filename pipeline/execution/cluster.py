@@ -23,7 +23,7 @@ from typing import Any
 
 from pipeline.artefacts.writing import write_whole
 from pipeline.errors import ConfigError, IncompatibleLibraryError, MissingExtraError
-from pipeline.execution.cluster_worker import THREADS, Arrival, ClusterWorker, Surroundings, software
+from pipeline.execution.cluster_worker import THREADS, Arrival, ClusterWorker, NodeRequirements, software
 from pipeline.execution.crew import Crew, Message, Place
 from pipeline.execution.recipes import Recipe
 from pipeline.execution.settings import ExecutionSettings
@@ -96,7 +96,7 @@ class RayExecutor(Crew[_Actor]):
         self._settings = settings
         self._options: dict[str, Any] = {}
         self._handles: dict[int, Any] = {}
-        self._surroundings: Surroundings | None = None
+        self._required: NodeRequirements | None = None
         self._size = 0
         self._nodes = 1
         self._turn = 0
@@ -131,7 +131,7 @@ class RayExecutor(Crew[_Actor]):
         token = local_path(cache) / f".{secrets.token_hex(8)}.driver"
         local_path(cache).mkdir(parents=True, exist_ok=True)
         write_whole(b"nodes of a cluster look for this file\n", token, "paths.cache=...")
-        self._surroundings = Surroundings(os.getcwd(), cache, token.name, software(), os.environ.get(THREADS), gpus > 0)
+        self._required = NodeRequirements(os.getcwd(), cache, token.name, software(), os.environ.get(THREADS), gpus > 0)
         try:
             yield
         finally:
@@ -148,7 +148,7 @@ class RayExecutor(Crew[_Actor]):
             kind = self._ray.remote(ClusterWorker)
             self._handles[number] = kind.options(**self._options).remote()
         handle = self._handles[number]
-        arriving = handle.arrive.options(max_task_retries=-1).remote(self._surroundings)
+        arriving = handle.arrive.options(max_task_retries=-1).remote(self._required)
         return _Actor(handle, arriving)
 
     def messages(self) -> Iterator[Message]:

@@ -25,7 +25,7 @@ THREADS = "OMP_NUM_THREADS"
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class NodeRequirements:
     """What every node must have as the driver has it."""
 
     folder: str
@@ -66,7 +66,7 @@ class ClusterWorker(Line):
         self._said: SimpleQueue[tuple[str, Any]] = SimpleQueue()
         self._is_used = False
 
-    def arrive(self, wanted: Surroundings) -> Arrival:
+    def arrive(self, wanted: NodeRequirements) -> Arrival:
         """Look around. Where the driver has lost the stream of this process, it ends, and Ray starts another one."""
         import ray
 
@@ -122,7 +122,7 @@ class ClusterWorker(Line):
         return unit
 
 
-def _check(wanted: Surroundings) -> None:
+def _check(wanted: NodeRequirements) -> None:
     """Raise where this node differs from the driver in what must be shared."""
     host = socket.gethostname()
     found = software()

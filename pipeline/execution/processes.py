@@ -208,7 +208,7 @@ class Pool:
         return self._waiting
 
     def submit(self, tasks: Sequence[Task]) -> None:
-        """Queue tasks behind those that are there."""
+        """Queue tasks after those that are there."""
         with self._lock:
             if self._closed:
                 raise RuntimeError("the pool is closed")

@@ -118,7 +118,7 @@ def rotated(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tens
     Args:
         x: ``[batch, heads, tokens, size]``.
         cos: ``[batch or 1, tokens, size]``; in float32 the rotation is computed in it. With a smaller size, what is
-            behind it in ``x`` stays as it is.
+            after it in ``x`` stays as it is.
         sin: likewise.
     """
     size = cos.shape[-1]
@@ -207,7 +207,7 @@ def _agrees_gated(mlp: Any) -> bool:
 
 
 def _pad(mlp: Any, padded: int) -> None:
-    """Rows of zeros behind gate and up, and as many columns behind down: they add nothing.
+    """Rows of zeros after gate and up, and as many columns after down: they add nothing.
 
     The stock parameters become views of the padded ones, under their names and in their shapes.
     """

@@ -6,7 +6,7 @@ JPEG files, and beside them stand the questions, the task's YAML and the few fun
 
     FOLDER/gens_frames.yaml  gens_functions.py  questions.jsonl  frames/00000/000.jpg ...
 
-Checked with lmms-eval 0.7.3. Its chat models (``models/chat``) get each frame behind its time; its simple models are
+Checked with lmms-eval 0.7.3. Its chat models (``models/chat``) get each frame after its time; its simple models are
 given pictures and a prompt, and learn the frames' order alone.
 """
 

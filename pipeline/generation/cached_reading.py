@@ -1,4 +1,4 @@
-"""How a model reads tokens behind those in a cache, under whichever name the installed transformers takes the cache.
+"""How a model reads tokens after those in a cache, under whichever name the installed transformers takes the cache.
 
 Many ``forward`` methods of transformers take ``**kwargs`` and ignore names that they do not know. A keyword that was
 renamed is then not an error: the model computes something else. So names are looked up here, and the effect is checked.

@@ -78,7 +78,7 @@ class RowStates:
             mine[:, :rows, :, :columns] = theirs[:, :rows, :, :columns]
 
     def move(self, sources: Sequence[int], targets: Sequence[int], tokens: int) -> None:
-        """Copy rows of at most so many tokens to the places of others; what is behind these tokens no row sees."""
+        """Copy rows of at most so many tokens to the places of others; what comes after these tokens no row sees."""
         for whole in self._all:
             used = whole[:, :, :, :tokens]
             for source, target in zip(sources, targets, strict=True):
@@ -94,7 +94,7 @@ class SuffixCache(Cache):  # type: ignore[misc]
         self._read = 0
 
     def update(self, key_states: Any, value_states: Any, layer_idx: int, *args: Any, **kwargs: Any) -> Any:
-        """Write behind what was read before, and give all of these rows' tokens."""
+        """Write after what was read before, and give all of these rows' tokens."""
         last = self._first + key_states.shape[2]
         parts = [whole[self._start : self._end, :, :last] for whole in self._states.layers[layer_idx]]
         for part, new in zip(parts, (key_states, value_states), strict=True):
@@ -113,7 +113,7 @@ class StepCache(Cache):  # type: ignore[misc]
     Args:
         states: the buffers.
         start: the first row.
-        end: behind the last.
+        end: after the last.
         columns: where each of these rows goes on, ``[rows]`` on the device.
         longest: no row has more tokens with the new one.
     """

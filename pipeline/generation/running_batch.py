@@ -354,7 +354,7 @@ class RunningBatch(Generic[Key]):
         device = embed.weight.device
         lengths = sent([len(suffix) for suffix in suffixes], device)
         width = max(map(len, suffixes))
-        # Padding stands behind the suffix, where no token of it looks, and is overwritten by what is appended.
+        # Padding stands after the suffix, where no token of it looks, and is overwritten by what is appended.
         padded = [[*suffix, *[suffix[0]] * (width - len(suffix))] for suffix in suffixes]
         ids = sent(padded, device)
         causal = torch.ones(width, width, dtype=torch.bool, device=device).tril()

@@ -182,7 +182,7 @@ class ServerJudge(Identified):
         return None if self.reply_store is None else ReplyStore(self.reply_store)
 
     def _grade(self, given: GivenAnswer, reader: Reader) -> Grade:
-        said = _Said()
+        said = _Replies()
         try:
             votes = [self._vote(given, reader, said, number) for number in range(self.repeat)]
         except _NoVerdictError as none:
@@ -196,7 +196,9 @@ class ServerJudge(Identified):
         rubric = f"{self.rubric.name} {self.rubric.version}"
         return replace(grade, replies=tuple(said.replies), model=models, rubric=rubric, cost=said.cost)
 
-    def _vote(self, given: GivenAnswer, reader: Reader, said: _Said, number: int) -> tuple[float, Mapping[str, float]]:
+    def _vote(
+        self, given: GivenAnswer, reader: Reader, said: _Replies, number: int
+    ) -> tuple[float, Mapping[str, float]]:
         first, look = self.rubric.wording(given.question), self.rubric.look
         verdict = self._verdict(first, partial(first.messages, given), said, number)
         if verdict.score is None and look is not None:
@@ -206,7 +208,7 @@ class ServerJudge(Identified):
         assert verdict.score is not None  # the rubric checks it
         return verdict.score, verdict.parts
 
-    def _verdict(self, wording: Wording, messages: Callable[..., list[Any]], said: _Said, number: int) -> Any:
+    def _verdict(self, wording: Wording, messages: Callable[..., list[Any]], said: _Replies, number: int) -> Any:
         """The verdict of the first reply that holds one.
 
         Args:
@@ -241,7 +243,7 @@ class ServerJudge(Identified):
             remedy = "Take a stronger judge.model, or bind its replies: judge.constrain=vllm or judge.constrain=openai"
         raise _NoVerdictError(Status.UNREADABLE_VERDICT, problem, remedy)
 
-    def _reply(self, body: Mapping[str, Any], said: _Said, number: int) -> Reply:
+    def _reply(self, body: Mapping[str, Any], said: _Replies, number: int) -> Reply:
         """The reply, asked for or kept, noted in ``said``.
 
         Raises:
@@ -260,7 +262,7 @@ class ServerJudge(Identified):
             self._store.keep(key, reply)
             return reply
 
-    def _asked(self, body: Mapping[str, Any], said: _Said) -> Reply:
+    def _asked(self, body: Mapping[str, Any], said: _Replies) -> Reply:
         begin = time.perf_counter()
         try:
             reply = self._server.ask(body, ["another judge.model"])
@@ -306,7 +308,7 @@ class ServerJudge(Identified):
             ) from error
 
 
-class _Said:
+class _Replies:
     """All that a judge said of one answer, and what it cost."""
 
     def __init__(self) -> None:

@@ -208,7 +208,7 @@ class WindowReader:
 
     @property
     def _is_refused(self) -> bool:
-        """Whether nothing behind the last video is read."""
+        """Whether nothing after the last video is read."""
         return bool(self._videos) and isinstance(self._videos[-1].error, ConfigError)
 
     def _next_video(self, videos: Iterator[AskedVideo | None]) -> AskedVideo | None:

@@ -175,7 +175,7 @@ class Session:
             self._folder: Path | None = None
             if run is not None:
                 bare = OmegaConf.masked_copy(config, [str(name) for name in config if name not in _OF_OTHERS])
-                self._folder = _run_folder(run, Path(config.paths.runs))
+                self._folder = _folder_of(run, Path(config.paths.runs))
                 self._closing.enter_context(_recorded(bare, self._folder, command))
         except PipelineError as error:
             error.remedy = as_composed(error.problem, error.remedy, config)
@@ -453,7 +453,7 @@ def _plain(value: Any) -> Any:
     return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
 
 
-def _run_folder(run: Any, runs: Path) -> Path:
+def _folder_of(run: Any, runs: Path) -> Path:
     from pipeline.paths import local_path
 
     path = local_path(run)

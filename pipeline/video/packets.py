@@ -24,7 +24,7 @@ from pipeline.video.headers.signs import (
     SKIPPABLE,
 )
 from pipeline.video.parts import read_in_parts
-from pipeline.video.record import Heard, Other, Record, Track
+from pipeline.video.record import OtherTrack, Record, Track, TrackTimes
 
 NEVER = np.iinfo(np.int64).max
 """The stamp from which pictures are whole, where decoding cannot start."""
@@ -128,7 +128,7 @@ def read_packets(file: Path, container: Any, stream: Any) -> Packets:
         return _packets(container, stream, *quick, reaches_end=True)
     mine = stream.index
     track = Track(look_at(stream))
-    others = {each.index: Other() for each in container.streams}
+    others = {each.index: OtherTrack() for each in container.streams}
     last: Any = None
     try:
         for packet in container.demux():
@@ -144,11 +144,13 @@ def read_packets(file: Path, container: Any, stream: Any) -> Packets:
         reaches_end = last is None or not last.is_corrupt  # a cut leaves a part of a packet at the end
     except av.FFmpegError:
         reaches_end = False
-    heard = {index: each.heard() for index, each in others.items()}
-    return _packets(container, stream, track.record(), heard, reaches_end)
+    times = {index: each.times() for index, each in others.items()}
+    return _packets(container, stream, track.record(), times, reaches_end)
 
 
-def _packets(container: Any, stream: Any, record: Record, others: Mapping[int, Heard], reaches_end: bool) -> Packets:
+def _packets(
+    container: Any, stream: Any, record: Record, others: Mapping[int, TrackTimes], reaches_end: bool
+) -> Packets:
     has_times = bool((record.has_pts | record.has_dts).all())
     there = slice(None if has_times else 0)
     stored = np.where(record.has_pts, record.pts, record.dts)[there]
@@ -172,12 +174,12 @@ def _packets(container: Any, stream: Any, record: Record, others: Mapping[int, H
     if not reaches_end:
         is_shown[-1:] &= ~corrupt[-1:]
     tracks = {each.index: each for each in container.streams}
-    heard: dict[int, npt.NDArray[np.float64]] = {
+    times: dict[int, npt.NDArray[np.float64]] = {
         index: np.multiply(each.stamps, float(tracks[index].time_base), dtype=np.float64)
         for index, each in others.items()
         if tracks[index].type in ("video", "audio") and len(each.stamps) and not is_cover(tracks[index])
     }
-    firsts = [float(each[0]) for each in heard.values()]
+    firsts = [float(each[0]) for each in times.values()]
     lasts = [
         float((int(each.stamps.max()) + each.last_duration) * tracks[index].time_base)
         for index, each in others.items()
@@ -203,7 +205,7 @@ def _packets(container: Any, stream: Any, record: Record, others: Mapping[int, H
         has_times=has_times,
         reaches_end=reaches_end,
         last_empty=record.last_empty,
-        others=heard,
+        others=times,
         first_second=min([*firsts, *(stored[~discarded][:1] * tick).tolist()], default=0.0),
         is_joined=False,
         last_second=max([*lasts, float((stored + durations).max(initial=0)) * tick]),

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from pipeline.video.demuxing import look_at, open_container
 from pipeline.video.headers.nal import may_hold_fields
 from pipeline.video.headers.signs import ENTRY
-from pipeline.video.record import Heard, Other, Record, Track, joined
+from pipeline.video.record import OtherTrack, Record, Track, TrackTimes, joined
 
 _PACKETS = 4096
 """The fewest in a part: opening an hour's file takes as long as reading so many."""
@@ -54,7 +54,7 @@ def reading_with(forks: Forks) -> Iterator[None]:
         _forks.reset(token)
 
 
-def read_in_parts(file: Path, container: Any, stream: Any) -> tuple[Record, Mapping[int, Heard]] | None:
+def read_in_parts(file: Path, container: Any, stream: Any) -> tuple[Record, Mapping[int, TrackTimes]] | None:
     """What there is of the track ``stream`` and of the others; None where the file has to be read in one piece."""
     forks = _forks.get()
     index = getattr(stream, "index_entries", None)  # PyAV 15 has none
@@ -122,17 +122,17 @@ def _part(file: Path, number: int, first: Stamp, last: Stamp | None) -> Record |
     return record if is_whole and is_apart and record.has_pts.all() and record.has_dts.all() else None
 
 
-def _others(file: Path, number: int) -> Mapping[int, Heard] | None:
+def _others(file: Path, number: int) -> Mapping[int, TrackTimes] | None:
     """The packets of all other tracks."""
     with open_container(file) as container:
         _leave_out(container, lambda each: each.index == number)
-        found = {each.index: Other() for each in container.streams}
+        found = {each.index: OtherTrack() for each in container.streams}
         for packet in container.demux([each for each in container.streams if each.index != number]):
             if packet.is_corrupt:
                 return None
             if packet.size:
                 found[packet.stream_index].note(packet)
-    return {index: each.heard() for index, each in found.items()}
+    return {index: each.times() for index, each in found.items()}
 
 
 def _leave_out(container: Any, which: Callable[[Any], bool]) -> None:

@@ -41,8 +41,8 @@ class Record:
 
 
 @dataclass(frozen=True)
-class Heard:
-    """The packets of another track."""
+class TrackTimes:
+    """When the packets of another track come."""
 
     stamps: npt.NDArray[np.int64]
     last_duration: int
@@ -109,8 +109,8 @@ class Track:
 
 
 @dataclass
-class Other:
-    """Collects what is heard of another track."""
+class OtherTrack:
+    """Collects the times of another track."""
 
     stamps: list[int] = field(default_factory=list)
     last_duration: int = 0
@@ -122,9 +122,9 @@ class Other:
             self.stamps.append(stamp)
             self.last_duration = packet.duration or 0
 
-    def heard(self) -> Heard:
+    def times(self) -> TrackTimes:
         """What was noted."""
-        return Heard(np.array(self.stamps, dtype=np.int64), self.last_duration)
+        return TrackTimes(np.array(self.stamps, dtype=np.int64), self.last_duration)
 
 
 def joined(records: Sequence[Record]) -> Record:

@@ -73,7 +73,7 @@ class Writer:
         return np.array(self._tokenizer.encode(text, add_special_tokens=False).ids, np.int64)
 
     def prefix(self, labels: list[str], after: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Frames with their labels: ids, places of the pictures' first tokens, places just behind the pictures."""
+        """Frames with their labels: ids, places of the pictures' first tokens, places just after the pictures."""
         parts, starts = [self._turn], []
         length = len(self._turn)
         token = self._tokenizer.token_to_id("<|image_pad|>" if self.qwen else "<image>")

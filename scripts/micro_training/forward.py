@@ -83,7 +83,7 @@ class Trained(nn.Module):
         samples, tokens = batch["ids"].shape
         x = text.embed_tokens(batch["ids"])
         count = pictures.shape[1]
-        # Pictures of frames that are not there go to a row behind the last token, which is cut off again.
+        # Pictures of frames that are not there go to a row after the last token, which is cut off again.
         places = (batch["picture"][..., None] + torch.arange(count, device=x.device)).clamp(max=tokens)
         x = torch.cat([x, x.new_zeros(samples, 1, x.shape[-1])], 1)
         x = x.scatter(

@@ -85,6 +85,11 @@ def test_what_is_written_passes_its_test_and_runs(kind: str, folder: str, home: 
         ran = in_shell(f"{asked} video={video} question='What is it?' options='[red, blue]'", home, shared)
         assert ran.returncode == 0, ran.stderr
         assert "answer: A. red" in ran.stdout
+    if kind == "policy":
+        (home / "acme_part" / "__init__.py").write_text("def choose(times, scores, count, apart): ...\n")
+        ran = in_shell(command, home, shared)
+        assert ran.returncode == 1, "the command does not call the policy"
+        assert "2 of 2 failed: 2 invalid_output" in ran.stderr + ran.stdout
 
 
 def test_it_is_written_where_new_files_are_found_anyway(home: Path) -> None:
@@ -95,6 +100,7 @@ def test_it_is_written_where_new_files_are_found_anyway(home: Path) -> None:
     command = printed(done.stdout, "run it")
     assert "--config-dir" not in command
     assert "'plugins=[acme_part,other]'" in command
+    assert command.endswith(" selection.budget=2")  # by the default nearly no question has frames left to choose from
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ def _write_tokenizer(folder: Path, target: Path) -> None:
         if (folder / name).is_file():
             shutil.copyfile(folder / name, target / name)
     settings = loaded_object((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-    # Transformers' tokenizer would begin a word behind every marker otherwise, which the authors' does not.
+    # Transformers' tokenizer would begin a word after every marker otherwise, which the authors' does not.
     settings["add_prefix_space"] = False
     _write(target / "tokenizer_config.json", settings)
 

@@ -2,7 +2,7 @@
 
 The authors run transformers' slow tokenizer of version 4 over the pieces and put the image token between them
 (``_tokenizer_image_token`` in ``inference.py``, github.com/yaolinli/GenS). Version 5 has no slow tokenizers, and its
-fast one gives other ids for these files: it begins a word behind every marker.
+fast one gives other ids for these files: it begins a word after every marker.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class ChunkTokenizer:
         if absent:
             problem = f"tokenizer.model has no {' and no '.join(absent)}"
         elif settings.add_eos_token:
-            problem = "tokenizer_config.json has add_eos_token, which would end the prompt behind every image"
+            problem = "tokenizer_config.json has add_eos_token, which would end the prompt after every image"
         elif begins_words and settings.legacy is False:
             problem = "tokenizer_config.json has legacy=false, which GenS has not, and tokenizer.model begins words"
         if problem:

@@ -104,7 +104,7 @@ class ImagesForm:
         return self.labels.most_tokens() + _AROUND
 
     def turn(self, frames: Sequence[Frame], words: Words) -> Turn:
-        """A label, an image and what goes behind it, for each frame."""
+        """A label, an image and what goes after it, for each frame."""
         shown = labelled_images(self.labels, frames, words)
         return Turn([*shown, text(words.text)], words.system, words.begun)
 
@@ -115,7 +115,7 @@ class ImagesForm:
 
 @dataclass(frozen=True)
 class VideoForm:
-    """One video, with the second of each frame in text behind it, as in the model's training.
+    """One video, with the second of each frame in text after it, as in the model's training.
 
     The type puts two frames into a patch and tells the time of the first alone. So each frame fills a patch by itself,
     as if the video showed it twice. To the model that is what an image is: the vision tower sees the same pixels, and
@@ -126,7 +126,7 @@ class VideoForm:
 
     def time_told(self) -> str:
         """The same for all checkpoints."""
-        return f"text behind each frame of the video: {_time_text(12.5)!r}"
+        return f"text after each frame of the video: {_time_text(12.5)!r}"
 
     def text_tokens(self) -> int:
         """The time and the marks around a frame; a byte-level tokenizer makes no more than one token of a byte."""

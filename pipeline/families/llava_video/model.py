@@ -88,7 +88,7 @@ class LlavaVideoNetwork(LlavaOnevisionModel):  # type: ignore[misc]
     def _pooled(self, pixels: torch.Tensor) -> torch.Tensor:
         """``[frames, rows, columns, hidden]``."""
         tower = self.vision_tower
-        # The last layer without the norm behind it, and without keeping the output of every other layer.
+        # The last layer without the norm after it, and without keeping the output of every other layer.
         embedded = tower.embeddings(pixels.to(tower.embeddings.patch_embedding.weight.device))
         features = self.multi_modal_projector(tower.encoder(inputs_embeds=embedded).last_hidden_state)
         side = math.isqrt(features.shape[1])
@@ -102,7 +102,7 @@ class LlavaVideoForConditionalGeneration(LlavaOnevisionForConditionalGeneration)
     def __init__(self, config: LlavaOnevisionConfig) -> None:
         super().__init__(config)
         self.model = LlavaVideoNetwork(config)
-        # A checkpoint may still hold what the authors' loader takes out of its tower: the head, and the layer behind
+        # A checkpoint may still hold what the authors' loader takes out of its tower: the head, and the layer after
         # the one that is read.
         deleted = config.vision_config.num_hidden_layers
         self._keys_to_ignore_on_load_unexpected = [rf"vision_tower\.(.*\.)?(head\.|encoder\.layers\.{deleted}\.)"]

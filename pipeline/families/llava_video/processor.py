@@ -141,7 +141,7 @@ def newlines_of(raw: Mapping[str, Any], source: str) -> Newlines:
 def frame_tokens(pooling: Pooling, newlines: Newlines) -> int:
     """Tokens that each further frame takes.
 
-    With a newline behind each row 14 x 15 = 210 bilinear and 13 x 14 = 182 average; without 196 and 169.
+    With a newline after each row 14 x 15 = 210 bilinear and 13 x 14 = 182 average; without 196 and 169.
     """
     side = math.ceil(GRID / 2) if pooling == "bilinear" else GRID // 2
     return side * (side + 1 if newlines == "grid" else side)
@@ -176,7 +176,7 @@ def onevision_config(raw: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     return {
         "image_token_index": -200,  # the authors'; no image is ever shown but as a frame of the video
         "video_token_index": placeholder_id(raw),
-        "vision_feature_layer": -1,  # the deleted layer was the one behind it
+        "vision_feature_layer": -1,  # the deleted layer was the one after it
         "vision_feature_select_strategy": "full",
         "tie_word_embeddings": tied,
         "text_config": {

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class NativeReader:
+class NativeRequestProcessor:
     """Frames and words of requests, put to one checkpoint's processor."""
 
     processor: NativeProcessor
@@ -219,7 +219,7 @@ class Transformers(LocalAnswerer):
         """Check that transformers loads the type by itself."""
         kind_of(self.checkpoint)
 
-    def open(self) -> Opened[NativeReader]:
+    def open(self) -> Opened[NativeRequestProcessor]:
         """Read processor and template."""
         kind = kind_of(self.checkpoint)
         tell_of_family(self.checkpoint.source, kind.model_type)
@@ -240,9 +240,9 @@ class Transformers(LocalAnswerer):
 
             return prepared(load_model(self.checkpoint), processor)
 
-        return Opened(NativeReader(processor, self.images), load)
+        return Opened(NativeRequestProcessor(processor, self.images), load)
 
-    def output_limits(self, processor: NativeReader) -> OutputLimits:
+    def output_limits(self, processor: NativeRequestProcessor) -> OutputLimits:
         """Of a thought, where one may come, and of the answer."""
         return processor.processor.switch.limits(self.max_new_tokens, processor.tokenizer)
 

@@ -14,8 +14,7 @@ from pipeline.families.loading.checkpoint import Checkpoint, raw_config
 
 _LOG = logging.getLogger(__name__)
 
-_SERVER = "answerer=vllm answerer.model={source}, against a server that runs it"
-
+_SERVER = "answerer=vllm answerer.model={source}"
 
 _SEES_BOTH_WAYS = ("gemma3", "gemma4", "molmo2")
 """Tokens of a picture see each other in both directions, by a mask that flash attention drops. Transformers 5.24
@@ -117,7 +116,8 @@ def _not_native(raw: Mapping[str, Any], source: str) -> CheckpointError:
         )
     return CheckpointError(
         f"transformers {transformers.__version__} does not know the model_type {model_type!r} of {source}.",
-        f"Install a newer one (pip install -U transformers), or ask a server: {_SERVER.format(source=source)}.",
+        "Install a newer one (pip install -U transformers), or ask a server that runs it: "
+        f"{_SERVER.format(source=source)}.",
     )
 
 

@@ -28,7 +28,7 @@ class Turn:
     before: tuple[str, ...]
     """Text before each picture; empty for a video."""
     after: str
-    """Text behind each picture."""
+    """Text after each picture."""
     text: str
     """Question, options and instruction."""
     system: str | None

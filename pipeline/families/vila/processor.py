@@ -143,7 +143,7 @@ def intern_vit_config(raw: Mapping[str, Any], source: str) -> dict[str, Any]:
         "attention_bias": False,
         "hidden_act": raw.get("hidden_act", "gelu"),
         "layer_norm_eps": eps,
-        "use_mean_pooling": True,  # no norm behind the last layer
+        "use_mean_pooling": True,  # no norm after the last layer
     }
 
 

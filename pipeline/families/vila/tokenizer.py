@@ -1,13 +1,13 @@
 """The prompts of VILA-1.5 and their tokens: each piece between two frames by itself, as the authors cut it.
 
 Llama and Yi come as SentencePiece models that the authors open with transformers' slow tokenizer of version 4. Version
-5 has none, and its fast ones differ where a piece begins with a space or stands behind a marker. So SentencePiece is
+5 has none, and its fast ones differ where a piece begins with a space or stands after a marker. So SentencePiece is
 asked itself here. Llama 3 has a fast tokenizer only, which version 5 reads.
 
 Source: ``conversation.py``, ``tokenizer_image_token`` in ``mm_utils.py`` and ``language_model/builder.py`` of
 github.com/NVlabs/VILA at commit ec7fb2c; ``LlamaTokenizer`` of transformers 4.37. Its ``llama_3`` is the corrected one:
 that of May 2024 let the model answer as ``system`` and ended turns with ``<|end_of_text|>``. Hermes' turns have no line
-feed behind ``<|im_end|>`` there.
+feed after ``<|im_end|>`` there.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from pipeline.config import build, conf_dir
 from pipeline.domain import Answer, Status
 from pipeline.errors import CheckpointError, ConfigError, PipelineError
 from pipeline.families.thinking import Beginning
-from pipeline.families.transformers.answerer import NativeReader, Transformers
+from pipeline.families.transformers.answerer import NativeRequestProcessor, Transformers
 from pipeline.generation.limits import OutputLimits
 
 pytestmark = [
@@ -283,5 +283,5 @@ def test_limits_below_one_are_refused() -> None:
 
 
 def test_readers_say_what_was_decided(folders: Folders) -> None:
-    reader: NativeReader = answerer(folders["glm46v"]).processor
+    reader: NativeRequestProcessor = answerer(folders["glm46v"]).processor
     assert reader.describe(()).endswith("thinking off by enable_thinking: the prompt closes an empty thought")
