@@ -48,7 +48,7 @@ def executor_of(config: DictConfig, stage: Stage, part: Any, videos: int, *, has
     if chosen == "local":
         from pipeline.execution.local import LocalExecutor
 
-        return LocalExecutor(recipe(config, stage, has_store), settings.places(gpus))
+        return LocalExecutor(recipe(config, stage, has_store), settings.places(gpus), settings.worker_deadline)
     return None
 
 
@@ -113,7 +113,7 @@ def overlapping(config: DictConfig, sampler: Any, answerer: Any, *, has_store: b
     from pipeline.execution.local import OverlappedStages
 
     first, second = (recipe(config, stage, has_store) for stage, _ in parts)
-    return OverlappedStages(first, second, settings.places(visible_gpus()))
+    return OverlappedStages(first, second, settings.places(visible_gpus()), settings.worker_deadline)
 
 
 def visible_gpus() -> Sequence[str]:

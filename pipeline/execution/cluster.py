@@ -60,13 +60,20 @@ class _Actor:
         self.pending: Any = arriving
         """A future of Ray: the arrival, then the stream of messages."""
         self.reason = ""
+        self._verdict = ""
         self.since = time.monotonic()
 
     def send(self, unit: Unit | None) -> None:
         self.handle.give.remote(unit, unit is not None and local_path(unit.video).exists())
 
     def why(self) -> str:
-        return self.reason
+        return self._verdict or self.reason
+
+    def kill(self, reason: str) -> None:
+        import ray
+
+        self._verdict = reason
+        ray.kill(self.handle, no_restart=False)
 
     def end(self) -> None:
         self.pending = None
@@ -85,7 +92,7 @@ class RayExecutor(Crew[_Actor]):
     """
 
     def __init__(self, recipe: Recipe, settings: ExecutionSettings) -> None:
-        super().__init__()
+        super().__init__(settings.worker_deadline)
         self._ray = _imported(settings.address)
         if (_cluster(settings.address) or "").startswith("ray://"):
             raise ConfigError(

@@ -7,6 +7,7 @@ dies go to another. The driver alone writes run folders.
 from __future__ import annotations
 
 import socket
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack
@@ -51,6 +52,10 @@ class Member(Protocol):
         """Why it is gone, for people. Called once it is."""
         ...
 
+    def kill(self, reason: str) -> None:
+        """End it at once; its last message then is that it is gone, for this reason."""
+        ...
+
     def end(self) -> None:
         """End it at once, and free what the driver has of it."""
         ...
@@ -59,6 +64,7 @@ class Member(Protocol):
 M = TypeVar("M", bound=Member)
 Message = tuple[int, str, Any]
 """The number of a worker, and the kind and value of :class:`pipeline.execution.feeding.Line`, or ``gone``."""
+_WAKES_AFTER = 1.0
 LAST_KINDS = ("refused", "fault", "gone")
 """Kinds of messages that are a member's last."""
 
@@ -68,12 +74,20 @@ class Crew(ABC, Generic[M]):
 
     A subclass starts them and receives their messages.
 
+    Args:
+        deadline: seconds in which a process with a unit in hand gives a row, or is replaced; None: there is no limit.
+
     Attributes:
         members: the processes by number; there is one where there is something to do for it.
+        wakes_after: seconds after which :meth:`messages` stops waiting, so that hung members are noticed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, deadline: float | None) -> None:
         self.members: dict[int, M] = {}
+        self.wakes_after = None if deadline is None else min(deadline, _WAKES_AFTER)
+        self._deadline = deadline
+        self._since: dict[int, float] = {}
+        """When each member that has units in hand gave its last row, or took them."""
         self._said: set[str] = set()
 
     @property
@@ -125,6 +139,7 @@ class Crew(ABC, Generic[M]):
                 self._give_to_waiting(stages)
                 for number, kind, value in self.messages():
                     yield from self._take(number, kind, value, *stages.of(number))
+                self._end_hung(stages)
                 if interrupts.first() and not stages.is_stopping:
                     stages.stop()
                     remark(_stopping(stages, self.size))
@@ -173,6 +188,7 @@ class Crew(ABC, Generic[M]):
             worker: its number there.
         """
         if kind == "row":
+            self._since.pop(number, None)
             if dispatch.received(worker, value):
                 yield value
         elif kind == "asks":
@@ -209,6 +225,19 @@ class Crew(ABC, Generic[M]):
             remark(f"{self.name(number)}: {reason}; what it had in hand is tried by another one")
         elif not dispatch.is_stuck:
             remark(f"{self.name(number)} is given up after repeated deaths; the others go on: {reason}")
+
+    def _end_hung(self, stages: Stages) -> None:
+        """End the members that have had units in hand for too long without a row."""
+        if self._deadline is None:
+            return
+        now = time.monotonic()
+        for number, member in self.members.items():
+            dispatch, worker = stages.of(number)
+            if not dispatch.hand(worker):
+                self._since.pop(number, None)
+            elif now - self._since.setdefault(number, now) > self._deadline:
+                del self._since[number]
+                member.kill(f"a worker gave no result within execution.worker_deadline={self._deadline:g} s")
 
     def _print(self, text: str) -> None:
         """Print a line of a worker, once for all of them."""

@@ -38,6 +38,7 @@ class _Process:
 
     def __init__(self, recipe: Recipe, place: str) -> None:
         self.is_waiting = False
+        self._verdict = ""
         with ExitStack() as failing:
             self.errors: IO[bytes] = failing.enter_context(os.fdopen(memory_file(), "w+b"))
             self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -63,6 +64,10 @@ class _Process:
         with suppress(OSError):  # it is gone, which the next receive notices
             Parcel(unit).send(self.socket)
 
+    def kill(self, reason: str) -> None:
+        self._verdict = reason
+        self.process.kill()
+
     def end(self) -> None:
         self.socket.close()
         self.process.kill()
@@ -70,6 +75,8 @@ class _Process:
         self.errors.close()
 
     def why(self) -> str:
+        if self._verdict:
+            return self._verdict
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(_PATIENCE)
         code = self.process.returncode
@@ -92,15 +99,16 @@ class LocalExecutor(Crew[_Process]):
     Args:
         recipe: from which they make their workers.
         places: ``CUDA_VISIBLE_DEVICES`` of each; also an attribute.
+        deadline: as :class:`Crew` has it.
 
     Raises:
         ConfigError: this system does not have what is needed.
     """
 
-    def __init__(self, recipe: Recipe, places: Sequence[str]) -> None:
+    def __init__(self, recipe: Recipe, places: Sequence[str], deadline: float | None = None) -> None:
         if not sys.platform.startswith("linux"):
             raise ConfigError("execution=local: needs Linux", "do the work in this process: execution=inline")
-        super().__init__()
+        super().__init__(deadline)
         self._recipe = recipe.shared_by(len(places))
         self.places = places
         self._selector: selectors.BaseSelector
@@ -143,8 +151,8 @@ class LocalExecutor(Crew[_Process]):
         return process
 
     def messages(self) -> Iterator[Message]:
-        """As :meth:`Crew.messages`, without a limit of time."""
-        for key, _ in self._selector.select():
+        """As :meth:`Crew.messages`."""
+        for key, _ in self._selector.select(self.wakes_after):
             if key.data is not None:
                 kind, value = _message(self.members[key.data].socket)
                 if kind in LAST_KINDS:
@@ -159,10 +167,11 @@ class OverlappedStages(LocalExecutor):
         first: from which workers of stage 1 are made.
         second: from which workers of stage 2 are made.
         places: ``CUDA_VISIBLE_DEVICES`` of each of them.
+        deadline: as :class:`Crew` has it.
     """
 
-    def __init__(self, first: Recipe, second: Recipe, places: Sequence[str]) -> None:
-        super().__init__(first, [*places, *places])
+    def __init__(self, first: Recipe, second: Recipe, places: Sequence[str], deadline: float | None = None) -> None:
+        super().__init__(first, [*places, *places], deadline)
         self._each = len(places)
         self._second = second.shared_by(2 * self._each)
 

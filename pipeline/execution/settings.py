@@ -30,6 +30,8 @@ class ExecutionSettings:
     """Whether answers begin while other videos are still sampled; both models are in memory then."""
     address: str | None
     """Of a Ray cluster; None: ``RAY_ADDRESS``, and without it a Ray on this machine."""
+    worker_deadline: float | None
+    """Seconds in which a process with a video in hand gives a row, or is replaced; None: there is no limit."""
 
     def __post_init__(self) -> None:
         if self.executor is not None and self.executor not in EXECUTORS:
@@ -50,6 +52,11 @@ class ExecutionSettings:
         if not isinstance(self.overlap_stages, bool):
             raise ConfigError(
                 f"execution.overlap_stages={self.overlap_stages}: true or false", "set execution.overlap_stages=false"
+            )
+        if self.worker_deadline is not None and not (_is_number(self.worker_deadline) and self.worker_deadline > 0):
+            raise ConfigError(
+                f"execution.worker_deadline={self.worker_deadline} is not a time",
+                "set execution.worker_deadline=null for no limit, or execution.worker_deadline=3600",
             )
         if self.overlap_stages and self.executor in ("inline", "ray"):
             raise ConfigError(
@@ -102,7 +109,12 @@ def execution_settings(config: DictConfig) -> ExecutionSettings:
         execution.gpus_per_worker,
         execution.overlap_stages,
         execution.get("address"),
+        execution.worker_deadline,
     )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _is_count(value: Any, least: int, most: int) -> bool:

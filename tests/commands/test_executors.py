@@ -123,7 +123,7 @@ def test_an_executor_that_has_not_begun_holds_no_file(monkeypatch: pytest.Monkey
     ],
 )
 def test_gpus_are_shared_out(gpus: list[str], workers: int | None, each: int, places: tuple[str, ...]) -> None:
-    assert ExecutionSettings("local", workers, each, False, None).places(gpus) == places
+    assert ExecutionSettings("local", workers, each, False, None, None).places(gpus) == places
 
 
 @pytest.mark.parametrize(
@@ -134,6 +134,7 @@ def test_gpus_are_shared_out(gpus: list[str], workers: int | None, each: int, pl
         ("execution.workers=1.5", "execution.workers=null"),
         ("execution.gpus_per_worker=-1", "execution.gpus_per_worker=1"),
         ("execution.overlap_stages=maybe", "execution.overlap_stages=false"),
+        ("execution.worker_deadline=0", "execution.worker_deadline=3600"),
     ],
 )
 def test_settings_that_cannot_be_used_say_what_can(word: str, remedy: str) -> None:
@@ -144,7 +145,7 @@ def test_settings_that_cannot_be_used_say_what_can(word: str, remedy: str) -> No
 
 def test_a_worker_of_more_gpus_than_there_are_is_refused() -> None:
     with pytest.raises(ConfigError, match="there are 1 GPUs") as refused:
-        ExecutionSettings("local", None, 2, False, None).places(["0"])
+        ExecutionSettings("local", None, 2, False, None, None).places(["0"])
     assert refused.value.remedy.endswith("execution.gpus_per_worker=1")
 
 

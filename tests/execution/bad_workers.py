@@ -30,6 +30,8 @@ def suffer(text: str, folder: Path) -> None:
         os.kill(os.getpid(), getattr(signal, what))
     elif what == "RAISE":
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
+    elif what == "HANG":
+        time.sleep(600)
     elif what == "SLOW":
         time.sleep(1.0)
     elif what == "WAIT":

@@ -28,7 +28,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
-TWO = ExecutionSettings("ray", workers=2, gpus_per_worker=1, overlap_stages=False, address=None)
+TWO = ExecutionSettings("ray", workers=2, gpus_per_worker=1, overlap_stages=False, address=None, worker_deadline=None)
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from pipeline.artefacts.rows import AnswerRow, RelevanceRow
 from pipeline.config import build, conf_dir, register_resolvers
 from pipeline.domain import Question, Status
 from pipeline.errors import CheckpointError
+from pipeline.execution import crew, local
 from pipeline.execution.answering import Showing
 from pipeline.execution.local import LocalExecutor, OverlappedStages
 from pipeline.execution.recipes import Stage, recipe
@@ -60,7 +62,8 @@ class Run:
                 write_video(home / f"{video}.mp4", seconds=4, seed=video)
 
     def executor(self, stage: Stage, places: Sequence[str] | None) -> LocalExecutor | None:
-        return None if places is None else LocalExecutor(recipe(self.config, stage, has_store=False), places)
+        made = None if places is None else recipe(self.config, stage, has_store=False)
+        return made and LocalExecutor(made, places or (), self.config.execution.worker_deadline)
 
     def sampled(self, folder: str, places: Sequence[str] | None) -> Iterator[RelevanceRow]:
         sampler = build(self.config.sampler, "sampler", self.config.plugins)
@@ -174,6 +177,31 @@ def test_what_ends_two_processes_is_a_failure_that_is_tried_again_where_asked(tm
     assert {row.question.id: row.relevance.status for row in run.sampled("run", ["never started"])} == expected
     run.config.execution.retry = "crashed"
     assert {row.relevance.status for row in run.sampled("run", CPU[:1])} == {Status.OK}
+
+
+def test_a_process_that_hangs_is_replaced_after_a_deadline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """By a clock that only goes while one hangs, so that those that work may take as long as the machine is busy."""
+    killed: list[str] = []
+    kill = local._Process.kill
+    ticks = [0.0]
+
+    def clock() -> float:
+        ticks.append(ticks[-1] + (len(list(tmp_path.glob("HANG.*"))) > len(killed)))
+        return ticks[-1]
+
+    monkeypatch.setattr(local._Process, "kill", lambda self, reason: (killed.append(reason), kill(self, reason)))
+    monkeypatch.setattr(crew, "time", SimpleNamespace(monotonic=clock))
+    run = Run(tmp_path, [["one"], ["HANG 2", "two"], ["three"]])
+    run.config.execution.worker_deadline = 0.2
+    rows = {row.question.id: row.relevance for row in run.sampled("run", CPU[:1])}
+    crashed = {"1-0", "1-1"}
+    assert run.statuses("run") == {name: Status.CRASHED if name in crashed else Status.OK for name in rows}
+    assert len(rows) == 4
+    assert len(killed) == 2
+    assert "gave no result within execution.worker_deadline=0.2 s" in rows["1-0"].detail
+    assert "what it had in hand is tried by another one" in capfd.readouterr().err
 
 
 def test_an_answer_that_ends_two_processes_is_a_failure_likewise(tmp_path: Path) -> None:
