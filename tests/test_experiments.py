@@ -24,8 +24,10 @@ from tiny_llava_video import write_llava_video
 from tiny_qwen3_vl import write_qwen3_vl as write_qwen3_vl_answerer
 from tiny_yi_vl import write_yi_vl
 
+from pipeline.commands import driving
 from pipeline.config import build, conf_dir, register_resolvers
 from pipeline.domain import Video
+from pipeline.run_names import run_name
 
 EXPERIMENTS = sorted(path.stem for path in (conf_dir() / "experiment").glob("*.yaml"))
 SECONDS = 17
@@ -286,6 +288,26 @@ def test_the_arms_of_equal_tokens_have_them_by_the_area(arm: str, area: float) -
     assert sum(each.frames * each.scale**2 for each in found) == pytest.approx(area, abs=0.01)
     if "law" in config.selection:
         assert config.selection.law.unit == 32  # Qwen3-VL's
+
+
+@pytest.mark.parametrize(("arm", "is_even"), [("uniform_16", True), ("lohi_uniform", True), ("lohi", False)])
+def test_another_sampler_takes_the_place_of_clip_and_not_of_uniform(arm: str, is_even: bool) -> None:
+    words = ["experiment=longvideo_eval", f"experiment/arm={arm}"]
+    usual, other = (driving.composed("evaluate", [*words, *more]) for more in ([], ["sampler=siglip"]))
+    assert (usual.sampler.name, other.sampler.name) == (("uniform", "uniform") if is_even else ("clip", "siglip"))
+    assert (run_name(other) == run_name(usual)) == is_even  # a run that is there is found with any sampler
+
+
+def test_arms_with_uniform_frames_have_policies_that_look_at_no_scores() -> None:
+    """A sampler that is typed takes the place of the arm's, and a policy that looks at its scores would use them."""
+    even = 0
+    for path in (conf_dir() / "experiment" / "arm").glob("*.yaml"):
+        chosen = {key: value for each in yaml.safe_load(path.read_text())["defaults"] for key, value in each.items()}
+        if chosen["override /sampler"] == "uniform":
+            selects = chosen.get("override /selection@selection.large", chosen["override /selection"])
+            assert selects in ("uniform", "uniform_low"), path
+            even += 1
+    assert even == 7
 
 
 def test_another_answerer_or_sampler_may_take_a_place(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ from pipeline.artefacts.selections import read_selections
 from pipeline.checks import admission
 from pipeline.domain import Answer, FrameSource, Question, Relevance, Status, Video
 from pipeline.errors import ConfigError, InputError, PipelineError
+from pipeline.selection.evenly import Evenly
 from pipeline.session.composing import in_python, overrides
 
 OPTIONS = ["red", "blue", "green"]
@@ -257,6 +258,20 @@ def test_the_words_of_a_command_line_are_made_of_nested_settings() -> None:
     assert in_python("", "set sampler.frame.height=56 sampler.frame.width=60, or selection=topk.") == (
         '\n  in Python: Session(sampler={"frame": {"height": 56, "width": 60}}) or Session(selection="topk")'
     )
+
+
+def test_a_policy_that_looks_at_no_scores_lets_no_sampler_run(clip: Path) -> None:
+    class Never(Later):
+        def score(self, *given: Any) -> Any:
+            raise AssertionError("it ran")
+
+    even = Evenly(name="even", budget=2, uniform="midpoint")
+    as_settings = ("uniform", {"budget": 2, "uniform": "midpoint"})
+    for sampler, selection in ((Never(), as_settings), ("siglip", even), ("siglip", as_settings)):
+        with Session(sampler, Says(), selection) as session:
+            assert session.parts["sampler"] == "uniform"
+            result = session.ask(str(clip), "is it red or blue", ["red", "blue"])
+            assert (result.status, len(result.frames), result.frames[0].time > 0) == ("ok", 2, True)
 
 
 def test_models_are_freed_at_the_end_also_after_an_exception(clip: Path) -> None:

@@ -291,3 +291,19 @@ def test_a_sweep_that_cannot_be_composed_leaves_nothing(home: Path) -> None:
     assert done.returncode == 2
     assert "answerer=qwen2_vl_8b: no such option. Did you mean" in done.stderr
     assert not list(home.glob("runs/*-*"))
+
+
+def test_a_policy_that_looks_at_no_scores_has_one_job_without_a_sampler(tmp_path: Path) -> None:
+    write_video(tmp_path / "0.mp4")
+    question = {"video": "0.mp4", "question": "what?", "options": ["a", "b"], "answer": "a", "evidence": [[2, 3]]}
+    (tmp_path / "q.jsonl").write_text(json.dumps(question) + "\n")
+    words = ("sampler=oracle,siglip", "selection=topk,uniform", "sampler/siglip.fps=0.5", "selection.budget=4")
+    done = gens("sample", "-m", "benchmark=jsonl", "benchmark.path=q.jsonl", *words, cwd=tmp_path)
+    table = done.stdout[done.stdout.index("evidence recall") :].splitlines()[1:]
+    # The checkpoint of siglip is not here, which does not matter to uniform frames.
+    jobs = [["oracle", "topk", "done"], ["uniform", "uniform", "done"], ["siglip", "topk", "failed"]]
+    assert [[*line.split()[:2], line.split()[-1]] for line in table if line.startswith(("or", "un", "si"))] == jobs
+    assert re.findall(r"job \d of 3: .*", done.stdout)[1] == "job 2 of 3: sampler=uniform selection=uniform"
+    (folder,) = tmp_path.glob("runs/sample-jsonl-uniform-k4-*")
+    (row,) = [json.loads(line) for line in (folder / "relevance.jsonl").read_text().splitlines()]
+    assert (row["sampler"], row["relevance"]["cost"]["seconds"]) == ("uniform", 0)

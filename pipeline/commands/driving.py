@@ -31,6 +31,7 @@ from pipeline.commands.clearing import clear_away, nearest_existing
 from pipeline.commands.config_folders import folder_given, project, use_standing_folders
 from pipeline.commands.job import Job
 from pipeline.commands.sweep import run_sweep
+from pipeline.commands.without_scores import stand_in, use_no_sampler, words_of_use
 from pipeline.config import conf_dir, register_resolvers
 from pipeline.environment import check_no_secrets, overrides_of
 from pipeline.errors import ConfigError, PipelineError
@@ -44,7 +45,7 @@ _BUILT = ("sampler", "selection", "answerer", "benchmark")
 
 
 class CheckingLoader(ConfigLoaderImpl):  # type: ignore[misc]
-    """Composes only configurations that may be run and written.
+    """Composes only configurations that may be run and written, with a sampler only where its scores are looked at.
 
     Args:
         folder: of YAML files added by the user; it comes before ours.
@@ -74,7 +75,12 @@ class CheckingLoader(ConfigLoaderImpl):  # type: ignore[misc]
             here.check_trusted(self._trusted)
         check_hydra(config.hydra, self._trusted, [word.partition("=")[0].lstrip("+~") for word in self._typed])
         check_no_secrets(config, self._typed)
+        use_no_sampler(config, self._uniform, self._trusted)
         return config
+
+    def _uniform(self) -> DictConfig:
+        found: DictConfig = super().load_configuration("sampler/uniform", [], RunMode.RUN).sampler
+        return found
 
 
 def _expand_home(config: DictConfig) -> None:
@@ -159,14 +165,22 @@ def _of_sweep(hydra: Hydra, verb: str, words: Sequence[str]) -> DictConfig:
 
 
 def as_chosen(verb: str, given: Namespace) -> list[str]:
-    """The overrides, with keys of one choice (:mod:`pipeline.commands.choices`) written out."""
+    """The overrides as a run takes them.
+
+    Keys of one choice (:mod:`pipeline.commands.choices`) are written out, and so is the sampler that stands in for
+    another (:mod:`pipeline.commands.without_scores`).
+    """
     register_resolvers()
     trusted = trusted_packages(_plugins(given.overrides))
     with _hydra(given, trusted) as hydra, explained_errors(verb, given.overrides):
         others, chosen = for_choices(given.overrides, hydra.config_loader)
-        if not chosen:
-            return others
-        return others + _of_choices(hydra.compose_config(verb, others, run_mode=RunMode.RUN), chosen)
+        config = hydra.compose_config(verb, others, run_mode=RunMode.RUN, with_log_configuration=False)
+        words = [*others, *_of_choices(config, chosen)]
+        name = stand_in(config)
+        if name is None:
+            return words
+        kept = [word for word in words_of_use(words, name) if not word.startswith("sampler=")]
+        return [*kept, f"sampler={name}", f"sampler.spread={config.sampler.spread}"]
 
 
 def composed(verb: str, words: Sequence[str], folder: str | None = None) -> DictConfig:

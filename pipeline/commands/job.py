@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from pipeline import library_messages
 from pipeline.commands.outcome import JobStatus, Outcome, holding_lock, record_outcome
+from pipeline.commands.without_scores import stand_in, words_of_use
 from pipeline.environment import check_no_secrets, overrides_of
 from pipeline.errors import StorageError
 from pipeline.explain import as_composed, explain
@@ -64,7 +65,8 @@ class Job:
         number = OmegaConf.select(told, "job.num", default=0)
         self.places[number] = folder
         if self.of_jobs is not None:
-            words = [word for word in overrides_of(told) if word.partition("=")[0] in self.swept]
+            typed = words_of_use(overrides_of(told), stand_in(config))
+            words = [word for word in typed if word.partition("=")[0] in self.swept]
             tell(f"job {number + 1} of {self.of_jobs}: {' '.join(words)}")
         stop: KeyboardInterrupt | None = None
         with holding_lock():

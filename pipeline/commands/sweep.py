@@ -35,6 +35,7 @@ from pipeline.commands.job import CONTINUES, Job
 from pipeline.commands.launching import launch
 from pipeline.commands.outcome import JobStatus, Outcome, read_outcome
 from pipeline.commands.sweep_table import sweep_table, swept_keys
+from pipeline.commands.without_scores import stand_in, words_of_use
 from pipeline.config import build
 from pipeline.environment import overrides_of
 from pipeline.errors import ConfigError, PipelineError, with_remedy
@@ -59,11 +60,18 @@ class PlannedJob:
     """Why the job cannot be composed."""
     choices: Mapping[str, str | None] = field(default_factory=dict)
     """The option of each group; empty if the job cannot be composed."""
+    stand_in: str | None = None
+    """The sampler that takes the place of the one that was typed, as the policy looks at no scores."""
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The overrides, without those of a sampler that does not run."""
+        return tuple(words_of_use(self.overrides, self.stand_in))
 
     @property
     def values(self) -> dict[str, str]:
-        """The overrides by key."""
-        return {key: value for word in self.overrides for key, _, value in [word.partition("=")]}
+        """These by key."""
+        return {key: value for word in self.words for key, _, value in [word.partition("=")]}
 
 
 @dataclass(frozen=True)
@@ -142,8 +150,8 @@ def _planned(config: DictConfig, loader: ConfigLoader, verb: str, chosen: Sequen
     configs: list[DictConfig] = []
     for overrides in matrix:
         for job, composed in _composed(config, loader, verb, overrides, chosen, used):
-            if job.overrides not in jobs:
-                jobs[job.overrides] = job
+            if job.words not in jobs:
+                jobs[job.words] = job
                 configs += [composed] if composed is not None else []
     command = shlex.join(["gens", verb, "-m", *words, *(word.word for word in chosen)])
     planned = [_with_a_way(job, list(jobs.values()), words) for job in jobs.values()]
@@ -189,7 +197,8 @@ def _composed(
         words = [*overrides, *added]
         try:
             whole = loader.load_sweep_config(config, words) if added else composed
-            yield PlannedJob(tuple(words), _folder(whole), choices=dict(whole.hydra.runtime.choices)), whole
+            choices = dict(whole.hydra.runtime.choices)
+            yield PlannedJob(tuple(words), _folder(whole), choices=choices, stand_in=stand_in(whole)), whole
         except (HydraException, OmegaConfBaseException) as error:
             yield _refused(words, verb, error), None
 

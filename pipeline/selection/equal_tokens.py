@@ -16,9 +16,12 @@ from pydantic import InstanceOf
 from pipeline.domain import Relevance, Selection, Status, Video
 from pipeline.errors import ConfigError, InputError
 from pipeline.identity import Identified, Label
+from pipeline.selection import without_scores
+from pipeline.selection.evenly import Evenly
 from pipeline.selection.lohi import within
 from pipeline.selection.policy import Policy
 from pipeline.selection.sizes import Size, TokenLaw
+from pipeline.selection.uniform import UniformVariant
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class EqualTokens(Identified):
 
     name: Label[str]
     budget: int
-    of: InstanceOf[Policy]
+    of: InstanceOf[Policy] | InstanceOf[Evenly]
     """Selects the frames, ``budget`` at most."""
     law: TokenLaw
     """All frames together take no more tokens than these."""
@@ -40,6 +43,11 @@ class EqualTokens(Identified):
                 f"selection.of.budget={self.of.budget} is not selection.budget={self.budget}",
                 f"leave it out and set selection.budget={self.of.budget}",
             )
+
+    @property
+    def without_scores(self) -> UniformVariant | None:
+        """As :class:`pipeline.selection.WithoutScores` has it."""
+        return without_scores(self.of)
 
     def select(self, relevance: Relevance, video: Video) -> Selection:
         """The frames of one question. No video is opened.

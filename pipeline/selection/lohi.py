@@ -18,20 +18,21 @@ from pydantic import InstanceOf
 from pipeline.domain import Relevance, Selection, Status, Video
 from pipeline.errors import ConfigError, InputError
 from pipeline.identity import Identified, Label
+from pipeline.selection import without_scores
+from pipeline.selection.evenly import Evenly, evenly, variant_of
 from pipeline.selection.policy import Policy
 from pipeline.selection.ranking import best_first
 from pipeline.selection.sizes import Size, TokenLaw, check_scale
 from pipeline.selection.uniform import UniformVariant
-from pipeline.selection.uniform_low import evenly, variant_of
 
 
 @dataclass(frozen=True)
 class LoHi(Identified):
     """``budget`` frames: those that ``large`` selects, and as many others spread evenly, small.
 
-    Of an even spread of ``budget`` frames, those next to a large one give way to it. With ``sampler=uniform`` the large
-    frames are spread evenly too, which is LongVideo-Eval's LoHi-Uniform. Where ``large`` selects none, as after a
-    failure of the sampler, there is no selection either.
+    Of an even spread of ``budget`` frames, those next to a large one give way to it. With ``large=uniform``, as with
+    ``sampler=uniform``, the large frames are spread evenly too: LongVideo-Eval's LoHi-Uniform. Where ``large`` selects
+    none, as after a failure of the sampler, there is no selection either.
     """
 
     kind: ClassVar[str] = "lohi"
@@ -43,7 +44,7 @@ class LoHi(Identified):
     """N, in frames, the large ones included."""
     low: float
     """Factor on each side of the small frames."""
-    large: InstanceOf[Policy]
+    large: InstanceOf[Policy] | InstanceOf[Evenly]
     """Selects the large frames; its budget is K."""
     law: TokenLaw
     """All frames together take no more tokens than these."""
@@ -57,6 +58,11 @@ class LoHi(Identified):
                 f"selection.large.budget={self.large.budget} of selection.budget={self.budget} frames cannot be large",
                 f"take selection.large.budget={max(1, self.budget // 16)}, or more frames in all: selection.budget=128",
             )
+
+    @property
+    def without_scores(self) -> UniformVariant | None:
+        """As :class:`pipeline.selection.WithoutScores` has it."""
+        return without_scores(self.large) and self.uniform
 
     def select(self, relevance: Relevance, video: Video) -> Selection:
         """The frames of one question. No video is opened.
@@ -100,7 +106,7 @@ class LoHi(Identified):
         return " ".join([own, *within("large", self.large), str(self.law)])
 
 
-def within(key: str, policy: Policy) -> list[str]:
+def within(key: str, policy: Policy | Evenly) -> list[str]:
     """The words of a policy inside another."""
     kind, *settings = str(policy).split(" ")
     return [f"{key}={kind}", *(f"{key}.{setting}" for setting in settings)]

@@ -22,11 +22,11 @@ import numpy as np
 from pipeline.domain import FrameOrigin, Relevance, SelectedFrame, Selection, Status, Video
 from pipeline.errors import ConfigError, with_remedy
 from pipeline.identity import Identified, Label, digest
+from pipeline.selection.evenly import evenly, variant_of
 from pipeline.selection.policy import NOT_THE_SAMPLERS, candidates_of
 from pipeline.selection.ranking import best_first
 from pipeline.selection.sizes import Size, check_scale
 from pipeline.selection.uniform import UniformVariant, spread
-from pipeline.selection.uniform_low import evenly, variant_of
 
 
 @dataclass(frozen=True)

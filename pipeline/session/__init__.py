@@ -145,6 +145,8 @@ class Session:
         from pipeline.config import build
         from pipeline.errors import PipelineError
         from pipeline.explain import as_composed
+        from pipeline.samplers.uniform import UniformSampler
+        from pipeline.selection import without_scores
 
         try:
             with open_dict(config):
@@ -156,6 +158,12 @@ class Session:
                 name: objects[name] if name in objects else build(config[name], name, config.plugins)
                 for name in ("sampler", "selection", "answerer")
             }
+            variant = without_scores(made["selection"])
+            if variant is not None and not isinstance(made["sampler"], UniformSampler):
+                # As settings are composed (pipeline.commands.without_scores); here one of the two is an object.
+                made["sampler"] = UniformSampler("uniform", variant)
+                with open_dict(config):
+                    config.sampler = {"name": "uniform"}
             self._sampler: Sampler = made["sampler"]
             self._policy: SelectionPolicy = made["selection"]
             self._answerer: Answerer = made["answerer"]

@@ -20,6 +20,7 @@ from pipeline.config import build, conf_dir, register_resolvers
 from pipeline.domain import FrameOrigin, Relevance, SelectedFrame, Selection, Status, Video
 from pipeline.errors import ConfigError
 from pipeline.orchestrator import _at_real_frames
+from pipeline.selection import without_scores
 from pipeline.selection.semdiv import SemDiv
 from pipeline.selection.sizes import Size, SizesFrames, TokenLaw
 
@@ -115,6 +116,30 @@ def test_lohi_with_a_uniform_sampler_is_lohi_uniform() -> None:
     large = [frame.time for frame in selection.frames if frame.scale != 0.25]
     assert large[0] == 0.0
     assert np.diff(large) == pytest.approx([3599.9 / 7] * 7, abs=0.2)
+
+
+def test_policies_that_look_at_no_scores_say_so_and_others_do_not() -> None:
+    found = {name: without_scores(made(name)) for name in ("uniform_low", "lohi", "equal_tokens", "q_frame")}
+    assert found == {"uniform_low": "linspace", "lohi": None, "equal_tokens": None, "q_frame": None}
+    assert without_scores(build(composed("selection=uniform").selection, "selection")) == "linspace"
+    even = made("lohi", "selection.uniform=midpoint", words=("selection@selection.large=uniform",))
+    assert without_scores(even) == "midpoint"
+    assert without_scores(made("equal_tokens", words=("selection@selection.of=uniform",))) == "linspace"
+
+
+def test_lohi_with_large_frames_of_uniform_is_lohi_uniform_whatever_the_scores() -> None:
+    even = made("lohi", "selection.large.budget=8", words=("selection@selection.large=uniform",))
+    frames = even.select(scored(), film()).frames
+    assert frames == even.select(relevance([], spread="linspace"), film()).frames
+    assert frames == made("lohi").select(relevance([], spread="linspace"), film()).frames
+
+
+def test_uniform_leaves_the_size_to_the_answerer() -> None:
+    policy = build(composed("selection=uniform").selection, "selection")
+    frames = policy.select(scored(), film()).frames
+    assert len(frames) == 8
+    assert {(frame.scale, frame.score, frame.source) for frame in frames} == {(None, None, FrameOrigin.UNIFORM)}
+    assert frames == policy.select(relevance([], spread="linspace"), film()).frames
 
 
 def test_lohi_never_has_a_large_frame_that_is_smaller_than_the_others() -> None:

@@ -16,12 +16,14 @@ from score_curves import relevance, video
 from pipeline.artefacts.features import Features, FeatureStore
 from pipeline.config import build, conf_dir, register_resolvers
 from pipeline.domain import FrameOrigin, Relevance, Status
+from pipeline.selection import without_scores
 from pipeline.selection.policy import Policy
 
 SIZED = {"uniform_low", "lohi", "equal_tokens", "q_frame"}
 """Policies that promise something else: test_frame_sizes.py."""
-POLICIES = sorted({path.stem for path in (conf_dir() / "selection").glob("*.yaml")} - {"function"} - SIZED)
-"""All but the one that does what a user's function says."""
+OTHERS = {"uniform", "function"}
+"""That look at no scores, or do what a user's function says."""
+POLICIES = sorted({path.stem for path in (conf_dir() / "selection").glob("*.yaml")} - OTHERS - SIZED)
 LENGTH = 120
 
 
@@ -58,6 +60,7 @@ def curve_with_a_peak(at: int) -> list[float]:
 def test_a_peak_is_kept(name: str, budget: int, tmp_path: Path) -> None:
     policy = made(name, tmp_path, f"selection.budget={budget}")
     selection = policy.select(embedded(curve_with_a_peak(73), tmp_path), video(LENGTH))
+    assert without_scores(policy) is None
     assert len(selection.frames) == budget
     assert min(abs(frame.time - 73) for frame in selection.frames) <= 1
     assert {frame.source for frame in selection.frames} == {FrameOrigin.SAMPLER}
