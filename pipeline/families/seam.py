@@ -57,7 +57,7 @@ class Words:
     """The text of one request: what goes after the frames, and around them."""
 
     text: str
-    """Behind the frames: question, options and instruction."""
+    """After the frames: question, options and instruction."""
     system: str | None = None
     """The system turn; None leaves it to the answerer."""
     begun: str = ""

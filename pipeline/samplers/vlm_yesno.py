@@ -37,7 +37,7 @@ class UsefulnessPrompt:
     """What is asked of a frame, and the two replies."""
 
     words: str
-    """Behind the image; ``{question}`` is the question."""
+    """After the image; ``{question}`` is the question."""
     yes_reply: str
     """A single token."""
     no_reply: str

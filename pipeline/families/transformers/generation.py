@@ -302,7 +302,7 @@ class _Trial:
 
     @staticmethod
     def _cut(prompt: NativeInputs) -> int:
-        """Behind the pictures, as early as may be: so most is left to continue."""
+        """After the pictures, as early as may be: so most is left to continue."""
         return max(prompt.frames_end, 1)
 
     def _prompt(self, *pictures: Any) -> NativeInputs:

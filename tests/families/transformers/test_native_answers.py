@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from asking import answered, written
-from native import NEW, TYPES, Folders, Stock, answerer, frames, requests
+from native import NEW, TILES, TYPES, Folders, Stock, answerer, frames, requests
 
 from pipeline.answerers import Answerer, AnswerRequest
 from pipeline.domain import Question
@@ -166,6 +166,20 @@ def test_limits_hold_for_what_a_request_really_takes(pair: Pair) -> None:
     )
     assert two - one <= limits.tokens_per_frame
     assert limits.context_tokens == pair.stock.model.config.get_text_config().max_position_embeddings
+
+
+@pytest.mark.parametrize("name", TILES)
+def test_tiles_are_those_of_the_types_own_processor(folders: Folders, name: str) -> None:
+    ours, stock = answerer(folders[name], "answerer.frame.tiles=checkpoint"), Stock(folders[name], name)
+    stock.tiles = {}
+    whole, several = answerer(folders[name]), requests()
+    for asked in (several[0], several[-1]):
+        made = ours.encode(asked)
+        given = dict(stock.inputs(asked, ours.prompt.words(asked).text))
+        assert made.input_ids.tolist() == given.pop("input_ids")[0].tolist()
+        assert all(torch.equal(made.frames.tensors[key], given[key]) for key in made.frames.tensors)
+        assert ours.processor.count(asked.frames, ours.prompt.words(asked)) == len(made.input_ids)
+    assert len(ours.encode(several[0]).input_ids) > len(whole.encode(several[0]).input_ids)
 
 
 def test_a_model_that_shares_by_copies_says_so_once(folders: Folders, caplog: pytest.LogCaptureFixture) -> None:
