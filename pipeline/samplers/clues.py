@@ -13,22 +13,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
-from pipeline.domain import FrameSource, Question, Relevance, Span, Status, Video
+from pipeline.domain import FrameSource, Question, Relevance, Span, Video
 from pipeline.errors import ConfigError
-from pipeline.identity import Identified, Label
-from pipeline.samplers.oracle import INSIDE, usable_evidence, why_none
+from pipeline.samplers.oracle import INSIDE, EvidenceSampler
 from pipeline.selection.native import native_time
 
 
 @dataclass(frozen=True)
-class ClueSampler(Identified):
-    """Knows the evidence, so it cannot be compared with other samplers."""
+class ClueSampler(EvidenceSampler):
+    """Shows an answerer the frames of the evidence alone."""
 
     kind: ClassVar[str] = "clues"
 
-    name: Label[str]
     frames: int
     """F: the frames of all clues together; the script takes 32 at most."""
 
@@ -41,30 +39,8 @@ class ClueSampler(Identified):
         if self.frames < 1:
             raise ConfigError(f"sampler.frames={self.frames} shows nothing", "set sampler.frames=32")
 
-    @property
-    def without_pictures(self) -> Literal[True]:
-        """True: no frame is decoded."""
-        return True
-
-    def query(self, question: Question) -> str:
-        """The evidence and the clip that is seen: all that decides the frames."""
-        return repr((question.evidence, question.span))
-
-    def keeps_embeddings(self, questions: Sequence[Question]) -> bool:
-        """False: no frame is decoded."""
-        return False
-
-    def score(self, video: Video, frames: FrameSource, questions: Sequence[Question]) -> list[Relevance]:
-        """The frames of the clues, all with the same score; ``frames`` gives their times and is not decoded."""
-        return [self._relevance(question, video, frames) for question in questions]
-
-    def close(self) -> None:
-        """Nothing to free."""
-
-    def _relevance(self, question: Question, video: Video, frames: FrameSource) -> Relevance:
-        spans = usable_evidence(question, video)
-        if not spans:
-            return Relevance(question.id, (), (), status=Status.NO_EVIDENCE, detail=why_none(question, video))
+    def of_evidence(self, question: Question, spans: Sequence[Span], video: Video, frames: FrameSource) -> Relevance:
+        """The frames of the clues, all with the same score; ``frames`` gives their times."""
         last = native_time(video.frame_count - 1, video)
         wanted = {index / video.fps for index in clue_frames(spans, video.fps, self.frames)}
         seconds = sorted(min(max(second, video.start), last) for second in wanted)

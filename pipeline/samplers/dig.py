@@ -27,8 +27,9 @@ from pipeline.domain import FrameSource, Question, Relevance, Status, Video
 from pipeline.errors import ConfigError, StorageError
 from pipeline.identity import Identified, Label
 from pipeline.ledger import alone
-from pipeline.samplers import ChecksQuestions, Sampler
+from pipeline.samplers import Sampler
 from pipeline.samplers.inner import (
+    check_inner,
     check_is_shown_all,
     cost_of_both,
     of_every_frame,
@@ -90,9 +91,7 @@ class DigSampler(Identified):
         Raises:
             InputError: it cannot score them.
         """
-        if isinstance(self.rewards, ChecksQuestions):
-            with overrides_under("rewards"):
-                self.rewards.check(questions)
+        check_inner("rewards", self.rewards, questions)
 
     def keeps_embeddings(self, questions: Sequence[Question]) -> bool:
         """Those by which scenes are found."""

@@ -22,8 +22,16 @@ from pipeline.domain import FrameSource, Question, Relevance, Status, Video
 from pipeline.errors import ConfigError, InputError, with_remedy
 from pipeline.identity import Identified, InQuery, Label, RowFile
 from pipeline.paths import local_path
-from pipeline.samplers import ChecksQuestions, ChecksWindows, KeepsEmbeddings, Sampler
-from pipeline.samplers.inner import cost_of_both, cost_together, overrides_under, planned, status_of_all, under
+from pipeline.samplers import ChecksWindows, KeepsEmbeddings, Sampler
+from pipeline.samplers.inner import (
+    check_inner,
+    cost_of_both,
+    cost_together,
+    overrides_under,
+    planned,
+    status_of_all,
+    under,
+)
 
 _QUESTION, _OPTION = "{question}", "{option}"
 _HOLE = re.compile(r"\{(?:question|option)\}")
@@ -61,9 +69,7 @@ class ExpandedSampler(Identified):
             InputError: the file cannot be read, or lacks a question; or from the inner sampler.
         """
         asked = self._all(questions)
-        if isinstance(self.inner, ChecksQuestions):
-            with overrides_under("inner"):
-                self.inner.check(asked)
+        check_inner("inner", self.inner, asked)
 
     def keeps_embeddings(self, questions: Sequence[Question]) -> bool:
         """Whether the inner sampler does; one that cannot tell is assumed to."""

@@ -24,8 +24,9 @@ from pipeline.domain import FrameSource, Question, Relevance, Video
 from pipeline.errors import ConfigError
 from pipeline.identity import Identified, Label
 from pipeline.ledger import alone
-from pipeline.samplers import ChecksQuestions, Sampler
+from pipeline.samplers import Sampler
 from pipeline.samplers.inner import (
+    check_inner,
     check_is_shown_all,
     cost_of_both,
     of_every_frame,
@@ -92,9 +93,7 @@ class FocusSampler(Identified):
         Raises:
             InputError: it cannot score them.
         """
-        if isinstance(self.inner, ChecksQuestions):
-            with overrides_under("inner"):
-                self.inner.check(questions)
+        check_inner("inner", self.inner, questions)
 
     def keeps_embeddings(self, questions: Sequence[Question]) -> bool:
         """False: most frames are not shown to the inner sampler."""

@@ -21,8 +21,8 @@ from pipeline.domain import FrameSource, Question, Relevance, Status, Video
 from pipeline.errors import ConfigError
 from pipeline.identity import Identified, Label
 from pipeline.ledger import alone
-from pipeline.samplers import ChecksQuestions, ChecksWindows, Sampler
-from pipeline.samplers.inner import cost_of_both, overrides_under, planned, under
+from pipeline.samplers import ChecksWindows, Sampler
+from pipeline.samplers.inner import check_inner, cost_of_both, overrides_under, planned, under
 from pipeline.samplers.kept_frames import KeptFrames
 from pipeline.video.timeline import candidate_times
 
@@ -59,11 +59,8 @@ class HybridSampler(Identified):
         Raises:
             InputError: one of them cannot run as it was asked for.
         """
-        for key in ("first", "second"):
-            part = getattr(self, key)
-            if isinstance(part, ChecksQuestions):
-                with overrides_under(key):
-                    part.check(questions)
+        check_inner("first", self.first, questions)
+        check_inner("second", self.second, questions)
 
     def keeps_embeddings(self, questions: Sequence[Question]) -> bool:
         """False: the second sampler scores a video that consists of the kept frames."""

@@ -14,8 +14,19 @@ import numpy.typing as npt
 from pipeline.domain import Cost, Question, Relevance, Status, Video
 from pipeline.errors import ConfigError, PipelineError, with_remedy
 from pipeline.ledger import added, alone, total
-from pipeline.samplers import PlansWindows, Sampler
+from pipeline.samplers import ChecksQuestions, PlansWindows, Sampler
 from pipeline.video.timeline import TOLERANCE
+
+
+def check_inner(part: str, sampler: Sampler, questions: Sequence[Question]) -> None:
+    """The sampler at ``part`` checks its questions, if it is one that does.
+
+    Raises:
+        InputError: it cannot score them.
+    """
+    if isinstance(sampler, ChecksQuestions):
+        with overrides_under(part):
+            sampler.check(questions)
 
 
 def planned(sampler: Sampler, video: Video, questions: Sequence[Question]) -> int:

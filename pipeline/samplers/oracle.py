@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -16,14 +17,10 @@ INSIDE, OUTSIDE = 5.0, 0.0
 
 
 @dataclass(frozen=True)
-class OracleSampler(Identified):
-    """An upper bound for stage 2. It knows the evidence, so it cannot be compared with other samplers."""
-
-    kind: ClassVar[str] = "oracle"
+class EvidenceSampler(Identified, ABC):
+    """Knows the evidence, so it cannot be compared with other samplers. Decodes nothing."""
 
     name: Label[str]
-    fps: float
-    """Candidate frames a second."""
 
     @property
     def without_pictures(self) -> Literal[True]:
@@ -39,31 +36,49 @@ class OracleSampler(Identified):
         return False
 
     def score(self, video: Video, frames: FrameSource, questions: Sequence[Question]) -> list[Relevance]:
-        """5 for the candidates inside the evidence, 0 for all others; ``frames`` is not touched.
+        """One relevance a question; one without usable evidence has a status."""
+        found = []
+        for question in questions:
+            spans = usable_evidence(question, video)
+            if spans:
+                found.append(self.of_evidence(question, spans, video, frames))
+            else:
+                why = why_none(question, video)
+                found.append(Relevance(question.id, (), (), status=Status.NO_EVIDENCE, detail=why))
+        return found
+
+    @abstractmethod
+    def of_evidence(self, question: Question, spans: Sequence[Span], video: Video, frames: FrameSource) -> Relevance:
+        """The relevance of a question whose evidence is in the video; of ``frames`` only times and indices are used."""
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+
+@dataclass(frozen=True)
+class OracleSampler(EvidenceSampler):
+    """An upper bound for stage 2."""
+
+    kind: ClassVar[str] = "oracle"
+
+    fps: float
+    """Candidate frames a second."""
+
+    def of_evidence(self, question: Question, spans: Sequence[Span], video: Video, frames: FrameSource) -> Relevance:
+        """5 for the candidates inside the evidence, 0 for all others.
 
         Evidence that lies between two candidates adds its own middle as a candidate.
 
         Raises:
             ConfigError: ``fps`` is not a rate.
         """
-        grid = candidate_times(video, self.fps)
-        return [_relevance(question, video, grid) for question in questions]
-
-    def close(self) -> None:
-        """Nothing to free."""
-
-
-def _relevance(question: Question, video: Video, grid: Sequence[float]) -> Relevance:
-    last = native_time(video.frame_count - 1, video)
-    spans = usable_evidence(question, video)
-    if not spans:
-        return Relevance(question.id, (), (), status=Status.NO_EVIDENCE, detail=why_none(question, video))
-    inside: set[float] = set()
-    for span in spans:
-        seen = [time for time in grid if span.start <= time <= span.end]
-        inside.update(seen or [min(max(_middle(span), video.start), last)])
-    times = tuple(sorted({*grid, *inside}))
-    return Relevance(question.id, times, tuple(INSIDE if time in inside else OUTSIDE for time in times))
+        grid, last = candidate_times(video, self.fps), native_time(video.frame_count - 1, video)
+        inside: set[float] = set()
+        for span in spans:
+            seen = [time for time in grid if span.start <= time <= span.end]
+            inside.update(seen or [min(max(_middle(span), video.start), last)])
+        times = tuple(sorted({*grid, *inside}))
+        return Relevance(question.id, times, tuple(INSIDE if time in inside else OUTSIDE for time in times))
 
 
 def usable_evidence(question: Question, video: Video) -> list[Span]:

@@ -17,8 +17,8 @@ from pydantic import InstanceOf
 from pipeline.domain import FrameSource, Question, Relevance, Video
 from pipeline.errors import ConfigError
 from pipeline.identity import Identified, InQuery, Label
-from pipeline.samplers import ChecksQuestions, ChecksWindows, KeepsEmbeddings, PlansWindows, Sampler
-from pipeline.samplers.inner import overrides_under, under
+from pipeline.samplers import ChecksWindows, KeepsEmbeddings, PlansWindows, Sampler
+from pipeline.samplers.inner import check_inner, overrides_under, under
 
 
 @runtime_checkable
@@ -84,9 +84,9 @@ class RouteSampler(Identified):
         Raises:
             InputError: one of them cannot score them.
         """
-        for _, sampler, places in self._routed(questions):
-            if places and isinstance(sampler, ChecksQuestions):
-                sampler.check([questions[place] for place in places])
+        for key, sampler, places in self._routed(questions):
+            if places:
+                check_inner(key, sampler, [questions[place] for place in places])
 
     def keeps_embeddings(self, questions: Sequence[Question]) -> bool:
         """Whether both samplers do for their own questions; one that cannot tell is assumed to."""
@@ -121,7 +121,8 @@ class RouteSampler(Identified):
         found: dict[int, Relevance] = {}
         for key, sampler, places in self._routed(questions):
             if places:
-                scored = sampler.score(video, frames, [questions[place] for place in places])
+                with overrides_under(key):
+                    scored = sampler.score(video, frames, [questions[place] for place in places])
                 for place, each in zip(places, scored, strict=True):
                     found[place] = replace(each, detail=under(key, each.detail))
         return [found[place] for place in range(len(questions))]

@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 
 from pipeline.config import build, conf_dir, register_resolvers
 from pipeline.domain import Cost, Frame, FrameOrigin, Question, Relevance, Status, Video
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, InputError
 from pipeline.identity import relevance_key
 from pipeline.samplers import Sampler
 from pipeline.samplers.route import Classifier, Keywords, RouteSampler
@@ -106,10 +106,17 @@ def test_remedies_name_the_override_where_it_stands() -> None:
     assert made(None, "sampler.localised.max_new_tokens=512").localised.max_new_tokens == 512
 
 
-def test_each_side_checks_its_own_questions() -> None:
+def test_each_side_checks_its_own_questions_and_is_named_where_it_refuses_them() -> None:
     inner = Recorder()
     route(inner).check(QUESTIONS)
     assert inner.checked == ["moment", "other moment"]
+
+    class Refuses(Recorder):
+        def check(self, questions: Sequence[Question]) -> None:
+            raise InputError("a row is missing", "record it: sampler.missing=record")
+
+    with pytest.raises(InputError, match=r"sampler\.localised\.missing=record"):
+        route(Refuses()).check(QUESTIONS)
 
 
 def test_closing_frees_both_sides() -> None:
