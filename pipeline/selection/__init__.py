@@ -42,6 +42,6 @@ class WithoutScores(Protocol):
         ...
 
 
-def without_scores(policy: SelectionPolicy) -> UniformVariant | None:
+def without_scores(policy: object) -> UniformVariant | None:
     """As :attr:`WithoutScores.without_scores`; None for a policy that does not tell."""
     return policy.without_scores if isinstance(policy, WithoutScores) else None

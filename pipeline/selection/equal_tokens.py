@@ -17,9 +17,8 @@ from pipeline.domain import Relevance, Selection, Status, Video
 from pipeline.errors import ConfigError, InputError
 from pipeline.identity import Identified, Label
 from pipeline.selection import without_scores
-from pipeline.selection.evenly import Evenly
 from pipeline.selection.lohi import within
-from pipeline.selection.policy import Policy
+from pipeline.selection.policy import Unsized
 from pipeline.selection.sizes import Size, TokenLaw
 from pipeline.selection.uniform import UniformVariant
 
@@ -32,7 +31,7 @@ class EqualTokens(Identified):
 
     name: Label[str]
     budget: int
-    of: InstanceOf[Policy] | InstanceOf[Evenly]
+    of: InstanceOf[Unsized]
     """Selects the frames, ``budget`` at most."""
     law: TokenLaw
     """All frames together take no more tokens than these."""

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from pipeline.domain import FrameOrigin, Relevance, SelectedFrame, Selection, Status, Video
 from pipeline.errors import ConfigError
-from pipeline.identity import Identified, Label
+from pipeline.identity import Label
 from pipeline.selection.native import native_time
-from pipeline.selection.policy import NOT_THE_SAMPLERS
+from pipeline.selection.policy import NOT_THE_SAMPLERS, Unsized
 from pipeline.selection.uniform import UniformVariant, known_variant, spread
 
 
 @dataclass(frozen=True)
-class Evenly(Identified):
+class Evenly(Unsized):
     """``budget`` frames spread over the native frames, whatever their scores.
 
     A relevance that names a uniform variant, as that of ``sampler=uniform`` does, decides the variant. Scores are not
@@ -30,12 +29,9 @@ class Evenly(Identified):
     budget: int
     uniform: UniformVariant
 
-    usual: ClassVar[int] = 8
-    """A budget, for those who set one that selects nothing."""
-
     def __post_init__(self) -> None:
         if self.budget < 1:
-            raise ConfigError(f"selection.budget={self.budget} selects no frame", f"set selection.budget={self.usual}")
+            raise ConfigError(f"selection.budget={self.budget} selects no frame", "set selection.budget=8")
 
     @property
     def without_scores(self) -> UniformVariant:
@@ -46,13 +42,10 @@ class Evenly(Identified):
         """The frames of one question. No video is opened."""
         status, detail = relevance.status, relevance.detail
         variant = variant_of(relevance, self.uniform)
-        frames = () if status in NOT_THE_SAMPLERS else tuple(self._frames(video, variant))
+        frames = [] if status in NOT_THE_SAMPLERS else evenly(video, self.budget, variant, None)
         if not frames and status is Status.OK:
             status, detail = Status.NO_FRAMES, "the video has no frames"
-        return Selection(relevance.question_id, frames, str(self), self.budget, status, detail)
-
-    def _frames(self, video: Video, variant: UniformVariant) -> Sequence[SelectedFrame]:
-        return evenly(video, self.budget, variant, None)
+        return Selection(relevance.question_id, tuple(frames), str(self), self.budget, status, detail)
 
     def __str__(self) -> str:
         return f"{self.kind} budget={self.budget} uniform={self.uniform}"

@@ -19,8 +19,8 @@ from pipeline.domain import Relevance, Selection, Status, Video
 from pipeline.errors import ConfigError, InputError
 from pipeline.identity import Identified, Label
 from pipeline.selection import without_scores
-from pipeline.selection.evenly import Evenly, evenly, variant_of
-from pipeline.selection.policy import Policy
+from pipeline.selection.evenly import evenly, variant_of
+from pipeline.selection.policy import Unsized
 from pipeline.selection.ranking import best_first
 from pipeline.selection.sizes import Size, TokenLaw, check_scale
 from pipeline.selection.uniform import UniformVariant
@@ -44,7 +44,7 @@ class LoHi(Identified):
     """N, in frames, the large ones included."""
     low: float
     """Factor on each side of the small frames."""
-    large: InstanceOf[Policy] | InstanceOf[Evenly]
+    large: InstanceOf[Unsized]
     """Selects the large frames; its budget is K."""
     law: TokenLaw
     """All frames together take no more tokens than these."""
@@ -106,7 +106,7 @@ class LoHi(Identified):
         return " ".join([own, *within("large", self.large), str(self.law)])
 
 
-def within(key: str, policy: Policy | Evenly) -> list[str]:
+def within(key: str, policy: Unsized) -> list[str]:
     """The words of a policy inside another."""
     kind, *settings = str(policy).split(" ")
     return [f"{key}={kind}", *(f"{key}.{setting}" for setting in settings)]

@@ -29,8 +29,19 @@ NOT_THE_SAMPLERS = frozenset({Status.INVALID_QUESTION, Status.MISSING_VIDEO, Sta
 """Failures for which other frames would not help."""
 
 
+class Unsized(Identified):
+    """A policy that says which frames are shown and leaves their size to others, so that another one may hold it."""
+
+    budget: int
+    """K, in frames."""
+
+    def select(self, relevance: Relevance, video: Video) -> Selection:
+        """As :class:`pipeline.selection.SelectionPolicy` has it."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True)
-class Policy(Identified):
+class Policy(Unsized):
     """At most ``budget`` frames in order of time, each native frame once.
 
     * A frame is chosen for its score only if it is named (``Relevance.named_above``), and there are

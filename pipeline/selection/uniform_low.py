@@ -8,35 +8,50 @@ over Video-MME, MLVU and LVBench, but less than these on LVBench alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from pipeline.domain import SelectedFrame, Video
-from pipeline.selection.evenly import Evenly, evenly
+from pipeline.domain import Relevance, Selection, Video
+from pipeline.errors import ConfigError
+from pipeline.identity import Identified, Label
+from pipeline.selection.evenly import Evenly
 from pipeline.selection.sizes import Size, check_scale
 from pipeline.selection.uniform import UniformVariant
 
 
 @dataclass(frozen=True)
-class UniformLow(Evenly):
-    """As :class:`Evenly`, with all frames of one stated size."""
+class UniformLow(Identified):
+    """The frames of :class:`Evenly`, all of one stated size."""
 
     kind: ClassVar[str] = "uniform_low"
-    usual: ClassVar[int] = 256
+    fill: ClassVar[str] = "uniform"
+    """Every selection has as many frames as the budget and its video allow."""
 
+    name: Label[str]
+    budget: int
     scale: float
     """Factor on each side of every frame."""
+    uniform: UniformVariant
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        if self.budget < 1:
+            raise ConfigError(f"selection.budget={self.budget} selects no frame", "set selection.budget=256")
         check_scale(self.scale, "scale")
+
+    @property
+    def without_scores(self) -> UniformVariant:
+        """As :class:`pipeline.selection.WithoutScores` has it."""
+        return self.uniform
+
+    def select(self, relevance: Relevance, video: Video) -> Selection:
+        """The frames of one question. No video is opened."""
+        chosen = Evenly(self.name, self.budget, self.uniform).select(relevance, video)
+        frames = tuple(replace(frame, scale=self.scale) for frame in chosen.frames)
+        return replace(chosen, frames=frames, policy=str(self))
 
     def sizes(self, video: Video) -> Sequence[Size]:
         """All frames have one."""
         return (Size(min(self.budget, video.frame_count), self.scale),)
-
-    def _frames(self, video: Video, variant: UniformVariant) -> Sequence[SelectedFrame]:
-        return evenly(video, self.budget, variant, self.scale)
 
     def __str__(self) -> str:
         return f"{self.kind} budget={self.budget} scale={self.scale:g} uniform={self.uniform}"
