@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 _LAST_TOKENS = 16
-"""Of a prompt, in which a mark at its end is whole."""
+"""Tokens at the end of a prompt, among which a mark there is whole."""
 _READING = "prompt in the model"
 _CALL = "call of the model"
 _USUAL_FRAME = (720, 1280)
@@ -93,12 +93,12 @@ class LocalModel:
 
     @cached_property
     def limits(self) -> OutputLimits:
-        """Of what the model writes."""
+        """Limits of what the model writes."""
         return self._output_limits(self.processor)
 
     @cached_property
     def preparation(self) -> Preparation:
-        """Of the requests. Loads the tokenizer and no weights."""
+        """Prepares the requests. Loads the tokenizer and no weights."""
         return Preparation(self.processor, self._prompt, self.limits, self._source)
 
     @cached_property
@@ -245,7 +245,7 @@ class LocalModel:
         return cost, alone
 
     def _failure(self, error: Exception, frames: int) -> tuple[Status, str]:
-        """Of one request, if the model has read another; otherwise it is the checkpoint's."""
+        """The failure of one request if the model has read another; otherwise it is the checkpoint's."""
         if isinstance(error, OutOfMemoryError):
             return Status.OUT_OF_MEMORY, self.preparation.no_memory(error, frames)
         if isinstance(error, FramesError):
@@ -286,7 +286,7 @@ class _AtWork:
         self.writer: Writer[str] | None = None
         self.asked: dict[str, Prepared] = {}
         self.fresh: list[str] = []
-        """Of these, those that the writer was not given yet."""
+        """Those among them that the writer was not given yet."""
         self._numbers: dict[str, int] = {}
 
     def begin(self, taken: Sequence[tuple[int, Prepared | Answer]]) -> list[tuple[int, Answer]]:
@@ -447,7 +447,7 @@ class ScaledAnswerer(LocalAnswerer):
         )
 
     def frame_tokens(self, height: int, width: int, scale: float | None = None) -> int:
-        """Of a frame of so many pixels, its label included."""
+        """Tokens of a frame of so many pixels, its label included."""
         return self.visual_tokens(height, width, scale) + self._form.text_tokens()
 
     def visual_tokens(self, height: int, width: int, scale: float | None) -> int:

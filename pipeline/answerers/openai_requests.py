@@ -64,7 +64,7 @@ class SentFrame:
     format: Literal["jpeg", "png"]
     """``jpeg`` loses a little; ``png`` loses nothing and is several times as large."""
     quality: int
-    """Of JPEG, 1 to 100, with 4:2:0 chroma as PIL writes it."""
+    """The quality of JPEG, 1 to 100, with 4:2:0 chroma as PIL writes it."""
     detail: Literal["low", "high", "auto"] | None
     """OpenAI's own setting for each image; None: not sent."""
 
@@ -195,7 +195,7 @@ class LabelledImages:
     def content(
         self, frames: Sequence[Frame], encoded: Sequence[str], options: Sequence[_Part], words: Words
     ) -> list[_Part]:
-        """Of each frame: what was said up to it, its label, the image, what follows it; empty words are left out."""
+        """Parts of each frame: what was said up to it, its label, the image, what follows it; no empty words."""
         shown: list[_Part] = []
         for frame, picture, said in zip(frames, encoded, words.before(frames), strict=True):
             before, after = said + self.labels.before(frame.time), self.labels.after
@@ -457,7 +457,7 @@ class Requests:
         return with_remedy(problem, f"Try {', or '.join(ways)}.")
 
     def sent_pixels(self, frame: Frame) -> int:
-        """Of a frame as it is sent."""
+        """Pixels of a frame as it is sent."""
         height, width = frame.pixels.shape[:2]
         return math.prod(self.frame.size((width, height), frame.scale))
 

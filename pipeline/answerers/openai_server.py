@@ -369,7 +369,7 @@ class _Streak:
             self._questions += 1
 
     def end(self) -> None:
-        """A question did not fail so."""
+        """Note that a question did not fail in this way."""
         with self._lock:
             self._since, self._questions = None, 0
 

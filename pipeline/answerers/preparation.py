@@ -32,7 +32,7 @@ class Prepared:
     prompt: Any
     """As the processor makes it."""
     seconds: float = 0.0
-    """That its preparation took; frames that another request showed before were prepared then."""
+    """Time that its preparation took; frames that another request showed before were prepared then."""
     whole_seconds: float = 0.0
     """The same with the preparation of all its frames."""
 
@@ -123,7 +123,7 @@ class Preparation:
         return self._prompt.words(request)
 
     def _frames(self, frames: Sequence[Frame]) -> Any:
-        """Of the frames; the same object for the frames of the latest request, whose questions share one prefill."""
+        """The prepared frames; the same object for those of the latest request, whose questions share one prefill."""
         known, prepared = self._latest
         same = len(known) == len(frames) and all(
             old.pixels is new.pixels and old.time == new.time and old.scale == new.scale

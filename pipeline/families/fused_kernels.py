@@ -17,7 +17,7 @@ import triton.language as tl
 
 
 def _on_its_device(launch):
-    """Of its first tensor: Triton launches on the current one, and a model may be on another."""
+    """Launch on the device of the first tensor: Triton takes the current one, and a model may be on another."""
 
     @functools.wraps(launch)
     def launched(x, *others):
@@ -111,7 +111,7 @@ def _combine_rows(x, places, weights, out, width, COPIES: tl.constexpr, BLOCK: t
 
 @_on_its_device
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
-    """Of the last dimension."""
+    """The norm over the last dimension."""
     width = x.shape[-1]
     rows = x.reshape(-1, width)
     rows = rows if rows.stride(-1) == 1 else rows.contiguous()

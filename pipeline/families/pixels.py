@@ -148,7 +148,7 @@ class FrameScale:
 
 @dataclass(frozen=True)
 class ScaledProcessor(Processor[SomeForm]):
-    """Of a family that takes frames of any size and brings them to one by :class:`FrameScale`."""
+    """A processor of a family that takes frames of any size and resizes them by :class:`FrameScale`."""
 
     kind: str
     """The checkpoint's ``model_type``."""
@@ -175,15 +175,15 @@ class ScaledProcessor(Processor[SomeForm]):
 
     @property
     def picture_token(self) -> int:
-        """Of the form's placeholder."""
+        """The id of the form's placeholder."""
         return int(self.tokenizer.convert_tokens_to_ids(self.placeholders[0]))
 
     def shape(self, height: int, width: int, scale: float | None = None) -> FrameShape:
-        """By the resize rule."""
+        """The shape that the resize rule gives."""
         return self.scale.shape(height, width, scale)
 
     def resized(self, pixels: Pixels, shape: FrameShape) -> Pixels:
-        """By PIL's bicubic filter, which the stock PIL processors use too."""
+        """The pixels by PIL's bicubic filter, which the stock PIL processors also use."""
         return bicubic(pixels, shape)
 
     def encode(self, turn: Turn, pictures: Sequence[int]) -> list[int]:
@@ -271,7 +271,7 @@ class Patches:
         return torch.cat(parts) if len(parts) > 1 else parts[0]
 
     def cut(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-        """Of both halves in time ``[n, 3, height, width]`` each."""
+        """The patches of two pictures in time, ``[n, 3, height, width]`` each."""
         import torch
 
         side = self._side

@@ -82,7 +82,7 @@ class Switch:
     """The override that lets a thought come to its end."""
 
     def limits(self, answer: int, tokenizer: Any) -> OutputLimits:
-        """Of a thought, where one may come, and of the answer.
+        """Limits of the answer, and of a thought where one may come.
 
         Args:
             answer: tokens of the answer.

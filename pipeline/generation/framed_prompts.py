@@ -57,7 +57,7 @@ class FramedPrompt(Protocol):
 
 
 class Beginning:
-    """Of a prompt, up to its last frame. It does not keep the frames in memory."""
+    """The beginning of a prompt, up to its last frame. It does not keep the frames in memory."""
 
     def __init__(self, prompt: FramedPrompt) -> None:
         self._frames = [ref(each) for each in _each(prompt.frames)]

@@ -24,7 +24,7 @@ class Grows(Protocol):
 
 
 class Room:
-    """Of one model.
+    """The memory that prefixes and rows of one model may take.
 
     Args:
         model: with a text decoder.

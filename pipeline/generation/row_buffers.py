@@ -21,7 +21,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class RowBuffers:
-    """Of one capacity."""
+    """The buffers of one capacity."""
 
     states: RowStates
     inputs: RowInputs
@@ -47,7 +47,7 @@ class KeptBuffers:
 
     @property
     def capacity(self) -> tuple[int, int]:
-        """Of what the next batch would take; zeros if there is nothing."""
+        """The capacity of what the next batch would take; zeros if there is nothing."""
         return self._free.capacity if self._free is not None else (0, 0)
 
     def take(self) -> RowBuffers | None:

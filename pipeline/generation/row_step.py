@@ -73,7 +73,7 @@ class RowInputs:
         self.ids = torch.zeros(rows, dtype=torch.int64, device=device)
         """The last token written, which the next step reads."""
         self.positions = torch.zeros(rows, dtype=torch.int64, device=device)
-        """Of that token."""
+        """Positions of these tokens."""
         self.lengths = torch.zeros(rows, dtype=torch.int32, device=device)
         """Own tokens that were read."""
         self.active = torch.zeros(rows, dtype=torch.int32, device=device)

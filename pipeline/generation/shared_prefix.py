@@ -28,8 +28,8 @@ class Prefix:
 
     states: PrefixStates
     next_position: int
-    """Of the token that follows. With images this is less than the number of tokens: M-RoPE counts an image's longer
-    side, not its tokens (Qwen2-VL, arXiv 2409.12191)."""
+    """Position of the token that follows. With images this is less than the number of tokens: M-RoPE counts an image's
+    longer side, not its tokens (Qwen2-VL, arXiv 2409.12191)."""
 
     @property
     def length(self) -> int:

@@ -29,7 +29,7 @@ class AttentionShape:
     heads: int
     key_value_heads: int
     size: int
-    """Of one head."""
+    """Channels of one head."""
 
     @property
     def group(self) -> int:
@@ -38,7 +38,7 @@ class AttentionShape:
 
     @property
     def padded_size(self) -> int:
-        """Of one head in a block, whose sides are powers of two, and 16 or more for a tensor core."""
+        """Channels of one head in a block, whose sides are powers of two, and 16 or more for a tensor core."""
         return max(16, 1 << (self.size - 1).bit_length())
 
 
@@ -56,7 +56,7 @@ class Blocks:
     programs: int
     """For each multiprocessor, over which the prefixes are split."""
     least_tokens: int
-    """Of a prefix, in a piece of work, though there could be more pieces."""
+    """The fewest tokens of a prefix in a piece of work, though there could be more pieces."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ class PrefixTable:
             return torch.zeros(sizes, dtype=dtype, device=device)
 
         self.addresses = zeros(shape.layers, slots, 2, dtype=torch.int64)
-        """Of keys and of values, in bytes."""
+        """Addresses of keys and of values, in bytes."""
         self.strides = zeros(slots, 4, dtype=torch.int64)
         """In elements: from head to head and from token to token of keys, the same of values."""
         self._addresses, self._strides = (

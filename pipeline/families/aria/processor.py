@@ -41,7 +41,7 @@ class AriaShape:
     context_tokens: int
     """Tokens that prompt and answer may have together."""
     frame_tokens: int
-    """Of a frame on a canvas of 490 x 490 pixels."""
+    """Tokens of a frame on a canvas of 490 x 490 pixels."""
     image_token: int
     vocabulary: int
 
@@ -118,7 +118,7 @@ class AriaProcessor(Processor[AriaForm]):
         return self.sizes.image_token
 
     def shape(self, height: int, width: int, scale: float | None = None) -> FrameShape:
-        """Of the whole canvas."""
+        """The shape of the whole canvas."""
         fixed_size(scale, "Aria")
         return FrameShape(CANVAS, CANVAS, _PATCHES, self.sizes.frame_tokens)
 

@@ -32,7 +32,7 @@ class Glm(ScaledAnswerer):
         self._thinking.check_prefix(self.prompt.name, self.prompt.answer_prefix)
 
     def output_tokens(self) -> int:
-        """Of a thought, where one may come, and the answer."""
+        """Tokens of the answer, and of a thought where one may come."""
         return self.output_limits(self.processor).total
 
     def check_checkpoint(self) -> None:
@@ -56,7 +56,7 @@ class Glm(ScaledAnswerer):
         return Opened(processor, load)
 
     def output_limits(self, processor: GlmProcessor) -> OutputLimits:
-        """Of a thought, where one may come, and of the answer."""
+        """Limits of the answer, and of a thought where one may come."""
         return processor.switch.limits(self.max_new_tokens, processor.tokenizer)
 
     def check_family(self) -> None:

@@ -41,13 +41,13 @@ from pipeline.families.thinking import Switch, ThinkingSettings, switch_of
 from pipeline.wellformed import loaded_object
 
 IMAGE_TOKEN = "<|image|>"
-"""Of frames of a video too."""
+"""Stands for frames of a video, too."""
 VIDEO_TOKEN = "<|video|>"
 _VIDEO_BEGIN, _VIDEO_END = "<|begin_of_video|>", "<|end_of_video|>"
 _READ_AS_MARKS = (IMAGE_TOKEN, VIDEO_TOKEN, "<|begin_of_box|>", "<|end_of_box|>", "/nothink")
 """Not all of them are control tokens in every checkpoint."""
 _PLACEHOLDER_KEY, _RELEASED = "image_token_id", 151343
-"""Of ``config.json``, and what an absent key means."""
+"""A key of ``config.json``, and what its absence means."""
 _AROUND = 2  # the marks around an image
 _LATE = 99999.9  # seconds; the longest time text counts in the limits
 _PATCH = FrameScale.unit // MERGE

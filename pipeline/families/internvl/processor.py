@@ -38,7 +38,7 @@ IMAGE_CONTEXT = "<IMG_CONTEXT>"
 IMAGE_START = "<img>"
 IMAGE_END = "</img>"
 _PLACEHOLDER_KEY, _RELEASED = "image_token_id", 151667
-"""Of ``config.json``, and what an absent key means."""
+"""A key of ``config.json``, and what its absence means."""
 _AROUND = 2  # an image's start and end
 _IMAGENET = [[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]]
 

@@ -175,7 +175,7 @@ class ImagesForm:
         return tower.image_token_id
 
     def tokens(self, tower: Tower) -> int:
-        """Of one image."""
+        """Tokens of one image."""
         return tower.image_tokens
 
     def squared(self, pixels: Pixels, background: Background) -> Pixels:
@@ -261,7 +261,7 @@ class LlavaProcessor(Processor[LlavaForm]):
 
     @property
     def picture_token(self) -> int:
-        """Of the form's placeholder."""
+        """The id of the form's placeholder."""
         return self.form.placeholder_id(self.tower)
 
     def shape(self, height: int, width: int, scale: float | None = None) -> FrameShape:
@@ -349,7 +349,7 @@ def _load_image_processor(folder: Path, tower: Tower) -> Any:
 
 
 def _mean_colour(stock: Any, folder: Path) -> Background:
-    """Of the image processor, as its ``pad_to_square`` gets it.
+    """The mean colour of the image processor, as its ``pad_to_square`` gets it.
 
     Raises:
         CheckpointError: it is none.

@@ -38,7 +38,7 @@ class LlavaVideo(LocalAnswerer):
     name: Label[str]
     checkpoint: Checkpoint
     pooling: Literal["checkpoint", "bilinear", "average"]
-    """Of a frame's 27 x 27 patches: as its config says, to 14 x 14, or to 13 x 13 (lmms-eval's default)."""
+    """How a frame's 27 x 27 patches are pooled: as the config says, to 14 x 14, or to 13 x 13 (lmms-eval's default)."""
     time_instruction: TimeInstruction
     """``official``: the paper's sentence, true only of uniformly sampled frames; ``selected``: true of any."""
     prompt: AnswerPrompt

@@ -35,7 +35,7 @@ from pipeline.families.pixels import Levels, levels_of, on_device, stacked
 from pipeline.families.seam import Model, PreparedFrame, Prompt
 
 _FRAMES_AT_ONCE = 64
-"""Of all frames of a batch, so that the tower's memory does not grow with their number."""
+"""A bound on the frames of a batch, so that the tower's memory does not grow with their number."""
 
 
 def _bilinear(maps: torch.Tensor) -> torch.Tensor:

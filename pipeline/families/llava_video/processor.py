@@ -51,7 +51,7 @@ _AFTER = "<|im_end|>\n<|im_start|>assistant\n"
 
 _TOWER = "siglip-so400m-patch14-384"
 _RELEASED_TOWER = {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 26}
-"""Of 27 layers the authors delete the last, since they read the one before it."""
+"""The tower has 27 layers; the authors delete the last one, since they read the one before it."""
 _LAYERS = "model.vision_tower.vision_tower.vision_model.encoder.layers."
 _HEAD = "model.vision_tower.vision_tower.vision_model.head."
 

@@ -51,11 +51,11 @@ _AROUND = 2  # vision_start and vision_end
 _LATE = 99999.9  # seconds; the longest time text counts in the limits
 _PATCH = 14
 _PATCH_3 = 16
-"""Of Qwen3-VL."""
+"""The side of a patch of Qwen3-VL."""
 _UNIT = FrameScale.unit
 """Pixels along one side of the square that becomes one token."""
 _PLACEHOLDER_KEYS = {IMAGE_PAD: ("image_token_id", 151655), _VIDEO_PAD: ("video_token_id", 151656)}
-"""And what an absent key means."""
+"""Keys of ``config.json``, and what an absent key means."""
 
 
 class QwenForm(Protocol):
@@ -222,7 +222,7 @@ class TimedVideoForm(VideoForm):
         return Turn([*grids, text(words.in_one)], words.system, words.begun)
 
     def pictures(self, shapes: Sequence[FrameShape], times: Sequence[float]) -> list[int]:
-        """Of each grid; frames must come out at one size."""
+        """Tokens of each grid; frames must come out at one size."""
         return [_one_shape(shapes).tokens] * len(self.pairs(times))
 
     def grids(self, times: Sequence[float]) -> Grids:
@@ -249,7 +249,7 @@ def _mean(times: Sequence[float], pair: tuple[int, int]) -> float:
 
 
 class FrameScale3(FrameScale):
-    """Of Qwen3-VL: both sides a multiple of 32."""
+    """The resize rule of Qwen3-VL: both sides are a multiple of 32."""
 
     unit: ClassVar[int] = _PATCH_3 * MERGE
 
@@ -318,7 +318,7 @@ class QwenProcessor(ScaledProcessor[QwenForm]):
 
     @property
     def placeholders(self) -> tuple[str, str]:
-        """By the form."""
+        """As the form says."""
         shown = self.form.placeholder
         return shown, _VIDEO_PAD if shown == IMAGE_PAD else IMAGE_PAD
 

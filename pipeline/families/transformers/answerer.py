@@ -40,17 +40,17 @@ class NativeRequestProcessor:
 
     @property
     def context_tokens(self) -> int:
-        """Of the config."""
+        """The context length that the config states."""
         return self.processor.kind.context_tokens
 
     @property
     def markup(self) -> Sequence[str]:
-        """Of tokenizer and template."""
+        """Strings that the tokenizer or the template reads as markup."""
         return self.processor.markup
 
     @property
     def smaller(self) -> Sequence[str]:
-        """Of the frames' bounds."""
+        """Settings by which frames take fewer tokens."""
         return self.processor.bounds.smaller(self.processor.kind.model_type)
 
     @property
@@ -59,7 +59,7 @@ class NativeRequestProcessor:
         return self.processor.tokenizer
 
     def describe(self, frames: Sequence[Frame]) -> str:
-        """With what was decided about thinking."""
+        """How frames, times and thinking are put to the model, in one line."""
         video = self.processor.video
         shown = self.processor.bounds.describe(self.processor.kind.model_type)
         if video is not None:
@@ -67,12 +67,12 @@ class NativeRequestProcessor:
         return f"{shown}; time: {self.time_told()}; {self.processor.switch.told}"
 
     def time_told(self) -> str:
-        """By the labels, or by the model's own video."""
+        """How times are told: by the labels, or by the model's own video."""
         video = self.processor.video
         return self.labels.time_told() if video is None else video.time_told()
 
     def count(self, frames: Sequence[Frame], words: Words) -> int:
-        """As measured on blank frames."""
+        """The length of the prompt, as measured on blank frames."""
         return self.processor.count(frames, self._turn(frames, words), words.video_end)
 
     def prepared(self, frames: Sequence[Frame]) -> Shown:
@@ -80,11 +80,11 @@ class NativeRequestProcessor:
         return self.processor.shown(frames)
 
     def prompt(self, prepared: Shown, frames: Sequence[Frame], words: Words) -> NativeInputs:
-        """By the checkpoint's processor."""
+        """The inputs that the checkpoint's processor makes."""
         return self.processor.encode(prepared, self._turn(frames, words), words.video_end)
 
     def sent(self, prompt: NativeInputs) -> str:
-        """As the checkpoint's processor wrote it."""
+        """The prompt as the checkpoint's processor wrote it, with a mark for each frame."""
         ids, shown = prompt.input_ids.tolist(), prompt.picture_tokens
         marks = marks_found(ids, shown, prompt.times)
         return marked_text(ids, shown, marks, lambda some: str(self.tokenizer.decode(some, skip_special_tokens=False)))
@@ -165,7 +165,7 @@ class Transformers(LocalAnswerer):
         )
 
     def frame_tokens(self, height: int, width: int, scale: float | None = None) -> int:
-        """Of one frame among others, its label included."""
+        """Tokens of one frame among others, its label included."""
         label = self.images.most_tokens() if self.form == "images" else 0
         return self.visual_tokens(height, width, scale) + label
 
@@ -178,7 +178,7 @@ class Transformers(LocalAnswerer):
         self._native.check_scales(scales)
 
     def output_tokens(self) -> int:
-        """Of a thought, where one may come, and the answer."""
+        """Tokens of the answer, and of a thought where one may come."""
         return self._local.limits.total
 
     def identity(self) -> Mapping[str, Any]:
@@ -243,10 +243,10 @@ class Transformers(LocalAnswerer):
         return Opened(NativeRequestProcessor(processor, self.images), load)
 
     def output_limits(self, processor: NativeRequestProcessor) -> OutputLimits:
-        """Of a thought, where one may come, and of the answer."""
+        """Limits of the answer, and of a thought where one may come."""
         return processor.processor.switch.limits(self.max_new_tokens, processor.tokenizer)
 
     def writer(self, model: Any, limits: OutputLimits) -> Writer[str]:
-        """In the way that the model can go."""
+        """A writer that shares prefixes as far as the model's cache allows."""
         made: Writer[str] = model.writer(limits)
         return made

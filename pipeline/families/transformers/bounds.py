@@ -88,7 +88,7 @@ class FrameBounds:
         return _ONE_TILE.get(model_type, {}) if self.tiles == "one" else {}
 
     def describe(self, model_type: str) -> str:
-        """In a few words."""
+        """The bounds in a few words."""
         side = "at their own size" if self.max_side is None else f"of {self.max_side} pixels a side at most"
         tiles = ", one tile each" if self.keywords(model_type) else ""
         return f"images {side}{tiles}"

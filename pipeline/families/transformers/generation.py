@@ -148,7 +148,7 @@ class OneByOne(Generic[Key]):
         self._limits = limits
         self._waiting: list[tuple[Key, NativeInputs]] = []
         self._group: deque[tuple[Key, NativeInputs]] = deque()
-        """About the same frames, and next."""
+        """The next prompts; all are about the same frames."""
         self._shares = False
         self._beginning: Copied | None = None
         self._together = 1

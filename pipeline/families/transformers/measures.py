@@ -30,7 +30,7 @@ class Runs(Protocol):
         ...
 
     def text_tokens(self, prompt: str) -> int:
-        """Of a rendered prompt, a mark for each picture."""
+        """Tokens of a rendered prompt that has a mark for each picture."""
         ...
 
     def blank_prompt(self, frames: int) -> str:
@@ -46,11 +46,11 @@ class Costs(Protocol):
     """Tokens of frames in one form."""
 
     def of_one(self, size: tuple[int, int]) -> int:
-        """Of a frame of this height and width among others, its mark included."""
+        """Tokens of a frame of this height and width among others, its mark included."""
         ...
 
     def of_all(self, sizes: Sequence[tuple[int, int]], times: Sequence[float], video_end: float) -> int:
-        """That the frames of a prompt add to those of its rendered text.
+        """Tokens that the frames of a prompt add to those of its rendered text.
 
         Raises:
             FramesError: the processor does not take frames of such sizes.
@@ -58,7 +58,7 @@ class Costs(Protocol):
         ...
 
     def most(self, size: tuple[int, int], keywords: Mapping[str, Any]) -> int:
-        """Of a frame of this size, or of a square one that is as long, if these are more."""
+        """Tokens of a frame of this size, or of a square one as long, whichever are more."""
         ...
 
     def enough(self, size: tuple[int, int], model_type: str, own: Mapping[str, Any]) -> str:
@@ -105,7 +105,7 @@ class ImageCosts:
         return two - one
 
     def of_one(self, size: tuple[int, int]) -> int:
-        """As measured among others."""
+        """Tokens as measured among other frames."""
         return self.among_others(size) + self.mark
 
     def of_all(self, sizes: Sequence[tuple[int, int]], times: Sequence[float], video_end: float) -> int:
@@ -155,11 +155,11 @@ class VideoCosts:
         self._known: dict[tuple[tuple[int, int], tuple[float, ...], float], int] = {}
 
     def of_one(self, size: tuple[int, int]) -> int:
-        """As measured; late in a long video, whose times are long to write."""
+        """Tokens as measured late in a long video, whose times are long to write."""
         return self.most(size, self._processor.keywords)
 
     def of_all(self, sizes: Sequence[tuple[int, int]], times: Sequence[float], video_end: float) -> int:
-        """Of blank frames at these very times; the frames have one size."""
+        """Tokens of blank frames at these very times; the frames have one size."""
         size, times = one_size(sizes), tuple(times)
         key = (size, times, video_end)
         if key not in self._known:
@@ -168,7 +168,7 @@ class VideoCosts:
         return self._known[key]
 
     def most(self, size: tuple[int, int], keywords: Mapping[str, Any]) -> int:
-        """Of a frame of this very size: where a budget is of the whole video, the first frames are the dearest."""
+        """Tokens of a frame of this size: where a budget is that of the whole video, the first frames take the most."""
         one, few, more = (len(self._processor.ids_of(blanks_late(size, frames), keywords)) for frames in (1, 2, 6))
         return max(few - one, -(-(more - few) // 4)) + _NUMBER
 

@@ -85,11 +85,11 @@ class NativeProcessor:
         self.switch = self._switched()
 
     def __getstate__(self) -> dict[str, Any]:
-        """For another process: the lock is of this one."""
+        """Leave out the lock, which belongs to this process."""
         return {name: value for name, value in vars(self).items() if name != "_lock"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """In the other process."""
+        """Make another lock in the other process."""
         vars(self).update(state, _lock=threading.RLock())
 
     @property
@@ -236,7 +236,7 @@ class NativeProcessor:
         return Turn(("",) * frames if self.video is None else (), "", "?", None)
 
     def text_tokens(self, prompt: str) -> int:
-        """Of a rendered prompt, a mark for each picture."""
+        """Tokens of a rendered prompt that has a mark for each picture."""
         bos = self.tokenizer.bos_token
         plain = bos is not None and prompt.startswith(bos)
         with self._lock:

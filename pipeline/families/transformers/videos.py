@@ -26,12 +26,12 @@ class NativeVideo:
     """Marks that the template writes around a video and the processor around each frame: left out of the template's."""
 
     def describe(self) -> str:
-        """In a few words."""
+        """The form in a few words."""
         twice = ", each frame twice" if self.is_doubled else ""
         return f"one video{twice}"
 
     def time_told(self) -> str:
-        """As limits tell it."""
+        """How the model learns the times, in one line."""
         return f"by the model's own video: {self.told!r}"
 
     def shown(self, frames: Sequence[Any]) -> list[Any]:

@@ -32,7 +32,7 @@ class Conversation:
     name: str
     system: str
     before: str
-    """Of the user's turn; ``{system}`` stands for the system text."""
+    """The beginning of the user's turn; ``{system}`` stands for the system text."""
     after: str
     answer: str
     """Between ``after`` and an answer that is begun already."""
