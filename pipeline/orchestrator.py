@@ -297,16 +297,21 @@ def selected(
     selection = checked_selection(policy.select(local, clip), question, policy.budget, policy.name)
     frames = [replace(frame, index=frame.index + first) for frame in selection.frames] if first else selection.frames
     if not video.is_even and relevance.status not in (Status.MISSING_VIDEO, Status.UNREADABLE_VIDEO):
-        frames = _at_real_frames(frames, set(relevance.times), clip is video, reader.times(video.path))
+        frames = _at_real_frames(frames, set(relevance.times), clip, clip is video, reader.times(video.path))
     return replace(selection, frames=tuple(frames))
 
 
 def _at_real_frames(
-    frames: Iterable[SelectedFrame], decoded: Collection[float], whole: bool, times: npt.NDArray[np.float64]
+    frames: Iterable[SelectedFrame],
+    decoded: Collection[float],
+    clip: Video,
+    whole: bool,
+    times: npt.NDArray[np.float64],
 ) -> list[SelectedFrame]:
     """Replace frames that were never decoded by real ones, each once, where frames are not evenly spaced.
 
-    Frames that were spread over the whole video (``whole``) are found by their index, others by their time.
+    Frames that were spread over the whole video (``whole``) are found by their index, others by their time. The frame
+    on screen when a clip begins is there from then on.
     """
     found: dict[int, SelectedFrame] = {}
     for frame in frames:
@@ -314,7 +319,7 @@ def _at_real_frames(
             last = len(times) - 1
             place = frame.index if whole else int(np.searchsorted(times, frame.time + 1e-3, side="right")) - 1
             place = min(max(place, 0), last)
-            real = replace(frame, index=place, time=float(times[place]))
+            real = replace(frame, index=place, time=max(float(times[place]), clip.start))
         else:
             real = frame
         known = found.setdefault(real.index, real)

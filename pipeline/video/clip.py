@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
-from pipeline.domain import Frame, FrameSource, PreparedPictures, Question, Span, Video
+from pipeline.domain import Frame, FrameSource, PreparedPicture, PreparedPictures, Question, Span, Video
 from pipeline.errors import ClipError, VideoError
 from pipeline.identity import digest
 from pipeline.video.preparing import prepared_pictures
+
+Picture = TypeVar("Picture", Frame, PreparedPicture)
 
 _ROUNDING = 1e-3
 """Seconds; as everywhere in the video room."""
@@ -27,6 +29,9 @@ def clip_of(video: Video, span: Span | None) -> Video:
 
     A clip has a fingerprint of its own, so that nothing computed from it is taken for the whole video's. Its frame
     numbers begin at 0; :func:`pipeline.selection.native.native_index` gives the whole video's from the time.
+
+    Where frames are not evenly spaced, the average rate does not tell when they come on screen. There a clip begins
+    with its span, and the frame that is on screen then is its first, as in a file that is cut.
 
     Raises:
         ClipError: the span does not lie in the video.
@@ -42,7 +47,7 @@ def clip_of(video: Video, span: Span | None) -> Video:
     end = min(span.end, video.duration)
     skipped = max(0, math.ceil((span.start - video.start - _ROUNDING) * video.fps))
     skipped = min(skipped, video.frame_count - 1)
-    start = video.start + skipped / video.fps
+    start = video.start + skipped / video.fps if video.is_even else max(span.start, video.start)
     count = max(1, math.ceil((end - start - _ROUNDING) * video.fps))
     return replace(
         video,
@@ -74,7 +79,7 @@ class ClipFrames:
         Raises:
             VideoError: a second is outside the clip.
         """
-        return self.source.frames_at(self._inside(seconds))
+        return map(self.placed, self.source.frames_at(self._inside(seconds)))
 
     def prepared_at(self, seconds: Sequence[float], prepare: Callable[[Frame], Any]) -> PreparedPictures:
         """As :class:`pipeline.domain.PreparesPictures` has it.
@@ -82,7 +87,14 @@ class ClipFrames:
         Raises:
             VideoError: a second is outside the clip.
         """
-        return prepared_pictures(self.source, self._inside(seconds), prepare)
+        pictures = prepared_pictures(self.source, self._inside(seconds), prepare)
+        return pictures if self.video.is_even else _Placed(pictures, self)
+
+    def placed(self, picture: Picture) -> Picture:
+        """The picture; one that came before a clip of unevenly spaced frames is there from when the clip begins."""
+        if self.video.is_even or picture.time >= self.video.start:
+            return picture
+        return replace(picture, time=self.video.start)
 
     def _inside(self, seconds: Sequence[float]) -> Sequence[float]:
         """The seconds, all of which are in the clip.
@@ -104,8 +116,35 @@ class ClipFrames:
         return self.source.indices_at(seconds)
 
     def times_of(self, indices: Sequence[int]) -> list[float]:
-        """As the whole video's source."""
-        return self.source.times_of(indices)
+        """As the whole video's source, but for the frame with which a clip of unevenly spaced frames begins."""
+        times = self.source.times_of(indices)
+        if self.video.is_even:
+            return times
+        start = self.video.start
+        (first,) = self.source.indices_at([start])
+        return [start if index == first else time for index, time in zip(indices, times, strict=True)]
+
+
+class _Placed:
+    """Prepared pictures of a clip, with their times in it."""
+
+    def __init__(self, pictures: PreparedPictures, clip: ClipFrames) -> None:
+        self._pictures = pictures
+        self._clip = clip
+
+    def __iter__(self) -> Iterator[PreparedPicture]:
+        return self
+
+    def __next__(self) -> PreparedPicture:
+        return self._clip.placed(next(self._pictures))
+
+    def ready(self, count: int) -> bool:
+        """As :class:`PreparedPictures` has it."""
+        return self._pictures.ready(count)
+
+    def close(self) -> None:
+        """Likewise."""
+        self._pictures.close()
 
 
 def by_span(questions: Sequence[Question]) -> dict[Span | None, list[Question]]:

@@ -8,13 +8,18 @@ from pathlib import Path
 import pytest
 from made import write_video
 from omegaconf import OmegaConf
+from PIL import Image
 
 from pipeline.config import build, conf_dir
-from pipeline.domain import Span, Status, Video
+from pipeline.domain import Question, Relevance, Span, Status, Video
 from pipeline.errors import ClipError, VideoError
+from pipeline.orchestrator import selected
 from pipeline.selection.native import native_index, native_time
+from pipeline.selection.policy import Policy
+from pipeline.selection.topk import TopK
 from pipeline.video import Reader, candidate_times
 from pipeline.video.clip import ClipFrames, clip_of, holds
+from pipeline.video.preparing import as_decoded
 
 VIDEO = Video("v.mp4", "f", 100.0, 25.0, 2500, 64, 64)
 
@@ -70,6 +75,32 @@ def test_nothing_outside_is_shown(tmp_path: Path) -> None:
                 frames.frames_at([3.0, outside] if outside > 3 else [outside])
     assert holds(clip, [2.0, 3.75])
     assert not holds(clip, [1.0])
+
+
+def test_a_clip_of_unevenly_spaced_frames_begins_with_what_is_on_screen(tmp_path: Path) -> None:
+    """As in a recording of a screen. The average rate would have it begin at 34.9 s, where three frames are over."""
+    for second in (10, 11, 12, 30, 31, 32, 33, 90, 91, 92):
+        Image.new("RGB", (8, 8), (second, 0, 0)).save(tmp_path / f"sec{second:03}.png")
+    reader, span = build_reader(), Span(26.0, 92.0)
+    video = reader.probe(tmp_path)
+    clip = clip_of(video, span)
+    assert (clip.start, clip.duration) == (26.0, 92.0)
+    with reader.open(tmp_path) as source:
+        frames = ClipFrames(clip, source)
+        seconds = [26.0, 28.0, 30.0, 31.5, 91.9]
+        times = [26.0, 26.0, 30.0, 31.0, 91.0]
+        assert [frame.time for frame in frames.frames_at(seconds)] == times
+        assert frames.times_of(frames.indices_at(seconds)) == times
+        assert frames.times_of([0, 1]) == [10.0, 11.0]  # which are over when the clip begins
+        pictures = list(frames.prepared_at(seconds, as_decoded))
+        assert [(picture.time, int(picture.content[0, 0, 0])) for picture in pictures] == [
+            *((26.0, 12), (30.0, 30), (31.0, 31), (91.0, 91))
+        ]
+    question = Question("q", str(tmp_path), "What?", span=span)
+    policy = Policy("topk", 3, TopK(), ties="spread", fits="all", fill="none", fallback="none", uniform="linspace")
+    chosen = selected(Relevance("q", (), (), spread="linspace"), question, video, policy, reader)
+    assert [(frame.time, frame.index) for frame in chosen.frames] == [(26.0, 2), (33.0, 6)]  # spread evenly in time
+    assert holds(clip, [frame.time for frame in chosen.frames])
 
 
 def build_reader() -> Reader:
