@@ -77,7 +77,7 @@ def _is_console(handler: logging.Handler) -> bool:
 
 
 def _handlers() -> Iterator[logging.Handler]:
-    """Of all loggers: a configuration may give any of them a file of its own."""
+    """The handlers of all loggers: a configuration may give any of them a file of its own."""
     for logger in (logging.getLogger(), *logging.Logger.manager.loggerDict.values()):
         if isinstance(logger, logging.Logger):
             yield from logger.handlers

@@ -58,7 +58,7 @@ class GradedBy:
 
     @property
     def stem(self) -> str:
-        """Of both files' names."""
+        """The stem of both files' names."""
         name = re.sub(r"[^A-Za-z0-9._]+", "-", self.label).strip("-.")[:60]
         return f"{_PREFIX}{name}-{digest(self.settings)[:8]}"
 

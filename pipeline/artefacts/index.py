@@ -86,7 +86,7 @@ def write_index(index: Index, journal: Path) -> None:
 
 
 def _crc(journal: Path, size: int) -> int:
-    """Of the first ``size`` bytes."""
+    """The checksum of the first ``size`` bytes."""
     crc, left = 0, size
     with journal.open("rb") as file:
         while left and (block := file.read(min(left, _BLOCK))):

@@ -32,12 +32,12 @@ class Prices(Protocol):
 
     @property
     def input(self) -> float | None:
-        """Of frames and words."""
+        """The price of frames and words."""
         ...
 
     @property
     def output(self) -> float | None:
-        """Of the answer."""
+        """The price of the answer."""
         ...
 
 
@@ -47,7 +47,7 @@ class Priced(Protocol):
 
     @property
     def prices(self) -> Prices:
-        """Of its server."""
+        """The prices of its server."""
         ...
 
 

@@ -65,7 +65,7 @@ class Load:
 
     @property
     def tokens(self) -> int:
-        """Of the prompt with the frames that can be shown."""
+        """Tokens of the prompt with the frames that can be shown."""
         return self.shown_tokens + self.words + TEMPLATE_TOKENS
 
 

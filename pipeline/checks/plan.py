@@ -39,7 +39,7 @@ class Plan:
 
     @property
     def windows(self) -> int | None:
-        """Of all passes; None if the sampler does not plan windows."""
+        """Windows of all passes; None if the sampler does not plan windows."""
         told = [each.windows for each in self.passes if each.windows is not None]
         return sum(told) if len(told) == len(self.passes) else None
 
@@ -52,7 +52,7 @@ class Plan:
 
     @property
     def video_seconds(self) -> float:
-        """Of the videos that are left."""
+        """Seconds of the videos that are left."""
         return sum(each.video.duration - each.video.start for each in self.passes)
 
 

@@ -26,7 +26,7 @@ _SHAPES = ((1080, 1920), (720, 1280), (1000, 1000))
 
 
 def of_policy(policy: SelectionPolicy, clips: Mapping[str, Video], found: list[Finding]) -> Sizes:
-    """Of full selections. A clip from which there can be none is a finding, and is left out."""
+    """Sizes of full selections. A clip from which there can be none is a finding, and is left out."""
     if not isinstance(policy, SizesFrames):
         return {question: (Size(min(policy.budget, clip.frame_count), None),) for question, clip in clips.items()}
     known: dict[Video, Sequence[Size] | InputError] = {}
@@ -53,7 +53,7 @@ def of_policy(policy: SelectionPolicy, clips: Mapping[str, Video], found: list[F
 
 
 def of_rows(rows: Iterable[SelectionRow]) -> Sizes:
-    """Of selections that are there."""
+    """Sizes of selections that are there."""
     return {
         row.question.id: tuple(
             Size(count, scale) for scale, count in Counter(frame.scale for frame in row.selection.frames).items()

@@ -161,7 +161,7 @@ def entries(group: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _about(path: Path) -> dict[str, Any]:
-    """Of an option; empty where its file cannot be read, which a command that chooses it reports."""
+    """What an option says of itself; empty if its file cannot be read, which a command that chooses it reports."""
     try:
         found = loaded_yaml(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -189,7 +189,7 @@ class Pool:
 
     @property
     def pids(self) -> list[int]:
-        """Of the workers that are there now."""
+        """Process ids of the workers that are there now."""
         with self._lock:
             return [worker.process.pid for worker in self._workers]
 
@@ -204,7 +204,7 @@ class Pool:
 
     @property
     def waiting_bytes(self) -> int:
-        """Of results that nobody has taken yet."""
+        """Bytes of results that nobody has taken yet."""
         return self._waiting
 
     def submit(self, tasks: Sequence[Task]) -> None:

@@ -276,7 +276,7 @@ class Units(Decoder, ABC):
 
     @abstractmethod
     def _seconds(self, indices: Sequence[int]) -> float:
-        """That one thread takes for frames."""
+        """Seconds that one thread takes for frames."""
 
     def close(self) -> None:
         """End the stream of pictures that was begun last."""
@@ -357,7 +357,7 @@ class FileUnits(Units):
 
     @property
     def name(self) -> str:
-        """Of the backend."""
+        """The backend's name."""
         return "pyav" if self._reader.backend == "auto" else self._reader.backend
 
     def _facts(self) -> Scan:

@@ -47,7 +47,7 @@ class SampleUnit:
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """Of the questions."""
+        """The questions' ids."""
         return tuple(question.id for question in self.questions)
 
     def only(self, ids: Iterable[str]) -> SampleUnit:
@@ -66,7 +66,7 @@ class AnswerUnit:
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """Of the questions."""
+        """The questions' ids."""
         return tuple(row.question.id for _, row in self.selections)
 
     def only(self, ids: Iterable[str]) -> AnswerUnit:

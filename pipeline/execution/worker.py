@@ -33,7 +33,7 @@ class Job(Protocol):
 
     @property
     def path(self) -> str:
-        """Of the video, for messages."""
+        """The video's path, for messages."""
         ...
 
     def run(self, held: Callable[[str], Any]) -> Generator[Any, None, None]:

@@ -154,7 +154,7 @@ class ScoresVerdict:
 
     @property
     def scale(self) -> Scale:
-        """Of the sum."""
+        """The scale of the sum."""
         return Scale(self.lowest * len(self.fields), self.highest * len(self.fields))
 
     def schema(self) -> Mapping[str, Any] | None:

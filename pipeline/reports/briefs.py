@@ -107,7 +107,7 @@ class StageSum:
 
 @dataclass(frozen=True)
 class RunBriefs:
-    """Of all rows of a run."""
+    """The briefs of all rows of a run."""
 
     of: Mapping[str, QuestionBrief]
     """By question."""

@@ -58,7 +58,7 @@ class _RunRecord:
 
     @property
     def letter(self) -> str:
-        """Of the option read from the answer; empty where there is none."""
+        """The letter of the option read from the answer; empty where there is none."""
         option = self.answer.answer.option if self.answer else None
         return "" if option is None else option_letter(option)
 
@@ -331,7 +331,7 @@ def _evidence_text(recall: float | None, spans: int, selected: bool) -> str:
 
 
 def _cost(cost: Cost) -> str:
-    """Of a question alone, since what it spent depends on which questions it shared work with."""
+    """The cost of a question alone, since what it spent depends on which questions it shared work with."""
     parts = [f"{cost.seconds:.3g} s"] if cost.seconds else []
     if cost.prompt_tokens or cost.output_tokens:
         thinking = round(cost.more.get("thinking_tokens", 0))

@@ -54,7 +54,7 @@ class CostRow:
 
     @property
     def visual_tokens(self) -> float | None:
-        """Of both stages."""
+        """Visual tokens of both stages."""
         if self.sampler_tokens is None or self.answerer_tokens is None:
             return None
         return self.sampler_tokens + self.answerer_tokens
@@ -96,7 +96,7 @@ class CostCurve:
 
 
 def cost_curve(scores: Sequence[RunScore], names: Mapping[str, str], of: str = "") -> CostCurve | None:
-    """Of the runs over one set of questions; None where fewer than two are graded.
+    """The curve of the runs over one set of questions; None where fewer than two are graded.
 
     Args:
         scores: of the runs.

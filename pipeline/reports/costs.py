@@ -40,7 +40,7 @@ class StageCost:
 
     @property
     def thinking_tokens(self) -> int:
-        """Of the output tokens, those of thoughts, as far as they are known."""
+        """Output tokens of thoughts, as far as they are known."""
         return round(self.took.cost.get("thinking_tokens", 0))
 
 

@@ -38,7 +38,7 @@ class Headline:
 
 
 def headline(runs: Sequence[RunArtefacts], sets: Sequence[QuestionSet]) -> Headline:
-    """Of all runs on a page; the title is what the largest set of questions shows."""
+    """The headline of all runs on a page; the title is what the largest set of questions shows."""
     if len(runs) == 1 and runs[0].is_ask and len(runs[0].questions) == 1:
         (run,) = runs
         (question,) = run.questions
@@ -160,7 +160,7 @@ def _without_figures(found: QuestionSet, finished: Sequence[RunScore]) -> str:
 
 
 def _of_judges(found: QuestionSet, finished: Sequence[RunScore]) -> str:
-    """Of free answers; empty where none has a reference or a grade. Figures of two judges are not compared."""
+    """Words on free answers; empty where none has a reference or a grade. Figures of two judges are not compared."""
     runs = f"{len(found.scores)} run{'' if len(found.scores) == 1 else 's'}"
     judged = [(each, judge) for each in finished for judge in each.judged if judge.figure is not None]
     labels = {judge.label for _, judge in judged}

@@ -73,7 +73,7 @@ class RunArtefacts:
 
     @cached_property
     def briefs(self) -> RunBriefs:
-        """Of every row."""
+        """The briefs of every row."""
         rules, of_intervals = rules_for(self.benchmark), interval_rules_for(self.benchmark)
         return run_briefs(
             {row.question.id: relevance_note(row) for row in _without_numbers(self.relevance)},

@@ -192,7 +192,7 @@ def boundaries(features: Features, prominence: float) -> list[int]:
 
 
 def middles_of(times: Floats, bounds: Sequence[int]) -> npt.NDArray[np.intp]:
-    """Of each scene, the position of the frame nearest to the middle of its time; of two the earlier."""
+    """The position of the frame nearest to the middle of each scene's time, the earlier one of two."""
     edges = times[np.asarray(bounds)]
     return np.array([np.abs(times - middle).argmin() for middle in (edges[:-1] + edges[1:]) / 2])
 

@@ -21,7 +21,7 @@ class FrameForm(Protocol):
 
     @property
     def tokens(self) -> int:
-        """Of a frame in the prompt, without its label."""
+        """Tokens of a frame in the prompt, without its label."""
         ...
 
     @property

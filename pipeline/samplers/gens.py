@@ -316,7 +316,7 @@ def _seen(given: Sequence[WindowAnswers]) -> dict[str, float]:
 
 
 def _visual_tokens(answers: WindowAnswers) -> int:
-    """Of the pictures in a window's prompt; 0 where it was not read."""
+    """Tokens of the pictures in a window's prompt; 0 where it was not read."""
     return sum(candidate.frame.shape.tokens for candidate in answers.window.items) if answers.share else 0
 
 

@@ -282,7 +282,7 @@ class WindowReader:
         free_failed_call()
 
     def _end(self, video: _Video, error: VideoError | ConfigError) -> None:
-        """Of this video nothing more is wanted."""
+        """Note that nothing more is wanted of this video."""
         video.is_drawn, video.error = True, error
         self._next = deque(ask for ask in self._next if ask.video is not video)
         self._leave([ask for ask in self._held if ask.video is video])

@@ -31,7 +31,7 @@ class SizesFrames(Protocol):
     """A policy that decides how large its frames are."""
 
     def sizes(self, video: Video) -> Sequence[Size]:
-        """Of a full selection from this video.
+        """Sizes of a full selection from this video.
 
         Raises:
             InputError: there is none, and the same for every question about the video.

@@ -111,7 +111,7 @@ class Reply:
 
     @property
     def status(self) -> Status:
-        """Of the answer, or of the selection where only frames were asked for."""
+        """The status of the answer, or of the selection where only frames were asked for."""
         return self.selected.status if self.result is None else self.result.status
 
     @property

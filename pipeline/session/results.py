@@ -202,7 +202,7 @@ class Result:
 
     @property
     def cost(self) -> Cost:
-        """Of the answer."""
+        """The cost of the answer."""
         return self.row.answer.cost
 
     @property

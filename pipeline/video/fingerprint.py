@@ -22,13 +22,13 @@ def file_fingerprint(path: Path) -> str:
 
 
 def file_key(path: Path) -> FileKey:
-    """Of the file at ``path``."""
+    """The key of the file at ``path``."""
     stat = path.stat()
     return str(path.resolve()), stat.st_size, stat.st_mtime_ns
 
 
 def folder_key(path: Path) -> FileKey:
-    """Of the folder at ``path``: the bytes in it, and a digest of its names and times in the place of one time."""
+    """The key of the folder at ``path``: the bytes in it, and a digest of names and times in the place of one time."""
     digest, size = hashlib.blake2b(digest_size=16), 0
     for file in sorted(path.iterdir()):
         stat = file.lstat()
