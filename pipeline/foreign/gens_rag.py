@@ -67,7 +67,8 @@ class GensRagForm:
 
     fps: float | None
     """Frames a second of the images that the other side has extracted: a moment goes to the image shown then. None: the
-    video's own rate, so that the numbers are native frame numbers and no moment is moved by more than a frame."""
+    video's own rate, so that no moment is moved by more than half a frame; a number is that of the native frame where
+    the rate is constant and the video begins at second 0."""
     image: str
     """Path of an image, from ``{video_id}`` (the video's file name without its ending) and ``{number}``."""
 
@@ -93,7 +94,7 @@ class GensRagForm:
     def _entry(self, row: SelectionRow) -> dict[str, Any]:
         video_id = PurePosixPath(row.question.video).stem
         fps = self.fps or (row.video.fps if row.video else 1.0)
-        numbers = [self._number(frame) for frame in row.selection.frames]
+        numbers = [self._number(frame, fps) for frame in row.selection.frames]
         return {
             "id": row.question.id,
             "video_id": video_id,
@@ -104,10 +105,8 @@ class GensRagForm:
             "rag_sim": [frame.score or 0.0 for frame in row.selection.frames],
         }
 
-    def _number(self, frame: SelectedFrame) -> int:
-        if self.fps is None:
-            return frame.index
-        return int((frame.time + _ROUNDING) * self.fps)
+    def _number(self, frame: SelectedFrame, fps: float) -> int:
+        return round(frame.time * fps) if self.fps is None else int((frame.time + _ROUNDING) * fps)
 
 
 _IMAGE = "its file name must end in the number: \"form.image='{video_id}/{number}.jpg'\""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from pipeline.domain import FrameOrigin, Question, SelectedFrame, Selection, Sta
 from pipeline.errors import ConfigError
 from pipeline.foreign.gens_rag import GensRag, GensRagForm
 from pipeline.foreign.seconds import SecondsForm, SecondsList
+from pipeline.video.unseen import UnseenFrames
 
 VIDEO = Video("/videos/v.mp4", "f", 100.0, 25.0, 2500, 64, 48)
 FRAMES = (
@@ -43,6 +45,16 @@ def test_a_rag_file_holds_what_gens_reads(tmp_path: Path) -> None:
     back = GensRag(first_number=0).rows(tmp_path / "rag.jsonl")
     assert [each.moments.seconds(VIDEO) for each in back] == [(12.0, 40.52), ()]
     assert [each.question_id for each in back] == ["a", "ä"]
+
+
+def test_a_rag_file_tells_the_second_also_where_a_video_begins_later(tmp_path: Path) -> None:
+    """As a file that was cut out of a longer one: its frame 50 is on screen at second 12."""
+    late = replace(ROWS[0], video=replace(VIDEO, start=10.0, frame_count=2250))
+    moment = replace(FRAMES[0], index=50)
+    chosen = replace(late, selection=replace(late.selection, frames=(moment,)))
+    (tmp_path / "rag.jsonl").write_text(GensRagForm(fps=None, image="{video_id}/{number}.jpg").text([chosen]))
+    (back,) = GensRag(first_number=0).rows(tmp_path / "rag.jsonl")
+    assert back.moments.seconds(UnseenFrames(VIDEO)) == (12.0,)
 
 
 def test_a_rag_file_for_images_of_another_rate_names_the_image_shown_then() -> None:
