@@ -182,8 +182,8 @@ class Question:
     scoring_points: tuple[str, ...] = ()
     """What a full answer mentions, where a benchmark lists it for those who grade."""
     prompt: Prompt | None = None
-    """Put to the answerer word for word. The sampler is asked ``text`` and ``options`` all the same, and the answer is
-    read by ``options``. None: the answerer's prompt makes it of the question."""
+    """Put to the answerer word for word, beside the lines of subtitles. The sampler is asked ``text`` and ``options``
+    all the same, and the answer is read by ``options``. None: the answerer's prompt makes it of the question."""
     answer_form: AnswerForm = AnswerForm.WORDS
     """With ``intervals``, an answer is compared with ``evidence``, and options are only shown."""
     fault: str = ""

@@ -123,12 +123,13 @@ class AnswerPrompt:
     def words(self, request: AnswerRequest) -> Words:
         """The question with its options, lettered from A, the instruction how to answer, and the subtitles.
 
-        A question that comes with a prompt of its own is put in those words alone.
+        A question that comes with a prompt of its own is put in those words; lines stand where this prompt has them.
         """
         lines, question = request.subtitles, request.question
-        if question.prompt is not None:
-            return Words(question.prompt.text, question.prompt.system, video_end=request.video.duration)
         end, times = request.video.duration, [frame.time for frame in request.frames]
+        if question.prompt is not None:
+            text = self.subtitles.in_block(lines) + question.prompt.text
+            return self._with_lines(Words(text, question.prompt.system, video_end=end), request)
         shown: dict[str, str | float] = {
             "duration": end,
             "frames": str(len(times)),
@@ -137,11 +138,7 @@ class AnswerPrompt:
         words = Words(self.render(question, lines, shown), video_end=end)
         if question.options is not None and question.answer_form is AnswerForm.WORDS:
             words = replace(words, system=self.system, begun=self.answer_prefix)
-        if lines and self.subtitles.placement == "between_frames":
-            return self._parted(words, request.frames, lines)
-        if lines and self.subtitles.placement == "after_each_frame":
-            return self._after_each(words, times, lines)
-        return words
+        return self._with_lines(words, request)
 
     def render(
         self, question: Question, lines: Sequence[SubtitleLine] = (), shown: Mapping[str, str | float] | None = None
@@ -167,6 +164,14 @@ class AnswerPrompt:
         values = {**(shown or {}), "question": question.text.strip(), "options": options, "subtitles": block}
         is_placed = any(slot == "subtitles" for slot, _ in _SLOT.findall(template))
         return ("" if is_placed else block) + _filled(template, values)
+
+    def _with_lines(self, words: Words, request: AnswerRequest) -> Words:
+        """With the lines that stand among the frames; those of a block are in the text."""
+        if request.subtitles and self.subtitles.placement == "between_frames":
+            return self._parted(words, request.frames, request.subtitles)
+        if request.subtitles and self.subtitles.placement == "after_each_frame":
+            return self._after_each(words, [frame.time for frame in request.frames], request.subtitles)
+        return words
 
     def _after_each(self, words: Words, times: Sequence[float], lines: Sequence[SubtitleLine]) -> Words:
         """With the lines after frames, as ``build_chat_messages`` of Video-MME-v2's script does it."""

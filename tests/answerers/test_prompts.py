@@ -9,7 +9,7 @@ from wordings import wording
 from pipeline.answerers import AnswerRequest
 from pipeline.answerers.prompts import Words, as_words, question_fault
 from pipeline.config import conf_dir
-from pipeline.domain import AnswerForm, Frame, Question, SubtitleLine, Video
+from pipeline.domain import AnswerForm, Frame, Prompt, Question, SubtitleLine, Video
 from pipeline.errors import ConfigError
 
 PROMPT = wording("letter_or_phrase")
@@ -263,6 +263,20 @@ def test_words_of_video_mme_v2_go_in_one_block_or_after_the_frames_that_they_ove
     )
     with pytest.raises(ConfigError, match="between the frames"):
         prompt.check_in_one()
+
+
+def test_a_prompt_that_a_question_brings_along_stands_where_subtitles_leave_it() -> None:
+    """A client of gens serve sends its whole prompt, and the lines apart."""
+    brought = replace(ask("Which colour?", "red", "blue"), prompt=Prompt("Red or blue?", "Be brief."))
+    lines = (SubtitleLine(0.5, 1.5, "a"), SubtitleLine(28, 31, "e"))
+    block = wording("videomme_official").words(request(brought, lines=lines))
+    own = wording("videomme_official").subtitles.in_block(lines)
+    assert (block.text, block.system) == (f"{own}Red or blue?", "Be brief.")
+    assert "a" in own
+    assert "e" in own
+    parted = wording("longvideobench_official").words(request(brought, (1.0, 10.0), lines))
+    assert (parted.between, parted.text, parted.begun) == (("", "a\n"), "e\nRed or blue?", "")
+    assert wording("letter").words(request(brought)).text == "Red or blue?"
 
 
 def test_options_with_letters_of_their_own_are_not_lettered_twice() -> None:
