@@ -168,7 +168,10 @@ def span_of(value: object) -> Span:
     Raises:
         InputError: it is not ``[start, end]`` in seconds.
     """
-    return _evidence([value])[0]
+    try:
+        return _evidence([value])[0]
+    except InputError as error:
+        raise InputError(error.problem, 'write its start and end in seconds: "span": [12, 15.5]') from error
 
 
 def question_of(fields: Mapping[str, Any], name: str) -> Question:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Any, Literal
 from urllib.parse import unquote
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict
 
 from pipeline.benchmarks.jsonl import question_from_fields, span_of
 from pipeline.domain import Prompt, Question, Status, Subtitles
@@ -19,8 +19,7 @@ from pipeline.identity import digest
 from pipeline.ledger import alone
 from pipeline.serving.asked import asked_in, check_length
 from pipeline.serving.engine import Progress, Reply
-from pipeline.serving.subtitles import Given
-from pipeline.wellformed import well_formed
+from pipeline.serving.subtitles import Given, Text
 
 _OF_OTHERS = {
     "tools": "functions are not called",
@@ -31,8 +30,6 @@ _OF_OTHERS = {
 }
 """Parameters that would change what a response means, and why they are refused."""
 _LONGEST_ADDRESS = 500
-Text: TypeAlias = Annotated[str, AfterValidator(well_formed)]
-"""JSON may hold half of a surrogate pair, which no tokenizer and no file name takes."""
 _WITHOUT_EFFECT = ("model", "messages", "stream", "stream_options", "n", "gens", "user", "metadata", "store")
 
 

@@ -5,25 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import PurePath
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
 
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
 from pipeline.errors import InputError
 from pipeline.serving.videos import Videos
 from pipeline.session import Session
 from pipeline.wellformed import well_formed
 
+Text: TypeAlias = Annotated[str, AfterValidator(well_formed)]
+"""JSON may hold half of a surrogate pair, which no tokenizer and no file name takes."""
+
 
 class SubtitleText(BaseModel):
     """The text of a file of subtitles."""
 
-    name: str = Field(min_length=1, max_length=200)
+    name: Text = Field(min_length=1, max_length=200)
     """Of the file; its ending says the form."""
-    text: str = Field(min_length=1)
+    text: Text = Field(min_length=1)
 
 
-Given: TypeAlias = SubtitleText | str
+Given: TypeAlias = SubtitleText | Text
 """The text itself, or where the file is: its path or ``file:///...``."""
 
 
@@ -46,7 +49,7 @@ def subtitles_of(given: Given | None, videos: Videos, session: Session) -> Itera
     if isinstance(given, str):
         yield str(videos.subtitles(given))
         return
-    kept = videos.sent_subtitles(well_formed(given.text).encode(), PurePath(given.name).suffix.lower())
+    kept = videos.sent_subtitles(given.text.encode(), PurePath(given.name).suffix.lower())
     try:
         yield str(kept.path)
     finally:

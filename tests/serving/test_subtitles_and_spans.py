@@ -74,7 +74,9 @@ def test_openai_clients_and_the_page_give_subtitles_and_a_span(clip: Path) -> No
         assert '"said": "she"' in posted(address, "/api/questions", body)
         assert speaker.lines == [[], ["she nods"], ["she nods", "the end"], ["she nods", "the end"]]
 
-        assert chatted(address, "clip.mp4", span=[5, 1])["status"] == "invalid_question"
+        backwards = chatted(address, "clip.mp4", span=[5, 1])
+        assert backwards["status"] == "invalid_question"
+        assert '"span": [12, 15.5]' in backwards["detail"]
         outside = chatted(address, "clip.mp4", subtitles=str(clip.parents[1] / "else.srt"))
         assert "not below a folder that the server may read" in outside["detail"]
         broken = chatted(address, "clip.mp4", subtitles={"name": "b.srt", "text": "no cue"})
