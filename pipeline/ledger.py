@@ -15,6 +15,7 @@ from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cache
+from itertools import repeat
 from typing import Literal
 
 from pipeline.domain import Answer, Cost, Relevance
@@ -65,7 +66,7 @@ FIGURES = (
 )
 """All figures, in the order in which they are shown."""
 
-_FIELDS = frozenset(field.name for field in fields(Cost)) - {"more", "device"}
+_FIELDS = tuple(field.name for field in fields(Cost) if field.name not in ("more", "device"))
 
 
 @cache
@@ -76,18 +77,25 @@ def figures_of(stage: Stage) -> tuple[str, ...]:
 
 def known(cost: Cost, whole: Cost, stage: Stage) -> array[float]:
     """The figures of a cost and then those of a question alone; NaN for what is not known."""
-    values = (figure(each, name) for each in (cost, whole) for name in figures_of(stage))
-    return array("d", (math.nan if value is None else value for value in values))
+    names = figures_of(stage)
+    figures = array("d", map(_told(cost).get, names, repeat(math.nan)))
+    # The cost of a result that shared nothing is that of its question alone.
+    return figures + (figures if whole is cost else array("d", map(_told(whole).get, names, repeat(math.nan))))
 
 
 def figure(cost: Cost, name: str) -> float | None:
     """A figure by its name; None where it is not known."""
-    if name in _FIELDS:
-        value: float = getattr(cost, name)
-        return value
+    return _told(cost).get(name)
+
+
+def _told(cost: Cost) -> Mapping[str, float]:
+    """The figures of a cost that are known, by name."""
+    told = dict(cost.more)
     # Without a prompt, and without frames in a model that tells nothing of itself, there are no pictures in prompts.
-    shown = cost.prompt_tokens or cost.more.get("frames_shown") or cost.more.get("frames_scored")
-    return cost.more.get(name, 0.0 if name == "visual_tokens" and not shown else None)
+    if not (cost.prompt_tokens or told.get("frames_shown") or told.get("frames_scored")):
+        told.setdefault("visual_tokens", 0.0)
+    told.update({name: getattr(cost, name) for name in _FIELDS})
+    return told
 
 
 def spent(result: Relevance | Answer) -> Cost:

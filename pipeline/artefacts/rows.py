@@ -292,7 +292,7 @@ def _without_halves(line: bytes | str) -> bytes | str:
     Other programs write them, and pydantic refuses them.
     """
     content = line.removeprefix(codecs.BOM_UTF8) if isinstance(line, bytes) else line.encode("utf-8", "surrogatepass")
-    if not any(half in content for half in _HALVES):
+    if _HALVES[0] not in content and _HALVES[1] not in content:
         return content if isinstance(line, bytes) else line
     try:
         text = content.decode(errors="replace") if isinstance(line, bytes) else line
@@ -314,15 +314,20 @@ def _is_version_1(line: bytes | str) -> bool:
 
 
 def _joined(line: Any, asked: Mapping[str, Question]) -> RelevanceRow | AnswerRow | GradeRow | None:
-    said = next(getattr(line, name) for name in ("relevance", "answer", "grade") if hasattr(line, name))
-    question = asked.get(said.question_id)
-    if question is None or question_key(question) != line.asked:
-        return None
-    if isinstance(line, _RelevanceLine):
-        return RelevanceRow(line.key, line.sampler, question, line.video, line.relevance)
-    if isinstance(line, _GradeLine):
-        return GradeRow(line.key, question, line.of, line.grade)
-    return AnswerRow(line.key, line.sampler, line.answerer, question, line.answer)
+    def current(question_id: str) -> Question | None:
+        question = asked.get(question_id)
+        return None if question is None or question_key(question) != line.asked else question
+
+    match line:
+        case _AnswerLine():
+            question = current(line.answer.question_id)
+            return question and AnswerRow(line.key, line.sampler, line.answerer, question, line.answer)
+        case _RelevanceLine():
+            question = current(line.relevance.question_id)
+            return question and RelevanceRow(line.key, line.sampler, question, line.video, line.relevance)
+        case _:
+            question = current(line.grade.question_id)
+            return question and GradeRow(line.key, question, line.of, line.grade)
 
 
 def _relabelled(row: Any, asked: Mapping[str, Question]) -> Any:

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import IO, Generic, TypeVar, overload
 
 from pipeline.artefacts.journal import each_line, row_at
-from pipeline.artefacts.rows import Row, without_numbers
+from pipeline.artefacts.rows import RelevanceRow, Row, without_numbers
 from pipeline.domain import Question
 from pipeline.errors import InputError
 
 N = TypeVar("N")
-_MOST_LINES = 1 << 18
-"""Of known ones: some 60 MB."""
+_MOST_LINES = 1 << 17
+"""Of known ones: up to some 100 MB with their notes."""
 
 
 @dataclass
@@ -66,6 +66,25 @@ class LastRead(Generic[Row]):
 
     line: bytes = b""
     row: Row | None = None
+
+
+class LastNotes(Generic[N]):
+    """For each question the note of the row that was read last: runs of one sampler follow each other, with equal rows.
+
+    It holds no more than one run has, where :class:`KnownLines` knows those of any order.
+    """
+
+    def __init__(self) -> None:
+        self._notes: dict[str, tuple[bytes, N]] = {}
+
+    def find(self, question_id: str, line: bytes) -> N | None:
+        """The note of the question's last row; None if its line was another one."""
+        digest, note = self._notes.get(question_id, (b"", None))
+        return note if digest == _digest(line) else None
+
+    def keep(self, question_id: str, line: bytes, note: N) -> None:
+        """Remember the note in place of an earlier one."""
+        self._notes[question_id] = (_digest(line), note)
 
 
 class StoredRows(Sequence[Row], Generic[Row]):
@@ -121,7 +140,7 @@ class StoredRows(Sequence[Row], Generic[Row]):
         notes: dict[str, N] = {}
 
         def read(line: bytes, where: str, faults: list[InputError]) -> tuple[str, N] | None:
-            short = without_numbers(line)
+            short = without_numbers(line) if kind is RelevanceRow else line
             found = None if known is None else known.find(short)
             if found is not None:
                 return found
@@ -155,6 +174,37 @@ class StoredRows(Sequence[Row], Generic[Row]):
             last.line, last.row = line, self._row(line, place)
         return last.row
 
+    def notes_of(
+        self, ids: Iterable[str], note: Callable[[Row], N], last: LastNotes[N] | None = None
+    ) -> Iterator[N | None]:
+        """What ``note`` gives of the row of each question, in the order of ``ids``; None where there is no row.
+
+        Args:
+            ids: of the questions.
+            note: takes the row.
+            last: keeps the notes, and gives those of equal lines of other files. All must have the same ``asked`` and
+                ``note``.
+
+        Raises:
+            InputError: the file has changed, or has gone away.
+        """
+        try:
+            with self.path.open("rb") as file:
+                for question_id in ids:
+                    place = self._places.of_question.get(question_id)
+                    if place is None:
+                        yield None
+                        continue
+                    line = self._line(file, place)
+                    found = None if last is None else last.find(question_id, line)
+                    if found is None:
+                        found = note(self._row(line, place))
+                        if last is not None:
+                            last.keep(question_id, line, found)
+                    yield found
+        except OSError as error:
+            raise self._changed() from error
+
     def without_numbers(self) -> Iterator[Row]:
         """The rows, relevances without their times, scores and indices, which takes a fraction of the time."""
         return self._read_all(without_numbers)
@@ -174,6 +224,11 @@ class StoredRows(Sequence[Row], Generic[Row]):
             place = known.of_question[question_id]
             places.put(question_id, known.numbers[place], known.offsets[place], known.lengths[place])
         return StoredRows(self._kind, self.path, self._asked, places)
+
+    @property
+    def order(self) -> Mapping[str, int]:
+        """The place of each question's row, by the question's id."""
+        return self._places.of_question
 
     def share_ids(self, known: list[dict[str, int]]) -> None:
         """Hold the ids in one place with other files of the same questions in the same order, listed in ``known``."""
@@ -212,5 +267,8 @@ class StoredRows(Sequence[Row], Generic[Row]):
     def _row(self, line: bytes, place: int) -> Row:
         row = row_at(self._kind, line, f"{self.path}:{self._places.numbers[place]}", self._asked)
         if row is None or self._places.of_question.get(row.question.id) != place:
-            raise InputError(f"{self.path} has changed while it was read", "run the same command again")
+            raise self._changed()
         return row
+
+    def _changed(self) -> InputError:
+        return InputError(f"{self.path} has changed while it was read", "run the same command again")

@@ -11,7 +11,7 @@ import os
 import re
 import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -88,10 +88,19 @@ def write_whole(content: bytes, target: Path, override: str) -> None:
     Raises:
         StorageError: it cannot be written.
     """
+    write_parts((content,), target, override)
+
+
+def write_parts(parts: Iterable[bytes], target: Path, override: str) -> None:
+    """As :func:`write_whole`, of content that is made part by part and is never in memory as a whole.
+
+    Raises:
+        StorageError: it cannot be written, or making a part raises an ``OSError``.
+    """
     with writing(target, override):
         target.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(target) as temporary:
-            temporary.write_bytes(content)
+        with replacing(target) as temporary, temporary.open("wb") as file:
+            file.writelines(parts)
 
 
 @contextmanager

@@ -6,8 +6,9 @@ Scores, frames and texts stay on the disk, and are read again for the questions 
 from __future__ import annotations
 
 import math
+import sys
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
@@ -68,20 +69,66 @@ class QuestionBrief(NamedTuple):
 
 
 class Took(NamedTuple):
-    """What one result took, in little memory."""
+    """What one result took."""
 
     figures: array[float]
     """As :func:`pipeline.ledger.known` gives them."""
     cached: bool
     device: str
 
-    def reckonings(self, stage: Stage) -> tuple[dict[str, float], dict[str, float]]:
-        """What was spent in its run, and what it takes alone: the figures that are known, by name."""
-        names = figures_of(stage)
-        cost, whole = self.figures[: len(names)], self.figures[len(names) :]
-        pairs = ((name, value) for name, value in zip(names, cost, strict=True) if not math.isnan(value))
-        spent = {name: 0.0 if self.cached else value for name, value in pairs}
-        return spent, {name: value for name, value in zip(names, whole, strict=True) if not math.isnan(value)}
+    @property
+    def alone(self) -> list[float | None]:
+        """What it takes alone, in the order of the stage's figures; None for what is not known."""
+        return [None if math.isnan(value) else value for value in self.figures[len(self.figures) // 2 :]]
+
+    @property
+    def spent(self) -> list[float | None]:
+        """What was spent in its run, likewise: nothing where it comes from a cache."""
+        cost = self.figures[: len(self.figures) // 2]
+        return [None if math.isnan(value) else 0.0 if self.cached else value for value in cost]
+
+
+class TookRows:
+    """What each result of a stage took, in arrays: a :class:`Took` each would be twice the memory."""
+
+    def __init__(self, each: Iterable[Took], stage: Stage) -> None:
+        self._stage: Stage = stage
+        self._figures, self._cached = array("d"), bytearray()
+        self._devices: list[str] = []
+        for took in each:
+            self._figures.extend(took.figures)
+            self._cached.append(took.cached)
+            self._devices.append(took.device)
+
+    def __getitem__(self, place: int) -> Took:
+        width = 2 * len(figures_of(self._stage))
+        figures = self._figures[place * width : (place + 1) * width]
+        return Took(figures, bool(self._cached[place]), self._devices[place])
+
+    def __len__(self) -> int:
+        return len(self._cached)
+
+    def sum(self, cut_thoughts: int = 0) -> StageSum:
+        """What the results took together."""
+        names, devices = figures_of(self._stage), set(self._devices)
+        rows = np.array(self._figures).reshape(len(self), 2, len(names))
+        cached = np.array(self._cached, dtype=bool)
+        told = ~np.isnan(rows)
+
+        def sums(of: npt.NDArray[np.float64], is_told: npt.NDArray[np.bool_]) -> dict[str, float]:
+            totals, are_told = np.where(is_told, of, 0.0).sum(axis=0).tolist(), np.any(is_told, axis=0).tolist()
+            return {name: total for name, total, told in zip(names, totals, are_told, strict=True) if told}
+
+        return StageSum(
+            len(self),
+            int(cached.sum()),
+            sums(rows[:, 0], told[:, 0]),
+            sums(np.where(cached[:, None], 0.0, rows[:, 0]), told[:, 0]),
+            sums(rows[:, 1], told[:, 1]),
+            frozenset(name for place, name in enumerate(names) if not told[:, 1, place].all()),
+            devices.pop() if len(devices) == 1 else "",
+            cut_thoughts,
+        )
 
 
 @dataclass(frozen=True)
@@ -106,15 +153,30 @@ class StageSum:
 
 
 @dataclass(frozen=True)
+class Sampled:
+    """What is noted of all relevances of a run. Runs with the same file of them have one together."""
+
+    of: Mapping[str, RelevanceBrief]
+    """By question."""
+    places: Mapping[str, int]
+    """Of the questions among ``rows``."""
+    rows: TookRows
+    total: StageSum
+
+    def took(self, question_id: str) -> Took | None:
+        """What the sampler took for a question; None where it has no row."""
+        place = self.places.get(question_id)
+        return None if place is None else self.rows[place]
+
+
+@dataclass(frozen=True)
 class RunBriefs:
     """The briefs of all rows of a run."""
 
     of: Mapping[str, QuestionBrief]
     """By question."""
-    sampling: StageSum
+    sampled: Sampled
     answering: StageSum
-    sampled: Mapping[str, Took]
-    """What the sampler took, by question."""
     makers: frozenset[tuple[str, str]]
     """Sampler and answerer of the answers. A run has one pair."""
 
@@ -131,7 +193,8 @@ def relevance_note(row: RelevanceRow) -> RelevanceNote:
 
 def took(result: Relevance | Answer, stage: Stage) -> Took:
     """What a result of a stage took."""
-    return Took(known(result.cost, alone(result), stage), result.cached, result.cost.device)
+    # Rows name few devices, each in a string of its own.
+    return Took(known(result.cost, alone(result), stage), result.cached, sys.intern(result.cost.device))
 
 
 def selection_note(row: SelectionRow) -> SelectionBrief:
@@ -161,43 +224,25 @@ def answer_note(row: AnswerRow, rules: Sequence[OfficialRule], of_intervals: Seq
     return brief, took(said, "answerer"), is_cut, (row.sampler, row.answerer)
 
 
+def sampled(relevances: Mapping[str, RelevanceNote], places: Mapping[str, int]) -> Sampled:
+    """The notes of all relevances, by question; ``places`` are those of the questions, in the same order."""
+    rows = TookRows((note[1] for note in relevances.values()), "sampler")
+    return Sampled({question_id: note[0] for question_id, note in relevances.items()}, places, rows, rows.sum())
+
+
 def run_briefs(
-    relevances: Mapping[str, RelevanceNote], selections: Mapping[str, SelectionBrief], answers: Mapping[str, AnswerNote]
+    relevances: Sampled, selections: Mapping[str, SelectionBrief], answers: Mapping[str, AnswerNote]
 ) -> RunBriefs:
     """The notes of a run, each by question, in little memory: most rows are alike in all but their costs."""
     same: dict[QuestionBrief, QuestionBrief] = {}
     of: dict[str, QuestionBrief] = {}
-    for question_id in dict.fromkeys((*relevances, *selections, *answers)):
-        relevance, answer = relevances.get(question_id), answers.get(question_id)
-        brief = QuestionBrief(relevance and relevance[0], selections.get(question_id), answer and answer[0])
+    for question_id in dict.fromkeys((*relevances.of, *selections, *answers)):
+        answer = answers.get(question_id)
+        brief = QuestionBrief(relevances.of.get(question_id), selections.get(question_id), answer and answer[0])
         of[question_id] = same.setdefault(brief, brief)
     return RunBriefs(
         of,
-        stage_sum([note[1] for note in relevances.values()], "sampler"),
-        stage_sum([note[1] for note in answers.values()], "answerer", sum(note[2] for note in answers.values())),
-        {question_id: note[1] for question_id, note in relevances.items()},
+        relevances,
+        TookRows((note[1] for note in answers.values()), "answerer").sum(sum(note[2] for note in answers.values())),
         frozenset(note[3] for note in answers.values()),
-    )
-
-
-def stage_sum(each: Sequence[Took], stage: Stage, cut_thoughts: int = 0) -> StageSum:
-    """What the rows of a stage took together."""
-    names, devices = figures_of(stage), {one.device for one in each}
-    rows = np.array([one.figures for one in each]).reshape(len(each), 2, len(names))
-    cached = np.array([one.cached for one in each], dtype=bool)
-    told = ~np.isnan(rows)
-
-    def sums(of: npt.NDArray[np.float64], is_told: npt.NDArray[np.bool_]) -> dict[str, float]:
-        totals, are_told = np.where(is_told, of, 0.0).sum(axis=0).tolist(), np.any(is_told, axis=0).tolist()
-        return {name: total for name, total, told in zip(names, totals, are_told, strict=True) if told}
-
-    return StageSum(
-        len(each),
-        int(cached.sum()),
-        sums(rows[:, 0], told[:, 0]),
-        sums(np.where(cached[:, None], 0.0, rows[:, 0]), told[:, 0]),
-        sums(rows[:, 1], told[:, 1]),
-        frozenset(name for place, name in enumerate(names) if not told[:, 1, place].all()),
-        devices.pop() if len(devices) == 1 else "",
-        cut_thoughts,
     )

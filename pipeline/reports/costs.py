@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline.ledger import Stage, figures_of, known
-from pipeline.reports.briefs import StageSum, Took, stage_sum
+from pipeline.reports.briefs import StageSum, Took, TookRows
 from pipeline.reports.runs import RunArtefacts
 
 
@@ -48,10 +48,10 @@ def stage_costs(run: RunArtefacts) -> list[StageCost]:
     """The stages that the run has rows of."""
     briefs = run.briefs
     stages: list[tuple[Stage, str, StageSum]] = [
-        ("sampler", run.sampler, briefs.sampling),
+        ("sampler", run.sampler, briefs.sampled.total),
         ("answerer", run.answerer, briefs.answering),
     ]
     for each in run.grades:
-        grades = [Took(known(brief.cost, brief.cost, "judge"), False, "") for brief in each.briefs.values()]
-        stages.append(("judge", each.by.label, stage_sum(grades, "judge")))
+        grades = (Took(known(brief.cost, brief.cost, "judge"), False, "") for brief in each.briefs.values())
+        stages.append(("judge", each.by.label, TookRows(grades, "judge").sum()))
     return [StageCost(run.name, stage, name, took) for stage, name, took in stages if took.rows]

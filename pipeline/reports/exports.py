@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pipeline.artefacts.writing import write_whole
+from pipeline.artefacts.writing import write_parts, write_whole
 from pipeline.benchmarks.grounding import THRESHOLDS, Grounding
 from pipeline.benchmarks.intervals import Interval
 from pipeline.benchmarks.metrics import MeanRecall, Tally
@@ -62,8 +62,8 @@ def write_exports(scores: Sequence[RunScore], folder: Path, override: str) -> No
     write_whole(text.encode(), folder / SUMMARY_FILE, override)
     write_whole(_table(scores).encode(), folder / TABLE_FILE, override)
     write_whole(_markdown(scores).encode(), folder / MARKDOWN_FILE, override)
-    questions = well_formed(questions_csv([each.run for each in scores]))
-    write_whole(questions.encode(), folder / QUESTIONS_TABLE, override)
+    lines = questions_csv([each.run for each in scores])
+    write_parts((well_formed(line).encode() for line in lines), folder / QUESTIONS_TABLE, override)
 
 
 def _summary(each: RunScore) -> dict[str, Any]:

@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import os
+from array import array
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pipeline.artefacts.rows import AnswerRow
-from pipeline.artefacts.stored import LastRead
+from pipeline.artefacts.rows import AnswerRow, SelectionRow
+from pipeline.artefacts.stored import LastNotes
 from pipeline.domain import Question, Status, option_letter
 from pipeline.ledger import Stage, figures_of
 from pipeline.paths import local_path
-from pipeline.reports.briefs import Took, took
+from pipeline.reports.briefs import QuestionBrief, Took, took
 from pipeline.reports.judged import labelled
-from pipeline.reports.runs import RunArtefacts, collect
+from pipeline.reports.runs import RunArtefacts, collect, notes_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 QUESTIONS_TABLE = "questions.csv"
 STAGES: tuple[Stage, ...] = ("sampler", "answerer")
+_json = json.JSONEncoder(ensure_ascii=False).encode
+
+
+class _Selected(NamedTuple):
+    """What a row tells of a selection, in little memory."""
+
+    times: array[float]
+    scales: tuple[float | None, ...]
+    """Empty where none is stated."""
 
 
 def cost_columns(stage: Stage) -> list[str]:
@@ -69,6 +78,9 @@ that of an answer that is intervals, with the evidence. A figure of :mod:`pipeli
 the question takes alone, and with ``_spent`` what the run has spent on it. Each judge of free answers adds two columns,
 ``score: LABEL`` and ``verdict: LABEL``, the status of its grade."""
 
+_NESTED = tuple(map(COLUMNS.index, ("options", "times", "scales", "groups")))
+"""The places of lists and mappings."""
+
 
 def columns(runs: Sequence[RunArtefacts]) -> tuple[str, ...]:
     """The columns of a table: :data:`COLUMNS` and those of all judges."""
@@ -82,33 +94,43 @@ def _judges(runs: Sequence[RunArtefacts]) -> list[str]:
 def question_rows(runs: Sequence[RunArtefacts]) -> Iterator[tuple[Any, ...]]:
     """One row a run and question, with values in the order of :func:`columns`; None for what is not known."""
     judges = _judges(runs)
+    asked: Sequence[Question] = ()
+    last = LastNotes[_Selected]()
     for run in runs:
+        if run.questions is not asked:  # runs that are read together hold one tuple of those that they have alike
+            asked, last = run.questions, LastNotes[_Selected]()
         of_run = (run.name, run.benchmark, run.sampler, run.selection, run.budget, run.answerer)
         grades = labelled(run.grades)
-        for question in run.questions:
+        ids = [question.id for question in asked]
+        selections = notes_of(run.selections, ids, _selected, last)
+        answers = notes_of(run.answers, ids, lambda row: row)
+        for question, selected, row in zip(asked, selections, answers, strict=True):
             briefs = [grades[label].briefs.get(question.id) if label in grades else None for label in judges]
             graded: list[tuple[Any, Any]] = [
                 (brief.score, brief.status.value) if brief else (None, None) for brief in briefs
             ]
-            answer = run.find[2](question.id, LastRead())
             yield (
                 *of_run,
                 *_asked(question),
-                *_answered(run, question, answer),
+                *_answered(question, row),
+                *_shown(run.briefs.of.get(question.id), selected),
                 dict(question.groups),
-                *_costs(run.briefs.sampled.get(question.id), "sampler"),
-                *_costs(took(answer.answer, "answerer") if answer else None, "answerer"),
+                *_costs(run.briefs.sampled.took(question.id), "sampler"),
+                *_costs(took(row.answer, "answerer") if row else None, "answerer"),
                 *chain(*graded),
             )
 
 
-def questions_csv(runs: Sequence[RunArtefacts]) -> str:
-    """The rows as a table for other programs, with lists and labels as JSON."""
-    written = io.StringIO()
-    writer = csv.writer(written, lineterminator="\n")
-    writer.writerow(columns(runs))
-    writer.writerows([_cell(value) for value in row] for row in question_rows(runs))
-    return written.getvalue()
+def questions_csv(runs: Sequence[RunArtefacts]) -> Iterator[str]:
+    """The lines of a table for other programs, with lists and labels as JSON."""
+    writer = csv.writer(_Lines(), lineterminator="\n")
+    yield writer.writerow(columns(runs))
+    for row in question_rows(runs):
+        cells = list(row)
+        for place in _NESTED:
+            if cells[place] is not None:
+                cells[place] = _json(cells[place])
+        yield writer.writerow(cells)
 
 
 def load_runs(folder: str | os.PathLike[str]) -> DataFrame:
@@ -132,39 +154,43 @@ def _asked(question: Question) -> tuple[Any, ...]:
 
 
 def _costs(of_stage: Took | None, stage: Stage) -> tuple[Any, ...]:
-    names = figures_of(stage)
     if of_stage is None:
-        return (None,) * (2 * len(names) + 2)
-    spent, alone = of_stage.reckonings(stage)
-    told = (*(alone.get(name) for name in names), *(spent.get(name) for name in names))
-    return (*told, of_stage.device or None, of_stage.cached)
+        return (None,) * len(cost_columns(stage))
+    return (*of_stage.alone, *of_stage.spent, of_stage.device or None, of_stage.cached)
 
 
-def _answered(run: RunArtefacts, question: Question, given: AnswerRow | None) -> tuple[Any, ...]:
-    brief = run.briefs.of.get(question.id)
-    _, selection, _ = run.find
-    selected = selection(question.id, LastRead())
-    frames = selected.selection.frames if selected else ()
-    of_sampler = brief.relevance.status.value if brief and brief.relevance else None
-    shown = (
-        of_sampler,
-        len(frames) if selected else None,
-        [frame.time for frame in frames] if selected else None,
-        [frame.scale for frame in frames] if any(frame.scale is not None for frame in frames) else None,
+def _answered(question: Question, given: AnswerRow | None) -> tuple[Any, ...]:
+    if given is None:
+        return (None, None, "missing", "", None)
+    said = given.answer
+    option = said.option if said.status is Status.OK and question.options else None
+    return _letter(option), given.correct, said.status.value, said.detail, said.text
+
+
+def _shown(brief: QuestionBrief | None, selected: _Selected | None) -> tuple[Any, ...]:
+    return (
+        brief.relevance.status.value if brief and brief.relevance else None,
+        len(selected.times) if selected else None,
+        list(selected.times) if selected else None,
+        list(selected.scales) if selected and selected.scales else None,
         brief.selection.recall if brief and brief.selection else None,
         brief.answer.ious[0] if brief and brief.answer and brief.answer.ious else None,
     )
-    if given is None:
-        return (None, None, "missing", "", None, *shown)
-    said = given.answer
-    option = said.option if said.status is Status.OK and question.options else None
-    told = (_letter(option), given.correct, said.status.value, said.detail, said.text)
-    return (*told, *shown)
+
+
+def _selected(row: SelectionRow) -> _Selected:
+    frames = row.selection.frames
+    scales = tuple(frame.scale for frame in frames)
+    has_scales = any(scale is not None for scale in scales)
+    return _Selected(array("d", (frame.time for frame in frames)), scales if has_scales else ())
 
 
 def _letter(option: int | None) -> str | None:
     return None if option is None else option_letter(option)
 
 
-def _cell(value: Any) -> Any:
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
+class _Lines:
+    """Gives each line of a csv writer back: ``writerow`` returns what ``write`` returns."""
+
+    def write(self, line: str) -> str:
+        return line

@@ -24,18 +24,21 @@ from pipeline.artefacts.folder import (
     sibling_questions,
 )
 from pipeline.artefacts.rows import AnswerRow, KeyedRow, RelevanceRow, Row, SelectionRow
-from pipeline.artefacts.stored import KnownLines, LastRead, StoredRows
+from pipeline.artefacts.stored import KnownLines, LastNotes, LastRead, StoredRows
 from pipeline.benchmarks.grounding import interval_rules_for
 from pipeline.benchmarks.official import rules_for
 from pipeline.domain import Question
 from pipeline.errors import InputError
 from pipeline.reports.briefs import (
+    AnswerNote,
     RelevanceNote,
     RunBriefs,
+    Sampled,
     SelectionBrief,
     answer_note,
     relevance_note,
     run_briefs,
+    sampled,
     selection_note,
 )
 from pipeline.reports.judged import RunGrades, read_grades
@@ -45,6 +48,8 @@ from pipeline.wellformed import loaded, loaded_yaml
 N = TypeVar("N")
 Find: TypeAlias = Callable[[str, LastRead[KeyedRow]], KeyedRow | None]
 """Gives the row of a question by its id, or what was read last if another run has the same."""
+_File: TypeAlias = tuple[int, int, int, int]
+"""Device, number, size and time of change: links to one file have the same."""
 _FACTS = ("command", "python", "machine", "gpu", "commit")
 """Of ``run.json``. On which host it ran is not shown: a page may be sent to others."""
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
@@ -75,8 +80,9 @@ class RunArtefacts:
     def briefs(self) -> RunBriefs:
         """The briefs of every row."""
         rules, of_intervals = rules_for(self.benchmark), interval_rules_for(self.benchmark)
+        scored = {row.question.id: relevance_note(row) for row in _without_numbers(self.relevance)}
         return run_briefs(
-            {row.question.id: relevance_note(row) for row in _without_numbers(self.relevance)},
+            sampled(scored, {question_id: place for place, question_id in enumerate(scored)}),
             {row.question.id: selection_note(row) for row in self.selections},
             {row.question.id: answer_note(row, rules, of_intervals) for row in self.answers},
         )
@@ -190,25 +196,36 @@ class RunArtefacts:
 
 
 @dataclass
-class _Shared:
-    """What runs that are read together have alike, which is read and held once."""
+class _Alike:
+    """What runs over the same questions have alike, which is read and held once."""
 
-    questions: dict[bytes, tuple[Question, ...]] = field(default_factory=dict)
+    asked: tuple[Question, ...]
+    by_id: Mapping[str, Question]
+    relevances: KnownLines[RelevanceNote] = field(default_factory=KnownLines)
+    selections: KnownLines[SelectionBrief] = field(default_factory=KnownLines)
+    scored: dict[_File, tuple[StoredRows[RelevanceRow], Sampled]] = field(default_factory=dict)
+    chosen: dict[_File, tuple[StoredRows[SelectionRow], Mapping[str, SelectionBrief]]] = field(default_factory=dict)
+    """By the file: the folders of a sweep may have links to one."""
+
+
+@dataclass
+class _Shared:
+    """What runs that are read together have alike."""
+
+    questions: dict[bytes, _Alike] = field(default_factory=dict)
     """By the content of the file: all runs of a sweep have the same."""
     ids: list[dict[str, int]] = field(default_factory=list)
     """Of files with rows of the same questions in the same order."""
-    relevances: dict[int, KnownLines[RelevanceNote]] = field(default_factory=dict)
-    selections: dict[int, KnownLines[SelectionBrief]] = field(default_factory=dict)
-    """By the questions, as they are held here."""
 
-    def asked(self, folder: Path) -> tuple[Question, ...]:
+    def asked(self, folder: Path) -> _Alike:
         path = folder / QUESTIONS_FILE
-        if not path.is_file():
-            return ()
-        content = path.read_bytes()
-        key = hashlib.sha256(content).digest()
+        key = hashlib.sha256(path.read_bytes() if path.is_file() else b"").digest()
         if key not in self.questions:
-            self.questions[key] = read_questions(folder)
+            asked = read_questions(folder)
+            if not asked:
+                # Without questions of their own, runs may ask others under the same ids.
+                return _Alike((), sibling_questions(folder / ANSWERS_FILE))
+            self.questions[key] = _Alike(asked, {question.id: question for question in asked})
         return self.questions[key]
 
 
@@ -223,35 +240,40 @@ def read_run(folder: Path, name: str) -> RunArtefacts:
 
 def _read_run(folder: Path, name: str, shared: _Shared) -> RunArtefacts:
     facts, day = _facts(folder / RUN_FILE)
-    asked = shared.asked(folder)
-    known = {question.id: question for question in asked} if asked else sibling_questions(folder / ANSWERS_FILE)
+    alike = shared.asked(folder)
     run = RunArtefacts(
         name,
         settings=_text(folder / CONFIG_FILE),
         command=facts.pop("command", ""),
         versions=facts,
         day=day,
-        asked=asked,
+        asked=alike.asked,
     )
     rules, of_intervals = rules_for(run.benchmark), interval_rules_for(run.benchmark)
-    # Without questions of their own, runs may ask others under the same ids.
-    relevances = shared.relevances.setdefault(id(asked), KnownLines()) if asked else None
-    selections = shared.selections.setdefault(id(asked), KnownLines()) if asked else None
 
     def rows(
-        kind: type[Row], file: str, note: Callable[[Row], N], lines: KnownLines[N] | None = None
-    ) -> tuple[Sequence[Row], dict[str, N]]:
-        path = folder / file
-        if not path.is_file():
-            return (), {}
-        stored, notes = StoredRows.noted(kind, path, known, note, lines)
+        kind: type[Row], path: Path, note: Callable[[Row], N], lines: KnownLines[N] | None = None
+    ) -> tuple[StoredRows[Row], dict[str, N]]:
+        stored, notes = StoredRows.noted(kind, path, alike.by_id, note, lines)
         stored.share_ids(shared.ids)
         return stored, notes
 
-    scored, of_scored = rows(RelevanceRow, RELEVANCE_FILE, relevance_note, relevances)
-    chosen, of_chosen = rows(SelectionRow, SELECTIONS_FILE, selection_note, selections)
-    given, of_given = rows(AnswerRow, ANSWERS_FILE, lambda row: answer_note(row, rules, of_intervals))
-    run = replace(run, relevance=scored, selections=chosen, answers=given, grades=read_grades(folder, known, given))
+    def relevances(path: Path) -> tuple[StoredRows[RelevanceRow], Sampled]:
+        stored, notes = rows(RelevanceRow, path, relevance_note, alike.relevances)
+        return stored, sampled(notes, stored.order)
+
+    def selections(path: Path) -> tuple[StoredRows[SelectionRow], Mapping[str, SelectionBrief]]:
+        return rows(SelectionRow, path, selection_note, alike.selections)
+
+    def answers(path: Path) -> tuple[Sequence[AnswerRow], Mapping[str, AnswerNote]]:
+        # Not shared: what an answer is worth depends on the benchmark that a run names.
+        return rows(AnswerRow, path, lambda row: answer_note(row, rules, of_intervals)) if path.is_file() else ((), {})
+
+    scored, of_scored = _once(folder / RELEVANCE_FILE, relevances, alike.scored) or ((), sampled({}, {}))
+    chosen, of_chosen = _once(folder / SELECTIONS_FILE, selections, alike.chosen) or ((), {})
+    given, of_given = answers(folder / ANSWERS_FILE)
+    grades = read_grades(folder, alike.by_id, given)
+    run = replace(run, relevance=scored, selections=chosen, answers=given, grades=grades)
     # The property's value is known by now. A run that is made from this one, with other rows, finds its own.
     vars(run)["briefs"] = run_briefs(of_scored, of_chosen, of_given)
     return run
@@ -289,6 +311,17 @@ def collect(folders: Sequence[Path]) -> list[RunArtefacts]:
     return sorted(runs, key=lambda run: (run.benchmark, run.sampler, run.selection, run.budget or 0, run.answerer))
 
 
+def _once(path: Path, read: Callable[[Path], N], known: dict[_File, N]) -> N | None:
+    """What ``read`` gives of a file, taken from ``known`` for a link to one that was read; None for no file."""
+    if not path.is_file():
+        return None
+    found = path.stat()
+    file = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+    if file not in known:
+        known[file] = read(path)
+    return known[file]
+
+
 def _without_numbers(rows: Sequence[RelevanceRow]) -> Iterable[RelevanceRow]:
     return rows.without_numbers() if isinstance(rows, StoredRows) else rows
 
@@ -304,6 +337,16 @@ def _finder(rows: Sequence[KeyedRow]) -> Find[KeyedRow]:
         return rows.find
     by_id = {row.question.id: row for row in rows}
     return lambda question_id, _: by_id.get(question_id)
+
+
+def notes_of(
+    rows: Sequence[KeyedRow], ids: Iterable[str], note: Callable[[KeyedRow], N], last: LastNotes[N] | None = None
+) -> Iterator[N | None]:
+    """As :meth:`pipeline.artefacts.stored.StoredRows.notes_of`, also of rows in memory."""
+    if isinstance(rows, StoredRows):
+        return rows.notes_of(ids, note, last)
+    by_id = {row.question.id: row for row in rows}
+    return (note(by_id[question_id]) if question_id in by_id else None for question_id in ids)
 
 
 def _text(path: Path) -> str:

@@ -18,7 +18,7 @@ from pipeline.artefacts.folder import write_questions
 from pipeline.artefacts.journal import Journal, sole_writer
 from pipeline.artefacts.rows import AnswerRow
 from pipeline.artefacts.store import ContentStore
-from pipeline.artefacts.writing import unwritable, write_whole
+from pipeline.artefacts.writing import unwritable, write_parts, write_whole
 from pipeline.domain import Answer, Question
 from pipeline.errors import BusyError, StorageError
 from pipeline.explain import explain
@@ -163,6 +163,21 @@ def test_a_row_that_does_not_fit_leaves_nothing_of_itself(tmp_path: Path) -> Non
     (line,) = (tmp_path / "answers.jsonl").read_bytes().splitlines(keepends=True)
     assert line.endswith(b"\n")
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["answers.jsonl"]
+
+
+def test_a_file_of_parts_is_written_as_they_are_made_and_appears_whole(tmp_path: Path) -> None:
+    written: list[int] = []
+
+    def parts() -> Iterator[bytes]:
+        for _ in range(3):
+            yield b"x" * 100_000
+            (file,) = tmp_path.iterdir()
+            assert file.name != "table.csv"
+            written.append(file.stat().st_size)
+
+    write_parts(parts(), tmp_path / "table.csv", "target=...")
+    assert written == [100_000, 200_000, 300_000]
+    assert [(file.name, file.stat().st_size) for file in tmp_path.iterdir()] == [("table.csv", 300_000)]
 
 
 def test_looking_whether_a_cache_can_be_written_makes_no_folder(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import tracemalloc
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command_line import gens
@@ -18,9 +19,11 @@ from made_runs import made_run
 from pipeline.artefacts import stored
 from pipeline.artefacts.rows import AnswerRow, without_numbers
 from pipeline.artefacts.stored import StoredRows
+from pipeline.artefacts.writing import write_parts
 from pipeline.errors import InputError
 from pipeline.reports.cards import cards
 from pipeline.reports.page import PageLimits, write_report
+from pipeline.reports.questions import questions_csv
 from pipeline.reports.runs import collect, read_run
 from pipeline.reports.scoreboard import score
 from pipeline.reports.thumbnails import VideoThumbnails
@@ -123,6 +126,62 @@ def test_rows_that_runs_have_in_common_are_parsed_once(
     assert counts["b/AnswerRow"] >= QUESTIONS
     recalls = {name: each.recall and each.recall.overall.recall for name, each in runs.items()}
     assert recalls == {"a": 1.0, "b": 1.0, "c": pytest.approx(0.0, abs=0.05)}
+
+
+@pytest.fixture
+def linked(run: Path, tmp_path: Path) -> Path:
+    """Four runs of one sampler, whose scores and selections are links to one file, and two copies of them."""
+    for number in range(6):
+        folder = tmp_path / "runs" / f"run-{number}"
+        folder.mkdir(parents=True)
+        for name in ("questions.jsonl", "relevance.jsonl", "selections.jsonl"):
+            (os.link if number < 4 else shutil.copy)(run / name, folder / name)
+        answers = (run / "answers.jsonl").read_text().replace('"qwen"', f'"qwen-{number}"')
+        (folder / "answers.jsonl").write_text(answers)
+    return tmp_path / "runs"
+
+
+def test_links_to_one_file_are_read_once(linked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: Counter[str] = Counter()
+    each_line = stored.each_line
+
+    def counted(path: Path, read: Any) -> Any:
+        opened[path.name] += 1
+        return each_line(path, read)
+
+    monkeypatch.setattr(stored, "each_line", counted)
+    runs = {run.name: run for run in collect([linked])}
+    assert opened == {"relevance.jsonl": 3, "selections.jsonl": 3, "answers.jsonl": 6}
+    assert {run.answerer for run in runs.values()} == {f"qwen-{number}" for number in range(6)}
+    assert runs["run-3"].briefs == replace(runs["run-0"].briefs, makers=frozenset({("gens", "qwen-3")}))
+    assert runs["run-3"].briefs.sampled is runs["run-0"].briefs.sampled
+
+
+def test_the_table_of_questions_is_made_line_by_line_and_parses_equal_selections_once(
+    linked: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = collect([linked])
+    parsed: Counter[str] = Counter()
+    parse = stored.row_at
+
+    def counted(kind: type, *rest: Any) -> object:
+        parsed[kind.__name__] += 1
+        return parse(kind, *rest)
+
+    monkeypatch.setattr(stored, "row_at", counted)
+    lines = questions_csv(runs)
+    assert [next(lines)[:4], next(lines)[:5]] == ["run,", "run-0"]
+    assert parsed == {"SelectionRow": 1, "AnswerRow": 1}
+    assert 2 + sum(1 for _ in lines) == 1 + 6 * QUESTIONS
+    assert parsed == {"SelectionRow": QUESTIONS, "AnswerRow": 6 * QUESTIONS}
+
+
+def test_a_table_of_questions_whose_rows_have_gone_is_told_and_leaves_nothing(linked: Path, tmp_path: Path) -> None:
+    runs = collect([linked])
+    shutil.rmtree(linked / "run-5")
+    with pytest.raises(InputError, match=r"answers\.jsonl has changed|selections\.jsonl has changed"):
+        write_parts((line.encode() for line in questions_csv(runs)), tmp_path / "out" / "questions.csv", "target=...")
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_a_relevance_is_noted_without_its_numbers_and_used_with_them(run: Path) -> None:
