@@ -5,11 +5,11 @@ Scores, frames and texts stay on the disk, and are read again for the questions 
 
 from __future__ import annotations
 
-import math
 import sys
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isnan
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -79,13 +79,13 @@ class Took(NamedTuple):
     @property
     def alone(self) -> list[float | None]:
         """What it takes alone, in the order of the stage's figures; None for what is not known."""
-        return [None if math.isnan(value) else value for value in self.figures[len(self.figures) // 2 :]]
+        return [None if isnan(value) else value for value in self.figures[len(self.figures) // 2 :]]
 
     @property
     def spent(self) -> list[float | None]:
         """What was spent in its run, likewise: nothing where it comes from a cache."""
         cost = self.figures[: len(self.figures) // 2]
-        return [None if math.isnan(value) else 0.0 if self.cached else value for value in cost]
+        return [None if isnan(value) else 0.0 if self.cached else value for value in cost]
 
 
 class TookRows:
@@ -107,6 +107,11 @@ class TookRows:
 
     def __len__(self) -> int:
         return len(self._cached)
+
+    def is_same(self, other: TookRows) -> bool:
+        """Whether the other rows are these, also where figures are not known: NaN equals nothing."""
+        one, two = (memoryview(rows._figures).cast("B") for rows in (self, other))
+        return one == two and (self._cached, self._devices) == (other._cached, other._devices)
 
     def sum(self, cut_thoughts: int = 0) -> StageSum:
         """What the results took together."""
@@ -154,7 +159,7 @@ class StageSum:
 
 @dataclass(frozen=True)
 class Sampled:
-    """What is noted of all relevances of a run. Runs with the same file of them have one together."""
+    """What is noted of all relevances of a run. Runs with equal ones have one together."""
 
     of: Mapping[str, RelevanceBrief]
     """By question."""
@@ -162,6 +167,10 @@ class Sampled:
     """Of the questions among ``rows``."""
     rows: TookRows
     total: StageSum
+
+    def is_same(self, other: Sampled) -> bool:
+        """Whether the same is noted of the same relevances."""
+        return self.rows.is_same(other.rows) and (self.places, self.of) == (other.places, other.of)
 
     def took(self, question_id: str) -> Took | None:
         """What the sampler took for a question; None where it has no row."""

@@ -260,7 +260,8 @@ def _read_run(folder: Path, name: str, shared: _Shared) -> RunArtefacts:
 
     def relevances(path: Path) -> tuple[StoredRows[RelevanceRow], Sampled]:
         stored, notes = rows(RelevanceRow, path, relevance_note, alike.relevances)
-        return stored, sampled(notes, stored.order)
+        found = sampled(notes, stored.order)
+        return stored, next((same for _, same in alike.scored.values() if same.is_same(found)), found)
 
     def selections(path: Path) -> tuple[StoredRows[SelectionRow], Mapping[str, SelectionBrief]]:
         return rows(SelectionRow, path, selection_note, alike.selections)
