@@ -314,20 +314,18 @@ def _is_version_1(line: bytes | str) -> bool:
 
 
 def _joined(line: Any, asked: Mapping[str, Question]) -> RelevanceRow | AnswerRow | GradeRow | None:
-    def current(question_id: str) -> Question | None:
-        question = asked.get(question_id)
-        return None if question is None or question_key(question) != line.asked else question
-
-    match line:
-        case _AnswerLine():
-            question = current(line.answer.question_id)
-            return question and AnswerRow(line.key, line.sampler, line.answerer, question, line.answer)
-        case _RelevanceLine():
-            question = current(line.relevance.question_id)
-            return question and RelevanceRow(line.key, line.sampler, question, line.video, line.relevance)
-        case _:
-            question = current(line.grade.question_id)
-            return question and GradeRow(line.key, question, line.of, line.grade)
+    if isinstance(line, _AnswerLine):
+        said: Any = line.answer
+    else:
+        said = line.relevance if isinstance(line, _RelevanceLine) else line.grade
+    question = asked.get(said.question_id)
+    if question is None or question_key(question) != line.asked:
+        return None
+    if isinstance(line, _AnswerLine):
+        return AnswerRow(line.key, line.sampler, line.answerer, question, line.answer)
+    if isinstance(line, _RelevanceLine):
+        return RelevanceRow(line.key, line.sampler, question, line.video, line.relevance)
+    return GradeRow(line.key, question, line.of, line.grade)
 
 
 def _relabelled(row: Any, asked: Mapping[str, Question]) -> Any:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import os
-from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from pipeline.artefacts.rows import AnswerRow, SelectionRow
 from pipeline.artefacts.stored import LastNotes
@@ -24,15 +23,6 @@ if TYPE_CHECKING:
 
 QUESTIONS_TABLE = "questions.csv"
 STAGES: tuple[Stage, ...] = ("sampler", "answerer")
-_json = json.JSONEncoder(ensure_ascii=False).encode
-
-
-class _Selected(NamedTuple):
-    """What a row tells of a selection, in little memory."""
-
-    times: array[float]
-    scales: tuple[float | None, ...]
-    """Empty where none is stated."""
 
 
 def cost_columns(stage: Stage) -> list[str]:
@@ -78,9 +68,6 @@ that of an answer that is intervals, with the evidence. A figure of :mod:`pipeli
 the question takes alone, and with ``_spent`` what the run has spent on it. Each judge of free answers adds two columns,
 ``score: LABEL`` and ``verdict: LABEL``, the status of its grade."""
 
-_NESTED = tuple(map(COLUMNS.index, ("options", "times", "scales", "groups")))
-"""The places of lists and mappings."""
-
 
 def columns(runs: Sequence[RunArtefacts]) -> tuple[str, ...]:
     """The columns of a table: :data:`COLUMNS` and those of all judges."""
@@ -91,30 +78,44 @@ def _judges(runs: Sequence[RunArtefacts]) -> list[str]:
     return list(dict.fromkeys(label for run in runs for label in labelled(run.grades)))
 
 
-def question_rows(runs: Sequence[RunArtefacts]) -> Iterator[tuple[Any, ...]]:
-    """One row a run and question, with values in the order of :func:`columns`; None for what is not known."""
+def question_rows(
+    runs: Sequence[RunArtefacts], nested: Callable[[Any], Any] = lambda value: value
+) -> Iterator[tuple[Any, ...]]:
+    """One row a run and question, with values in the order of :func:`columns`; None for what is not known.
+
+    ``nested`` gives the values of lists and dicts; runs with the same question or selection have one value.
+    """
     judges = _judges(runs)
     asked: Sequence[Question] = ()
-    last = LastNotes[_Selected]()
+    told: list[tuple[tuple[Any, ...], Any]] = []
+    last = LastNotes[tuple[Any, ...]]()
+
+    def frames_of(row: SelectionRow) -> tuple[Any, ...]:
+        frames = row.selection.frames
+        scales = [frame.scale for frame in frames]
+        is_scaled = any(scale is not None for scale in scales)
+        return len(frames), nested([frame.time for frame in frames]), nested(scales) if is_scaled else None
+
     for run in runs:
         if run.questions is not asked:  # runs that are read together hold one tuple of those that they have alike
-            asked, last = run.questions, LastNotes[_Selected]()
+            asked, last = run.questions, LastNotes()
+            told = [(_asked(question, nested), nested(dict(question.groups))) for question in asked]
         of_run = (run.name, run.benchmark, run.sampler, run.selection, run.budget, run.answerer)
         grades = labelled(run.grades)
         ids = [question.id for question in asked]
-        selections = notes_of(run.selections, ids, _selected, last)
+        selections = notes_of(run.selections, ids, frames_of, last)
         answers = notes_of(run.answers, ids, lambda row: row)
-        for question, selected, row in zip(asked, selections, answers, strict=True):
+        for question, (of_question, groups), frames, row in zip(asked, told, selections, answers, strict=True):
             briefs = [grades[label].briefs.get(question.id) if label in grades else None for label in judges]
             graded: list[tuple[Any, Any]] = [
                 (brief.score, brief.status.value) if brief else (None, None) for brief in briefs
             ]
             yield (
                 *of_run,
-                *_asked(question),
+                *of_question,
                 *_answered(question, row),
-                *_shown(run.briefs.of.get(question.id), selected),
-                dict(question.groups),
+                *_shown(run.briefs.of.get(question.id), frames),
+                groups,
                 *_costs(run.briefs.sampled.took(question.id), "sampler"),
                 *_costs(took(row.answer, "answerer") if row else None, "answerer"),
                 *chain(*graded),
@@ -125,17 +126,12 @@ def questions_csv(runs: Sequence[RunArtefacts]) -> Iterator[str]:
     """The lines of a table for other programs, with lists and labels as JSON."""
     writer = csv.writer(_Lines(), lineterminator="\n")
     yield writer.writerow(columns(runs))
-    for row in question_rows(runs):
-        cells = list(row)
-        for place in _NESTED:
-            if cells[place] is not None:
-                cells[place] = _json(cells[place])
-        yield writer.writerow(cells)
+    yield from map(writer.writerow, question_rows(runs, json.JSONEncoder(ensure_ascii=False).encode))
 
 
 def load_runs(folder: str | os.PathLike[str]) -> DataFrame:
     """The questions of every run at or below a folder: one row a run and question, with the columns of
-    ``questions.csv``.
+    ``questions.csv``. Rows of the same question or selection have one list.
 
     A run that cannot be read is left out and named on standard error.
 
@@ -148,8 +144,8 @@ def load_runs(folder: str | os.PathLike[str]) -> DataFrame:
     return DataFrame.from_records(list(question_rows(runs)), columns=list(columns(runs)))
 
 
-def _asked(question: Question) -> tuple[Any, ...]:
-    options = None if question.options is None else list(question.options)
+def _asked(question: Question, nested: Callable[[Any], Any]) -> tuple[Any, ...]:
+    options = None if question.options is None else nested(list(question.options))
     return question.id, question.video, question.text, options, _letter(question.correct)
 
 
@@ -167,22 +163,13 @@ def _answered(question: Question, given: AnswerRow | None) -> tuple[Any, ...]:
     return _letter(option), given.correct, said.status.value, said.detail, said.text
 
 
-def _shown(brief: QuestionBrief | None, selected: _Selected | None) -> tuple[Any, ...]:
+def _shown(brief: QuestionBrief | None, frames: tuple[Any, ...] | None) -> tuple[Any, ...]:
     return (
         brief.relevance.status.value if brief and brief.relevance else None,
-        len(selected.times) if selected else None,
-        list(selected.times) if selected else None,
-        list(selected.scales) if selected and selected.scales else None,
+        *(frames or (None, None, None)),
         brief.selection.recall if brief and brief.selection else None,
         brief.answer.ious[0] if brief and brief.answer and brief.answer.ious else None,
     )
-
-
-def _selected(row: SelectionRow) -> _Selected:
-    frames = row.selection.frames
-    scales = tuple(frame.scale for frame in frames)
-    has_scales = any(scale is not None for scale in scales)
-    return _Selected(array("d", (frame.time for frame in frames)), scales if has_scales else ())
 
 
 def _letter(option: int | None) -> str | None:

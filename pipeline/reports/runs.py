@@ -217,7 +217,7 @@ class _Shared:
     ids: list[dict[str, int]] = field(default_factory=list)
     """Of files with rows of the same questions in the same order."""
 
-    def asked(self, folder: Path) -> _Alike:
+    def of(self, folder: Path) -> _Alike:
         path = folder / QUESTIONS_FILE
         key = hashlib.sha256(path.read_bytes() if path.is_file() else b"").digest()
         if key not in self.questions:
@@ -240,7 +240,7 @@ def read_run(folder: Path, name: str) -> RunArtefacts:
 
 def _read_run(folder: Path, name: str, shared: _Shared) -> RunArtefacts:
     facts, day = _facts(folder / RUN_FILE)
-    alike = shared.asked(folder)
+    alike = shared.of(folder)
     run = RunArtefacts(
         name,
         settings=_text(folder / CONFIG_FILE),
