@@ -138,9 +138,10 @@ class StoredRows(Sequence[Row], Generic[Row]):
         """
         places = _Places()
         notes: dict[str, N] = {}
+        shortened = without_numbers if issubclass(kind, RelevanceRow) else bytes  # looking for numbers takes its time
 
         def read(line: bytes, where: str, faults: list[InputError]) -> tuple[str, N] | None:
-            short = without_numbers(line) if kind is RelevanceRow else line
+            short = shortened(line)
             found = None if known is None else known.find(short)
             if found is not None:
                 return found
