@@ -26,7 +26,7 @@ from pipeline.commands.list import Place, place
         (["evaluate", "selection.bugdet=3"], "Did you mean 'selection.budget'", "selection.ties"),
         (["evaluate", "smapler=uniform"], "Did you mean 'sampler'", "benchmark"),
         (["evaluate", "selection.budget=0"], "budget", "selection.budget="),
-        (["evaluate", "selection.budget=8"], "selection.budget='few'", "selection.budget=..."),
+        (["evaluate", "selection.budget=few"], "selection.budget='few'", "selection.budget=8"),
         (["evaluate", "selection.ties=latest"], "'earliest' or 'spread'", "selection.ties=earliest"),
         (["evaluate", "limit=0"], "limit=0", "limit=1"),
         (["evaluate", "limit=1.5"], "limit=1.5", "limit=1"),
