@@ -95,7 +95,7 @@ def _class_of(raw: Mapping[str, Any], source: str) -> tuple[Any, Any]:
     raise CheckpointError(
         f"{source} is a {'text model' if reads_text else 'model without text output'} (model_type {model_type}): "
         "it takes no pictures.",
-        "Name a checkpoint that does, such as Qwen/Qwen3.5-4B: answerer.checkpoint.source=...",
+        "Name a checkpoint that does, such as answerer.checkpoint.source=Qwen/Qwen3.5-4B",
     )
 
 

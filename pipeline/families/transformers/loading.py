@@ -44,7 +44,7 @@ def open_processor(checkpoint: Checkpoint) -> Any:
     if tokenizer is None or picture is None or not hasattr(processor, "image_processor"):
         raise CheckpointError(
             f"The processor of {checkpoint.source} ({type(processor).__name__}) takes no pictures in a prompt.",
-            "Name a checkpoint that answers questions about pictures: answerer.checkpoint.source=...",
+            "Name one that answers questions about pictures, such as answerer.checkpoint.source=Qwen/Qwen3.5-4B",
         )
     number = tokenizer.convert_tokens_to_ids(picture)
     if number is None or number == tokenizer.unk_token_id:
