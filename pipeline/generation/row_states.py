@@ -52,9 +52,8 @@ class RowStates:
 
     def __init__(self, like: PrefixStates, rows: int, columns: int) -> None:
         self.rows, self.columns = rows, columns
-        self._like = [(keys[:, :0], values[:, :0]) for keys, values in zip(like.keys, like.values, strict=True)]
         kinds: dict[Any, list[tuple[int, int]]] = defaultdict(list)
-        for layer, pair in enumerate(self._like):
+        for layer, pair in enumerate(zip(like.keys, like.values, strict=True)):
             for half, tensor in enumerate(pair):
                 kinds[tensor.shape[0], tensor.shape[2], tensor.dtype, tensor.device].append((layer, half))
         found: dict[tuple[int, int], torch.Tensor] = {}
@@ -64,7 +63,7 @@ class RowStates:
             whole = torch.zeros(len(places), rows, heads, columns, size, dtype=dtype, device=device)
             found |= dict(zip(places, whole.unbind(), strict=True))
             self._all.append(whole)
-        self.layers = [(found[layer, 0], found[layer, 1]) for layer in range(len(self._like))]
+        self.layers = [(found[layer, 0], found[layer, 1]) for layer in range(len(like.keys))]
 
     def clear(self) -> None:
         """Forget all tokens, so that later rows cannot tell these buffers from new ones."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import random
+import weakref
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
 from pipeline.errors import OutOfMemoryError
+from pipeline.generation.prefix_attention import PrefixStates
 from pipeline.generation.row_buffers import KeptBuffers
 from pipeline.generation.row_step import RowStep
 from pipeline.generation.running_batch import Continuation, RunningBatch
@@ -200,6 +204,27 @@ def test_a_batch_takes_over_the_buffers_of_the_last_one_and_nothing_of_its_rows(
     batch = case.batch(kept=kept)
     assert case.all_at_once(batch) == first == expected
     assert kept.take() is buffers
+
+
+def test_kept_buffers_hold_no_memory_of_a_prefix_that_is_gone(case: Case) -> None:
+    alive: list[weakref.ref[Any]] = []
+
+    def watched(tensors: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        arrays = [tensor.numpy().copy() for tensor in tensors]
+        alive.extend(map(weakref.ref, arrays))
+        return tuple(map(torch.from_numpy, arrays))  # these, and all views of them, hold their array
+
+    kept = KeptBuffers(case.model)
+    batch = case.batch(kept=kept)
+    read = case.prefix(1)
+    states = PrefixStates(watched(read.states.keys), watched(read.states.values))
+    batch.add(replace(read, states=states), {(1, 0): case.rows[1, 0]})
+    del states
+    assert all(each() is not None for each in alive)
+    assert finished(batch) == {(1, 0): case.stock((1, 0), frozenset())}
+    gc.collect()
+    assert kept.capacity != (0, 0)
+    assert not any(each() is not None for each in alive)
 
 
 def test_two_batches_at_a_time_have_buffers_of_their_own(case: Case) -> None:
