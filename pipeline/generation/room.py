@@ -13,6 +13,8 @@ from pipeline.generation.shared_prefix import Prefix
 
 _PART_OF_CPU = 8
 """On a CPU, prefixes and rows take an eighth of the machine's memory."""
+_SPARE = 0.09
+"""Part of a GPU's memory that is left to other processes, and to gaps that the allocator cannot join."""
 
 
 class Grows(Protocol):
@@ -68,7 +70,7 @@ class Room:
         """
         states = self._token_bytes * length
         seen = self._beside * max(length, self._longest) // self._longest
-        beside = max(seen, states)  # reading takes as much again, or what it was seen to take
+        beside = seen or states  # on a CPU it is not seen
         on_cpu = 0 if self._device.type == "cuda" else held
         return self._is_free(on_cpu + states + beside + rows.growth(count, longest, self._token_bytes))
 
@@ -92,6 +94,7 @@ class Room:
     def _is_free(self, size: int) -> bool:
         device = self._device
         if device.type == "cuda":
+            free, total = torch.cuda.mem_get_info(device)
             cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-            return bool(size <= torch.cuda.mem_get_info(device)[0] + cached)
+            return bool(size <= free + cached - _SPARE * total)
         return size <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // _PART_OF_CPU

@@ -301,5 +301,5 @@ def test_of_two_sizes_of_one_picture_the_larger_is_shown() -> None:
         SelectedFrame(1.4, 14, 0.3, FrameOrigin.SAMPLER, 1.0),
         SelectedFrame(3.0, 30, None, FrameOrigin.UNIFORM, 0.25),
     ]
-    shown = _at_real_frames(frames, (), False, np.array([0.0, 1.0, 2.0, 3.0]))
+    shown = _at_real_frames(frames, (), film(), False, np.array([0.0, 1.0, 2.0, 3.0]))
     assert [(frame.index, frame.time, frame.scale) for frame in shown] == [(1, 1.0, 1.0), (3, 3.0, 0.25)]
