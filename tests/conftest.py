@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
+from collections.abc import Iterator
 
 import pytest
 
@@ -30,6 +32,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason="no CUDA device on this host"))
         if item.get_closest_marker("network") and os.environ["HF_HUB_OFFLINE"] != "0":
             item.add_marker(pytest.mark.skip(reason="needs the hub: set HF_HUB_OFFLINE=0 to run"))
+
+
+@pytest.fixture(autouse=True)
+def _ordinary_priority() -> Iterator[None]:
+    """SVT-AV1, which writes some of the videos, gives root's thread real-time priority for good (``EbThreads.c``).
+
+    Whatever that thread starts later would have it too: Chromium then keeps all other processes from running.
+    """
+    _lower_priority()
+    yield
+    _lower_priority()
+
+
+def _lower_priority() -> None:
+    if sys.platform == "linux" and os.sched_getscheduler(0) == os.SCHED_FIFO:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 @pytest.fixture(scope="module", autouse=True)
