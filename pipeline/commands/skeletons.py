@@ -154,8 +154,7 @@ def test_positions_differ_and_are_no_more_than_asked_for():
     positions = choose(times, scores, 3, apart=2.0)
     assert sorted(positions) == [1, 3, 6]
 """,
-    words=(
-        "selection.budget=2",
-    ),  # the default sampler scores few frames, and of no more than the budget none is chosen
+    # The default sampler scores few frames, and the policy is not called where all of them fit the budget.
+    words=("selection.budget=2",),
 )
 SKELETONS = {"sampler": _SAMPLER, "answerer": _ANSWERER, "policy": _POLICY}

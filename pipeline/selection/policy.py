@@ -9,6 +9,7 @@ settings, and the same relevance gives the same selection each time.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
@@ -29,15 +30,15 @@ NOT_THE_SAMPLERS = frozenset({Status.INVALID_QUESTION, Status.MISSING_VIDEO, Sta
 """Failures for which other frames would not help."""
 
 
-class Unsized(Identified):
+class Unsized(Identified, ABC):
     """A policy that says which frames are shown and leaves their size to others, so that another one may hold it."""
 
     budget: int
     """K, in frames."""
 
+    @abstractmethod
     def select(self, relevance: Relevance, video: Video) -> Selection:
         """As :class:`pipeline.selection.SelectionPolicy` has it."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
