@@ -307,3 +307,13 @@ def test_a_policy_that_looks_at_no_scores_has_one_job_without_a_sampler(tmp_path
     (folder,) = tmp_path.glob("runs/sample-jsonl-uniform-k4-*")
     (row,) = [json.loads(line) for line in (folder / "relevance.jsonl").read_text().splitlines()]
     assert (row["sampler"], row["relevance"]["cost"]["seconds"]) == ("uniform", 0)
+
+
+def test_a_command_says_that_the_sampler_that_was_typed_does_not_run(tmp_path: Path) -> None:
+    write_video(tmp_path / "0.mp4")
+    question = {"video": "0.mp4", "question": "what?", "options": ["a", "b"], "answer": "a"}
+    (tmp_path / "q.jsonl").write_text(json.dumps(question) + "\n")
+    words = ("sample", "benchmark=jsonl", "benchmark.path=q.jsonl", "selection=uniform", "selection.budget=4")
+    told = gens(*words, "sampler=siglip", cwd=tmp_path)
+    assert "sampler=siglip does not run: selection=uniform looks at no scores" in told.stderr
+    assert "does not run" not in gens(*words, "sampler=uniform", cwd=tmp_path).stderr

@@ -64,6 +64,9 @@ class Job:
         folder = Path(told.runtime.output_dir)
         number = OmegaConf.select(told, "job.num", default=0)
         self.places[number] = folder
+        typed_sampler = [word for word in overrides_of(told) if word.startswith("sampler=")]
+        if self.of_jobs is None and stand_in(config) is not None and typed_sampler not in ([], ["sampler=uniform"]):
+            remark(f"{typed_sampler[-1]} does not run: selection={config.selection.name} looks at no scores")
         if self.of_jobs is not None:
             typed = words_of_use(overrides_of(told), stand_in(config))
             words = [word for word in typed if word.partition("=")[0] in self.swept]
